@@ -1,0 +1,145 @@
+"""The one place where an error becomes words for a person: what was wrong, and the way out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from . import errors
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorText:
+    """`sentence` says what was wrong; `way_out` says what to do, and may be empty."""
+
+    code: str
+    sentence: str
+    way_out: str
+
+    def __str__(self) -> str:
+        return f"{self.sentence} {self.way_out}".strip()
+
+
+def explain(error: errors.SandboxError) -> ErrorText:
+    """The words for `error`; the nearest class with a text of its own decides."""
+    for cls in type(error).__mro__:
+        writer = _TEXTS.get(cls)
+        if writer is not None:
+            sentence, way_out = writer(error)
+            return ErrorText(error.code, sentence, way_out)
+    raise LookupError(f"no text for {type(error).__name__}")
+
+
+def has_own_text(cls: type[errors.SandboxError]) -> bool:
+    """True when `cls` or a parent with the same code has words (used by the completeness test)."""
+    return any(base in _TEXTS and getattr(base, "code", None) == cls.code for base in cls.__mro__)
+
+
+def shown(value: str) -> str:
+    """A caller's text made safe to repeat: short, on one line, without formatting of its own."""
+    flat = "".join(ch if ch.isprintable() and ch not in "`@" else "?" for ch in value)
+    return flat if len(flat) <= 80 else flat[:77] + "..."
+
+
+def _names(names: tuple[str, ...]) -> str:
+    return ", ".join(f"`{shown(name)}`" for name in names)
+
+
+def _name_taken(error: errors.NameTaken) -> tuple[str, str]:
+    return f"A sandbox named `{shown(error.name)}` already exists.", "Choose another name."
+
+
+def _owner_limit(error: errors.OwnerLimitReached) -> tuple[str, str]:
+    return (
+        f"You already have {len(error.names)} sandboxes; the limit is {error.limit}.",
+        f"Destroy one of them first: {_names(error.names)}.",
+    )
+
+
+def _guild_mapped(error: errors.GuildAlreadyMapped) -> tuple[str, str]:
+    if error.sandbox_name is None:
+        return (
+            f"Server {error.guild_id} already sends its events to another sandbox.",
+            "Somebody with access to that sandbox can unregister it there.",
+        )
+    name = shown(error.sandbox_name)
+    return (
+        f"Server {error.guild_id} already sends its events to the sandbox `{name}`.",
+        f"Unregister it there first: `/sandbox unregister-guild name:{name}`.",
+    )
+
+
+def _not_found(error: errors.SandboxNotFound) -> tuple[str, str]:
+    near = f"Did you mean {_names(error.suggestions)}? " if error.suggestions else ""
+    return f"There is no sandbox `{shown(error.reference)}`.", f"{near}`/sandbox list` shows them."
+
+
+def _schema_creation(error: errors.SchemaCreationFailed) -> tuple[str, str]:
+    return (
+        f"The schema `{error.schema}` could not be made: {shown(error.reason)}.",
+        "Check that the bot's PostgreSQL role may create schemas in its database; nothing was left behind.",
+    )
+
+
+def _cleanup(error: errors.CleanupFailed) -> tuple[str, str]:
+    return (
+        f"Destroying `{shown(error.sandbox_name)}` stopped at the step “{error.step}”: {shown(error.reason)}.",
+        "It will be retried by itself; its events already go to production again.",
+    )
+
+
+def _invalid(error: errors.InvalidInput) -> tuple[str, str]:
+    value = f" `{shown(error.value)}`" if error.value else ""
+    return f"The {error.field}{value} can't be used: {error.problem}.", f"For example: {error.example}."
+
+
+def _bot_not_in_guild(error: errors.BotNotInGuild) -> tuple[str, str]:
+    return (
+        f"The bot is not in the server {shown(error.guild_id)}, so it has no events to route.",
+        "Invite the bot there first, or choose a server from the list.",
+    )
+
+
+def _not_running(error: errors.SandboxNotRunning) -> tuple[str, str]:
+    return (
+        f"The sandbox `{shown(error.sandbox_name)}` is not running; its status is {error.status}.",
+        "`/sandbox list` shows the ones that are.",
+    )
+
+
+def _transition(error: errors.TransitionNotAllowed) -> tuple[str, str]:
+    return f"A sandbox can't go from {error.current} to {error.target}.", ""
+
+
+def _not_permitted(error: errors.NotPermitted) -> tuple[str, str]:
+    return f"You may not {error.action}.", f"Who may: {error.who_may}."
+
+
+def _not_registered(error: errors.GuildNotRegistered) -> tuple[str, str]:
+    return (
+        f"Server {error.guild_id} is not registered: its events go to production.",
+        "`/sandbox register-guild` registers it.",
+    )
+
+
+def _unavailable(error: errors.DependencyUnavailable) -> tuple[str, str]:
+    return f"{error.dependency} is unavailable ({shown(error.reason)}).", "Nothing was changed. Try again shortly."
+
+
+# Each writer takes exactly the class it stands for; a dict can't express that pairing.
+_TEXTS: dict[type, Callable[[Any], tuple[str, str]]] = {
+    errors.NameTaken: _name_taken,
+    errors.OwnerLimitReached: _owner_limit,
+    errors.GuildAlreadyMapped: _guild_mapped,
+    errors.SandboxNotFound: _not_found,
+    errors.SchemaCreationFailed: _schema_creation,
+    errors.CleanupFailed: _cleanup,
+    errors.InvalidInput: _invalid,
+    errors.BotNotInGuild: _bot_not_in_guild,
+    errors.SandboxNotRunning: _not_running,
+    errors.TransitionNotAllowed: _transition,
+    errors.NotPermitted: _not_permitted,
+    errors.GuildNotRegistered: _not_registered,
+    errors.DependencyUnavailable: _unavailable,
+}

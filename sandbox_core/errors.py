@@ -1,0 +1,204 @@
+"""What can go wrong, as one tree. Errors carry data; `error_text` turns them into sentences.
+
+    SandboxError
+    ├── NameTaken                 SANDBOX_001
+    ├── OwnerLimitReached         SANDBOX_002
+    ├── GuildAlreadyMapped        SANDBOX_003
+    ├── SandboxNotFound           SANDBOX_004
+    ├── SchemaCreationFailed      SANDBOX_005
+    ├── CleanupFailed             SANDBOX_006
+    ├── InvalidInput              SANDBOX_007
+    │   └── BotNotInGuild         SANDBOX_007
+    ├── SandboxNotRunning         SANDBOX_008
+    ├── TransitionNotAllowed      SANDBOX_009
+    ├── NotPermitted              SANDBOX_010
+    │   └── GuildProtected        SANDBOX_010
+    ├── GuildNotRegistered        SANDBOX_011
+    └── DependencyUnavailable     SANDBOX_012
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from .models import SandboxStatus
+
+
+class SandboxError(Exception):
+    """Base of every refusal and failure that has a code.
+
+    A subclass sets `code`; its attributes are the facts, and `error_text.explain` writes the words.
+    """
+
+    code: ClassVar[str]
+
+    def __str__(self) -> str:
+        from .error_text import explain
+
+        return f"{self.code}: {explain(self).sentence}"
+
+
+class NameTaken(SandboxError):
+    """Another sandbox that is not destroyed has this name."""
+
+    code = "SANDBOX_001"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
+class OwnerLimitReached(SandboxError):
+    """The owner already has as many sandboxes as the limit allows."""
+
+    code = "SANDBOX_002"
+
+    def __init__(self, limit: int, names: Sequence[str]) -> None:
+        super().__init__(limit, tuple(names))
+        self.limit = limit
+        self.names = tuple(names)
+
+
+class GuildAlreadyMapped(SandboxError):
+    """The guild's events already go to another sandbox.
+
+    `sandbox_name` is that sandbox's name, or None where the caller may not know it.
+    """
+
+    code = "SANDBOX_003"
+
+    def __init__(self, guild_id: str, sandbox_name: str | None) -> None:
+        super().__init__(guild_id, sandbox_name)
+        self.guild_id = guild_id
+        self.sandbox_name = sandbox_name
+
+
+class SandboxNotFound(SandboxError):
+    """No live sandbox answers to this name or id. `suggestions` are the nearest names."""
+
+    code = "SANDBOX_004"
+
+    def __init__(self, reference: str, suggestions: Sequence[str] = ()) -> None:
+        super().__init__(reference, tuple(suggestions))
+        self.reference = reference
+        self.suggestions = tuple(suggestions)
+
+
+class SchemaCreationFailed(SandboxError):
+    """PostgreSQL refused to make the sandbox's schema. `reason` is PostgreSQL's own short message."""
+
+    code = "SANDBOX_005"
+
+    def __init__(self, schema: str, reason: str) -> None:
+        super().__init__(schema, reason)
+        self.schema = schema
+        self.reason = reason
+
+
+class CleanupFailed(SandboxError):
+    """A step of the destruction failed; the sandbox stays `destroying` until a later pass ends it."""
+
+    code = "SANDBOX_006"
+
+    def __init__(self, sandbox_name: str, step: str, reason: str) -> None:
+        super().__init__(sandbox_name, step, reason)
+        self.sandbox_name = sandbox_name
+        self.step = step
+        self.reason = reason
+
+
+class InvalidInput(SandboxError):
+    """A value from outside is not usable.
+
+    `field` names the input, `problem` says what is wrong with it, `example` shows a right one.
+    """
+
+    code = "SANDBOX_007"
+
+    def __init__(self, field: str, value: str, problem: str, example: str) -> None:
+        super().__init__(field, value, problem, example)
+        self.field = field
+        self.value = value
+        self.problem = problem
+        self.example = example
+
+
+class BotNotInGuild(InvalidInput):
+    """The bot is not a member of the guild, so there are no events to route."""
+
+    def __init__(self, guild_id: str) -> None:
+        super().__init__(
+            "guild",
+            guild_id,
+            "the bot is not in that server",
+            "invite the bot there first, or choose a server from the list",
+        )
+        self.guild_id = guild_id
+
+
+class SandboxNotRunning(SandboxError):
+    """The operation needs a running sandbox."""
+
+    code = "SANDBOX_008"
+
+    def __init__(self, sandbox_name: str, status: SandboxStatus) -> None:
+        super().__init__(sandbox_name, status)
+        self.sandbox_name = sandbox_name
+        self.status = status
+
+
+class TransitionNotAllowed(SandboxError):
+    """The life cycle has no arrow between the two statuses."""
+
+    code = "SANDBOX_009"
+
+    def __init__(self, current: SandboxStatus, target: SandboxStatus) -> None:
+        super().__init__(current, target)
+        self.current = current
+        self.target = target
+
+
+class NotPermitted(SandboxError):
+    """The caller may not do this. `action` is what was refused, `who_may` is who could."""
+
+    code = "SANDBOX_010"
+
+    def __init__(self, action: str, who_may: str) -> None:
+        super().__init__(action, who_may)
+        self.action = action
+        self.who_may = who_may
+
+
+class GuildProtected(NotPermitted):
+    """The guild is on the list of guilds that only the bot's owner may register."""
+
+    def __init__(self, guild_id: str) -> None:
+        super().__init__("register a protected server", "the bot's owner, after a second confirmation")
+        self.guild_id = guild_id
+
+
+class GuildNotRegistered(SandboxError):
+    """No sandbox receives this guild's events."""
+
+    code = "SANDBOX_011"
+
+    def __init__(self, guild_id: str) -> None:
+        super().__init__(guild_id)
+        self.guild_id = guild_id
+
+
+class DependencyUnavailable(SandboxError):
+    """A server this needs is away or did not answer in time; nothing was changed.
+
+    `dependency` is `PostgreSQL`, `Redis`, `NATS` or `Discord`; `reason` is safe to show: never a
+    connection string.
+    """
+
+    code = "SANDBOX_012"
+
+    def __init__(self, dependency: str, reason: str) -> None:
+        super().__init__(dependency, reason)
+        self.dependency = dependency
+        self.reason = reason

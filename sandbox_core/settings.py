@@ -1,0 +1,186 @@
+"""Settings from the environment or `.env`; a wrong one stops the start with one line per problem."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from .errors import InvalidInput
+from .validation import parse_guild_id
+
+
+class SettingsError(Exception):
+    """The settings can't be used. `problems` has one sentence per variable; none repeats a secret."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def _split(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def _snowflakes(values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        try:
+            parse_guild_id(value)
+        except InvalidInput as error:
+            raise ValueError(f"`{value}` is not a Discord id") from error
+    return values
+
+
+def _server_url(*schemes: str) -> AfterValidator:
+    def check(value: SecretStr) -> SecretStr:
+        for part in value.get_secret_value().split(","):
+            url = urlsplit(part.strip())
+            if url.scheme not in schemes or not url.hostname:
+                raise ValueError("not a server address")
+            _ = url.port
+        return value
+
+    return AfterValidator(check)
+
+
+def _api_url(value: str | None) -> str | None:
+    if value is None or value == "":
+        return None
+    url = urlsplit(value)
+    if url.scheme not in {"http", "https"} or not url.hostname or "/api" not in url.path:
+        raise ValueError("not an API address")
+    return value.rstrip("/")
+
+
+def _replicas(value: int) -> int:
+    if value not in {1, 3, 5}:
+        raise ValueError("JetStream needs an odd number of replicas")
+    return value
+
+
+Snowflakes = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_snowflakes)]
+ShardIds = Annotated[tuple[int, ...] | None, NoDecode, BeforeValidator(_split)]
+
+# What each variable takes, for the line that reports a problem with it.
+_TAKES: Mapping[str, str] = {
+    "DISCORD_TOKEN": "the bot's token",
+    "DISCORD_API_URL": "an http(s) address such as http://127.0.0.1:8080/api/v10, or nothing for Discord's own",
+    "DISCORD_DEV_GUILD_IDS": "comma-separated server ids of 17 to 20 digits",
+    "DISCORD_OWNER_IDS": "comma-separated user ids of 17 to 20 digits",
+    "DISCORD_PROTECTED_GUILD_IDS": "comma-separated server ids of 17 to 20 digits",
+    "DISCORD_SHARD_COUNT": "a whole number from 1, or nothing for Discord's recommendation",
+    "DISCORD_SHARD_IDS": "comma-separated shard numbers below DISCORD_SHARD_COUNT, which must be set too",
+    "DATABASE_URL": "postgresql://user:password@host:port/database",
+    "REDIS_URL": "redis://host:port/0 (or rediss:// with TLS)",
+    "NATS_URL": "nats://host:port, several separated by commas (or tls://)",
+    "NATS_REPLICAS": "an odd whole number from 1 to 5",
+    "OPS_HOST": "an address to listen on, such as 127.0.0.1",
+    "OPS_PORT": "a port from 0 (any free one) to 65535",
+    "SANDBOX_DEFAULT_TTL_HOURS": "hours, more than 0 and at most SANDBOX_MAX_TTL_HOURS",
+    "SANDBOX_MAX_TTL_HOURS": "hours, more than 0",
+    "SANDBOX_MAX_PER_OWNER": "a whole number from 1",
+    "SANDBOX_CLEANUP_INTERVAL_MINUTES": "minutes, more than 0",
+    "SANDBOX_ROUTE_CACHE_TTL_MS": "milliseconds from 1000 to 3600000",
+    "EVENTS_MAX_AGE_HOURS": "hours, more than 0",
+    "ROUTER_MAX_PENDING": "a whole number of events from 100",
+    "LOG_LEVEL": "DEBUG, INFO, WARNING or ERROR",
+    "LOG_FORMAT": "console or json",
+}
+
+
+class Settings(BaseSettings):
+    """Every setting; a field's environment variable is its name in upper case."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True, env_ignore_empty=True
+    )
+
+    discord_token: SecretStr | None = None
+    discord_api_url: Annotated[str | None, AfterValidator(_api_url)] = None
+    discord_dev_guild_ids: Snowflakes = ()
+    discord_owner_ids: Snowflakes = ()
+    discord_protected_guild_ids: Snowflakes = ()
+    discord_shard_count: Annotated[int, Field(ge=1)] | None = None
+    discord_shard_ids: ShardIds = None
+
+    database_url: Annotated[SecretStr, _server_url("postgresql", "postgres")]
+    redis_url: Annotated[SecretStr, _server_url("redis", "rediss")]
+    nats_url: Annotated[SecretStr, _server_url("nats", "tls")]
+    nats_replicas: Annotated[int, AfterValidator(_replicas)] = 1
+
+    ops_host: str = "127.0.0.1"
+    ops_port: Annotated[int, Field(ge=0, le=65535)] = 9464
+
+    sandbox_default_ttl_hours: Annotated[float, Field(gt=0)] = 24
+    sandbox_max_ttl_hours: Annotated[float, Field(gt=0)] = 168
+    sandbox_max_per_owner: Annotated[int, Field(ge=1)] = 5
+    sandbox_cleanup_interval_minutes: Annotated[float, Field(gt=0)] = 15
+    sandbox_route_cache_ttl_ms: Annotated[int, Field(ge=1000, le=3_600_000)] = 60_000
+
+    events_max_age_hours: Annotated[float, Field(gt=0)] = 24
+    router_max_pending: Annotated[int, Field(ge=100)] = 10_000
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["console", "json"] = "console"
+
+    @model_validator(mode="after")
+    def _together(self) -> Settings:
+        if self.sandbox_default_ttl_hours > self.sandbox_max_ttl_hours:
+            raise ValueError("SANDBOX_DEFAULT_TTL_HOURS")
+        if self.discord_shard_ids is not None:
+            count = self.discord_shard_count
+            if count is None or not all(0 <= shard < count for shard in self.discord_shard_ids):
+                raise ValueError("DISCORD_SHARD_IDS")
+        return self
+
+    @property
+    def default_ttl(self) -> timedelta:
+        """How long a sandbox lives when nobody says otherwise."""
+        return timedelta(hours=self.sandbox_default_ttl_hours)
+
+    @property
+    def max_ttl(self) -> timedelta:
+        """The longest life of a sandbox, counted from its creation."""
+        return timedelta(hours=self.sandbox_max_ttl_hours)
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings; `overrides` (by field name) win over the environment.
+
+    Raises `SettingsError` with one line per problem, naming the variable and what it takes.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        # Built from locations and kinds only: pydantic's own text repeats the input, which may be a secret.
+        raise SettingsError(_problems(error)) from None
+
+
+def _problems(error: ValidationError) -> list[str]:
+    lines: dict[str, str] = {}
+    for detail in error.errors(include_url=False, include_context=False):
+        if detail["loc"]:
+            variable = str(detail["loc"][0]).upper()
+        else:
+            variable = str(detail["msg"]).rsplit(" ", 1)[-1]
+        state = "is not set" if detail["type"] == "missing" else "can't be used"
+        lines.setdefault(variable, f"{variable} {state}: it takes {_TAKES[variable]}.")
+    return list(lines.values())
+
+
+def require_discord(settings: Settings) -> str:
+    """The bot's token. Raises `SettingsError` when what a connection to Discord needs is missing."""
+    problems = []
+    if settings.discord_token is None:
+        problems.append(f"DISCORD_TOKEN is not set: it takes {_TAKES['DISCORD_TOKEN']}.")
+    if not settings.discord_dev_guild_ids:
+        problems.append(f"DISCORD_DEV_GUILD_IDS is not set: it takes {_TAKES['DISCORD_DEV_GUILD_IDS']}.")
+    if problems or settings.discord_token is None:
+        raise SettingsError(problems)
+    return settings.discord_token.get_secret_value()

@@ -1,0 +1,97 @@
+"""The only place that builds NATS subjects and Redis keys.
+
+Every part comes from our own ids or is checked here, so that input can never form a subject or key.
+"""
+
+from __future__ import annotations
+
+import re
+from uuid import UUID
+
+from .errors import InvalidInput
+
+EVENTS_STREAM = "EVENTS"
+SANDBOX_STREAM = "SANDBOX"
+EVENTS_SUBJECTS = "events.>"
+SANDBOX_SUBJECTS = "sandbox.>"
+
+ROUTE_KEY_PREFIX = "sandbox:route:"
+ROUTE_NULL = "__NULL__"
+"""The cached value for a guild that is known to be mapped to no sandbox."""
+
+_EVENT_TYPE = re.compile(r"[A-Z][A-Z0-9_]{0,63}\Z")
+_GUILD_ID = re.compile(r"[0-9]{17,20}\Z")
+_SCHEMA = re.compile(r"sandbox_[0-9a-f]{8}\Z")
+
+
+def is_event_type(text: str) -> bool:
+    """True when a gateway's event name can be a subject token."""
+    return _EVENT_TYPE.match(text) is not None
+
+
+def production_subject(event_type: str) -> str:
+    """`events.{TYPE}`. Raises `InvalidInput` when the type can't be a subject token."""
+    return f"events.{_checked_type(event_type)}"
+
+
+def sandbox_subject(sandbox_id: UUID | str, event_type: str) -> str:
+    """`sandbox.{sandbox_id}.events.{TYPE}`. Raises `InvalidInput` for a bad type or id."""
+    return f"{nats_prefix(sandbox_id)}events.{_checked_type(event_type)}"
+
+
+def dead_letter_subject(reason: str) -> str:
+    """`events.dead_letter.{REASON}`, for frames that can't be published where they belong."""
+    return f"events.dead_letter.{_checked_type(reason)}"
+
+
+def sandbox_filter(sandbox_id: UUID | str) -> str:
+    """Every subject of one sandbox: `sandbox.{sandbox_id}.>`."""
+    return f"{nats_prefix(sandbox_id)}>"
+
+
+def nats_prefix(sandbox_id: UUID | str) -> str:
+    """`sandbox.{sandbox_id}.`: what a worker publishes below."""
+    return f"sandbox.{_checked_id(sandbox_id)}."
+
+
+def redis_prefix(sandbox_id: UUID | str) -> str:
+    """`sandbox:{sandbox_id}:`: the keys that belong to one sandbox."""
+    return f"sandbox:{_checked_id(sandbox_id)}:"
+
+
+def route_key(guild_id: str) -> str:
+    """`sandbox:route:{guild_id}`, the cached route of one guild."""
+    if not _GUILD_ID.match(guild_id):
+        raise InvalidInput("server id", guild_id, "a server id is 17 to 20 digits", "`613425648685547541`")
+    return ROUTE_KEY_PREFIX + guild_id
+
+
+def schema_name(short_id: str) -> str:
+    """`sandbox_{short_id}`. Raises `InvalidInput` unless it is 8 hex digits."""
+    name = f"sandbox_{short_id}"
+    if not is_schema_name(name):
+        raise InvalidInput("sandbox id", short_id, "it is not 8 hex digits", "`3f2a9c01`")
+    return name
+
+
+def is_schema_name(name: str) -> bool:
+    """True only for names this project gives: `sandbox_prod_backup` is somebody else's."""
+    return _SCHEMA.match(name) is not None
+
+
+def _checked_type(event_type: str) -> str:
+    if not is_event_type(event_type):
+        raise InvalidInput("event type", event_type, "it is not A-Z, 0-9 and _", "`MESSAGE_CREATE`")
+    return event_type
+
+
+def _checked_id(sandbox_id: UUID | str) -> str:
+    if isinstance(sandbox_id, UUID):
+        return str(sandbox_id)
+    try:
+        canonical = str(UUID(sandbox_id))
+    except ValueError:
+        canonical = ""
+    if canonical != sandbox_id:
+        raise InvalidInput("sandbox id", sandbox_id, "it is not a UUID", "`3f2a9c01-…`")
+    return canonical
