@@ -1,0 +1,67 @@
+"""What the manager needs from outside, and the values it takes and gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+
+from sandbox_core.models import Route, Sandbox
+
+
+@dataclass(frozen=True, slots=True)
+class ManagerLimits:
+    """The rules that a deployment may set."""
+
+    default_ttl: timedelta
+    max_ttl: timedelta
+    """The longest life, counted from the creation."""
+    max_per_owner: int
+    """Sandboxes one owner may have at a time; all that are not destroyed count."""
+    protected_guild_ids: frozenset[str] = frozenset()
+    """Guilds that only the bot's owner may register."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """A sandbox with its new expiry; `capped` when less was added than asked for."""
+
+    sandbox: Sandbox
+    capped: bool
+
+
+class RouteChanges(Protocol):
+    """Told after every committed change of where guilds' events go."""
+
+    async def guilds_changed(self, routes: Mapping[str, Route | None]) -> None:
+        """Return once this process routes accordingly; None means production.
+
+        Never raises because a cache is away: the database already holds the truth.
+        """
+        ...
+
+
+class ManagerObserver(Protocol):
+    """Counts what the manager does; durations are in seconds."""
+
+    def created(self, seconds: float) -> None: ...
+
+    def create_failed(self, reason: str) -> None:
+        """`reason` is an error code, `CANCELLED`, or `INTERNAL` for a fault without a code."""
+        ...
+
+    def destroyed(self, seconds: float) -> None: ...
+
+
+class NoObserver:
+    """Counts nothing."""
+
+    def created(self, seconds: float) -> None:
+        """Ignore it."""
+
+    def create_failed(self, reason: str) -> None:
+        """Ignore it."""
+
+    def destroyed(self, seconds: float) -> None:
+        """Ignore it."""
