@@ -1,0 +1,85 @@
+"""Turns asyncpg's errors into this project's, here and nowhere else."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import asyncpg
+from asyncpg import exceptions as pg
+
+from sandbox_core.errors import DependencyUnavailable, GuildAlreadyMapped, NameTaken, SandboxError
+
+DEPENDENCY = "PostgreSQL"
+
+# First match decides. The sentences are ours: asyncpg's texts may name hosts, users and databases.
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
+_REASONS: tuple[tuple[type[BaseException], str], ...] = (
+    (socket.gaierror, "its host name can't be resolved"),
+    (ConnectionRefusedError, "connection refused"),
+    (TimeoutError, "no answer in time"),
+    (OSError, "the connection was lost"),
+    (pg.QueryCanceledError, "no answer in time"),
+    (pg.CannotConnectNowError, "it is starting up or shutting down"),
+    (pg.OperatorInterventionError, "it is shutting down"),
+    (pg.PostgresConnectionError, "the connection was lost"),
+    (pg.InvalidAuthorizationSpecificationError, "it refused the login"),
+    (pg.InvalidCatalogNameError, "the database does not exist"),
+    (pg.TooManyConnectionsError, "it has no free connection"),
+    (pg.DiskFullError, "its disk is full"),
+    (pg.InsufficientResourcesError, "it is out of resources"),
+    (pg.PostgresSystemError, "it reports a fault of its system"),
+    (pg.ReadOnlySQLTransactionError, "it takes no writes at present"),
+    (pg.LockNotAvailableError, "it is busy with a conflicting change"),
+    (pg.TransactionRollbackError, "it is busy with a conflicting change"),
+)
+
+
+class ShortIdTakenError(Exception):
+    """A live sandbox already has this short id. Never leaves the core: a new id is tried."""
+
+
+def unavailable(error: BaseException) -> DependencyUnavailable | None:
+    """The error to raise when `error` says that PostgreSQL can't be used now, else None."""
+    for kind, reason in _REASONS:
+        if isinstance(error, kind):
+            return DependencyUnavailable(DEPENDENCY, reason)
+    # asyncpg has one class for a closed connection or pool and for misuse by the caller; only its text
+    # tells them apart, and misuse must stay visible as the fault it is.
+    if isinstance(error, asyncpg.InterfaceError) and "clos" in str(error):
+        return DependencyUnavailable(DEPENDENCY, "the connection was lost")
+    return None
+
+
+@contextmanager
+def translating(*, name: str = "", guild_id: str = "") -> Iterator[None]:
+    """Run driver calls; what they raise becomes an error of this project where it has one.
+
+    `name` and `guild_id` are the values being written, for the errors about them. Errors that mean a
+    fault in this code pass unchanged.
+    """
+    try:
+        yield
+    except asyncpg.UniqueViolationError as error:
+        taken = _taken(error.constraint_name, name, guild_id)
+        if taken is None:
+            raise
+        raise taken from error
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        away = unavailable(error)
+        if away is None:
+            raise
+        raise away from error
+
+
+def _taken(constraint: str | None, name: str, guild_id: str) -> SandboxError | ShortIdTakenError | None:
+    match constraint:
+        case "uq_sandboxes_name_live":
+            return NameTaken(name)
+        case "uq_sandboxes_schema_live":
+            return ShortIdTakenError()
+        case "sandbox_guild_mapping_pkey":
+            return GuildAlreadyMapped(guild_id, None)
+        case _:
+            return None

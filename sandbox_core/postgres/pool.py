@@ -1,0 +1,75 @@
+"""The pool of PostgreSQL connections, and the two ways to use one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from .errors import translating
+
+Pool = asyncpg.Pool[Any]
+Connection = asyncpg.Connection[Any] | PoolConnectionProxy[Any]
+
+CONNECT_TIMEOUT = 3.0
+"""Seconds to get a connection, new or from the pool."""
+COMMAND_TIMEOUT = 4.0
+"""Seconds one statement may take; together with `CONNECT_TIMEOUT` less than the 10 s of an answer."""
+
+
+async def create_pool(
+    database_url: str,
+    *,
+    min_size: int = 1,
+    max_size: int = 10,
+    application_name: str = "discord-sandboxes",
+    search_path: str | None = None,
+    prepared_statements: bool = True,
+) -> Pool:
+    """Open a pool. Raises `DependencyUnavailable` when PostgreSQL is away or refuses the login.
+
+    `jsonb` is read and written as Python values. `search_path` is a schema name of this project's own
+    making. Set `prepared_statements` to False behind PgBouncer in transaction mode.
+    """
+    server_settings = {"application_name": application_name}
+    if search_path is not None:
+        server_settings["search_path"] = search_path
+    with translating():
+        # Awaiting asyncpg's pool is typed as if it could give nothing.
+        pool: Pool | None = await asyncpg.create_pool(
+            database_url,
+            min_size=min_size,
+            max_size=max_size,
+            timeout=CONNECT_TIMEOUT,
+            command_timeout=COMMAND_TIMEOUT,
+            statement_cache_size=100 if prepared_statements else 0,
+            server_settings=server_settings,
+            init=_prepare,
+        )
+    assert pool is not None  # noqa: S101
+    return pool
+
+
+async def _prepare(connection: Connection) -> None:
+    await connection.set_type_codec(
+        "jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads, format="text"
+    )
+
+
+@asynccontextmanager
+async def connected(pool: Pool) -> AsyncIterator[Connection]:
+    """A connection from the pool, for reading; driver errors inside are translated."""
+    with translating():
+        async with pool.acquire(timeout=CONNECT_TIMEOUT) as connection:
+            yield connection
+
+
+@asynccontextmanager
+async def transaction(pool: Pool) -> AsyncIterator[Connection]:
+    """A connection in a transaction that commits at the end and rolls back on any error."""
+    async with connected(pool) as connection, connection.transaction():
+        yield connection

@@ -1,0 +1,195 @@
+"""The table `sandboxes`. Every status change is compare-and-set: it names the status it expects."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from sandbox_core.errors import OwnerLimitReached, TransitionNotAllowed
+from sandbox_core.models import Sandbox, SandboxStatus, check_transition
+
+from .errors import translating
+from .pool import Connection
+
+# The status goes as text: asyncpg would otherwise look the enum up on each new connection.
+COLUMNS = """
+    s.id, s.name, s.owner, s.status::text AS status, s.schema_name, s.created_at, s.expires_at,
+    s.destroyed_at, s.last_activity_at, s.metadata,
+    ARRAY(
+        SELECT g.guild_id FROM sandbox_guild_mapping AS g
+        WHERE g.sandbox_id = s.id ORDER BY g.registered_at, g.guild_id
+    ) AS guild_ids
+"""
+"""What `sandbox_from_row` reads, of `sandboxes AS s`."""
+
+
+def sandbox_from_row(row: asyncpg.Record) -> Sandbox:
+    """A row of `COLUMNS` as a `Sandbox`."""
+    values: dict[str, Any] = dict(row)
+    values["status"] = SandboxStatus(values["status"])
+    values["guild_ids"] = tuple(values["guild_ids"])
+    return Sandbox(**values)
+
+
+async def insert(connection: Connection, sandbox: Sandbox, *, limit: int) -> None:
+    """Write a new row, in a transaction that keeps every other creation by the same owner waiting.
+
+    Raises `OwnerLimitReached` when the owner already has `limit` sandboxes, `NameTaken`, and
+    `ShortIdTakenError` when the short id is in use.
+    """
+    with translating(name=sandbox.name):
+        # Without the lock, two creations could both count before either has inserted.
+        await connection.execute(
+            "SELECT pg_advisory_xact_lock(hashtextextended('sandbox owner ' || $1::text, 0))", sandbox.owner
+        )
+        owned = await connection.fetch(
+            "SELECT name FROM sandboxes WHERE owner = $1 AND status <> 'destroyed' ORDER BY created_at, name",
+            sandbox.owner,
+        )
+        if len(owned) >= limit:
+            raise OwnerLimitReached(limit, [row["name"] for row in owned])
+        await connection.execute(
+            """
+            INSERT INTO sandboxes (id, name, owner, status, schema_name, created_at, expires_at, metadata)
+            VALUES ($1, $2, $3, $4::text::sandbox_status, $5, $6, $7, $8)
+            """,
+            sandbox.id,
+            sandbox.name,
+            sandbox.owner,
+            sandbox.status.value,
+            sandbox.schema_name,
+            sandbox.created_at,
+            sandbox.expires_at,
+            dict(sandbox.metadata),
+        )
+
+
+async def set_status(
+    connection: Connection,
+    sandbox_id: UUID,
+    expected: SandboxStatus,
+    target: SandboxStatus,
+    *,
+    at: datetime,
+) -> Sandbox:
+    """Go from `expected` to `target`; of several callers that try at once, one succeeds.
+
+    Raises `TransitionNotAllowed` when the life cycle has no such arrow or the status is another one.
+    """
+    check_transition(expected, target)
+    with translating():
+        row = await connection.fetchrow(
+            f"""
+            UPDATE sandboxes AS s
+            SET status = $3::text::sandbox_status,
+                destroyed_at = CASE WHEN $3::text = 'destroyed' THEN $4::timestamptz ELSE s.destroyed_at END
+            WHERE s.id = $1 AND s.status = $2::text::sandbox_status
+            RETURNING {COLUMNS}
+            """,  # noqa: S608 (a constant)
+            sandbox_id,
+            expected.value,
+            target.value,
+            at,
+        )
+        if row is None:
+            current = await by_id(connection, sandbox_id)
+            raise TransitionNotAllowed(current.status if current else SandboxStatus.DESTROYED, target)
+    return sandbox_from_row(row)
+
+
+async def set_expiry(connection: Connection, sandbox_id: UUID, expires_at: datetime) -> None:
+    """Move the end of a sandbox's life."""
+    with translating():
+        await connection.execute("UPDATE sandboxes SET expires_at = $2 WHERE id = $1", sandbox_id, expires_at)
+
+
+async def touch(connection: Connection, sandbox_id: UUID, at: datetime) -> None:
+    """Note that somebody used the sandbox."""
+    with translating():
+        await connection.execute("UPDATE sandboxes SET last_activity_at = $2 WHERE id = $1", sandbox_id, at)
+
+
+async def by_id(connection: Connection, sandbox_id: UUID, *, lock: bool = False) -> Sandbox | None:
+    """One sandbox, destroyed or not. With `lock` nobody else changes it until the transaction ends."""
+    with translating():
+        if lock:
+            # In a statement of its own, so that the row is read as it is once the lock is held.
+            await connection.execute("SELECT 1 FROM sandboxes WHERE id = $1 FOR UPDATE", sandbox_id)
+        row = await connection.fetchrow(
+            f"SELECT {COLUMNS} FROM sandboxes AS s WHERE s.id = $1",  # noqa: S608 (a constant)
+            sandbox_id,
+        )
+    return None if row is None else sandbox_from_row(row)
+
+
+async def find_live(connection: Connection, *, name: str, sandbox_id: UUID | None) -> Sandbox | None:
+    """The sandbox, not destroyed, whose name or short id is `name` or whose id is `sandbox_id`.
+
+    A name wins over an id that reads the same.
+    """
+    with translating():
+        row = await connection.fetchrow(
+            f"""
+            SELECT {COLUMNS} FROM sandboxes AS s
+            WHERE s.status <> 'destroyed'
+              AND (s.name = $1 OR s.id = $2::uuid OR s.schema_name = 'sandbox_' || $1)
+            ORDER BY s.name = $1 DESC
+            LIMIT 1
+            """,  # noqa: S608 (a constant)
+            name,
+            sandbox_id,
+        )
+    return None if row is None else sandbox_from_row(row)
+
+
+async def live_names(connection: Connection, *, limit: int = 1000) -> list[str]:
+    """Names that are in use, the newest first."""
+    with translating():
+        rows = await connection.fetch(
+            "SELECT name FROM sandboxes WHERE status <> 'destroyed' ORDER BY created_at DESC LIMIT $1", limit
+        )
+    return [row["name"] for row in rows]
+
+
+async def select(
+    connection: Connection,
+    *,
+    owner: str | None = None,
+    status: SandboxStatus | None = None,
+    include_destroyed: bool = False,
+) -> list[Sandbox]:
+    """Sandboxes that fit every filter given, newest first."""
+    with translating():
+        rows = await connection.fetch(
+            f"""
+            SELECT {COLUMNS} FROM sandboxes AS s
+            WHERE ($1::text IS NULL OR s.owner = $1)
+              AND ($2::text IS NULL OR s.status = $2::text::sandbox_status)
+              AND ($3 OR s.status <> 'destroyed')
+            ORDER BY s.created_at DESC, s.name
+            """,  # noqa: S608 (a constant)
+            owner,
+            None if status is None else status.value,
+            include_destroyed or status is SandboxStatus.DESTROYED,
+        )
+    return [sandbox_from_row(row) for row in rows]
+
+
+async def matching(connection: Connection, part: str, *, owner_first: str, limit: int) -> list[Sandbox]:
+    """Sandboxes, not destroyed, with `part` in their name: the owner's first, then those that start so."""
+    with translating():
+        rows = await connection.fetch(
+            f"""
+            SELECT {COLUMNS} FROM sandboxes AS s
+            WHERE s.status <> 'destroyed' AND position($1 IN s.name) > 0
+            ORDER BY s.owner = $2 DESC, position($1 IN s.name) = 1 DESC, s.name
+            LIMIT $3
+            """,  # noqa: S608 (a constant)
+            part,
+            owner_first,
+            limit,
+        )
+    return [sandbox_from_row(row) for row in rows]

@@ -1,0 +1,1 @@
+"""Redis: the client, and the one translation of the driver's errors."""

@@ -1,0 +1,50 @@
+"""Turns redis-py's errors into this project's, here and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from redis import exceptions as rd
+
+from sandbox_core.errors import DependencyUnavailable
+
+DEPENDENCY = "Redis"
+
+# First match decides. The sentences are ours: the driver's texts may name hosts and users.
+_REASONS: tuple[tuple[type[BaseException], str], ...] = (
+    (rd.AuthenticationError, "it refused the login"),
+    (rd.BusyLoadingError, "it is loading its data"),
+    (rd.MaxConnectionsError, "no free connection"),
+    (rd.TimeoutError, "no answer in time"),
+    (rd.ConnectionError, "it can't be reached"),
+    (rd.ReadOnlyError, "it takes no writes at present"),
+    (rd.OutOfMemoryError, "it is out of memory"),
+    (rd.NoPermissionError, "its user may not do this"),
+    (rd.ClusterDownError, "its cluster is down"),
+    (TimeoutError, "no answer in time"),
+    (OSError, "it can't be reached"),
+)
+
+
+def unavailable(error: BaseException) -> DependencyUnavailable | None:
+    """The error to raise when `error` says that Redis can't be used now, else None."""
+    for kind, reason in _REASONS:
+        if isinstance(error, kind):
+            return DependencyUnavailable(DEPENDENCY, reason)
+    return None
+
+
+@contextmanager
+def translating() -> Iterator[None]:
+    """Run driver calls; when Redis is away they raise `DependencyUnavailable`.
+
+    Errors that mean a fault in this code, such as an unknown command, pass unchanged.
+    """
+    try:
+        yield
+    except (OSError, rd.RedisError) as error:
+        away = unavailable(error)
+        if away is None:
+            raise
+        raise away from error
