@@ -1,5 +1,16 @@
 """A sandbox's parts in the stores: one small protocol, one class per store."""
 
 from .base import Namespace, PartHealth, PartState
+from .nats import NatsNamespace
+from .postgres import SchemaProvisioner, SchemaStats
+from .redis import RedisNamespace
 
-__all__ = ["Namespace", "PartHealth", "PartState"]
+__all__ = [
+    "Namespace",
+    "NatsNamespace",
+    "PartHealth",
+    "PartState",
+    "RedisNamespace",
+    "SchemaProvisioner",
+    "SchemaStats",
+]

@@ -79,7 +79,7 @@ def _taken(constraint: str | None, name: str, guild_id: str) -> SandboxError | S
             return NameTaken(name)
         case "uq_sandboxes_schema_live":
             return ShortIdTakenError()
-        case "sandbox_guild_mapping_pkey":
+        case "pk_sandbox_guild_mapping":
             return GuildAlreadyMapped(guild_id, None)
         case _:
             return None

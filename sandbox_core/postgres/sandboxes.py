@@ -11,7 +11,7 @@ import asyncpg
 from sandbox_core.errors import OwnerLimitReached, TransitionNotAllowed
 from sandbox_core.models import Sandbox, SandboxStatus, check_transition
 
-from .errors import translating
+from .errors import ShortIdTakenError, translating
 from .pool import Connection
 
 # The status goes as text: asyncpg would otherwise look the enum up on each new connection.
@@ -38,7 +38,7 @@ async def insert(connection: Connection, sandbox: Sandbox, *, limit: int) -> Non
     """Write a new row, in a transaction that keeps every other creation by the same owner waiting.
 
     Raises `OwnerLimitReached` when the owner already has `limit` sandboxes, `NameTaken`, and
-    `ShortIdTakenError` when the short id is in use.
+    `ShortIdTakenError` when a live sandbox has the short id or a schema that nobody owns bears its name.
     """
     with translating(name=sandbox.name):
         # Without the lock, two creations could both count before either has inserted.
@@ -65,6 +65,8 @@ async def insert(connection: Connection, sandbox: Sandbox, *, limit: int) -> Non
             sandbox.expires_at,
             dict(sandbox.metadata),
         )
+        if await connection.fetchval("SELECT sandbox_schema_exists($1)", sandbox.short_id):
+            raise ShortIdTakenError
 
 
 async def set_status(
@@ -117,7 +119,7 @@ async def by_id(connection: Connection, sandbox_id: UUID, *, lock: bool = False)
     with translating():
         if lock:
             # In a statement of its own, so that the row is read as it is once the lock is held.
-            await connection.execute("SELECT 1 FROM sandboxes WHERE id = $1 FOR UPDATE", sandbox_id)
+            await connection.execute("SELECT 1 FROM sandboxes WHERE id = $1 FOR NO KEY UPDATE", sandbox_id)
         row = await connection.fetchrow(
             f"SELECT {COLUMNS} FROM sandboxes AS s WHERE s.id = $1",  # noqa: S608 (a constant)
             sandbox_id,

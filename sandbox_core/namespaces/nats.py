@@ -1,0 +1,137 @@
+"""A sandbox's part of NATS: the subjects `sandbox.{sandbox_id}.>` in the stream `SANDBOX`."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+
+from nats.js import JetStreamContext
+from nats.js.api import ConsumerInfo
+from nats.js.errors import NotFoundError
+
+from sandbox_core.models import Sandbox
+from sandbox_core.nats.errors import translating
+from sandbox_core.subjects import SANDBOX_STREAM, SANDBOX_SUBJECTS, nats_prefix, sandbox_filter
+
+from .base import PartHealth, PartState
+
+_OWN_SUBJECT = re.compile(r"sandbox\.([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})\.")
+
+
+class NatsNamespace:
+    """Subjects need no preparation: provisioning only makes sure that JetStream answers.
+
+    The stream is made elsewhere. A missing stream is an empty one: it is kept in memory and gone after
+    its server restarts, until the next start of the bot's publisher makes it again.
+    """
+
+    store = "NATS"
+
+    def __init__(
+        self, js: JetStreamContext, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        """Requests are bounded by the timeout that `js` was made with."""
+        self._js = js
+        self._clock = clock
+
+    async def provision(self, sandbox: Sandbox) -> None:
+        """Fail now, when JetStream is away, rather than leave a sandbox that gets no events."""
+        with translating():
+            await self._js.account_info()
+
+    async def drop(self, sandbox: Sandbox) -> None:
+        """Remove the consumers that read this sandbox alone, then every message it has waiting."""
+        prefix = nats_prefix(sandbox.id)
+        with translating():
+            try:
+                names = [c.name async for c in self._consumers() if _reads_only(c, prefix)]
+                for name in names:
+                    await self._delete_consumer(name)
+                await self._js.purge_stream(SANDBOX_STREAM, subject=sandbox_filter(sandbox.id))
+            except NotFoundError:
+                return
+
+    async def _delete_consumer(self, name: str) -> None:
+        try:
+            await self._js.delete_consumer(SANDBOX_STREAM, name)
+        except NotFoundError:
+            # Somebody else removed it between the listing and now, or the stream went: the purge tells.
+            return
+
+    async def check(self, sandbox: Sandbox) -> PartHealth:
+        """Healthy while the stream is there.
+
+        `facts` has `messages` (stored for the sandbox), `consumers` (reading it alone) and, unless there
+        is no message, `last_event_age_s` in seconds.
+        """
+        subject_filter = sandbox_filter(sandbox.id)
+        facts: dict[str, int | float | str] = {"subjects": subject_filter}
+        started = time.perf_counter()
+        with translating():
+            try:
+                info = await self._js.stream_info(SANDBOX_STREAM, subjects_filter=subject_filter)
+                latency = (time.perf_counter() - started) * 1000
+                prefix = nats_prefix(sandbox.id)
+                facts["messages"] = sum((info.state.subjects or {}).values())
+                facts["consumers"] = len([c async for c in self._consumers() if _reads_only(c, prefix)])
+            except NotFoundError:
+                latency = (time.perf_counter() - started) * 1000
+                detail = f"the stream {SANDBOX_STREAM} is missing and will be made again"
+                return PartHealth(self.store, PartState.DEGRADED, detail, latency, facts | {"messages": 0})
+            age = await self._last_event_age(subject_filter)
+        if age is None:
+            return PartHealth(self.store, PartState.HEALTHY, "no events waiting", latency, facts)
+        facts["last_event_age_s"] = age
+        detail = f"{facts['messages']} events waiting, the last one {age:.0f} s old"
+        return PartHealth(self.store, PartState.HEALTHY, detail, latency, facts)
+
+    async def _last_event_age(self, subject_filter: str) -> float | None:
+        try:
+            message = await self._js.get_last_msg(SANDBOX_STREAM, subject_filter)
+        except NotFoundError:
+            return None
+        if message.time is None:
+            return None
+        # The two machines' clocks may differ by a little.
+        return max(0.0, (self._clock() - message.time).total_seconds())
+
+    async def list_ids(self) -> set[str]:
+        """UUIDs of the sandboxes that have messages or consumers.
+
+        The server names at most 100,000 subjects in one answer; what lies beyond is found once these
+        are cleaned up.
+        """
+        found: set[str] = set()
+        with translating():
+            try:
+                info = await self._js.stream_info(SANDBOX_STREAM, subjects_filter=SANDBOX_SUBJECTS)
+                found.update(_ids(info.state.subjects or {}))
+                async for consumer in self._consumers():
+                    found.update(_ids(_filters(consumer)))
+            except NotFoundError:
+                return set()
+        return found
+
+    async def _consumers(self) -> AsyncIterator[ConsumerInfo]:
+        offset = 0
+        while page := await self._js.consumers_info(SANDBOX_STREAM, offset):
+            for consumer in page:
+                yield consumer
+            offset += len(page)
+
+
+def _filters(consumer: ConsumerInfo) -> list[str]:
+    config = consumer.config
+    single = [config.filter_subject] if config.filter_subject else []
+    return single + list(config.filter_subjects or [])
+
+
+def _reads_only(consumer: ConsumerInfo, prefix: str) -> bool:
+    filters = _filters(consumer)
+    return bool(filters) and all(subject.startswith(prefix) for subject in filters)
+
+
+def _ids(subjects: dict[str, int] | list[str]) -> set[str]:
+    return {match[1] for subject in subjects if (match := _OWN_SUBJECT.match(subject))}

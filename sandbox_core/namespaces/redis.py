@@ -1,0 +1,85 @@
+"""A sandbox's part of Redis: the keys below `sandbox:{sandbox_id}:`."""
+
+from __future__ import annotations
+
+import re
+import time
+
+from redis.asyncio import Redis
+
+from sandbox_core.models import Sandbox
+from sandbox_core.redis.errors import translating
+from sandbox_core.subjects import redis_prefix
+
+from .base import PartHealth, PartState
+
+_BATCH = 500
+"""Keys looked at per SCAN and removed per UNLINK: small enough not to hold the server up."""
+
+_COUNT_LIMIT = 10_000
+"""Keys counted at most by a health check, so that a big keyspace can't make it slow."""
+
+# `sandbox:route:…` and other people's keys have no UUID here.
+_OWN_KEY = re.compile(r"sandbox:([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}):")
+
+
+class RedisNamespace:
+    """Keys need no preparation: provisioning only makes sure that the server answers."""
+
+    store = "Redis"
+
+    def __init__(self, redis: Redis) -> None:
+        """`redis` answers in text, as `create_client` makes it."""
+        self._redis = redis
+
+    async def provision(self, sandbox: Sandbox) -> None:
+        """Fail now, when Redis is away, rather than leave a sandbox without its keys."""
+        with translating():
+            await self._redis.ping()
+
+    async def drop(self, sandbox: Sandbox) -> None:
+        """Remove every key of the sandbox, in batches, without blocking the server as KEYS would.
+
+        A key written meanwhile may escape a SCAN; the rounds end with one that found nothing.
+        """
+        with translating():
+            while await self._unlink_all(redis_prefix(sandbox.id) + "*"):
+                pass
+
+    async def _unlink_all(self, pattern: str) -> int:
+        removed, cursor = 0, 0
+        while True:
+            cursor, keys = await self._redis.scan(cursor, match=pattern, count=_BATCH)
+            if keys:
+                removed += await self._redis.unlink(*keys)
+            if cursor == 0:
+                return removed
+
+    async def check(self, sandbox: Sandbox) -> PartHealth:
+        """Healthy when Redis answers; `facts` has `keys`, and `latency_ms` is that of one PING."""
+        with translating():
+            started = time.perf_counter()
+            await self._redis.ping()
+            latency = (time.perf_counter() - started) * 1000
+            keys, exact = await self._count(redis_prefix(sandbox.id) + "*")
+        detail = f"{keys} keys" if exact else f"{keys} keys or more"
+        facts: dict[str, int | float | str] = {"prefix": redis_prefix(sandbox.id), "keys": keys}
+        return PartHealth(self.store, PartState.HEALTHY, detail, latency, facts)
+
+    async def _count(self, pattern: str) -> tuple[int, bool]:
+        seen: set[str] = set()
+        async for key in self._redis.scan_iter(match=pattern, count=_BATCH):
+            # SCAN may name a key twice.
+            seen.add(key)
+            if len(seen) >= _COUNT_LIMIT:
+                return len(seen), False
+        return len(seen), True
+
+    async def list_ids(self) -> set[str]:
+        """UUIDs of the sandboxes that have keys; looks at every key of the server once."""
+        found: set[str] = set()
+        with translating():
+            async for key in self._redis.scan_iter(match="sandbox:*", count=_BATCH):
+                if match := _OWN_KEY.match(key):
+                    found.add(match[1])
+        return found
