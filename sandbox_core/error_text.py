@@ -84,7 +84,7 @@ def _schema_creation(error: errors.SchemaCreationFailed) -> tuple[str, str]:
 
 def _cleanup(error: errors.CleanupFailed) -> tuple[str, str]:
     return (
-        f"Destroying `{shown(error.sandbox_name)}` stopped at the step “{error.step}”: {shown(error.reason)}.",
+        f"Destroying `{shown(error.sandbox_name)}` stopped at “{error.step}”: {shown(error.reason)}.",
         "It will be retried by itself; its events already go to production again.",
     )
 
@@ -124,7 +124,10 @@ def _not_registered(error: errors.GuildNotRegistered) -> tuple[str, str]:
 
 
 def _unavailable(error: errors.DependencyUnavailable) -> tuple[str, str]:
-    return f"{error.dependency} is unavailable ({shown(error.reason)}).", "Nothing was changed. Try again shortly."
+    return (
+        f"{error.dependency} is unavailable ({shown(error.reason)}).",
+        "Nothing was changed. Try again shortly.",
+    )
 
 
 # Each writer takes exactly the class it stands for; a dict can't express that pairing.

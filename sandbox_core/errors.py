@@ -1,20 +1,20 @@
 """What can go wrong, as one tree. Errors carry data; `error_text` turns them into sentences.
 
-    SandboxError
-    ├── NameTaken                 SANDBOX_001
-    ├── OwnerLimitReached         SANDBOX_002
-    ├── GuildAlreadyMapped        SANDBOX_003
-    ├── SandboxNotFound           SANDBOX_004
-    ├── SchemaCreationFailed      SANDBOX_005
-    ├── CleanupFailed             SANDBOX_006
-    ├── InvalidInput              SANDBOX_007
-    │   └── BotNotInGuild         SANDBOX_007
-    ├── SandboxNotRunning         SANDBOX_008
-    ├── TransitionNotAllowed      SANDBOX_009
-    ├── NotPermitted              SANDBOX_010
-    │   └── GuildProtected        SANDBOX_010
-    ├── GuildNotRegistered        SANDBOX_011
-    └── DependencyUnavailable     SANDBOX_012
+SandboxError
+├── NameTaken                 SANDBOX_001
+├── OwnerLimitReached         SANDBOX_002
+├── GuildAlreadyMapped        SANDBOX_003
+├── SandboxNotFound           SANDBOX_004
+├── SchemaCreationFailed      SANDBOX_005
+├── CleanupFailed             SANDBOX_006
+├── InvalidInput              SANDBOX_007
+│   └── BotNotInGuild         SANDBOX_007
+├── SandboxNotRunning         SANDBOX_008
+├── TransitionNotAllowed      SANDBOX_009
+├── NotPermitted              SANDBOX_010
+│   └── GuildProtected        SANDBOX_010
+├── GuildNotRegistered        SANDBOX_011
+└── DependencyUnavailable     SANDBOX_012
 """
 
 from __future__ import annotations
@@ -35,9 +35,8 @@ class SandboxError(Exception):
     code: ClassVar[str]
 
     def __str__(self) -> str:
-        from .error_text import explain
-
-        return f"{self.code}: {explain(self).sentence}"
+        facts = ", ".join(str(fact) for fact in self.args)
+        return f"{self.code} {type(self).__name__}({facts})"
 
 
 class NameTaken(SandboxError):

@@ -70,7 +70,7 @@ ShardIds = Annotated[tuple[int, ...] | None, NoDecode, BeforeValidator(_split)]
 # What each variable takes, for the line that reports a problem with it.
 _TAKES: Mapping[str, str] = {
     "DISCORD_TOKEN": "the bot's token",
-    "DISCORD_API_URL": "an http(s) address such as http://127.0.0.1:8080/api/v10, or nothing for Discord's own",
+    "DISCORD_API_URL": "an http(s) address such as http://127.0.0.1:8080/api/v10, or nothing for Discord",
     "DISCORD_DEV_GUILD_IDS": "comma-separated server ids of 17 to 20 digits",
     "DISCORD_OWNER_IDS": "comma-separated user ids of 17 to 20 digits",
     "DISCORD_PROTECTED_GUILD_IDS": "comma-separated server ids of 17 to 20 digits",
@@ -165,10 +165,9 @@ def load_settings(**overrides: Any) -> Settings:
 def _problems(error: ValidationError) -> list[str]:
     lines: dict[str, str] = {}
     for detail in error.errors(include_url=False, include_context=False):
-        if detail["loc"]:
-            variable = str(detail["loc"][0]).upper()
-        else:
-            variable = str(detail["msg"]).rsplit(" ", 1)[-1]
+        # What `_together` finds has no location: the variable's name is its message's last word.
+        where = detail["loc"][0] if detail["loc"] else detail["msg"].rsplit(" ", 1)[-1]
+        variable = str(where).upper()
         state = "is not set" if detail["type"] == "missing" else "can't be used"
         lines.setdefault(variable, f"{variable} {state}: it takes {_TAKES[variable]}.")
     return list(lines.values())

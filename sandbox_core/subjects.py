@@ -61,9 +61,14 @@ def redis_prefix(sandbox_id: UUID | str) -> str:
 
 def route_key(guild_id: str) -> str:
     """`sandbox:route:{guild_id}`, the cached route of one guild."""
-    if not _GUILD_ID.match(guild_id):
+    if not is_guild_id(guild_id):
         raise InvalidInput("server id", guild_id, "a server id is 17 to 20 digits", "`613425648685547541`")
     return ROUTE_KEY_PREFIX + guild_id
+
+
+def is_guild_id(text: str) -> bool:
+    """True for 17 to 20 digits, the only ids that a guild can be mapped by."""
+    return _GUILD_ID.match(text) is not None
 
 
 def schema_name(short_id: str) -> str:

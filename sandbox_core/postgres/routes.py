@@ -2,33 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Collection
 
-from ..models import Route
+from sandbox_core.models import Route
 
-if TYPE_CHECKING:
-    import asyncpg
+from .pool import Connection, Pool, connected
 
 CHANNEL = "sandbox_routes"
 """The notification channel on which triggers tell which guild's route changed."""
 
-_ALL = "SELECT guild_id, sandbox_id::text, extract(epoch FROM expires_at)::float8 AS expires_at FROM sandbox_routes"
+_ALL = """
+    SELECT guild_id, sandbox_id::text, extract(epoch FROM expires_at)::float8 AS expires_at
+    FROM sandbox_routes
+"""
 _SOME = f"{_ALL} WHERE guild_id = ANY($1::text[])"
 
 
-async def read_all(connection: asyncpg.Connection | asyncpg.Pool) -> dict[str, Route]:
-    """Every mapped guild's route."""
+async def read_all(connection: Connection) -> dict[str, Route]:
+    """Every mapped guild's route. Driver errors pass: the follower and `RouteRows` judge them."""
     rows = await connection.fetch(_ALL)
     return {row["guild_id"]: Route(row["sandbox_id"], row["expires_at"]) for row in rows}
 
 
-async def read_many(
-    connection: asyncpg.Connection | asyncpg.Pool, guild_ids: Iterable[str]
-) -> dict[str, Route | None]:
+async def read_many(connection: Connection, guild_ids: Collection[str]) -> dict[str, Route | None]:
     """The routes of these guilds; None for a guild that is mapped to no running sandbox."""
-    wanted = list(guild_ids)
-    rows = await connection.fetch(_SOME, wanted)
-    routes: dict[str, Route | None] = dict.fromkeys(wanted)
+    rows = await connection.fetch(_SOME, list(guild_ids))
+    routes: dict[str, Route | None] = dict.fromkeys(guild_ids)
     routes.update({row["guild_id"]: Route(row["sandbox_id"], row["expires_at"]) for row in rows})
     return routes
+
+
+class RouteRows:
+    """Reads routes over the pool. Every method raises `DependencyUnavailable` when PostgreSQL is away."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def read_many(self, guild_ids: Collection[str]) -> dict[str, Route | None]:
+        """The routes of these guilds; None for a guild that is mapped to no running sandbox."""
+        async with connected(self._pool) as connection:
+            return await read_many(connection, guild_ids)
+
+    async def read_all(self) -> dict[str, Route]:
+        """Every mapped guild's route."""
+        async with connected(self._pool) as connection:
+            return await read_all(connection)

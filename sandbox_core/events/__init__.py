@@ -1,0 +1,15 @@
+"""The view of gateway events: where their guild id is, and the frame that carries them."""
+
+from .frame import DISPATCH, Frame, FrameError, read_frame
+from .table import CONNECTION_EVENTS, GUILD_LOCATIONS, GuildLocation, guild_location
+
+__all__ = [
+    "CONNECTION_EVENTS",
+    "DISPATCH",
+    "GUILD_LOCATIONS",
+    "Frame",
+    "FrameError",
+    "GuildLocation",
+    "guild_location",
+    "read_frame",
+]

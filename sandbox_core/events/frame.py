@@ -1,0 +1,198 @@
+"""The view of a gateway frame that routing needs, read without decoding the rest.
+
+A dispatch frame is `{"t": event, "s": sequence, "op": 0, "d": {...}}` (Discord's developer
+documentation, "Gateway Events", payload structure). Its bytes are kept as they came.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+
+from .table import GuildLocation, guild_location
+
+DISPATCH = 0
+
+_OWN_COMMAND = "sandbox"
+_OWN_COMPONENT_PREFIX = "sandbox:"
+_COMMAND_INTERACTIONS = frozenset({2, 4})  # APPLICATION_COMMAND and its autocomplete
+_COMPONENT_INTERACTIONS = frozenset({3, 5})  # MESSAGE_COMPONENT and MODAL_SUBMIT
+
+
+class FrameError(ValueError):
+    """The bytes are not a gateway frame."""
+
+
+class Frame:
+    """One frame as received. `raw` is what Discord sent, after decompression, byte for byte."""
+
+    __slots__ = (
+        "guild_id",
+        "guild_id_unreadable",
+        "is_own_interaction",
+        "op",
+        "raw",
+        "received_at",
+        "seq",
+        "type",
+    )
+
+    def __init__(self, raw: bytes, op: int, event_type: str, seq: int, received_at: float) -> None:
+        self.raw = raw
+        self.op = op
+        self.type = event_type
+        """The event name, or "" when the frame is no dispatch."""
+        self.seq = seq
+        """The session's sequence number, or -1 when the frame is no dispatch."""
+        self.received_at = received_at
+        """When the frame was read, in seconds of the monotonic clock."""
+        self.guild_id: str | None = None
+        self.guild_id_unreadable = False
+        """A guild id stands at its place but is no snowflake, or is missing where it always is."""
+        self.is_own_interaction = False
+        """An interaction of the bot's own `/sandbox` commands or components."""
+
+    def __repr__(self) -> str:
+        return f"<Frame op={self.op} type={self.type!r} seq={self.seq} guild_id={self.guild_id}>"
+
+
+class _Envelope(msgspec.Struct, gc=False):
+    op: int
+    d: msgspec.Raw = msgspec.Raw(b"null")
+    s: int | None = None
+    t: str | None = None
+
+
+class _AtGuildId(msgspec.Struct, gc=False):
+    guild_id: msgspec.Raw | None = None
+
+
+class _AtId(msgspec.Struct, gc=False):
+    id: msgspec.Raw | None = None
+
+
+class _AtMeta(msgspec.Struct, gc=False):
+    meta: _AtGuildId | None = None
+
+
+class _InteractionData(msgspec.Struct, gc=False):
+    name: str | None = None
+    custom_id: str | None = None
+
+
+class _Interaction(msgspec.Struct, gc=False):
+    type: int = 0
+    guild_id: msgspec.Raw | None = None
+    data: _InteractionData | None = None
+
+
+_envelope = msgspec.json.Decoder(_Envelope).decode
+_at_guild_id = msgspec.json.Decoder(_AtGuildId).decode
+_at_id = msgspec.json.Decoder(_AtId).decode
+_at_meta = msgspec.json.Decoder(_AtMeta).decode
+_interaction = msgspec.json.Decoder(_Interaction).decode
+
+
+def read_frame(raw: bytes, received_at: float) -> Frame:
+    """Read what routing needs from `raw`. Raises `FrameError` when it is no gateway frame."""
+    try:
+        envelope = _envelope(raw)
+        if envelope.op != DISPATCH:
+            return Frame(raw, envelope.op, "", -1, received_at)
+        if envelope.t is None or envelope.s is None:
+            raise FrameError("a dispatch without event name or sequence number")
+        frame = Frame(raw, DISPATCH, envelope.t, envelope.s, received_at)
+        _read_data(frame, envelope.d)
+    except msgspec.MsgspecError:
+        # The strict decoder refuses what Python's accepts (a lone surrogate in a message, a `d` that is
+        # a list): such a frame is rare, and still has to be routed.
+        return _read_leniently(raw, received_at)
+    return frame
+
+
+def _read_data(frame: Frame, data: msgspec.Raw) -> None:
+    if frame.type == "INTERACTION_CREATE":
+        interaction = _interaction(data)
+        _set_guild_id(frame, _plain(interaction.guild_id), GuildLocation.OPTIONAL)
+        content = interaction.data
+        if content is not None:
+            frame.is_own_interaction = _is_own(interaction.type, content.name, content.custom_id)
+        return
+    location = guild_location(frame.type)
+    if location is GuildLocation.NONE:
+        return
+    if location is GuildLocation.OWN_ID:
+        found = _at_id(data).id
+    elif location is GuildLocation.META:
+        meta = _at_meta(data).meta
+        found = None if meta is None else meta.guild_id
+    else:
+        found = _at_guild_id(data).guild_id
+    if found is not None:
+        text = bytes(found)
+        # The common case by far: a plain JSON string of digits.
+        if text[:1] == b'"' and text[1:-1].isdigit():
+            frame.guild_id = text[1:-1].decode()
+            return
+    _set_guild_id(frame, _plain(found), location)
+
+
+def _plain(raw: msgspec.Raw | None) -> object:
+    return None if raw is None else msgspec.json.decode(raw)
+
+
+def _set_guild_id(frame: Frame, value: object, location: GuildLocation) -> None:
+    if value is None:
+        frame.guild_id_unreadable = location is not GuildLocation.OPTIONAL
+    elif isinstance(value, str) and value.isascii() and value.isdigit():
+        frame.guild_id = value
+    elif isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        frame.guild_id = str(value)
+    else:
+        frame.guild_id_unreadable = True
+
+
+def _is_own(kind: int, name: object, custom_id: object) -> bool:
+    if kind in _COMMAND_INTERACTIONS:
+        return name == _OWN_COMMAND
+    if kind in _COMPONENT_INTERACTIONS:
+        return isinstance(custom_id, str) and custom_id.startswith(_OWN_COMPONENT_PREFIX)
+    return False
+
+
+def _read_leniently(raw: bytes, received_at: float) -> Frame:
+    try:
+        envelope: Any = json.loads(raw)
+    except ValueError as error:
+        raise FrameError("not JSON") from error
+    if not isinstance(envelope, dict) or not isinstance(envelope.get("op"), int):
+        raise FrameError("not a gateway payload")
+    if envelope["op"] != DISPATCH:
+        return Frame(raw, envelope["op"], "", -1, received_at)
+    event_type, seq, data = envelope.get("t"), envelope.get("s"), envelope.get("d")
+    if not isinstance(event_type, str) or not isinstance(seq, int):
+        raise FrameError("a dispatch without event name or sequence number")
+    frame = Frame(raw, DISPATCH, event_type, seq, received_at)
+    _read_data_leniently(frame, data if isinstance(data, dict) else {})
+    return frame
+
+
+def _read_data_leniently(frame: Frame, data: dict[str, Any]) -> None:
+    location = guild_location(frame.type)
+    if location is GuildLocation.NONE:
+        return
+    if location is GuildLocation.OWN_ID:
+        value = data.get("id")
+    elif location is GuildLocation.META:
+        meta = data.get("meta")
+        value = meta.get("guild_id") if isinstance(meta, dict) else None
+    else:
+        value = data.get("guild_id")
+    _set_guild_id(frame, value, location)
+    if frame.type == "INTERACTION_CREATE" and isinstance(data.get("data"), dict):
+        kind = data.get("type")
+        content = data["data"]
+        if isinstance(kind, int):
+            frame.is_own_interaction = _is_own(kind, content.get("name"), content.get("custom_id"))

@@ -1,0 +1,185 @@
+"""The product's own Prometheus registry.
+
+The event path counts in plain integers and lists: a scrape turns them into samples, so that an event
+pays for an addition and not for a lock.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+_COMMAND_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60)
+_EVENT_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30)
+
+
+class PlainHistogram:
+    """A histogram whose observation is a bisection and three additions; values in seconds."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...] = _EVENT_BUCKETS) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Count one duration in seconds."""
+        self.counts[bisect_left(self.bounds, seconds)] += 1
+        self.total += seconds
+
+    def cumulative(self) -> list[tuple[str, float]]:
+        """The buckets as Prometheus wants them: cumulative, ending with +Inf."""
+        running = 0
+        buckets: list[tuple[str, float]] = []
+        for bound, count in zip((*map(str, self.bounds), "+Inf"), self.counts, strict=True):
+            running += count
+            buckets.append((bound, float(running)))
+        return buckets
+
+
+class RoutingMetrics(Collector):
+    """What the event path counts. The router and the route provider add to it directly."""
+
+    def __init__(self) -> None:
+        self.routed: dict[str, int] = dict.fromkeys(
+            ("sandbox", "production", "unattributed", "dead_letter"), 0
+        )
+        """Acknowledged events by destination."""
+        self.held = 0
+        """Events that had to wait for a known route."""
+        self.errors: dict[str, int] = {}
+        """Failed publish attempts by reason; the event itself is kept and tried again."""
+        self.lookups: dict[tuple[str, str], int] = {}
+        """Route look-ups behind the in-process table, by (tier, result)."""
+        self.table_lookups = 0
+        """Events decided by the in-process table alone."""
+        self.route_seconds = PlainHistogram()
+        """Frame read to acknowledged."""
+        self.lookup_seconds = PlainHistogram()
+        """Route look-ups beyond the in-process table."""
+
+    def error(self, reason: str) -> None:
+        """Count a failed attempt; `reason` is one of a fixed set."""
+        self.errors[reason] = self.errors.get(reason, 0) + 1
+
+    def lookup(self, tier: str, result: str, count: int = 1) -> None:
+        """Count route look-ups answered (or failed) by one tier behind the table."""
+        key = (tier, result)
+        self.lookups[key] = self.lookups.get(key, 0) + count
+
+    def collect(self) -> Iterator[Metric]:
+        """The families for a scrape."""
+        routed = CounterMetricFamily(
+            "sandbox_events_routed",
+            "Events acknowledged by JetStream, by destination",
+            labels=["destination"],
+        )
+        for destination, count in self.routed.items():
+            routed.add_metric([destination], count)
+        routed.add_metric(["held"], self.held)
+        yield routed
+        errors = CounterMetricFamily(
+            "sandbox_event_routing_errors", "Publish attempts that failed and were retried", labels=["reason"]
+        )
+        for reason, count in list(self.errors.items()):
+            errors.add_metric([reason], count)
+        yield errors
+        lookups = CounterMetricFamily(
+            "sandbox_route_lookups", "Route look-ups by tier and result", labels=["tier", "result"]
+        )
+        lookups.add_metric(["table", "hit"], self.table_lookups)
+        for (tier, result), count in list(self.lookups.items()):
+            lookups.add_metric([tier, result], count)
+        yield lookups
+        yield _histogram(
+            "sandbox_event_route_duration_seconds",
+            "Frame read to acknowledged by JetStream",
+            self.route_seconds,
+        )
+        yield _histogram(
+            "sandbox_route_lookup_duration_seconds",
+            "Route look-ups beyond the in-process table",
+            self.lookup_seconds,
+        )
+
+
+def _histogram(name: str, documentation: str, source: PlainHistogram) -> HistogramMetricFamily:
+    return HistogramMetricFamily(name, documentation, buckets=source.cumulative(), sum_value=source.total)
+
+
+class _LiveGauges(Collector):
+    """Gauges read from their owners at the moment of the scrape."""
+
+    def __init__(self) -> None:
+        self.sources: dict[str, tuple[str, Callable[[], float]]] = {}
+
+    def collect(self) -> Iterable[Metric]:
+        for name, (documentation, read) in self.sources.items():
+            yield GaugeMetricFamily(name, documentation, value=read())
+
+
+class Metrics:
+    """Every metric of one process, on a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.routing = RoutingMetrics()
+        self.registry.register(self.routing)
+        self._live = _LiveGauges()
+        self.registry.register(self._live)
+        self.created_total = Counter("sandbox_created_total", "Sandboxes created", registry=self.registry)
+        self.destroyed_total = Counter(
+            "sandbox_destroyed_total", "Sandboxes destroyed", registry=self.registry
+        )
+        self.creation_seconds = Histogram(
+            "sandbox_creation_duration_seconds",
+            "From the request to a running sandbox",
+            buckets=_COMMAND_BUCKETS,
+            registry=self.registry,
+        )
+        self.destroy_seconds = Histogram(
+            "sandbox_destroy_duration_seconds",
+            "From the request to a destroyed sandbox",
+            buckets=_COMMAND_BUCKETS,
+            registry=self.registry,
+        )
+        self.create_failures = Counter(
+            "sandbox_create_failures_total",
+            "Creations that failed, by error code",
+            ["reason"],
+            registry=self.registry,
+        )
+        self.gateway_connected = Gauge(
+            "sandbox_gateway_connected", "1 while the shard has a session", ["shard"], registry=self.registry
+        )
+        self.gateway_resumes = Counter(
+            "sandbox_gateway_resumes_total", "Sessions resumed", registry=self.registry
+        )
+        self.gateway_identifies = Counter(
+            "sandbox_gateway_identifies_total", "New sessions identified", registry=self.registry
+        )
+
+    def live_gauge(self, name: str, documentation: str, read: Callable[[], float]) -> None:
+        """Register a gauge whose value is read when scraped; the last registration of a name counts."""
+        self._live.sources[name] = (documentation, read)
+
+    # What the manager reports (its observer).
+
+    def created(self, seconds: float) -> None:
+        """A sandbox became `running`, this long after it was asked for."""
+        self.created_total.inc()
+        self.creation_seconds.observe(seconds)
+
+    def create_failed(self, reason: str) -> None:
+        """A creation ended with this error code."""
+        self.create_failures.labels(reason=reason).inc()
+
+    def destroyed(self, seconds: float) -> None:
+        """A sandbox became `destroyed`, this long after it was asked for."""
+        self.destroyed_total.inc()
+        self.destroy_seconds.observe(seconds)

@@ -1,0 +1,1 @@
+"""NATS: the connection, the two streams, and acknowledged publishing."""

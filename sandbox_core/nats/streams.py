@@ -1,0 +1,95 @@
+"""The two streams: made at start, and made again whenever they are missing.
+
+A memory stream is gone, not only empty, after its server restarts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+
+import nats.errors
+import nats.js.errors
+import structlog
+from nats.js import JetStreamContext
+from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
+
+from sandbox_core import subjects
+from sandbox_core.errors import DependencyUnavailable
+
+_log = structlog.get_logger("sandbox.nats")
+
+_SANDBOX_MAX_AGE = timedelta(minutes=5)
+_SANDBOX_MAX_MESSAGES = 500_000
+# Repeats of an event are recognised by their message id for this long. JetStream allows no window
+# longer than a stream's age, and Discord keeps a session resumable for a few minutes.
+_DUPLICATE_WINDOW = timedelta(minutes=5)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamLimits:
+    """What the settings decide about the streams."""
+
+    replicas: int = 1
+    events_max_age: timedelta = timedelta(hours=24)
+
+
+def stream_configs(limits: StreamLimits) -> tuple[StreamConfig, StreamConfig]:
+    """The configurations of `EVENTS` and `SANDBOX`."""
+    window = _DUPLICATE_WINDOW.total_seconds()
+    events = StreamConfig(
+        name=subjects.EVENTS_STREAM,
+        subjects=[subjects.EVENTS_SUBJECTS],
+        retention=RetentionPolicy.LIMITS,
+        storage=StorageType.FILE,
+        max_age=limits.events_max_age.total_seconds(),
+        duplicate_window=min(window, limits.events_max_age.total_seconds()),
+        discard=DiscardPolicy.OLD,
+        num_replicas=limits.replicas,
+        allow_direct=True,
+    )
+    sandbox = StreamConfig(
+        name=subjects.SANDBOX_STREAM,
+        subjects=[subjects.SANDBOX_SUBJECTS],
+        retention=RetentionPolicy.LIMITS,
+        storage=StorageType.MEMORY,
+        max_age=_SANDBOX_MAX_AGE.total_seconds(),
+        max_msgs=_SANDBOX_MAX_MESSAGES,
+        duplicate_window=window,
+        discard=DiscardPolicy.OLD,
+        num_replicas=limits.replicas,
+        allow_direct=True,
+    )
+    return events, sandbox
+
+
+class Streams:
+    """Ensures that both streams exist. `ready` is True while they are known to."""
+
+    def __init__(self, js: JetStreamContext, limits: StreamLimits) -> None:
+        self._js = js
+        self._limits = limits
+        self._lock = asyncio.Lock()
+        self.ready = False
+
+    async def ensure(self) -> None:
+        """Make each stream that is missing. Raises `DependencyUnavailable` when NATS does not answer."""
+        async with self._lock:
+            self.ready = False
+            for config in stream_configs(self._limits):
+                await self._ensure_one(config)
+            self.ready = True
+
+    async def _ensure_one(self, config: StreamConfig) -> None:
+        name = str(config.name)
+        try:
+            try:
+                await self._js.stream_info(name)
+            except nats.js.errors.NotFoundError:
+                await self._js.add_stream(config)
+                _log.info("stream_created", stream=name)
+        except nats.js.errors.APIError as error:
+            raise DependencyUnavailable("NATS", f"stream {name}: {error.description}") from error
+        except (nats.errors.Error, TimeoutError, OSError) as error:
+            raise DependencyUnavailable("NATS", f"stream {name}: no answer from JetStream") from error

@@ -1,0 +1,6 @@
+"""Guild to sandbox, in tiers: table, Redis, PostgreSQL, and the last table known."""
+
+from .follower import RouteFollower
+from .provider import RouteProvider, RouteRows
+
+__all__ = ["RouteFollower", "RouteProvider", "RouteRows"]

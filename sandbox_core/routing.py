@@ -1,0 +1,132 @@
+"""Where an event goes: an immutable table of routes, and one pure decision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from enum import StrEnum
+from typing import Final
+
+from . import subjects
+from .events import CONNECTION_EVENTS, GUILD_LOCATIONS, Frame
+from .models import Route
+
+
+class Side(StrEnum):
+    """The kinds of destination; the values are the metrics' `destination` label."""
+
+    SANDBOX = "sandbox"
+    PRODUCTION = "production"
+    UNATTRIBUTED = "unattributed"
+    DEAD_LETTER = "dead_letter"
+    HANDLED = "handled"
+    """Handled by this process and not published: the connection's own events, our own commands."""
+
+
+class Destination:
+    """Where one event goes. `prefix` is what stands before the event name in its subject."""
+
+    __slots__ = ("prefix", "sandbox_id", "side", "stream")
+
+    def __init__(self, side: Side, prefix: str, *, stream: str = "", sandbox_id: str | None = None) -> None:
+        self.side: Final = side
+        self.prefix: Final = prefix
+        self.stream: Final = stream
+        """The JetStream stream that stores the subject, or "" when nothing is published."""
+        self.sandbox_id: Final = sandbox_id
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Destination):
+            return NotImplemented
+        return (self.side, self.prefix) == (other.side, other.prefix)
+
+    def __hash__(self) -> int:
+        return hash((self.side, self.prefix))
+
+    def __repr__(self) -> str:
+        return f"<Destination {self.side} {self.prefix!r}>"
+
+
+PRODUCTION: Final = Destination(Side.PRODUCTION, "events.", stream=subjects.EVENTS_STREAM)
+UNATTRIBUTED: Final = Destination(Side.UNATTRIBUTED, "events.unattributed.", stream=subjects.EVENTS_STREAM)
+DEAD_LETTER: Final = Destination(Side.DEAD_LETTER, "events.dead_letter.", stream=subjects.EVENTS_STREAM)
+HANDLED: Final = Destination(Side.HANDLED, "")
+
+
+def sandbox_destination(sandbox_id: str) -> Destination:
+    """The destination of one sandbox's events. Raises `InvalidInput` when the id is no UUID."""
+    prefix = f"{subjects.nats_prefix(sandbox_id)}events."
+    return Destination(Side.SANDBOX, prefix, stream=subjects.SANDBOX_STREAM, sandbox_id=sandbox_id)
+
+
+class RouteTable:
+    """Guild to sandbox, as known at one moment. Immutable: a change makes another table."""
+
+    __slots__ = ("_entries",)
+
+    def __init__(self, routes: Mapping[str, Route] | None = None) -> None:
+        self._entries: dict[str, tuple[float, Destination]] = {
+            guild_id: (route.expires_at, sandbox_destination(route.sandbox_id))
+            for guild_id, route in (routes or {}).items()
+        }
+
+    def with_changes(self, changes: Mapping[str, Route | None]) -> RouteTable:
+        """A table with some guilds' routes replaced; None removes one."""
+        table = RouteTable()
+        entries = table._entries
+        entries.update(self._entries)
+        for guild_id, route in changes.items():
+            if route is None:
+                entries.pop(guild_id, None)
+            else:
+                entries[guild_id] = (route.expires_at, sandbox_destination(route.sandbox_id))
+        return table
+
+    def destination(self, guild_id: str, now: float) -> Destination | None:
+        """Where the guild's events go at `now` (seconds since the epoch), or None for production."""
+        entry = self._entries.get(guild_id)
+        if entry is None or now >= entry[0]:
+            return None
+        return entry[1]
+
+    def route(self, guild_id: str, now: float) -> Route | None:
+        """The guild's route at `now`, or None when its events go to production."""
+        entry = self._entries.get(guild_id)
+        if entry is None or now >= entry[0] or entry[1].sandbox_id is None:
+            return None
+        return Route(entry[1].sandbox_id, entry[0])
+
+    def guilds_of(self, sandbox_id: str) -> Iterator[str]:
+        """The guilds mapped to one sandbox, expired or not."""
+        return (guild for guild, (_, where) in self._entries.items() if where.sandbox_id == sandbox_id)
+
+    def sandbox_ids(self, now: float) -> Iterable[str]:
+        """The distinct sandboxes that receive events at `now`."""
+        return {d.sandbox_id for expires_at, d in self._entries.values() if d.sandbox_id and now < expires_at}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, guild_id: object) -> bool:
+        return guild_id in self._entries
+
+
+def decide(frame: Frame, table: RouteTable, now: float) -> Destination:
+    """Where `frame` goes, given the routes and the time (seconds since the epoch). Pure.
+
+    The guild id decides and nothing else does. An event that has no guild is production's; one whose
+    guild can't be read, though it has one, is never guessed onto a side.
+    """
+    guild_id = frame.guild_id
+    if guild_id is not None:
+        if frame.is_own_interaction:
+            return HANDLED
+        if frame.type not in GUILD_LOCATIONS and not subjects.is_event_type(frame.type):
+            return DEAD_LETTER
+        return table.destination(guild_id, now) or PRODUCTION
+    if frame.type in CONNECTION_EVENTS or frame.is_own_interaction:
+        return HANDLED
+    if not subjects.is_event_type(frame.type):
+        return DEAD_LETTER
+    if frame.guild_id_unreadable:
+        return UNATTRIBUTED
+    return PRODUCTION
