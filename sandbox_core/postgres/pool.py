@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from .errors import translating
 
-Pool = asyncpg.Pool[Any]
-Connection = asyncpg.Connection[Any] | PoolConnectionProxy[Any]
+# Quoted: asyncpg's classes are generic in its type stubs only.
+Pool: TypeAlias = "asyncpg.Pool[Any]"
+Connection: TypeAlias = "asyncpg.Connection[Any] | PoolConnectionProxy[Any]"
 
 CONNECT_TIMEOUT = 3.0
 """Seconds to get a connection, new or from the pool."""
