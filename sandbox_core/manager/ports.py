@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Protocol
+from uuid import UUID
 
 from sandbox_core.models import Route, Sandbox
+from sandbox_core.namespaces import Namespace
+from sandbox_core.postgres import Pool
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,3 +68,28 @@ class NoObserver:
 
     def destroyed(self, seconds: float) -> None:
         """Ignore it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the manager's operations work with, handed from one to the next."""
+
+    pool: Pool
+    namespaces: tuple[Namespace, ...]
+    """In the order they are provisioned; they are dropped in reverse."""
+    routes: RouteChanges
+    limits: ManagerLimits
+    clock: Callable[[], datetime]
+    observer: ManagerObserver
+    new_id: Callable[[], UUID]
+
+    async def send_to(self, sandbox: Sandbox) -> None:
+        """Tell that the sandbox's guilds now send their events to it."""
+        if sandbox.guild_ids:
+            route = Route(str(sandbox.id), sandbox.expires_at.timestamp())
+            await self.routes.guilds_changed(dict.fromkeys(sandbox.guild_ids, route))
+
+    async def send_to_production(self, guild_ids: list[str]) -> None:
+        """Tell that these guilds now send their events to production."""
+        if guild_ids:
+            await self.routes.guilds_changed(dict.fromkeys(guild_ids))

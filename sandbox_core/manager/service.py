@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from uuid import UUID, uuid4
 
-import asyncpg
-
-from sandbox_core.health import SandboxHealth
-from sandbox_core.models import Actor, GuildAccess, Sandbox, SandboxStatus
+from sandbox_core.errors import SandboxNotFound
+from sandbox_core.health import HealthChecker, SandboxHealth
+from sandbox_core.models import Actor, AuditEvent, GuildAccess, Sandbox, SandboxStatus
 from sandbox_core.namespaces import Namespace
+from sandbox_core.postgres import Pool, audit, connected, guild_mappings, sandboxes, transaction
+from sandbox_core.validation import NAME_MAX, parse_duration, parse_guild_id
 
-from .ports import Extension, ManagerLimits, ManagerObserver, NoObserver, RouteChanges
+from . import guilds as guild_steps
+from . import rules, teardown
+from .create import create
+from .ports import Extension, ManagerLimits, ManagerObserver, NoObserver, Parts, RouteChanges
 
 Sandboxes = list[Sandbox]
 """Named here because `SandboxManager.list` hides the type's own name inside the class."""
+
+_SUGGESTIONS = 25
+"""As many choices as Discord shows in an autocomplete list."""
+_NAME_OR_ID = re.compile(r"[a-z0-9-]{1,63}\Z")
+_ID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
+_SHORT_ID = re.compile(r"[0-9a-fA-F]{8}\Z")
 
 
 def utc_now() -> datetime:
@@ -24,28 +36,33 @@ def utc_now() -> datetime:
 
 
 class SandboxManager:
-    """Creates, finds, changes and destroys sandboxes; each rule about who may do what is here, once.
+    """Creates, finds, changes and destroys sandboxes; each rule about who may do what is below, once.
 
-    Every method raises `DependencyUnavailable` when a server it needs is away.
+    Every method raises `DependencyUnavailable` when a server it needs is away, within 10 seconds.
     """
 
     def __init__(
         self,
         *,
-        pool: asyncpg.Pool[Any],
+        pool: Pool,
         namespaces: Sequence[Namespace],
         routes: RouteChanges,
         limits: ManagerLimits,
         clock: Callable[[], datetime] = utc_now,
         observer: ManagerObserver | None = None,
+        new_id: Callable[[], UUID] = uuid4,
     ) -> None:
         """`namespaces` in the order they are provisioned; they are dropped in reverse."""
-        self._pool = pool
-        self._namespaces = tuple(namespaces)
-        self._routes = routes
-        self._limits = limits
-        self._clock = clock
-        self._observer = observer or NoObserver()
+        self._parts = Parts(
+            pool=pool,
+            namespaces=tuple(namespaces),
+            routes=routes,
+            limits=limits,
+            clock=clock,
+            observer=observer or NoObserver(),
+            new_id=new_id,
+        )
+        self._health = HealthChecker(namespaces)
 
     async def create(
         self,
@@ -55,12 +72,28 @@ class SandboxManager:
         ttl: str | None = None,
         guilds: Sequence[GuildAccess] = (),
     ) -> Sandbox:
-        """Make a sandbox and register `guilds` with it; it is running when this returns."""
-        raise NotImplementedError
+        """Make a sandbox and register `guilds` with it; it is running when this returns.
+
+        Without `name` one is made from the actor's; without `ttl` it lives for the default time. When a
+        step fails, also by cancellation, all that was made is taken back. Raises `InvalidInput`,
+        `NameTaken`, `OwnerLimitReached`, `SchemaCreationFailed`, and for the guilds as `register_guild`.
+        """
+        return await create(self._parts, actor, name=name, ttl=ttl, guilds=guilds)
 
     async def get(self, reference: str) -> Sandbox:
-        """The sandbox with this name, id or short id, unless it is destroyed."""
-        raise NotImplementedError
+        """The sandbox with this name, id or short id. Raises `SandboxNotFound`, also for a destroyed one."""
+        text = reference.strip()
+        if _ID.match(text) or _SHORT_ID.match(text):
+            text = text.lower()
+        async with connected(self._parts.pool) as connection:
+            if _NAME_OR_ID.match(text):
+                sandbox_id = UUID(text) if _ID.match(text) else None
+                found = await sandboxes.find_live(connection, name=text, sandbox_id=sandbox_id)
+                if found is not None:
+                    return found
+            names = await sandboxes.live_names(connection)
+        near = difflib.get_close_matches(text[:NAME_MAX].lower(), names, n=3, cutoff=0.5)
+        raise SandboxNotFound(reference, near)
 
     async def list(
         self,
@@ -69,35 +102,90 @@ class SandboxManager:
         status: SandboxStatus | None = None,
         include_destroyed: bool = False,
     ) -> Sandboxes:
-        """Sandboxes, newest first."""
-        raise NotImplementedError
+        """Sandboxes that fit every filter given, newest first; destroyed ones when asked for."""
+        async with connected(self._parts.pool) as connection:
+            return await sandboxes.select(
+                connection, owner=owner, status=status, include_destroyed=include_destroyed
+            )
 
     async def suggest(self, prefix: str, *, owner_first: str) -> Sandboxes:
-        """At most 25 sandboxes for an autocomplete list, those of `owner_first` before the others."""
-        raise NotImplementedError
+        """At most 25 sandboxes for an autocomplete list, not destroyed, with `prefix` in their name.
+
+        Those of `owner_first` come before the others, and names that start so before the rest.
+        """
+        part = prefix.strip().lower()
+        if part and not _NAME_OR_ID.match(part):
+            return []
+        async with connected(self._parts.pool) as connection:
+            return await sandboxes.matching(connection, part, owner_first=owner_first, limit=_SUGGESTIONS)
 
     async def for_guild(self, guild_id: str) -> Sandbox | None:
-        """The sandbox this guild is registered with; ask its `routes_at` whether it still receives events."""
-        raise NotImplementedError
+        """The sandbox this guild is registered with; ask its `routes_at` whether it still gets events."""
+        cleaned = parse_guild_id(guild_id)
+        async with connected(self._parts.pool) as connection:
+            return await guild_mappings.holder_of(connection, cleaned)
 
     async def register_guild(self, actor: Actor, reference: str, access: GuildAccess) -> Sandbox:
-        """Send the guild's events to the sandbox; once registered there, again is fine."""
-        raise NotImplementedError
+        """Send the guild's events to the sandbox; when it is registered there already, that is fine.
+
+        Raises `SandboxNotFound`, `NotPermitted`, `InvalidInput`, `BotNotInGuild`, `GuildProtected`,
+        `SandboxNotRunning` or `GuildAlreadyMapped`.
+        """
+        return await guild_steps.register(self._parts, actor, await self.get(reference), access)
 
     async def unregister_guild(
         self, actor: Actor, access: GuildAccess, *, reference: str | None = None
     ) -> Sandbox:
-        """Send the guild's events to production again; returns the sandbox that had them."""
-        raise NotImplementedError
+        """Send the guild's events to production again; returns the sandbox that had them.
+
+        Raises `GuildNotRegistered` when it is not registered, or not with `reference`; `SandboxNotFound`,
+        `InvalidInput` or `NotPermitted`.
+        """
+        expected = None if reference is None else await self.get(reference)
+        return await guild_steps.unregister(self._parts, actor, access, expected)
 
     async def extend(self, actor: Actor, reference: str, duration: str) -> Extension:
-        """Add to the present expiry, up to the longest life from the creation."""
-        raise NotImplementedError
+        """Add to the present expiry, up to the longest life counted from the creation.
+
+        Raises `SandboxNotFound`, `NotPermitted`, `InvalidInput` or `SandboxNotRunning`.
+        """
+        sandbox = await self.get(reference)
+        rules.may_change(actor, sandbox, "extend")
+        limit = self._parts.limits.max_ttl
+        added = parse_duration(duration, maximum=limit, field="duration")
+        now = self._parts.clock()
+        async with transaction(self._parts.pool) as connection:
+            current = await guild_steps.locked(connection, sandbox)
+            rules.must_run(current, now)
+            wished = current.expires_at + added
+            # The maximum may have been lowered since; an extension never shortens a life.
+            expires_at = max(current.expires_at, min(wished, current.created_at + limit))
+            await sandboxes.set_expiry(connection, current.id, expires_at)
+            await sandboxes.touch(connection, current.id, now)
+            await audit.record(
+                connection,
+                current.id,
+                AuditEvent.TTL_EXTENDED,
+                actor=actor,
+                at=now,
+                details={
+                    "from": current.expires_at.isoformat(),
+                    "to": expires_at.isoformat(),
+                    "capped": expires_at < wished,
+                },
+            )
+            extended = await guild_steps.locked(connection, current)
+        await self._parts.send_to(extended)
+        return Extension(extended, capped=expires_at < wished)
 
     async def destroy(self, actor: Actor, reference: str) -> Sandbox:
-        """Remove the sandbox and everything in it."""
-        raise NotImplementedError
+        """Remove the sandbox and everything in it; its guilds' events go to production first.
+
+        Raises `SandboxNotFound`, `NotPermitted`, `SandboxNotRunning` while it is being created, or
+        `CleanupFailed`: then it stays `destroying`, and calling this again goes on.
+        """
+        return await teardown.destroy(self._parts, actor, await self.get(reference))
 
     async def health(self, reference: str) -> SandboxHealth:
-        """How each store serves the sandbox now."""
-        raise NotImplementedError
+        """How each store serves the sandbox now; a store that is away is a finding, not an error."""
+        return await self._health.check(await self.get(reference))

@@ -16,10 +16,10 @@ from .errors import translating
 Pool: TypeAlias = "asyncpg.Pool[Any]"
 Connection: TypeAlias = "asyncpg.Connection[Any] | PoolConnectionProxy[Any]"
 
-CONNECT_TIMEOUT = 3.0
+CONNECT_TIMEOUT = 2.0
 """Seconds to get a connection, new or from the pool."""
-COMMAND_TIMEOUT = 4.0
-"""Seconds one statement may take; together with `CONNECT_TIMEOUT` less than the 10 s of an answer."""
+COMMAND_TIMEOUT = 3.0
+"""Seconds one statement may take; several may fail in turn within the 10 s that a command has."""
 
 
 async def create_pool(

@@ -1,0 +1,176 @@
+"""Creating a sandbox: the whole of it, or nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+
+from sandbox_core.errors import (
+    GuildAlreadyMapped,
+    NameTaken,
+    OwnerLimitReached,
+    SandboxError,
+    SchemaCreationFailed,
+)
+from sandbox_core.models import Actor, AuditEvent, GuildAccess, Sandbox, SandboxStatus
+from sandbox_core.namespaces import Namespace, SchemaProvisioner
+from sandbox_core.postgres import Connection, audit, connected, guild_mappings, sandboxes, transaction
+from sandbox_core.postgres.errors import ShortIdTakenError
+from sandbox_core.validation import generate_name, parse_duration, parse_name
+
+from . import guilds as guild_steps
+from . import rules, teardown
+from .ports import Parts
+
+_ATTEMPTS = 8
+"""Ids or generated names to try; even a second try is rare."""
+
+
+async def create(
+    parts: Parts, actor: Actor, *, name: str | None, ttl: str | None, guilds: Sequence[GuildAccess]
+) -> Sandbox:
+    """Create a sandbox that is running, with its guilds registered."""
+    started = time.perf_counter()
+    try:
+        sandbox = await _Creation(parts, actor).run(name, ttl, guilds)
+    except BaseException as error:
+        parts.observer.create_failed(_failure(error))
+        raise
+    parts.observer.created(time.perf_counter() - started)
+    return sandbox
+
+
+def _failure(error: BaseException) -> str:
+    if isinstance(error, SandboxError):
+        return error.code
+    return "CANCELLED" if isinstance(error, asyncio.CancelledError) else "INTERNAL"
+
+
+class _Creation:
+    """One creation, remembering what it has made."""
+
+    def __init__(self, parts: Parts, actor: Actor) -> None:
+        self._parts = parts
+        self._actor = actor
+        self._made: list[Namespace] = []
+
+    async def run(self, name: str | None, ttl: str | None, guilds: Sequence[GuildAccess]) -> Sandbox:
+        limits = self._parts.limits
+        chosen = None if name is None else parse_name(name)
+        life = limits.default_ttl if ttl is None else parse_duration(ttl, maximum=limits.max_ttl)
+        guild_ids = rules.may_divert_all(self._actor, guilds, limits)
+        await self._refuse_mapped(guild_ids)
+
+        for _ in range(_ATTEMPTS):
+            draft = self._draft(chosen or generate_name(self._actor.display_name), life)
+            try:
+                return await self._make(draft, guild_ids)
+            except ShortIdTakenError:
+                continue
+            except NameTaken:
+                if chosen is not None:
+                    raise
+        raise SchemaCreationFailed(draft.schema_name, "no free name was found")
+
+    async def _refuse_mapped(self, guild_ids: list[str]) -> None:
+        # The mapping itself decides; asking first keeps a plain refusal from making anything.
+        if not guild_ids:
+            return
+        now = self._parts.clock()
+        async with connected(self._parts.pool) as connection:
+            for guild_id in guild_ids:
+                holder = await guild_mappings.holder_of(connection, guild_id)
+                if holder is not None and holder.routes_at(now):
+                    raise GuildAlreadyMapped(guild_id, holder.name)
+
+    def _draft(self, name: str, life: timedelta) -> Sandbox:
+        sandbox_id = self._parts.new_id()
+        now = self._parts.clock()
+        # PostgreSQL's jsonb has no NUL.
+        owner_name = self._actor.display_name.replace("\0", "")
+        return Sandbox(
+            id=sandbox_id,
+            name=name,
+            owner=self._actor.id,
+            status=SandboxStatus.PENDING,
+            schema_name=SchemaProvisioner.generate_schema_name(sandbox_id),
+            created_at=now,
+            expires_at=now + life,
+            metadata={"owner_name": owner_name} if owner_name else {},
+        )
+
+    async def _make(self, draft: Sandbox, guild_ids: list[str]) -> Sandbox:
+        try:
+            sandbox = await self._insert(draft)
+            await self._provision(sandbox)
+            running = await self._start(sandbox, guild_ids)
+            await self._parts.send_to(running)
+        except (NameTaken, OwnerLimitReached, ShortIdTakenError):
+            # Refused by the insert, whose transaction is rolled back: there is nothing to undo.
+            raise
+        except BaseException as error:
+            await self._undo(draft, error)
+            raise
+        return running
+
+    async def _insert(self, draft: Sandbox) -> Sandbox:
+        async with transaction(self._parts.pool) as connection:
+            await sandboxes.insert(connection, draft, limit=self._parts.limits.max_per_owner)
+            await audit.record(
+                connection,
+                draft.id,
+                AuditEvent.CREATED,
+                actor=self._actor,
+                at=draft.created_at,
+                details={
+                    "name": draft.name,
+                    "schema_name": draft.schema_name,
+                    "expires_at": draft.expires_at.isoformat(),
+                },
+            )
+            creating = await sandboxes.set_status(
+                connection, draft.id, SandboxStatus.PENDING, SandboxStatus.CREATING, at=draft.created_at
+            )
+            await self._record_status(connection, creating, SandboxStatus.PENDING)
+        return creating
+
+    async def _provision(self, sandbox: Sandbox) -> None:
+        for namespace in self._parts.namespaces:
+            await teardown.bounded(namespace.store, namespace.provision(sandbox))
+            self._made.append(namespace)
+
+    async def _start(self, sandbox: Sandbox, guild_ids: list[str]) -> Sandbox:
+        now = self._parts.clock()
+        async with transaction(self._parts.pool) as connection:
+            running = await sandboxes.set_status(
+                connection, sandbox.id, SandboxStatus.CREATING, SandboxStatus.RUNNING, at=now
+            )
+            await self._record_status(connection, running, SandboxStatus.CREATING)
+            for guild_id in guild_ids:
+                await guild_steps.map_guild(connection, self._actor, running, guild_id, at=now)
+            return await guild_steps.locked(connection, running)
+
+    async def _record_status(self, connection: Connection, sandbox: Sandbox, before: SandboxStatus) -> None:
+        await audit.record(
+            connection,
+            sandbox.id,
+            AuditEvent.STATUS_CHANGED,
+            actor=self._actor,
+            at=self._parts.clock(),
+            details={"from": before.value, "to": sandbox.status.value},
+        )
+
+    async def _undo(self, draft: Sandbox, cause: BaseException) -> None:
+        work = asyncio.ensure_future(
+            teardown.undo(self._parts, self._actor, draft.id, tuple(self._made), cause)
+        )
+        # The caller's error follows in any case; a further cancellation must not leave half of it. The
+        # undoing ends by its own timeout.
+        while not work.done():
+            try:
+                await asyncio.shield(work)
+            except asyncio.CancelledError:
+                if work.cancelled():
+                    raise

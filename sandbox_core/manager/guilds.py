@@ -1,0 +1,93 @@
+"""Registering a guild with a sandbox, and giving its events back to production."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sandbox_core.errors import GuildAlreadyMapped, GuildNotRegistered, SandboxNotFound
+from sandbox_core.models import Actor, AuditEvent, GuildAccess, Sandbox
+from sandbox_core.postgres import Connection, audit, guild_mappings, sandboxes, transaction
+from sandbox_core.validation import parse_guild_id
+
+from . import rules
+from .ports import Parts
+
+
+async def register(parts: Parts, actor: Actor, sandbox: Sandbox, access: GuildAccess) -> Sandbox:
+    """Map the guild to the sandbox and tell the routes."""
+    rules.may_change(actor, sandbox, "register servers with")
+    guild_id = rules.may_divert(actor, access, parts.limits)
+    now = parts.clock()
+    async with transaction(parts.pool) as connection:
+        current = await locked(connection, sandbox)
+        rules.must_run(current, now)
+        await map_guild(connection, actor, current, guild_id, at=now)
+        await sandboxes.touch(connection, current.id, now)
+        registered = await locked(connection, current)
+    await parts.send_to(registered)
+    return registered
+
+
+async def unregister(parts: Parts, actor: Actor, access: GuildAccess, expected: Sandbox | None) -> Sandbox:
+    """End the guild's mapping, whichever sandbox holds it, or only `expected`'s when given."""
+    guild_id = parse_guild_id(access.guild_id)
+    now = parts.clock()
+    async with transaction(parts.pool) as connection:
+        holder = await guild_mappings.holder_of(connection, guild_id)
+        if holder is None or (expected is not None and expected.id != holder.id):
+            raise GuildNotRegistered(guild_id)
+        rules.may_return(actor, access, holder)
+        await locked(connection, holder)
+        if not await guild_mappings.remove(connection, guild_id, holder.id):
+            raise GuildNotRegistered(guild_id)
+        await audit.record(
+            connection,
+            holder.id,
+            AuditEvent.GUILD_UNREGISTERED,
+            actor=actor,
+            at=now,
+            details={"guild_id": guild_id},
+        )
+        await sandboxes.touch(connection, holder.id, now)
+        left = await locked(connection, holder)
+    await parts.send_to_production([guild_id])
+    return left
+
+
+async def map_guild(
+    connection: Connection, actor: Actor, sandbox: Sandbox, guild_id: str, *, at: datetime
+) -> None:
+    """Map the guild within the caller's transaction; a sandbox that receives nothing more gives way.
+
+    Raises `GuildAlreadyMapped` when another sandbox receives the guild's events.
+    """
+    while holder := await guild_mappings.claim(connection, guild_id, sandbox.id, actor.id, at):
+        if holder.id == sandbox.id:
+            return
+        if holder.routes_at(at):
+            raise GuildAlreadyMapped(guild_id, holder.name)
+        if await guild_mappings.remove(connection, guild_id, holder.id):
+            await audit.record(
+                connection,
+                holder.id,
+                AuditEvent.GUILD_UNREGISTERED,
+                actor=actor,
+                at=at,
+                details={"guild_id": guild_id, "reason": "expired", "registered_with": str(sandbox.id)},
+            )
+    await audit.record(
+        connection,
+        sandbox.id,
+        AuditEvent.GUILD_REGISTERED,
+        actor=actor,
+        at=at,
+        details={"guild_id": guild_id},
+    )
+
+
+async def locked(connection: Connection, sandbox: Sandbox) -> Sandbox:
+    """The sandbox as it is now, changed by nobody else until the transaction ends."""
+    current = await sandboxes.by_id(connection, sandbox.id, lock=True)
+    if current is None:
+        raise SandboxNotFound(sandbox.name)
+    return current

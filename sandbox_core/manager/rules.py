@@ -1,0 +1,56 @@
+"""Who may do what to which sandbox; pure decisions, each written once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from sandbox_core.errors import BotNotInGuild, GuildProtected, NotPermitted, SandboxNotRunning
+from sandbox_core.models import Actor, GuildAccess, Sandbox, SandboxStatus
+from sandbox_core.validation import parse_guild_id
+
+from .ports import ManagerLimits
+
+
+def may_change(actor: Actor, sandbox: Sandbox, verb: str) -> None:
+    """Raise `NotPermitted` unless the sandbox is the actor's own or the actor is the bot's owner."""
+    if not (actor.is_bot_owner or actor.id == sandbox.owner):
+        raise NotPermitted(f"{verb} `{sandbox.name}`", "its owner or the bot's owner")
+
+
+def may_divert(actor: Actor, access: GuildAccess, limits: ManagerLimits) -> str:
+    """The guild's id when the actor may send that guild's events elsewhere.
+
+    Raises `InvalidInput`, `BotNotInGuild`, `NotPermitted` or `GuildProtected`.
+    """
+    guild_id = parse_guild_id(access.guild_id)
+    if not access.bot_is_member:
+        raise BotNotInGuild(guild_id)
+    if actor.is_bot_owner:
+        return guild_id
+    if not access.caller_manages:
+        raise NotPermitted("register this server", "who has Manage Server in that server")
+    if guild_id in limits.protected_guild_ids:
+        raise GuildProtected(guild_id)
+    return guild_id
+
+
+def may_divert_all(actor: Actor, accesses: Iterable[GuildAccess], limits: ManagerLimits) -> list[str]:
+    """The guilds' ids, each once and sorted: whoever locks several does so in the same order."""
+    return sorted({may_divert(actor, access, limits) for access in accesses})
+
+
+def may_return(actor: Actor, access: GuildAccess, sandbox: Sandbox) -> None:
+    """Raise `NotPermitted` unless the actor may give the guild's events back to production."""
+    if not (actor.is_bot_owner or actor.id == sandbox.owner or access.caller_manages):
+        raise NotPermitted(
+            f"unregister this server from `{sandbox.name}`",
+            "the sandbox's owner, the bot's owner, or who has Manage Server in that server",
+        )
+
+
+def must_run(sandbox: Sandbox, now: datetime) -> None:
+    """Raise `SandboxNotRunning`; past its expiry a sandbox counts as expired, cleaned up or not."""
+    if not sandbox.routes_at(now):
+        running = sandbox.status is SandboxStatus.RUNNING
+        raise SandboxNotRunning(sandbox.name, SandboxStatus.EXPIRED if running else sandbox.status)
