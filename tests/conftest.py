@@ -1,0 +1,118 @@
+"""The real servers of the suite: started once, and clean for every test that asks for one.
+
+A test names what it needs: `database_url`, `redis_url`, `nats_url`. Tests of outages take `servers` too, and
+may stop, kill and restart a server: the next test finds it running again, on the same port.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import nats
+import pytest
+from redis.asyncio import Redis
+
+from bot.embedded import EmbeddedServer, EmbeddedServers, embedded_servers
+from bot.migrate import migrate
+
+_numbers = itertools.count(1)
+# Database 0 is left to tests that look at the server itself; see `redis_url`.
+_redis_databases = itertools.cycle(range(1, 64))
+
+
+@dataclass(frozen=True)
+class TemplateDatabase:
+    """A migrated database that is never used, only cloned."""
+
+    name: str
+
+
+@pytest.fixture(scope="session")
+async def servers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[EmbeddedServers]:
+    """PostgreSQL, Valkey and nats-server, one set for the whole session."""
+    async with embedded_servers(tmp_path_factory.mktemp("servers"), fast=True) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+async def template_db(servers: EmbeddedServers) -> TemplateDatabase:
+    """The database that `database_url` clones: migrated once."""
+    url = await create_database(servers, "template_migrated")
+    await migrate(url)
+    return TemplateDatabase("template_migrated")
+
+
+@pytest.fixture
+async def database_url(servers: EmbeddedServers, template_db: TemplateDatabase) -> AsyncIterator[str]:
+    """A migrated database of the test's own; the role in the address owns it and is no superuser."""
+    name = f"test_{next(_numbers)}"
+    yield await create_database(servers, name, template=template_db.name)
+    await drop_database(servers, name)
+
+
+@pytest.fixture
+async def empty_database_url(servers: EmbeddedServers) -> AsyncIterator[str]:
+    """A database of the test's own without anything in it."""
+    name = f"test_{next(_numbers)}"
+    yield await create_database(servers, name)
+    await drop_database(servers, name)
+
+
+@pytest.fixture
+async def redis_url(servers: EmbeddedServers) -> str:
+    """An empty numbered database.
+
+    Neighbouring tests get different ones: a client that a test has left behind writes into its own database,
+    not into the next test's. Published messages and SCRIPT are the server's, shared by all databases.
+    """
+    await _revive(servers.valkey)
+    url = urlunsplit(urlsplit(servers.redis_url)._replace(path=f"/{next(_redis_databases)}"))
+    async with Redis.from_url(url) as client:
+        await client.flushdb()
+    return url
+
+
+@pytest.fixture
+async def nats_url(servers: EmbeddedServers) -> str:
+    """The session's nats-server with no stream on it."""
+    await _revive(servers.nats)
+    client = await nats.connect(servers.nats_url)
+    try:
+        manager = client.jetstream()
+        for stream in await manager.streams_info():
+            if stream.config.name is not None:
+                await manager.delete_stream(stream.config.name)
+    finally:
+        await client.close()
+    return servers.nats_url
+
+
+async def create_database(servers: EmbeddedServers, name: str, *, template: str = "template0") -> str:
+    """Make a database that the bot's role owns; returns its address."""
+    await _revive(servers.postgres)
+    role = urlsplit(servers.database_url).username
+    await _administer(servers, f'CREATE DATABASE "{name}" OWNER "{role}" TEMPLATE "{template}"')
+    return urlunsplit(urlsplit(servers.database_url)._replace(path=f"/{name}"))
+
+
+async def drop_database(servers: EmbeddedServers, name: str) -> None:
+    """Drop a database, cutting off whoever is still connected to it."""
+    await _revive(servers.postgres)
+    await _administer(servers, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+async def _administer(servers: EmbeddedServers, statement: str) -> None:
+    connection = await asyncpg.connect(servers.postgres.admin_url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+async def _revive(server: EmbeddedServer) -> None:
+    if not server.running:
+        await server.start()
