@@ -1,0 +1,80 @@
+"""What can go wrong when a test or a tool drives the simulator.
+
+::
+
+    SimError
+    ├── SimNotConnected    nobody is listening where the event would go
+    ├── SimUnknownCommand  the command or subcommand was never synced
+    ├── SimBadOption       an option is missing, unknown or of the wrong type
+    ├── SimForbidden       Discord would not offer this to that user
+    └── SimTimeout         the bot did not answer in time
+
+``ApiError`` is of another kind: it is raised inside REST handlers and becomes
+the error body that the bot receives.
+"""
+
+from __future__ import annotations
+
+from discord_sim.jsontypes import Json
+
+
+class SimError(Exception):
+    """Base of all errors raised to whoever drives the simulator."""
+
+
+class SimNotConnected(SimError):
+    """No connected session would receive the event."""
+
+
+class SimUnknownCommand(SimError):
+    """The bot has not synced this command for this guild (nor globally)."""
+
+
+class SimBadOption(SimError):
+    """An option is missing, unknown, of the wrong type, or out of its range."""
+
+
+class SimForbidden(SimError):
+    """Discord's client would not let this user do that."""
+
+
+class SimTimeout(SimError):
+    """The bot did not answer in time; the message says what was seen until then."""
+
+
+class ApiError(Exception):
+    """An error answer of the REST API.
+
+    Args:
+        status: HTTP status.
+        code: Discord's JSON error code, 0 for a general error.
+        message: The text that goes with the code.
+        errors: The per-field tree that accompanies code 50035.
+    """
+
+    def __init__(self, status: int, code: int, message: str, errors: Json | None = None) -> None:
+        super().__init__(f"{status} ({code}) {message}")
+        self.status = status
+        self.code = code
+        self.message = message
+        self.errors = errors
+
+    def body(self) -> Json:
+        """The JSON body as Discord shapes it."""
+        body: Json = {"message": self.message, "code": self.code}
+        if self.errors is not None:
+            body["errors"] = self.errors
+        return body
+
+
+def invalid_form(path: str, code: str, message: str) -> ApiError:
+    """Code 50035 for one field; ``path`` is dotted, as in ``embeds.0.title``."""
+    tree: Json = {"_errors": [{"code": code, "message": message}]}
+    for part in reversed(path.split(".")):
+        tree = {part: tree}
+    return ApiError(400, 50035, "Invalid Form Body", tree)
+
+
+def unknown(what: str, code: int) -> ApiError:
+    """404 for an entity that does not exist, as in ``unknown("Channel", 10003)``."""
+    return ApiError(404, code, f"Unknown {what}")

@@ -1,0 +1,173 @@
+"""Gateway sessions: sequence numbers, the replay buffer, and who gets which event."""
+
+from __future__ import annotations
+
+import secrets
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from discord_sim.frames import PLAIN_MIDDLE, Frame, Payload
+from discord_sim.jsontypes import Json
+from discord_sim.snowflake import Clock, shard_of
+
+if TYPE_CHECKING:
+    from discord_sim.connection import Connection
+
+
+class GatewaySession:
+    """One session, which may outlive several connections.
+
+    While it is disconnected its events keep their numbers and wait in the
+    replay buffer; a RESUME sends what the client has not seen.
+    """
+
+    def __init__(
+        self, *, shard: int, shard_count: int, intents: int, identify: Json, replay_limit: int
+    ) -> None:
+        self.session_id = secrets.token_hex(16)
+        self.shard = shard
+        self.shard_count = shard_count
+        self.intents = intents
+        self.identify = identify
+        self.sequence = 0
+        self.sent_count = 0
+        self.alive = True
+        self.connection: Connection | None = None
+        self.last_heartbeat_sequence: int | None = None
+        self.last_client_close: int | None = None
+        self.resume_count = 0
+        self.resumed_from: list[int] = []
+        self.disconnected_at: float | None = None
+        self._replay: deque[Frame] = deque(maxlen=replay_limit)
+        self._forgotten_through = 0
+
+    def __repr__(self) -> str:
+        state = "connected" if self.connected else ("resumable" if self.alive else "dead")
+        return f"<GatewaySession {self.session_id[:8]} shard={self.shard} s={self.sequence} {state}>"
+
+    @property
+    def connected(self) -> bool:
+        """A client is attached right now."""
+        return self.connection is not None
+
+    @property
+    def replayable(self) -> int:
+        """How many frames the replay buffer holds."""
+        return len(self._replay)
+
+    def send(self, payload: Payload, middle: bytes = PLAIN_MIDDLE) -> Frame:
+        """Number an event, keep it for replay, and send it when somebody is attached."""
+        self.sequence += 1
+        frame = Frame(self, self.sequence, payload, middle)
+        replay = self._replay
+        if len(replay) == replay.maxlen:
+            self._forgotten_through = replay[0].seq if replay else frame.seq
+        replay.append(frame)
+        self.sent_count += 1
+        if self.connection is not None:
+            self.connection.send_frame(frame)
+        return frame
+
+    def send_own(self, payload: Payload) -> Frame:
+        """Send READY or RESUMED: numbered, but of this connection and never replayed."""
+        self.sequence += 1
+        frame = Frame(self, self.sequence, payload, PLAIN_MIDDLE)
+        if self.connection is not None:
+            self.connection.send_frame(frame)
+        return frame
+
+    def missed_since(self, sequence: int) -> list[Frame] | None:
+        """What came after ``sequence``, or None when the buffer no longer has all of it."""
+        if sequence < self._forgotten_through:
+            return None
+        return [frame for frame in self._replay if frame.seq > sequence]
+
+
+class SessionHub:
+    """All sessions, and the dispatch of events to those of the right shard.
+
+    Args:
+        clock: Seconds since the Unix epoch.
+        replay_limit: Frames kept for replay, per session.
+        session_ttl: Seconds for which a disconnected session can be resumed.
+            Discord says "a few minutes".
+        record: Keep every dispatched frame in :attr:`sent`.
+    """
+
+    def __init__(self, clock: Clock, *, replay_limit: int, session_ttl: float, record: bool) -> None:
+        self.sessions: list[GatewaySession] = []
+        self.sent: list[Frame] = []
+        self.record = record
+        self.session_ttl = session_ttl
+        # Grows when the set of living sessions changes, so that a flood can
+        # keep its own table of who gets what.
+        self.version = 0
+        self.transform: Callable[[GatewaySession, str, Json], Json | None] | None = None
+        self._clock = clock
+        self._replay_limit = replay_limit
+
+    def open(self, *, shard: int, shard_count: int, intents: int, identify: Json) -> GatewaySession:
+        """A new session, after IDENTIFY."""
+        session = GatewaySession(
+            shard=shard,
+            shard_count=shard_count,
+            intents=intents,
+            identify=identify,
+            replay_limit=self._replay_limit,
+        )
+        self.sessions.append(session)
+        self.version += 1
+        return session
+
+    def kill(self, session: GatewaySession) -> None:
+        """End a session for good; it can't be resumed."""
+        session.alive = False
+        session.connection = None
+        self.version += 1
+
+    def find(self, session_id: str) -> GatewaySession | None:
+        """A session that can still be resumed."""
+        self.expire()
+        for session in self.sessions:
+            if session.session_id == session_id and session.alive:
+                return session
+        return None
+
+    def expire(self) -> None:
+        """End sessions that have been disconnected for longer than their life."""
+        oldest = self._clock() - self.session_ttl
+        for session in self.sessions:
+            left = session.disconnected_at
+            if session.alive and not session.connected and left is not None and left < oldest:
+                self.kill(session)
+
+    def detached(self, session: GatewaySession) -> None:
+        """A session's connection has ended and it waits for a RESUME."""
+        session.connection = None
+        session.disconnected_at = self._clock()
+
+    def living(self, shard: int | None = None) -> list[GatewaySession]:
+        """Sessions that are connected or can be resumed, of one shard or of all."""
+        return [s for s in self.sessions if s.alive and shard in (None, s.shard)]
+
+    def targets(self, guild_id: int | None) -> list[GatewaySession]:
+        """The sessions that get the events of a guild."""
+        return [s for s in self.sessions if s.alive and s.shard == shard_of(guild_id, s.shard_count)]
+
+    def dispatch(self, payload: Payload) -> list[Frame]:
+        """Send a ready-made payload to every session of its shard."""
+        return self.sent_to(self.targets(payload.guild_id), lambda _: payload)
+
+    def sent_to(
+        self, sessions: Iterable[GatewaySession], build: Callable[[GatewaySession], Payload | None]
+    ) -> list[Frame]:
+        """Send each session what ``build`` makes for it; None sends nothing."""
+        frames: list[Frame] = []
+        for session in sessions:
+            payload = build(session)
+            if payload is not None:
+                frames.append(session.send(payload))
+        if self.record:
+            self.sent.extend(frames)
+        return frames

@@ -1,0 +1,217 @@
+"""Users, guilds, roles, channels and members.
+
+Changing a guild while a bot is connected dispatches the event that Discord
+would send. Entities compare by identity; their ids are integers here and
+strings in JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from discord_sim.errors import SimError
+from discord_sim.world import shapes
+from discord_sim.world.permissions import EVERYONE, member_permissions
+
+if TYPE_CHECKING:
+    from discord_sim.world.world import World
+
+TEXT_CHANNEL = 0
+DM_CHANNEL = 1
+VOICE_CHANNEL = 2
+
+
+@dataclass(eq=False)
+class SimUser:
+    """A Discord account."""
+
+    id: int
+    name: str
+    global_name: str | None = None
+    bot: bool = False
+
+    @property
+    def mention(self) -> str:
+        """How a message mentions this user."""
+        return f"<@{self.id}>"
+
+
+@dataclass(eq=False)
+class SimRole:
+    """A role of a guild; ``permissions`` is Discord's bit set."""
+
+    id: int
+    name: str
+    guild: SimGuild
+    permissions: int = 0
+    position: int = 1
+    managed: bool = False
+    bot_id: int | None = None
+
+
+@dataclass(eq=False)
+class SimChannel:
+    """A guild channel, or a direct message channel when ``guild`` is None."""
+
+    id: int
+    type: int
+    name: str
+    guild: SimGuild | None = None
+    recipient: SimUser | None = None
+    position: int = 0
+    topic: str | None = None
+    parent_id: int | None = None
+    last_message_id: int | None = None
+
+    @property
+    def mention(self) -> str:
+        """How a message mentions this channel."""
+        return f"<#{self.id}>"
+
+
+@dataclass(eq=False)
+class SimMember:
+    """A user's membership in one guild."""
+
+    user: SimUser
+    guild: SimGuild
+    joined_at: float
+    roles: list[SimRole] = field(default_factory=list)
+    nick: str | None = None
+
+    @property
+    def permissions(self) -> int:
+        """What this member may do in the guild."""
+        return member_permissions(self)
+
+
+class SimGuild:
+    """A server. Made by :meth:`DiscordSim.add_guild`."""
+
+    def __init__(self, world: World, guild_id: int, name: str, owner: SimUser) -> None:
+        self._world = world
+        self.id = guild_id
+        self.name = name
+        self.owner = owner
+        self.created_at = world.clock()
+        self.has_bot = False
+        self.roles: dict[int, SimRole] = {}
+        self.channels: dict[int, SimChannel] = {}
+        self.members: dict[int, SimMember] = {}
+        # Discord gives @everyone the id of the guild itself.
+        self.everyone = SimRole(guild_id, "@everyone", self, EVERYONE, position=0)
+        self.roles[guild_id] = self.everyone
+        self.default_channel = self.add_channel("general")
+        self.add_member(owner)
+
+    def __repr__(self) -> str:
+        return f"<SimGuild {self.id} {self.name!r}>"
+
+    def add_channel(
+        self,
+        name: str,
+        *,
+        id: int | None = None,  # noqa: A002 - Discord's own word
+        type: int = TEXT_CHANNEL,  # noqa: A002 - Discord's own word
+        topic: str | None = None,
+    ) -> SimChannel:
+        """Add a channel; dispatches CHANNEL_CREATE."""
+        channel = SimChannel(
+            id or self._world.snowflakes.next(),
+            type,
+            name,
+            guild=self,
+            position=len(self.channels),
+            topic=topic,
+        )
+        self.channels[channel.id] = channel
+        self._world.channels[channel.id] = channel
+        self._dispatch("CHANNEL_CREATE", lambda: shapes.channel(channel))
+        return channel
+
+    def remove_channel(self, channel: SimChannel) -> None:
+        """Delete a channel; dispatches CHANNEL_DELETE."""
+        del self.channels[channel.id]
+        self._world.channels.pop(channel.id, None)
+        self._dispatch("CHANNEL_DELETE", lambda: shapes.channel(channel))
+
+    def add_role(
+        self,
+        name: str,
+        permissions: int = 0,
+        *,
+        id: int | None = None,  # noqa: A002 - Discord's own word
+    ) -> SimRole:
+        """Add a role with a permission bit set; dispatches GUILD_ROLE_CREATE."""
+        role = SimRole(id or self._world.snowflakes.next(), name, self, permissions, position=len(self.roles))
+        self.roles[role.id] = role
+        self._dispatch("GUILD_ROLE_CREATE", lambda: {"guild_id": str(self.id), "role": shapes.role(role)})
+        return role
+
+    def edit_role(self, role: SimRole, permissions: int) -> None:
+        """Change a role's permissions; dispatches GUILD_ROLE_UPDATE."""
+        role.permissions = permissions
+        self._dispatch("GUILD_ROLE_UPDATE", lambda: {"guild_id": str(self.id), "role": shapes.role(role)})
+
+    def add_member(
+        self,
+        user: SimUser,
+        *,
+        roles: Iterable[SimRole] = (),
+        permissions: int | None = None,
+        nick: str | None = None,
+    ) -> SimMember:
+        """Add a member, or change one who is already there.
+
+        Args:
+            user: Who joins.
+            roles: The member's roles, replacing earlier ones.
+            permissions: A bit set for this member alone; becomes a role of
+                its own, because that is the only way Discord grants it.
+            nick: The nickname here.
+
+        Dispatches GUILD_MEMBER_ADD or GUILD_MEMBER_UPDATE.
+        """
+        wanted = list(roles)
+        if permissions is not None:
+            wanted.append(self.add_role(f"{user.name}'s permissions", permissions))
+        member = self.members.get(user.id)
+        if member is None:
+            member = SimMember(user, self, self._world.clock(), wanted, nick)
+            self.members[user.id] = member
+            event = "GUILD_MEMBER_ADD"
+        else:
+            member.roles, member.nick = wanted, nick
+            event = "GUILD_MEMBER_UPDATE"
+        joined = member
+        self._dispatch(event, lambda: {**shapes.member(joined), "guild_id": str(self.id)})
+        return member
+
+    def remove_member(self, user: SimUser) -> None:
+        """Remove a member; dispatches GUILD_MEMBER_REMOVE."""
+        if self.members.pop(user.id, None) is None:
+            raise SimError(f"{user.name} is not a member of {self.name}")
+        self._dispatch("GUILD_MEMBER_REMOVE", lambda: {"guild_id": str(self.id), "user": shapes.user(user)})
+
+    def rename(self, name: str) -> None:
+        """Change the name; dispatches GUILD_UPDATE."""
+        self.name = name
+        self._dispatch("GUILD_UPDATE", lambda: shapes.guild(self))
+
+    def add_bot(self) -> None:
+        """Let the bot join; dispatches GUILD_CREATE."""
+        self._world.join_bot(self)
+
+    def remove_bot(self) -> None:
+        """Kick the bot; dispatches GUILD_DELETE, after which REST refuses this guild."""
+        self._world.remove_bot(self)
+
+    def set_unavailable(self) -> None:
+        """Pretend an outage of this guild: GUILD_DELETE with ``unavailable``."""
+        self._dispatch("GUILD_DELETE", lambda: {"id": str(self.id), "unavailable": True})
+
+    def _dispatch(self, event: str, build: shapes.Builder) -> None:
+        if self.has_bot:
+            self._world.dispatch(event, build, self.id)
