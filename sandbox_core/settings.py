@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
@@ -65,6 +65,9 @@ def _replicas(value: int) -> int:
 
 
 Snowflakes = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_snowflakes)]
+PrivilegedIntents = Annotated[
+    tuple[Literal["members", "message_content", "presences"], ...], NoDecode, BeforeValidator(_split)
+]
 ShardIds = Annotated[tuple[int, ...] | None, NoDecode, BeforeValidator(_split)]
 
 # What each variable takes, for the line that reports a problem with it.
@@ -74,6 +77,7 @@ _TAKES: Mapping[str, str] = {
     "DISCORD_DEV_GUILD_IDS": "comma-separated server ids of 17 to 20 digits",
     "DISCORD_OWNER_IDS": "comma-separated user ids of 17 to 20 digits",
     "DISCORD_PROTECTED_GUILD_IDS": "comma-separated server ids of 17 to 20 digits",
+    "DISCORD_PRIVILEGED_INTENTS": "any of members, message_content, presences, comma-separated",
     "DISCORD_SHARD_COUNT": "a whole number from 1, or nothing for Discord's recommendation",
     "DISCORD_SHARD_IDS": "comma-separated shard numbers below DISCORD_SHARD_COUNT, which must be set too",
     "DATABASE_URL": "postgresql://user:password@host:port/database",
@@ -94,22 +98,28 @@ _TAKES: Mapping[str, str] = {
 }
 
 
-class Settings(BaseSettings):
-    """Every setting; a field's environment variable is its name in upper case."""
+class DatabaseSettings(BaseSettings):
+    """The one setting that migrating needs."""
 
     model_config = SettingsConfigDict(
         env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True, env_ignore_empty=True
     )
+
+    database_url: Annotated[SecretStr, _server_url("postgresql", "postgres")]
+
+
+class Settings(DatabaseSettings):
+    """Every setting; a field's environment variable is its name in upper case."""
 
     discord_token: SecretStr | None = None
     discord_api_url: Annotated[str | None, AfterValidator(_api_url)] = None
     discord_dev_guild_ids: Snowflakes = ()
     discord_owner_ids: Snowflakes = ()
     discord_protected_guild_ids: Snowflakes = ()
+    discord_privileged_intents: PrivilegedIntents = ("message_content",)
     discord_shard_count: Annotated[int, Field(ge=1)] | None = None
     discord_shard_ids: ShardIds = None
 
-    database_url: Annotated[SecretStr, _server_url("postgresql", "postgres")]
     redis_url: Annotated[SecretStr, _server_url("redis", "rediss")]
     nats_url: Annotated[SecretStr, _server_url("nats", "tls")]
     nats_replicas: Annotated[int, AfterValidator(_replicas)] = 1
@@ -150,13 +160,25 @@ class Settings(BaseSettings):
         return timedelta(hours=self.sandbox_max_ttl_hours)
 
 
+_AnySettings = TypeVar("_AnySettings", bound=DatabaseSettings)
+
+
 def load_settings(**overrides: Any) -> Settings:
     """Read the settings; `overrides` (by field name) win over the environment.
 
     Raises `SettingsError` with one line per problem, naming the variable and what it takes.
     """
+    return _load(Settings, overrides)
+
+
+def load_database_settings(**overrides: Any) -> DatabaseSettings:
+    """Read `DATABASE_URL` alone. Raises `SettingsError` as `load_settings` does."""
+    return _load(DatabaseSettings, overrides)
+
+
+def _load(kind: type[_AnySettings], overrides: Mapping[str, Any]) -> _AnySettings:
     try:
-        return Settings(**overrides)
+        return kind(**overrides)
     except ValidationError as error:
         # Built from locations and kinds only: pydantic's own text repeats the input, which may be a secret.
         raise SettingsError(_problems(error)) from None

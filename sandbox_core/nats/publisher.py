@@ -309,11 +309,11 @@ class AckPublisher:
             while True:
                 try:
                     await self._streams.ensure()
-                except DependencyUnavailable as error:
+                except (DependencyUnavailable, nats.errors.Error) as error:
                     pause = _RECOVERY_PAUSES[min(attempt, len(_RECOVERY_PAUSES) - 1)]
                     attempt += 1
                     if attempt == len(_RECOVERY_PAUSES):
-                        _log.warning("publishing_waits", dependency=error.dependency, reason=error.reason)
+                        _log.warning("publishing_waits", dependency="NATS", reason=str(error))
                     await asyncio.sleep(pause)
                 else:
                     break

@@ -9,14 +9,14 @@ import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
 
-import nats.errors
 import nats.js.errors
 import structlog
 from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 
 from sandbox_core import subjects
-from sandbox_core.errors import DependencyUnavailable
+
+from .errors import translating
 
 _log = structlog.get_logger("sandbox.nats")
 
@@ -83,13 +83,9 @@ class Streams:
 
     async def _ensure_one(self, config: StreamConfig) -> None:
         name = str(config.name)
-        try:
+        with translating():
             try:
                 await self._js.stream_info(name)
             except nats.js.errors.NotFoundError:
                 await self._js.add_stream(config)
                 _log.info("stream_created", stream=name)
-        except nats.js.errors.APIError as error:
-            raise DependencyUnavailable("NATS", f"stream {name}: {error.description}") from error
-        except (nats.errors.Error, TimeoutError, OSError) as error:
-            raise DependencyUnavailable("NATS", f"stream {name}: no answer from JetStream") from error

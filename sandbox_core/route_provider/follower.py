@@ -18,12 +18,14 @@ import structlog
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.models import Route
 from sandbox_core.postgres import routes as route_rows
+from sandbox_core.postgres.errors import unavailable
 from sandbox_core.postgres.pool import Connection
 from sandbox_core.routing import RouteTable
 
 _log = structlog.get_logger("sandbox.routes")
 
 _PAUSES = (0.05, 0.1, 0.25, 0.5, 1.0)
+_ATTEMPTS_PER_LOG_LINE = 30
 _LINK_LOST = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
@@ -43,6 +45,8 @@ class RouteFollower:
         """The last table known; None before the first full read."""
         self.current = False
         """True while the link stands, and `table` is what PostgreSQL says."""
+        self.trouble = ""
+        """Why the table is not current, as a short sentence; "" while it is."""
         self.on_change: list[Callable[[], None]] = []
         """Called when `table` or `current` changed."""
         self._changed: set[str] = set()
@@ -94,8 +98,11 @@ class RouteFollower:
                 try:
                     await self._follow(connection)
                 except _LINK_LOST as error:
-                    _log.warning("route_link_lost", error=type(error).__name__)
-                    attempt = 0
+                    self._note(error)
+                    if self.current or attempt % _ATTEMPTS_PER_LOG_LINE == 0:
+                        _log.warning("route_link_lost", dependency="PostgreSQL", reason=self.trouble)
+                    if self.current:
+                        attempt = 0
                 finally:
                     self._lost()
                     # The server may be gone: a polite close would wait for it.
@@ -103,12 +110,20 @@ class RouteFollower:
             await asyncio.sleep(_PAUSES[min(attempt, len(_PAUSES) - 1)])
             attempt += 1
 
+    def _note(self, error: BaseException) -> None:
+        if isinstance(error, asyncpg.UndefinedTableError):
+            self.trouble = "the migrations are not applied; `sandboxctl migrate` does it"
+            return
+        away = unavailable(error)
+        self.trouble = type(error).__name__ if away is None else away.reason
+
     async def _follow(self, connection: asyncpg.Connection[Any]) -> None:
         connection.add_termination_listener(self._on_termination)
         # Listening first: a change that commits during the full read is told afterwards.
         await connection.add_listener(route_rows.CHANNEL, self._on_notification)
         self._changed.clear()
         table = RouteTable(await route_rows.read_all(connection))
+        self.trouble = ""
         self._set(table, current=True)
         _log.info("routes_loaded", guilds=len(table))
         while not connection.is_closed():

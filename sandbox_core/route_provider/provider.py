@@ -91,6 +91,11 @@ class RouteProvider:
         """True once a full table was read."""
         return self._follower is not None and self._follower.table is not None
 
+    @property
+    def trouble(self) -> str:
+        """Why the table is not current, as a short sentence; "" while it is."""
+        return self._follower.trouble if self._follower is not None else ""
+
     async def lookup(self, guild_id: str) -> Route | None:
         """Where one guild's events go now; None is production. Raises as `resolve`."""
         return (await self.resolve((guild_id,))).route(guild_id, self._now())

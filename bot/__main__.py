@@ -1,0 +1,5 @@
+"""`python -m bot` is `sandboxctl`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,88 @@
+"""The standalone bot: discord.py's client with the routed socket and this project's cogs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import discord
+import structlog
+import yarl
+from discord.ext import commands
+
+from cogs.sandbox import sync_commands
+from sandbox_core.bootstrap import Core
+from sandbox_core.event_router import GatewayIntake
+from sandbox_core.metrics import Metrics
+from sandbox_core.settings import Settings
+
+_log = structlog.get_logger("sandbox.bot")
+
+EXTENSIONS = ("cogs.sandbox",)
+
+
+class SandboxBot(commands.AutoShardedBot):
+    """Runs the slash commands, and routes every event of its gateway connections."""
+
+    def __init__(self, core: Core) -> None:
+        settings = core.settings
+        super().__init__(
+            command_prefix=commands.when_mentioned,
+            intents=intents_of(settings),
+            help_command=None,
+            shard_count=settings.discord_shard_count,
+            **_shard_ids(settings),
+            # Members and messages are the workers' business: this process keeps names and channels only.
+            chunk_guilds_at_startup=False,
+            member_cache_flags=discord.MemberCacheFlags.none(),
+            max_messages=None,
+            allowed_mentions=discord.AllowedMentions.none(),
+        )
+        if settings.discord_owner_ids:
+            self.owner_ids = {int(owner_id) for owner_id in settings.discord_owner_ids}
+        self.sandbox_core = core
+        self.gateway_url: yarl.URL | None = None
+
+    @property
+    def intake(self) -> GatewayIntake:
+        """Where gateway frames go."""
+        return self.sandbox_core.intake
+
+    @property
+    def gateway_metrics(self) -> Metrics:
+        """Where the gateway's state is counted."""
+        return self.sandbox_core.metrics
+
+    @property
+    def gateway_connected(self) -> bool:
+        """True while every shard of this process has a connection that is ready."""
+        return bool(self.shards) and self.is_ready() and not any(s.is_closed() for s in self.shards.values())
+
+    async def setup_hook(self) -> None:
+        """Find the gateway, load the cogs and publish the commands; runs once, after the login."""
+        # With an explicit shard count discord.py would use Discord's fixed address.
+        _, url, *_ = await self.http.get_bot_gateway()
+        self.gateway_url = yarl.URL(url)
+        for extension in EXTENSIONS:
+            await self.load_extension(extension)
+        for guild_id in self.sandbox_core.settings.discord_dev_guild_ids:
+            try:
+                await sync_commands(self, [guild_id])
+            except discord.Forbidden:
+                _log.error(
+                    "commands_not_synced",
+                    guild_id=guild_id,
+                    hint="invite the bot to this server with the scopes bot and applications.commands",
+                )
+
+
+def _shard_ids(settings: Settings) -> dict[str, Any]:
+    # discord.py tells "not given" from None.
+    return {} if settings.discord_shard_ids is None else {"shard_ids": list(settings.discord_shard_ids)}
+
+
+def intents_of(settings: Settings) -> discord.Intents:
+    """All intents that need no approval, and the privileged ones the settings name."""
+    intents = discord.Intents.all()
+    for name in ("members", "message_content", "presences"):
+        setattr(intents, name, name in settings.discord_privileged_intents)
+    return intents

@@ -1,0 +1,5 @@
+"""The bot's own gateway socket: every frame is routed before discord.py sees the few it needs."""
+
+from .socket import RoutedWebSocket, RoutesFrames, routed_sockets
+
+__all__ = ["RoutedWebSocket", "RoutesFrames", "routed_sockets"]

@@ -1,0 +1,85 @@
+"""The ops endpoint: `/healthz`, `/readyz` and `/metrics` over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+from .readiness import Readiness
+
+
+class OpsAddressError(Exception):
+    """The address to listen on can't be used; the text names it."""
+
+
+class OpsServer:
+    """Answers while the process starts, works and stops, whatever else is away."""
+
+    def __init__(self, readiness: Readiness) -> None:
+        self._readiness = readiness
+        self._registry: Callable[[], CollectorRegistry | None] = lambda: None
+        self.url = ""
+        """Where it listens, once it does."""
+
+    def serve_metrics(self, registry: CollectorRegistry) -> None:
+        """Answer `/metrics` from this registry."""
+        self._registry = lambda: registry
+
+    def application(self) -> web.Application:
+        """The routes."""
+        application = web.Application()
+        application.add_routes(
+            [
+                web.get("/healthz", self._healthz),
+                web.get("/readyz", self._readyz),
+                web.get("/metrics", self._metrics),
+            ]
+        )
+        return application
+
+    async def _healthz(self, request: web.Request) -> web.Response:
+        return web.json_response({"status": "ok"})
+
+    async def _readyz(self, request: web.Request) -> web.Response:
+        report = await self._readiness.report()
+        if not report.ready:
+            return web.json_response(
+                {"status": "not ready", "missing": report.missing, "degraded": report.degraded}, status=503
+            )
+        if report.degraded:
+            return web.json_response({"status": "degraded", "degraded": report.degraded})
+        return web.json_response({"status": "ready"})
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        registry = self._registry()
+        if registry is None:
+            raise web.HTTPServiceUnavailable(text="the process is starting\n")
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        # The encoder's content type has parameters, which aiohttp takes only as a whole header.
+        return web.Response(body=encode(registry), headers={"Content-Type": content_type})
+
+
+@asynccontextmanager
+async def ops_server(host: str, port: int, readiness: Readiness) -> AsyncIterator[OpsServer]:
+    """Serve on `host` and `port` (0: any free one). Raises `OpsAddressError` when it can't listen there."""
+    server = OpsServer(readiness)
+    runner = web.AppRunner(server.application(), access_log=None)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host, port)
+        try:
+            await site.start()
+        except OSError as error:
+            raise OpsAddressError(
+                f"The ops endpoint can't listen on {host}:{port} ({error.strerror}); "
+                "OPS_HOST and OPS_PORT choose another address."
+            ) from error
+        address = runner.addresses[0]
+        server.url = f"http://{address[0]}:{address[1]}"
+        yield server
+    finally:
+        await runner.cleanup()

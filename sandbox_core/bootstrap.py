@@ -1,0 +1,178 @@
+"""Opens the core: the one place that chooses implementations."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+import structlog
+from nats.js import JetStreamContext
+from redis.asyncio import Redis
+
+from .errors import DependencyUnavailable
+from .event_router import EventRouter, GatewayIntake
+from .health import HealthChecker
+from .manager import ManagerLimits, SandboxManager
+from .metrics import Metrics
+from .namespaces import NatsNamespace, RedisNamespace, SchemaProvisioner
+from .nats.connection import NatsConnection
+from .nats.publisher import AckPublisher
+from .nats.streams import StreamLimits, Streams
+from .postgres.pool import CONNECT_TIMEOUT, Pool, create_pool
+from .postgres.routes import RouteRows
+from .redis.client import create_client
+from .redis.route_cache import RouteCache
+from .route_provider import RouteFollower, RouteProvider
+from .settings import Settings
+
+_log = structlog.get_logger("sandbox.core")
+
+_JETSTREAM_TIMEOUT = 3.0
+_CLOSE_WITHIN = 2.0
+_APPLICATION = "discord-sandboxes"
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """Everything the faces use; made by `open_core`, which also closes it."""
+
+    settings: Settings
+    manager: SandboxManager
+    health: HealthChecker
+    routes: RouteProvider
+    router: EventRouter
+    intake: GatewayIntake
+    publisher: AckPublisher
+    streams: Streams
+    metrics: Metrics
+    pool: Pool
+    redis: Redis
+    nats: NatsConnection
+    js: JetStreamContext
+
+
+Waiting = Callable[[DependencyUnavailable], None]
+"""Told each time the start has to wait for a server."""
+
+
+@asynccontextmanager
+async def open_core(
+    settings: Settings, *, follow_routes: bool = True, on_waiting: Waiting | None = None
+) -> AsyncIterator[Core]:
+    """Open the core and close it at the end.
+
+    PostgreSQL and Redis may be away: what needs them says so when it is used. NATS has to answer once.
+    With `on_waiting` the start waits for it, reporting every attempt; without, `DependencyUnavailable`
+    is raised. `follow_routes=False` is for short-lived users such as the command line: routes are then
+    looked up in Redis and PostgreSQL.
+    """
+    async with AsyncExitStack() as stack:
+        metrics = Metrics()
+        pool = await create_pool(
+            settings.database_url.get_secret_value(), min_size=0, application_name=_APPLICATION
+        )
+        stack.push_async_callback(_close_pool, pool)
+        redis = create_client(settings.redis_url.get_secret_value(), client_name=_APPLICATION)
+        stack.push_async_callback(redis.aclose)
+        nats = NatsConnection()
+        stack.push_async_callback(nats.close)
+        await _connect(nats, settings, on_waiting)
+        js = nats.client.jetstream(timeout=_JETSTREAM_TIMEOUT)
+
+        routes = RouteProvider(
+            RouteRows(pool),
+            RouteCache(redis, timedelta(milliseconds=settings.sandbox_route_cache_ttl_ms)),
+            metrics.routing,
+            follower=_follower(settings) if follow_routes else None,
+        )
+        routes.start()
+        stack.push_async_callback(routes.close)
+
+        router = EventRouter(routes, metrics.routing, max_pending=settings.router_max_pending)
+        limits = StreamLimits(settings.nats_replicas, timedelta(hours=settings.events_max_age_hours))
+        streams = Streams(js, limits)
+        publisher = AckPublisher(nats, streams, router)
+        router.attach(publisher)
+        await publisher.start()
+        stack.push_async_callback(publisher.close)
+        stack.push_async_callback(router.close)
+
+        namespaces = (SchemaProvisioner(pool), RedisNamespace(redis), NatsNamespace(js))
+        manager = SandboxManager(
+            pool=pool,
+            namespaces=namespaces,
+            routes=routes,
+            limits=ManagerLimits(
+                default_ttl=settings.default_ttl,
+                max_ttl=settings.max_ttl,
+                max_per_owner=settings.sandbox_max_per_owner,
+                protected_guild_ids=frozenset(settings.discord_protected_guild_ids),
+            ),
+            observer=metrics,
+        )
+        _measure(metrics, router, routes)
+        yield Core(
+            settings=settings,
+            manager=manager,
+            health=HealthChecker(namespaces),
+            routes=routes,
+            router=router,
+            intake=GatewayIntake(router),
+            publisher=publisher,
+            streams=streams,
+            metrics=metrics,
+            pool=pool,
+            redis=redis,
+            nats=nats,
+            js=js,
+        )
+
+
+async def _connect(nats: NatsConnection, settings: Settings, on_waiting: Waiting | None) -> None:
+    while True:
+        try:
+            await nats.connect(settings.nats_url, name=_APPLICATION)
+        except DependencyUnavailable as error:
+            if on_waiting is None:
+                raise
+            on_waiting(error)
+        else:
+            return
+
+
+def _follower(settings: Settings) -> RouteFollower:
+    async def connect() -> asyncpg.Connection[Any]:
+        return await asyncpg.connect(
+            settings.database_url.get_secret_value(),
+            timeout=CONNECT_TIMEOUT,
+            server_settings={"application_name": f"{_APPLICATION}-routes"},
+        )
+
+    return RouteFollower(connect)
+
+
+def _measure(metrics: Metrics, router: EventRouter, routes: RouteProvider) -> None:
+    metrics.live_gauge(
+        "sandbox_gateway_inflight", "Frames taken and not yet acknowledged", lambda: router.pending
+    )
+    metrics.live_gauge("sandbox_events_held", "Frames whose side is not known yet", lambda: router.held)
+    metrics.live_gauge(
+        "sandbox_guild_mappings",
+        "Guilds in the in-process route table",
+        lambda: int(routes.statistics()["guilds"]),
+    )
+
+
+async def _close_pool(pool: Pool) -> None:
+    # A connection that is stuck in a query of a dead server would hold up the end of the process.
+    try:
+        async with asyncio.timeout(_CLOSE_WITHIN):
+            await pool.close()
+    except TimeoutError:
+        _log.warning("postgres_pool_terminated")
+        pool.terminate()

@@ -1,0 +1,92 @@
+"""From the bytes of a gateway connection to the router: frames are read, sessions told apart."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import msgspec
+import structlog
+
+from sandbox_core.events import DISPATCH, Frame, FrameError, read_frame
+
+from .ledger import ShardLedger
+from .router import EventRouter
+
+_log = structlog.get_logger("sandbox.gateway")
+
+
+class _ReadyData(msgspec.Struct):
+    session_id: str
+    shard: tuple[int, int] = (0, 1)
+
+
+class _Ready(msgspec.Struct):
+    d: _ReadyData
+
+
+_read_ready = msgspec.json.Decoder(_Ready).decode
+
+
+class GatewayIntake:
+    """Knows each shard's session, and hands every dispatch frame to the router exactly once.
+
+    `monotonic` is the clock, in seconds, that the route latency is measured with.
+    """
+
+    def __init__(self, router: EventRouter, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._router = router
+        self._monotonic = monotonic
+        self._ledgers: dict[int, ShardLedger] = {}
+
+    @property
+    def full(self) -> bool:
+        """True when a source that can wait should await `room` before it reads on."""
+        return self._router.full
+
+    async def room(self) -> None:
+        """Return when the router takes more frames."""
+        await self._router.room()
+
+    def ledger(self, shard_id: int) -> ShardLedger | None:
+        """The bookkeeping of the shard's present session, or None before its first READY."""
+        return self._ledgers.get(shard_id)
+
+    @property
+    def lag(self) -> int:
+        """Frames received and not yet acknowledged, over all shards."""
+        return sum(ledger.lag for ledger in self._ledgers.values())
+
+    def adopt(self, session_id: str, shard_id: int, sequence: int) -> None:
+        """Go on with a session that began elsewhere, from `sequence`; one that is known stays as it is."""
+        known = self._ledgers.get(shard_id)
+        if known is None or known.session_id != session_id:
+            self._ledgers[shard_id] = ShardLedger(session_id, shard_id, sequence)
+
+    def read(self, raw: bytes) -> Frame | None:
+        """Read one frame; None, after a log line, when the bytes are no gateway frame."""
+        try:
+            return read_frame(raw, self._monotonic())
+        except FrameError as error:
+            _log.error("frame_unreadable", reason=str(error), bytes=len(raw))
+            return None
+
+    def take(self, frame: Frame, shard_id: int) -> None:
+        """Hand a frame of this shard to the router; frames that are no dispatch are nobody's."""
+        if frame.op != DISPATCH:
+            return
+        if frame.type == "READY":
+            session_id = ready_session(frame)[0]
+            self._ledgers[shard_id] = ShardLedger(session_id, shard_id)
+        ledger = self._ledgers.get(shard_id)
+        if ledger is None:
+            # Discord sends nothing before READY or the replay of a resumed session.
+            _log.error("frame_without_session", shard=shard_id, type=frame.type)
+            return
+        self._router.route(frame, ledger)
+
+
+def ready_session(frame: Frame) -> tuple[str, int]:
+    """The session id and shard that a READY frame announces."""
+    data = _read_ready(frame.raw).d
+    return data.session_id, data.shard[0]
