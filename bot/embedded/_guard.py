@@ -52,6 +52,8 @@ def main() -> None:
         _become_server(plan, guard)
     _tell(f"pid {server}\n")
     _tell(f"exit {_watch(server, wake, plan)}\n")
+    # Without the interpreter's own ending: somebody waits for this process to be gone.
+    os._exit(0)
 
 
 def _watch(server: int, wake: int, plan: dict[str, Any]) -> int:

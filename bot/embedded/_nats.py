@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 from pathlib import Path
 from typing import ClassVar
 
@@ -33,6 +34,7 @@ class NatsServer(EmbeddedServer):
     ) -> None:
         super().__init__(data_dir, log, lease=lease, fast=fast)
         self._max_payload = max_payload
+        self._server_name = f"embedded-{secrets.token_hex(8)}"
 
     @property
     def url(self) -> str:
@@ -45,7 +47,7 @@ class NatsServer(EmbeddedServer):
         configuration.write_text(
             json.dumps(
                 {
-                    "server_name": "embedded",
+                    "server_name": self._server_name,
                     "host": HOST,
                     "port": self.port,
                     "max_payload": self._max_payload,
@@ -58,6 +60,7 @@ class NatsServer(EmbeddedServer):
             command=[str(nats_program()), "--config", str(configuration)],
             log=self._log,
             lease=self._lease,
+            grace=self.grace,
         )
 
     async def _probe(self) -> None:
@@ -70,7 +73,10 @@ class NatsServer(EmbeddedServer):
             greeting = await reader.readline()
             if not greeting.startswith(b"INFO "):
                 raise ConnectionError("no INFO")
-            if not json.loads(greeting[5:]).get("jetstream"):
+            about = json.loads(greeting[5:])
+            if about.get("server_name") != self._server_name:
+                raise ConnectionError("another server answers on this port")
+            if not about.get("jetstream"):
                 raise ConnectionError("JetStream is not ready")
             writer.write(b'CONNECT {"verbose":false}\r\nPING\r\n')
             if await reader.readline() != b"PONG\r\n":

@@ -27,7 +27,7 @@ ROLE = "sandbox"
 DATABASE = "sandbox"
 _SUPERUSER = "postgres"
 
-# What no setting of the bot needs is switched off; `fast` also gives up safety against a power cut.
+# What the bot has no use for is switched off.
 _SETTINGS = {
     "listen_addresses": HOST,
     "unix_socket_directories": "",
@@ -39,7 +39,8 @@ _SETTINGS = {
     "timezone": "UTC",
     "log_timezone": "UTC",
 }
-_FAST_SETTINGS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+# Safe against the server's own end, not against the machine's: what is committed is in the system's cache.
+_FAST_SETTINGS = {"fsync": "off", "full_page_writes": "off"}
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -93,7 +94,7 @@ class PostgresServer(EmbeddedServer):
         if self._user is not None:
             os.chown(self._data_dir, *self._user)
         if self._cluster.exists():
-            _remove_stale_pid_file(self._cluster / "postmaster.pid")
+            _remove_stale_pid_file(self._cluster)
         else:
             await self._make_cluster(self._passwords.superuser)
 
@@ -152,12 +153,18 @@ class PostgresServer(EmbeddedServer):
             user=self._user,
             reach=self._reach,
             lease=self._lease,
+            grace=self.grace,
         )
 
     async def _probe(self) -> None:
         try:
             connection = await asyncpg.connect(self.admin_url, ssl=False)
-        except (asyncpg.CannotConnectNowError, asyncpg.InterfaceError) as error:
+        except (
+            asyncpg.CannotConnectNowError,
+            asyncpg.InterfaceError,
+            # Another PostgreSQL on this port: ours is just about to end.
+            asyncpg.InvalidPasswordError,
+        ) as error:
             raise ConnectionError(str(error)) from error
         try:
             await connection.execute("SELECT 1")
@@ -228,16 +235,25 @@ def _write_private(path: Path, text: str) -> None:
         file.write(text)
 
 
-def _remove_stale_pid_file(path: Path) -> None:
-    """Remove what a killed server left, when another program has its process id by now.
+def _remove_stale_pid_file(cluster: Path) -> None:
+    """Remove what a killed server left, when its process id is there but is no server of this cluster.
 
-    PostgreSQL itself copes with an id that nobody has, but takes any living process of its user for a server
-    that is still running.
+    PostgreSQL copes by itself with an id that nobody has. But it takes a zombie (in a container whose first
+    process collects none) and any other process of its user for a server that is still running.
     """
+    file = cluster / "postmaster.pid"
     try:
-        pid = int(path.read_text().split("\n", 1)[0])
-        program = Path(f"/proc/{pid}/comm").read_text().strip()
-    except (OSError, ValueError):
+        process = Path("/proc") / str(int(file.read_text().split("\n", 1)[0]))
+    except (FileNotFoundError, ValueError):
         return
-    if program != "postgres":
-        path.unlink()
+    if not process.exists():
+        return
+    try:
+        # A server works in its cluster's directory; a zombie has none.
+        ours = (process / "cwd").readlink() == cluster
+    except FileNotFoundError:
+        ours = False
+    except PermissionError:
+        return  # another user's process, which PostgreSQL does not mistake for its own
+    if not ours:
+        file.unlink()

@@ -28,6 +28,8 @@ class EmbeddedServer(ABC):
     """
 
     name: ClassVar[str]
+    grace = 10.0
+    """Seconds that `stop` waits for an orderly end before SIGKILL."""
 
     def __init__(self, data_dir: Path, log: Path, *, lease: int | None = None, fast: bool = False) -> None:
         self._data_dir = data_dir.resolve()
@@ -56,6 +58,11 @@ class EmbeddedServer(ABC):
         return self._process.pid
 
     @property
+    def _started_pid(self) -> int | None:
+        """As `pid`, but also of a process that has just ended."""
+        return None if self._process is None else self._process.pid
+
+    @property
     def port(self) -> int:
         """The TCP port on 127.0.0.1, kept across restarts.
 
@@ -77,9 +84,12 @@ class EmbeddedServer(ABC):
         """
         if self.running:
             raise EmbeddedServerError(f"{self.name} is already running")
+        await self.stop()  # puts away a process that has ended by itself
         self._log.parent.mkdir(parents=True, exist_ok=True)
         await self._prepare()
         if self._port is not None:
+            if not _is_free(self._port):
+                raise EmbeddedServerError(f"port {self._port}, {self.name}'s, is taken by another process")
             await self._launch()
             return
         for _ in range(3):
@@ -96,7 +106,7 @@ class EmbeddedServer(ABC):
         raise EmbeddedServerError(f"{self.name} found no free port")
 
     async def stop(self) -> None:
-        """Shut down in order; SIGKILL after ten seconds. Does nothing when it is not running."""
+        """Shut down in order, with SIGKILL after `grace` seconds. Does nothing when it is not running."""
         process, self._process = self._process, None
         if process is not None:
             await process.stop()
@@ -122,7 +132,7 @@ class EmbeddedServer(ABC):
         deadline = time.monotonic() + timeout
         while True:
             try:
-                async with asyncio.timeout(_PROBE_TIMEOUT):
+                async with asyncio.timeout(min(_PROBE_TIMEOUT, deadline - time.monotonic())):
                     await self._probe()
             except (OSError, EOFError) as error:  # TimeoutError and refused connections are OSErrors
                 last = error
@@ -145,7 +155,10 @@ class EmbeddedServer(ABC):
 
     @abstractmethod
     async def _probe(self) -> None:
-        """One real request; raises `OSError` or `EOFError` while the server can't answer it."""
+        """One real request; raises `OSError` or `EOFError` until this very server answers it.
+
+        The answer must show which server it is: another one may have taken the port.
+        """
 
     async def _launch(self) -> None:
         self._log_start = self._log.stat().st_size if self._log.exists() else 0

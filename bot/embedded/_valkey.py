@@ -37,15 +37,20 @@ class ValkeyServer(EmbeddedServer):
             command=[str(valkey_program()), *arguments],
             log=self._log,
             lease=self._lease,
+            grace=self.grace,
         )
 
     async def _probe(self) -> None:
         reader, writer = await asyncio.open_connection(HOST, self.port)
         try:
-            writer.write(b"PING\r\n")
+            writer.write(b"PING\r\nINFO server\r\n")
             # While it reads its file, it answers `-LOADING`.
             answer = await reader.readline()
+            if answer != b"+PONG\r\n":
+                raise ConnectionError(answer.decode(errors="replace").strip() or "connection closed")
+            length = int((await reader.readline()).removeprefix(b"$"))
+            about = await reader.readexactly(length)
         finally:
             writer.close()
-        if answer != b"+PONG\r\n":
-            raise ConnectionError(answer.decode(errors="replace").strip() or "connection closed")
+        if f"\r\nprocess_id:{self._started_pid}\r\n".encode() not in about:
+            raise ConnectionError("another server answers on this port")
