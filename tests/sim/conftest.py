@@ -109,7 +109,6 @@ async def start(sim: DiscordSim, use_sim: Callable[[DiscordSim], None]) -> Async
 
 
 async def _ready(client: discord.Client) -> None:
-    # Before `start` has run, wait_until_ready raises instead of waiting.
-    while client.ws is None:  # noqa: ASYNC110 - discord.py has nothing to wait for here
+    # wait_until_ready raises instead of waiting until the login is done.
+    while not client.is_ready():  # noqa: ASYNC110 - discord.py has nothing to wait for before that
         await asyncio.sleep(0.01)
-    await client.wait_until_ready()
