@@ -263,7 +263,7 @@ class _Conversation:
         session.send_own(Payload("READY", None, encode(self._gateway.ready(session))))
         for guild in self._gateway.world.bot_guilds():
             if shard_of(guild.id, count) == shard:
-                session.send(self._gateway.guild_payload(session, guild.id))
+                self._hub.send(session, self._gateway.guild_payload(session, guild.id))
         self._gateway.changed.notify()
 
     def _shard(self, pair: JsonValue) -> tuple[int, int]:

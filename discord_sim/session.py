@@ -167,7 +167,12 @@ class SessionHub:
         for session in sessions:
             payload = build(session)
             if payload is not None:
-                frames.append(session.send(payload))
-        if self.record:
-            self.sent.extend(frames)
+                frames.append(self.send(session, payload))
         return frames
+
+    def send(self, session: GatewaySession, payload: Payload) -> Frame:
+        """Send one session one event."""
+        frame = session.send(payload)
+        if self.record:
+            self.sent.append(frame)
+        return frame
