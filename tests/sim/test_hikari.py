@@ -1,0 +1,137 @@
+"""hikari, a client that shares no code with discord.py, connects, receives and resumes."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncIterator
+
+import hikari
+import pytest
+
+from discord_sim import DiscordSim, SimGuild, SimUser
+
+APPLICATION_ID = 1_100_000_000_000_000_001
+# hikari reads the application's id from the first part of a token, as Discord makes them.
+TOKEN = f"{base64.b64encode(str(APPLICATION_ID).encode()).decode().rstrip('=')}.made.up"
+
+
+@pytest.fixture
+async def sim() -> AsyncIterator[DiscordSim]:
+    """A simulator whose token has the shape of a real one."""
+    async with DiscordSim(TOKEN, application_id=APPLICATION_ID, record=True) as running:
+        yield running
+
+
+class Listener:
+    """A hikari bot and what it has seen."""
+
+    def __init__(self, sim: DiscordSim) -> None:
+        self.contents: list[str | None] = []
+        self.direct: list[str | None] = []
+        self.resumed = 0
+        self.bot = hikari.GatewayBot(
+            TOKEN,
+            rest_url=sim.api_url,
+            intents=hikari.Intents.ALL,
+            banner=None,
+            logs=None,
+            suppress_optimization_warning=True,
+        )
+        self.bot.subscribe(hikari.GuildMessageCreateEvent, self._on_message)
+        self.bot.subscribe(hikari.DMMessageCreateEvent, self._on_direct)
+        self.bot.subscribe(hikari.ShardResumedEvent, self._on_resumed)
+        self.bot.subscribe(hikari.InteractionCreateEvent, self._on_interaction)
+
+    async def _on_message(self, event: hikari.GuildMessageCreateEvent) -> None:
+        self.contents.append(event.message.content)
+
+    async def _on_direct(self, event: hikari.DMMessageCreateEvent) -> None:
+        if event.is_human:
+            self.direct.append(event.message.content)
+            await event.message.respond("heard")
+
+    async def _on_resumed(self, _: hikari.ShardResumedEvent) -> None:
+        self.resumed += 1
+
+    async def _on_interaction(self, event: hikari.InteractionCreateEvent) -> None:
+        interaction = event.interaction
+        if isinstance(interaction, hikari.CommandInteraction):
+            row = self.bot.rest.build_message_action_row()
+            row.add_interactive_button(hikari.ButtonStyle.PRIMARY, "go", label="Go")
+            await interaction.create_initial_response(
+                hikari.ResponseType.DEFERRED_MESSAGE_CREATE, flags=hikari.MessageFlag.EPHEMERAL
+            )
+            await interaction.edit_initial_response(
+                embed=hikari.Embed(title="Pong", description="from hikari"), component=row
+            )
+        elif isinstance(interaction, hikari.ComponentInteraction):
+            await interaction.create_initial_response(
+                hikari.ResponseType.MESSAGE_UPDATE, "gone", embeds=[], components=[]
+            )
+
+
+@pytest.fixture
+async def listener(sim: DiscordSim, guild: SimGuild) -> AsyncIterator[Listener]:
+    """A started hikari bot; zlib-stream is hikari's default."""
+    listening = Listener(sim)
+    await listening.bot.start(check_for_updates=False, shard_count=1, shard_ids=[0])
+    yield listening
+    await listening.bot.close()
+
+
+async def test_receives_guilds_and_messages(
+    sim: DiscordSim, guild: SimGuild, alice: SimUser, listener: Listener
+) -> None:
+    assert all(c.compress for c in sim.gateway.connections)
+    await sim.wait_for(lambda: listener.bot.cache.get_guild(guild.id) is not None)
+    cached = listener.bot.cache.get_guild(guild.id)
+    assert cached is not None
+    assert (cached.name, cached.owner_id) == ("Dev", alice.id)
+    sim.message(guild, content="héllo")
+    await sim.wait_for(lambda: listener.contents == ["héllo"])
+    replies = await sim.dm(alice, "direct")
+    assert listener.direct == ["direct"]
+    assert [m.text for m in replies] == ["heard"]
+
+
+@pytest.mark.parametrize("fault", ["drop", "reconnect"])
+async def test_resumes_exactly(
+    sim: DiscordSim, guild: SimGuild, listener: Listener, fault: str
+) -> None:
+    await sim.flood(500, guilds=[guild])
+    await sim.wait_for(lambda: len(listener.contents) == 500, timeout=10)
+    await (sim.drop() if fault == "drop" else sim.reconnect())
+    for number in range(20):
+        sim.message(guild, content=f"missed {number}")
+    await sim.wait_for(lambda: listener.resumed == 1 and len(listener.contents) >= 520, timeout=15)
+    assert listener.contents[500:] == [f"missed {n}" for n in range(20)]
+    assert (len(sim.identifies), len(sim.resumes)) == (1, 1)
+
+
+async def test_identifies_after_an_invalid_session(
+    sim: DiscordSim, guild: SimGuild, listener: Listener
+) -> None:
+    await sim.invalidate(False)
+    await sim.wait_for(lambda: len(sim.identifies) == 2, timeout=15)
+    sim.message(guild, content="after")
+    await sim.wait_for(lambda: listener.contents == ["after"])
+
+
+async def test_rest_and_interactions(
+    sim: DiscordSim, guild: SimGuild, alice: SimUser, listener: Listener
+) -> None:
+    rest = listener.bot.rest
+    application = await rest.fetch_application()
+    assert (application.id, application.owner.username) == (APPLICATION_ID, "owner")
+    builder = rest.slash_command_builder("ping", "Answers")
+    (command,) = await rest.set_application_commands(application, [builder], guild.id)
+    assert command.name == "ping"
+    fetched = await rest.fetch_guild(guild.id)
+    assert fetched.name == "Dev"
+    assert (await rest.fetch_member(guild.id, alice.id)).username == "alice"
+    result = await sim.slash(alice, guild.default_channel, "ping")
+    assert result.ephemeral
+    assert result.text == "Pong\nfrom hikari"
+    clicked = await sim.click(result, alice, label="Go")
+    assert clicked.text == "gone"
+    assert sim.unknown_requests == []
