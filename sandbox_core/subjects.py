@@ -96,7 +96,7 @@ def _checked_id(sandbox_id: UUID | str) -> str:
     try:
         canonical = str(UUID(sandbox_id))
     except ValueError:
-        canonical = ""
-    if canonical != sandbox_id:
+        canonical = None
+    if canonical is None or canonical != sandbox_id:
         raise InvalidInput("sandbox id", sandbox_id, "it is not a UUID", "`3f2a9c01-…`")
     return canonical

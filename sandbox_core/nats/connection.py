@@ -96,4 +96,9 @@ class NatsConnection:
                 await self.client.flush(timeout=_FLUSH_WITHIN)
             except (nats.errors.Error, OSError, TimeoutError):
                 _log.warning("nats_close_without_flush")
+        if not self.client.is_connected:
+            # nats-py 2.16 writes what is pending to the lost connection, fails on it, and then leaves its
+            # tasks running.
+            self.client._pending = []
+            self.client._pending_data_size = 0
         await self.client.close()

@@ -90,10 +90,9 @@ class RouteFollower:
             try:
                 connection = await self._connect()
             except _LINK_LOST as error:
-                if attempt == 0 or attempt % 30 == 0:
-                    _log.warning(
-                        "route_link_unavailable", dependency="PostgreSQL", error=type(error).__name__
-                    )
+                self._note(error)
+                if attempt % _ATTEMPTS_PER_LOG_LINE == 0:
+                    _log.warning("route_link_unavailable", dependency="PostgreSQL", reason=self.trouble)
             else:
                 try:
                     await self._follow(connection)
@@ -135,6 +134,7 @@ class RouteFollower:
                 await self._read_changed(connection)
             elif not connection.is_closed():
                 await connection.fetchval("SELECT 1", timeout=self._heartbeat)
+        raise ConnectionResetError("PostgreSQL closed the connection")
 
     async def _read_changed(self, connection: Connection) -> None:
         changed, self._changed = self._changed, set()

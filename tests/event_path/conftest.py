@@ -1,0 +1,58 @@
+"""The event path on real servers, with the clock and the gateway in the test's hand."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import nats
+import pytest
+from nats.aio.client import Client
+from pydantic import SecretStr
+
+from sandbox_core.nats.connection import NatsConnection
+
+GUILD_A, GUILD_B = "413625648685547541", "513625648685547541"
+SANDBOX_1 = "3f2a9c01-7b1c-4b7e-9d55-0d3f0a1b2c3d"
+SANDBOX_2 = "5e8b2d10-1c2d-4e3f-8a9b-0c1d2e3f4a5b"
+
+
+def dispatch(seq: int, event_type: str = "MESSAGE_CREATE", **data: Any) -> bytes:
+    """A dispatch frame."""
+    return json.dumps({"t": event_type, "s": seq, "op": 0, "d": data}).encode()
+
+
+async def until(condition: Callable[[], object], within: float = 15.0) -> None:
+    """Return when the condition holds; fail when it does not in time."""
+    async with asyncio.timeout(within):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+async def connection(nats_url: str) -> AsyncIterator[NatsConnection]:
+    connection = NatsConnection()
+    await connection.connect(SecretStr(nats_url), name="test", within=5)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def reader(nats_url: str) -> AsyncIterator[Client]:
+    """A connection of the test's own, to read streams back with."""
+    client = await nats.connect(nats_url, reconnect_time_wait=0.1, max_reconnect_attempts=-1)
+    yield client
+    await client.close()
+
+
+async def read_back(client: Client, stream: str) -> list[Any]:
+    """Every message of a stream, in its order."""
+    js = client.jetstream()
+    info = await js.stream_info(stream)
+    return [
+        await js.get_msg(stream, seq)
+        for seq in range(info.state.first_seq, info.state.last_seq + 1)
+        if info.state.messages
+    ]

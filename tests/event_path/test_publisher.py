@@ -1,0 +1,248 @@
+"""Publishing until acknowledged, against a real nats-server that comes and goes."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import random
+from collections.abc import AsyncIterator
+
+import pytest
+from nats.aio.client import Client
+from pydantic import SecretStr
+
+from bot.embedded import EmbeddedServers
+from sandbox_core.errors import DependencyUnavailable
+from sandbox_core.nats.connection import NatsConnection
+from sandbox_core.nats.publisher import AckPublisher, Publication
+from sandbox_core.nats.streams import StreamLimits, Streams
+
+from .conftest import SANDBOX_1, read_back, until
+
+
+class Recorder:
+    """Collects what the publisher reports."""
+
+    def __init__(self) -> None:
+        self.acknowledged_contexts: list[object] = []
+        self.failures: list[str] = []
+
+    def acknowledged(self, publication: Publication) -> None:
+        self.acknowledged_contexts.append(publication.context)
+
+    def attempt_failed(self, reason: str) -> None:
+        self.failures.append(reason)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def streams(connection: NatsConnection) -> Streams:
+    return Streams(connection.client.jetstream(timeout=2), StreamLimits())
+
+
+@pytest.fixture
+async def publisher(
+    connection: NatsConnection, streams: Streams, recorder: Recorder, clock: Clock
+) -> AsyncIterator[AckPublisher]:
+    publisher = AckPublisher(connection, streams, recorder, monotonic=clock)
+    await publisher.start()
+    yield publisher
+    await publisher.close()
+
+
+def publication(number: int, subject: str = "events.TEST", payload: bytes = b"{}") -> Publication:
+    return Publication(subject, payload, {"Nats-Msg-Id": f"session:0:{number}"}, number)
+
+
+async def test_many_in_flight_arrive_in_order(
+    publisher: AckPublisher, recorder: Recorder, reader: Client
+) -> None:
+    for number in range(2000):
+        publisher.submit(publication(number, payload=b"%d" % number))
+    async with asyncio.timeout(20):
+        await publisher.drained()
+    assert sorted(recorder.acknowledged_contexts, key=int) == list(range(2000))  # type: ignore[call-overload]
+    messages = await read_back(reader, "EVENTS")
+    assert [message.data for message in messages] == [b"%d" % number for number in range(2000)]
+    assert messages[7].headers == {"Nats-Msg-Id": "session:0:7"}
+    assert publisher.outstanding == 0
+
+
+async def test_a_repeated_id_is_stored_once_and_acknowledged_twice(
+    publisher: AckPublisher, recorder: Recorder, reader: Client
+) -> None:
+    publisher.submit(publication(1))
+    publisher.submit(publication(1))
+    await publisher.drained()
+    assert recorder.acknowledged_contexts == [1, 1]
+    assert len(await read_back(reader, "EVENTS")) == 1
+
+
+async def test_a_missing_stream_is_made_and_its_events_wait(
+    publisher: AckPublisher, recorder: Recorder, reader: Client
+) -> None:
+    publisher.submit(publication(1))
+    await publisher.drained()
+    await reader.jetstream().delete_stream("EVENTS")
+    publisher.submit(publication(2))
+    async with asyncio.timeout(10):
+        await publisher.drained()
+    assert "no_stream" in recorder.failures
+    assert len(await read_back(reader, "EVENTS")) == 1
+
+
+async def test_a_killed_server_loses_nothing(
+    publisher: AckPublisher, recorder: Recorder, servers: EmbeddedServers, reader: Client
+) -> None:
+    publisher.submit(publication(0))
+    await publisher.drained()
+    await servers.nats.kill()
+    await until(lambda: not publisher.sending)
+    for number in range(1, 500):
+        publisher.submit(publication(number))
+        publisher.submit(publication(number, f"sandbox.{SANDBOX_1}.events.TEST"))
+    assert publisher.outstanding == 998
+    await servers.nats.start()
+    async with asyncio.timeout(30):
+        await publisher.drained()
+    await until(lambda: reader.is_connected)
+    events = await read_back(reader, "EVENTS")
+    assert [message.headers["Nats-Msg-Id"] for message in events] == [f"session:0:{n}" for n in range(500)]
+    assert len(await read_back(reader, "SANDBOX")) == 499
+
+
+async def test_an_acknowledgement_that_does_not_come_is_asked_for_again(
+    publisher: AckPublisher, recorder: Recorder, clock: Clock, reader: Client, connection: NatsConnection
+) -> None:
+    publisher.submit(publication(0))
+    await publisher.drained()
+    # Answers are lost while nothing listens on the inbox.
+    subscription = publisher._subscription
+    assert subscription is not None
+    await connection.client._send_unsubscribe(subscription._id)
+    await connection.client.flush()
+    publisher.submit(publication(1))
+    await until(lambda: publisher._outstanding and next(iter(publisher._outstanding.values())).sent_at > 0)
+    assert publisher.resend_overdue() == 0
+    await connection.client._send_subscribe(subscription)
+    await connection.client.flush()
+    clock.now += 6
+    # The sweep of the publisher itself may have come first.
+    publisher.resend_overdue()
+    async with asyncio.timeout(10):
+        await publisher.drained()
+    assert "ack_timeout" in recorder.failures
+    assert len(await read_back(reader, "EVENTS")) == 2
+
+
+async def test_what_is_too_large_goes_compressed(
+    publisher: AckPublisher, reader: Client, connection: NatsConnection
+) -> None:
+    payload = b"x" * (connection.client.max_payload + 1)
+    publisher.submit(publication(1, payload=payload))
+    async with asyncio.timeout(20):
+        await publisher.drained()
+    [message] = await read_back(reader, "EVENTS")
+    assert message.headers["Content-Encoding"] == "gzip"
+    assert gzip.decompress(message.data) == payload
+
+
+async def test_what_stays_too_large_goes_to_the_dead_letters(
+    connection: NatsConnection,
+    streams: Streams,
+    recorder: Recorder,
+    reader: Client,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(type(connection.client), "max_payload", property(lambda _: 2000))
+    publisher = AckPublisher(connection, streams, recorder)
+    await publisher.start()
+    publisher.submit(publication(1, payload=random.Random(1).randbytes(4000)))
+    async with asyncio.timeout(10):
+        await publisher.drained()
+    await publisher.close()
+    [message] = await read_back(reader, "EVENTS")
+    assert message.subject == "events.dead_letter.TOO_LARGE"
+    assert message.headers["Dead-Letter-Subject"] == "events.TEST"
+    assert recorder.failures == ["dead_letter"]
+
+
+async def test_a_refusal_is_tried_again(publisher: AckPublisher, recorder: Recorder, reader: Client) -> None:
+    publisher.submit(publication(1))
+    await publisher.drained()
+    # A stream that takes no more messages refuses, until it takes some again.
+    config = (await reader.jetstream().stream_info("EVENTS")).config
+    await reader.jetstream().update_stream(config, sealed=False, max_msgs=1, discard="new")
+    publisher.submit(publication(2))
+    await until(lambda: "refused" in recorder.failures)
+    await reader.jetstream().update_stream(config)
+    async with asyncio.timeout(10):
+        await publisher.drained()
+    assert recorder.acknowledged_contexts == [1, 2]
+
+
+async def test_a_message_the_stream_never_takes_becomes_a_dead_letter(
+    publisher: AckPublisher, recorder: Recorder, reader: Client
+) -> None:
+    publisher.submit(publication(1))
+    await publisher.drained()
+    config = (await reader.jetstream().stream_info("EVENTS")).config
+    await reader.jetstream().update_stream(config, max_msg_size=400)
+    publisher.submit(publication(2, payload=b"x" * 500))
+    async with asyncio.timeout(10):
+        await publisher.drained()
+    assert [m.subject for m in await read_back(reader, "EVENTS")][-1] == "events.dead_letter.TOO_LARGE"
+
+
+async def test_streams_are_made_once_with_their_limits(streams: Streams, reader: Client) -> None:
+    await asyncio.gather(streams.ensure(), streams.ensure())
+    assert streams.ready
+    sandbox = (await reader.jetstream().stream_info("SANDBOX")).config
+    events = (await reader.jetstream().stream_info("EVENTS")).config
+    assert (sandbox.storage, sandbox.max_age, sandbox.max_msgs) == ("memory", 300, 500_000)
+    assert (events.storage, events.max_age, events.num_replicas) == ("file", 86400, 1)
+    assert (events.subjects, sandbox.subjects) == (["events.>"], ["sandbox.>"])
+
+
+async def test_a_server_that_is_away_is_named_and_waited_for(servers: EmbeddedServers, nats_url: str) -> None:
+    await servers.nats.kill()
+    connection = NatsConnection()
+    url = SecretStr(nats_url)
+    with pytest.raises(DependencyUnavailable, match="NATS") as refused:
+        await connection.connect(url, name="test", within=0.2)
+    assert nats_url not in str(refused.value)
+    assert not connection.connected
+    await servers.nats.start()
+    await connection.connect(url, name="test", within=10)
+    assert connection.connected
+    await servers.nats.kill()
+    await until(lambda: not connection.connected)
+    with pytest.raises(DependencyUnavailable):
+        await Streams(connection.client.jetstream(timeout=0.5), StreamLimits()).ensure()
+    await connection.close()
+    await servers.nats.start()
+
+
+async def test_closing_what_never_connected_ends_its_attempts(servers: EmbeddedServers) -> None:
+    connection = NatsConnection()
+    with pytest.raises(DependencyUnavailable):
+        await connection.connect(SecretStr("nats://127.0.0.1:1"), name="test", within=0.1)
+    await connection.close()
+    assert not connection.connected
