@@ -43,7 +43,7 @@ class NatsServer(EmbeddedServer):
 
     def _plan(self) -> ProcessPlan:
         configuration = self._data_dir / "nats.conf"
-        # JSON is a subset of the configuration language, and quotes whatever a path may hold.
+        # The configuration language takes JSON with fewer escapes: letters of a path must stay as they are.
         configuration.write_text(
             json.dumps(
                 {
@@ -54,6 +54,7 @@ class NatsServer(EmbeddedServer):
                     "jetstream": {"store_dir": str(self._data_dir)},
                 },
                 indent=2,
+                ensure_ascii=False,
             )
         )
         return ProcessPlan(

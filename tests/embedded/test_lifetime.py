@@ -316,6 +316,12 @@ async def test_an_ordinary_user(start_owner: StartOwner, tmp_path: Path) -> None
         assert f"Uid:\t{nobody.pw_uid}\t" in Path(f"/proc/{servers.postgres.pid}/status").read_text()
 
 
+async def test_a_path_with_odd_letters(tmp_path: Path) -> None:
+    async with embedded_servers(tmp_path / 'it\'s a "$HOME" of \\ #é', fast=True) as servers:
+        await write_everywhere(servers)
+        assert await read_everywhere(servers) == EVERYTHING
+
+
 async def test_a_data_directory_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(EmbeddedServerError, match="can't be used"):
