@@ -1,0 +1,148 @@
+"""`cogs.gateway` in a plain bot: its events are routed, its own listeners go on, and it leaves no trace."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import discord
+import nats
+import pytest
+from discord.ext import commands
+
+from discord_sim import DiscordSim, SimGuild
+from sandbox_core.bootstrap import Core
+from sandbox_core.models import Route
+from sandbox_core.routing import RouteTable
+
+SANDBOX = "3f2a9c01-7b1c-4b7e-9d55-0d3f0a1b2c3d"
+
+
+async def until(condition: Callable[[], object], within: float = 15.0) -> None:
+    async with asyncio.timeout(within):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def running(bot: commands.Bot, *, load_first: bool) -> AsyncIterator[Core]:
+    """The bot, connected, with the extension loaded before it connects or after."""
+    async with bot:
+        await bot.login("sim-token")
+        if load_first:
+            await bot.load_extension("cogs.gateway")
+        connection = asyncio.create_task(bot.connect())
+        try:
+            async with asyncio.timeout(15):
+                await bot.wait_until_ready()
+            if not load_first:
+                await bot.load_extension("cogs.gateway")
+            yield bot.sandbox_core  # type: ignore[attr-defined]
+            await bot.unload_extension("cogs.gateway")
+        finally:
+            await bot.close()
+            await asyncio.gather(connection, return_exceptions=True)
+
+
+def map_guild(core: Core, guild: SimGuild) -> None:
+    follower: Any = core.routes._follower
+    follower.table = RouteTable({str(guild.id): Route(SANDBOX, time.time() + 600)})
+
+
+async def messages(nats_url: str, stream: str) -> list[Any]:
+    client = await nats.connect(nats_url)
+    try:
+        js = client.jetstream()
+        last = (await js.stream_info(stream)).state.last_seq
+        found = [await js.get_msg(stream, seq) for seq in range(1, last + 1)]
+    finally:
+        await client.close()
+    return [message for message in found if message.headers["Discord-Event"] == "MESSAGE_CREATE"]
+
+
+@pytest.mark.parametrize("load_first", [True, False], ids=["before connecting", "while connected"])
+@pytest.mark.parametrize("kind", [commands.Bot, commands.AutoShardedBot])
+async def test_events_are_routed_and_the_host_goes_on(
+    sim: DiscordSim, environment: None, nats_url: str, kind: type[commands.Bot], load_first: bool
+) -> None:
+    sharded = kind is commands.AutoShardedBot
+    # Guild ids choose the shard: one guild on each.
+    guilds = [sim.add_guild(f"G{n}", id=((10**12 + n) << 22) | n) for n in range(2 if sharded else 1)]
+    sim_shards = [(guild.id >> 22) % 2 for guild in guilds]
+    assert sorted(set(sim_shards)) == ([0, 1] if sharded else [0])
+    heard: list[str] = []
+    bot = kind(
+        command_prefix="!",
+        intents=discord.Intents.all(),
+        help_command=None,
+        guild_ready_timeout=0.2,
+        **({"shard_count": 2} if sharded else {}),
+    )
+
+    async def identify_at_once(shard_id: int | None, *, initial: bool = False) -> None:
+        """discord.py's own hook waits five seconds between shards."""
+
+    bot.before_identify_hook = identify_at_once  # type: ignore[method-assign]
+
+    @bot.listen()
+    async def on_message(message: discord.Message) -> None:
+        heard.append(message.content)
+
+    async with running(bot, load_first=load_first) as core:
+        await until(lambda: core.routes.current_table is not None)
+        map_guild(core, guilds[0])
+        for number in range(20):
+            for guild in guilds:
+                sim.message(guild, content=f"{guild.name} {number}")
+        await until(lambda: len(heard) == 20 * len(guilds))
+        async with asyncio.timeout(10):
+            await core.router.idle()
+    sandboxed = await messages(nats_url, "SANDBOX")
+    production = await messages(nats_url, "EVENTS")
+    sent = {frame.raw for frame in sim.sent if frame.type == "MESSAGE_CREATE"}
+    assert {message.data for message in sandboxed + production} == sent
+    assert [m.headers["Discord-Guild-Id"] for m in sandboxed] == [str(guilds[0].id)] * 20
+    assert len(production) == 20 * (len(guilds) - 1)
+    assert {m.headers["Discord-Shard"] for m in sandboxed + production} == {
+        str(shard) for shard in sim_shards
+    }
+
+
+async def test_unloading_leaves_the_bot_as_it_was(sim: DiscordSim, environment: None) -> None:
+    guild = sim.add_guild("G")
+    bot = commands.Bot(
+        command_prefix="!", intents=discord.Intents.all(), help_command=None, guild_ready_timeout=0.2
+    )
+    heard: list[str] = []
+
+    @bot.listen()
+    async def on_message(message: discord.Message) -> None:
+        heard.append(message.content)
+
+    tasks_before = {task.get_name() for task in asyncio.all_tasks()}
+    async with running(bot, load_first=True):
+        pass
+    assert bot._enable_debug_events is False
+    assert not bot.cogs
+    assert not hasattr(bot, "sandbox_core")
+    assert not bot.extra_events["on_socket_raw_receive"]
+    left = {task.get_name() for task in asyncio.all_tasks()} - tasks_before
+    assert not {name for name in left if "route" in name or "nats" in name or "sandbox" in name}
+
+    again = commands.Bot(
+        command_prefix="!", intents=discord.Intents.all(), help_command=None, guild_ready_timeout=0.2
+    )
+    again.add_listener(on_message)
+    async with running(again, load_first=False):
+        await again.reload_extension("cogs.gateway")
+        core: Core = again.sandbox_core  # type: ignore[attr-defined]
+        sim.message(guild, content="after the reload")
+        await until(lambda: heard)
+        async with asyncio.timeout(10):
+            await core.router.idle()
+        ledger = core.intake.ledger(0)
+        assert ledger is not None
+        assert ledger.lag == 0
