@@ -176,7 +176,7 @@ class Flood:
         for index in range(report.sent, report.sent + number):
             # The nonce is when the event was due, so that a reader's latency
             # includes any wait before it was sent (no co-ordinated omission).
-            stamp = int(start_ns + index * step_ns) if step_ns else time.time_ns()
+            stamp = start_ns + int(index * step_ns) if step_ns else time.time_ns()
             which = index % len(payloads)
             middle = MIDDLE % (ids.next(), stamp)
             for session in targets[which]:

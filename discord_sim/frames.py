@@ -127,7 +127,10 @@ class Encoder:
         return _message(_BINARY, start + deflater.compress(text) + deflater.flush(zlib.Z_SYNC_FLUSH))
 
     def frame(self, frame: Frame) -> bytes:
-        """A WebSocket message with this dispatch."""
+        """A WebSocket message with this dispatch.
+
+        HELLO has been sent before it, and with it the header of the zlib stream.
+        """
         payload = frame.payload
         packed = payload.packed
         if packed is None or self._deflater is None:

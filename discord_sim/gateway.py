@@ -236,7 +236,7 @@ class _Conversation:
             self._connection.send_op(HEARTBEAT_ACK)
 
     def _identify(self, body: JsonValue) -> None:
-        if self._session is not None:
+        if self._session is not None and self._session.alive:
             raise _CloseSocket(4005)
         if not isinstance(body, dict):
             raise _CloseSocket(4002)
@@ -278,7 +278,7 @@ class _Conversation:
         return shard, count
 
     def _resume(self, body: JsonValue) -> None:
-        if self._session is not None:
+        if self._session is not None and self._session.alive:
             raise _CloseSocket(4005)
         if not isinstance(body, dict):
             raise _CloseSocket(4002)

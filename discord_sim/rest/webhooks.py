@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from discord_sim.interactions import CALLBACK_DEFER_UPDATE, CALLBACK_MODAL, Interaction
+from discord_sim.interactions import CALLBACK_MESSAGE, CALLBACK_UPDATE, Interaction
 from discord_sim.jsontypes import Json, JsonValue
 from discord_sim.rest.routing import NO_CONTENT, Call, RouteTable
 
@@ -67,10 +67,11 @@ def _callback_response(interaction: Interaction) -> Json:
         about["guild_id"] = str(interaction.channel.guild.id)
     message = interaction.message
     response: Json = {"interaction": about}
-    if message is not None and interaction.callback_type != CALLBACK_MODAL:
+    if message is not None:
         about["response_message_id"] = str(message.id)
         about["response_message_loading"] = message.loading
         about["response_message_ephemeral"] = message.ephemeral
-        if interaction.callback_type != CALLBACK_DEFER_UPDATE:
+        # The description knows a resource only for answers that have content already.
+        if interaction.callback_type in (CALLBACK_MESSAGE, CALLBACK_UPDATE):
             response["resource"] = {"type": interaction.callback_type, "message": message.rest()}
     return response

@@ -110,5 +110,5 @@ async def start(sim: DiscordSim, use_sim: Callable[[DiscordSim], None]) -> Async
 
 async def _ready(client: discord.Client) -> None:
     # wait_until_ready raises instead of waiting until the login is done.
-    while not client.is_ready():  # noqa: ASYNC110 - discord.py has nothing to wait for before that
+    while not client.is_ready():
         await asyncio.sleep(0.01)

@@ -33,9 +33,7 @@ class Buttons(discord.ui.View):
     async def off(self, interaction: Interaction, _: discord.ui.Button[Buttons]) -> None:
         raise AssertionError("a disabled button can't be pressed")
 
-    @discord.ui.select(
-        custom_id="pick", options=[discord.SelectOption(label="One", value="1")], max_values=1
-    )
+    @discord.ui.select(custom_id="pick", options=[discord.SelectOption(label="One", value="1")], max_values=1)
     async def pick(self, interaction: Interaction, select: discord.ui.Select[Buttons]) -> None:
         await interaction.response.send_message(f"picked {select.values}", ephemeral=True)
 
@@ -147,11 +145,11 @@ def _group() -> app_commands.Group:
 
 @app_commands.command(name="types", description="Every option type")
 @app_commands.choices(colour=[app_commands.Choice(name="Red", value="r")])
-async def _types(  # noqa: PLR0917 - discord.py makes options of them
+async def _types(
     interaction: Interaction,
     text: str,
     whole: int,
-    yes: bool,  # noqa: FBT001 - as above
+    yes: bool,
     who: discord.Member,
     where: discord.TextChannel,
     role: discord.Role,
@@ -163,5 +161,6 @@ async def _types(  # noqa: PLR0917 - discord.py makes options of them
     content = (await file.read()).decode()
     may = who.resolved_permissions is not None and who.resolved_permissions.manage_guild
     await interaction.response.send_message(
-        f"{text} {whole} {yes} {who.name} {may} {where.name} {role.name} {real} {either.name} {content} {colour}"
+        f"{text} {whole} {yes} {who.name} {may} {where.name} {role.name} "
+        f"{real} {either.name} {content} {colour}"
     )

@@ -45,9 +45,7 @@ async def test_members_are_looked_up_live(
     assert {m.name async for m in here.fetch_members()} == {"alice", "bob", sim.bot_user.name}
 
 
-async def test_a_guild_that_is_left_is_refused(
-    sim: DiscordSim, guild: SimGuild, bot: PlainBot
-) -> None:
+async def test_a_guild_that_is_left_is_refused(sim: DiscordSim, guild: SimGuild, bot: PlainBot) -> None:
     guild.remove_bot()
     await sim.wait_for(lambda: not bot.guilds)
     with pytest.raises(discord.NotFound) as gone:
@@ -72,9 +70,7 @@ async def test_direct_messages(sim: DiscordSim, alice: SimUser, bot: PlainBot) -
         await sent.channel.fetch_message(sent.id)
 
 
-async def test_bad_messages_are_refused_as_discord_refuses_them(
-    guild: SimGuild, bot: PlainBot
-) -> None:
+async def test_bad_messages_are_refused_as_discord_refuses_them(guild: SimGuild, bot: PlainBot) -> None:
     channel = bot.get_channel(guild.default_channel.id)
     assert isinstance(channel, discord.TextChannel)
     with pytest.raises(discord.HTTPException, match="Must be between 0 and 2000 in length") as long:

@@ -219,9 +219,7 @@ async def test_a_session_is_resumable_for_its_life_only(clock: ManualClock, conn
         assert (await again.read())["d"] is False
 
 
-async def test_resume_takes_the_session_from_a_stale_connection(
-    sim: DiscordSim, connect: ConnectRaw
-) -> None:
+async def test_resume_takes_the_session_from_a_stale_connection(sim: DiscordSim, connect: ConnectRaw) -> None:
     stale = await connect(identify=True)
     fresh = await connect()
     await fresh.resume(sim.token, session_id(sim), 1)
@@ -233,9 +231,7 @@ async def test_resume_takes_the_session_from_a_stale_connection(
 
 
 @pytest.mark.parametrize(("code", "alive"), [(4000, True), (4008, True), (4009, False), (4014, False)])
-async def test_closing_by_the_server(
-    sim: DiscordSim, connect: ConnectRaw, code: int, alive: bool
-) -> None:
+async def test_closing_by_the_server(sim: DiscordSim, connect: ConnectRaw, code: int, alive: bool) -> None:
     client = await connect(identify=True)
     struck = asyncio.ensure_future(sim.close(code))
     assert await client.closed() == code
@@ -254,6 +250,8 @@ async def test_reconnect_and_invalid_session_messages(sim: DiscordSim, connect: 
     sim.invalidate(False)
     assert (await client.read())["d"] is False
     assert not sim.sessions[0].alive
+    await client.identify(sim.token)
+    assert (await client.read())["t"] == "READY", "a new session on the same connection"
 
 
 async def test_faults_strike_one_shard_only(sim: DiscordSim, connect: ConnectRaw) -> None:

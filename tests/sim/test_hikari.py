@@ -95,9 +95,7 @@ async def test_receives_guilds_and_messages(
 
 
 @pytest.mark.parametrize("fault", ["drop", "reconnect"])
-async def test_resumes_exactly(
-    sim: DiscordSim, guild: SimGuild, listener: Listener, fault: str
-) -> None:
+async def test_resumes_exactly(sim: DiscordSim, guild: SimGuild, listener: Listener, fault: str) -> None:
     await sim.flood(500, guilds=[guild])
     await sim.wait_for(lambda: len(listener.contents) == 500, timeout=10)
     await (sim.drop() if fault == "drop" else sim.reconnect())

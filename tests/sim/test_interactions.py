@@ -41,7 +41,11 @@ async def test_deferred_command_with_followup(
     assert [e["title"] for e in result.embeds] == ["Made mine"]
     await result.wait_until(lambda r: len(r.followups) == 1)
     assert result.text.splitlines() == [
-        "Made mine", "It is running", "Hours: 2", "by the sandbox bot", "one more",
+        "Made mine",
+        "It is running",
+        "Hours: 2",
+        "by the sandbox bot",
+        "one more",
     ]
     created = [f for f in sim.sent if f.type == "MESSAGE_CREATE"]
     assert [f.guild_id for f in created] == [None, None], "ephemeral messages name no guild"
@@ -91,9 +95,19 @@ async def test_every_option_type(sim: DiscordSim, guild: SimGuild, alice: SimUse
     bob = sim.add_user("bob")
     guild.add_member(bob, permissions=MANAGE_GUILD)
     result = await sim.slash(
-        alice, guild.default_channel, "types",
-        text="t", whole=3, yes=True, who=bob, where=guild.default_channel, role=role, real=1.5,
-        either=role, file=("a.txt", b"inside"), colour="Red",
+        alice,
+        guild.default_channel,
+        "types",
+        text="t",
+        whole=3,
+        yes=True,
+        who=bob,
+        where=guild.default_channel,
+        role=role,
+        real=1.5,
+        either=role,
+        file=("a.txt", b"inside"),
+        colour="Red",
     )
     assert result.content == "t 3 True bob True general mods 1.5 mods inside r"
 
