@@ -1,0 +1,149 @@
+"""A small Discord (simcord) with the real stores behind the bot: nothing of the core is replaced.
+
+The network clients are opened before simcord starts, so that it does not wait for their endless reading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import discord
+import pytest
+import simcord
+from discord.ext import commands
+from simcord.http.router import RequestContext, route
+
+from cogs.sandbox import sync_commands
+from sandbox_core.bootstrap import Core, open_core
+from sandbox_core.settings import load_settings
+
+DEV_GUILD = 300000000000000001
+COOKS_GUILD = 300000000000000002
+MUSIC_GUILD = 300000000000000003
+PROTECTED_GUILD = 300000000000000004
+ABSENT_GUILD = "399999999999999999"
+LIMIT_PER_OWNER = 3
+
+
+@route("POST", "/applications/{application_id}/guilds/{guild_id}/commands")
+def _create_guild_command(ctx: RequestContext) -> Any:
+    """Discord's "Create Guild Application Command", which simcord lacks: create, or replace by name."""
+    guild_id = ctx.int_arg("guild_id")
+    new = ctx.body()
+    kept = [
+        {key: value for key, value in command.items() if key not in {"id", "application_id", "guild_id"}}
+        for command in ctx.backend.commands.get(guild_id, {}).values()
+        if command["name"] != new["name"]
+    ]
+    payload = {key: value for key, value in new.items() if key != "nsfw"}
+    return ctx.backend.register_commands(guild_id, [*kept, payload])[-1]
+
+
+@pytest.fixture
+async def core(database_url: str, redis_url: str, nats_url: str) -> AsyncIterator[Core]:
+    settings = load_settings(
+        _env_file=None,
+        database_url=database_url,
+        redis_url=redis_url,
+        nats_url=nats_url,
+        discord_dev_guild_ids=str(DEV_GUILD),
+        discord_protected_guild_ids=str(PROTECTED_GUILD),
+        sandbox_max_per_owner=LIMIT_PER_OWNER,
+    )
+    async with open_core(settings) as opened:
+        # nats-py starts the task that reads answers with the first request.
+        await opened.js.account_info()
+        yield opened
+
+
+def make_bot(core: Core | None) -> commands.Bot:
+    """A bot as a host would write it; with `core` it brings the core itself."""
+    bot = commands.Bot("!", intents=discord.Intents.default())
+    if core is not None:
+        bot.sandbox_core = core  # type: ignore[attr-defined]
+    return bot
+
+
+@pytest.fixture
+def simcord_bot(core: Core) -> commands.Bot:
+    bot = make_bot(core)
+
+    async def setup_hook() -> None:
+        await bot.load_extension("cogs.sandbox")
+        await sync_commands(bot)
+
+    bot.setup_hook = setup_hook  # type: ignore[method-assign]
+    return bot
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The dev guild with its people, three other guilds, and how to look at what happened."""
+
+    env: simcord.Env
+    core: Core
+    channel: simcord.ChannelHandle
+    alice: simcord.MemberActor
+    bob: simcord.MemberActor
+    bot_owner: simcord.MemberActor
+    cooks: simcord.GuildHandle
+
+    async def stored(self) -> dict[str, list[tuple[Any, ...]]]:
+        """Everything a command could change: rows, schemas and the audit log."""
+        queries = {
+            "sandboxes": "SELECT id, name, owner, status::text, expires_at FROM sandboxes ORDER BY id",
+            "guilds": "SELECT guild_id, sandbox_id FROM sandbox_guild_mapping ORDER BY guild_id",
+            "schemas": r"SELECT nspname FROM pg_namespace WHERE nspname LIKE 'sandbox\_%' ORDER BY 1",
+            "audit": "SELECT id, event_type::text FROM sandbox_audit_log ORDER BY id",
+        }
+        return {
+            what: [tuple(row) for row in await self.core.pool.fetch(query)] for what, query in queries.items()
+        }
+
+
+@pytest.fixture
+async def scene(simcord_env: simcord.Env, core: Core) -> Scene:
+    env = simcord_env
+    manage = discord.Permissions(manage_guild=True)
+    alice, bob, bot_owner = (env.create_user(name) for name in ("alice", "bob", "root"))
+    env.bot.owner_ids = {bot_owner.id}  # type: ignore[attr-defined]
+
+    dev = env.create_guild("Dev", id=DEV_GUILD)
+    channel = dev.create_text_channel("sandboxes")
+    managers = dev.create_role("developers", permissions=manage)
+    people = [dev.add_member(user, roles=[managers]) for user in (alice, bob, bot_owner)]
+
+    cooks = env.create_guild("Cooks", id=COOKS_GUILD)
+    cooks.add_member(alice, roles=[cooks.create_role("managers", permissions=manage)])
+    cooks.add_member(bob)
+    music = env.create_guild("Music", id=MUSIC_GUILD)
+    music.add_member(bob, roles=[music.create_role("managers", permissions=manage)])
+    protected = env.create_guild("Production", id=PROTECTED_GUILD)
+    everyone = protected.create_role("managers", permissions=manage)
+    for user in (alice, bot_owner):
+        protected.add_member(user, roles=[everyone])
+    await env.settle()
+    return Scene(env, core, channel, people[0], people[1], people[2], cooks)
+
+
+def embed_of(result: simcord.InteractionResult) -> discord.Embed:
+    """The one embed of a private answer; anything else fails the test."""
+    assert result.response is not None
+    assert result.response.ephemeral
+    assert not result.followups
+    (embed,) = result.response.embeds
+    return embed
+
+
+def text_of(embed: discord.Embed) -> str:
+    """All words of an embed, a line for each part."""
+    fields = [f"{field.name}: {field.value}" for field in embed.fields]
+    parts = [embed.title, embed.description, *fields, embed.footer.text]
+    return "\n".join(part for part in parts if part)
+
+
+def code_of(result: simcord.InteractionResult) -> str | None:
+    """The error code of a private refusal."""
+    return embed_of(result).footer.text

@@ -1,0 +1,226 @@
+"""The embeds: what they say, and that Discord accepts them at any size of what they show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import discord
+import pytest
+
+from cogs.sandbox import _render
+from sandbox_core import errors
+from sandbox_core.error_text import explain
+from sandbox_core.health import SandboxHealth
+from sandbox_core.manager import Extension
+from sandbox_core.models import GuildAccess, Sandbox, SandboxStatus
+from sandbox_core.namespaces import PartHealth, PartState
+
+NOW = datetime(2026, 8, 1, 12, 0, tzinfo=UTC)
+EXPIRES = NOW + timedelta(hours=24)
+EXPIRES_IN = f"<t:{int(EXPIRES.timestamp())}:R>"
+
+
+def a_sandbox(**changes: object) -> Sandbox:
+    return Sandbox(
+        id=UUID("3f2a9c01-0000-4000-8000-000000000001"),
+        name="welcome-flow",
+        owner="200000000000000001",
+        status=SandboxStatus.RUNNING,
+        schema_name="sandbox_3f2a9c01",
+        created_at=NOW,
+        expires_at=EXPIRES,
+    ).evolve(**changes)
+
+
+def enormous() -> Sandbox:
+    return a_sandbox(name="n" * 63, guild_ids=tuple(str(10**19 + number) for number in range(500)))
+
+
+ENORMOUS_NAMES = {str(10**19 + number): "*_`~|>" * 16 for number in range(500)}
+
+
+def parts(size: int = 1) -> tuple[PartHealth, ...]:
+    return tuple(
+        PartHealth(
+            store, PartState.HEALTHY, "fine " * size, 1.5, {f"figure_{n}": "9" * 50 for n in range(size)}
+        )
+        for store in ("PostgreSQL", "Redis", "NATS", "Routing")
+    )
+
+
+def assert_within_limits(embed: discord.Embed) -> None:
+    assert len(embed.title or "") <= 256
+    assert len(embed.description or "") <= 4096
+    assert len(embed.fields) <= 25
+    for field in embed.fields:
+        assert 1 <= len(field.name or "") <= 256
+        assert 1 <= len(field.value or "") <= 1024
+    assert len(embed.footer.text or "") <= 2048
+    assert len(embed) <= 6000
+
+
+def all_errors(root: type[errors.SandboxError] = errors.SandboxError) -> Iterator[type[errors.SandboxError]]:
+    for cls in root.__subclasses__():
+        yield cls
+        yield from all_errors(cls)
+
+
+LONG = "x" * 3000
+EXAMPLES: dict[type[errors.SandboxError], errors.SandboxError] = {
+    type(error): error
+    for error in (
+        errors.NameTaken(LONG),
+        errors.OwnerLimitReached(60, ["n" * 63] * 60),
+        errors.GuildAlreadyMapped("613425648685547541", LONG),
+        errors.SandboxNotFound(LONG, ["n" * 63] * 60),
+        errors.SchemaCreationFailed("sandbox_3f2a9c01", LONG),
+        errors.CleanupFailed(LONG, "Redis keys", LONG),
+        errors.InvalidInput("name", LONG, LONG, LONG),
+        errors.BotNotInGuild("613425648685547541"),
+        errors.SandboxNotRunning(LONG, SandboxStatus.EXPIRED),
+        errors.TransitionNotAllowed(SandboxStatus.DESTROYED, SandboxStatus.RUNNING),
+        errors.NotPermitted(LONG, LONG),
+        errors.GuildProtected("613425648685547541"),
+        errors.GuildNotRegistered("613425648685547541"),
+        errors.DependencyUnavailable("PostgreSQL", LONG),
+    )
+}
+
+
+@pytest.mark.parametrize("cls", sorted(all_errors(), key=str))
+def test_every_error_becomes_an_embed_with_its_code(cls: type[errors.SandboxError]) -> None:
+    error = EXAMPLES[cls]
+    embed = _render.refusal(explain(error))
+    assert_within_limits(embed)
+    assert embed.footer.text == error.code
+    assert embed.title
+
+
+@pytest.mark.parametrize("status", SandboxStatus)
+def test_every_status_has_a_mark_a_colour_and_its_word(status: SandboxStatus) -> None:
+    sandbox = a_sandbox(status=status)
+    embed = _render.status(SandboxHealth(sandbox, parts()), {}, now=NOW)
+    assert embed.colour is not None
+    assert str(status) in (embed.description or "")
+    assert f"**welcome-flow** · {status}" in (_render.listing([sandbox]).description or "")
+
+
+def test_status_names_the_part_that_is_ill() -> None:
+    ill = PartHealth("Redis", PartState.UNHEALTHY, "no answer within 3 s", 3000.0)
+    embed = _render.status(SandboxHealth(a_sandbox(), (ill,)), {}, now=NOW)
+    assert embed.description == "🟠 running, degraded"
+    assert (embed.fields[-1].name, embed.fields[-1].value) == (
+        "🔴 Redis",
+        "unhealthy · 3000 ms\nno answer within 3 s",
+    )
+
+
+def test_status_of_a_sandbox_past_its_time_says_that_production_has_the_events() -> None:
+    health = SandboxHealth(a_sandbox(), parts())
+    assert "production" in (_render.status(health, {}, now=EXPIRES).description or "")
+    assert "production" not in (
+        _render.status(health, {}, now=EXPIRES - timedelta(seconds=1)).description or ""
+    )
+
+
+def test_times_are_discord_timestamps() -> None:
+    sandbox = a_sandbox()
+    assert EXPIRES_IN in (_render.created(sandbox, {}).fields[1].value or "")
+    assert EXPIRES_IN in (_render.listing([sandbox]).description or "")
+    assert EXPIRES_IN in (_render.extended(Extension(sandbox, capped=False)).description or "")
+
+
+def test_a_capped_extension_says_so() -> None:
+    assert "less than you asked" in (_render.extended(Extension(a_sandbox(), capped=True)).description or "")
+    assert "less than" not in (_render.extended(Extension(a_sandbox(), capped=False)).description or "")
+
+
+def test_registering_says_that_live_events_leave_production() -> None:
+    access = GuildAccess("613425648685547541", bot_is_member=True, caller_manages=True, name="Cooks")
+    text = _render.registered(a_sandbox(), access).description or ""
+    assert "live events of **Cooks** (`613425648685547541`) now go to the sandbox `welcome-flow`" in text
+    assert "no longer to production" in text
+
+
+def test_the_question_before_destroying_lists_everything() -> None:
+    sandbox = a_sandbox(guild_ids=("613425648685547541",))
+    embed = _render.destroy_question(sandbox, {"613425648685547541": "Cooks"})
+    text = "\n".join(f"{field.name}: {field.value}" for field in embed.fields)
+    assert "`sandbox_3f2a9c01`" in text
+    assert f"`sandbox:{sandbox.id}:`" in text
+    assert f"`sandbox.{sandbox.id}.>`" in text
+    assert "Servers whose events go to production again: **Cooks** (`613425648685547541`)" in text
+
+
+def test_a_long_list_says_how_many_more() -> None:
+    embed = _render.listing([a_sandbox(name=f"sandbox-{number:03}") for number in range(200)])
+    lines = (embed.description or "").splitlines()
+    shown = sum("**sandbox-" in line for line in lines)
+    assert embed.title == "200 sandboxes"
+    assert lines[-1] == f"… and {200 - shown} more"
+    assert_within_limits(embed)
+
+
+def test_an_empty_list_shows_the_way_to_a_sandbox() -> None:
+    assert "/sandbox create" in (_render.listing([]).description or "")
+    assert "without filters" in (_render.listing([], filtered=True).description or "")
+
+
+def test_names_of_guilds_can_not_format_or_mention() -> None:
+    label = _render.guild_label("613425648685547541", {"613425648685547541": "**@everyone** `x`"})
+    assert "@everyone" not in label
+    assert "\\*\\*" in label
+    assert "\\`x\\`" in label
+
+
+def test_an_owner_that_is_not_a_discord_user_is_shown_as_text() -> None:
+    assert _render.created(a_sandbox(owner="ci", metadata={"owner_name": "ci_*"}), {}).fields[0].value == (
+        "ci\\_\\*"
+    )
+    assert _render.created(a_sandbox(), {}).fields[0].value == "<@200000000000000001>"
+
+
+def test_the_environment_is_a_block_and_a_file() -> None:
+    variables = {"SANDBOX_ID": "3f2a", "SANDBOX_REDIS_PREFIX": "sandbox:3f2a:"}
+    embed, file = _render.environment(a_sandbox(), variables)
+    assert embed.description == (
+        '```sh\nexport SANDBOX_ID="3f2a"\nexport SANDBOX_REDIS_PREFIX="sandbox:3f2a:"\n```'
+    )
+    assert file.filename == "welcome-flow.env"
+    assert file.fp.read() == b"SANDBOX_ID=3f2a\nSANDBOX_REDIS_PREFIX=sandbox:3f2a:\n"
+
+
+def test_an_environment_too_long_for_an_embed_is_whole_in_the_file() -> None:
+    variables = {"SANDBOX_GUILD_IDS": ",".join(ENORMOUS_NAMES)}
+    embed, file = _render.environment(a_sandbox(), variables)
+    assert_within_limits(embed)
+    assert "attached file" in (embed.description or "")
+    assert file.fp.read().count(b",") == 499
+
+
+@pytest.mark.parametrize(
+    "embed",
+    [
+        _render.created(enormous(), ENORMOUS_NAMES),
+        _render.listing([enormous()] * 300),
+        _render.status(SandboxHealth(enormous(), parts(100)), ENORMOUS_NAMES, now=NOW),
+        _render.destroy_question(enormous(), ENORMOUS_NAMES),
+        _render.destroyed(enormous()),
+        _render.registered(enormous(), GuildAccess("1" * 20, True, True, "*" * 100)),
+        _render.unregistered(enormous(), GuildAccess("1" * 20, True, True, "*" * 100)),
+        _render.extended(Extension(enormous(), capped=True)),
+        _render.fault("0011aabb"),
+        _render.kept("too old"),
+    ],
+    ids=lambda embed: embed.title[:30],
+)
+def test_nothing_exceeds_discords_limits(embed: discord.Embed) -> None:
+    assert_within_limits(embed)
+
+
+def test_a_line_that_does_not_fit_is_left_out_whole() -> None:
+    assert _render.joined(["aaaa", "bbbb"], 9, "\n") == "aaaa\nbbbb"
+    assert _render.joined(["a" * 10, "b" * 10, "c" * 30], 40, "\n") == "aaaaaaaaaa\nbbbbbbbbbb\n… and 1 more"
+    assert _render.joined([], 10, "\n") == ""
