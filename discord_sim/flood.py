@@ -198,9 +198,11 @@ class Flood:
             await self._wait_for_clients()
 
     async def _wait_for_clients(self) -> None:
-        def waiting() -> bool:
+        def attended() -> bool:
+            # A session left behind by a client that identified anew holds up nobody.
             self._hub.expire()
-            return not any(not s.connected for s in self._hub.living())
+            living = self._hub.living()
+            return {s.shard for s in living} == {s.shard for s in living if s.connected}
 
-        if not waiting():
-            await self._gateway.changed.wait_for(waiting, timeout=self._hub.session_ttl + 1)
+        if not attended():
+            await self._gateway.changed.wait_for(attended, timeout=self._hub.session_ttl + 1)

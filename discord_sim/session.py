@@ -77,6 +77,11 @@ class GatewaySession:
             self.connection.send_frame(frame)
         return frame
 
+    def forget(self) -> None:
+        """Empty the replay buffer of a session that has ended."""
+        self._replay.clear()
+        self._forgotten_through = self.sequence
+
     def missed_since(self, sequence: int) -> list[Frame] | None:
         """What came after ``sequence``, or None when the buffer no longer has all of it."""
         if sequence < self._forgotten_through:
@@ -124,6 +129,7 @@ class SessionHub:
         """End a session for good; it can't be resumed."""
         session.alive = False
         session.connection = None
+        session.forget()
         self.version += 1
 
     def find(self, session_id: str) -> GatewaySession | None:

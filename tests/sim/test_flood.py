@@ -102,6 +102,18 @@ async def test_a_flood_waits_for_a_client_that_comes_back(
     assert (await flood).sent == 20_000
 
 
+async def test_a_session_left_behind_does_not_hold_a_flood(
+    sim: DiscordSim, guild: SimGuild, connect: ConnectRaw
+) -> None:
+    left = await connect(identify=True)
+    await left.close(4000)
+    await sim.wait_for(lambda: not sim.sessions[0].connected)
+    await connect(identify=True)
+    report = await asyncio.wait_for(sim.flood(200, guilds=[guild]), 5)
+    assert (report.sent, report.frames) == (200, 400)
+    assert sim.sessions[0].replayable == 201, "its own GUILD_CREATE and the flood"
+
+
 async def test_a_flood_needs_somebody(sim: DiscordSim, guild: SimGuild) -> None:
     with pytest.raises(SimNotConnected):
         await sim.flood(1)
