@@ -9,7 +9,7 @@ import structlog
 import yarl
 from discord.ext import commands
 
-from cogs.sandbox import sync_commands
+from cogs.sandbox import on_tree_error, sync_commands
 from sandbox_core.bootstrap import Core
 from sandbox_core.event_router import GatewayIntake
 from sandbox_core.metrics import Metrics
@@ -39,6 +39,7 @@ class SandboxBot(commands.AutoShardedBot):
         )
         if settings.discord_owner_ids:
             self.owner_ids = {int(owner_id) for owner_id in settings.discord_owner_ids}
+        self.tree.error(on_tree_error)
         self.sandbox_core = core
         self.gateway_url: yarl.URL | None = None
 

@@ -1,0 +1,1 @@
+"""Reproducible measurements: `make bench`, or `make bench ARGS="latency"` for one of them."""
