@@ -349,7 +349,7 @@ class _Conversation:
                 answer["presences"] = []
             if body.get("nonce") is not None:
                 answer["nonce"] = body["nonce"]
-            session.send(Payload("GUILD_MEMBERS_CHUNK", guild.id, encode(answer)))
+            self._hub.send(session, Payload("GUILD_MEMBERS_CHUNK", guild.id, encode(answer)))
 
     def _ended(self, close_code: int | None) -> None:
         session = self._session

@@ -320,6 +320,7 @@ async def test_request_members(sim: DiscordSim, guild: SimGuild, connect: Connec
     chunk = (await client.until("GUILD_MEMBERS_CHUNK"))[-1]["d"]
     assert [m["user"]["username"] for m in chunk["members"]] == ["bob"]
     assert (chunk["nonce"], chunk["not_found"], chunk["chunk_count"]) == ("n", ["5"], 1)
+    assert sim.sent[-1].type == "GUILD_MEMBERS_CHUNK"
 
 
 async def test_intents_filter_events_and_content(connect: ConnectRaw) -> None:
