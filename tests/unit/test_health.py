@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+
+from sandbox_core.errors import DependencyUnavailable
+from sandbox_core.health import HealthChecker
+from sandbox_core.models import Sandbox, SandboxStatus
+from sandbox_core.namespaces import PartHealth, PartState
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+SANDBOX = Sandbox(
+    UUID("3f2a9c01-0000-4000-8000-000000000000"),
+    "x",
+    "1",
+    SandboxStatus.RUNNING,
+    "sandbox_3f2a9c01",
+    NOW,
+    NOW,
+)
+
+
+class Part:
+    """A namespace that only answers how it is."""
+
+    def __init__(self, store: str, answer: PartState | Exception | Callable[[], Awaitable[object]]) -> None:
+        self.store = store
+        self._answer = answer
+
+    async def provision(self, sandbox: Sandbox) -> None:
+        raise NotImplementedError
+
+    async def drop(self, sandbox: Sandbox) -> None:
+        raise NotImplementedError
+
+    async def list_ids(self) -> set[str]:
+        raise NotImplementedError
+
+    async def check(self, sandbox: Sandbox) -> PartHealth:
+        if isinstance(self._answer, Exception):
+            raise self._answer
+        if not isinstance(self._answer, PartState):
+            await self._answer()
+            return PartHealth(self.store, PartState.HEALTHY, "", 1.0)
+        return PartHealth(self.store, self._answer, "", 1.0)
+
+
+H, D, U = PartState.HEALTHY, PartState.DEGRADED, PartState.UNHEALTHY
+
+
+@pytest.mark.parametrize(
+    ("states", "overall"),
+    [
+        ((H, H, H), H),
+        ((), H),
+        ((D, H, H), D),
+        ((H, U, H), D),
+        ((U, H, U), U),
+        ((D, D, H), U),
+        ((U, U, U), U),
+    ],
+)
+async def test_the_whole_follows_from_the_parts(states: tuple[PartState, ...], overall: PartState) -> None:
+    health = await HealthChecker([Part(str(n), state) for n, state in enumerate(states)]).check(SANDBOX)
+    assert health.overall is overall
+    assert [part.store for part in health.parts] == [str(n) for n in range(len(states))]
+
+
+async def test_a_store_that_is_away_is_a_finding() -> None:
+    away = DependencyUnavailable("Redis", "it can't be reached")
+    health = await HealthChecker([Part("PostgreSQL", H), Part("Redis", away)]).check(SANDBOX)
+    assert health.overall is D
+    assert health.parts[1].state is U
+    assert health.parts[1].detail == "Redis is unavailable (it can't be reached)."
+
+
+async def test_a_store_that_hangs_is_a_finding() -> None:
+    health = await HealthChecker([Part("NATS", asyncio.Event().wait)], timeout=0.02).check(SANDBOX)
+    assert (health.parts[0].state, health.parts[0].detail) == (U, "no answer within 0.02 s")
+    assert health.parts[0].latency_ms > 0
+
+
+async def test_stores_are_asked_at_the_same_time() -> None:
+    together = asyncio.Barrier(3)
+    parts = [Part(str(n), together.wait) for n in range(3)]
+    assert (await HealthChecker(parts).check(SANDBOX)).overall is H
+
+
+async def test_a_fault_of_ours_is_not_hidden() -> None:
+    with pytest.raises(ExceptionGroup) as raised:
+        await HealthChecker([Part("Redis", ZeroDivisionError())]).check(SANDBOX)
+    assert raised.group_contains(ZeroDivisionError)

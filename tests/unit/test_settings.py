@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from sandbox_core.settings import Settings, SettingsError, load_settings, require_discord
+
+SERVERS = {
+    "DATABASE_URL": "postgresql://bot:very-secret@127.0.0.1:5432/bot",
+    "REDIS_URL": "redis://127.0.0.1:6379/0",
+    "NATS_URL": "nats://127.0.0.1:4222, tls://nats.example:4222",
+}
+GUILD = "613425648685547541"
+
+
+@pytest.fixture
+def environ(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
+    """Only the servers' addresses are set, and no `.env` is near."""
+    monkeypatch.chdir(tmp_path)
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    for name, value in SERVERS.items():
+        monkeypatch.setenv(name, value)
+    return monkeypatch
+
+
+@pytest.mark.usefixtures("environ")
+def test_defaults() -> None:
+    settings = load_settings()
+    assert settings.default_ttl == timedelta(hours=24)
+    assert settings.max_ttl == timedelta(hours=168)
+    assert (settings.sandbox_max_per_owner, settings.nats_replicas, settings.ops_host) == (5, 1, "127.0.0.1")
+    assert settings.discord_token is None
+    assert settings.discord_api_url is None
+    assert settings.discord_dev_guild_ids == ()
+    assert settings.discord_shard_ids is None
+
+
+def test_values_are_read(environ: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "DISCORD_TOKEN": "token-secret",
+        "DISCORD_API_URL": "http://127.0.0.1:8080/api/v10/",
+        "DISCORD_DEV_GUILD_IDS": f"{GUILD}, 613425648685547542,",
+        "DISCORD_SHARD_COUNT": "4",
+        "DISCORD_SHARD_IDS": "0,3",
+        "SANDBOX_DEFAULT_TTL_HOURS": "0.5",
+        "LOG_LEVEL": "DEBUG",
+        "REDIS_URL": "rediss://:pw@redis.example:6380/1",
+    }.items():
+        environ.setenv(name, value)
+    settings = load_settings(sandbox_max_per_owner=9)
+    assert settings.discord_api_url == "http://127.0.0.1:8080/api/v10"
+    assert settings.discord_dev_guild_ids == (GUILD, "613425648685547542")
+    assert settings.discord_shard_ids == (0, 3)
+    assert settings.default_ttl == timedelta(minutes=30)
+    assert settings.sandbox_max_per_owner == 9
+    assert require_discord(settings) == "token-secret"
+    for secret in ("token-secret", "very-secret", "pw@"):
+        assert secret not in repr(settings)
+
+
+def test_a_file_is_read_and_the_environment_wins(environ: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("LOG_FORMAT=json\nLOG_LEVEL=ERROR\nSOMETHING_ELSE=1\n")
+    environ.setenv("LOG_LEVEL", "WARNING")
+    settings = load_settings()
+    assert (settings.log_format, settings.log_level) == ("json", "WARNING")
+
+
+def test_an_empty_value_is_no_value(environ: pytest.MonkeyPatch) -> None:
+    environ.setenv("DISCORD_API_URL", "")
+    environ.setenv("DISCORD_TOKEN", "")
+    assert load_settings().discord_api_url is None
+    assert load_settings(discord_api_url="").discord_api_url is None
+    assert load_settings().discord_token is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DISCORD_API_URL", "ftp://discord.example/api"),
+        ("DISCORD_API_URL", "https://discord.example/"),
+        ("DISCORD_API_URL", "/api"),
+        ("DISCORD_DEV_GUILD_IDS", "my-server"),
+        ("DISCORD_OWNER_IDS", "12"),
+        ("DISCORD_PROTECTED_GUILD_IDS", f"{GUILD},*"),
+        ("DISCORD_SHARD_COUNT", "0"),
+        ("DISCORD_SHARD_IDS", "a"),
+        ("DISCORD_SHARD_IDS", "0"),  # without a count
+        ("DATABASE_URL", "mysql://x"),
+        ("DATABASE_URL", "postgresql:///local"),
+        ("DATABASE_URL", "postgresql://h:very-secret-port/x"),
+        ("REDIS_URL", "127.0.0.1:6379"),
+        ("NATS_URL", "nats://127.0.0.1:4222,http://x"),
+        ("NATS_REPLICAS", "2"),
+        ("OPS_PORT", "70000"),
+        ("SANDBOX_DEFAULT_TTL_HOURS", "169"),
+        ("SANDBOX_DEFAULT_TTL_HOURS", "0"),
+        ("SANDBOX_MAX_TTL_HOURS", "-1"),
+        ("SANDBOX_MAX_PER_OWNER", "0"),
+        ("SANDBOX_CLEANUP_INTERVAL_MINUTES", "soon"),
+        ("SANDBOX_ROUTE_CACHE_TTL_MS", "1"),
+        ("EVENTS_MAX_AGE_HOURS", "0"),
+        ("ROUTER_MAX_PENDING", "1"),
+        ("LOG_LEVEL", "LOUD"),
+        ("LOG_FORMAT", "xml"),
+    ],
+)
+def test_a_wrong_value_is_one_line_with_the_variable(
+    environ: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    environ.setenv(name, value)
+    with pytest.raises(SettingsError) as failed:
+        load_settings()
+    (problem,) = failed.value.problems
+    assert problem.startswith(f"{name} can't be used: it takes ")
+    assert "secret" not in problem
+
+
+def test_shards_lie_below_their_count(environ: pytest.MonkeyPatch) -> None:
+    environ.setenv("DISCORD_SHARD_COUNT", "2")
+    environ.setenv("DISCORD_SHARD_IDS", "0,2")
+    with pytest.raises(SettingsError) as failed:
+        load_settings()
+    assert failed.value.problems[0].startswith("DISCORD_SHARD_IDS ")
+
+
+def test_all_problems_come_at_once(environ: pytest.MonkeyPatch) -> None:
+    environ.delenv("REDIS_URL")
+    environ.setenv("OPS_PORT", "x")
+    environ.setenv("NATS_URL", "x")
+    with pytest.raises(SettingsError) as failed:
+        load_settings()
+    starts = sorted(problem.split(":")[0] for problem in failed.value.problems)
+    assert starts == ["NATS_URL can't be used", "OPS_PORT can't be used", "REDIS_URL is not set"]
+    assert str(failed.value).count("\n") == 2
+
+
+@pytest.mark.usefixtures("environ")
+def test_what_discord_needs_is_asked_for_apart() -> None:
+    with pytest.raises(SettingsError) as failed:
+        require_discord(load_settings())
+    assert [problem.split(":")[0] for problem in failed.value.problems] == [
+        "DISCORD_TOKEN is not set",
+        "DISCORD_DEV_GUILD_IDS is not set",
+    ]
+    with pytest.raises(SettingsError):
+        require_discord(load_settings(discord_token="x"))

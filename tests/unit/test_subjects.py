@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sandbox_core import subjects
+from sandbox_core.errors import InvalidInput
+
+ID = UUID("3f2a9c01-1111-4222-8333-444455556666")
+
+
+@pytest.mark.parametrize(
+    ("made", "expected"),
+    [
+        (subjects.production_subject("MESSAGE_CREATE"), "events.MESSAGE_CREATE"),
+        (
+            subjects.sandbox_subject(ID, "MESSAGE_CREATE"),
+            "sandbox.3f2a9c01-1111-4222-8333-444455556666.events.MESSAGE_CREATE",
+        ),
+        (subjects.dead_letter_subject("TOO_LARGE"), "events.dead_letter.TOO_LARGE"),
+        (subjects.sandbox_filter(str(ID)), "sandbox.3f2a9c01-1111-4222-8333-444455556666.>"),
+        (subjects.nats_prefix(ID), "sandbox.3f2a9c01-1111-4222-8333-444455556666."),
+        (subjects.redis_prefix(ID), "sandbox:3f2a9c01-1111-4222-8333-444455556666:"),
+        (subjects.route_key("613425648685547541"), "sandbox:route:613425648685547541"),
+        (subjects.schema_name("3f2a9c01"), "sandbox_3f2a9c01"),
+    ],
+)
+def test_the_names(made: str, expected: str) -> None:
+    assert made == expected
+
+
+@pytest.mark.parametrize(
+    "kind", ["", "message", "*", ">", "A.B", "A B", "_A", "1A", "A\n", "\u0391", "A" * 65]
+)
+def test_an_event_type_that_is_no_token(kind: str) -> None:
+    assert not subjects.is_event_type(kind)
+    makers: list[Callable[[str], str]] = [
+        subjects.production_subject,
+        subjects.dead_letter_subject,
+        lambda text: subjects.sandbox_subject(ID, text),
+    ]
+    for make in makers:
+        with pytest.raises(InvalidInput):
+            make(kind)
+
+
+@pytest.mark.parametrize(
+    "sandbox_id",
+    ["", "*", "3f2a9c01", "route", str(ID).upper(), f"{{{ID}}}", ID.hex, f"urn:uuid:{ID}", f"{ID}\n"],
+)
+def test_an_id_that_is_no_uuid_as_we_write_it(sandbox_id: str) -> None:
+    for make in (subjects.nats_prefix, subjects.redis_prefix, subjects.sandbox_filter):
+        with pytest.raises(InvalidInput):
+            make(sandbox_id)
+
+
+@pytest.mark.parametrize("guild_id", ["", "*", "1" * 16, "1" * 21, "1" * 17 + "\n", "\u0661" * 18])
+def test_a_guild_id_that_is_no_key(guild_id: str) -> None:
+    with pytest.raises(InvalidInput):
+        subjects.route_key(guild_id)
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [
+        ("sandbox_3f2a9c01", True),
+        ("sandbox_prod_backup", False),
+        ("sandbox_3F2A9C01", False),
+        ("sandbox_3f2a9c01\n", False),
+        ("sandbox_3f2a9c0", False),
+        ("sandbox_3f2a9c011", False),
+        ("xsandbox_3f2a9c01", False),
+        ("", False),
+    ],
+)
+def test_whose_schema_it_is(name: str, ours: bool) -> None:
+    assert subjects.is_schema_name(name) is ours
+    if not ours:
+        with pytest.raises(InvalidInput):
+            subjects.schema_name(name.removeprefix("sandbox_") + "-")
+
+
+@given(st.uuids(), st.from_regex(r"[A-Z][A-Z0-9_]{0,63}", fullmatch=True))
+def test_no_sandboxs_subject_is_anothers_or_productions(sandbox_id: UUID, kind: str) -> None:
+    subject = subjects.sandbox_subject(sandbox_id, kind)
+    assert subject.startswith(subjects.nats_prefix(sandbox_id))
+    assert subject.count(".") == 3
+    assert not subject.startswith("events.")
+    assert not subjects.redis_prefix(sandbox_id).startswith(subjects.ROUTE_KEY_PREFIX)
