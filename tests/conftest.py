@@ -7,8 +7,11 @@ may stop, kill and restart a server: the next test finds it running again, on th
 from __future__ import annotations
 
 import itertools
+import os
+import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
@@ -22,6 +25,17 @@ from bot.migrate import migrate
 _numbers = itertools.count(1)
 # Database 0 is left to tests that look at the server itself; see `redis_url`.
 _redis_databases = itertools.cycle(range(1, 64))
+
+
+def pytest_configure() -> None:
+    """Put temporary directories into memory where there is room.
+
+    Hundreds of databases are made and dropped; on a disk that takes three times as long. A variable that is
+    already set wins.
+    """
+    memory = Path("/dev/shm")  # noqa: S108 (pytest makes a private directory in it)
+    if os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 4 * 1024**3:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,8 @@ _SETTINGS = {
     "wal_level": "minimal",
     "max_wal_senders": "0",
     "io_method": "sync",
+    # In the data directory: what a killed server leaves then stays with its data, not in the system's memory.
+    "dynamic_shared_memory_type": "mmap",
     "jit": "off",
     "timezone": "UTC",
     "log_timezone": "UTC",
