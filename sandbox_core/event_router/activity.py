@@ -1,0 +1,78 @@
+"""How busy guilds and sandboxes were just now, as this process saw it.
+
+A count per guild and second would grow with the number of guilds; two half-filled minutes are enough to
+say "about so many in the last minute", and an idle guild is forgotten after two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+_MINUTE = 60.0
+
+
+class _Minutes:
+    """Counts by key over the present minute and the one before."""
+
+    __slots__ = ("before", "began", "present")
+
+    def __init__(self) -> None:
+        self.present: dict[str, int] = {}
+        self.before: dict[str, int] = {}
+        self.began = 0.0
+
+    def turn(self, now: float) -> None:
+        """Begin the next minute when the present one is over."""
+        elapsed = now - self.began
+        if elapsed < _MINUTE:
+            return
+        self.before = self.present if elapsed < 2 * _MINUTE else {}
+        self.present = {}
+        self.began = now
+
+    def last_minute(self, key: str, now: float) -> int:
+        """About how often `key` was counted in the last 60 seconds."""
+        self.turn(now)
+        # As much of the minute before as still lies in the last 60 seconds, taken as evenly spread.
+        share = 1 - (now - self.began) / _MINUTE
+        return self.present.get(key, 0) + round(self.before.get(key, 0) * share)
+
+
+class Activity:
+    """Counts acknowledged events. `now` is in seconds since the epoch."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._production = _Minutes()
+        self._sandboxes = _Minutes()
+        self._touched: dict[str, float] = {}
+
+    def count(self, guild_id: str | None, sandbox_id: str | None) -> None:
+        """One event was acknowledged: in this sandbox, or else for this guild in production."""
+        now = self._now()
+        if sandbox_id is not None:
+            counts = self._sandboxes
+            key = sandbox_id
+            self._touched[sandbox_id] = now
+        elif guild_id is not None:
+            counts = self._production
+            key = guild_id
+        else:
+            return
+        if now - counts.began >= _MINUTE:
+            counts.turn(now)
+        counts.present[key] = counts.present.get(key, 0) + 1
+
+    def production_events_last_minute(self, guild_id: str) -> int:
+        """About how many of the guild's events went to production in the last minute."""
+        return self._production.last_minute(guild_id, self._now())
+
+    def sandbox_events_last_minute(self, sandbox_id: str) -> int:
+        """About how many events the sandbox received in the last minute."""
+        return self._sandboxes.last_minute(sandbox_id, self._now())
+
+    def drain_touched(self) -> dict[str, datetime]:
+        """When each sandbox that received events since the last call received its latest."""
+        touched, self._touched = self._touched, {}
+        return {sandbox_id: datetime.fromtimestamp(when, UTC) for sandbox_id, when in touched.items()}
