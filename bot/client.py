@@ -25,6 +25,8 @@ class SandboxBot(commands.AutoShardedBot):
 
     def __init__(self, core: Core) -> None:
         settings = core.settings
+        # Otherwise every start warns that voice needs libraries which this bot has no use for.
+        discord.VoiceClient.warn_nacl = discord.VoiceClient.warn_dave = False
         super().__init__(
             command_prefix=commands.when_mentioned,
             intents=intents_of(settings),
