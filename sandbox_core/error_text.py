@@ -116,6 +116,12 @@ def _not_permitted(error: errors.NotPermitted) -> tuple[str, str]:
     return f"You may not {error.action}.", f"Who may: {error.who_may}."
 
 
+def _confirmation_needed(error: errors.ConfirmationNeeded) -> tuple[str, str]:
+    name = f" “{shown(error.guild_name)}”" if error.guild_name else ""
+    server = f"The server{name} ({shown(error.guild_id)})"
+    return f"{server} is protected: its live events would leave production.", "Confirm it to go on."
+
+
 def _not_registered(error: errors.GuildNotRegistered) -> tuple[str, str]:
     return (
         f"Server {error.guild_id} is not registered: its events go to production.",
@@ -143,6 +149,7 @@ _TEXTS: dict[type, Callable[[Any], tuple[str, str]]] = {
     errors.SandboxNotRunning: _not_running,
     errors.TransitionNotAllowed: _transition,
     errors.NotPermitted: _not_permitted,
+    errors.ConfirmationNeeded: _confirmation_needed,
     errors.GuildNotRegistered: _not_registered,
     errors.DependencyUnavailable: _unavailable,
 }

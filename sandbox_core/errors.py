@@ -12,7 +12,8 @@ SandboxError
 ├── SandboxNotRunning         SANDBOX_008
 ├── TransitionNotAllowed      SANDBOX_009
 ├── NotPermitted              SANDBOX_010
-│   └── GuildProtected        SANDBOX_010
+│   ├── GuildProtected        SANDBOX_010
+│   └── ConfirmationNeeded    SANDBOX_010
 ├── GuildNotRegistered        SANDBOX_011
 └── DependencyUnavailable     SANDBOX_012
 """
@@ -176,6 +177,18 @@ class GuildProtected(NotPermitted):
     def __init__(self, guild_id: str) -> None:
         super().__init__("register a protected server", "the bot's owner, after a second confirmation")
         self.guild_id = guild_id
+
+
+class ConfirmationNeeded(NotPermitted):
+    """The bot's owner may register this protected guild, once they have confirmed it.
+
+    `guild_name` is empty where it is not known.
+    """
+
+    def __init__(self, guild_id: str, guild_name: str = "") -> None:
+        super().__init__("register a protected server without a confirmation", "the bot's owner, confirming")
+        self.guild_id = guild_id
+        self.guild_name = guild_name
 
 
 class GuildNotRegistered(SandboxError):

@@ -29,12 +29,18 @@ _ATTEMPTS = 8
 
 
 async def create(
-    parts: Parts, actor: Actor, *, name: str | None, ttl: str | None, guilds: Sequence[GuildAccess]
+    parts: Parts,
+    actor: Actor,
+    *,
+    name: str | None,
+    ttl: str | None,
+    guilds: Sequence[GuildAccess],
+    confirmed: bool,
 ) -> Sandbox:
     """Create a sandbox that is running, with its guilds registered."""
     started = time.perf_counter()
     try:
-        sandbox = await _Creation(parts, actor).run(name, ttl, guilds)
+        sandbox = await _Creation(parts, actor).run(name, ttl, guilds, confirmed=confirmed)
     except BaseException as error:
         parts.observer.create_failed(_failure(error))
         raise
@@ -56,11 +62,13 @@ class _Creation:
         self._actor = actor
         self._made: list[Namespace] = []
 
-    async def run(self, name: str | None, ttl: str | None, guilds: Sequence[GuildAccess]) -> Sandbox:
+    async def run(
+        self, name: str | None, ttl: str | None, guilds: Sequence[GuildAccess], *, confirmed: bool
+    ) -> Sandbox:
         limits = self._parts.limits
         chosen = None if name is None else parse_name(name)
         life = limits.default_ttl if ttl is None else parse_duration(ttl, maximum=limits.max_ttl)
-        guild_ids = rules.may_divert_all(self._actor, guilds, limits)
+        guild_ids = rules.may_divert_all(self._actor, guilds, limits, confirmed=confirmed)
         await self._refuse_mapped(guild_ids)
 
         for _ in range(_ATTEMPTS):

@@ -13,10 +13,12 @@ from . import rules
 from .ports import Parts
 
 
-async def register(parts: Parts, actor: Actor, sandbox: Sandbox, access: GuildAccess) -> Sandbox:
+async def register(
+    parts: Parts, actor: Actor, sandbox: Sandbox, access: GuildAccess, *, confirmed: bool
+) -> Sandbox:
     """Map the guild to the sandbox and tell the routes."""
     rules.may_change(actor, sandbox, "register servers with")
-    guild_id = rules.may_divert(actor, access, parts.limits)
+    guild_id = rules.may_divert(actor, access, parts.limits, confirmed=confirmed)
     now = parts.clock()
     async with transaction(parts.pool) as connection:
         current = await locked(connection, sandbox)

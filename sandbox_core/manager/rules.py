@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from sandbox_core.errors import BotNotInGuild, GuildProtected, NotPermitted, SandboxNotRunning
+from sandbox_core.errors import (
+    BotNotInGuild,
+    ConfirmationNeeded,
+    GuildProtected,
+    NotPermitted,
+    SandboxNotRunning,
+)
 from sandbox_core.models import Actor, GuildAccess, Sandbox, SandboxStatus
 from sandbox_core.validation import parse_guild_id
 
@@ -18,26 +24,30 @@ def may_change(actor: Actor, sandbox: Sandbox, verb: str) -> None:
         raise NotPermitted(f"{verb} `{sandbox.name}`", "its owner or the bot's owner")
 
 
-def may_divert(actor: Actor, access: GuildAccess, limits: ManagerLimits) -> str:
+def may_divert(actor: Actor, access: GuildAccess, limits: ManagerLimits, *, confirmed: bool) -> str:
     """The guild's id when the actor may send that guild's events elsewhere.
 
-    Raises `InvalidInput`, `BotNotInGuild`, `NotPermitted` or `GuildProtected`.
+    Raises `InvalidInput`, `BotNotInGuild`, `NotPermitted`, `GuildProtected`, or `ConfirmationNeeded` when
+    the bot's owner has not `confirmed` a protected guild.
     """
     guild_id = parse_guild_id(access.guild_id)
     if not access.bot_is_member:
         raise BotNotInGuild(guild_id)
-    if actor.is_bot_owner:
-        return guild_id
-    if not access.caller_manages:
+    if not (actor.is_bot_owner or access.caller_manages):
         raise NotPermitted("register this server", "who has Manage Server in that server")
     if guild_id in limits.protected_guild_ids:
-        raise GuildProtected(guild_id)
+        if not actor.is_bot_owner:
+            raise GuildProtected(guild_id)
+        if not confirmed:
+            raise ConfirmationNeeded(guild_id, access.name)
     return guild_id
 
 
-def may_divert_all(actor: Actor, accesses: Iterable[GuildAccess], limits: ManagerLimits) -> list[str]:
+def may_divert_all(
+    actor: Actor, accesses: Iterable[GuildAccess], limits: ManagerLimits, *, confirmed: bool
+) -> list[str]:
     """The guilds' ids, each once and sorted: whoever locks several does so in the same order."""
-    return sorted({may_divert(actor, access, limits) for access in accesses})
+    return sorted({may_divert(actor, access, limits, confirmed=confirmed) for access in accesses})
 
 
 def may_return(actor: Actor, access: GuildAccess, sandbox: Sandbox) -> None:

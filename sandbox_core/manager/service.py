@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 from sandbox_core.errors import SandboxNotFound
 from sandbox_core.health import HealthChecker, SandboxHealth
-from sandbox_core.models import Actor, AuditEvent, GuildAccess, Sandbox, SandboxStatus
+from sandbox_core.models import Actor, AuditEntry, AuditEvent, GuildAccess, Sandbox, SandboxStatus
 from sandbox_core.namespaces import Namespace
 from sandbox_core.postgres import Pool, audit, connected, guild_mappings, sandboxes, transaction
 from sandbox_core.validation import NAME_MAX, parse_duration, parse_guild_id
@@ -21,7 +21,8 @@ from .create import create
 from .ports import Extension, ManagerLimits, ManagerObserver, NoObserver, Parts, RouteChanges
 
 Sandboxes = list[Sandbox]
-"""Named here because `SandboxManager.list` hides the type's own name inside the class."""
+AuditEntries = list[AuditEntry]
+"""Both named here because `SandboxManager.list` hides the type's own name inside the class."""
 
 _SUGGESTIONS = 25
 """As many choices as Discord shows in an autocomplete list."""
@@ -71,29 +72,41 @@ class SandboxManager:
         name: str | None = None,
         ttl: str | None = None,
         guilds: Sequence[GuildAccess] = (),
+        confirmed: bool = False,
     ) -> Sandbox:
         """Make a sandbox and register `guilds` with it; it is running when this returns.
 
         Without `name` one is made from the actor's; without `ttl` it lives for the default time. When a
         step fails, also by cancellation, all that was made is taken back. Raises `InvalidInput`,
-        `NameTaken`, `OwnerLimitReached`, `SchemaCreationFailed`, and for the guilds as `register_guild`.
+        `NameTaken`, `OwnerLimitReached`, `SchemaCreationFailed`, and for the guilds as `register_guild`;
+        `confirmed` counts for protected ones among them.
         """
-        return await create(self._parts, actor, name=name, ttl=ttl, guilds=guilds)
+        return await create(self._parts, actor, name=name, ttl=ttl, guilds=guilds, confirmed=confirmed)
 
     async def get(self, reference: str) -> Sandbox:
         """The sandbox with this name, id or short id. Raises `SandboxNotFound`, also for a destroyed one."""
-        text = reference.strip()
-        if _ID.match(text) or _SHORT_ID.match(text):
-            text = text.lower()
+        text, sandbox_id = _read(reference)
         async with connected(self._parts.pool) as connection:
             if _NAME_OR_ID.match(text):
-                sandbox_id = UUID(text) if _ID.match(text) else None
                 found = await sandboxes.find_live(connection, name=text, sandbox_id=sandbox_id)
                 if found is not None:
                     return found
             names = await sandboxes.live_names(connection)
         near = difflib.get_close_matches(text[:NAME_MAX].lower(), names, n=3, cutoff=0.5)
         raise SandboxNotFound(reference, near)
+
+    async def _ever(self, reference: str) -> UUID:
+        try:
+            return (await self.get(reference)).id
+        except SandboxNotFound:
+            text, sandbox_id = _read(reference)
+            if not _NAME_OR_ID.match(text):
+                raise
+            async with connected(self._parts.pool) as connection:
+                last = await sandboxes.last_destroyed(connection, name=text, sandbox_id=sandbox_id)
+            if last is None:
+                raise
+            return last.id
 
     async def list(
         self,
@@ -125,13 +138,17 @@ class SandboxManager:
         async with connected(self._parts.pool) as connection:
             return await guild_mappings.holder_of(connection, cleaned)
 
-    async def register_guild(self, actor: Actor, reference: str, access: GuildAccess) -> Sandbox:
+    async def register_guild(
+        self, actor: Actor, reference: str, access: GuildAccess, *, confirmed: bool = False
+    ) -> Sandbox:
         """Send the guild's events to the sandbox; when it is registered there already, that is fine.
 
+        A protected guild is refused to all but the bot's owner, and to the bot's owner until `confirmed`.
         Raises `SandboxNotFound`, `NotPermitted`, `InvalidInput`, `BotNotInGuild`, `GuildProtected`,
-        `SandboxNotRunning` or `GuildAlreadyMapped`.
+        `ConfirmationNeeded`, `SandboxNotRunning` or `GuildAlreadyMapped`.
         """
-        return await guild_steps.register(self._parts, actor, await self.get(reference), access)
+        sandbox = await self.get(reference)
+        return await guild_steps.register(self._parts, actor, sandbox, access, confirmed=confirmed)
 
     async def unregister_guild(
         self, actor: Actor, access: GuildAccess, *, reference: str | None = None
@@ -186,6 +203,35 @@ class SandboxManager:
         """
         return await teardown.destroy(self._parts, actor, await self.get(reference))
 
+    def check_may_manage(self, actor: Actor, sandbox: Sandbox, verb: str = "manage") -> None:
+        """Raise `NotPermitted` unless the sandbox is the actor's own or the actor is the bot's owner.
+
+        `verb` says in the refusal what was asked for.
+        """
+        rules.may_change(actor, sandbox, verb)
+
+    def check_running(self, sandbox: Sandbox) -> None:
+        """Raise `SandboxNotRunning` unless the sandbox takes events now; past its expiry it does not."""
+        rules.must_run(sandbox, self._parts.clock())
+
+    async def audit(self, reference: str, *, limit: int = 50) -> AuditEntries:
+        """The newest `limit` entries of the audit log about one sandbox, the oldest of them first.
+
+        A destroyed sandbox answers to its id, and to its name or short id until another one has taken it.
+        Raises `SandboxNotFound`.
+        """
+        sandbox_id = await self._ever(reference)
+        async with connected(self._parts.pool) as connection:
+            return await audit.entries(connection, sandbox_id, limit=limit)
+
     async def health(self, reference: str) -> SandboxHealth:
         """How each store serves the sandbox now; a store that is away is a finding, not an error."""
         return await self._health.check(await self.get(reference))
+
+
+def _read(reference: str) -> tuple[str, UUID | None]:
+    """The reference as the table knows it, and the id when it is one."""
+    text = reference.strip()
+    if _ID.match(text) or _SHORT_ID.match(text):
+        text = text.lower()
+    return text, UUID(text) if _ID.match(text) else None

@@ -147,6 +147,23 @@ async def find_live(connection: Connection, *, name: str, sandbox_id: UUID | Non
     return None if row is None else sandbox_from_row(row)
 
 
+async def last_destroyed(connection: Connection, *, name: str, sandbox_id: UUID | None) -> Sandbox | None:
+    """Of the destroyed sandboxes with this id, name or short id the one that was destroyed last."""
+    with translating():
+        row = await connection.fetchrow(
+            f"""
+            SELECT {COLUMNS} FROM sandboxes AS s
+            WHERE s.status = 'destroyed'
+              AND (s.name = $1 OR s.id = $2::uuid OR s.schema_name = 'sandbox_' || $1)
+            ORDER BY s.name = $1 DESC, s.destroyed_at DESC
+            LIMIT 1
+            """,  # noqa: S608 (a constant)
+            name,
+            sandbox_id,
+        )
+    return None if row is None else sandbox_from_row(row)
+
+
 async def live_names(connection: Connection, *, limit: int = 1000) -> list[str]:
     """Names that are in use, the newest first."""
     with translating():

@@ -21,6 +21,7 @@ SAMPLES: list[errors.SandboxError] = [
     errors.TransitionNotAllowed(SandboxStatus.DESTROYED, SandboxStatus.RUNNING),
     errors.NotPermitted("destroy `flow`", "its owner"),
     errors.GuildProtected("100000000000000001"),
+    errors.ConfirmationNeeded("100000000000000001", "Production"),
     errors.GuildNotRegistered("100000000000000001"),
     errors.DependencyUnavailable("Redis", "it can't be reached"),
 ]

@@ -8,6 +8,7 @@ import pytest
 
 from sandbox_core.errors import (
     BotNotInGuild,
+    ConfirmationNeeded,
     GuildAlreadyMapped,
     GuildNotRegistered,
     GuildProtected,
@@ -170,8 +171,18 @@ async def test_the_bots_owner_may_divert_any_guild_the_bot_is_in(
     world: World, alice: Actor, bot_owner: Actor
 ) -> None:
     await world.manager.create(alice, name="mine")
+    manages = GuildAccess(PROTECTED, bot_is_member=True, caller_manages=True)
+    with pytest.raises(GuildProtected):
+        await world.manager.register_guild(alice, "mine", manages, confirmed=True)
     protected = GuildAccess(PROTECTED, bot_is_member=True, caller_manages=False)
-    assert (await world.manager.register_guild(bot_owner, "mine", protected)).guild_ids == (PROTECTED,)
+    with pytest.raises(ConfirmationNeeded) as asked:
+        await world.manager.register_guild(bot_owner, "mine", replace(protected, name="Production"))
+    assert (asked.value.guild_id, asked.value.guild_name) == (PROTECTED, "Production")
+    assert await world.manager.for_guild(PROTECTED) is None
+    with pytest.raises(ConfirmationNeeded):
+        await world.manager.create(bot_owner, guilds=[protected])
+    registered = await world.manager.register_guild(bot_owner, "mine", protected, confirmed=True)
+    assert registered.guild_ids == (PROTECTED,)
     with pytest.raises(BotNotInGuild):
         await world.manager.register_guild(bot_owner, "mine", replace(protected, bot_is_member=False))
 
