@@ -1,0 +1,185 @@
+"""What the tour prints: steps, results, tables. Plain text where the output is no terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from rich import box
+from rich.console import Console, RenderableType
+from rich.padding import Padding
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from discord_sim import InteractionResult, SimChannel, SimGuild, SimUser
+
+from . import _discord_look
+from .readback import Comparison
+
+_WIDTH = 100
+
+
+class StepFailed(Exception):
+    """A step of the tour did not do what it should; the text is the sentence to show."""
+
+
+class Screen:
+    """The tour's output. `results` counts what was checked and found right."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(highlight=False)
+        if not self.console.is_terminal or self.console.width > _WIDTH:
+            self.console.width = _WIDTH
+        self.results = 0
+        self.finished = False
+        """True once every step was right."""
+        self._step = 0
+        self._title = ""
+        self._answers = 0
+
+    def opening(self) -> None:
+        """Says what is going to be seen."""
+        self.console.print()
+        self.console.print(Text("Discord Server Sandboxes", style="bold #5865f2"))
+        self.console.print(
+            Text(
+                "One sandbox's life, on real servers and with the real bot. Only Discord is played, by a\n"
+                "simulator that speaks its REST API and gateway on this machine.",
+                style="dim",
+            )
+        )
+
+    def step(self, title: str) -> None:
+        """Begin a step."""
+        self._step += 1
+        self._title = title
+        self._answers = 0
+        heading = Text.assemble((f"{self._step} ", "bold #5865f2"), (title, "bold"))
+        self.console.print()
+        self.console.print(Rule(heading, align="left", style="#4e5058"))
+
+    def busy(self, doing: str) -> AbstractContextManager[object]:
+        """Shows, on a terminal, that something takes a moment."""
+        return self.console.status(Text(f"{doing}…", style="dim"), spinner="dots")
+
+    def note(self, text: str) -> None:
+        """A remark."""
+        self._show(Text(text, style="dim"))
+
+    def right(self, text: str) -> None:
+        """Something was checked and is as it should be."""
+        self.results += 1
+        self.console.print(Text.assemble(("  ✓ ", "bold green"), text))
+
+    def command(
+        self, who: SimUser, where: SimChannel, command: str, options: Mapping[str, str] | None = None
+    ) -> None:
+        """What a person types."""
+        if self._answers:
+            self.console.print()
+        self.console.print(_discord_look.typed(who, where, command, options or {}))
+
+    def click(self, who: SimUser, label: str) -> None:
+        """What a person presses."""
+        self.console.print(_discord_look.clicked(who, label))
+
+    def answer(
+        self, result: InteractionResult, seconds: float, bot_name: str, users: Mapping[int, SimUser]
+    ) -> None:
+        """The bot's answer, complete `seconds` after it was asked for."""
+        self._answers += 1
+        self._show(_discord_look.answer(result, seconds, bot_name, users))
+
+    def servers(self, rows: Iterable[tuple[str, str, str]]) -> None:
+        """The servers: name, version, address."""
+        table = Table(box=None, show_header=False, padding=(0, 3, 0, 0))
+        for name, version, address in rows:
+            table.add_row(Text(name, style="bold"), version, Text(address, style="dim"))
+        self._show(table)
+
+    def traffic(
+        self,
+        guilds: Sequence[SimGuild],
+        sent: Mapping[int, int],
+        production: Mapping[int, int],
+        sandbox: Mapping[int, int],
+        prefix: str,
+    ) -> None:
+        """Events per guild: sent by Discord, and found on either side; `prefix` is the sandbox's."""
+        table = Table(
+            box=box.SIMPLE, show_edge=False, show_footer=True, pad_edge=False, border_style="#4e5058"
+        )
+        table.add_column("server", "all", min_width=20)
+        for heading, counts in (
+            ("sent by Discord", sent),
+            ("events.*", production),
+            (f"{prefix}events.*", sandbox),
+        ):
+            table.add_column(heading, f"{sum(counts.values()):,}", justify="right")
+        for guild in guilds:
+            numbers = [counts.get(guild.id, 0) for counts in (sent, production, sandbox)]
+            style = "bold green" if numbers[2] else ""
+            table.add_row(guild.name, *(f"{number:,}" if number else "·" for number in numbers), style=style)
+        self._show(table)
+        self.console.print()
+
+    def comparison(self, result: Comparison, bytes_read: int, others: Mapping[str, int]) -> None:
+        """The outcome of holding the streams against what was sent. Raises `StepFailed`.
+
+        `others` counts the events among them that are not in the table, by type.
+        """
+        if result.faults:
+            found = ", ".join(f"{count} {kind}" for kind, count in result.faults.items())
+            raise StepFailed(f"The streams do not hold what Discord sent: {found}.")
+        self.right(
+            f"{result.delivered:,} of {result.expected:,} events read back from the streams: "
+            "none lost, none twice"
+        )
+        if others:
+            named = ", ".join(f"{count:,} {event_type}" for event_type, count in sorted(others.items()))
+            self.note(f"  the table's, and since the start {named}")
+        self.right("each one on its side, and each server's in the order they were sent")
+        self.right(f"headers as the contract has them, and {bytes_read / 1e6:.1f} MB byte for byte as sent")
+
+    def addresses(self, rows: Iterable[tuple[str, str]]) -> None:
+        """What stays up, and where."""
+        self.console.print()
+        self.console.print(
+            Rule(Text("Everything stays up until Ctrl-C", style="bold"), align="left", style="#4e5058")
+        )
+        for name, value in rows:
+            # One line each, however long: it is there to be copied.
+            self.console.print(Text.assemble(("  ", ""), (f"{name:<15}", "bold"), value), soft_wrap=True)
+
+    def stopped(self) -> None:
+        """A signal ended it early."""
+        self.console.print(f"\nStopped at step {self._step} ({self._title}); nothing is left running.")
+
+    def failed(self, sentence: str, log: Path) -> None:
+        """A step failed."""
+        self.console.print()
+        self.console.print(
+            Text.assemble(("✗ ", "bold red"), (f"Step {self._step}, {self._title}: ", "bold"), sentence)
+        )
+        self.console.print(Text(f"  The bot's log is in {log}", style="dim"), soft_wrap=True)
+
+    def closing(self, seconds: float) -> None:
+        """The end, when everything was right."""
+        self.finished = True
+        self.console.print()
+        self.console.print(
+            Text.assemble(
+                ("Done. ", "bold green"),
+                f"{self.results} results checked in {seconds:.0f} seconds, all right.",
+            )
+        )
+        self.console.print(
+            Text(
+                "With DISCORD_TOKEN and DISCORD_DEV_GUILD_IDS set, make run connects to Discord.", style="dim"
+            )
+        )
+
+    def _show(self, what: RenderableType) -> None:
+        self.console.print(Padding(what, (0, 0, 0, 2), expand=False))

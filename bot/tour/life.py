@@ -1,0 +1,213 @@
+"""The life of one sandbox, step by step, each result checked where it can be seen."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import aiohttp
+from nats.js import JetStreamContext
+
+from discord_sim import InteractionResult
+from sandbox_core import subjects
+
+from ._screen import Screen, StepFailed
+from .readback import STREAMS, Expected, StoredEvent, compare, message_id, read_streams, stored_count
+from .stage import Stores, World
+
+_NAME = "try-login"
+_EVENTS = 2_000
+_EVENTS_AFTERWARDS = 500
+_STORED_WITHIN = 20.0
+_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+class Life:
+    """One developer, one sandbox, from `/sandbox create` to `/sandbox destroy`."""
+
+    def __init__(self, screen: Screen, place: World, stores: Stores, ops_url: str) -> None:
+        self._screen = screen
+        self._place = place
+        self._sim = place.sim
+        self._stores = stores
+        self._ops_url = ops_url
+        self._js: JetStreamContext = stores.nats.jetstream()
+        self._sandbox_id = ""
+        # The developer's test guild is the sandbox's for the frames of this part of `sim.sent`.
+        self._registered = range(0)
+        self._destroyed = False
+
+    async def play(self) -> None:
+        """Every step. Raises `StepFailed`, or what the simulator raises when the bot does not answer."""
+        await self._is_ready()
+        await self._create()
+        await self._register()
+        await self._live_events()
+        await self._look()
+        await self._destroy()
+        await self._nothing_left()
+        await self._production_again()
+
+    async def _is_ready(self) -> None:
+        async with aiohttp.ClientSession() as http, http.get(f"{self._ops_url}/readyz") as response:
+            if response.status != 200:
+                raise StepFailed(f"/readyz answers {response.status}: {await response.text()}")
+        self._screen.right(f"connected to {len(self._place.guilds)} servers; /readyz answers 200")
+
+    async def _create(self) -> None:
+        self._screen.step("A developer makes a sandbox")
+        result = await self._slash("create", "is running", name=_NAME, ttl="2h")
+        found = _ID.search(result.text)
+        if found is None:
+            raise StepFailed("The answer to /sandbox create does not name the sandbox's id.")
+        self._sandbox_id = found.group()
+
+    async def _register(self) -> None:
+        target = self._place.test_guild
+        self._screen.step("…and registers the server she tests in")
+        choices = await self._sim.autocomplete(
+            self._place.developer,
+            self._place.dev_guild.default_channel,
+            "sandbox register-guild",
+            focused="guild",
+            value="login",
+        )
+        if str(target.id) not in [value for _, value in choices]:
+            raise StepFailed(f"Typing “login” into the option guild did not offer {target.name}.")
+        self._screen.note(f"Typing “login” into the option guild offers: {', '.join(n for n, _ in choices)}")
+        await self._slash(
+            "register-guild",
+            "Server registered",
+            shown={"guild": target.name},
+            name=_NAME,
+            guild=str(target.id),
+        )
+        self._registered = range(len(self._sim.sent), 2**63)
+
+    async def _live_events(self) -> None:
+        self._screen.step(f"{_EVENTS:,} live events of {len(self._place.guilds)} servers")
+        await self._flood(_EVENTS)
+
+    async def _look(self) -> None:
+        self._screen.step("How is it doing?")
+        await self._slash("status", "Sandbox", name=_NAME)
+        await self._slash("list", "1 sandbox")
+
+    async def _destroy(self) -> None:
+        self._screen.step("Done with it")
+        question = await self._slash("destroy", f"Destroy the sandbox {_NAME}?", name=_NAME)
+        label = str(question.buttons[0]["label"]) if question.buttons else ""
+        self._screen.click(self._place.developer, label)
+        started = time.monotonic()
+        result = await self._sim.click(question, self._place.developer, label=label)
+        await result.wait_until(lambda r: not _title(r).startswith("Destroying"), timeout=30)
+        self._answered(result, time.monotonic() - started, "is destroyed")
+        self._registered = range(self._registered.start, len(self._sim.sent))
+        self._destroyed = True
+
+    async def _nothing_left(self) -> None:
+        sandbox_id, database = self._sandbox_id, self._stores.postgres
+        schemas = await database.fetchval(
+            "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'sandbox\\_%'"
+        )
+        mappings = await database.fetchval("SELECT count(*) FROM sandbox_guild_mapping")
+        keys = [key async for key in self._stores.redis.scan_iter(f"{subjects.redis_prefix(sandbox_id)}*")]
+        waiting = [e for e in await read_streams(self._js) if e.headers.get("Sandbox-Id") == sandbox_id]
+        left = {
+            "schemas": schemas,
+            "server registrations": mappings,
+            "keys": len(keys),
+            "messages": len(waiting),
+        }
+        if any(left.values()):
+            raise StepFailed(f"The sandbox left something behind: {left}.")
+        self._screen.right("no schema, no key, no message and no registration of it is left")
+        entries = await database.fetchval(
+            "SELECT count(*) FROM sandbox_audit_log WHERE sandbox_id::text = $1", sandbox_id
+        )
+        if not entries:
+            raise StepFailed("The audit log has forgotten the sandbox.")
+        self._screen.right(f"the audit log keeps the {entries} entries of its life")
+
+    async def _production_again(self) -> None:
+        self._screen.step("Its server's events go to production again")
+        await self._flood(_EVENTS_AFTERWARDS)
+
+    # How a step is done
+
+    async def _slash(
+        self, command: str, title: str, *, shown: dict[str, str] | None = None, **options: Any
+    ) -> InteractionResult:
+        """The developer uses `/sandbox {command}`, and its answer has to be headed by `title`."""
+        developer, channel = self._place.developer, self._place.dev_guild.default_channel
+        self._screen.command(developer, channel, f"sandbox {command}", {**options, **(shown or {})})
+        started = time.monotonic()
+        result = await self._sim.slash(developer, channel, f"sandbox {command}", timeout=12, **options)
+        self._answered(result, time.monotonic() - started, title)
+        return result
+
+    def _answered(self, result: InteractionResult, seconds: float, title: str) -> None:
+        self._screen.answer(result, seconds, self._sim.bot_user.name, self._sim.world.users)
+        if title not in _title(result):
+            raise StepFailed(f"The bot was expected to answer “{title}”; it answered “{_title(result)}”.")
+        if not result.ephemeral:
+            raise StepFailed("Everybody in the channel can see the bot's answer.")
+
+    async def _flood(self, count: int) -> None:
+        """Send events, wait until they are stored, read both streams back and show what is there."""
+        first = len(self._sim.sent)
+        await self._sim.flood(count)
+        flood = self._sim.sent[first:]
+        await self._until_stored()
+        stored = await read_streams(self._js)
+        in_table = {message_id(frame): frame.guild_id for frame in flood}
+        self._traffic(in_table, stored)
+        others = Counter(e.headers["Discord-Event"] for e in stored if e.message_id not in in_table)
+        size = sum(len(event.payload) for event in stored)
+        self._screen.comparison(compare(self._expected(), stored), size, others)
+
+    async def _until_stored(self) -> None:
+        """Return when the streams hold as many events as they have to; after a while, in any case."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _STORED_WITHIN
+        while await stored_count(self._js) < sum(1 for event in self._expected() if event.sides):
+            if loop.time() > deadline:
+                # The comparison says which events are missing.
+                return
+            await asyncio.sleep(0.02)
+
+    def _expected(self) -> Iterator[Expected]:
+        """Every frame sent so far, and where it has to be."""
+        for index, frame in enumerate(self._sim.sent):
+            side: frozenset[str | None] = frozenset({None})
+            if frame.type == "INTERACTION_CREATE":
+                # All of them are /sandbox itself: handled, not published.
+                side = frozenset()
+            elif frame.guild_id == self._place.test_guild.id and index in self._registered:
+                # What the sandbox had received went with it.
+                side = frozenset() if self._destroyed else frozenset({self._sandbox_id})
+            yield Expected(frame, side)
+
+    def _traffic(self, guild_of: Mapping[str, int | None], stored: Sequence[StoredEvent]) -> None:
+        """Show, per guild, the events of `guild_of` (message id to guild) and where they were found."""
+        sent = Counter(guild_id for guild_id in guild_of.values() if guild_id is not None)
+        found: dict[str, Counter[int]] = {stream: Counter() for stream in STREAMS}
+        for event in stored:
+            guild_id = guild_of.get(event.message_id)
+            if guild_id is not None:
+                found[event.stream][guild_id] += 1
+        self._screen.traffic(
+            self._place.guilds,
+            sent,
+            found[subjects.EVENTS_STREAM],
+            found[subjects.SANDBOX_STREAM],
+            f"sandbox.{self._sandbox_id[:8]}….",
+        )
+
+
+def _title(result: InteractionResult) -> str:
+    return str(result.embeds[0].get("title", "")) if result.embeds else result.content

@@ -1,0 +1,198 @@
+"""Reads the streams back message by message, and holds what is there against what Discord sent.
+
+Nothing here asks the bot: its counters could be wrong in the same way as its routing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+
+from discord_sim import Frame
+from sandbox_core import subjects
+
+_BATCH = 500
+_TIMEOUT = 5.0
+# What a publisher says to JetStream about a message; it stays in the message.
+_PROTOCOL_HEADERS = frozenset({"Nats-Expected-Stream"})
+
+STREAMS: Mapping[str, str] = {
+    subjects.EVENTS_STREAM: subjects.EVENTS_SUBJECTS,
+    subjects.SANDBOX_STREAM: subjects.SANDBOX_SUBJECTS,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """One message as a stream holds it; `position` is its sequence number there."""
+
+    stream: str
+    position: int
+    subject: str
+    headers: Mapping[str, str]
+    payload: bytes
+
+    @property
+    def message_id(self) -> str:
+        """`{session_id}:{shard_id}:{seq}`."""
+        return self.headers.get("Nats-Msg-Id", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """A frame that Discord sent, and where it may be: ids of sandboxes, None for production.
+
+    No side at all says that it must not be published.
+    """
+
+    frame: Frame
+    sides: frozenset[str | None]
+
+
+@dataclass(slots=True)
+class Comparison:
+    """What is wrong, as message ids; empty lists when every event is once where it belongs, untouched."""
+
+    expected: int = 0
+    """Events that have to be in a stream."""
+    delivered: int = 0
+    """Events of those that are."""
+    lost: list[str] = field(default_factory=list)
+    doubled: list[str] = field(default_factory=list)
+    wrong_side: list[str] = field(default_factory=list)
+    altered: list[str] = field(default_factory=list)
+    wrong_headers: list[str] = field(default_factory=list)
+    out_of_order: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    """Stored, though Discord did not send it or it was not to be published."""
+
+    @property
+    def faults(self) -> dict[str, int]:
+        """Kinds of fault that occurred, and how often."""
+        kinds = {
+            "lost": self.lost,
+            "doubled": self.doubled,
+            "wrong side": self.wrong_side,
+            "altered": self.altered,
+            "wrong headers": self.wrong_headers,
+            "out of order": self.out_of_order,
+            "unexpected": self.unexpected,
+        }
+        return {kind: len(ids) for kind, ids in kinds.items() if ids}
+
+
+async def stored_count(js: JetStreamContext) -> int:
+    """How many messages both streams hold."""
+    counts = [(await js.stream_info(stream)).state.messages for stream in STREAMS]
+    return sum(counts)
+
+
+async def read_streams(js: JetStreamContext) -> list[StoredEvent]:
+    """Every message of both streams, each stream in its order."""
+    return [event for stream in STREAMS for event in await read_stream(js, stream)]
+
+
+async def read_stream(js: JetStreamContext, stream: str) -> list[StoredEvent]:
+    """Every message that one stream holds, in its order, through a consumer of our own."""
+    if (await js.stream_info(stream)).state.messages == 0:
+        return []
+    subscription = await js.pull_subscribe(
+        STREAMS[stream],
+        stream=stream,
+        config=ConsumerConfig(deliver_policy=DeliverPolicy.ALL, ack_policy=AckPolicy.NONE),
+    )
+    consumer = (await subscription.consumer_info()).name
+    events: list[StoredEvent] = []
+    try:
+        more = True
+        while more:
+            for message in await subscription.fetch(_BATCH, timeout=_TIMEOUT):
+                place = message.metadata
+                events.append(
+                    StoredEvent(
+                        stream, place.sequence.stream, message.subject, message.headers or {}, message.data
+                    )
+                )
+                more = place.num_pending > 0
+    finally:
+        await subscription.unsubscribe()
+        await js.delete_consumer(stream, consumer)
+    return events
+
+
+def compare(expected: Iterable[Expected], stored: Sequence[StoredEvent]) -> Comparison:
+    """Hold every message in the streams against what Discord sent.
+
+    Order is that of a guild's first copies within one session and stream.
+    """
+    wanted = {message_id(event.frame): event for event in expected if event.sides}
+    result = Comparison(expected=len(wanted))
+    copies = Counter(event.message_id for event in stored)
+    result.delivered = sum(1 for wanted_id in wanted if copies[wanted_id])
+    result.lost = [wanted_id for wanted_id in wanted if not copies[wanted_id]]
+    result.doubled = [wanted_id for wanted_id in wanted if copies[wanted_id] > 1]
+    last: dict[tuple[str, str, int, str | None], int] = {}
+    seen: set[str] = set()
+    for event in stored:
+        want = wanted.get(event.message_id)
+        if want is None:
+            result.unexpected.append(event.message_id or f"{event.stream}:{event.position}")
+            continue
+        frame = want.frame
+        if event.payload != frame.raw:
+            result.altered.append(event.message_id)
+        side = _side(event, frame.type, want.sides)
+        if side is _ELSEWHERE:
+            result.wrong_side.append(event.message_id)
+        elif _our_headers(event) != headers_of(frame, side):
+            result.wrong_headers.append(event.message_id)
+        if event.message_id in seen:
+            continue
+        seen.add(event.message_id)
+        lane = (event.stream, frame.session_id, frame.shard, event.headers.get("Discord-Guild-Id"))
+        if frame.seq < last.get(lane, 0):
+            result.out_of_order.append(event.message_id)
+        last[lane] = max(frame.seq, last.get(lane, 0))
+    return result
+
+
+def message_id(frame: Frame) -> str:
+    """The `Nats-Msg-Id` that a frame's message has to have."""
+    return f"{frame.session_id}:{frame.shard}:{frame.seq}"
+
+
+def headers_of(frame: Frame, sandbox_id: str | None) -> dict[str, str]:
+    """The headers that an event has to have in its stream."""
+    headers = {
+        "Nats-Msg-Id": message_id(frame),
+        "Discord-Event": frame.type,
+        "Discord-Shard": str(frame.shard),
+    }
+    if frame.guild_id is not None:
+        headers["Discord-Guild-Id"] = str(frame.guild_id)
+    if sandbox_id is not None:
+        headers["Sandbox-Id"] = sandbox_id
+    return headers
+
+
+_ELSEWHERE = "elsewhere"
+
+
+def _side(event: StoredEvent, event_type: str, sides: Collection[str | None]) -> str | None:
+    """The sandbox whose subject the event is on, None for production's."""
+    for sandbox_id in sides:
+        if sandbox_id is None:
+            stream, subject = subjects.EVENTS_STREAM, f"events.{event_type}"
+        else:
+            stream, subject = subjects.SANDBOX_STREAM, f"sandbox.{sandbox_id}.events.{event_type}"
+        if (event.stream, event.subject) == (stream, subject):
+            return sandbox_id
+    return _ELSEWHERE
+
+
+def _our_headers(event: StoredEvent) -> dict[str, str]:
+    return {name: value for name, value in event.headers.items() if name not in _PROTOCOL_HEADERS}

@@ -1,0 +1,172 @@
+"""What the tour needs to be there: servers, a world of guilds, and the bot running in it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import nats
+from nats.aio.client import Client
+from redis.asyncio import Redis
+
+from discord_sim import DiscordSim, SimGuild, SimUser
+from discord_sim.control import ControlApi
+from sandbox_core.settings import Settings, load_settings
+
+from ..client import SandboxBot
+from ..embedded import EmbeddedServers, embedded_servers
+from ..logs import configure_logging
+from ..migrate import migrate
+from ..ops import OpsServer
+from ..runner import run_bot
+
+_START_WITHIN = 30.0
+
+_GUILDS = (
+    "Bot workshop",
+    "Login test server",
+    "Harbour Chess Club",
+    "Night Trains",
+    "Pixel Foundry",
+    "Rust Evenings",
+    "Sourdough Circle",
+    "Trail Runners",
+    "Vinyl Exchange",
+    "Weather Watchers",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The local Discord: a developer, the guild where she commands, the one she tests in, and all ten."""
+
+    sim: DiscordSim
+    developer: SimUser
+    dev_guild: SimGuild
+    test_guild: SimGuild
+    guilds: list[SimGuild]
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """The tour's own connections to the servers, so that it never has to ask the bot."""
+
+    postgres: asyncpg.Connection[asyncpg.Record]
+    redis: Redis
+    nats: Client
+
+
+@asynccontextmanager
+async def servers_with_schema(data_dir: Path) -> AsyncIterator[EmbeddedServers]:
+    """PostgreSQL with the migrations applied, Valkey and nats-server; gone when left."""
+    async with embedded_servers(data_dir, fast=True) as servers:
+        await migrate(servers.database_url)
+        yield servers
+
+
+@asynccontextmanager
+async def connected_stores(servers: EmbeddedServers) -> AsyncIterator[Stores]:
+    """Connections of our own to the three servers."""
+    async with AsyncExitStack() as stack:
+        postgres = await asyncpg.connect(servers.database_url)
+        stack.push_async_callback(postgres.close)
+        redis = await stack.enter_async_context(Redis.from_url(servers.redis_url, decode_responses=True))
+        client = await nats.connect(servers.nats_url)
+        stack.push_async_callback(client.close)
+        yield Stores(postgres, redis, client)
+
+
+@asynccontextmanager
+async def world() -> AsyncIterator[World]:
+    """A running simulator that keeps every frame it sends."""
+    async with DiscordSim(record=True) as sim:
+        sim.control = ControlApi(sim).serve
+        developer = sim.add_user("alice")
+        guilds = [sim.add_guild(name, owner=developer) for name in _GUILDS]
+        yield World(sim, developer, guilds[0], guilds[1], guilds)
+
+
+def tour_settings(servers: EmbeddedServers, place: World) -> Settings:
+    """The default settings, whatever the environment or `.env` say, at the tour's own addresses."""
+    defaults = {
+        name: field.default for name, field in Settings.model_fields.items() if not field.is_required()
+    }
+    ours = {
+        "database_url": servers.database_url,
+        "redis_url": servers.redis_url,
+        "nats_url": servers.nats_url,
+        "discord_token": place.sim.token,
+        "discord_api_url": place.sim.api_url,
+        "discord_dev_guild_ids": str(place.dev_guild.id),
+        "ops_port": 0,
+    }
+    return load_settings(**{**defaults, **ours})
+
+
+@asynccontextmanager
+async def running_bot(settings: Settings, log: TextIO) -> AsyncIterator[tuple[SandboxBot, OpsServer]]:
+    """The bot as `sandboxctl run` runs it, ready; its log lines go to `log`.
+
+    Raises what the bot's own run raises, and `TimeoutError` when it is not ready in time.
+    """
+    configure_logging(settings, log)
+    stop = asyncio.Event()
+    started: asyncio.Future[tuple[SandboxBot, OpsServer]] = asyncio.get_running_loop().create_future()
+
+    async def on_started(bot: SandboxBot, ops: OpsServer) -> None:
+        started.set_result((bot, ops))
+
+    running = asyncio.create_task(run_bot(settings, stop=stop, on_started=on_started), name="the bot")
+    either: set[asyncio.Future[Any]] = {running, started}
+    try:
+        async with asyncio.timeout(_START_WITHIN):
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            await running
+        yield started.result()
+    finally:
+        stop.set()
+        await running
+
+
+async def describe(servers: EmbeddedServers, stores: Stores) -> list[tuple[str, str, str]]:
+    """Each server's name, version and address, by its own account."""
+    postgres = await stores.postgres.fetchval("SHOW server_version")
+    valkey = (await stores.redis.info("server")).get("valkey_version", "")
+    nats_version = stores.nats.connected_server_version
+    host = "127.0.0.1"
+    return [
+        ("PostgreSQL", str(postgres), f"{host}:{servers.postgres.port}"),
+        ("Valkey", str(valkey), f"{host}:{servers.valkey.port}"),
+        (
+            "nats-server",
+            f"{nats_version.major}.{nats_version.minor}.{nats_version.patch}",
+            f"{host}:{servers.nats.port}",
+        ),
+    ]
+
+
+def addresses(servers: EmbeddedServers, place: World, ops: OpsServer, log: Path) -> list[tuple[str, str]]:
+    """What a person needs who wants to look around while everything is up; no password among it."""
+    database = urlsplit(servers.database_url)
+    without_password = database._replace(netloc=f"{database.username}@{database.hostname}:{database.port}")
+    passwords = servers.postgres.data_dir / "passwords.json"
+    control = f"http://127.0.0.1:{place.sim.port}/_sim"
+    body = json.dumps({"user": place.developer.name, "guild": place.dev_guild.name, "path": "sandbox list"})
+    return [
+        ("ops endpoint", f"{ops.url}/readyz  /healthz  /metrics"),
+        ("DATABASE_URL", f"{urlunsplit(without_password)}  (password: role in {passwords})"),
+        ("REDIS_URL", servers.redis_url),
+        ("NATS_URL", servers.nats_url),
+        ("Discord API", place.sim.api_url),
+        ("be a person", f"curl -s {control}/slash -d '{body}'"),
+        ("send events", f"curl -s {control}/flood -d '{{\"count\": 100}}'"),
+        ("the bot's log", str(log)),
+    ]
