@@ -13,8 +13,8 @@ import structlog
 from discord import app_commands
 
 from cogs._core import AnyBot
+from cogs._deadline import within
 
-from ._deadline import within
 from ._render import choice_label
 
 if TYPE_CHECKING:

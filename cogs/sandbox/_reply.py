@@ -9,9 +9,9 @@ from typing import Any
 import discord
 
 from cogs._core import AnyBot
+from cogs._deadline import within
 from sandbox_core.errors import DependencyUnavailable, SandboxError
 
-from ._deadline import within
 from ._errors import report
 
 BUDGET_SECONDS = 9.0

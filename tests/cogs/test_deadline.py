@@ -17,8 +17,8 @@ import discord
 import pytest
 from structlog.testing import capture_logs
 
+from cogs._deadline import within
 from cogs.sandbox import _access, _autocomplete
-from cogs.sandbox._deadline import within
 from cogs.sandbox._group import SandboxCommands
 from sandbox_core.bootstrap import Core
 from sandbox_core.errors import DependencyUnavailable
