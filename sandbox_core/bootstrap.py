@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import Enum
 from typing import Any
 
 import asyncpg
@@ -16,7 +17,7 @@ from redis.asyncio import Redis
 
 from .errors import DependencyUnavailable
 from .event_router import EventRouter, GatewayIntake
-from .health import HealthChecker
+from .health import HealthChecker, RoutingPart
 from .manager import ManagerLimits, SandboxManager
 from .metrics import Metrics
 from .namespaces import NatsNamespace, RedisNamespace, SchemaProvisioner
@@ -60,16 +61,31 @@ Waiting = Callable[[DependencyUnavailable], None]
 """Told each time the start has to wait for a server."""
 
 
+class NatsUse(Enum):
+    """What an opened core uses NATS for."""
+
+    EVENTS = "events"
+    """Publishing: NATS has to answer once, and missing streams are made."""
+    SANDBOXES = "sandboxes"
+    """The sandboxes' part of NATS only, as it is: NATS may be away, and nothing can be published."""
+    NOTHING = "nothing"
+    """No connection is made; what needs NATS must not be called."""
+
+
 @asynccontextmanager
 async def open_core(
-    settings: Settings, *, follow_routes: bool = True, on_waiting: Waiting | None = None
+    settings: Settings,
+    *,
+    follow_routes: bool = True,
+    use_nats: NatsUse = NatsUse.EVENTS,
+    on_waiting: Waiting | None = None,
 ) -> AsyncIterator[Core]:
     """Open the core and close it at the end.
 
-    PostgreSQL and Redis may be away: what needs them says so when it is used. NATS has to answer once.
-    With `on_waiting` the start waits for it, reporting every attempt; without, `DependencyUnavailable`
-    is raised. `follow_routes=False` is for short-lived users such as the command line: routes are then
-    looked up in Redis and PostgreSQL.
+    PostgreSQL and Redis may be away: what needs them says so when it is used. Where `use_nats` needs NATS
+    to answer, the start waits for it with `on_waiting`, reporting every attempt; without,
+    `DependencyUnavailable` is raised. `follow_routes=False` is for short-lived users such as the command
+    line: routes are then looked up in Redis and PostgreSQL.
     """
     async with AsyncExitStack() as stack:
         metrics = Metrics()
@@ -81,7 +97,11 @@ async def open_core(
         stack.push_async_callback(redis.aclose)
         nats = NatsConnection()
         stack.push_async_callback(nats.close)
-        await _connect(nats, settings, on_waiting)
+        if use_nats is NatsUse.EVENTS:
+            await _connect(nats, settings, on_waiting)
+        elif use_nats is NatsUse.SANDBOXES:
+            with suppress(DependencyUnavailable):
+                await nats.connect(settings.nats_url, name=_APPLICATION)
         js = nats.client.jetstream(timeout=_JETSTREAM_TIMEOUT)
 
         routes = RouteProvider(
@@ -98,11 +118,13 @@ async def open_core(
         streams = Streams(js, limits)
         publisher = AckPublisher(nats, streams, router)
         router.attach(publisher)
-        await publisher.start()
-        stack.push_async_callback(publisher.close)
+        if use_nats is NatsUse.EVENTS:
+            await publisher.start()
+            stack.push_async_callback(publisher.close)
         stack.push_async_callback(router.close)
 
         namespaces = (SchemaProvisioner(pool), RedisNamespace(redis), NatsNamespace(js))
+        health = HealthChecker((*namespaces, RoutingPart(routes)))
         manager = SandboxManager(
             pool=pool,
             namespaces=namespaces,
@@ -114,12 +136,13 @@ async def open_core(
                 protected_guild_ids=frozenset(settings.discord_protected_guild_ids),
             ),
             observer=metrics,
+            health=health,
         )
         _measure(metrics, router, routes)
         yield Core(
             settings=settings,
             manager=manager,
-            health=HealthChecker(namespaces),
+            health=health,
             routes=routes,
             router=router,
             intake=GatewayIntake(router),

@@ -75,6 +75,7 @@ _TAKES: Mapping[str, str] = {
     "DISCORD_TOKEN": "the bot's token",
     "DISCORD_API_URL": "an http(s) address such as http://127.0.0.1:8080/api/v10, or nothing for Discord",
     "DISCORD_DEV_GUILD_IDS": "comma-separated server ids of 17 to 20 digits",
+    "DISCORD_DEV_ROLE_IDS": "comma-separated role ids of 17 to 20 digits",
     "DISCORD_OWNER_IDS": "comma-separated user ids of 17 to 20 digits",
     "DISCORD_PROTECTED_GUILD_IDS": "comma-separated server ids of 17 to 20 digits",
     "DISCORD_PRIVILEGED_INTENTS": "any of members, message_content, presences, comma-separated",
@@ -114,6 +115,7 @@ class Settings(DatabaseSettings):
     discord_token: SecretStr | None = None
     discord_api_url: Annotated[str | None, AfterValidator(_api_url)] = None
     discord_dev_guild_ids: Snowflakes = ()
+    discord_dev_role_ids: Snowflakes = ()
     discord_owner_ids: Snowflakes = ()
     discord_protected_guild_ids: Snowflakes = ()
     discord_privileged_intents: PrivilegedIntents = ("message_content",)

@@ -52,8 +52,12 @@ class SandboxManager:
         clock: Callable[[], datetime] = utc_now,
         observer: ManagerObserver | None = None,
         new_id: Callable[[], UUID] = uuid4,
+        health: HealthChecker | None = None,
     ) -> None:
-        """`namespaces` in the order they are provisioned; they are dropped in reverse."""
+        """`namespaces` in the order they are provisioned; they are dropped in reverse.
+
+        `health` may know more parts than these; without it, they are the parts.
+        """
         self._parts = Parts(
             pool=pool,
             namespaces=tuple(namespaces),
@@ -63,7 +67,7 @@ class SandboxManager:
             observer=observer or NoObserver(),
             new_id=new_id,
         )
-        self._health = HealthChecker(namespaces)
+        self._health = health or HealthChecker(namespaces)
 
     async def create(
         self,
@@ -214,6 +218,10 @@ class SandboxManager:
         """Raise `SandboxNotRunning` unless the sandbox takes events now; past its expiry it does not."""
         rules.must_run(sandbox, self._parts.clock())
 
+    def check_may_register(self, actor: Actor, access: GuildAccess, *, confirmed: bool = False) -> None:
+        """Raise what `register_guild` raises about the actor and the guild, whatever the sandbox."""
+        rules.may_divert(actor, access, self._parts.limits, confirmed=confirmed)
+
     async def audit(self, reference: str, *, limit: int = 50) -> AuditEntries:
         """The newest `limit` entries of the audit log about one sandbox, the oldest of them first.
 
@@ -225,7 +233,7 @@ class SandboxManager:
             return await audit.entries(connection, sandbox_id, limit=limit)
 
     async def health(self, reference: str) -> SandboxHealth:
-        """How each store serves the sandbox now; a store that is away is a finding, not an error."""
+        """How each part serves the sandbox now; a store that is away is a finding, not an error."""
         return await self._health.check(await self.get(reference))
 
 

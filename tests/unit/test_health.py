@@ -1,16 +1,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
 
 from sandbox_core.errors import DependencyUnavailable
-from sandbox_core.health import HealthChecker
-from sandbox_core.models import Sandbox, SandboxStatus
+from sandbox_core.health import HealthChecker, RoutingPart
+from sandbox_core.models import Route, Sandbox, SandboxStatus
 from sandbox_core.namespaces import PartHealth, PartState
+from sandbox_core.routing import RouteTable
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 SANDBOX = Sandbox(
@@ -25,20 +26,11 @@ SANDBOX = Sandbox(
 
 
 class Part:
-    """A namespace that only answers how it is."""
+    """A part that only answers how it is."""
 
     def __init__(self, store: str, answer: PartState | Exception | Callable[[], Awaitable[object]]) -> None:
         self.store = store
         self._answer = answer
-
-    async def provision(self, sandbox: Sandbox) -> None:
-        raise NotImplementedError
-
-    async def drop(self, sandbox: Sandbox) -> None:
-        raise NotImplementedError
-
-    async def list_ids(self) -> set[str]:
-        raise NotImplementedError
 
     async def check(self, sandbox: Sandbox) -> PartHealth:
         if isinstance(self._answer, Exception):
@@ -94,3 +86,45 @@ async def test_a_fault_of_ours_is_not_hidden() -> None:
     with pytest.raises(ExceptionGroup) as raised:
         await HealthChecker([Part("Redis", ZeroDivisionError())]).check(SANDBOX)
     assert raised.group_contains(ZeroDivisionError)
+
+
+COOKS, MUSIC = "300000000000000002", "300000000000000003"
+
+
+class KnownRoutes:
+    """Routes as they stand, with what ails them."""
+
+    def __init__(self, routes: dict[str, Route], trouble: str = "") -> None:
+        self._table = RouteTable(routes)
+        self.trouble = trouble
+
+    async def resolve(self, guild_ids: Collection[str]) -> RouteTable:
+        return self._table
+
+
+ELSEWHERE = Route("11111111-0000-4000-8000-000000000000", 2000.0)
+HERE = Route(str(SANDBOX.id), 2000.0)
+
+
+@pytest.mark.parametrize(
+    ("routes", "now", "state", "detail"),
+    [
+        ({COOKS: HERE, MUSIC: HERE}, 1000.0, H, "2 of 2 servers routed here"),
+        ({COOKS: HERE}, 1000.0, D, "1 of 2 servers routed here"),
+        ({COOKS: HERE, MUSIC: ELSEWHERE}, 1000.0, D, "1 of 2 servers routed here"),
+        ({COOKS: HERE, MUSIC: HERE}, 2000.0, D, "0 of 2 servers routed here"),
+    ],
+)
+async def test_routing_counts_the_servers_that_really_lead_here(
+    routes: dict[str, Route], now: float, state: PartState, detail: str
+) -> None:
+    part = RoutingPart(KnownRoutes(routes), now=lambda: now)
+    answer = await part.check(SANDBOX.evolve(guild_ids=(COOKS, MUSIC)))
+    assert (answer.store, answer.state, answer.detail) == ("Routing", state, detail)
+    assert answer.facts == {"guilds": 2, "routed": int(detail[0])}
+
+
+async def test_routing_that_is_not_current_is_degraded() -> None:
+    answer = await RoutingPart(KnownRoutes({}, "PostgreSQL: connection refused")).check(SANDBOX)
+    assert answer.state is D
+    assert answer.detail == ("no servers registered; changes may come late: PostgreSQL: connection refused")
