@@ -60,6 +60,13 @@ class Actor:
     id: str
     display_name: str = ""
     is_bot_owner: bool = False
+    via: str = ""
+    """Who carries the request for this person where it is not the person, such as `cli:root`."""
+
+    @property
+    def signature(self) -> str:
+        """Who did it, for the audit log: the id, after the one who carried the request if there is one."""
+        return f"{self.via} for {self.id}" if self.via else self.id
 
 
 @dataclass(frozen=True, slots=True)

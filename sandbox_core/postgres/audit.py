@@ -44,7 +44,7 @@ async def record_all(
             INSERT INTO sandbox_audit_log (sandbox_id, event_type, actor, details, created_at)
             VALUES ($1, $2, $3, $4, $5)
             """,
-            [(sandbox_id, event.value, actor.id, dict(detail), at) for detail in details],
+            [(sandbox_id, event.value, actor.signature, dict(detail), at) for detail in details],
         )
 
 
