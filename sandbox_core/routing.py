@@ -19,7 +19,7 @@ class Side(StrEnum):
     UNATTRIBUTED = "unattributed"
     DEAD_LETTER = "dead_letter"
     HANDLED = "handled"
-    """Handled by this process and not published: the connection's own events, our own commands."""
+    """Handled by this process and not published: the connection's own events, commands given to it."""
 
 
 class Destination:
@@ -95,6 +95,14 @@ class RouteTable:
             return None
         return Route(entry[1].sandbox_id, entry[0])
 
+    def routes(self, now: float) -> dict[str, Route]:
+        """Every guild whose events go to a sandbox at `now`, with its route."""
+        return {
+            guild: Route(where.sandbox_id, expires_at)
+            for guild, (expires_at, where) in self._entries.items()
+            if where.sandbox_id is not None and now < expires_at
+        }
+
     def guilds_of(self, sandbox_id: str) -> Iterator[str]:
         """The guilds mapped to one sandbox, expired or not."""
         return (guild for guild, (_, where) in self._entries.items() if where.sandbox_id == sandbox_id)
@@ -123,7 +131,7 @@ def decide(frame: Frame, table: RouteTable, now: float) -> Destination:
         if frame.type not in GUILD_LOCATIONS and not subjects.is_event_type(frame.type):
             return DEAD_LETTER
         return table.destination(guild_id, now) or PRODUCTION
-    if frame.type in CONNECTION_EVENTS or frame.is_own_interaction:
+    if frame.type in CONNECTION_EVENTS or frame.is_own_interaction or frame.is_owner_command:
         return HANDLED
     if not subjects.is_event_type(frame.type):
         return DEAD_LETTER

@@ -38,6 +38,8 @@ class GatewayIntake:
         self._router = router
         self._monotonic = monotonic
         self._ledgers: dict[int, ShardLedger] = {}
+        self.owner_ids: frozenset[str] = frozenset()
+        """Users whose commands in direct messages somebody here carries out; those are not published."""
 
     @property
     def full(self) -> bool:
@@ -66,7 +68,7 @@ class GatewayIntake:
     def read(self, raw: bytes) -> Frame | None:
         """Read one frame; None, after a log line, when the bytes are no gateway frame."""
         try:
-            return read_frame(raw, self._monotonic())
+            return read_frame(raw, self._monotonic(), self.owner_ids)
         except FrameError as error:
             _log.error("frame_unreadable", reason=str(error), bytes=len(raw))
             return None

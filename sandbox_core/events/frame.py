@@ -7,10 +7,12 @@ documentation, "Gateway Events", payload structure). Its bytes are kept as they 
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
 
+from .owner_command import read_owner_command
 from .table import GuildLocation, guild_location
 
 DISPATCH = 0
@@ -32,6 +34,7 @@ class Frame:
         "guild_id",
         "guild_id_unreadable",
         "is_own_interaction",
+        "is_owner_command",
         "op",
         "raw",
         "received_at",
@@ -53,6 +56,8 @@ class Frame:
         """A guild id stands at its place but is no snowflake, or is missing where it always is."""
         self.is_own_interaction = False
         """An interaction of the bot's own `/sandbox` commands or components."""
+        self.is_owner_command = False
+        """A direct message in which an owner of the bot gives it a command."""
 
     def __repr__(self) -> str:
         return f"<Frame op={self.op} type={self.type!r} seq={self.seq} guild_id={self.guild_id}>"
@@ -88,15 +93,28 @@ class _Interaction(msgspec.Struct, gc=False):
     data: _InteractionData | None = None
 
 
+class _Author(msgspec.Struct, gc=False):
+    id: str = ""
+
+
+class _DirectMessage(msgspec.Struct, gc=False):
+    author: _Author | None = None
+    content: str = ""
+
+
 _envelope = msgspec.json.Decoder(_Envelope).decode
 _at_guild_id = msgspec.json.Decoder(_AtGuildId).decode
 _at_id = msgspec.json.Decoder(_AtId).decode
 _at_meta = msgspec.json.Decoder(_AtMeta).decode
 _interaction = msgspec.json.Decoder(_Interaction).decode
+_direct_message = msgspec.json.Decoder(_DirectMessage).decode
 
 
-def read_frame(raw: bytes, received_at: float) -> Frame:
-    """Read what routing needs from `raw`. Raises `FrameError` when it is no gateway frame."""
+def read_frame(raw: bytes, received_at: float, owner_ids: Collection[str] = ()) -> Frame:
+    """Read what routing needs from `raw`. Raises `FrameError` when it is no gateway frame.
+
+    `owner_ids` are the users whose direct messages may be commands.
+    """
     try:
         envelope = _envelope(raw)
         if envelope.op != DISPATCH:
@@ -104,15 +122,15 @@ def read_frame(raw: bytes, received_at: float) -> Frame:
         if envelope.t is None or envelope.s is None:
             raise FrameError("a dispatch without event name or sequence number")
         frame = Frame(raw, DISPATCH, envelope.t, envelope.s, received_at)
-        _read_data(frame, envelope.d)
+        _read_data(frame, envelope.d, owner_ids)
     except msgspec.MsgspecError:
         # The strict decoder refuses what Python's accepts (a lone surrogate in a message, a `d` that is
         # a list): such a frame is rare, and still has to be routed.
-        return _read_leniently(raw, received_at)
+        return _read_leniently(raw, received_at, owner_ids)
     return frame
 
 
-def _read_data(frame: Frame, data: msgspec.Raw) -> None:
+def _read_data(frame: Frame, data: msgspec.Raw, owner_ids: Collection[str]) -> None:
     if frame.type == "INTERACTION_CREATE":
         interaction = _interaction(data)
         _set_guild_id(frame, _plain(interaction.guild_id), GuildLocation.OPTIONAL)
@@ -137,6 +155,15 @@ def _read_data(frame: Frame, data: msgspec.Raw) -> None:
             frame.guild_id = text[1:-1].decode()
             return
     _set_guild_id(frame, _plain(found), location)
+    if owner_ids and _is_direct_message(frame):
+        message = _direct_message(data)
+        if message.author is not None:
+            command = read_owner_command(message.author.id, message.content, owner_ids)
+            frame.is_owner_command = command is not None
+
+
+def _is_direct_message(frame: Frame) -> bool:
+    return frame.type == "MESSAGE_CREATE" and frame.guild_id is None and not frame.guild_id_unreadable
 
 
 def _plain(raw: msgspec.Raw | None) -> object:
@@ -162,7 +189,7 @@ def _is_own(kind: int, name: object, custom_id: object) -> bool:
     return False
 
 
-def _read_leniently(raw: bytes, received_at: float) -> Frame:
+def _read_leniently(raw: bytes, received_at: float, owner_ids: Collection[str]) -> Frame:
     try:
         envelope: Any = json.loads(raw)
     except ValueError as error:
@@ -175,11 +202,11 @@ def _read_leniently(raw: bytes, received_at: float) -> Frame:
     if not isinstance(event_type, str) or not isinstance(seq, int):
         raise FrameError("a dispatch without event name or sequence number")
     frame = Frame(raw, DISPATCH, event_type, seq, received_at)
-    _read_data_leniently(frame, data if isinstance(data, dict) else {})
+    _read_data_leniently(frame, data if isinstance(data, dict) else {}, owner_ids)
     return frame
 
 
-def _read_data_leniently(frame: Frame, data: dict[str, Any]) -> None:
+def _read_data_leniently(frame: Frame, data: dict[str, Any], owner_ids: Collection[str]) -> None:
     location = guild_location(frame.type)
     if location is GuildLocation.NONE:
         return
@@ -196,3 +223,7 @@ def _read_data_leniently(frame: Frame, data: dict[str, Any]) -> None:
         content = data["data"]
         if isinstance(kind, int):
             frame.is_own_interaction = _is_own(kind, content.get("name"), content.get("custom_id"))
+    if owner_ids and _is_direct_message(frame) and isinstance(data.get("author"), dict):
+        author_id, text = data["author"].get("id"), data.get("content")
+        if isinstance(author_id, str) and isinstance(text, str):
+            frame.is_owner_command = read_owner_command(author_id, text, owner_ids) is not None
