@@ -136,6 +136,10 @@ def _unavailable(error: errors.DependencyUnavailable) -> tuple[str, str]:
     )
 
 
+def _not_migrated(error: errors.NotMigrated) -> tuple[str, str]:
+    return f"{error.dependency} can't be used: {error.reason}.", "`sandboxctl migrate` applies them."
+
+
 # Each writer takes exactly the class it stands for; a dict can't express that pairing.
 _TEXTS: dict[type, Callable[[Any], tuple[str, str]]] = {
     errors.NameTaken: _name_taken,
@@ -152,4 +156,5 @@ _TEXTS: dict[type, Callable[[Any], tuple[str, str]]] = {
     errors.ConfirmationNeeded: _confirmation_needed,
     errors.GuildNotRegistered: _not_registered,
     errors.DependencyUnavailable: _unavailable,
+    errors.NotMigrated: _not_migrated,
 }

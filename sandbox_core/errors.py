@@ -16,6 +16,7 @@ SandboxError
 │   └── ConfirmationNeeded    SANDBOX_010
 ├── GuildNotRegistered        SANDBOX_011
 └── DependencyUnavailable     SANDBOX_012
+    └── NotMigrated           SANDBOX_012
 """
 
 from __future__ import annotations
@@ -214,3 +215,10 @@ class DependencyUnavailable(SandboxError):
         super().__init__(dependency, reason)
         self.dependency = dependency
         self.reason = reason
+
+
+class NotMigrated(DependencyUnavailable):
+    """The database answers, but this project's tables or functions are not in it."""
+
+    def __init__(self) -> None:
+        super().__init__("PostgreSQL", "the migrations are not applied")

@@ -9,7 +9,13 @@ from contextlib import contextmanager
 import asyncpg
 from asyncpg import exceptions as pg
 
-from sandbox_core.errors import DependencyUnavailable, GuildAlreadyMapped, NameTaken, SandboxError
+from sandbox_core.errors import (
+    DependencyUnavailable,
+    GuildAlreadyMapped,
+    NameTaken,
+    NotMigrated,
+    SandboxError,
+)
 
 DEPENDENCY = "PostgreSQL"
 
@@ -45,9 +51,14 @@ def unavailable(error: BaseException) -> DependencyUnavailable | None:
     for kind, reason in _REASONS:
         if isinstance(error, kind):
             return DependencyUnavailable(DEPENDENCY, reason)
+    if isinstance(error, pg.UndefinedTableError | pg.UndefinedFunctionError):
+        return NotMigrated()
     # asyncpg has one class for a closed connection or pool and for misuse by the caller; only its text
     # tells them apart, and misuse must stay visible as the fault it is.
     if isinstance(error, asyncpg.InterfaceError) and "clos" in str(error):
+        return DependencyUnavailable(DEPENDENCY, "the connection was lost")
+    # What asyncpg says when the server ended an idle connection and the loop has not seen it close yet.
+    if isinstance(error, asyncpg.InternalClientError) and "cannot switch to state" in str(error):
         return DependencyUnavailable(DEPENDENCY, "the connection was lost")
     return None
 
@@ -66,7 +77,7 @@ def translating(*, name: str = "", guild_id: str = "") -> Iterator[None]:
         if taken is None:
             raise
         raise taken from error
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
         away = unavailable(error)
         if away is None:
             raise

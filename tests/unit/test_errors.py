@@ -24,6 +24,7 @@ SAMPLES: list[errors.SandboxError] = [
     errors.ConfirmationNeeded("100000000000000001", "Production"),
     errors.GuildNotRegistered("100000000000000001"),
     errors.DependencyUnavailable("Redis", "it can't be reached"),
+    errors.NotMigrated(),
 ]
 
 
