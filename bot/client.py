@@ -13,7 +13,10 @@ from cogs.sandbox import on_tree_error, sync_commands
 from sandbox_core.bootstrap import Core
 from sandbox_core.event_router import GatewayIntake
 from sandbox_core.metrics import Metrics
+from sandbox_core.redis.gateway_sessions import GatewaySessions
 from sandbox_core.settings import Settings
+
+from .gateway import SessionBook
 
 _log = structlog.get_logger("sandbox.bot")
 
@@ -35,6 +38,8 @@ class SandboxBot(commands.AutoShardedBot):
             **_shard_ids(settings),
             # Members and messages are the workers' business: this process keeps names and channels only.
             chunk_guilds_at_startup=False,
+            # discord.py calls itself ready when no further GUILD_CREATE has come for so many seconds.
+            guild_ready_timeout=0.5,
             member_cache_flags=discord.MemberCacheFlags.none(),
             max_messages=None,
             allowed_mentions=discord.AllowedMentions.none(),
@@ -44,6 +49,7 @@ class SandboxBot(commands.AutoShardedBot):
         self.tree.error(on_tree_error)
         self.sandbox_core = core
         self.gateway_url: yarl.URL | None = None
+        self.sessions = SessionBook(GatewaySessions(core.redis), core.intake, core.metrics)
 
     @property
     def intake(self) -> GatewayIntake:
@@ -57,14 +63,18 @@ class SandboxBot(commands.AutoShardedBot):
 
     @property
     def gateway_connected(self) -> bool:
-        """True while every shard of this process has a connection that is ready."""
-        return bool(self.shards) and self.is_ready() and not any(s.is_closed() for s in self.shards.values())
+        """True while every shard of this process has an established session."""
+        return self.sessions.all_connected
 
     async def setup_hook(self) -> None:
         """Find the gateway, load the cogs and publish the commands; runs once, after the login."""
         # With an explicit shard count discord.py would use Discord's fixed address.
-        _, url, *_ = await self.http.get_bot_gateway()
+        recommended, url, _ = await self.http.get_bot_gateway()
         self.gateway_url = yarl.URL(url)
+        count = self.shard_count = self.shard_count or recommended
+        if self.application_id is None:
+            raise RuntimeError("the hook runs after the login, which tells the application")
+        await self.sessions.open(self.application_id, self.shard_ids or range(count), count)
         for extension in EXTENSIONS:
             await self.load_extension(extension)
         for guild_id in self.sandbox_core.settings.discord_dev_guild_ids:

@@ -100,6 +100,7 @@ async def _run_client(
         finally:
             await bot.close()
             await _drain(bot.sandbox_core)
+            await bot.sessions.close()
             for task in (running, follow_up, stopping):
                 task.cancel()
             await asyncio.gather(running, follow_up, stopping, return_exceptions=True)

@@ -160,6 +160,11 @@ class Metrics:
         self.gateway_resumes = Counter(
             "sandbox_gateway_resumes_total", "Sessions resumed", registry=self.registry
         )
+        self.gateway_gaps = Counter(
+            "sandbox_gateway_gaps_total",
+            "Sessions that Discord did not resume: events in between may be missing",
+            registry=self.registry,
+        )
         self.gateway_identifies = Counter(
             "sandbox_gateway_identifies_total", "New sessions identified", registry=self.registry
         )

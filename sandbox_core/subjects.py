@@ -66,6 +66,14 @@ def route_key(guild_id: str) -> str:
     return ROUTE_KEY_PREFIX + guild_id
 
 
+def gateway_session_key(application_id: int, shard_id: int, shard_count: int) -> str:
+    """`sandbox:gateway:{application}:{count}:{shard}`: where a shard's session can be resumed.
+
+    The shard count is part of it: a session belongs to the sharding it was identified with.
+    """
+    return f"sandbox:gateway:{application_id}:{shard_count}:{shard_id}"
+
+
 def is_guild_id(text: str) -> bool:
     """True for 17 to 20 digits, the only ids that a guild can be mapped by."""
     return _GUILD_ID.match(text) is not None

@@ -7,20 +7,26 @@ next one is read, so awaiting in it holds the socket back (`KeepAliveHandler` be
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar, Protocol, Self, cast, runtime_checkable
 
+import aiohttp
 import discord.client
 import discord.gateway
 import discord.shard
 import structlog
 import yarl
-from discord.gateway import DiscordWebSocket
+from discord.errors import ConnectionClosed
+from discord.gateway import DiscordWebSocket, ReconnectWebSocket
 
 from sandbox_core.event_router import GatewayIntake
 from sandbox_core.events import DISPATCH, Frame
 from sandbox_core.metrics import Metrics
+
+from .priming import prime, ready_resume_url, resumable
+from .sessions import SessionBook
 
 _log = structlog.get_logger("sandbox.gateway")
 
@@ -46,6 +52,7 @@ _PARSED = frozenset(
 )
 _SESSION_ENDING = frozenset({1000, 1001})
 _KEEPS_SESSION = 4000
+_RESUME_URL_WITHIN = 15.0
 
 
 @runtime_checkable
@@ -54,6 +61,9 @@ class RoutesFrames(Protocol):
 
     @property
     def intake(self) -> GatewayIntake: ...
+
+    @property
+    def sessions(self) -> SessionBook: ...
 
     @property
     def gateway_metrics(self) -> Metrics: ...
@@ -67,23 +77,52 @@ class RoutedWebSocket(DiscordWebSocket):
     """Hands each dispatch frame to the intake, and to discord.py only what the bot itself needs."""
 
     intake: ClassVar[GatewayIntake]
+    sessions: ClassVar[SessionBook]
     metrics: ClassVar[Metrics]
 
     @classmethod
     async def from_client(cls, client: discord.Client, **options: Any) -> Self:
-        """As discord.py's; a client that does not route its frames gets discord.py's own socket."""
+        """Connect, and resume whenever there is a session, whatever discord.py asks for.
+
+        A client that does not route its frames gets discord.py's own socket.
+        """
         if not isinstance(client, RoutesFrames):
             plain: Any = await DiscordWebSocket.from_client(client, **options)
             return cast("Self", plain)
-        members: dict[str, Any] = {"intake": client.intake, "metrics": client.gateway_metrics}
-        if client.gateway_url is not None:
-            members["DEFAULT_GATEWAY"] = client.gateway_url
-            if options.get("gateway") in (None, DiscordWebSocket.DEFAULT_GATEWAY):
-                options["gateway"] = client.gateway_url
+        members: dict[str, Any] = {
+            "intake": client.intake,
+            "sessions": client.sessions,
+            "metrics": client.gateway_metrics,
+            "DEFAULT_GATEWAY": client.gateway_url or DiscordWebSocket.DEFAULT_GATEWAY,
+        }
         # The socket receives its first frames inside discord.py's `from_client`: a class made for this
         # client is how it has the intake by then.
         bound: Any = type(cls.__name__, (cls,), members)
-        return cast("Self", await super(RoutedWebSocket, bound).from_client(client, **options))
+        return cast("Self", await bound._connect(client, **options))
+
+    @classmethod
+    async def _connect(cls, client: discord.Client, **options: Any) -> Self:
+        shard_id = options.get("shard_id") or 0
+        point = cls.sessions.resume_point(shard_id)
+        if point is None:
+            options.update(gateway=cls.DEFAULT_GATEWAY, resume=False, session=None, sequence=None)
+            return await super().from_client(client, **options)
+        cls.sessions.resuming(shard_id, point)
+        options.update(
+            gateway=yarl.URL(point.resume_url), resume=True, session=point.session_id, sequence=point.sequence
+        )
+        try:
+            async with asyncio.timeout(_RESUME_URL_WITHIN):
+                socket = await super().from_client(client, **options)
+        except (OSError, TimeoutError, aiohttp.ClientError, ReconnectWebSocket, ConnectionClosed) as error:
+            # Discord's resume addresses die; clients that insist on one stay away for hours.
+            _log.warning("resume_url_failed", shard=shard_id, error=type(error).__name__)
+            cls.sessions.use_instead(shard_id, str(cls.DEFAULT_GATEWAY))
+            socket = await super().from_client(client, **{**options, "gateway": cls.DEFAULT_GATEWAY})
+        if shard_id not in cls.sessions.introduced:
+            await prime(client, socket, point)
+            cls.sessions.introduced.add(shard_id)
+        return socket
 
     async def received_message(self, message: Any, /) -> None:
         """Route one gateway message; wait when the router is full."""
@@ -94,6 +133,8 @@ class RoutedWebSocket(DiscordWebSocket):
             return
         frame = self.intake.read(text.encode())
         if frame is None or frame.op != DISPATCH:
+            if frame is not None and frame.op == self.INVALIDATE_SESSION and not resumable(frame):
+                await self.sessions.ended(self.shard_id or 0)
             await super().received_message(text)
             return
         # discord.py notes the sequence of the frames it parses; the heartbeat needs it of all.
@@ -113,26 +154,27 @@ class RoutedWebSocket(DiscordWebSocket):
             _log.exception("frame_not_parsed", type=frame.type, shard=self.shard_id)
 
     def _route(self, frame: Frame) -> None:
-        shard = self.shard_id or 0
-        if frame.type == "RESUMED":
-            self.metrics.gateway_resumes.inc()
-            self.metrics.gateway_connected.labels(shard=shard).set(1)
-        self.intake.take(frame, shard)
+        shard_id = self.shard_id or 0
+        self.intake.take(frame, shard_id)
         if frame.type == "READY":
             self.metrics.gateway_identifies.inc()
-            self.metrics.gateway_connected.labels(shard=shard).set(1)
+            self.sessions.began(shard_id, ready_resume_url(frame))
+            self.sessions.established(shard_id)
+        elif frame.type == "RESUMED":
+            self.metrics.gateway_resumes.inc()
+            self.sessions.established(shard_id)
 
     async def close(self, code: int = _KEEPS_SESSION) -> None:
         """Close without ending the session: Discord ends it on 1000 and 1001, and keeps it on others."""
-        self.metrics.gateway_connected.labels(shard=self.shard_id or 0).set(0)
+        self.sessions.disconnected(self.shard_id or 0)
         await super().close(_KEEPS_SESSION if code in _SESSION_ENDING else code)
 
     async def poll_event(self) -> None:
-        """As discord.py's; whatever ends the connection is seen in the metrics."""
+        """As discord.py's; whatever ends the connection is noted."""
         try:
             await super().poll_event()
         except BaseException:
-            self.metrics.gateway_connected.labels(shard=self.shard_id or 0).set(0)
+            self.sessions.disconnected(self.shard_id or 0)
             raise
 
 

@@ -14,7 +14,9 @@ from discord import app_commands
 
 from cogs._core import AnyBot
 from cogs._deadline import within
+from sandbox_core.errors import DependencyUnavailable
 
+from ._access import guild_access
 from ._render import choice_label
 
 if TYPE_CHECKING:
@@ -84,14 +86,19 @@ class GuildSuggestions:
         if here is not None:
             self._remember(here, user_id, interaction.permissions.manage_guild)
         unknown = [guild for guild in matching if self._recall(guild.id, user_id) is None]
-        await asyncio.gather(*(self._ask(guild, user_id) for guild in unknown[:LOOKUPS_PER_KEYSTROKE]))
+        asked = unknown[:LOOKUPS_PER_KEYSTROKE]
+        await asyncio.gather(*(self._ask(interaction.client, guild, user_id) for guild in asked))
         managed = [guild for guild in matching if self._recall(guild.id, user_id)]
         return [
             app_commands.Choice(name=f"{guild.name[:75]} ({guild.id})", value=str(guild.id))
             for guild in managed[:MAX_CHOICES]
         ]
 
-    async def _ask(self, guild: discord.Guild, user_id: int) -> None:
+    async def _ask(self, bot: AnyBot, guild: discord.Guild, user_id: int) -> None:
+        if guild.owner_id is None:
+            # After a resumed session only the guild's name is known: its roles have to be asked for.
+            await self._ask_for_all(bot, guild, user_id)
+            return
         try:
             member = guild.get_member(user_id) or await guild.fetch_member(user_id)
         except discord.NotFound:
@@ -101,6 +108,14 @@ class GuildSuggestions:
             _log.debug("autocomplete_lookup_failed", guild_id=str(guild.id), error=type(error).__name__)
         else:
             self._remember(guild.id, user_id, member.guild_permissions.manage_guild)
+
+    async def _ask_for_all(self, bot: AnyBot, guild: discord.Guild, user_id: int) -> None:
+        try:
+            access = await guild_access(bot, str(guild.id), user_id)
+        except DependencyUnavailable as error:
+            _log.debug("autocomplete_lookup_failed", guild_id=str(guild.id), error=error.reason)
+        else:
+            self._remember(guild.id, user_id, access.caller_manages)
 
     def _recall(self, guild_id: int, user_id: int) -> bool | None:
         manages, until = self._memory.get((guild_id, user_id), (False, 0.0))

@@ -1,0 +1,64 @@
+"""Where each shard's gateway session can be resumed, kept across processes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from sandbox_core.subjects import gateway_session_key
+
+from .errors import translating
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+# Discord keeps a session resumable for a few minutes; an older one would only be refused.
+_KEPT_SECONDS = 900
+
+
+@dataclass(frozen=True, slots=True)
+class ResumePoint:
+    """What a RESUME needs; `sequence` is the last one before which everything is acknowledged."""
+
+    session_id: str
+    resume_url: str
+    sequence: int
+
+
+_decode = msgspec.json.Decoder(ResumePoint).decode
+
+
+class GatewaySessions:
+    """Loads and saves resume points. Raises `DependencyUnavailable` when Redis is away."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    async def load(self, application_id: int, shard_id: int, shard_count: int) -> ResumePoint | None:
+        """The shard's resume point, or None when there is none that can be used."""
+        with translating():
+            saved = await self._redis.get(gateway_session_key(application_id, shard_id, shard_count))
+        if saved is None:
+            return None
+        try:
+            return _decode(saved)
+        except msgspec.MsgspecError:
+            # Written by another version: a new session is as good as one that can't be read.
+            return None
+
+    async def save(self, application_id: int, shard_count: int, points: Mapping[int, ResumePoint]) -> None:
+        """Keep these shards' resume points, in one round trip."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for shard_id, point in points.items():
+            key = gateway_session_key(application_id, shard_id, shard_count)
+            pipeline.set(key, msgspec.json.encode(point), ex=_KEPT_SECONDS)
+        with translating():
+            await pipeline.execute()
+
+    async def forget(self, application_id: int, shard_id: int, shard_count: int) -> None:
+        """The session is gone: nobody may try to resume it again."""
+        with translating():
+            await self._redis.delete(gateway_session_key(application_id, shard_id, shard_count))

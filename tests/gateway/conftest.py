@@ -1,0 +1,146 @@
+"""The real bot as a process of its own, on the simulator and the real servers: it can be killed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import nats
+import pytest
+
+from discord_sim import DiscordSim
+
+_STARTED_WITHIN = 40
+
+
+async def until(condition: Callable[[], object], within: float = 20.0) -> None:
+    """Return when the condition holds; fail when it does not in time."""
+    async with asyncio.timeout(within):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+@dataclass
+class BotProcess:
+    """One `python -m bot run`; its log is kept for the failure message."""
+
+    process: asyncio.subprocess.Process
+    log: list[str] = field(default_factory=list)
+    reader: asyncio.Task[None] | None = None
+
+    async def started(self) -> None:
+        """Return when the bot says that it is ready."""
+        try:
+            await until(
+                lambda: self.says("bot_ready") or self.process.returncode is not None, _STARTED_WITHIN
+            )
+        except TimeoutError:
+            raise AssertionError("the bot did not start:\n" + "\n".join(self.log)) from None
+        assert self.process.returncode is None, "\n".join(self.log)
+
+    def _started_or_ended(self) -> bool:
+        return self.says("bot_ready") or self.process.returncode is not None
+
+    def says(self, text: str) -> bool:
+        """True when the log has this text."""
+        return any(text in line for line in self.log)
+
+    async def end(self, number: signal.Signals) -> int:
+        """Send a signal and return the exit code."""
+        self.process.send_signal(number)
+        async with asyncio.timeout(20):
+            code = await self.process.wait()
+            if self.reader is not None:
+                await self.reader
+        return code
+
+
+@pytest.fixture
+async def sim() -> AsyncIterator[DiscordSim]:
+    async with DiscordSim(record=True, replay_limit=100_000) as running:
+        yield running
+
+
+@pytest.fixture
+async def start_bot(
+    sim: DiscordSim, database_url: str, redis_url: str, nats_url: str
+) -> AsyncIterator[Callable[[], Any]]:
+    """Starts a bot process; every one still alive at the end is killed."""
+    dev = sim.add_guild("Dev")
+    environment = {
+        **{
+            name: value for name, value in os.environ.items() if not name.startswith(("DISCORD_", "SANDBOX_"))
+        },
+        "DATABASE_URL": database_url,
+        "REDIS_URL": redis_url,
+        "NATS_URL": nats_url,
+        "DISCORD_TOKEN": "sim-token",
+        "DISCORD_API_URL": sim.api_url,
+        "DISCORD_DEV_GUILD_IDS": str(dev.id),
+        "OPS_PORT": "0",
+        "LOG_FORMAT": "json",
+    }
+    started: list[BotProcess] = []
+
+    async def start() -> BotProcess:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "bot", "run"),
+            env=environment,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        bot = BotProcess(process)
+
+        async def read() -> None:
+            assert process.stdout is not None
+            async for line in process.stdout:
+                bot.log.append(line.decode().rstrip())
+
+        bot.reader = asyncio.create_task(read())
+        started.append(bot)
+        await bot.started()
+        return bot
+
+    yield start
+    for bot in started:
+        if bot.process.returncode is None:
+            await bot.end(signal.SIGKILL)
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """What the streams hold, by message id."""
+
+    payloads: dict[str, bytes]
+    order: list[tuple[str, int]]
+    """Guild and sequence, in the order of the stream."""
+    doubled: int
+
+
+async def read_back(nats_url: str, pattern: str = r"events\.MESSAGE_CREATE") -> Delivered:
+    """Read the production stream back completely."""
+    client = await nats.connect(nats_url)
+    payloads: dict[str, bytes] = {}
+    order: list[tuple[str, int]] = []
+    doubled = 0
+    try:
+        js = client.jetstream()
+        last = (await js.stream_info("EVENTS")).state.last_seq
+        for number in range(1, last + 1):
+            message: Any = await js.get_msg("EVENTS", number)
+            if not re.fullmatch(pattern, message.subject):
+                continue
+            identity = message.headers["Nats-Msg-Id"]
+            doubled += identity in payloads
+            payloads[identity] = message.data
+            order.append((message.headers.get("Discord-Guild-Id", ""), int(identity.rsplit(":", 1)[1])))
+    finally:
+        await client.close()
+    return Delivered(payloads, order, doubled)

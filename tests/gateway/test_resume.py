@@ -1,0 +1,117 @@
+"""A gateway session outlives the process: whoever starts next resumes it, and no event is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from discord_sim import DiscordSim
+
+from .conftest import read_back, until
+
+
+def sent_messages(sim: DiscordSim) -> dict[str, bytes]:
+    """Every MESSAGE_CREATE the simulator sent, by the id its event has to be published with."""
+    return {
+        f"{frame.session_id}:{frame.shard}:{frame.seq}": frame.raw
+        for frame in sim.sent
+        if frame.type == "MESSAGE_CREATE"
+    }
+
+
+async def test_a_restart_resumes_and_gets_what_came_meanwhile(
+    sim: DiscordSim, start_bot: Callable[[], Any], nats_url: str
+) -> None:
+    guild = sim.add_guild("A")
+    first = await start_bot()
+    sim.message(guild, content="before")
+    assert await first.end(signal.SIGTERM) == 0
+    for number in range(50):
+        sim.message(guild, content=f"meanwhile {number}")
+    second = await start_bot()
+    sim.message(guild, content="after")
+    delivered: Any = None
+    async with asyncio.timeout(20):
+        while delivered is None or len(delivered.payloads) < 52:
+            delivered = await read_back(nats_url)
+    assert delivered.payloads == sent_messages(sim)
+    assert delivered.doubled == 0
+    assert (len(sim.identifies), len(sim.resumes)) == (1, 1)
+    assert await second.end(signal.SIGTERM) == 0
+    assert sim.sessions[0].last_client_close not in {1000, 1001}
+    assert sim.unknown_requests == []
+
+
+async def test_a_resumed_bot_answers_commands_and_knows_its_guilds(
+    sim: DiscordSim, start_bot: Callable[[], Any]
+) -> None:
+    alice = sim.add_user("alice")
+    cooks = sim.add_guild("Cooks", owner=alice)
+    dev = sim.world.guilds[min(sim.world.guilds)]
+    dev.add_member(alice, permissions=1 << 5)
+    first = await start_bot()
+    assert await first.end(signal.SIGTERM) == 0
+    await start_bot()
+    assert len(sim.identifies) == 1
+    created = await sim.slash(alice, dev.default_channel, "sandbox create", name="after-restart")
+    assert "after-restart" in created.text
+    choices = await sim.autocomplete(
+        alice, dev.default_channel, "sandbox register-guild", focused="guild", value="coo"
+    )
+    assert [value for _, value in choices] == [str(cooks.id)]
+
+
+async def test_a_killed_process_loses_nothing_and_doubles_nothing(
+    sim: DiscordSim, start_bot: Callable[[], Any], nats_url: str
+) -> None:
+    seed = random.randrange(10**6)
+    chance = random.Random(seed)
+    print(f"seed {seed}")
+    guilds = [sim.add_guild(f"G{number}") for number in range(10)]
+    bot = await start_bot()
+    flood = asyncio.create_task(sim.flood(6000, guilds=guilds, rate=1500, hold_disconnected=True))
+    for _ in range(2):
+        await asyncio.sleep(chance.uniform(0.2, 0.8))
+        await bot.end(signal.SIGKILL)
+        bot = await start_bot()
+    await flood
+    expected = sent_messages(sim)
+    assert len(expected) == 6000
+    delivered: Any = None
+    async with asyncio.timeout(60):
+        while delivered is None or len(delivered.payloads) < 6000:
+            delivered = await read_back(nats_url)
+    assert delivered.payloads == expected
+    assert delivered.doubled == 0
+    for guild in guilds:
+        seqs = [seq for guild_id, seq in delivered.order if guild_id == str(guild.id)]
+        assert seqs == sorted(seqs)
+    assert (len(sim.identifies), len(sim.resumes)) == (1, 2)
+    assert await bot.end(signal.SIGTERM) == 0
+
+
+async def test_a_session_that_discord_gave_up_is_begun_anew_and_counted(
+    sim: DiscordSim, start_bot: Callable[[], Any]
+) -> None:
+    first = await start_bot()
+    assert await first.end(signal.SIGTERM) == 0
+    sim.sessions[0].alive = False
+    second = await start_bot()
+    await until(lambda: second.says("session_lost"))
+    assert len(sim.identifies) == 2
+    assert await second.end(signal.SIGTERM) == 0
+
+
+async def test_a_dead_resume_address_is_left_for_the_normal_one(
+    sim: DiscordSim, start_bot: Callable[[], Any]
+) -> None:
+    first = await start_bot()
+    assert await first.end(signal.SIGTERM) == 0
+    sim.refuse_resume_url(True)
+    second = await start_bot()
+    await until(lambda: second.says("resume_url_failed"))
+    assert (len(sim.identifies), len(sim.resumes)) == (1, 1)
+    assert await second.end(signal.SIGTERM) == 0
