@@ -29,12 +29,13 @@ from typing import Any, NoReturn
 CONTROL = 0
 LINUX = sys.platform == "linux"
 
-# <linux/prctl.h>, <linux/capability.h>
+# <linux/prctl.h>, <linux/capability.h>, <linux/securebits.h>
 PR_SET_PDEATHSIG = 1
-PR_SET_KEEPCAPS = 8
+PR_SET_SECUREBITS = 28
 PR_SET_CHILD_SUBREAPER = 36
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
+SECBIT_NO_SETUID_FIXUP = 1 << 2
 CAP_DAC_OVERRIDE = 1
 LINUX_CAPABILITY_VERSION_3 = 0x20080522
 
@@ -174,7 +175,9 @@ def _change_user(uid: int, gid: int, reach: list[str]) -> None:
         return
     if not LINUX:
         raise PermissionError(f"user {uid} has no access to {' or '.join(reach)}")
-    _prctl(PR_SET_KEEPCAPS, 1)
+    # Without it the kernel drops the right on the change of user, and access(2), with which PostgreSQL looks
+    # for its own programs, ignores it.
+    _prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP)
     os.setresuid(uid, uid, uid)
     _keep_only_capability(CAP_DAC_OVERRIDE)
     _prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_DAC_OVERRIDE)
