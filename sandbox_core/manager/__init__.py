@@ -1,14 +1,16 @@
 """`SandboxManager`: create, find, register and unregister guilds, extend, destroy."""
 
-from .ports import Extension, ManagerLimits, ManagerObserver, NoObserver, RouteChanges
+from .ports import Extension, FaultPoint, ManagerLimits, ManagerObserver, NoObserver, RouteChanges, no_fault
 from .service import SandboxManager, utc_now
 
 __all__ = [
     "Extension",
+    "FaultPoint",
     "ManagerLimits",
     "ManagerObserver",
     "NoObserver",
     "RouteChanges",
     "SandboxManager",
+    "no_fault",
     "utc_now",
 ]

@@ -112,9 +112,12 @@ class _Creation:
     async def _make(self, draft: Sandbox, guild_ids: list[str]) -> Sandbox:
         try:
             sandbox = await self._insert(draft)
+            await self._parts.faults("create:inserted")
             await self._provision(sandbox)
             running = await self._start(sandbox, guild_ids)
+            await self._parts.faults("create:running")
             await self._parts.send_to(running)
+            await self._parts.faults("create:routes")
         except (NameTaken, OwnerLimitReached, ShortIdTakenError):
             # Refused by the insert, whose transaction is rolled back: there is nothing to undo.
             raise
@@ -148,6 +151,7 @@ class _Creation:
         for namespace in self._parts.namespaces:
             await teardown.bounded(namespace.store, namespace.provision(sandbox))
             self._made.append(namespace)
+            await self._parts.faults(f"create:{namespace.store}")
 
     async def _start(self, sandbox: Sandbox, guild_ids: list[str]) -> Sandbox:
         now = self._parts.clock()

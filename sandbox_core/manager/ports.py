@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -11,6 +11,7 @@ from uuid import UUID
 from sandbox_core.models import Route, Sandbox
 from sandbox_core.namespaces import Namespace
 from sandbox_core.postgres import Pool
+from sandbox_core.postgres.claims import Claims
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +71,26 @@ class NoObserver:
         """Ignore it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What the manager's operations work with, handed from one to the next."""
+FaultPoint = Callable[[str], Awaitable[None]]
+"""Awaited after each step with its name. Tests stop or kill the process there."""
+
+
+async def no_fault(_point: str) -> None:
+    """Go on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TeardownParts:
+    """What taking a sandbox apart works with."""
 
     pool: Pool
     namespaces: tuple[Namespace, ...]
     """In the order they are provisioned; they are dropped in reverse."""
     routes: RouteChanges
-    limits: ManagerLimits
     clock: Callable[[], datetime]
     observer: ManagerObserver
-    new_id: Callable[[], UUID]
+    claims: Claims
+    faults: FaultPoint = no_fault
 
     async def send_to(self, sandbox: Sandbox) -> None:
         """Tell that the sandbox's guilds now send their events to it."""
@@ -93,3 +102,11 @@ class Parts:
         """Tell that these guilds now send their events to production."""
         if guild_ids:
             await self.routes.guilds_changed(dict.fromkeys(guild_ids))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts(TeardownParts):
+    """What the manager's operations work with, handed from one to the next."""
+
+    limits: ManagerLimits
+    new_id: Callable[[], UUID]

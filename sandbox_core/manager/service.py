@@ -13,12 +13,22 @@ from sandbox_core.health import HealthChecker, SandboxHealth
 from sandbox_core.models import Actor, AuditEntry, AuditEvent, GuildAccess, Sandbox, SandboxStatus
 from sandbox_core.namespaces import Namespace
 from sandbox_core.postgres import Pool, audit, connected, guild_mappings, sandboxes, transaction
+from sandbox_core.postgres.claims import Claims
 from sandbox_core.validation import NAME_MAX, parse_duration, parse_guild_id
 
 from . import guilds as guild_steps
 from . import rules, teardown
 from .create import create
-from .ports import Extension, ManagerLimits, ManagerObserver, NoObserver, Parts, RouteChanges
+from .ports import (
+    Extension,
+    FaultPoint,
+    ManagerLimits,
+    ManagerObserver,
+    NoObserver,
+    Parts,
+    RouteChanges,
+    no_fault,
+)
 
 Sandboxes = list[Sandbox]
 AuditEntries = list[AuditEntry]
@@ -53,6 +63,7 @@ class SandboxManager:
         observer: ManagerObserver | None = None,
         new_id: Callable[[], UUID] = uuid4,
         health: HealthChecker | None = None,
+        faults: FaultPoint = no_fault,
     ) -> None:
         """`namespaces` in the order they are provisioned; they are dropped in reverse.
 
@@ -66,6 +77,8 @@ class SandboxManager:
             clock=clock,
             observer=observer or NoObserver(),
             new_id=new_id,
+            claims=Claims(pool),
+            faults=faults,
         )
         self._health = health or HealthChecker(namespaces)
 

@@ -1,4 +1,9 @@
-"""Taking a sandbox apart: for a destruction, and for a creation that failed."""
+"""Taking a sandbox apart: on request, at its end, and for a creation that failed.
+
+Every step may be repeated after a crash in the middle of it. Which steps are done is kept in the table
+`sandbox_cleanup`, for people to read: a repetition begins with the first step again, because something may
+have been written since.
+"""
 
 from __future__ import annotations
 
@@ -22,22 +27,49 @@ from sandbox_core.errors import (
 )
 from sandbox_core.models import Actor, AuditEvent, Sandbox, SandboxStatus
 from sandbox_core.namespaces import Namespace
-from sandbox_core.postgres import audit, guild_mappings, sandboxes, transaction
+from sandbox_core.postgres import Connection, audit, connected, guild_mappings, sandboxes, transaction
+from sandbox_core.postgres import cleanup as cleanup_rows
+from sandbox_core.postgres import routes as route_rows
 
 from . import rules
-from .ports import Parts
+from .ports import Parts, TeardownParts
 
 _log = structlog.get_logger("sandbox.manager")
 
 STEP_TIMEOUT = 5.0
-"""Seconds that one store may take for its part."""
+"""Seconds that one store may take to make its part."""
+DROP_TIMEOUT = 15.0
+"""Seconds that one store may take to remove its part while somebody waits for it.
+
+A store that does not answer fails sooner, by the time limit of each request; this is for one with much to do.
+"""
 UNDO_TIMEOUT = 5.0
 """Seconds that undoing a failed creation may take altogether; what is left is for a later cleanup."""
 ABANDONED_AFTER = timedelta(minutes=2)
 """A creation this old has lost its process: each of its steps is bounded to seconds."""
 
-_STATUS_STEP = "status"
+ROUTES_STEP = "routes"
+STATUS_STEP = "status"
+_FIRST_RETRY = timedelta(seconds=5)
+_LONGEST_PAUSE = timedelta(minutes=10)
+
+_DESTROYED = "sandbox destroyed"
+_EXPIRED = "sandbox expired"
 _LIVE = (SandboxStatus.PENDING, SandboxStatus.CREATING, SandboxStatus.RUNNING, SandboxStatus.EXPIRED)
+
+
+class StepFailed(Exception):
+    """A step of a removal failed. Never leaves the core: callers say what it means for them."""
+
+    def __init__(self, step: str, error: Exception) -> None:
+        super().__init__(step)
+        self.step = step
+        self.error = error
+
+    @property
+    def reason(self) -> str:
+        """One safe sentence about it."""
+        return reason_of(self.error)
 
 
 async def destroy(parts: Parts, actor: Actor, sandbox: Sandbox) -> Sandbox:
@@ -45,23 +77,19 @@ async def destroy(parts: Parts, actor: Actor, sandbox: Sandbox) -> Sandbox:
     rules.may_change(actor, sandbox, "destroy")
     if _being_created(parts, sandbox):
         raise SandboxNotRunning(sandbox.name, sandbox.status)
-    started = time.perf_counter()
-    destroying = await begin(parts, actor, sandbox.id, {})
-    if destroying is None:
-        raise SandboxNotFound(sandbox.name)
-    failed = await drop_parts(parts.namespaces, destroying)
-    if failed is not None:
-        step, error = failed
-        raise CleanupFailed(sandbox.name, step, _reason(error)) from error
-    try:
-        destroyed = await finish(parts, actor, destroying, {})
-    except DependencyUnavailable as error:
-        raise CleanupFailed(sandbox.name, _STATUS_STEP, _reason(error)) from error
-    parts.observer.destroyed(time.perf_counter() - started)
-    return destroyed
+    # Whether the claim is ours or not: somebody waits for this, and two at once do no harm. Ours keeps
+    # the automatic cleanup away.
+    async with parts.claims.hold(sandbox.id):
+        destroying = await begin(parts, actor, sandbox.id, {})
+        if destroying is None:
+            raise SandboxNotFound(sandbox.name)
+        try:
+            return await take_apart(parts, actor, destroying, {}, patience=DROP_TIMEOUT)
+        except StepFailed as failed:
+            raise CleanupFailed(sandbox.name, failed.step, failed.reason) from failed.error
 
 
-def _being_created(parts: Parts, sandbox: Sandbox) -> bool:
+def _being_created(parts: TeardownParts, sandbox: Sandbox) -> bool:
     unfinished = sandbox.status in {SandboxStatus.PENDING, SandboxStatus.CREATING}
     return unfinished and parts.clock() - sandbox.created_at < ABANDONED_AFTER
 
@@ -75,20 +103,51 @@ async def undo(
     """
     details = {"reason": "creation failed", **_facts(cause)}
     try:
-        async with asyncio.timeout(UNDO_TIMEOUT):
+        async with asyncio.timeout(UNDO_TIMEOUT), parts.claims.hold(sandbox_id):
             destroying = await begin(parts, actor, sandbox_id, details)
             if destroying is None:
                 return
-            if await drop_parts(made, destroying) is None:
+            if await drop_parts(parts, made, destroying, patience=UNDO_TIMEOUT) is None:
                 await finish(parts, actor, destroying, details)
     except (SandboxError, TimeoutError) as error:
-        _log.warning("creation_not_undone", sandbox_id=str(sandbox_id), reason=_reason(error))
+        _log.warning("creation_not_undone", sandbox_id=str(sandbox_id), reason=reason_of(error))
     except Exception:
         # The error that stopped the creation is the caller's; this one must not take its place.
         _log.exception("creation_not_undone", sandbox_id=str(sandbox_id))
 
 
-async def begin(parts: Parts, actor: Actor, sandbox_id: UUID, details: Mapping[str, Any]) -> Sandbox | None:
+async def expire(parts: TeardownParts, actor: Actor, sandbox_id: UUID) -> bool:
+    """Go from `running` to `expired` and end the mappings, if the sandbox's time is over; else False."""
+    now = parts.clock()
+    async with transaction(parts.pool) as connection:
+        sandbox = await sandboxes.by_id(connection, sandbox_id, lock=True)
+        # It may have been extended since it was found.
+        if sandbox is None or sandbox.status is not SandboxStatus.RUNNING or now < sandbox.expires_at:
+            return False
+        await sandboxes.set_status(
+            connection, sandbox_id, SandboxStatus.RUNNING, SandboxStatus.EXPIRED, at=now
+        )
+        await audit.record(
+            connection,
+            sandbox_id,
+            AuditEvent.STATUS_CHANGED,
+            actor=actor,
+            at=now,
+            details={
+                "from": SandboxStatus.RUNNING.value,
+                "to": SandboxStatus.EXPIRED.value,
+                "expires_at": sandbox.expires_at.isoformat(),
+            },
+        )
+        guild_ids = await _unmap(parts, actor, connection, sandbox_id, _EXPIRED)
+    await parts.faults("destroy:expired")
+    await parts.send_to_production(guild_ids)
+    return True
+
+
+async def begin(
+    parts: TeardownParts, actor: Actor, sandbox_id: UUID, details: Mapping[str, Any]
+) -> Sandbox | None:
     """Go to `destroying`, and send the events of its guilds to production first of all.
 
     Returns the sandbox, also when it was `destroying` before; None when it is destroyed or was never made.
@@ -105,15 +164,7 @@ async def begin(parts: Parts, actor: Actor, sandbox_id: UUID, details: Mapping[s
                 await sandboxes.set_status(connection, sandbox_id, before, SandboxStatus.CREATING, at=now)
                 before = SandboxStatus.CREATING
             await sandboxes.set_status(connection, sandbox_id, before, SandboxStatus.DESTROYING, at=now)
-            guild_ids = await guild_mappings.remove_all(connection, sandbox_id)
-            await audit.record_all(
-                connection,
-                sandbox_id,
-                AuditEvent.GUILD_UNREGISTERED,
-                actor=actor,
-                at=now,
-                details=[{"guild_id": guild_id, "reason": "sandbox destroyed"} for guild_id in guild_ids],
-            )
+            guild_ids = await _unmap(parts, actor, connection, sandbox_id, _DESTROYED)
             await audit.record(
                 connection,
                 sandbox_id,
@@ -123,62 +174,188 @@ async def begin(parts: Parts, actor: Actor, sandbox_id: UUID, details: Mapping[s
                 details={"from": sandbox.status.value, "guild_ids": guild_ids, **details},
             )
             sandbox = await sandboxes.by_id(connection, sandbox_id)
+    await parts.faults("destroy:destroying")
     await parts.send_to_production(guild_ids)
     return sandbox
 
 
-async def drop_parts(namespaces: Sequence[Namespace], sandbox: Sandbox) -> tuple[str, Exception] | None:
+async def take_apart(
+    parts: TeardownParts,
+    actor: Actor,
+    sandbox: Sandbox,
+    details: Mapping[str, Any],
+    *,
+    patience: float,
+) -> Sandbox:
+    """Remove everything of a `destroying` sandbox and end it; each store may take `patience` seconds.
+
+    Raises `StepFailed` after the failure was noted, with the moment before which no automatic cleanup
+    tries again.
+    """
+    started = time.perf_counter()
+    failed = await _tell_routes(parts, sandbox) or await drop_parts(
+        parts, parts.namespaces, sandbox, patience=patience
+    )
+    if failed is None:
+        try:
+            destroyed, first = await finish(parts, actor, sandbox, details)
+        except DependencyUnavailable as error:
+            failed = StepFailed(STATUS_STEP, error)
+        else:
+            if first:
+                parts.observer.destroyed(time.perf_counter() - started)
+            return destroyed
+    await _note_failure(parts, actor, sandbox, failed)
+    raise failed
+
+
+async def _unmap(
+    parts: TeardownParts, actor: Actor, connection: Connection, sandbox_id: UUID, reason: str
+) -> list[str]:
+    guild_ids = await guild_mappings.remove_all(connection, sandbox_id)
+    await audit.record_all(
+        connection,
+        sandbox_id,
+        AuditEvent.GUILD_UNREGISTERED,
+        actor=actor,
+        at=parts.clock(),
+        details=[{"guild_id": guild_id, "reason": reason} for guild_id in guild_ids],
+    )
+    return guild_ids
+
+
+async def _tell_routes(parts: TeardownParts, sandbox: Sandbox) -> StepFailed | None:
+    """Tell once more where the events of its former guilds go.
+
+    Whoever ended the mappings may have died before telling, and the guilds may have a new sandbox since.
+    """
+    try:
+        async with connected(parts.pool) as connection:
+            guild_ids = await cleanup_rows.guilds_taken_away(connection, sandbox.id, (_DESTROYED, _EXPIRED))
+            routes = await route_rows.read_many(connection, guild_ids) if guild_ids else {}
+        if routes:
+            await parts.routes.guilds_changed(routes)
+        await _done(parts, sandbox, ROUTES_STEP)
+    except DependencyUnavailable as error:
+        return StepFailed(ROUTES_STEP, error)
+    return None
+
+
+async def drop_parts(
+    parts: TeardownParts, namespaces: Sequence[Namespace], sandbox: Sandbox, *, patience: float
+) -> StepFailed | None:
     """Drop each part, the last provisioned first; one that fails does not keep the others.
 
-    Returns the first store that failed with its error.
+    Returns the first failure.
     """
-    failed: tuple[str, Exception] | None = None
+    first: StepFailed | None = None
     for namespace in reversed(namespaces):
         try:
-            await bounded(namespace.store, namespace.drop(sandbox))
+            await bounded(namespace.store, namespace.drop(sandbox), within=patience)
+            await _done(parts, sandbox, namespace.store)
         except SandboxError as error:
-            failed = failed or (namespace.store, error)
+            first = first or StepFailed(namespace.store, error)
         except Exception as error:
             # Whatever stopped this store, the others are to be emptied and the step is to be named.
             _log.exception("part_not_dropped", store=namespace.store, sandbox_id=str(sandbox.id))
-            failed = failed or (namespace.store, error)
-    return failed
+            first = first or StepFailed(namespace.store, error)
+    return first
 
 
-async def finish(parts: Parts, actor: Actor, sandbox: Sandbox, details: Mapping[str, Any]) -> Sandbox:
-    """Go to `destroyed`; when somebody else has finished meanwhile, that is as good."""
+async def _done(parts: TeardownParts, sandbox: Sandbox, step: str) -> None:
+    async with connected(parts.pool) as connection:
+        await cleanup_rows.step_done(connection, sandbox.id, step, parts.clock())
+    await parts.faults(f"destroy:{step}")
+
+
+async def finish(
+    parts: TeardownParts, actor: Actor, sandbox: Sandbox, details: Mapping[str, Any]
+) -> tuple[Sandbox, bool]:
+    """Go to `destroyed`. False with it: somebody else had finished meanwhile, which is as good."""
     now = parts.clock()
     try:
         async with transaction(parts.pool) as connection:
             destroyed = await sandboxes.set_status(
                 connection, sandbox.id, SandboxStatus.DESTROYING, SandboxStatus.DESTROYED, at=now
             )
+            failures = await cleanup_rows.attempts(connection, sandbox.id)
+            steps = await cleanup_rows.forget(connection, sandbox.id)
             await audit.record(
-                connection, sandbox.id, AuditEvent.DESTROYED, actor=actor, at=now, details=details
+                connection,
+                sandbox.id,
+                AuditEvent.DESTROYED,
+                actor=actor,
+                at=now,
+                details={**details, "steps": dict(steps), "failed_attempts": failures},
             )
     except TransitionNotAllowed as error:
         if error.current is not SandboxStatus.DESTROYED:
             raise
         async with transaction(parts.pool) as connection:
-            return await sandboxes.by_id(connection, sandbox.id) or sandbox
-    return destroyed
+            # Steps that were noted after the other one had finished.
+            await cleanup_rows.forget(connection, sandbox.id)
+            return await sandboxes.by_id(connection, sandbox.id) or sandbox, False
+    await parts.faults("destroy:destroyed")
+    return destroyed, True
 
 
-async def bounded(store: str, work: Awaitable[None]) -> None:
-    """Run one store's step. Raises `DependencyUnavailable` when it takes too long."""
+async def _note_failure(parts: TeardownParts, actor: Actor, sandbox: Sandbox, failed: StepFailed) -> None:
+    now = parts.clock()
     try:
-        async with asyncio.timeout(STEP_TIMEOUT):
+        async with transaction(parts.pool) as connection:
+            earlier = await cleanup_rows.attempts(connection, sandbox.id)
+            next_attempt_at = now + pause_after(earlier + 1)
+            news = await cleanup_rows.failed(
+                connection,
+                sandbox.id,
+                step=failed.step,
+                reason=failed.reason,
+                next_attempt_at=next_attempt_at,
+            )
+            # The same failure again is in the count; a row for each would bury the rest of the log.
+            if news:
+                await audit.record(
+                    connection,
+                    sandbox.id,
+                    AuditEvent.STATUS_CHANGED,
+                    actor=actor,
+                    at=now,
+                    details={
+                        "from": SandboxStatus.DESTROYING.value,
+                        "to": SandboxStatus.DESTROYING.value,
+                        "failed_step": failed.step,
+                        "reason": failed.reason,
+                        "failed_attempts": earlier + 1,
+                        "next_attempt_at": next_attempt_at.isoformat(),
+                    },
+                )
+    except DependencyUnavailable as error:
+        # PostgreSQL is what is away. The sandbox stays `destroying`, which is all that a later pass needs.
+        _log.warning("failure_not_noted", sandbox_id=str(sandbox.id), reason=error.reason)
+
+
+def pause_after(attempts: int) -> timedelta:
+    """How long automatic cleanup waits after so many failures in a row."""
+    doublings = min(max(attempts - 1, 0), 10)
+    return min(_FIRST_RETRY * (1 << doublings), _LONGEST_PAUSE)
+
+
+async def bounded(store: str, work: Awaitable[None], *, within: float | None = None) -> None:
+    """Run one store's step. Raises `DependencyUnavailable` when it takes more seconds than `within`."""
+    limit = STEP_TIMEOUT if within is None else within
+    try:
+        async with asyncio.timeout(limit):
             await work
     except TimeoutError as error:
-        raise DependencyUnavailable(store, f"no answer within {STEP_TIMEOUT:g} s") from error
+        raise DependencyUnavailable(store, f"no answer within {limit:g} s") from error
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """A `SandboxError`'s sentence; of anything else only its kind, as its text may hold secrets."""
     return explain(error).sentence if isinstance(error, SandboxError) else type(error).__name__
 
 
 def _facts(cause: BaseException) -> dict[str, str]:
     if isinstance(cause, SandboxError):
-        return {"code": cause.code, "error": _reason(cause)}
-    return {"error": "cancelled" if isinstance(cause, asyncio.CancelledError) else _reason(cause)}
+        return {"code": cause.code, "error": reason_of(cause)}
+    return {"error": "cancelled" if isinstance(cause, asyncio.CancelledError) else reason_of(cause)}

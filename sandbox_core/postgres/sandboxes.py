@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -26,7 +27,7 @@ COLUMNS = """
 """What `sandbox_from_row` reads, of `sandboxes AS s`."""
 
 
-def sandbox_from_row(row: asyncpg.Record) -> Sandbox:
+def sandbox_from_row(row: asyncpg.Record | Mapping[str, Any]) -> Sandbox:
     """A row of `COLUMNS` as a `Sandbox`."""
     values: dict[str, Any] = dict(row)
     values["status"] = SandboxStatus(values["status"])

@@ -41,11 +41,13 @@ async def test_everything_goes_and_the_neighbour_stays(
     assert await world.manager.list() == [neighbour]
     assert len(world.observed.destroyed_seconds) == 1
     log = [(entry.event_type, dict(entry.details)) for entry in await world.audit(sandbox.id)]
-    assert log[-3:] == [
+    assert log[-3:-1] == [
         (AuditEvent.GUILD_UNREGISTERED, {"guild_id": managed.guild_id, "reason": "sandbox destroyed"}),
         (AuditEvent.DESTROYING, {"from": "running", "guild_ids": [managed.guild_id]}),
-        (AuditEvent.DESTROYED, {}),
     ]
+    assert log[-1][0] is AuditEvent.DESTROYED
+    assert log[-1][1]["failed_attempts"] == 0
+    assert set(log[-1][1]["steps"]) == {"routes", "NATS", "Redis", "PostgreSQL"}
     with pytest.raises(SandboxNotFound):
         await world.manager.destroy(alice, "mine")
 
@@ -112,6 +114,11 @@ async def test_a_failing_step_is_named_and_a_repeat_goes_on(
     assert await world.left_of(sandbox) == []
     events = [entry.event_type for entry in await world.audit(sandbox.id)]
     assert events.count(AuditEvent.DESTROYING) == events.count(AuditEvent.DESTROYED) == 1
+    failure, end = (await world.audit(sandbox.id))[-2:]
+    assert failure.event_type is AuditEvent.STATUS_CHANGED
+    assert (failure.details["failed_step"], failure.details["failed_attempts"]) == ("Redis", 1)
+    assert "password" not in str(failure.details)
+    assert end.details["failed_attempts"] == 1
 
 
 async def test_the_first_of_several_failing_steps_is_named(world: World, alice: Actor) -> None:

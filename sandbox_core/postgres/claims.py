@@ -1,0 +1,106 @@
+"""Claims on sandboxes: of several processes that could remove one, a single one does.
+
+A claim is a PostgreSQL advisory lock of a session: when its process dies, the server gives it back at once
+and another process takes over. A claim that is lost with its connection does no harm, because every step
+of a removal may be repeated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID
+
+import structlog
+from asyncpg.pool import PoolConnectionProxy
+
+from sandbox_core.errors import DependencyUnavailable
+
+from .errors import translating
+from .pool import CONNECT_TIMEOUT, Pool
+
+_log = structlog.get_logger("sandbox.postgres")
+
+_KEY = "hashtextextended('sandbox teardown ' || $1::text, 0)"
+
+
+class Claims:
+    """Hands out claims over one connection of the pool, which it keeps only while a claim is held."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._held: set[UUID] = set()
+        self._connection: PoolConnectionProxy[Any] | None = None
+        self._turn = asyncio.Lock()
+
+    @asynccontextmanager
+    async def hold(self, sandbox_id: UUID) -> AsyncIterator[bool]:
+        """True inside when the claim is ours; False when somebody else has it. Never waits for a claim.
+
+        Raises `DependencyUnavailable` when PostgreSQL is away.
+        """
+        if not await self._take(sandbox_id):
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            await self._give_back(sandbox_id)
+
+    async def _take(self, sandbox_id: UUID) -> bool:
+        async with self._turn:
+            # The server would grant the same session the same lock again.
+            if sandbox_id in self._held:
+                return False
+            try:
+                with translating():
+                    taken = await (await self._connected()).fetchval(
+                        f"SELECT pg_try_advisory_lock({_KEY})",
+                        str(sandbox_id),
+                    )
+                if taken:
+                    self._held.add(sandbox_id)
+            finally:
+                await self._leave_if_idle()
+            return bool(taken)
+
+    async def _give_back(self, sandbox_id: UUID) -> None:
+        # Before anything is awaited: a cancellation must not leave the sandbox claimed here for ever.
+        self._held.discard(sandbox_id)
+        async with self._turn:
+            try:
+                if self._connection is not None and not self._connection.is_closed():
+                    with translating():
+                        await self._connection.execute(
+                            f"SELECT pg_advisory_unlock({_KEY})",
+                            str(sandbox_id),
+                        )
+            except DependencyUnavailable as error:
+                # The server gives the lock back when it notices the end of the session.
+                _log.info("claim_lost", sandbox_id=str(sandbox_id), reason=error.reason)
+            finally:
+                await self._leave_if_idle()
+
+    async def _connected(self) -> PoolConnectionProxy[Any]:
+        if self._connection is not None and self._connection.is_closed():
+            await self._leave()
+        if self._connection is None:
+            self._connection = await self._pool.acquire(timeout=CONNECT_TIMEOUT)
+        return self._connection
+
+    async def _leave_if_idle(self) -> None:
+        if not self._held:
+            await self._leave()
+
+    async def _leave(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        try:
+            with translating():
+                # The pool resets what it gets back, and with that gives every lock of the session back.
+                await self._pool.release(connection)
+        except DependencyUnavailable as error:
+            _log.info("claims_connection_lost", reason=error.reason)

@@ -1,0 +1,209 @@
+"""The table `sandbox_cleanup`, and which sandboxes are to be removed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sandbox_core.models import Sandbox
+
+from .errors import translating
+from .pool import Connection
+from .sandboxes import COLUMNS, sandbox_from_row
+
+_DUE = """
+    (s.status = 'running' AND s.expires_at <= $1)
+    OR s.status IN ('expired', 'destroying')
+    OR (s.status IN ('pending', 'creating') AND s.created_at <= $2)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a sandbox could not be removed so far."""
+
+    step: str
+    reason: str
+    attempts: int
+    """Failed attempts in a row."""
+    next_attempt_at: datetime
+    sandbox: Sandbox
+
+
+async def due(
+    connection: Connection, now: datetime, *, abandoned_before: datetime, limit: int
+) -> list[Sandbox]:
+    """Sandboxes to remove now, those that waited longest first.
+
+    Expired ones, removals that stopped, and creations begun before `abandoned_before`; none whose last
+    failure asks for more patience.
+    """
+    with translating():
+        rows = await connection.fetch(
+            f"""
+            SELECT {COLUMNS} FROM sandboxes AS s
+            LEFT JOIN sandbox_cleanup AS c ON c.sandbox_id = s.id
+            WHERE ({_DUE}) AND (c.next_attempt_at IS NULL OR c.next_attempt_at <= $1)
+            ORDER BY coalesce(c.attempts, 0), s.expires_at, s.id
+            LIMIT $3
+            """,  # noqa: S608 (constants)
+            now,
+            abandoned_before,
+            limit,
+        )
+    return [sandbox_from_row(row) for row in rows]
+
+
+async def is_due(connection: Connection, sandbox_id: UUID, now: datetime, abandoned_before: datetime) -> bool:
+    """Whether the sandbox, as it is now, is to be removed, however often that has failed."""
+    with translating():
+        found = await connection.fetchval(
+            f"SELECT true FROM sandboxes AS s WHERE s.id = $3 AND ({_DUE})",  # noqa: S608 (constants)
+            now,
+            abandoned_before,
+            sandbox_id,
+        )
+    return found is not None
+
+
+async def next_due(connection: Connection) -> datetime | None:
+    """The earliest moment known at which a sandbox expires or a failed removal is tried again."""
+    with translating():
+        moment: datetime | None = await connection.fetchval(
+            """
+            SELECT least(
+                (SELECT min(expires_at) FROM sandboxes WHERE status = 'running'),
+                (
+                    SELECT min(c.next_attempt_at)
+                    FROM sandbox_cleanup AS c JOIN sandboxes AS s ON s.id = c.sandbox_id
+                    WHERE s.status <> 'destroyed'
+                )
+            )
+            """
+        )
+    return moment
+
+
+async def step_done(connection: Connection, sandbox_id: UUID, step: str, at: datetime) -> None:
+    """Note that one step of a removal is done."""
+    with translating():
+        await connection.execute(
+            """
+            INSERT INTO sandbox_cleanup (sandbox_id, steps)
+            VALUES ($1, jsonb_build_object($2::text, $3::text))
+            ON CONFLICT (sandbox_id) DO UPDATE SET steps = sandbox_cleanup.steps || excluded.steps
+            """,
+            sandbox_id,
+            step,
+            at.isoformat(),
+        )
+
+
+async def failed(
+    connection: Connection, sandbox_id: UUID, *, step: str, reason: str, next_attempt_at: datetime
+) -> bool:
+    """Count one more failed attempt; True when step and reason differ from those of the last one."""
+    with translating():
+        before = await connection.fetchrow(
+            "SELECT failed_step, reason FROM sandbox_cleanup WHERE sandbox_id = $1 FOR UPDATE", sandbox_id
+        )
+        await connection.execute(
+            """
+            INSERT INTO sandbox_cleanup (sandbox_id, attempts, failed_step, reason, next_attempt_at)
+            VALUES ($1, 1, $2, $3, $4)
+            ON CONFLICT (sandbox_id) DO UPDATE
+            SET attempts = sandbox_cleanup.attempts + 1, failed_step = excluded.failed_step,
+                reason = excluded.reason, next_attempt_at = excluded.next_attempt_at
+            """,
+            sandbox_id,
+            step,
+            reason,
+            next_attempt_at,
+        )
+    return before is None or (before["failed_step"], before["reason"]) != (step, reason)
+
+
+async def attempts(connection: Connection, sandbox_id: UUID) -> int:
+    """How many attempts in a row have failed."""
+    with translating():
+        count = await connection.fetchval(
+            "SELECT attempts FROM sandbox_cleanup WHERE sandbox_id = $1", sandbox_id
+        )
+    return int(count or 0)
+
+
+async def failures(connection: Connection, *, at_least: int = 1) -> list[Failure]:
+    """Removals that failed `at_least` so often in a row and are not finished."""
+    with translating():
+        rows = await connection.fetch(
+            f"""
+            SELECT {COLUMNS}, c.failed_step, c.reason, c.attempts, c.next_attempt_at
+            FROM sandbox_cleanup AS c JOIN sandboxes AS s ON s.id = c.sandbox_id
+            WHERE c.attempts >= $1 AND s.status <> 'destroyed'
+            ORDER BY s.expires_at, s.id
+            """,  # noqa: S608 (a constant)
+            at_least,
+        )
+    return [
+        Failure(
+            step=values.pop("failed_step"),
+            reason=values.pop("reason"),
+            attempts=values.pop("attempts"),
+            next_attempt_at=values.pop("next_attempt_at"),
+            sandbox=sandbox_from_row(values),
+        )
+        for values in map(dict, rows)
+    ]
+
+
+async def forget(connection: Connection, sandbox_id: UUID) -> Mapping[str, str]:
+    """End the bookkeeping of a removal that is finished; returns its steps with their moments."""
+    with translating():
+        steps: Mapping[str, str] | None = await connection.fetchval(
+            "DELETE FROM sandbox_cleanup WHERE sandbox_id = $1 RETURNING steps", sandbox_id
+        )
+    return steps or {}
+
+
+async def guilds_taken_away(connection: Connection, sandbox_id: UUID, reasons: Collection[str]) -> list[str]:
+    """The guilds whose mappings ended for one of these reasons, from the audit log."""
+    with translating():
+        rows = await connection.fetch(
+            """
+            SELECT DISTINCT details ->> 'guild_id' AS guild_id FROM sandbox_audit_log
+            WHERE sandbox_id = $1 AND event_type = 'guild_unregistered' AND details ->> 'reason' = ANY($2)
+            ORDER BY 1
+            """,
+            sandbox_id,
+            list(reasons),
+        )
+    return [row["guild_id"] for row in rows]
+
+
+async def population(connection: Connection) -> tuple[int, int]:
+    """How many sandboxes are not destroyed, and how many guilds are mapped."""
+    with translating():
+        row = await connection.fetchrow(
+            """
+            SELECT (SELECT count(*) FROM sandboxes WHERE status <> 'destroyed') AS sandboxes,
+                   (SELECT count(*) FROM sandbox_guild_mapping) AS guilds
+            """
+        )
+    assert row is not None  # noqa: S101 (a SELECT without FROM gives one row)
+    return row["sandboxes"], row["guilds"]
+
+
+async def touch_many(connection: Connection, moments: Mapping[UUID, datetime]) -> None:
+    """Move `last_activity_at` forward for many sandboxes in one statement, never back."""
+    with translating():
+        await connection.execute(
+            """
+            UPDATE sandboxes AS s SET last_activity_at = greatest(s.last_activity_at, seen.at)
+            FROM unnest($1::uuid[], $2::timestamptz[]) AS seen(id, at)
+            WHERE s.id = seen.id
+            """,
+            list(moments),
+            list(moments.values()),
+        )
