@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Awaitable, Callable, Iterator
-from enum import IntEnum
 
 import discord
 import structlog
@@ -23,17 +22,6 @@ from .readiness import Readiness
 _log = structlog.get_logger("sandbox.bot")
 
 _DRAIN_WITHIN = 8.0
-
-
-class ExitCode(IntEnum):
-    """What the process ends with."""
-
-    DONE = 0
-    REFUSED = 1
-    USAGE = 2
-    """Wrong usage or settings."""
-    DEPENDENCY = 3
-    """A server that is needed is away."""
 
 
 class StartRefusedError(Exception):

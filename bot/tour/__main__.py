@@ -23,14 +23,14 @@ from sandbox_core.errors import SandboxError
 
 from ..cli import run_on_fast_loop
 from ..embedded import EmbeddedServerError
+from ..exit_codes import ExitCode
 from ..migrate import MigrationError
 from ..ops import OpsAddressError
-from ..runner import ExitCode, StartRefusedError, stop_on_signals
+from ..runner import StartRefusedError, stop_on_signals
 from . import stage
 from ._screen import Screen, StepFailed
 from .life import Life
 
-_INTERRUPTED = 130
 _SENTENCES = (StepFailed, SimError, EmbeddedServerError, MigrationError, OpsAddressError, StartRefusedError)
 _SERVER_FAULTS = (asyncpg.PostgresError, asyncpg.InterfaceError, RedisError, nats.errors.Error, OSError)
 
@@ -59,7 +59,7 @@ async def _until_stopped(screen: Screen, *, keep: bool) -> int:
         await asyncio.wait({playing})
         if playing.cancelled():
             screen.stopped()
-            return _INTERRUPTED
+            return ExitCode.INTERRUPTED
         error = playing.exception()
         if error is None:
             return ExitCode.DONE

@@ -86,7 +86,9 @@ class NatsConnection:
 
     async def close(self) -> None:
         """Flush what was published and close; harmless when never connected."""
-        if self._connecting is not None and not self._connecting.done():
+        if self._connecting is None:
+            return
+        if not self._connecting.done():
             self._connecting.cancel()
             await asyncio.gather(self._connecting, return_exceptions=True)
         if self.client.is_closed:

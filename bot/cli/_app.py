@@ -1,0 +1,68 @@
+"""The command tree."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import io
+import sys
+from typing import Annotated
+
+import typer
+
+from . import connect, doctor, guilds, process, sandboxes, upkeep
+
+_DISTRIBUTION = "discord-server-sandboxes"
+
+app = typer.Typer(
+    name="sandboxctl",
+    help="Isolated sandboxes for the developers of a Discord bot.",
+    no_args_is_help=True,
+    # Typer's own pages show local variables, and some of them hold passwords.
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_SANDBOXES, _WORKERS, _UPKEEP, _PROCESS = "Sandboxes", "Workers", "Upkeep", "The bot"
+
+app.command("create", rich_help_panel=_SANDBOXES)(sandboxes.create)
+app.command("list", rich_help_panel=_SANDBOXES)(sandboxes.list_)
+app.command("status", rich_help_panel=_SANDBOXES)(sandboxes.status)
+app.command("register-guild", rich_help_panel=_SANDBOXES)(guilds.register_guild)
+app.command("unregister-guild", rich_help_panel=_SANDBOXES)(guilds.unregister_guild)
+app.command("extend", rich_help_panel=_SANDBOXES)(sandboxes.extend)
+app.command("destroy", rich_help_panel=_SANDBOXES)(sandboxes.destroy)
+app.command("connect", rich_help_panel=_WORKERS)(connect.connect)
+# Everything after the sandbox's name belongs to the command that is run.
+app.command(
+    "exec",
+    rich_help_panel=_WORKERS,
+    context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True},
+)(connect.exec_)
+app.command("audit", rich_help_panel=_UPKEEP)(upkeep.audit)
+app.command("doctor", rich_help_panel=_UPKEEP)(doctor.doctor)
+app.command("run", rich_help_panel=_PROCESS)(process.run)
+app.command("migrate", rich_help_panel=_PROCESS)(process.migrate)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"sandboxctl {importlib.metadata.version(_DISTRIBUTION)}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Isolated sandboxes for the developers of a Discord bot."""
+
+
+def main() -> None:
+    """The console script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal without some character must not end the command.
+            stream.reconfigure(errors="replace")
+    app(prog_name="sandboxctl")

@@ -1,0 +1,54 @@
+"""Who asks, seen from a shell.
+
+Whoever can run this command with the bot's settings holds the bot's passwords: that is the operator, with
+the rights of the bot's owner. `--owner` (or `SANDBOX_OWNER`) acts for one developer instead, with that
+developer's rights and no more. Changes are written to the audit log as `cli:{os user}`, or
+`cli:{os user} for {owner}`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from sandbox_core.errors import InvalidInput
+from sandbox_core.manager import SandboxManager
+from sandbox_core.models import Actor
+
+from ._outcome import usage
+
+
+def actor(owner: str | None) -> Actor:
+    """The operator, or with `owner` that developer."""
+    shell = f"cli:{_os_user()}"
+    if owner is None:
+        return Actor(shell, is_bot_owner=True)
+    return Actor(owner, via=shell)
+
+
+def _os_user() -> str:
+    # Not from LOGNAME or USER, which anybody may set.
+    if sys.platform == "win32":
+        return os.getlogin()
+    import pwd  # noqa: PLC0415 - not there on Windows
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        # A container's user often has a number only.
+        return str(os.getuid())
+
+
+async def reference(manager: SandboxManager, name: str | None, owner: str | None) -> str:
+    """`name`, or without one the owner's only sandbox. Raises `InvalidInput` when that is not clear."""
+    if name is not None:
+        return name
+    if owner is None:
+        raise usage("Say which sandbox: its NAME, or --owner for that person's only one.")
+    own = await manager.list(owner=owner)
+    if len(own) == 1:
+        return str(own[0].id)
+    if not own:
+        raise InvalidInput("name", "", f"{owner} has no sandbox", "`sandboxctl create` makes one")
+    names = " or ".join(f"`{sandbox.name}`" for sandbox in own)
+    raise InvalidInput("name", "", f"{owner} has {len(own)} sandboxes, so say which", names)

@@ -1,0 +1,46 @@
+"""Options and arguments that several commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from sandbox_core.subjects import is_guild_id
+
+from ._completion import suggest_names
+
+
+def _user_id(value: str | None) -> str | None:
+    # Users' ids have the same form as servers': both are snowflakes.
+    if value is not None and not is_guild_id(value):
+        raise typer.BadParameter("a Discord user id is 17 to 20 digits, such as 613425648685547541")
+    return value
+
+
+_NAME_HELP = "The sandbox's name, id or short id."
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help=_NAME_HELP, autocompletion=suggest_names)]
+OptionalName = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[NAME]", help=f"{_NAME_HELP} By default --owner's only one.", autocompletion=suggest_names
+    ),
+]
+GuildId = Annotated[str, typer.Argument(metavar="SERVER_ID", help="The Discord server's id.")]
+Owner = Annotated[
+    str | None,
+    typer.Option(
+        "--owner",
+        envvar="SANDBOX_OWNER",
+        metavar="USER_ID",
+        callback=_user_id,
+        help="The Discord user to act for, with that user's rights. Without it: the operator's.",
+    ),
+]
+OwnerFilter = Annotated[
+    str | None,
+    typer.Option("--owner", metavar="USER_ID", callback=_user_id, help="Only this Discord user's."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Write JSON to standard output, and nothing else.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]

@@ -1,0 +1,72 @@
+"""How a command ends: its result, or one line per problem and an exit code; never a traceback."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Coroutine, Sequence
+from typing import Any, NoReturn, TypeVar
+
+import typer
+
+from sandbox_core.errors import CleanupFailed, DependencyUnavailable, SandboxError
+from sandbox_core.settings import SettingsError
+
+from ..exit_codes import ExitCode
+from ._loop import run_on_fast_loop
+from ._words import error_line
+
+_Result = TypeVar("_Result")
+
+
+class CommandFailed(Exception):
+    """The command ends with `code`, after these lines on standard error."""
+
+    def __init__(self, lines: Sequence[str], code: ExitCode) -> None:
+        super().__init__(*lines)
+        self.lines = tuple(lines)
+        self.code = code
+
+
+def usage(sentence: str) -> CommandFailed:
+    """What to raise when the command line itself does not say enough."""
+    return CommandFailed([sentence], ExitCode.USAGE)
+
+
+def run(work: Coroutine[Any, Any, _Result], *, interrupted: ExitCode = ExitCode.INTERRUPTED) -> _Result:
+    """The result of `work`; what it raises ends the command with the exit code that fits.
+
+    `interrupted` is the exit code for Ctrl-C.
+    """
+    try:
+        return run_on_fast_loop(work)
+    except CommandFailed as failed:
+        fail(failed.lines, failed.code)
+    except SettingsError as error:
+        fail(error.problems, ExitCode.USAGE)
+    except SandboxError as error:
+        fail([error_line(error)], exit_code(error))
+    except KeyboardInterrupt:
+        raise typer.Exit(interrupted) from None
+    except Exception as error:
+        # The last resort: its text may hold secrets, so only its kind is shown.
+        if os.environ.get("LOG_LEVEL", "").upper() == "DEBUG":
+            traceback.print_exception(error)
+        kind = type(error).__name__
+        fail(
+            [f"Something went wrong inside sandboxctl ({kind}); LOG_LEVEL=DEBUG shows where."],
+            ExitCode.REFUSED,
+        )
+
+
+def exit_code(error: SandboxError) -> ExitCode:
+    """The exit code of a refusal or failure with a code."""
+    cause = error.__cause__ if isinstance(error, CleanupFailed) else error
+    return ExitCode.DEPENDENCY if isinstance(cause, DependencyUnavailable) else ExitCode.REFUSED
+
+
+def fail(lines: Sequence[str], code: int) -> NoReturn:
+    """End the command with these lines on standard error."""
+    for line in lines:
+        typer.echo(line, err=True)
+    raise typer.Exit(code)

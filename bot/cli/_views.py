@@ -1,0 +1,128 @@
+"""Sandboxes as tables and facts; pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+
+from sandbox_core import subjects
+from sandbox_core.health import SandboxHealth
+from sandbox_core.models import AuditEntry, Sandbox, SandboxStatus
+from sandbox_core.namespaces import PartState
+
+from ._screen import Block, Cell, Facts, Grid, Line
+from ._words import count, iso, moment, relative
+
+_STATUS_STYLE = {
+    SandboxStatus.PENDING: "blue",
+    SandboxStatus.CREATING: "blue",
+    SandboxStatus.RUNNING: "green",
+    SandboxStatus.EXPIRED: "yellow",
+    SandboxStatus.DESTROYING: "yellow",
+    SandboxStatus.DESTROYED: "dim",
+}
+_STATE_STYLE = {PartState.HEALTHY: "green", PartState.DEGRADED: "yellow", PartState.UNHEALTHY: "red"}
+
+
+def listing(sandboxes: Sequence[Sandbox], now: datetime, *, absolute: bool) -> Grid:
+    """One row for each sandbox; `absolute` times are for files and scripts."""
+    return Grid(
+        ("name", "id", "owner", "status", "servers", "ends"),
+        [
+            (
+                Cell(sandbox.name, "bold"),
+                sandbox.short_id,
+                _owner(sandbox),
+                status_cell(sandbox, now),
+                str(len(sandbox.guild_ids)),
+                _end(sandbox, now, absolute=absolute),
+            )
+            for sandbox in sandboxes
+        ],
+    )
+
+
+def status_cell(sandbox: Sandbox, now: datetime) -> Cell:
+    """The status in its colour; a life that is over counts as expired before cleanup has run."""
+    status = sandbox.status
+    if status is SandboxStatus.RUNNING and not sandbox.routes_at(now):
+        status = SandboxStatus.EXPIRED
+    return Cell(status.value, _STATUS_STYLE[status])
+
+
+def identity(sandbox: Sandbox, now: datetime) -> Facts:
+    """What a sandbox is."""
+    end = sandbox.destroyed_at or sandbox.expires_at
+    return Facts(
+        [
+            ("Name", Cell(sandbox.name, "bold")),
+            ("Status", status_cell(sandbox, now)),
+            ("Id", str(sandbox.id)),
+            ("Owner", _owner(sandbox)),
+            ("Servers", ", ".join(sandbox.guild_ids) or "none"),
+            ("Schema", sandbox.schema_name),
+            ("Redis keys", f"{subjects.redis_prefix(sandbox.id)}*"),
+            ("NATS subjects", f"{subjects.nats_prefix(sandbox.id)}events.*"),
+            ("Destroyed" if sandbox.destroyed_at else "Expires", f"{moment(end)}, {relative(end, now)}"),
+        ]
+    )
+
+
+def health(state: SandboxHealth, now: datetime) -> list[Block]:
+    """A sandbox and how each of its parts serves it."""
+    rows = [
+        (
+            part.store,
+            Cell(part.state.value, _STATE_STYLE[part.state]),
+            f"{part.latency_ms:.0f} ms",
+            part.detail,
+        )
+        for part in state.parts
+    ]
+    overall = Line(f"Overall: {state.overall.value}", _STATE_STYLE[state.overall])
+    return [identity(state.sandbox, now), Grid(("part", "state", "took", "detail"), rows), overall]
+
+
+def deletion(sandbox: Sandbox) -> list[str]:
+    """What destroying the sandbox deletes, for the question before it."""
+    lines = [
+        f"{sandbox.name}: this can't be undone. It deletes",
+        f"  the schema {sandbox.schema_name} with every table and row in it,",
+        f"  every Redis key under {subjects.redis_prefix(sandbox.id)},",
+        f"  every message waiting on {subjects.sandbox_filter(sandbox.id)}.",
+    ]
+    if sandbox.guild_ids:
+        servers = count(len(sandbox.guild_ids), "server", "servers")
+        lines.append(f"  The events of {servers} go to production again: {', '.join(sandbox.guild_ids)}.")
+    return lines
+
+
+def audit(entries: Sequence[AuditEntry]) -> Grid:
+    """The audit log, oldest first."""
+    return Grid(
+        ("time", "event", "actor", "details"),
+        [
+            (
+                iso(entry.created_at),
+                Cell(entry.event_type.value, "bold"),
+                entry.actor,
+                ", ".join(f"{key}={_value(value)}" for key, value in sorted(entry.details.items())),
+            )
+            for entry in entries
+        ],
+    )
+
+
+def _value(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _owner(sandbox: Sandbox) -> str:
+    name = sandbox.owner_name
+    return name if name == sandbox.owner else f"{name} ({sandbox.owner})"
+
+
+def _end(sandbox: Sandbox, now: datetime, *, absolute: bool) -> str:
+    end = sandbox.destroyed_at or sandbox.expires_at
+    return iso(end) if absolute else relative(end, now)

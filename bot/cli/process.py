@@ -1,0 +1,97 @@
+"""`run` and `migrate`: the bot itself, and its database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sandbox_core.settings import Settings, load_database_settings, load_settings, require_discord
+
+from ..exit_codes import ExitCode
+from ..migrate import MigrationError
+from ..migrate import migrate as apply_migrations
+from . import _options as options
+from ._outcome import CommandFailed
+from ._outcome import run as run_command
+from ._screen import Line, busy, emit, show
+
+
+def run(
+    embedded: Annotated[
+        bool, typer.Option("--embedded", help="Bring PostgreSQL, Valkey and nats-server along.")
+    ] = False,
+    data_dir: Annotated[
+        Path, typer.Option(help="Where the embedded servers keep their data.", file_okay=False)
+    ] = Path(".local"),
+) -> None:
+    """Run the bot: slash commands, gateway routing and the ops endpoint."""
+    run_command(_run_embedded(data_dir) if embedded else _run(load_settings))
+
+
+def migrate(
+    down: Annotated[bool, typer.Option("--down", help="Undo the latest migration instead.")] = False,
+    as_json: options.Json = False,
+) -> None:
+    """Bring the database named by DATABASE_URL up to date; twice is harmless."""
+    with busy("Migrating"):
+        run_command(_migrate(down))
+    if as_json:
+        emit({"direction": "down" if down else "up"})
+        return
+    show(Line("The latest migration is undone." if down else "The database is up to date."))
+
+
+async def _migrate(down: bool) -> None:
+    try:
+        await apply_migrations(load_database_settings().database_url.get_secret_value(), down=down)
+    except MigrationError as error:
+        raise CommandFailed([str(error)], ExitCode.DEPENDENCY) from None
+
+
+async def _run(load: Callable[[], Settings]) -> None:
+    # discord.py and its HTTP client take longer to load than most commands to run.
+    from ..logs import configure_logging  # noqa: PLC0415
+    from ..ops import OpsAddressError  # noqa: PLC0415
+    from ..runner import StartRefusedError, run_bot, stop_on_signals  # noqa: PLC0415
+
+    settings = load()
+    require_discord(settings)
+    configure_logging(settings)
+    stop = asyncio.Event()
+    try:
+        with stop_on_signals(stop):
+            await run_bot(settings, stop=stop)
+    except (StartRefusedError, OpsAddressError) as error:
+        raise CommandFailed([str(error)], ExitCode.USAGE) from None
+
+
+async def _run_embedded(data_dir: Path) -> None:
+    from ..embedded import EmbeddedServerError  # noqa: PLC0415 - an extra, needed here only
+
+    # The settings are judged before servers are started for them: these addresses stand for theirs.
+    require_discord(
+        load_settings(**_addresses("postgresql://localhost/x", "redis://localhost", "nats://localhost"))
+    )
+    try:
+        async with _servers(data_dir) as addresses:
+            await _run(lambda: load_settings(**addresses))
+    except (MigrationError, EmbeddedServerError) as error:
+        raise CommandFailed([str(error)], ExitCode.DEPENDENCY) from None
+
+
+@asynccontextmanager
+async def _servers(data_dir: Path) -> AsyncIterator[dict[str, str]]:
+    from ..embedded import embedded_servers  # noqa: PLC0415
+
+    async with embedded_servers(data_dir) as servers:
+        await apply_migrations(servers.database_url)
+        yield _addresses(servers.database_url, servers.redis_url, servers.nats_url)
+
+
+def _addresses(database_url: str, redis_url: str, nats_url: str) -> dict[str, str]:
+    return {"database_url": database_url, "redis_url": redis_url, "nats_url": nats_url}

@@ -1,0 +1,276 @@
+"""`create`, `list`, `status`, `extend`, `destroy`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from rich.live import Live
+
+from sandbox_core.bootstrap import Core, NatsUse
+from sandbox_core.errors import DependencyUnavailable, SandboxError
+from sandbox_core.manager import Extension, utc_now
+from sandbox_core.models import Sandbox, SandboxStatus
+
+from ..exit_codes import ExitCode
+from . import _caller as caller
+from . import _options as options
+from . import _shapes as shapes
+from . import _views as views
+from ._discord import guild_accesses
+from ._outcome import exit_code, fail, run, usage
+from ._screen import (
+    Block,
+    Line,
+    busy,
+    confirm,
+    console,
+    emit,
+    must_be_answerable,
+    note,
+    on_terminal,
+    plain,
+    pretty,
+    show,
+)
+from ._session import opened
+from ._words import error_line, iso, moment, relative
+
+
+def create(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="3 to 63 of a-z, 0-9 and -; by default one is made."),
+    ] = None,
+    *,
+    owner: options.Owner = None,
+    ttl: Annotated[
+        str | None, typer.Option("--ttl", metavar="DURATION", help="How long it lives: 90m, 24h, 3d.")
+    ] = None,
+    guild: Annotated[
+        list[str] | None,
+        typer.Option("--guild", metavar="SERVER_ID", help="A server to register at once; may be repeated."),
+    ] = None,
+    yes: options.Yes = False,
+    as_json: options.Json = False,
+) -> None:
+    """Make a sandbox; it is running when this returns."""
+    if owner is None:
+        fail(
+            ["Whose sandbox is it to be? Name a Discord user with --owner or SANDBOX_OWNER."], ExitCode.USAGE
+        )
+    guild_ids = guild or []
+    if guild_ids:
+        confirm(
+            "Go on?",
+            yes=yes,
+            told=[
+                f"The live events of {', '.join(guild_ids)} will go to the sandbox, and not to production."
+            ],
+        )
+    with busy("Creating"):
+        sandbox = run(_create(owner, name, ttl, guild_ids))
+    now = utc_now()
+    if as_json:
+        emit({"sandbox": shapes.sandbox_shape(sandbox, now)})
+        return
+    show(views.identity(sandbox, now))
+    note(f'\nFor a worker: eval "$(sandboxctl connect {sandbox.name})"')
+
+
+async def _create(owner: str, name: str | None, ttl: str | None, guild_ids: Sequence[str]) -> Sandbox:
+    async with opened(NatsUse.SANDBOXES) as core:
+        guilds = await guild_accesses(core.settings, guild_ids, owner)
+        return await core.manager.create(caller.actor(owner), name=name, ttl=ttl, guilds=guilds)
+
+
+def list_(
+    owner: options.OwnerFilter = None,
+    status: Annotated[
+        SandboxStatus | None, typer.Option("--status", help="Only those with this status.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Destroyed ones too.")] = False,
+    as_json: options.Json = False,
+) -> None:
+    """Show sandboxes, newest first."""
+    with busy("Listing"):
+        sandboxes = run(_list(owner, status, everything))
+    now = utc_now()
+    if as_json:
+        emit({"sandboxes": [shapes.sandbox_shape(sandbox, now) for sandbox in sandboxes]})
+    elif sandboxes:
+        show(views.listing(sandboxes, now, absolute=not on_terminal()))
+    else:
+        # A pipe gets no line that is no sandbox.
+        note("No sandbox matches." if owner or status else "There are no sandboxes.")
+
+
+async def _list(owner: str | None, status: SandboxStatus | None, everything: bool) -> list[Sandbox]:
+    async with opened() as core:
+        return await core.manager.list(owner=owner, status=status, include_destroyed=everything)
+
+
+def status(
+    name: options.OptionalName = None,
+    owner: options.Owner = None,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep it up to date until Ctrl-C.")] = False,
+    interval: Annotated[
+        float, typer.Option("--interval", min=0.5, max=3600, metavar="SECONDS", help="Pause of --watch.")
+    ] = 2.0,
+    as_json: options.Json = False,
+) -> None:
+    """Show one sandbox, and how each of its stores serves it."""
+    if watch:
+        run(_watch(name, owner, interval, as_json), interrupted=ExitCode.DONE)
+        return
+    with busy("Asking the servers"):
+        blocks, shape = run(_status(name, owner))
+    if as_json:
+        emit(shape)
+    else:
+        show(*blocks)
+
+
+_Shown = tuple[list[Block], shapes.Shape]
+
+
+async def _status(name: str | None, owner: str | None) -> _Shown:
+    async with opened(NatsUse.SANDBOXES) as core:
+        return await _look(core, await caller.reference(core.manager, name, owner))
+
+
+async def _look(core: Core, reference: str) -> _Shown:
+    state = await core.manager.health(reference)
+    now = utc_now()
+    return views.health(state, now), shapes.health_shape(state, now)
+
+
+async def _watch(name: str | None, owner: str | None, interval: float, as_json: bool) -> None:
+    async with opened(NatsUse.SANDBOXES) as core:
+        reference = await caller.reference(core.manager, name, owner)
+        in_place = on_terminal() and not as_json
+        with Live(console=console(), auto_refresh=False, transient=False) if in_place else _Lines() as screen:
+            while True:
+                blocks, shape = await _look_again(core, reference)
+                if as_json:
+                    emit(shape, compact=True)
+                elif isinstance(screen, Live):
+                    screen.update(pretty(*blocks, Line("Ctrl-C ends this.", "dim")), refresh=True)
+                else:
+                    typer.echo(plain(*blocks) + "\n")
+                await asyncio.sleep(interval)
+
+
+class _Lines:
+    """Stands in for the live display where every look is written below the last."""
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing to restore."""
+
+
+async def _look_again(core: Core, reference: str) -> _Shown:
+    try:
+        return await _look(core, reference)
+    except DependencyUnavailable as error:
+        # Whoever watches wants to see it come back.
+        now = utc_now()
+        shape = {"error": shapes.error_shape(error), "checked_at": iso(now)}
+        return [Line(f"{moment(now)}  {error_line(error)}", "red")], shape
+
+
+def extend(
+    name: options.Name,
+    duration: Annotated[
+        str, typer.Argument(metavar="DURATION", help="How much longer: 90m, 24h, 3d, or a number of hours.")
+    ],
+    owner: options.Owner = None,
+    as_json: options.Json = False,
+) -> None:
+    """Let a sandbox live longer, up to the longest life allowed."""
+    with busy("Extending"):
+        extension = run(_extend(name, duration, owner))
+    sandbox, now = extension.sandbox, utc_now()
+    if as_json:
+        emit({"sandbox": shapes.sandbox_shape(sandbox, now), "capped": extension.capped})
+        return
+    expires = f"{moment(sandbox.expires_at)}, {relative(sandbox.expires_at, now)}"
+    capped = " That is less than asked for: it is the longest life allowed." if extension.capped else ""
+    show(Line(f"{sandbox.name} now lives until {expires}.{capped}", "yellow" if capped else ""))
+
+
+async def _extend(name: str, duration: str, owner: str | None) -> Extension:
+    async with opened() as core:
+        return await core.manager.extend(caller.actor(owner), name, duration)
+
+
+def destroy(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help="Names or ids.", autocompletion=options.suggest_names),
+    ] = None,
+    owner: options.Owner = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every sandbox of --owner.")] = False,
+    yes: options.Yes = False,
+    as_json: options.Json = False,
+) -> None:
+    """Delete sandboxes and everything in them; asks first."""
+    must_be_answerable(yes)
+    with busy("Looking them up"):
+        sandboxes = run(_to_destroy(names or [], owner, everything))
+    if sandboxes:
+        told = [line for sandbox in sandboxes for line in views.deletion(sandbox)]
+        question = f"Destroy {', '.join(sandbox.name for sandbox in sandboxes)}?"
+        confirm(question, yes=yes, told=told)
+        with busy("Destroying"):
+            destroyed, failed = run(_destroy(sandboxes, owner))
+    else:
+        destroyed, failed = [], []
+    now = utc_now()
+    if as_json:
+        emit(
+            {
+                "destroyed": [shapes.sandbox_shape(sandbox, now) for sandbox in destroyed],
+                "failed": [{"name": box.name, **shapes.error_shape(error)} for box, error in failed],
+            }
+        )
+    elif destroyed:
+        typer.echo("\n".join(f"{sandbox.name} is destroyed." for sandbox in destroyed))
+    elif not failed:
+        note("There was nothing to destroy.")
+    if failed:
+        fail([error_line(error) for _, error in failed], max(exit_code(error) for _, error in failed))
+
+
+async def _to_destroy(names: Sequence[str], owner: str | None, everything: bool) -> list[Sandbox]:
+    if everything == bool(names):
+        raise usage("Say which: one NAME or more, or --all with --owner.")
+    async with opened() as core:
+        if everything:
+            if owner is None:
+                raise usage("--all destroys one person's sandboxes: name the Discord user with --owner.")
+            return await core.manager.list(owner=owner)
+        found = {sandbox.id: sandbox for sandbox in [await core.manager.get(name) for name in names]}
+        for sandbox in found.values():
+            # Asked now as well as on destroying: nobody should be asked about what they may not do.
+            core.manager.check_may_manage(caller.actor(owner), sandbox, "destroy")
+        return list(found.values())
+
+
+async def _destroy(
+    sandboxes: Sequence[Sandbox], owner: str | None
+) -> tuple[list[Sandbox], list[tuple[Sandbox, SandboxError]]]:
+    destroyed: list[Sandbox] = []
+    failed: list[tuple[Sandbox, SandboxError]] = []
+    async with opened(NatsUse.SANDBOXES) as core:
+        for sandbox in sandboxes:
+            try:
+                # By id: since the question the name may have gone to another sandbox.
+                destroyed.append(await core.manager.destroy(caller.actor(owner), str(sandbox.id)))
+            except SandboxError as error:
+                failed.append((sandbox, error))
+    return destroyed, failed
