@@ -20,7 +20,7 @@ from .gateway import SessionBook
 
 _log = structlog.get_logger("sandbox.bot")
 
-EXTENSIONS = ("cogs.sandbox",)
+EXTENSIONS = ("cogs.sandbox", "cogs.owner")
 
 
 class SandboxBot(commands.AutoShardedBot):

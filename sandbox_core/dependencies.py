@@ -1,0 +1,67 @@
+"""Whether the servers answer, and how fast; asked at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from nats.js import JetStreamContext
+from redis.asyncio import Redis
+
+from .errors import DependencyUnavailable
+from .nats.errors import translating as translating_nats
+from .postgres import Pool, connected
+from .redis.errors import translating as translating_redis
+
+ANSWER_WITHIN = 3.0
+"""Seconds one server may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class DependencyHealth:
+    """One server's answer. `problem` says why there was none, and is "" when there was."""
+
+    name: str
+    latency_ms: float
+    problem: str = ""
+
+
+async def check_dependencies(
+    pool: Pool, redis: Redis, js: JetStreamContext, *, timeout: float = ANSWER_WITHIN
+) -> tuple[DependencyHealth, ...]:
+    """PostgreSQL, Redis and NATS; takes at most `timeout` seconds and never raises for a server."""
+
+    async def postgres() -> None:
+        async with connected(pool) as connection:
+            await connection.execute("SELECT 1")
+
+    async def valkey() -> None:
+        with translating_redis():
+            await redis.ping()
+
+    async def jetstream() -> None:
+        with translating_nats():
+            await js.account_info()
+
+    return tuple(
+        await asyncio.gather(
+            _ask("PostgreSQL", postgres, timeout),
+            _ask("Redis", valkey, timeout),
+            _ask("NATS", jetstream, timeout),
+        )
+    )
+
+
+async def _ask(name: str, question: Callable[[], Awaitable[None]], timeout: float) -> DependencyHealth:
+    started = time.perf_counter()
+    problem = ""
+    try:
+        async with asyncio.timeout(timeout):
+            await question()
+    except TimeoutError:
+        problem = f"no answer within {timeout:g} s"
+    except DependencyUnavailable as error:
+        problem = error.reason
+    return DependencyHealth(name, (time.perf_counter() - started) * 1000, problem)
