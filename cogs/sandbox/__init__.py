@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from cogs._core import AnyBot, acquire_core, release_core
 
-from ._confirm import DestroyButton
 from ._errors import on_tree_error
+from ._extend import on_form
 from ._group import SandboxCommands
+from ._presses import Pressed
 from ._sync import sync_commands
+from ._watch import close_watches
 
 __all__ = ["on_tree_error", "setup", "sync_commands", "teardown"]
 
@@ -25,10 +27,13 @@ async def setup(bot: AnyBot) -> None:
     """
     core = await acquire_core(bot, __name__)
     bot.tree.add_command(SandboxCommands(core))
-    bot.add_dynamic_items(DestroyButton)
+    bot.add_dynamic_items(Pressed)
+    bot.add_listener(on_form, "on_interaction")
 
 
 async def teardown(bot: AnyBot) -> None:
     """Take back what `setup` added; discord.py has removed the commands already, by their module."""
-    bot.remove_dynamic_items(DestroyButton)
+    bot.remove_dynamic_items(Pressed)
+    bot.remove_listener(on_form, "on_interaction")
+    await close_watches(bot)
     await release_core(bot, __name__)

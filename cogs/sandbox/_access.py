@@ -10,26 +10,70 @@ import aiohttp
 import discord
 
 from cogs._core import AnyBot
-from sandbox_core.errors import DependencyUnavailable
+from sandbox_core.errors import DependencyUnavailable, NotPermitted
 from sandbox_core.models import Actor, GuildAccess
 from sandbox_core.settings import Settings
+from sandbox_core.validation import parse_guild_id
 
-LOOKUP_SECONDS = 4.0
+LOOKUP_SECONDS = 3.0
 """How long Discord may take to answer about one caller in one guild."""
+CHECK_SECONDS = 2.0
+"""How long it may take before an interaction is acknowledged, for which Discord gives three seconds."""
+
+Interaction = discord.Interaction[AnyBot]
 
 
-async def actor_of(interaction: discord.Interaction[AnyBot], settings: Settings) -> Actor:
+async def check_may_use(interaction: Interaction, settings: Settings) -> None:
+    """Raise `NotPermitted` when the settings name developer roles and the caller may not use the commands.
+
+    Without such roles Discord's own rules decide alone: Manage Server, or what the server's Integrations
+    page says. Those rules can't add a role from here (only an administrator may), so with roles set the
+    commands are shown to everybody, and this check is the rule: Manage Server, one of the roles, or being
+    the bot's owner. Raises `DependencyUnavailable` when Discord has to be asked and does not answer.
+    """
+    if _may_use(interaction, settings) or await _is_owner(interaction, settings, CHECK_SECONDS):
+        return
+    roles = " or ".join(f"<@&{role_id}>" for role_id in settings.discord_dev_role_ids)
+    raise NotPermitted("use these commands", f"members of this server with Manage Server or {roles}")
+
+
+def may_use_unasked(interaction: Interaction, settings: Settings) -> bool:
+    """As `check_may_use`, from what is known at once: an owner that Discord has to be asked for is not."""
+    return _may_use(interaction, settings) or str(interaction.user.id) in settings.discord_owner_ids
+
+
+def _may_use(interaction: Interaction, settings: Settings) -> bool:
+    roles = settings.discord_dev_role_ids
+    if not roles or interaction.permissions.manage_guild:
+        return True
+    user = interaction.user
+    # The ids as they came: `roles` leaves out what the cache lacks, and after a resumed session it is bare.
+    return isinstance(user, discord.Member) and any(str(role_id) in roles for role_id in user._roles)
+
+
+async def actor_of(interaction: Interaction, settings: Settings) -> Actor:
     """Who runs the command. `DISCORD_OWNER_IDS` decides who owns the bot; without it, the application does.
 
     Raises `DependencyUnavailable` when Discord has to be asked and does not answer.
     """
     user = interaction.user
+    return Actor(str(user.id), user.display_name, await _is_owner(interaction, settings, LOOKUP_SECONDS))
+
+
+async def _is_owner(interaction: Interaction, settings: Settings, seconds: float) -> bool:
     if settings.discord_owner_ids:
-        is_owner = str(user.id) in settings.discord_owner_ids
-    else:
-        async with _discord_answers():
-            is_owner = await interaction.client.is_owner(user)
-    return Actor(str(user.id), user.display_name, is_owner)
+        return str(interaction.user.id) in settings.discord_owner_ids
+    async with _discord_answers(seconds):
+        return await interaction.client.is_owner(interaction.user)
+
+
+async def access_to(interaction: Interaction, guild: str | None) -> GuildAccess:
+    """`guild_access` of the caller in the guild with this id, or in the one they are in.
+
+    Raises `InvalidInput` for what is no id.
+    """
+    guild_id = parse_guild_id(guild) if guild is not None else str(interaction.guild_id)
+    return await guild_access(interaction.client, guild_id, interaction.user.id)
 
 
 async def guild_access(bot: AnyBot, guild_id: str, user_id: int) -> GuildAccess:
@@ -38,7 +82,7 @@ async def guild_access(bot: AnyBot, guild_id: str, user_id: int) -> GuildAccess:
     A role taken away a second ago counts: the answer decides where a server's live events go.
     Raises `DependencyUnavailable` when Discord does not answer.
     """
-    async with _discord_answers():
+    async with _discord_answers(LOOKUP_SECONDS):
         try:
             guild = await bot.fetch_guild(int(guild_id), with_counts=False)
         except (discord.NotFound, discord.Forbidden):
@@ -53,13 +97,13 @@ async def guild_access(bot: AnyBot, guild_id: str, user_id: int) -> GuildAccess:
 
 
 @asynccontextmanager
-async def _discord_answers() -> AsyncIterator[None]:
+async def _discord_answers(seconds: float) -> AsyncIterator[None]:
     """Turns Discord being away, slow or failing into `DependencyUnavailable`."""
     try:
-        async with asyncio.timeout(LOOKUP_SECONDS):
+        async with asyncio.timeout(seconds):
             yield
     except TimeoutError:
-        raise DependencyUnavailable("Discord", f"no answer within {LOOKUP_SECONDS:g} seconds") from None
+        raise DependencyUnavailable("Discord", f"no answer within {seconds:g} seconds") from None
     except discord.HTTPException as error:
         raise DependencyUnavailable("Discord", f"it answered with status {error.status}") from error
     except (aiohttp.ClientError, OSError) as error:

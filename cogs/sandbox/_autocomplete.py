@@ -17,7 +17,7 @@ from cogs._deadline import within
 from sandbox_core.errors import DependencyUnavailable
 
 from ._access import guild_access
-from ._render import choice_label
+from ._text import choice_label
 
 if TYPE_CHECKING:
     from sandbox_core.bootstrap import Core

@@ -1,6 +1,7 @@
-"""The commands of `/sandbox`: parse, look up who asks, call the manager, render.
+"""The commands of `/sandbox`: their names, words and parameters.
 
-Every rule about who may do what is the manager's. A command only gathers facts and shows results.
+What a command does stands in the module named after it, where its buttons find it too. Every rule about who
+may do what to which sandbox is the manager's.
 """
 
 from __future__ import annotations
@@ -12,19 +13,15 @@ import discord
 from discord import app_commands
 
 from cogs._core import AnyBot
-from sandbox_core.context import environment
-from sandbox_core.errors import InvalidInput
-from sandbox_core.manager import utc_now
-from sandbox_core.manager.rules import may_change, must_run
-from sandbox_core.models import GuildAccess, Sandbox, SandboxStatus
-from sandbox_core.validation import parse_guild_id
+from sandbox_core.errors import InvalidInput, SandboxError
+from sandbox_core.models import SandboxStatus
 
-from . import _render
-from ._access import actor_of, guild_access
+from . import _connect, _destroy, _extend, _listing, _register, _render, _status
+from ._access import access_to, actor_of, check_may_use, may_use_unasked
 from ._autocomplete import Choices, GuildSuggestions, suggest_sandboxes
-from ._confirm import destroy_buttons
 from ._errors import report
-from ._reply import BUDGET_SECONDS, Answer, answer_command
+from ._names import only_sandbox
+from ._reply import BUDGET_SECONDS, Answer, answer_anew
 
 if TYPE_CHECKING:
     from sandbox_core.bootstrap import Core
@@ -36,17 +33,31 @@ _GUILD = "A server by its id; the list shows those you manage"
 
 
 @app_commands.guild_only()
-@app_commands.default_permissions(manage_guild=True)
 class SandboxCommands(app_commands.Group, name="sandbox", description="Sandboxes for developing this bot"):
     """The group `/sandbox`, registered for the dev guilds, or globally when none are set."""
 
     def __init__(self, core: Core, *, budget: float = BUDGET_SECONDS) -> None:
         """`budget` is how many seconds the work behind one answer may take."""
-        guild_ids = [int(guild_id) for guild_id in core.settings.discord_dev_guild_ids]
-        super().__init__(guild_ids=guild_ids or None)
+        settings = core.settings
+        guild_ids = [int(guild_id) for guild_id in settings.discord_dev_guild_ids]
+        manage_server = discord.Permissions(manage_guild=True)
+        super().__init__(
+            guild_ids=guild_ids or None,
+            # See `check_may_use`: with roles the commands are shown to all, and the check is the rule.
+            default_permissions=None if settings.discord_dev_role_ids else manage_server,
+        )
         self._core = core
         self._budget = budget
         self._guild_suggestions = GuildSuggestions()
+
+    async def interaction_check(self, interaction: discord.Interaction[Any], /) -> bool:
+        """Whether the caller may use the commands at all; a refusal is answered here."""
+        try:
+            await check_may_use(interaction, self._core.settings)
+        except SandboxError as error:
+            await report(interaction, error)
+            return False
+        return True
 
     async def on_error(
         self, interaction: discord.Interaction[Any], error: app_commands.AppCommandError
@@ -68,14 +79,7 @@ class SandboxCommands(app_commands.Group, name="sandbox", description="Sandboxes
         guild: str | None = None,
     ) -> None:
         """`/sandbox create [name] [ttl] [guild]`."""
-
-        async def work() -> Answer:
-            actor = await actor_of(interaction, self._core.settings)
-            guilds = [await self._access(interaction, guild)] if guild is not None else []
-            sandbox = await self._core.manager.create(actor, name=name, ttl=ttl, guilds=guilds)
-            return Answer(_render.created(sandbox, _guild_names(interaction, sandbox)))
-
-        await self._answer(interaction, work())
+        await self._answer(interaction, _register.create(self._core, interaction, name, ttl, guild))
 
     @app_commands.command(name="list", description="Every sandbox: whose it is, its status and when it ends")
     @app_commands.describe(
@@ -93,46 +97,27 @@ class SandboxCommands(app_commands.Group, name="sandbox", description="Sandboxes
         everything: bool = False,
     ) -> None:
         """`/sandbox list [owner] [status] [all]`."""
+        filters = _listing.Filters(
+            owner=str(owner.id) if owner is not None else None,
+            status=SandboxStatus(status) if status is not None else None,
+            everything=everything,
+        )
+        await self._answer(interaction, _listing.page_of(self._core, filters, 1))
 
-        async def work() -> Answer:
-            wanted = SandboxStatus(status) if status is not None else None
-            sandboxes = await self._core.manager.list(
-                owner=str(owner.id) if owner is not None else None,
-                status=wanted,
-                include_destroyed=everything or wanted is SandboxStatus.DESTROYED,
-            )
-            filtered = owner is not None or wanted is not None
-            return Answer(_render.listing(sandboxes, filtered=filtered))
-
-        await self._answer(interaction, work())
-
-    @app_commands.command(description="One sandbox: its servers, its expiry and the health of its stores")
-    @app_commands.describe(name=f"{_NAME}; by default this server's, else your only one")
-    async def status(self, interaction: Interaction, name: str | None = None) -> None:
-        """`/sandbox status [name]`."""
-
-        async def work() -> Answer:
-            reference = name if name is not None else await self._sandbox_here(interaction)
-            health = await self._core.manager.health(reference)
-            names = _guild_names(interaction, health.sandbox)
-            return Answer(_render.status(health, names, now=utc_now()))
-
-        await self._answer(interaction, work())
+    @app_commands.command(description="One sandbox: its servers, its expiry and the health of its parts")
+    @app_commands.describe(
+        name=f"{_NAME}; by default this server's, else your only one",
+        watch="Keep the answer up to date, for up to 14 minutes",
+    )
+    async def status(self, interaction: Interaction, name: str | None = None, watch: bool = False) -> None:
+        """`/sandbox status [name] [watch]`."""
+        await self._answer(interaction, _status.status(self._core, interaction, name, watch=watch))
 
     @app_commands.command(description="The environment for a worker that runs inside your sandbox")
     @app_commands.describe(name=f"{_NAME} of yours")
     async def connect(self, interaction: Interaction, name: str) -> None:
         """`/sandbox connect name`."""
-
-        async def work() -> Answer:
-            actor = await actor_of(interaction, self._core.settings)
-            sandbox = await self._core.manager.get(name)
-            may_change(actor, sandbox, "connect to")
-            must_run(sandbox, utc_now())
-            embed, file = _render.environment(sandbox, environment(sandbox))
-            return Answer(embed, file=file)
-
-        await self._answer(interaction, work())
+        await self._answer(interaction, _connect.connect(self._core, interaction, name))
 
     @app_commands.command(
         name="register-guild", description="Send a server's live events to a sandbox instead of production"
@@ -144,11 +129,8 @@ class SandboxCommands(app_commands.Group, name="sandbox", description="Sandboxes
         """`/sandbox register-guild [name] [guild]`."""
 
         async def work() -> Answer:
-            actor = await actor_of(interaction, self._core.settings)
-            access = await self._access(interaction, guild)
-            reference = name if name is not None else await self._only_sandbox(interaction)
-            sandbox = await self._core.manager.register_guild(actor, reference, access)
-            return Answer(_render.registered(sandbox, access))
+            reference = name if name is not None else await only_sandbox(self._core, interaction)
+            return await _register.register(self._core, interaction, reference, guild)
 
         await self._answer(interaction, work())
 
@@ -166,7 +148,7 @@ class SandboxCommands(app_commands.Group, name="sandbox", description="Sandboxes
 
         async def work() -> Answer:
             actor = await actor_of(interaction, self._core.settings)
-            access = await self._access(interaction, guild)
+            access = await access_to(interaction, guild)
             sandbox = await self._core.manager.unregister_guild(actor, access, reference=name)
             return Answer(_render.unregistered(sandbox, access))
 
@@ -178,25 +160,41 @@ class SandboxCommands(app_commands.Group, name="sandbox", description="Sandboxes
     )
     async def extend(self, interaction: Interaction, name: str, duration: str) -> None:
         """`/sandbox extend name duration`."""
+        await self._answer(interaction, _extend.extend(self._core, interaction, name, duration))
+
+    @app_commands.command(description="Delete a sandbox and everything in it, or all of yours; asks first")
+    @app_commands.describe(name=f"{_NAME} of yours; by default your only one", everything="All of yours")
+    @app_commands.rename(everything="all")
+    async def destroy(
+        self, interaction: Interaction, name: str | None = None, everything: bool = False
+    ) -> None:
+        """`/sandbox destroy [name] [all]`."""
 
         async def work() -> Answer:
-            actor = await actor_of(interaction, self._core.settings)
-            return Answer(_render.extended(await self._core.manager.extend(actor, name, duration)))
+            if everything and name is not None:
+                raise InvalidInput(
+                    "name", name, "`all` is every one of yours already", "`/sandbox destroy all:True`"
+                )
+            if everything:
+                return await _destroy.ask_about_all(self._core, interaction)
+            reference = name if name is not None else await only_sandbox(self._core, interaction)
+            return await _destroy.ask(self._core, interaction, reference)
 
         await self._answer(interaction, work())
 
-    @app_commands.command(description="Delete a sandbox and everything in it; asks first")
-    @app_commands.describe(name=f"{_NAME} of yours")
-    async def destroy(self, interaction: Interaction, name: str) -> None:
-        """`/sandbox destroy name`."""
+    @app_commands.command(description="What each of these commands does, and the limits")
+    async def help(self, interaction: Interaction) -> None:
+        """`/sandbox help`."""
 
         async def work() -> Answer:
-            actor = await actor_of(interaction, self._core.settings)
-            sandbox = await self._core.manager.get(name)
-            # Asked now as well as after the click: nobody should be asked about what they may not do.
-            may_change(actor, sandbox, "destroy")
-            embed = _render.destroy_question(sandbox, _guild_names(interaction, sandbox))
-            return Answer(embed, destroy_buttons(sandbox, interaction.user.id))
+            settings = self._core.settings
+            embed = _render.command_help(
+                [(command.qualified_name, command.description) for command in self.commands],
+                default_hours=settings.sandbox_default_ttl_hours,
+                longest_hours=settings.sandbox_max_ttl_hours,
+                most=settings.sandbox_max_per_owner,
+            )
+            return Answer(embed)
 
         await self._answer(interaction, work())
 
@@ -207,41 +205,18 @@ class SandboxCommands(app_commands.Group, name="sandbox", description="Sandboxes
     @extend.autocomplete("name")
     @destroy.autocomplete("name")
     async def _suggest_names(self, interaction: Interaction, current: str) -> Choices:
+        # Discord asks for choices without the group's check.
+        if not may_use_unasked(interaction, self._core.settings):
+            return []
         return await suggest_sandboxes(self._core, interaction, current)
 
     @create.autocomplete("guild")
     @register_guild.autocomplete("guild")
     @unregister_guild.autocomplete("guild")
     async def _suggest_guilds(self, interaction: Interaction, current: str) -> Choices:
+        if not may_use_unasked(interaction, self._core.settings):
+            return []
         return await self._guild_suggestions(interaction, current)
 
     async def _answer(self, interaction: Interaction, work: Coroutine[Any, Any, Answer]) -> None:
-        await answer_command(interaction, work, budget=self._budget)
-
-    async def _access(self, interaction: Interaction, guild: str | None) -> GuildAccess:
-        guild_id = parse_guild_id(guild) if guild is not None else str(interaction.guild_id)
-        return await guild_access(interaction.client, guild_id, interaction.user.id)
-
-    async def _sandbox_here(self, interaction: Interaction) -> str:
-        """The sandbox this guild's events go to, else the caller's only one."""
-        here = await self._core.manager.for_guild(str(interaction.guild_id))
-        return str(here.id) if here is not None else await self._only_sandbox(interaction)
-
-    async def _only_sandbox(self, interaction: Interaction) -> str:
-        own = await self._core.manager.list(owner=str(interaction.user.id))
-        if len(own) == 1:
-            return str(own[0].id)
-        raise _must_say_which(own)
-
-
-def _must_say_which(own: list[Sandbox]) -> InvalidInput:
-    if not own:
-        return InvalidInput("name", "", "you have no sandbox it could mean", "`/sandbox create` makes one")
-    names = " or ".join(f"`{sandbox.name}`" for sandbox in own)
-    return InvalidInput("name", "", f"you have {len(own)} sandboxes, so say which", names)
-
-
-def _guild_names(interaction: Interaction, sandbox: Sandbox) -> dict[str, str]:
-    """Names of the sandbox's guilds, as far as the gateway told them."""
-    guilds = (interaction.client.get_guild(int(guild_id)) for guild_id in sandbox.guild_ids)
-    return {str(guild.id): guild.name for guild in guilds if guild is not None}
+        await answer_anew(interaction, self._core, work, budget=self._budget)

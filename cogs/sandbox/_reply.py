@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import discord
 
 from cogs._core import AnyBot
 from cogs._deadline import within
+from sandbox_core.dependencies import check_dependencies
 from sandbox_core.errors import DependencyUnavailable, SandboxError
 
 from ._errors import report
 
-BUDGET_SECONDS = 9.0
+if TYPE_CHECKING:
+    from sandbox_core.bootstrap import Core
+
+BUDGET_SECONDS = 8.0
 """How long the work behind an answer may take; with the answer itself it stays under ten seconds."""
+PROBE_SECONDS = 1.0
+"""How long the servers may take to show which of them is away, once the work took too long."""
+
+Interaction = discord.Interaction[AnyBot]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,46 +33,87 @@ class Answer:
     embed: discord.Embed
     view: discord.ui.View | None = None
     file: discord.File | None = None
+    shown: Callable[[discord.InteractionMessage], None] | None = None
+    """Called with the message once it shows the answer."""
 
 
-async def answer_command(
-    interaction: discord.Interaction[AnyBot],
+Late = Callable[[], Awaitable[SandboxError]]
+"""Says what to tell the caller when the work took too long."""
+
+
+async def answer_anew(
+    interaction: Interaction,
+    core: Core,
     work: Coroutine[Any, Any, Answer],
     *,
     budget: float = BUDGET_SECONDS,
 ) -> None:
-    """Defer a command privately, then show what `work` returns or why it failed.
+    """Defer privately, then show in a message of its own what `work` returns or why it failed.
 
     Deferring comes first: Discord gives three seconds to the first sign of life, and fifteen minutes after.
     """
     acknowledge = interaction.response.defer(ephemeral=True, thinking=True)
-    # Each store has a limit of its own; what runs into this one is the database that the others wait for.
-    late = DependencyUnavailable("PostgreSQL", f"no answer within {budget:g} seconds")
-    await _answer(interaction, acknowledge, work, budget, late)
+    await _answer(interaction, acknowledge, work, budget, _away(core, budget))
 
 
-async def answer_button(
-    interaction: discord.Interaction[AnyBot],
+async def answer_in_place(
+    interaction: Interaction,
+    core: Core,
+    work: Coroutine[Any, Any, Answer],
+    *,
+    budget: float = BUDGET_SECONDS,
+) -> None:
+    """Replace the message of a pressed button or menu by what `work` returns or why it failed."""
+    await _answer(interaction, interaction.response.defer(), work, budget, _away(core, budget))
+
+
+async def answer_after(
+    interaction: Interaction,
     work: Coroutine[Any, Any, Answer],
     *,
     meanwhile: discord.Embed,
     budget: float,
-    late: SandboxError,
+    late: Late,
 ) -> None:
     """Replace the message of a pressed button by `meanwhile` without buttons, then by the answer.
 
-    `late` is shown when the work takes longer than `budget` seconds.
+    `late` is asked when the work takes longer than `budget` seconds.
     """
     acknowledge = interaction.response.edit_message(embed=meanwhile, view=None)
     await _answer(interaction, acknowledge, work, budget, late)
 
 
+def _away(core: Core, waited: float) -> Late:
+    async def ask() -> SandboxError:
+        return await what_is_away(core, waited)
+
+    return ask
+
+
+async def what_is_away(core: Core, waited: float) -> DependencyUnavailable:
+    """Which server kept the work waiting for `waited` seconds: the first that does not answer now.
+
+    When all of them answer, it is PostgreSQL, whose rows may be locked: the other two lock nothing.
+    """
+    try:
+        checked = await within(
+            2 * PROBE_SECONDS,
+            check_dependencies(core.pool, core.redis, core.js, timeout=PROBE_SECONDS),
+        )
+    except TimeoutError:
+        checked = ()
+    for server in checked:
+        if server.problem:
+            return DependencyUnavailable(server.name, server.problem)
+    return DependencyUnavailable("PostgreSQL", f"no answer within {waited:g} seconds")
+
+
 async def _answer(
-    interaction: discord.Interaction[AnyBot],
+    interaction: Interaction,
     acknowledge: Coroutine[Any, Any, object],
     work: Coroutine[Any, Any, Answer],
     budget: float,
-    late: SandboxError,
+    late: Late,
 ) -> None:
     try:
         try:
@@ -75,11 +124,13 @@ async def _answer(
         try:
             answer = await within(budget, work)
         except TimeoutError:
-            raise late from None
-        await interaction.edit_original_response(
+            raise await late() from None
+        message = await interaction.edit_original_response(
             embed=answer.embed,
             view=answer.view,
             attachments=[answer.file] if answer.file is not None else [],
         )
+        if answer.shown is not None:
+            answer.shown(message)
     except Exception as error:  # the edge of the program: every failure becomes an answer
         await report(interaction, error)

@@ -117,11 +117,6 @@ async def test_register_guild_takes_another_guild_by_its_id(scene: Scene) -> Non
     assert (await scene.core.manager.get("alices")).guild_ids == (str(COOKS_GUILD),)
 
 
-async def test_the_bots_owner_may_register_a_protected_guild(scene: Scene) -> None:
-    await scene.bot_owner.slash(scene.channel, "sandbox create", name="roots", guild=str(PROTECTED_GUILD))
-    assert (await scene.core.manager.get("roots")).guild_ids == (str(PROTECTED_GUILD),)
-
-
 async def test_unregister_guild_sends_the_events_to_production_again(scene: Scene) -> None:
     await scene.alice.slash(scene.channel, "sandbox create", name="alices", guild=str(COOKS_GUILD))
     result = await scene.alice.slash(scene.channel, "sandbox unregister-guild", guild=str(COOKS_GUILD))
@@ -213,6 +208,7 @@ async def test_the_group_is_for_guilds_and_for_those_who_manage_them(scene: Scen
         "create",
         "destroy",
         "extend",
+        "help",
         "list",
         "register-guild",
         "status",

@@ -97,7 +97,7 @@ async def test_every_command_answers_while_postgres_hangs(
     async def access(_bot: object, guild_id: str, _user_id: int) -> GuildAccess:
         return GuildAccess(guild_id, bot_is_member=True, caller_manages=True)
 
-    monkeypatch.setattr("cogs.sandbox._group.guild_access", access)
+    monkeypatch.setattr("cogs.sandbox._access.guild_access", access)
     interaction = RecordedInteraction(HostStub())
     found = SandboxCommands(core, budget=0.2).get_command(command)
     assert found is not None

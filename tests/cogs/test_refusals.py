@@ -202,14 +202,14 @@ async def test_the_owners_limit(scene: Scene) -> None:
 
 
 async def test_without_a_name_it_must_be_clear_which_sandbox(scene: Scene) -> None:
-    for command in ("sandbox status", "sandbox register-guild"):
+    for command in ("sandbox status", "sandbox register-guild", "sandbox destroy"):
         result = await scene.alice.slash(scene.channel, command)
         assert code_of(result) == "SANDBOX_007"
         assert "`/sandbox create` makes one" in text_of(embed_of(result))
     await scene.alice.slash(scene.channel, "sandbox create", name="first")
     await scene.alice.slash(scene.channel, "sandbox create", name="second")
     async with nothing_changes(scene):
-        for command in ("sandbox status", "sandbox register-guild"):
+        for command in ("sandbox destroy", "sandbox register-guild"):
             result = await scene.alice.slash(scene.channel, command)
             assert code_of(result) == "SANDBOX_007"
             assert "you have 2 sandboxes" in text_of(embed_of(result))

@@ -9,7 +9,7 @@ from uuid import UUID
 import discord
 import pytest
 
-from cogs.sandbox import _render
+from cogs.sandbox import _render, _render_destroy, _render_list, _text
 from sandbox_core import errors
 from sandbox_core.error_text import explain
 from sandbox_core.health import SandboxHealth
@@ -68,6 +68,7 @@ def all_errors(root: type[errors.SandboxError] = errors.SandboxError) -> Iterato
 
 
 LONG = "x" * 3000
+DOUBT = _render.Doubt(GuildAccess("1" * 20, True, True, "*" * 100), 12_345, protected=True)
 EXAMPLES: dict[type[errors.SandboxError], errors.SandboxError] = {
     type(error): error
     for error in (
@@ -83,8 +84,10 @@ EXAMPLES: dict[type[errors.SandboxError], errors.SandboxError] = {
         errors.TransitionNotAllowed(SandboxStatus.DESTROYED, SandboxStatus.RUNNING),
         errors.NotPermitted(LONG, LONG),
         errors.GuildProtected("613425648685547541"),
+        errors.ConfirmationNeeded("613425648685547541", LONG),
         errors.GuildNotRegistered("613425648685547541"),
         errors.DependencyUnavailable("PostgreSQL", LONG),
+        errors.NotMigrated(),
     )
 }
 
@@ -101,15 +104,15 @@ def test_every_error_becomes_an_embed_with_its_code(cls: type[errors.SandboxErro
 @pytest.mark.parametrize("status", SandboxStatus)
 def test_every_status_has_a_mark_a_colour_and_its_word(status: SandboxStatus) -> None:
     sandbox = a_sandbox(status=status)
-    embed = _render.status(SandboxHealth(sandbox, parts()), {}, now=NOW)
+    embed = _render.status(SandboxHealth(sandbox, parts()), {}, now=NOW, events_last_minute=0)
     assert embed.colour is not None
     assert str(status) in (embed.description or "")
-    assert f"**welcome-flow** · {status}" in (_render.listing([sandbox]).description or "")
+    assert f"**welcome-flow** · {status}" in (_render_list.listing([sandbox]).description or "")
 
 
 def test_status_names_the_part_that_is_ill() -> None:
     ill = PartHealth("Redis", PartState.UNHEALTHY, "no answer within 3 s", 3000.0)
-    embed = _render.status(SandboxHealth(a_sandbox(), (ill,)), {}, now=NOW)
+    embed = _render.status(SandboxHealth(a_sandbox(), (ill,)), {}, now=NOW, events_last_minute=0)
     assert embed.description == "🟠 running, degraded"
     assert (embed.fields[-1].name, embed.fields[-1].value) == (
         "🔴 Redis",
@@ -119,16 +122,16 @@ def test_status_names_the_part_that_is_ill() -> None:
 
 def test_status_of_a_sandbox_past_its_time_says_that_production_has_the_events() -> None:
     health = SandboxHealth(a_sandbox(), parts())
-    assert "production" in (_render.status(health, {}, now=EXPIRES).description or "")
+    assert "production" in (_render.status(health, {}, now=EXPIRES, events_last_minute=0).description or "")
     assert "production" not in (
-        _render.status(health, {}, now=EXPIRES - timedelta(seconds=1)).description or ""
+        _render.status(health, {}, now=EXPIRES - timedelta(seconds=1), events_last_minute=0).description or ""
     )
 
 
 def test_times_are_discord_timestamps() -> None:
     sandbox = a_sandbox()
     assert EXPIRES_IN in (_render.created(sandbox, {}).fields[1].value or "")
-    assert EXPIRES_IN in (_render.listing([sandbox]).description or "")
+    assert EXPIRES_IN in (_render_list.listing([sandbox]).description or "")
     assert EXPIRES_IN in (_render.extended(Extension(sandbox, capped=False)).description or "")
 
 
@@ -146,7 +149,7 @@ def test_registering_says_that_live_events_leave_production() -> None:
 
 def test_the_question_before_destroying_lists_everything() -> None:
     sandbox = a_sandbox(guild_ids=("613425648685547541",))
-    embed = _render.destroy_question(sandbox, {"613425648685547541": "Cooks"})
+    embed = _render_destroy.question(sandbox, {"613425648685547541": "Cooks"})
     text = "\n".join(f"{field.name}: {field.value}" for field in embed.fields)
     assert "`sandbox_3f2a9c01`" in text
     assert f"`sandbox:{sandbox.id}:`" in text
@@ -154,22 +157,27 @@ def test_the_question_before_destroying_lists_everything() -> None:
     assert "Servers whose events go to production again: **Cooks** (`613425648685547541`)" in text
 
 
-def test_a_long_list_says_how_many_more() -> None:
-    embed = _render.listing([a_sandbox(name=f"sandbox-{number:03}") for number in range(200)])
-    lines = (embed.description or "").splitlines()
-    shown = sum("**sandbox-" in line for line in lines)
-    assert embed.title == "200 sandboxes"
-    assert lines[-1] == f"… and {200 - shown} more"
-    assert_within_limits(embed)
+def test_a_long_list_has_pages_that_together_show_every_sandbox_once() -> None:
+    sandboxes = [a_sandbox(name=f"sandbox-{number:03}") for number in range(23)]
+    assert _render_list.page_count(sandboxes) == 3
+    shown = []
+    for page in (1, 2, 3):
+        embed = _render_list.listing(sandboxes, page=page)
+        assert embed.title == "23 sandboxes"
+        assert embed.footer.text == f"Page {page} of 3"
+        shown += [line.split("**")[1] for line in (embed.description or "").splitlines() if "**" in line]
+    assert shown == [sandbox.name for sandbox in sandboxes]
+    assert _render_list.listing(sandboxes, page=9).description == embed.description
+    assert _render_list.listing(sandboxes[:10]).footer.text is None
 
 
 def test_an_empty_list_shows_the_way_to_a_sandbox() -> None:
-    assert "/sandbox create" in (_render.listing([]).description or "")
-    assert "without filters" in (_render.listing([], filtered=True).description or "")
+    assert "/sandbox create" in (_render_list.listing([]).description or "")
+    assert "without filters" in (_render_list.listing([], filtered=True).description or "")
 
 
 def test_names_of_guilds_can_not_format_or_mention() -> None:
-    label = _render.guild_label("613425648685547541", {"613425648685547541": "**@everyone** `x`"})
+    label = _text.guild_label("613425648685547541", {"613425648685547541": "**@everyone** `x`"})
     assert "@everyone" not in label
     assert "\\*\\*" in label
     assert "\\`x\\`" in label
@@ -204,15 +212,22 @@ def test_an_environment_too_long_for_an_embed_is_whole_in_the_file() -> None:
     "embed",
     [
         _render.created(enormous(), ENORMOUS_NAMES),
-        _render.listing([enormous()] * 300),
-        _render.status(SandboxHealth(enormous(), parts(100)), ENORMOUS_NAMES, now=NOW),
-        _render.destroy_question(enormous(), ENORMOUS_NAMES),
-        _render.destroyed(enormous()),
+        _render_list.listing([enormous()] * 300),
+        _render.status(SandboxHealth(enormous(), parts(100)), ENORMOUS_NAMES, now=NOW, events_last_minute=0),
+        _render_destroy.question(enormous(), ENORMOUS_NAMES),
+        _render_destroy.destroyed(enormous()),
         _render.registered(enormous(), GuildAccess("1" * 20, True, True, "*" * 100)),
         _render.unregistered(enormous(), GuildAccess("1" * 20, True, True, "*" * 100)),
         _render.extended(Extension(enormous(), capped=True)),
         _render.fault("0011aabb"),
-        _render.kept("too old"),
+        _render.created(enormous(), ENORMOUS_NAMES, DOUBT),
+        _render.register_question(enormous(), DOUBT),
+        _render.which_sandbox(300),
+        _render.working("Destroying"),
+        _render.outdated(),
+        _render_destroy.question_about_all([enormous()] * 300),
+        _render_destroy.outcomes([_render_destroy.Outcome("n" * 63, LONG, "SANDBOX_006")] * 300),
+        _render.nothing_done("Nothing was deleted", "too old"),
     ],
     ids=lambda embed: embed.title[:30],
 )
@@ -221,6 +236,6 @@ def test_nothing_exceeds_discords_limits(embed: discord.Embed) -> None:
 
 
 def test_a_line_that_does_not_fit_is_left_out_whole() -> None:
-    assert _render.joined(["aaaa", "bbbb"], 9, "\n") == "aaaa\nbbbb"
-    assert _render.joined(["a" * 10, "b" * 10, "c" * 30], 40, "\n") == "aaaaaaaaaa\nbbbbbbbbbb\n… and 1 more"
-    assert _render.joined([], 10, "\n") == ""
+    assert _text.joined(["aaaa", "bbbb"], 9, "\n") == "aaaa\nbbbb"
+    assert _text.joined(["a" * 10, "b" * 10, "c" * 30], 40, "\n") == "aaaaaaaaaa\nbbbbbbbbbb\n… and 1 more"
+    assert _text.joined([], 10, "\n") == ""

@@ -1,0 +1,62 @@
+"""The pages of `/sandbox list`. A page's buttons name the page and the filters, and each press asks anew."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import discord
+
+from sandbox_core.models import SandboxStatus
+
+from . import _render_list
+from ._buttons import below, button
+from ._reply import Answer
+
+if TYPE_CHECKING:
+    from sandbox_core.bootstrap import Core
+
+ARGUMENTS = r"(?P<page>[0-9]{1,6}):(?P<owner>[0-9]{0,20}):(?P<status>[a-z]*):(?P<everything>[01])"
+"""What follows `sandbox:list:` in a button's id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which sandboxes are listed."""
+
+    owner: str | None = None
+    status: SandboxStatus | None = None
+    everything: bool = False
+    """Destroyed ones too."""
+
+    @classmethod
+    def from_match(cls, match: re.Match[str]) -> Filters:
+        """The filters in a button's id. Raises `ValueError` for a status there is none of."""
+        status = SandboxStatus(match["status"]) if match["status"] else None
+        return cls(match["owner"] or None, status, match["everything"] == "1")
+
+    def button_id(self, page: int) -> str:
+        """The id of the button that shows this page."""
+        return f"sandbox:list:{page}:{self.owner or ''}:{self.status or ''}:{int(self.everything)}"
+
+
+async def page_of(core: Core, filters: Filters, page: int) -> Answer:
+    """One page of the list, as it is now."""
+    sandboxes = await core.manager.list(
+        owner=filters.owner,
+        status=filters.status,
+        include_destroyed=filters.everything or filters.status is SandboxStatus.DESTROYED,
+    )
+    filtered = filters.owner is not None or filters.status is not None
+    embed = _render_list.listing(sandboxes, filtered=filtered, page=page)
+    pages = _render_list.page_count(sandboxes)
+    page = min(max(page, 1), pages)
+    return Answer(embed, _turning(filters, page, pages) if pages > 1 else None)
+
+
+def _turning(filters: Filters, page: int, pages: int) -> discord.ui.View:
+    return below(
+        button("Previous", filters.button_id(page - 1), disabled=page == 1),
+        button("Next", filters.button_id(page + 1), disabled=page == pages),
+    )

@@ -1,0 +1,93 @@
+"""What is said before and after sandboxes are destroyed; pure, and always within Discord's limits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import discord
+
+from sandbox_core import subjects
+from sandbox_core.models import Sandbox
+
+from ._text import (
+    AMBER,
+    DESCRIPTION_LIMIT,
+    FIELD_LIMIT,
+    GREEN,
+    GREY,
+    RED,
+    GuildNames,
+    counted,
+    cut,
+    guild_label,
+    joined,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one sandbox that was to be destroyed; `problem` is "" when it is gone."""
+
+    name: str
+    problem: str = ""
+    code: str = ""
+
+
+def question(sandbox: Sandbox, names: GuildNames) -> discord.Embed:
+    """What `destroy` asks: everything that will be gone."""
+    embed = discord.Embed(title=f"Destroy the sandbox {sandbox.name}?", colour=RED)
+    embed.description = "This can't be undone. It deletes:"
+    deleted = {
+        "PostgreSQL": f"the schema `{sandbox.schema_name}` with every table and row in it",
+        "Redis": f"every key under `{subjects.redis_prefix(sandbox.id)}`",
+        "NATS": f"every message waiting on `{subjects.sandbox_filter(sandbox.id)}`",
+    }
+    for store, what in deleted.items():
+        embed.add_field(name=store, value=what, inline=False)
+    if sandbox.guild_ids:
+        labels = [guild_label(guild_id, names) for guild_id in sandbox.guild_ids]
+        title = "Servers whose events go to production again"
+        embed.add_field(name=title, value=joined(labels, FIELD_LIMIT, "\n"), inline=False)
+    return embed
+
+
+def question_about_all(sandboxes: Sequence[Sandbox]) -> discord.Embed:
+    """What `destroy all` asks, a line for each sandbox."""
+    many = counted(len(sandboxes), "sandbox", "sandboxes")
+    embed = discord.Embed(title=f"Destroy all of yours, {many}?", colour=RED)
+    lines = [
+        f"**{sandbox.name}** · `{sandbox.schema_name}` · "
+        f"{counted(len(sandbox.guild_ids), 'server', 'servers')}"
+        for sandbox in sandboxes
+    ]
+    # Room is left for the two sentences around the list.
+    names = joined(lines, DESCRIPTION_LIMIT - 400, "\n")
+    embed.description = (
+        f"{names}\n\nThis can't be undone. It deletes their schemas with every table and row, their Redis "
+        "keys and their waiting NATS messages; their servers' events go to production again."
+    )
+    return embed
+
+
+def destroyed(sandbox: Sandbox) -> discord.Embed:
+    """The answer when one sandbox is gone."""
+    text = "Its schema, keys and messages are deleted, and its servers' events go to production again."
+    return discord.Embed(title=f"Sandbox {sandbox.name} is destroyed", description=text, colour=GREY)
+
+
+def outcomes(results: Sequence[Outcome]) -> discord.Embed:
+    """The answer to `destroy all`: what became of each."""
+    gone = sum(not result.problem for result in results)
+    whole = gone == len(results)
+    title = f"{gone} of {counted(len(results), 'sandbox', 'sandboxes')} destroyed"
+    embed = discord.Embed(title=title, colour=GREEN if whole else AMBER)
+    embed.description = joined([_outcome(result) for result in results], DESCRIPTION_LIMIT, "\n")
+    return embed
+
+
+def _outcome(result: Outcome) -> str:
+    if not result.problem:
+        return f"✅ **{result.name}** is destroyed"
+    code = f" · {result.code}" if result.code else ""
+    return f"❌ **{result.name}**: {cut(result.problem, 500)}{code}"

@@ -1,0 +1,101 @@
+"""Small pieces of text that the embeds are made of; pure, and within Discord's limits.
+
+Limits, from Discord's developer documentation (channel resource, "Embed Limits"): title 256, description
+4096, 25 fields, field name 256, field value 1024, footer 2048, and 6000 characters altogether.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+import discord
+
+from sandbox_core.models import Sandbox, SandboxStatus
+from sandbox_core.namespaces import PartState
+
+TITLE_LIMIT = 256
+DESCRIPTION_LIMIT = 4096
+FIELD_LIMIT = 1024
+
+GREEN = discord.Colour(0x2E9E5B)
+BLUE = discord.Colour(0x3B7DD8)
+AMBER = discord.Colour(0xD9912B)
+RED = discord.Colour(0xC8453B)
+GREY = discord.Colour(0x7A7F87)
+
+STATUS_LOOK: Mapping[SandboxStatus, tuple[str, discord.Colour]] = {
+    SandboxStatus.PENDING: ("🔵", BLUE),
+    SandboxStatus.CREATING: ("🔵", BLUE),
+    SandboxStatus.RUNNING: ("🟢", GREEN),
+    SandboxStatus.EXPIRED: ("🟠", AMBER),
+    SandboxStatus.DESTROYING: ("🟠", AMBER),
+    SandboxStatus.DESTROYED: ("⚫", GREY),
+}
+"""A mark and a colour for each status; the word stands beside them."""
+
+HEALTH_LOOK: Mapping[PartState, tuple[str, discord.Colour]] = {
+    PartState.HEALTHY: ("🟢", GREEN),
+    PartState.DEGRADED: ("🟠", AMBER),
+    PartState.UNHEALTHY: ("🔴", RED),
+}
+
+GuildNames = Mapping[str, str]
+"""Names of guilds by id, as far as they are known."""
+
+
+def choice_label(sandbox: Sandbox) -> str:
+    """A sandbox in an autocomplete list; at most the 100 characters Discord allows."""
+    return cut(f"{sandbox.name} · {sandbox.status} · {sandbox.owner_name}", 100)
+
+
+def guild_label(guild_id: str, names: GuildNames) -> str:
+    """A guild for a person: its name where known, and always its id."""
+    name = names.get(guild_id)
+    if not name:
+        return f"`{guild_id}`"
+    return f"**{discord.utils.escape_markdown(discord.utils.escape_mentions(name))}** (`{guild_id}`)"
+
+
+def owner_label(sandbox: Sandbox) -> str:
+    """The sandbox's owner: a mention, or a name where the owner is no Discord user."""
+    # The command line may act for owners that are not Discord users.
+    if sandbox.owner.isascii() and sandbox.owner.isdigit():
+        return f"<@{sandbox.owner}>"
+    return discord.utils.escape_markdown(cut(sandbox.owner_name, 64))
+
+
+def moment(when: datetime) -> str:
+    """A Discord timestamp with date and time, shown in each reader's own zone."""
+    return discord.utils.format_dt(when, "f")
+
+
+def relative(when: datetime) -> str:
+    """A Discord timestamp such as "in 3 hours"."""
+    return discord.utils.format_dt(when, "R")
+
+
+def counted(count: int, one: str, several: str) -> str:
+    """The number with its noun: `1 server`, `2 servers`."""
+    return f"{count:,} {one if count == 1 else several}"
+
+
+def joined(lines: Iterable[str], limit: int, separator: str) -> str:
+    """The lines that fit whole into `limit` characters, and one that says how many more there are."""
+    everything = list(lines)
+    text = separator.join(everything)
+    if len(text) <= limit:
+        return text
+    shown: list[str] = []
+    room = limit - len(f"{separator}… and {len(everything)} more")
+    for line in everything:
+        room -= len(line) + len(separator)
+        if room < 0:
+            break
+        shown.append(line)
+    return separator.join([*shown, f"… and {len(everything) - len(shown)} more"])
+
+
+def cut(text: str, limit: int) -> str:
+    """The text, shortened to at most `limit` characters."""
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
