@@ -15,6 +15,7 @@ import structlog
 from nats.js import JetStreamContext
 from redis.asyncio import Redis
 
+from .cleanup import CleanupMetrics, CleanupProvider, Notices
 from .errors import DependencyUnavailable
 from .event_router import EventRouter, GatewayIntake
 from .health import HealthChecker, RoutingPart
@@ -44,6 +45,8 @@ class Core:
 
     settings: Settings
     manager: SandboxManager
+    cleanup: CleanupProvider
+    notices: Notices
     health: HealthChecker
     routes: RouteProvider
     router: EventRouter
@@ -123,7 +126,8 @@ async def open_core(
             stack.push_async_callback(publisher.close)
         stack.push_async_callback(router.close)
 
-        namespaces = (SchemaProvisioner(pool), RedisNamespace(redis), NatsNamespace(js))
+        schemas, keys = SchemaProvisioner(pool), RedisNamespace(redis)
+        namespaces = (schemas, keys, NatsNamespace(js))
         health = HealthChecker((*namespaces, RoutingPart(routes)))
         manager = SandboxManager(
             pool=pool,
@@ -138,10 +142,22 @@ async def open_core(
             observer=metrics,
             health=health,
         )
+        cleanup = CleanupProvider(
+            pool=pool,
+            namespaces=namespaces,
+            schemas=schemas,
+            keys=keys,
+            routes=routes,
+            observer=CleanupMetrics(metrics.registry),
+            destruction_observer=metrics,
+        )
+        notices = Notices(pool, leads=settings.expiry_notices)
         _measure(metrics, router, routes)
         yield Core(
             settings=settings,
             manager=manager,
+            cleanup=cleanup,
+            notices=notices,
             health=health,
             routes=routes,
             router=router,

@@ -28,6 +28,11 @@ def _split(value: object) -> object:
     return value
 
 
+def _split_or_none(value: object) -> object:
+    # An empty variable means the default, so "nothing" needs a word.
+    return () if isinstance(value, str) and value.strip().lower() == "none" else _split(value)
+
+
 def _snowflakes(values: tuple[str, ...]) -> tuple[str, ...]:
     for value in values:
         try:
@@ -68,6 +73,7 @@ Snowflakes = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), After
 PrivilegedIntents = Annotated[
     tuple[Literal["members", "message_content", "presences"], ...], NoDecode, BeforeValidator(_split)
 ]
+Minutes = Annotated[tuple[Annotated[float, Field(gt=0)], ...], NoDecode, BeforeValidator(_split_or_none)]
 ShardIds = Annotated[tuple[int, ...] | None, NoDecode, BeforeValidator(_split)]
 
 # What each variable takes, for the line that reports a problem with it.
@@ -91,6 +97,7 @@ _TAKES: Mapping[str, str] = {
     "SANDBOX_MAX_TTL_HOURS": "hours, more than 0",
     "SANDBOX_MAX_PER_OWNER": "a whole number from 1",
     "SANDBOX_CLEANUP_INTERVAL_MINUTES": "minutes, more than 0",
+    "SANDBOX_EXPIRY_NOTICE_MINUTES": "comma-separated minutes, each more than 0, or none",
     "SANDBOX_ROUTE_CACHE_TTL_MS": "milliseconds from 1000 to 3600000",
     "EVENTS_MAX_AGE_HOURS": "hours, more than 0",
     "ROUTER_MAX_PENDING": "a whole number of events from 100",
@@ -133,6 +140,7 @@ class Settings(DatabaseSettings):
     sandbox_max_ttl_hours: Annotated[float, Field(gt=0)] = 168
     sandbox_max_per_owner: Annotated[int, Field(ge=1)] = 5
     sandbox_cleanup_interval_minutes: Annotated[float, Field(gt=0)] = 15
+    sandbox_expiry_notice_minutes: Minutes = (60, 10)
     sandbox_route_cache_ttl_ms: Annotated[int, Field(ge=1000, le=3_600_000)] = 60_000
 
     events_max_age_hours: Annotated[float, Field(gt=0)] = 24
@@ -150,6 +158,11 @@ class Settings(DatabaseSettings):
             if count is None or not all(0 <= shard < count for shard in self.discord_shard_ids):
                 raise ValueError("DISCORD_SHARD_IDS")
         return self
+
+    @property
+    def expiry_notices(self) -> tuple[timedelta, ...]:
+        """How long before its expiry a sandbox's owner is told; empty for never."""
+        return tuple(timedelta(minutes=minutes) for minutes in self.sandbox_expiry_notice_minutes)
 
     @property
     def default_ttl(self) -> timedelta:

@@ -205,7 +205,7 @@ async def take_apart(
             if first:
                 parts.observer.destroyed(time.perf_counter() - started)
             return destroyed
-    await _note_failure(parts, actor, sandbox, failed)
+    await note_failure(parts, actor, sandbox, failed)
     raise failed
 
 
@@ -299,7 +299,8 @@ async def finish(
     return destroyed, True
 
 
-async def _note_failure(parts: TeardownParts, actor: Actor, sandbox: Sandbox, failed: StepFailed) -> None:
+async def note_failure(parts: TeardownParts, actor: Actor, sandbox: Sandbox, failed: StepFailed) -> None:
+    """Count the failure, and keep its reason and the moment of the next automatic attempt."""
     now = parts.clock()
     try:
         async with transaction(parts.pool) as connection:
@@ -321,8 +322,8 @@ async def _note_failure(parts: TeardownParts, actor: Actor, sandbox: Sandbox, fa
                     actor=actor,
                     at=now,
                     details={
-                        "from": SandboxStatus.DESTROYING.value,
-                        "to": SandboxStatus.DESTROYING.value,
+                        "from": sandbox.status.value,
+                        "to": sandbox.status.value,
                         "failed_step": failed.step,
                         "reason": failed.reason,
                         "failed_attempts": earlier + 1,

@@ -105,17 +105,17 @@ class SchemaProvisioner:
 
     async def cleanup_orphans(self) -> list[str]:
         """Drop every orphan; returns what was dropped. Names that are not exactly ours survive."""
-        dropped = []
-        for schema in await self.orphans():
-            async with transaction(self._pool) as connection:
-                await _lock(connection, schema)
-                # Asked again under the lock: a creation may have taken the name since the list was made.
-                if await _without_owner(connection, [schema]):
-                    await connection.execute(
-                        "SELECT drop_sandbox_schema($1)", self.extract_sandbox_id(schema)
-                    )
-                    dropped.append(schema)
-        return dropped
+        return [schema for schema in await self.orphans() if await self.drop_orphan(schema)]
+
+    async def drop_orphan(self, schema: str) -> bool:
+        """Drop the schema unless a sandbox owns it by now; False when one does or it is gone."""
+        part = self.extract_sandbox_id(schema)
+        async with transaction(self._pool) as connection:
+            await _lock(connection, schema)
+            # Asked under the lock: a creation may have taken the name since the schema was found.
+            if not await _without_owner(connection, [schema]):
+                return False
+            return bool(await connection.fetchval("SELECT drop_sandbox_schema($1)", part))
 
     # The namespace protocol
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from uuid import UUID
 
 from redis.asyncio import Redis
 
@@ -38,13 +39,19 @@ class RedisNamespace:
             await self._redis.ping()
 
     async def drop(self, sandbox: Sandbox) -> None:
-        """Remove every key of the sandbox, in batches, without blocking the server as KEYS would.
+        """Remove every key of the sandbox."""
+        await self.delete_keys(sandbox.id)
+
+    async def delete_keys(self, sandbox_id: UUID) -> int:
+        """Remove every key of this id, in batches, without blocking the server as KEYS would; how many.
 
         A key written meanwhile may escape a SCAN; the rounds end with one that found nothing.
         """
+        removed = 0
         with translating():
-            while await self._unlink_all(redis_prefix(sandbox.id) + "*"):
-                pass
+            while unlinked := await self._unlink_all(redis_prefix(sandbox_id) + "*"):
+                removed += unlinked
+        return removed
 
     async def _unlink_all(self, pattern: str) -> int:
         removed, cursor = 0, 0

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import structlog
 from asyncpg.pool import PoolConnectionProxy
 
@@ -71,7 +72,7 @@ class Claims:
         self._held.discard(sandbox_id)
         async with self._turn:
             try:
-                if self._connection is not None and not self._connection.is_closed():
+                if self._connection is not None and _alive(self._connection):
                     with translating():
                         await self._connection.execute(
                             f"SELECT pg_advisory_unlock({_KEY})",
@@ -84,7 +85,7 @@ class Claims:
                 await self._leave_if_idle()
 
     async def _connected(self) -> PoolConnectionProxy[Any]:
-        if self._connection is not None and self._connection.is_closed():
+        if self._connection is not None and not _alive(self._connection):
             await self._leave()
         if self._connection is None:
             self._connection = await self._pool.acquire(timeout=CONNECT_TIMEOUT)
@@ -104,3 +105,11 @@ class Claims:
                 await self._pool.release(connection)
         except DependencyUnavailable as error:
             _log.info("claims_connection_lost", reason=error.reason)
+
+
+def _alive(connection: PoolConnectionProxy[Any]) -> bool:
+    try:
+        return not connection.is_closed()
+    except asyncpg.InterfaceError:
+        # The pool has taken the connection back by itself, because it was lost.
+        return False

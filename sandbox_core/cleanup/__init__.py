@@ -1,0 +1,22 @@
+"""Removing what is over: expired sandboxes, work that stopped half-way, and resources without a sandbox."""
+
+from .notices import Notice, NoticeKind, Notices
+from .observer import CleanupMetrics, CleanupObserver, NoCleanupObserver
+from .provider import CLEANUP, CleanupProvider
+from .results import CleanupReport, Damage, Orphan, OrphanCleanup, OrphanReport
+
+__all__ = [
+    "CLEANUP",
+    "CleanupMetrics",
+    "CleanupObserver",
+    "CleanupProvider",
+    "CleanupReport",
+    "Damage",
+    "NoCleanupObserver",
+    "Notice",
+    "NoticeKind",
+    "Notices",
+    "Orphan",
+    "OrphanCleanup",
+    "OrphanReport",
+]

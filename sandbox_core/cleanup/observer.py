@@ -1,0 +1,96 @@
+"""Counting what cleanup does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_PASS_BUCKETS = (0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 300)
+
+
+class CleanupObserver(Protocol):
+    """Told about passes, failures and counts; durations are in seconds."""
+
+    def passed(self, result: str, seconds: float, destroyed: int) -> None:
+        """A pass that had something to do ended; `result` is `ok`, `partial`, `failed` or `unavailable`."""
+        ...
+
+    def failed(self, error_type: str) -> None:
+        """A step failed; `error_type` is an error code, or `INTERNAL` for a fault without one."""
+        ...
+
+    def orphans(self, counts: Mapping[str, int]) -> None:
+        """A search found so many orphans in each store that it could read."""
+        ...
+
+    def population(self, sandboxes: int) -> None:
+        """So many sandboxes are not destroyed."""
+        ...
+
+
+class NoCleanupObserver:
+    """Counts nothing."""
+
+    def passed(self, result: str, seconds: float, destroyed: int) -> None:
+        """Ignore it."""
+
+    def failed(self, error_type: str) -> None:
+        """Ignore it."""
+
+    def orphans(self, counts: Mapping[str, int]) -> None:
+        """Ignore it."""
+
+    def population(self, sandboxes: int) -> None:
+        """Ignore it."""
+
+
+class CleanupMetrics:
+    """The Prometheus metrics of cleanup. A pass that found nothing due is not counted."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._runs = Counter(
+            "sandbox_cleanup_runs_total", "Cleanup passes by result", ["result"], registry=registry
+        )
+        self._sandboxes = Counter(
+            "sandbox_cleanup_sandboxes_total", "Sandboxes that cleanup removed", registry=registry
+        )
+        self._seconds = Histogram(
+            "sandbox_cleanup_duration_seconds",
+            "Length of a cleanup pass",
+            buckets=_PASS_BUCKETS,
+            registry=registry,
+        )
+        self._errors = Counter(
+            "sandbox_cleanup_errors_total",
+            "Failed steps of cleanup, by error code",
+            ["error_type"],
+            registry=registry,
+        )
+        self._orphans = Gauge(
+            "sandbox_orphaned_resources",
+            "Resources without a live sandbox, at the last search",
+            ["store"],
+            registry=registry,
+        )
+        self._active = Gauge("sandbox_active_count", "Sandboxes that are not destroyed", registry=registry)
+
+    def passed(self, result: str, seconds: float, destroyed: int) -> None:
+        """Count a pass."""
+        self._runs.labels(result=result).inc()
+        self._seconds.observe(seconds)
+        self._sandboxes.inc(destroyed)
+
+    def failed(self, error_type: str) -> None:
+        """Count a failed step."""
+        self._errors.labels(error_type=error_type).inc()
+
+    def orphans(self, counts: Mapping[str, int]) -> None:
+        """Keep the last search's counts."""
+        for store, count in counts.items():
+            self._orphans.labels(store=store).set(count)
+
+    def population(self, sandboxes: int) -> None:
+        """Keep the number of sandboxes."""
+        self._active.set(sandboxes)

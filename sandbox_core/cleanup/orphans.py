@@ -1,0 +1,178 @@
+"""Finding and removing what belongs to no live sandbox; two steps, so that one can look first.
+
+Only exact names of this project count: `sandbox_prod_backup` and `sandbox:cache:x` are somebody else's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from uuid import UUID
+
+from sandbox_core.errors import SandboxError
+from sandbox_core.manager.ports import RouteChanges
+from sandbox_core.manager.teardown import bounded, reason_of
+from sandbox_core.models import Actor, AuditEvent, Sandbox, SandboxStatus, short_id
+from sandbox_core.namespaces import Namespace, SchemaProvisioner
+from sandbox_core.postgres import Pool, audit, connected, guild_mappings, sandboxes, transaction
+from sandbox_core.postgres import orphans as orphan_rows
+from sandbox_core.postgres import routes as route_rows
+from sandbox_core.subjects import redis_prefix, sandbox_filter, schema_name
+
+from .results import MAPPINGS, Damage, Orphan, OrphanCleanup, OrphanReport
+
+_LIST_TIMEOUT = 120.0
+"""Seconds to list one store; Redis looks at every key it has."""
+_DROP_TIMEOUT = 120.0
+
+
+class OrphanSearch:
+    """Compares the stores with the rows of sandboxes."""
+
+    def __init__(
+        self,
+        *,
+        pool: Pool,
+        schemas: SchemaProvisioner,
+        others: Sequence[Namespace],
+        routes: RouteChanges,
+        actor: Actor,
+        clock: Callable[[], datetime],
+    ) -> None:
+        """`others` are the stores besides PostgreSQL, where ids are whole UUIDs."""
+        self._pool = pool
+        self._schemas = schemas
+        self._others = tuple(others)
+        self._routes = routes
+        self._actor = actor
+        self._clock = clock
+
+    async def find(self) -> OrphanReport:
+        """Look at every store. Raises `DependencyUnavailable` when PostgreSQL, which knows whose, is away."""
+        # Sandboxes before schemas: one that is created in between must not look damaged.
+        async with connected(self._pool) as connection:
+            running = await sandboxes.select(connection, status=SandboxStatus.RUNNING)
+            lost = await orphan_rows.lost_mappings(connection)
+            mapped = await orphan_rows.mappings(connection)
+        listed, unreadable = await self._list()
+        # And stores before owners: what a creation has just made has its row by then.
+        ids = {each for found in listed.values() for each in found}
+        async with connected(self._pool) as connection:
+            owners = await orphan_rows.owners(connection, ids)
+        orphans = [
+            Orphan(store, each, _name(store, each, self._schemas.store), each in owners.destroyed)
+            for store, found in listed.items()
+            for each in sorted(found - owners.live)
+        ]
+        orphans += [
+            Orphan(MAPPINGS, guild_id, f"server {guild_id} to {sandbox.name}", known=True)
+            for guild_id, sandbox in mapped
+        ]
+        degraded = await self._without_schema(running, listed.get(self._schemas.store))
+        degraded += [Damage(sandbox, f"the mapping of server {guild_id}") for guild_id, sandbox in lost]
+        return OrphanReport(tuple(orphans), tuple(degraded), unreadable)
+
+    async def _list(self) -> tuple[dict[str, set[str]], dict[str, str]]:
+        stores: list[Namespace] = [self._schemas, *self._others]
+        results = await asyncio.gather(*(_listed(namespace) for namespace in stores), return_exceptions=True)
+        listed: dict[str, set[str]] = {}
+        unreadable: dict[str, str] = {}
+        for namespace, result in zip(stores, results, strict=True):
+            if isinstance(result, (SandboxError, TimeoutError)):
+                unreadable[namespace.store] = reason_of(result)
+            elif isinstance(result, BaseException):
+                raise result
+            else:
+                listed[namespace.store] = result
+        return listed, unreadable
+
+    async def _without_schema(self, running: Iterable[Sandbox], schemas: set[str] | None) -> list[Damage]:
+        if schemas is None:
+            return []
+        damaged = []
+        for sandbox in running:
+            if sandbox.short_id in schemas:
+                continue
+            async with connected(self._pool) as connection:
+                now = await sandboxes.by_id(connection, sandbox.id)
+            # Destroyed since it was seen running.
+            if now is not None and now.status is SandboxStatus.RUNNING:
+                damaged.append(Damage(now, f"the schema {now.schema_name}"))
+        return damaged
+
+    async def remove(self, found: OrphanReport, *, unknown: bool) -> OrphanCleanup:
+        """Remove what was found, each after asking again whether it belongs to a live sandbox by now.
+
+        Without `unknown` only what this database's destroyed sandboxes have left.
+        """
+        removed: list[Orphan] = []
+        spared: list[Orphan] = []
+        failed: dict[Orphan, str] = {}
+        for orphan in found.orphans:
+            if not (orphan.known or unknown):
+                spared.append(orphan)
+                continue
+            try:
+                (removed if await self._remove(orphan) else spared).append(orphan)
+            except SandboxError as error:
+                failed[orphan] = reason_of(error)
+        return OrphanCleanup(tuple(removed), tuple(spared), failed, found)
+
+    async def _remove(self, orphan: Orphan) -> bool:
+        if orphan.store == MAPPINGS:
+            return await self._unmap(orphan.id)
+        if orphan.store == self._schemas.store:
+            return await self._schemas.drop_orphan(schema_name(orphan.id))
+        # A whole UUID is never given twice: what is without a live sandbox now stays so.
+        async with connected(self._pool) as connection:
+            if orphan.id in (await orphan_rows.owners(connection, [orphan.id])).live:
+                return False
+        namespace = next(each for each in self._others if each.store == orphan.store)
+        await bounded(orphan.store, namespace.drop(_gone(orphan.id, self._clock())), within=_DROP_TIMEOUT)
+        return True
+
+    async def _unmap(self, guild_id: str) -> bool:
+        async with transaction(self._pool) as connection:
+            holder = await guild_mappings.holder_of(connection, guild_id)
+            if holder is None or holder.status is not SandboxStatus.DESTROYED:
+                return False
+            if not await guild_mappings.remove(connection, guild_id, holder.id):
+                return False
+            await audit.record(
+                connection,
+                holder.id,
+                AuditEvent.GUILD_UNREGISTERED,
+                actor=self._actor,
+                at=self._clock(),
+                details={"guild_id": guild_id, "reason": "orphaned"},
+            )
+        async with connected(self._pool) as connection:
+            routes = await route_rows.read_many(connection, [guild_id])
+        await self._routes.guilds_changed(routes)
+        return True
+
+
+async def _listed(namespace: Namespace) -> set[str]:
+    async with asyncio.timeout(_LIST_TIMEOUT):
+        return await namespace.list_ids()
+
+
+def _name(store: str, found: str, schemas: str) -> str:
+    if store == schemas:
+        return schema_name(found)
+    return f"{redis_prefix(found)}*" if store == "Redis" else sandbox_filter(found)
+
+
+def _gone(sandbox_id: str, now: datetime) -> Sandbox:
+    """A sandbox that is no more, as far as a store needs it to remove what bears its id."""
+    parsed = UUID(sandbox_id)
+    return Sandbox(
+        id=parsed,
+        name="",
+        owner="",
+        status=SandboxStatus.DESTROYED,
+        schema_name=schema_name(short_id(parsed)),
+        created_at=now,
+        expires_at=now,
+    )

@@ -1,0 +1,277 @@
+"""`CleanupProvider`: what is over goes, whatever stopped it from going before."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from uuid import UUID
+
+import structlog
+
+from sandbox_core.errors import (
+    CleanupFailed,
+    DependencyUnavailable,
+    SandboxError,
+    SandboxNotFound,
+    TransitionNotAllowed,
+)
+from sandbox_core.manager import (
+    FaultPoint,
+    ManagerObserver,
+    NoObserver,
+    RouteChanges,
+    no_fault,
+    teardown,
+    utc_now,
+)
+from sandbox_core.manager.ports import TeardownParts
+from sandbox_core.models import Actor, Sandbox, SandboxStatus
+from sandbox_core.namespaces import Namespace, RedisNamespace, SchemaProvisioner
+from sandbox_core.postgres import Pool, connected, sandboxes
+from sandbox_core.postgres import cleanup as rows
+from sandbox_core.postgres.claims import Claims
+from sandbox_core.postgres.cleanup import Failure
+
+from .observer import CleanupObserver, NoCleanupObserver
+from .orphans import OrphanSearch
+from .results import MAPPINGS, CleanupReport, Orphan, OrphanCleanup, OrphanReport
+
+_log = structlog.get_logger("sandbox.cleanup")
+
+CLEANUP = Actor("cleanup", "automatic cleanup")
+"""Who the audit log names for automatic work."""
+
+AT_ONCE = 4
+"""Sandboxes that one process removes at the same time; each needs a connection now and then."""
+PATIENCE = 60.0
+"""Seconds that one store may take to remove its part of one sandbox while nobody waits for it."""
+_BATCH = 200
+
+_Outcome = Sandbox | Failure | DependencyUnavailable | None
+
+
+class CleanupProvider:
+    """Removes expired and half-removed sandboxes and orphans; safe in several processes at once.
+
+    Every method raises `DependencyUnavailable` when PostgreSQL is away; other stores being away is a
+    failure of the sandboxes concerned, which are tried again later.
+    """
+
+    def __init__(
+        self,
+        *,
+        pool: Pool,
+        namespaces: Sequence[Namespace],
+        schemas: SchemaProvisioner,
+        keys: RedisNamespace,
+        routes: RouteChanges,
+        clock: Callable[[], datetime] = utc_now,
+        observer: CleanupObserver | None = None,
+        destruction_observer: ManagerObserver | None = None,
+        faults: FaultPoint = no_fault,
+    ) -> None:
+        """`namespaces` in the order they are provisioned; `schemas` and `keys` are two of the same stores."""
+        self._parts = TeardownParts(
+            pool=pool,
+            namespaces=tuple(namespaces),
+            routes=routes,
+            clock=clock,
+            observer=destruction_observer or NoObserver(),
+            claims=Claims(pool),
+            faults=faults,
+        )
+        self._keys = keys
+        self._observer = observer or NoCleanupObserver()
+        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._search = OrphanSearch(
+            pool=pool,
+            schemas=schemas,
+            others=[namespace for namespace in namespaces if namespace.store != schemas.store],
+            routes=routes,
+            actor=CLEANUP,
+            clock=clock,
+        )
+
+    async def cleanup_expired(self) -> CleanupReport:
+        """Remove every sandbox that is due: expired, stopped half-way, or abandoned while it was created.
+
+        A failure of one does not keep the others, and is tried again after a pause that grows.
+        """
+        started = time.perf_counter()
+        tried: dict[UUID, _Outcome] = {}
+        away: DependencyUnavailable | None = None
+        try:
+            while away is None and (batch := [each for each in await self._due() if each.id not in tried]):
+                outcomes = await asyncio.gather(*(self._in_slot(each) for each in batch))
+                tried.update(zip((each.id for each in batch), outcomes, strict=True))
+                away = next((each for each in outcomes if isinstance(each, DependencyUnavailable)), None)
+        except DependencyUnavailable as error:
+            away = error
+        report = CleanupReport(
+            destroyed=tuple(each for each in tried.values() if isinstance(each, Sandbox)),
+            failed=tuple(each for each in tried.values() if isinstance(each, Failure)),
+            left_to_others=sum(each is None for each in tried.values()),
+        )
+        if away is not None or report.destroyed or report.failed:
+            result = report.result if away is None else "unavailable"
+            self._observer.passed(result, time.perf_counter() - started, len(report.destroyed))
+        if away is not None:
+            raise away
+        return report
+
+    async def _due(self) -> list[Sandbox]:
+        now = self._parts.clock()
+        async with connected(self._parts.pool) as connection:
+            return await rows.due(
+                connection, now, abandoned_before=now - teardown.ABANDONED_AFTER, limit=_BATCH
+            )
+
+    async def _in_slot(self, sandbox: Sandbox) -> _Outcome:
+        async with self._slots:
+            try:
+                return await self._clean(sandbox, CLEANUP)
+            except DependencyUnavailable as error:
+                # PostgreSQL is away, for all of them. The others end by themselves and are not cut off.
+                self._observer.failed(error.code)
+                return error
+
+    async def _clean(self, sandbox: Sandbox, actor: Actor) -> Sandbox | Failure | None:
+        """The destroyed sandbox or its failure; None when somebody else does it or it is not due now."""
+        async with self._parts.claims.hold(sandbox.id) as mine:
+            if not mine:
+                return None
+            try:
+                return await self._take_apart(sandbox, actor)
+            except teardown.StepFailed as failed:
+                return await self._failure(sandbox, failed)
+            except DependencyUnavailable:
+                raise
+            except Exception as error:
+                # One sandbox's fault, foreseen by nobody, must not keep the others.
+                _log.exception("cleanup_fault", sandbox_id=str(sandbox.id))
+                fault = teardown.StepFailed(teardown.STATUS_STEP, error)
+                await teardown.note_failure(self._parts, actor, sandbox, fault)
+                return await self._failure(sandbox, fault)
+
+    async def _take_apart(self, sandbox: Sandbox, actor: Actor) -> Sandbox | None:
+        now = self._parts.clock()
+        async with connected(self._parts.pool) as connection:
+            due = await rows.is_due(connection, sandbox.id, now, now - teardown.ABANDONED_AFTER)
+        # Extended, or finished by another process, since it was found.
+        if not due:
+            return None
+        details = {"reason": _why(sandbox)}
+        if sandbox.status is SandboxStatus.RUNNING and not await teardown.expire(
+            self._parts, actor, sandbox.id
+        ):
+            return None
+        destroying = await teardown.begin(self._parts, actor, sandbox.id, details)
+        if destroying is None:
+            return None
+        return await teardown.take_apart(self._parts, actor, destroying, details, patience=PATIENCE)
+
+    async def _failure(self, sandbox: Sandbox, failed: teardown.StepFailed) -> Failure:
+        self._observer.failed(failed.error.code if isinstance(failed.error, SandboxError) else "INTERNAL")
+        async with connected(self._parts.pool) as connection:
+            attempts = await rows.attempts(connection, sandbox.id)
+        _log.warning(
+            "cleanup_failed",
+            sandbox_id=str(sandbox.id),
+            step=failed.step,
+            reason=failed.reason,
+            attempts=attempts,
+        )
+        return Failure(
+            step=failed.step,
+            reason=failed.reason,
+            attempts=attempts,
+            next_attempt_at=self._parts.clock() + teardown.pause_after(attempts),
+            sandbox=sandbox,
+        )
+
+    async def cleanup_sandbox(self, sandbox_id: UUID, *, actor: Actor = CLEANUP) -> Sandbox | None:
+        """Remove this one if it is due, without regard to the pause after a failure.
+
+        Returns the destroyed sandbox, also when it was destroyed before, and None when somebody else is
+        removing it. Raises `SandboxNotFound`, `TransitionNotAllowed` for one that is not due, and
+        `CleanupFailed` with the step.
+        """
+        now = self._parts.clock()
+        async with connected(self._parts.pool) as connection:
+            sandbox = await sandboxes.by_id(connection, sandbox_id)
+            due = await rows.is_due(connection, sandbox_id, now, now - teardown.ABANDONED_AFTER)
+        if sandbox is None:
+            raise SandboxNotFound(str(sandbox_id))
+        if sandbox.status is SandboxStatus.DESTROYED:
+            return sandbox
+        if not due:
+            raise TransitionNotAllowed(sandbox.status, SandboxStatus.DESTROYED)
+        outcome = await self._clean(sandbox, actor)
+        if isinstance(outcome, Failure):
+            raise CleanupFailed(sandbox.name, outcome.step, outcome.reason)
+        return outcome
+
+    async def cleanup_redis_keys(self, sandbox_id: UUID) -> int:
+        """Remove the Redis keys of one sandbox, whatever its status; returns how many there were."""
+        return await self._keys.delete_keys(sandbox_id)
+
+    async def failures(self, *, at_least: int = 1) -> list[Failure]:
+        """Sandboxes whose removal failed `at_least` so many times in a row."""
+        async with connected(self._parts.pool) as connection:
+            return await rows.failures(connection, at_least=at_least)
+
+    async def next_due(self) -> datetime | None:
+        """The next moment, as far as is known, at which there is something to remove."""
+        async with connected(self._parts.pool) as connection:
+            return await rows.next_due(connection)
+
+    async def find_orphaned_resources(self) -> OrphanReport:
+        """Look for what belongs to no live sandbox, and for running sandboxes that lack something."""
+        report = await self._search.find()
+        self._count(report, report.orphans)
+        return report
+
+    async def cleanup_orphaned_resources(self, *, unknown: bool = True) -> OrphanCleanup:
+        """Find and remove orphans.
+
+        With `unknown=False` only those of sandboxes that this database knows as destroyed: without a row,
+        they might be of another installation on the same servers.
+        """
+        done = await self._search.remove(await self._search.find(), unknown=unknown)
+        self._count(done.found, (*done.spared, *done.failed))
+        if done.removed or done.failed:
+            _log.info("orphans_removed", removed=len(done.removed), failed=len(done.failed))
+        return done
+
+    def _count(self, report: OrphanReport, left: Sequence[Orphan]) -> None:
+        stores = {namespace.store for namespace in self._parts.namespaces} | {MAPPINGS}
+        readable = stores - report.unreadable.keys()
+        self._observer.orphans({store: sum(each.store == store for each in left) for store in readable})
+
+    async def run(self) -> tuple[CleanupReport, OrphanCleanup]:
+        """The periodic pass: everything that is due, then what destroyed sandboxes have left behind."""
+        return await self.cleanup_expired(), await self.cleanup_orphaned_resources(unknown=False)
+
+    async def refresh_gauges(self) -> None:
+        """Bring the number of sandboxes up to date."""
+        async with connected(self._parts.pool) as connection:
+            count, _ = await rows.population(connection)
+        self._observer.population(count)
+
+    async def record_activity(self, moments: Mapping[UUID, datetime]) -> None:
+        """Move `last_activity_at` of these sandboxes, in one statement."""
+        if moments:
+            async with connected(self._parts.pool) as connection:
+                await rows.touch_many(connection, moments)
+
+
+def _why(sandbox: Sandbox) -> str:
+    match sandbox.status:
+        case SandboxStatus.RUNNING | SandboxStatus.EXPIRED:
+            return "expired"
+        case SandboxStatus.PENDING | SandboxStatus.CREATING:
+            return "creation abandoned"
+        case _:
+            return "destruction continued"

@@ -1,0 +1,105 @@
+"""The table `sandbox_notices`: what people were told, so that nobody is told twice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sandbox_core.models import Sandbox
+
+from .errors import translating
+from .pool import Connection
+from .sandboxes import COLUMNS, sandbox_from_row
+
+
+@dataclass(frozen=True, slots=True)
+class Expiring:
+    """A running sandbox near its end; `settled_at` is when its present expiry was decided."""
+
+    sandbox: Sandbox
+    settled_at: datetime
+
+
+async def expiring(connection: Connection, now: datetime, within: timedelta) -> list[Expiring]:
+    """Running sandboxes that expire later than `now`, but `within` so much time."""
+    with translating():
+        rows = await connection.fetch(
+            f"""
+            SELECT {COLUMNS}, greatest(s.created_at, (
+                SELECT max(a.created_at) FROM sandbox_audit_log AS a
+                WHERE a.sandbox_id = s.id AND a.event_type = 'ttl_extended'
+            )) AS settled_at
+            FROM sandboxes AS s
+            WHERE s.status = 'running' AND s.expires_at > $1 AND s.expires_at <= $2
+            ORDER BY s.expires_at
+            """,  # noqa: S608 (a constant)
+            now,
+            now + within,
+        )
+    found = []
+    for values in map(dict, rows):
+        settled_at = values.pop("settled_at")
+        found.append(Expiring(sandbox_from_row(values), settled_at))
+    return found
+
+
+async def gone(connection: Connection, since: datetime, kind: str) -> list[Sandbox]:
+    """Sandboxes destroyed after `since` that had been running and whose owner did not destroy them.
+
+    Those that a notice of `kind` was claimed for are left out.
+    """
+    with translating():
+        rows = await connection.fetch(
+            f"""
+            SELECT {COLUMNS} FROM sandboxes AS s
+            WHERE s.status = 'destroyed' AND s.destroyed_at > $1
+              AND EXISTS (
+                SELECT 1 FROM sandbox_audit_log AS a
+                WHERE a.sandbox_id = s.id AND a.event_type = 'sandbox_destroying'
+                  AND a.actor <> s.owner AND a.details ->> 'from' IN ('running', 'expired')
+              )
+              AND NOT EXISTS (
+                SELECT 1 FROM sandbox_notices AS n WHERE n.sandbox_id = s.id AND n.kind = $2
+              )
+            ORDER BY s.destroyed_at
+            """,  # noqa: S608 (a constant)
+            since,
+            kind,
+        )
+    return [sandbox_from_row(row) for row in rows]
+
+
+async def claim(
+    connection: Connection, sandbox_id: UUID, kinds: Sequence[str], about: datetime, at: datetime
+) -> set[str]:
+    """Note that these notices are being sent; returns those that nobody had noted before.
+
+    Call it in a transaction of its own, and send after it has committed.
+    """
+    with translating():
+        rows = await connection.fetch(
+            """
+            INSERT INTO sandbox_notices (sandbox_id, kind, about, created_at)
+            SELECT $1, kind, $3, $4 FROM unnest($2::text[]) AS kind ORDER BY kind
+            ON CONFLICT DO NOTHING
+            RETURNING kind
+            """,
+            sandbox_id,
+            list(kinds),
+            about,
+            at,
+        )
+    return {row["kind"] for row in rows}
+
+
+async def withdraw(connection: Connection, sandbox_id: UUID, kind: str, about: datetime) -> None:
+    """Take back the note of one notice that certainly was not sent."""
+    with translating():
+        await connection.execute(
+            "DELETE FROM sandbox_notices WHERE sandbox_id = $1 AND kind = $2 AND about = $3",
+            sandbox_id,
+            kind,
+            about,
+        )

@@ -1,0 +1,87 @@
+"""Whose a resource is: ids found in the stores, compared with the rows of sandboxes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from sandbox_core.models import Sandbox
+
+from .errors import translating
+from .pool import Connection
+from .sandboxes import COLUMNS, sandbox_from_row
+
+
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """Of some ids: which belong to sandboxes that are not destroyed, and which to destroyed ones only.
+
+    An id in neither was never a sandbox of this database.
+    """
+
+    live: frozenset[str]
+    destroyed: frozenset[str]
+
+
+async def owners(connection: Connection, ids: Collection[str]) -> Ownership:
+    """Look up ids, each a whole UUID or the 8 hex digits of a short id."""
+    with translating():
+        rows = await connection.fetch(
+            """
+            SELECT s.id::text AS id, s.status <> 'destroyed' AS live
+            FROM sandboxes AS s WHERE s.id = ANY($1::text[]::uuid[])
+            UNION ALL
+            SELECT substr(s.schema_name, 9) AS id, s.status <> 'destroyed' AS live
+            FROM sandboxes AS s WHERE s.schema_name = ANY($2::text[])
+            """,
+            [text for text in ids if len(text) == 36],
+            [f"sandbox_{text}" for text in ids if len(text) == 8],
+        )
+    live = frozenset(row["id"] for row in rows if row["live"])
+    return Ownership(live, frozenset(row["id"] for row in rows) - live)
+
+
+async def mappings(connection: Connection) -> list[tuple[str, Sandbox]]:
+    """Guilds mapped to sandboxes that are destroyed, each with its sandbox."""
+    with translating():
+        rows = await connection.fetch(
+            f"""
+            SELECT m.guild_id AS mapped, {COLUMNS}
+            FROM sandbox_guild_mapping AS m JOIN sandboxes AS s ON s.id = m.sandbox_id
+            WHERE s.status = 'destroyed'
+            ORDER BY m.guild_id
+            """  # noqa: S608 (a constant)
+        )
+    found = []
+    for values in map(dict, rows):
+        guild_id = values.pop("mapped")
+        found.append((guild_id, sandbox_from_row(values)))
+    return found
+
+
+async def lost_mappings(connection: Connection) -> list[tuple[str, Sandbox]]:
+    """Guilds that by the audit log are registered with a running sandbox, but are not mapped to it."""
+    with translating():
+        rows = await connection.fetch(
+            f"""
+            SELECT last.guild_id AS missing, {COLUMNS}
+            FROM sandboxes AS s
+            JOIN LATERAL (
+                SELECT DISTINCT ON (a.details ->> 'guild_id')
+                    a.details ->> 'guild_id' AS guild_id, a.event_type
+                FROM sandbox_audit_log AS a
+                WHERE a.sandbox_id = s.id AND a.event_type IN ('guild_registered', 'guild_unregistered')
+                ORDER BY a.details ->> 'guild_id', a.created_at DESC, a.id DESC
+            ) AS last ON last.event_type = 'guild_registered'
+            WHERE s.status = 'running' AND NOT EXISTS (
+                SELECT 1 FROM sandbox_guild_mapping AS m
+                WHERE m.sandbox_id = s.id AND m.guild_id = last.guild_id
+            )
+            ORDER BY s.name, last.guild_id
+            """  # noqa: S608 (a constant)
+        )
+    found = []
+    for values in map(dict, rows):
+        guild_id = values.pop("missing")
+        found.append((guild_id, sandbox_from_row(values)))
+    return found

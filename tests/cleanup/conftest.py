@@ -1,0 +1,279 @@
+"""A core's manager and cleanup on real servers, with the clock and the fault points in the test's hand."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import nats
+import pytest
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, StorageType, StreamConfig
+from redis.asyncio import Redis
+
+from sandbox_core.cleanup import CleanupProvider, Notices
+from sandbox_core.manager import ManagerLimits, SandboxManager
+from sandbox_core.models import Actor, AuditEntry, GuildAccess, Route, Sandbox
+from sandbox_core.namespaces import Namespace, NatsNamespace, PartHealth, RedisNamespace, SchemaProvisioner
+from sandbox_core.postgres import Pool, audit, connected, create_pool, sandboxes
+from sandbox_core.redis.client import create_client
+from sandbox_core.subjects import (
+    SANDBOX_STREAM,
+    SANDBOX_SUBJECTS,
+    redis_prefix,
+    sandbox_filter,
+    sandbox_subject,
+)
+
+START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+GUILDS = [f"10000000000000000{number}" for number in range(4)]
+LEADS = (timedelta(hours=1), timedelta(minutes=10))
+
+
+class Clock:
+    """Stands still until a test moves it."""
+
+    def __init__(self) -> None:
+        self.now = START
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def forward(self, **duration: float) -> None:
+        self.now += timedelta(**duration)
+
+
+@dataclass
+class RecordedRoutes:
+    """Where this process would send guilds' events by now."""
+
+    current: dict[str, Route | None] = field(default_factory=dict)
+
+    async def guilds_changed(self, routes: Mapping[str, Route | None]) -> None:
+        self.current.update(routes)
+
+
+@dataclass
+class Counted:
+    """What cleanup reported about itself."""
+
+    passes: list[tuple[str, int]] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    orphan_counts: dict[str, int] = field(default_factory=dict)
+    sandboxes: int = -1
+
+    def passed(self, result: str, seconds: float, destroyed: int) -> None:
+        assert seconds >= 0
+        self.passes.append((result, destroyed))
+
+    def failed(self, error_type: str) -> None:
+        self.errors.append(error_type)
+
+    def orphans(self, counts: Mapping[str, int]) -> None:
+        self.orphan_counts.update(counts)
+
+    def population(self, sandboxes: int) -> None:
+        self.sandboxes = sandboxes
+
+
+class Faults:
+    """Where a test steps in: an exception is raised at the point, a function awaited."""
+
+    def __init__(self) -> None:
+        self.at: dict[str, object] = {}
+        self.passed: list[str] = []
+
+    async def __call__(self, point: str) -> None:
+        self.passed.append(point)
+        turn = self.at.pop(point, None)
+        if isinstance(turn, BaseException):
+            raise turn
+        if turn is not None:
+            await turn()  # type: ignore[operator]
+
+
+class Watched:
+    """A real namespace that counts what it drops, and fails while it is told to."""
+
+    def __init__(self, inner: Namespace) -> None:
+        self.inner = inner
+        self.dropped: list[UUID] = []
+        self.failing: dict[UUID, Exception] = {}
+
+    @property
+    def store(self) -> str:
+        return self.inner.store
+
+    async def provision(self, sandbox: Sandbox) -> None:
+        await self.inner.provision(sandbox)
+
+    async def drop(self, sandbox: Sandbox) -> None:
+        self.dropped.append(sandbox.id)
+        if sandbox.id in self.failing:
+            raise self.failing[sandbox.id]
+        await self.inner.drop(sandbox)
+
+    async def check(self, sandbox: Sandbox) -> PartHealth:
+        return await self.inner.check(sandbox)
+
+    async def list_ids(self) -> set[str]:
+        return await self.inner.list_ids()
+
+
+@dataclass
+class Yard:
+    """Everything a cleanup test touches."""
+
+    pool: Pool
+    redis: Redis
+    js: JetStreamContext
+    clock: Clock
+    routes: RecordedRoutes
+    counted: Counted
+    faults: Faults
+    schemas: SchemaProvisioner
+    keys: RedisNamespace
+    parts: tuple[Watched, Watched, Watched]
+    manager: SandboxManager
+    cleanup: CleanupProvider
+    notices: Notices
+
+    @property
+    def redis_part(self) -> Watched:
+        return self.parts[1]
+
+    @property
+    def nats_part(self) -> Watched:
+        return self.parts[2]
+
+    def another_cleanup(self) -> CleanupProvider:
+        """As another process would have it."""
+        return make_cleanup(self)
+
+    async def sandbox(self, actor: Actor, name: str, **arguments: object) -> Sandbox:
+        """A sandbox with something in each of its parts."""
+        made = await self.manager.create(actor, name=name, **arguments)  # type: ignore[arg-type]
+        await self.fill(made)
+        return made
+
+    async def fill(self, sandbox: Sandbox) -> None:
+        async with connected(self.pool) as connection:
+            await connection.execute(
+                f"INSERT INTO {sandbox.schema_name}.communities (guild_id, name) VALUES ($1, 'x')", GUILDS[0]
+            )
+        await self.redis.set(redis_prefix(sandbox.id) + "greeting", "hello")
+        await self.js.publish(sandbox_subject(sandbox.id, "MESSAGE_CREATE"), b"{}")
+        await self.js.add_consumer(
+            SANDBOX_STREAM,
+            ConsumerConfig(
+                durable_name=f"worker-{sandbox.short_id}",
+                ack_policy=AckPolicy.EXPLICIT,
+                filter_subject=sandbox_filter(sandbox.id),
+            ),
+        )
+
+    async def left_of(self, sandbox: Sandbox) -> list[str]:
+        """What still exists of a sandbox, by store."""
+        left = []
+        if await self.schemas.exists(sandbox.schema_name):
+            left.append("schema")
+        if str(sandbox.id) in await self.keys.list_ids():
+            left.append("keys")
+        if str(sandbox.id) in await self.nats_part.list_ids():
+            left.append("events")
+        async with connected(self.pool) as connection:
+            if await connection.fetchval(
+                "SELECT count(*) FROM sandbox_guild_mapping WHERE sandbox_id = $1", sandbox.id
+            ):
+                left.append("mappings")
+            if await connection.fetchval(
+                "SELECT count(*) FROM sandbox_cleanup WHERE sandbox_id = $1", sandbox.id
+            ):
+                left.append("bookkeeping")
+        return left
+
+    async def row(self, sandbox: Sandbox) -> Sandbox:
+        async with connected(self.pool) as connection:
+            found = await sandboxes.by_id(connection, sandbox.id)
+        assert found is not None
+        return found
+
+    async def audit(self, sandbox: Sandbox) -> list[AuditEntry]:
+        async with connected(self.pool) as connection:
+            return await audit.entries(connection, sandbox.id)
+
+
+def make_cleanup(yard: Yard) -> CleanupProvider:
+    return CleanupProvider(
+        pool=yard.pool,
+        namespaces=yard.parts,
+        schemas=yard.schemas,
+        keys=yard.keys,
+        routes=yard.routes,
+        clock=yard.clock,
+        observer=yard.counted,
+        faults=yard.faults,
+    )
+
+
+@pytest.fixture
+async def yard(database_url: str, redis_url: str, nats_url: str) -> AsyncIterator[Yard]:
+    pool = await create_pool(database_url, max_size=12)
+    redis = create_client(redis_url)
+    connection = await nats.connect(nats_url, reconnect_time_wait=0.1, max_reconnect_attempts=-1)
+    js = connection.jetstream(timeout=2)
+    await make_stream(js)
+    schemas, keys = SchemaProvisioner(pool), RedisNamespace(redis)
+    parts = (Watched(schemas), Watched(keys), Watched(NatsNamespace(js)))
+    clock, routes, faults = Clock(), RecordedRoutes(), Faults()
+    manager = SandboxManager(
+        pool=pool,
+        namespaces=parts,
+        routes=routes,
+        limits=ManagerLimits(
+            default_ttl=timedelta(hours=24), max_ttl=timedelta(hours=168), max_per_owner=200
+        ),
+        clock=clock,
+        faults=faults,
+    )
+    made = Yard(
+        pool=pool,
+        redis=redis,
+        js=js,
+        clock=clock,
+        routes=routes,
+        counted=Counted(),
+        faults=faults,
+        schemas=schemas,
+        keys=keys,
+        parts=parts,
+        manager=manager,
+        cleanup=None,  # type: ignore[arg-type]  # needs the parts above
+        notices=Notices(pool, leads=LEADS, clock=clock),
+    )
+    made.cleanup = make_cleanup(made)
+    try:
+        yield made
+    finally:
+        await connection.close()
+        await redis.aclose()
+        await pool.close()
+
+
+async def make_stream(js: JetStreamContext) -> None:
+    await js.add_stream(
+        StreamConfig(name=SANDBOX_STREAM, subjects=[SANDBOX_SUBJECTS], storage=StorageType.MEMORY)
+    )
+
+
+@pytest.fixture
+def alice() -> Actor:
+    return Actor("200000000000000001", "Alice")
+
+
+@pytest.fixture
+def guilds() -> list[GuildAccess]:
+    """Guilds whose caller has Manage Server there."""
+    return [GuildAccess(guild_id, bot_is_member=True, caller_manages=True) for guild_id in GUILDS]
