@@ -1,0 +1,320 @@
+"""What a bot's worker uses inside a sandbox, and, unchanged, in production.
+
+    async with SandboxContext.from_env() as ctx:
+        async for event in ctx.events("MESSAGE_CREATE"):
+            await ctx.redis.incr(ctx.key("messages"))
+            await ctx.pool.execute(ADD_XP, event.data["author"]["id"])
+
+Without `SANDBOX_ID` in the environment the same code reads production's subjects, schema and keys.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import os
+import re
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+import nats.errors
+import structlog
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.errors import APIError, NotFoundError
+from pydantic import SecretStr
+from redis.asyncio import Redis
+
+from . import subjects
+from .errors import DependencyUnavailable, InvalidInput
+from .models import Sandbox
+from .nats.connection import NatsConnection
+from .nats.errors import translating
+from .postgres import Pool, create_pool
+from .redis.client import create_client
+from .settings import SettingsError
+
+_log = structlog.get_logger("sandbox.context")
+
+_SUBJECT_TAIL = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\Z")
+_CONSUMER_NAME = re.compile(r"[A-Za-z0-9_-]{1,32}\Z")
+_FETCH_SECONDS = 5.0
+_JETSTREAM_TIMEOUT = 3.0
+_RETRY_SECONDS = 0.5
+_ACK_WAIT_SECONDS = 60.0
+_CONSUMER_REFUSED = 10012  # JetStream's JSConsumerCreateErr: made differently before; waiting mends nothing
+
+
+def environment(sandbox: Sandbox) -> dict[str, str]:
+    """The variables that put a worker into the sandbox; none of them is a secret."""
+    return {
+        "SANDBOX_ID": str(sandbox.id),
+        "SANDBOX_NAME": sandbox.name,
+        "SANDBOX_SCHEMA": sandbox.schema_name,
+        "SANDBOX_REDIS_PREFIX": subjects.redis_prefix(sandbox.id),
+        "SANDBOX_NATS_PREFIX": subjects.nats_prefix(sandbox.id),
+        "SANDBOX_GUILD_IDS": ",".join(sandbox.guild_ids),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """Addresses of the three servers; never shown, as they may hold passwords."""
+
+    database_url: SecretStr
+    redis_url: SecretStr
+    nats_url: SecretStr
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Where a worker works. In production there is no id, and the prefixes are empty."""
+
+    sandbox_id: str | None = None
+    name: str | None = None
+    schema: str | None = None
+    """None means the role's own `search_path`."""
+    redis_prefix: str = ""
+    nats_prefix: str = ""
+    guild_ids: tuple[str, ...] = ()
+
+    @property
+    def stream(self) -> str:
+        """The JetStream stream that keeps this world's events."""
+        return subjects.EVENTS_STREAM if self.sandbox_id is None else subjects.SANDBOX_STREAM
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One dispatched gateway event. `raw` is Discord's frame, `data` the frame's `d`, decoded.
+
+    `data` is None when `raw` is no frame, which only a publisher other than the gateway can cause.
+    """
+
+    type: str
+    guild_id: str | None
+    data: Any
+    raw: bytes
+    subject: str
+
+
+class SandboxContext:
+    """A worker's PostgreSQL pool, Redis client and NATS connection, all in one world.
+
+    Use it as an async context manager: it connects on entering and closes on leaving. Entering raises
+    `DependencyUnavailable` when a server is away.
+    """
+
+    pool: Pool
+    """Its `search_path` is the sandbox's schema."""
+    redis: Redis
+    """The plain client: make every key with `key`."""
+
+    def __init__(self, world: World, servers: Servers) -> None:
+        self.world = world
+        self._servers = servers
+        self._nats = NatsConnection()
+        self._exits = AsyncExitStack()
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> SandboxContext:
+        """Read the world and the servers' addresses from the environment.
+
+        Raises `SettingsError` with one line per variable that is missing or does not fit the others: a
+        worker that is half in a sandbox must not start.
+        """
+        source = os.environ if environ is None else environ
+        problems = [
+            f"{variable} is not set."
+            for variable in ("DATABASE_URL", "REDIS_URL", "NATS_URL")
+            if not source.get(variable)
+        ]
+        world = _world(source, problems)
+        if problems:
+            raise SettingsError(problems)
+        servers = Servers(*(SecretStr(source[name]) for name in ("DATABASE_URL", "REDIS_URL", "NATS_URL")))
+        return cls(world, servers)
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as opened:
+            self.pool = await create_pool(
+                self._servers.database_url.get_secret_value(),
+                application_name=f"worker {self.world.name or 'production'}",
+                search_path=self.world.schema,
+            )
+            opened.push_async_callback(self.pool.close)
+            self.redis = create_client(self._servers.redis_url.get_secret_value(), client_name="worker")
+            opened.push_async_callback(self.redis.aclose)
+            opened.push_async_callback(self._nats.close)
+            await self._nats.connect(self._servers.nats_url, name="worker")
+            self._exits = opened.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._exits.aclose()
+
+    def key(self, name: str) -> str:
+        """The Redis key of this world for `name`; in production `name` itself."""
+        return self.world.redis_prefix + name
+
+    async def publish(
+        self, subject_tail: str, payload: bytes, *, headers: Mapping[str, str] | None = None
+    ) -> None:
+        """Publish below this world's prefix, without waiting for an acknowledgement.
+
+        `jobs.resize` goes to `sandbox.{id}.jobs.resize` in a sandbox and to `jobs.resize` in production.
+        Raises `InvalidInput` for a tail with wildcards, spaces or empty tokens.
+        """
+        if not _SUBJECT_TAIL.match(subject_tail):
+            raise InvalidInput("subject", subject_tail, "it is not tokens joined by dots", "`jobs.resize`")
+        with translating():
+            await self._nats.client.publish(
+                self.world.nats_prefix + subject_tail, payload, headers=dict(headers) if headers else None
+            )
+
+    async def events(self, *types: str, consumer: str = "worker", batch: int = 16) -> AsyncIterator[Event]:
+        """The events of these types, or of all, as they come; ends only when the loop is left.
+
+        An event is acknowledged when the loop asks for the next one. One whose handling raised, took
+        longer than a minute or died with its process is delivered again. Workers with the same `consumer`
+        share the events, and a restarted one goes on where it stopped. The first start in a sandbox begins
+        with what is kept there, in production with what comes next.
+
+        A lost connection or stream is waited for; once the context is left, `DependencyUnavailable` is
+        raised. Raises `InvalidInput` for a name that can't be an event type or a consumer, and when the
+        consumer exists and can't be changed to what is asked for.
+        """
+        config = self._consumer(types, consumer)
+        js = self._nats.client.jetstream(timeout=_JETSTREAM_TIMEOUT)
+        while True:
+            try:
+                subscription = await self._subscribe(js, config)
+            except DependencyUnavailable as error:
+                if self._nats.client.is_closed:
+                    # The context has been left: nothing will ever come.
+                    raise
+                _log.warning("events_wait", reason=error.reason)
+                await asyncio.sleep(_RETRY_SECONDS)
+                continue
+            fetched: deque[Msg] = deque()
+            try:
+                while (messages := await _fetch(subscription, batch)) is not None:
+                    fetched.extend(messages)
+                    while fetched:
+                        yield _event(fetched[0])
+                        with translating():
+                            await fetched.popleft().ack()
+            finally:
+                await _leave(subscription, fetched)
+            await asyncio.sleep(_RETRY_SECONDS)
+
+    def _consumer(self, types: tuple[str, ...], consumer: str) -> ConsumerConfig:
+        if not _CONSUMER_NAME.match(consumer):
+            raise InvalidInput(
+                "consumer", consumer, "it is not 1 to 32 of A-Z, a-z, 0-9, _ and -", "`worker`"
+            )
+        in_sandbox = self.world.sandbox_id is not None
+        # One token, so that `events.dead_letter.…` is nobody's event.
+        every = [f"{self.world.nats_prefix}events.*"]
+        chosen = [self.world.nats_prefix + subjects.production_subject(kind) for kind in types]
+        return ConsumerConfig(
+            durable_name=f"{self.world.sandbox_id}-{consumer}" if in_sandbox else consumer,
+            filter_subjects=chosen or every,
+            ack_policy=AckPolicy.EXPLICIT,
+            ack_wait=_ACK_WAIT_SECONDS,
+            deliver_policy=DeliverPolicy.ALL if in_sandbox else DeliverPolicy.NEW,
+        )
+
+    async def _subscribe(
+        self, js: JetStreamContext, config: ConsumerConfig
+    ) -> JetStreamContext.PullSubscription:
+        with translating():
+            try:
+                await js.add_consumer(self.world.stream, config)
+            except NotFoundError as error:
+                raise DependencyUnavailable("NATS", f"the stream {self.world.stream} is missing") from error
+            except APIError as error:
+                if error.err_code != _CONSUMER_REFUSED:
+                    raise
+                problem = f"JetStream refuses it ({error.description})"
+                raise InvalidInput("consumer", str(config.durable_name), problem, "`worker-2`") from error
+            return await js.pull_subscribe_bind(consumer=config.durable_name, stream=self.world.stream)
+
+
+def _world(source: Mapping[str, str], problems: list[str]) -> World:
+    sandbox_id = source.get("SANDBOX_ID", "")
+    if not sandbox_id:
+        return World()
+    try:
+        expected = {
+            "SANDBOX_SCHEMA": subjects.schema_name(sandbox_id[:8]),
+            "SANDBOX_REDIS_PREFIX": subjects.redis_prefix(sandbox_id),
+            "SANDBOX_NATS_PREFIX": subjects.nats_prefix(sandbox_id),
+        }
+    except InvalidInput:
+        problems.append("SANDBOX_ID is not a sandbox's id: take all variables from `/sandbox connect`.")
+        return World()
+    for variable, value in expected.items():
+        if source.get(variable, value) != value:
+            problems.append(f"{variable} is another sandbox's: take all variables from `/sandbox connect`.")
+    return World(
+        sandbox_id=sandbox_id,
+        name=source.get("SANDBOX_NAME") or sandbox_id[:8],
+        schema=expected["SANDBOX_SCHEMA"],
+        redis_prefix=expected["SANDBOX_REDIS_PREFIX"],
+        nats_prefix=expected["SANDBOX_NATS_PREFIX"],
+        guild_ids=tuple(part for part in source.get("SANDBOX_GUILD_IDS", "").split(",") if part),
+    )
+
+
+async def _fetch(subscription: JetStreamContext.PullSubscription, batch: int) -> list[Msg] | None:
+    """The next messages, none when none came in time, or None when the consumer has to be made again."""
+    try:
+        return await subscription.fetch(batch, timeout=_FETCH_SECONDS)
+    except nats.errors.TimeoutError:
+        # Also the answer of a consumer that is gone; asking after it tells the two apart.
+        try:
+            await subscription.consumer_info()
+        except (nats.errors.Error, OSError):
+            return None
+        return []
+    except (nats.errors.Error, OSError) as error:
+        _log.warning("events_interrupted", error=type(error).__name__)
+        return None
+
+
+async def _leave(subscription: JetStreamContext.PullSubscription, unhandled: Iterable[Msg]) -> None:
+    try:
+        for message in unhandled:
+            # Free for another worker at once, not only when the acknowledgement is overdue.
+            await message.nak()
+        await subscription.unsubscribe()
+    except (nats.errors.Error, OSError) as error:
+        # The connection is gone, and the subscription with it.
+        _log.debug("events_left", error=type(error).__name__)
+
+
+def _event(message: Msg) -> Event:
+    headers = message.headers or {}
+    raw = gzip.decompress(message.data) if headers.get("Content-Encoding") == "gzip" else message.data
+    try:
+        frame = msgspec.json.decode(raw)
+    except msgspec.DecodeError:
+        # Published by somebody else than the gateway; it must not stop the events behind it.
+        frame = None
+    data = frame.get("d") if isinstance(frame, dict) else None
+    return Event(
+        type=message.subject.rsplit(".", 1)[-1],
+        guild_id=headers.get("Discord-Guild-Id"),
+        data=data,
+        raw=raw,
+        subject=message.subject,
+    )

@@ -1,0 +1,328 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+
+import pytest
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, StreamConfig
+from nats.js.errors import NotFoundError
+
+from bot.embedded import EmbeddedServers
+from sandbox_core.context import Event, SandboxContext, environment
+from sandbox_core.errors import DependencyUnavailable, InvalidInput
+from sandbox_core.models import Sandbox
+from sandbox_core.namespaces import SchemaProvisioner
+from sandbox_core.postgres import Pool
+from sandbox_core.settings import SettingsError
+from sandbox_core.subjects import (
+    EVENTS_STREAM,
+    EVENTS_SUBJECTS,
+    SANDBOX_STREAM,
+    nats_prefix,
+    redis_prefix,
+    sandbox_subject,
+)
+
+GUILD = "100000000000000001"
+
+
+@pytest.fixture
+def servers_env(database_url: str, redis_url: str, nats_url: str) -> dict[str, str]:
+    return {"DATABASE_URL": database_url, "REDIS_URL": redis_url, "NATS_URL": nats_url}
+
+
+@pytest.fixture
+async def context(
+    servers_env: dict[str, str], sandbox: Sandbox, pool: Pool, sandbox_stream: None
+) -> AsyncIterator[SandboxContext]:
+    """A worker in `sandbox`, whose schema exists."""
+    await SchemaProvisioner(pool).create(sandbox.schema_name)
+    async with SandboxContext.from_env(servers_env | environment(sandbox)) as opened:
+        yield opened
+
+
+async def take(context: SandboxContext, count: int, *types: str, **named: object) -> list[Event]:
+    taken: list[Event] = []
+    async with aclosing(context.events(*types, **named)) as events:  # type: ignore[arg-type]
+        async for event in events:
+            # One more than asked for would mean waiting for it; the last one stays unacknowledged.
+            taken.append(event)
+            if len(taken) == count:
+                break
+    return taken
+
+
+async def emit(js: JetStreamContext, sandbox: Sandbox, kind: str, text: str) -> None:
+    await js.publish(
+        sandbox_subject(sandbox.id, kind),
+        b'{"t":"%s","s":1,"op":0,"d":{"content":"%s"}}' % (kind.encode(), text.encode()),
+        headers={"Discord-Guild-Id": GUILD},
+    )
+
+
+def test_the_environment_of_a_sandbox(new_sandbox: Callable[..., Sandbox]) -> None:
+    sandbox = new_sandbox(guild_ids=(GUILD, "100000000000000002"))
+    assert environment(sandbox) == {
+        "SANDBOX_ID": str(sandbox.id),
+        "SANDBOX_NAME": sandbox.name,
+        "SANDBOX_SCHEMA": sandbox.schema_name,
+        "SANDBOX_REDIS_PREFIX": f"sandbox:{sandbox.id}:",
+        "SANDBOX_NATS_PREFIX": f"sandbox.{sandbox.id}.",
+        "SANDBOX_GUILD_IDS": f"{GUILD},100000000000000002",
+    }
+
+
+SERVERS = {
+    "DATABASE_URL": "postgresql://u:very-secret@127.0.0.1/x",
+    "REDIS_URL": "redis://127.0.0.1/0",
+    "NATS_URL": "nats://127.0.0.1",
+}
+
+
+def test_what_is_missing_is_named_line_by_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in SERVERS:
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(SettingsError) as failed:
+        SandboxContext.from_env()
+    assert failed.value.problems == [f"{name} is not set." for name in SERVERS]
+
+
+def test_a_worker_half_in_a_sandbox_does_not_start(new_sandbox: Callable[..., Sandbox]) -> None:
+    mine, other = environment(new_sandbox()), environment(new_sandbox())
+    for variable in ("SANDBOX_SCHEMA", "SANDBOX_REDIS_PREFIX", "SANDBOX_NATS_PREFIX"):
+        with pytest.raises(SettingsError) as failed:
+            SandboxContext.from_env(SERVERS | mine | {variable: other[variable]})
+        assert failed.value.problems[0].startswith(f"{variable} is another sandbox's")
+    with pytest.raises(SettingsError) as failed:
+        SandboxContext.from_env(SERVERS | mine | {"SANDBOX_ID": "sandbox"})
+    assert failed.value.problems[0].startswith("SANDBOX_ID is not a sandbox's id")
+
+
+def test_secrets_are_not_shown(sandbox: Sandbox) -> None:
+    context = SandboxContext.from_env(SERVERS | environment(sandbox))
+    assert "very-secret" not in repr(vars(context))
+    assert context.world.guild_ids == ()
+
+
+def test_names_are_derived_where_only_the_id_is_given(sandbox: Sandbox) -> None:
+    world = SandboxContext.from_env(SERVERS | {"SANDBOX_ID": str(sandbox.id)}).world
+    assert (world.name, world.schema) == (sandbox.short_id, sandbox.schema_name)
+    assert (world.redis_prefix, world.nats_prefix) == (redis_prefix(sandbox.id), nats_prefix(sandbox.id))
+
+
+async def test_tables_and_keys_are_the_sandboxs(context: SandboxContext, sandbox: Sandbox) -> None:
+    await context.pool.execute("INSERT INTO communities (guild_id, name) VALUES ($1, 'x')", GUILD)
+    schema = await context.pool.fetchval(
+        "SELECT nspname FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace"
+        " WHERE pg_class.oid = 'communities'::regclass"
+    )
+    assert schema == sandbox.schema_name
+    assert context.key("greeting") == f"sandbox:{sandbox.id}:greeting"
+
+
+async def test_published_below_the_prefix(
+    context: SandboxContext, js: JetStreamContext, sandbox: Sandbox
+) -> None:
+    await context.publish("jobs.resize", b"payload", headers={"Size": "2"})
+    await context.publish("jobs.done", b"")
+    message = None
+    while message is None:
+        # Stored without an acknowledgement: a moment later.
+        with contextlib.suppress(NotFoundError):
+            message = await js.get_last_msg(SANDBOX_STREAM, f"sandbox.{sandbox.id}.jobs.resize")
+    assert (message.data, message.headers) == (b"payload", {"Size": "2"})
+
+
+@pytest.mark.parametrize("tail", ["", ">", "*", "a..b", ".a", "a.", "a b", "jobs.>", "ä"])
+async def test_a_tail_that_could_be_another_subject(sandbox: Sandbox, tail: str) -> None:
+    context = SandboxContext.from_env(SERVERS | environment(sandbox))
+    with pytest.raises(InvalidInput):
+        await context.publish(tail, b"")
+
+
+@pytest.mark.parametrize(("types", "consumer"), [(("message",), "w"), (("*",), "w"), ((), "a.b"), ((), "")])
+async def test_names_that_are_none(sandbox: Sandbox, types: tuple[str, ...], consumer: str) -> None:
+    context = SandboxContext.from_env(SERVERS | environment(sandbox))
+    with pytest.raises(InvalidInput):
+        await anext(context.events(*types, consumer=consumer))
+
+
+async def test_events_of_the_sandbox_alone(
+    context: SandboxContext, js: JetStreamContext, sandbox: Sandbox, new_sandbox: Callable[..., Sandbox]
+) -> None:
+    await emit(js, new_sandbox(), "MESSAGE_CREATE", "somebody else's")
+    await emit(js, sandbox, "TYPING_START", "not asked for")
+    await emit(js, sandbox, "MESSAGE_CREATE", "one")
+    await js.publish(
+        sandbox_subject(sandbox.id, "MESSAGE_DELETE"),
+        gzip.compress(b'{"d":{"content":"two"}}'),
+        headers={"Content-Encoding": "gzip"},
+    )
+    first, second = await take(context, 2, "MESSAGE_CREATE", "MESSAGE_DELETE")
+    assert (first.type, first.guild_id, first.data) == ("MESSAGE_CREATE", GUILD, {"content": "one"})
+    assert first.raw == b'{"t":"MESSAGE_CREATE","s":1,"op":0,"d":{"content":"one"}}'
+    assert (second.type, second.guild_id, second.data) == ("MESSAGE_DELETE", None, {"content": "two"})
+    assert second.subject == sandbox_subject(sandbox.id, "MESSAGE_DELETE")
+
+
+async def test_what_is_no_frame_does_not_stop_the_events_behind_it(
+    context: SandboxContext, js: JetStreamContext, sandbox: Sandbox
+) -> None:
+    for payload in (b"\xff not json", b"[1]"):
+        await js.publish(sandbox_subject(sandbox.id, "MESSAGE_CREATE"), payload)
+    await emit(js, sandbox, "MESSAGE_CREATE", "one")
+    assert [event.data for event in await take(context, 3)] == [None, None, {"content": "one"}]
+
+
+async def test_an_unhandled_event_comes_again(
+    context: SandboxContext, js: JetStreamContext, sandbox: Sandbox
+) -> None:
+    for text in ("one", "two", "three"):
+        await emit(js, sandbox, "MESSAGE_CREATE", text)
+
+    async def work() -> None:
+        async with aclosing(context.events()) as events:
+            async for event in events:
+                if event.data["content"] == "two":
+                    raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await work()
+    again = await take(context, 2)
+    assert sorted(event.data["content"] for event in again) == ["three", "two"]
+
+
+async def test_the_stream_is_lost_and_made_again(
+    context: SandboxContext, js: JetStreamContext, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sandbox_core.context._FETCH_SECONDS", 0.2)
+    monkeypatch.setattr("sandbox_core.context._RETRY_SECONDS", 0.02)
+    received: asyncio.Queue[str] = asyncio.Queue()
+
+    async def work() -> None:
+        async for event in context.events("MESSAGE_CREATE"):
+            received.put_nowait(event.data["content"])
+
+    worker = asyncio.create_task(work())
+    await emit(js, sandbox, "MESSAGE_CREATE", "before")
+    assert await asyncio.wait_for(received.get(), 10) == "before"
+    config = (await js.stream_info(SANDBOX_STREAM)).config
+    refused = asyncio.Event()
+    subscribe = context._subscribe
+
+    async def noting_refusals(*arguments):  # type: ignore[no-untyped-def]
+        try:
+            return await subscribe(*arguments)
+        except DependencyUnavailable:
+            refused.set()
+            raise
+
+    monkeypatch.setattr(context, "_subscribe", noting_refusals)
+    await js.delete_stream(SANDBOX_STREAM)
+    await asyncio.wait_for(refused.wait(), 10)
+    await js.add_stream(config)
+    await emit(js, sandbox, "MESSAGE_CREATE", "after")
+    assert await asyncio.wait_for(received.get(), 10) == "after"
+    worker.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await worker
+
+
+async def test_nats_restarts_under_a_worker(
+    servers: EmbeddedServers,
+    context: SandboxContext,
+    js: JetStreamContext,
+    sandbox: Sandbox,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sandbox_core.context._FETCH_SECONDS", 0.2)
+    monkeypatch.setattr("sandbox_core.context._JETSTREAM_TIMEOUT", 0.2)
+    received: asyncio.Queue[str] = asyncio.Queue()
+
+    async def work() -> None:
+        async for event in context.events():
+            received.put_nowait(event.data["content"])
+
+    worker = asyncio.create_task(work())
+    await emit(js, sandbox, "MESSAGE_CREATE", "before")
+    assert await asyncio.wait_for(received.get(), 10) == "before"
+    config = (await js.stream_info(SANDBOX_STREAM)).config
+    await servers.nats.kill()
+    await servers.nats.start()
+    for _ in range(200):
+        try:
+            await js.add_stream(config)
+            break
+        except Exception:
+            await asyncio.sleep(0.05)
+    await emit(js, sandbox, "MESSAGE_CREATE", "after")
+    assert await asyncio.wait_for(received.get(), 20) == "after"
+    worker.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await worker
+
+
+async def test_without_an_id_it_is_production(servers_env: dict[str, str], js: JetStreamContext) -> None:
+    await js.add_stream(StreamConfig(name=EVENTS_STREAM, subjects=[EVENTS_SUBJECTS]))
+    await js.publish("events.MESSAGE_CREATE", b'{"d":"long ago"}')
+    async with SandboxContext.from_env(servers_env) as context:
+        assert context.key("greeting") == "greeting"
+        assert await context.pool.fetchval("SHOW search_path") == '"$user", public'
+        events = context.events()
+        first = asyncio.create_task(anext(events))
+        while not await js.consumers_info(EVENTS_STREAM):
+            await asyncio.sleep(0.01)
+        await js.publish("events.dead_letter.TOO_LARGE", b"")
+        await context.publish("events.MESSAGE_CREATE", b'{"d":"now"}')
+        event = await asyncio.wait_for(first, 10)
+        assert (event.type, event.data) == ("MESSAGE_CREATE", "now")
+        await events.aclose()  # type: ignore[attr-defined]
+
+
+async def test_a_server_that_is_away_stops_the_entering(servers_env: dict[str, str]) -> None:
+    for variable, url in [("NATS_URL", "nats://127.0.0.1:1"), ("DATABASE_URL", "postgresql://127.0.0.1:1/x")]:
+        with pytest.raises(DependencyUnavailable):
+            async with SandboxContext.from_env(servers_env | {variable: url}):
+                pytest.fail("it must not open")
+
+
+async def test_a_refusal_that_waiting_does_not_mend_is_raised(
+    context: SandboxContext, js: JetStreamContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody has made the consumer in a way that can't be changed."""
+    await js.add_consumer(SANDBOX_STREAM, ConsumerConfig(durable_name="fixed", ack_policy=AckPolicy.NONE))
+    config = context._consumer((), "worker")
+    config.durable_name = "fixed"
+    monkeypatch.setattr(context, "_consumer", lambda *_: config)
+    with pytest.raises(InvalidInput) as refused:
+        await anext(context.events())
+    assert refused.value.value == "fixed"
+
+
+async def test_a_consumer_removed_under_a_worker_is_made_again(
+    context: SandboxContext, js: JetStreamContext, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sandbox_core.context._RETRY_SECONDS", 0.02)
+    first = asyncio.create_task(anext(context.events("MESSAGE_CREATE")))
+    while not (made := await js.consumers_info(SANDBOX_STREAM)) or not made[0].num_waiting:
+        await asyncio.sleep(0.01)
+    await js.delete_consumer(SANDBOX_STREAM, made[0].name)
+    await emit(js, sandbox, "MESSAGE_CREATE", "after")
+    assert (await asyncio.wait_for(first, 10)).data == {"content": "after"}
+
+
+async def test_after_leaving_the_context_no_event_is_waited_for(
+    servers_env: dict[str, str], sandbox: Sandbox, js: JetStreamContext, sandbox_stream: None
+) -> None:
+    async with SandboxContext.from_env(servers_env | environment(sandbox)) as context:
+        await emit(js, sandbox, "MESSAGE_CREATE", "one")
+        events = context.events()
+        await anext(events)
+    # The acknowledgement of the event in hand can't be sent any more, nor can another be asked for.
+    for late in (events, context.events()):
+        with pytest.raises(DependencyUnavailable):
+            await anext(late)

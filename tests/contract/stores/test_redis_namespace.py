@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from redis import exceptions as rd
+from redis.asyncio import Redis
+
+from bot.embedded import EmbeddedServers
+from sandbox_core.errors import DependencyUnavailable
+from sandbox_core.models import Sandbox
+from sandbox_core.namespaces import PartState, RedisNamespace
+from sandbox_core.namespaces import redis as module
+from sandbox_core.redis.client import create_client
+from sandbox_core.redis.errors import translating
+from sandbox_core.subjects import redis_prefix, route_key
+
+ROUTE = route_key("100000000000000001")
+
+
+@pytest.fixture
+def namespace(redis: Redis) -> RedisNamespace:
+    return RedisNamespace(redis)
+
+
+async def test_only_the_sandboxs_own_keys_go(
+    namespace: RedisNamespace, redis: Redis, new_sandbox: Callable[..., Sandbox]
+) -> None:
+    mine, other = new_sandbox(), new_sandbox()
+    await namespace.provision(mine)
+    await redis.set(ROUTE, str(mine.id))
+    await redis.set(redis_prefix(other.id) + "a", 1)
+    await redis.set(f"x{redis_prefix(mine.id)}a", 1)
+    for number in range(1_203):
+        await redis.set(f"{redis_prefix(mine.id)}{number}", 1)
+    await redis.hset(redis_prefix(mine.id) + "*[a-z]?", "field", "value")
+    # Not UTF-8: another client's business, but ours to remove.
+    await redis.execute_command("SET", redis_prefix(mine.id).encode() + b"\xff\xfe", b"\x00")
+
+    assert await namespace.list_ids() == {str(mine.id), str(other.id)}
+    await namespace.drop(mine)
+    await namespace.drop(mine)
+    assert sorted(await redis.keys()) == sorted(
+        [ROUTE, redis_prefix(other.id) + "a", f"x{redis_prefix(mine.id)}a"]
+    )
+    assert await namespace.list_ids() == {str(other.id)}
+
+
+@pytest.mark.parametrize("key", ["sandbox:route:100000000000000001", "sandbox:notes", "sandbox:3f2a9c01:x"])
+async def test_other_keys_below_the_same_word_are_nobodys(
+    namespace: RedisNamespace, redis: Redis, key: str
+) -> None:
+    await redis.set(key, 1)
+    assert await namespace.list_ids() == set()
+
+
+async def test_health(
+    namespace: RedisNamespace, redis: Redis, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty = await namespace.check(sandbox)
+    assert (empty.store, empty.state, empty.detail) == ("Redis", PartState.HEALTHY, "0 keys")
+    for number in range(3):
+        await redis.set(f"{redis_prefix(sandbox.id)}{number}", 1)
+    full = await namespace.check(sandbox)
+    assert full.facts == {"prefix": redis_prefix(sandbox.id), "keys": 3}
+    assert full.latency_ms > 0
+    monkeypatch.setattr(module, "_COUNT_LIMIT", 2)
+    assert (await namespace.check(sandbox)).detail == "2 keys or more"
+
+
+async def test_redis_away(
+    servers: EmbeddedServers, namespace: RedisNamespace, redis: Redis, sandbox: Sandbox
+) -> None:
+    await redis.ping()
+    await servers.valkey.kill()
+    for act in (
+        namespace.provision(sandbox),
+        namespace.drop(sandbox),
+        namespace.check(sandbox),
+        namespace.list_ids(),
+    ):
+        with pytest.raises(DependencyUnavailable) as away:
+            await act
+        assert (away.value.dependency, away.value.reason) == ("Redis", "it can't be reached")
+    await servers.valkey.start()
+    await namespace.provision(sandbox)
+
+
+async def test_text_survives_whatever_its_bytes_are(redis: Redis) -> None:
+    await redis.execute_command("SET", b"k\xff", b"v\xfe")
+    (key,) = await redis.keys()
+    value = await redis.get(key)
+    await redis.set("copy", value)
+    assert await redis.execute_command("STRLEN", "copy") == 2
+    assert await redis.delete(key) == 1
+
+
+async def test_the_client_names_itself(redis_url: str) -> None:
+    client = create_client(redis_url, client_name="somebody")
+    assert await client.client_getname() == "somebody"
+    await client.aclose()
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (rd.AuthenticationError("WRONGPASS secret"), "it refused the login"),
+        (rd.BusyLoadingError("x"), "it is loading its data"),
+        (rd.MaxConnectionsError("x"), "no free connection"),
+        (rd.TimeoutError("x"), "no answer in time"),
+        (rd.ConnectionError("Error 111 connecting to 10.0.0.1:6379"), "it can't be reached"),
+        (rd.ReadOnlyError("x"), "it takes no writes at present"),
+        (rd.OutOfMemoryError("x"), "it is out of memory"),
+        (rd.NoPermissionError("x"), "its user may not do this"),
+        (rd.ClusterDownError("x"), "its cluster is down"),
+        (TimeoutError(), "no answer in time"),
+        (ConnectionResetError(), "it can't be reached"),
+    ],
+)
+def test_errors_that_mean_it_is_away(error: Exception, reason: str) -> None:
+    with pytest.raises(DependencyUnavailable) as away, translating():
+        raise error
+    assert (away.value.dependency, away.value.reason) == ("Redis", reason)
+
+
+def test_faults_stay_what_they_are() -> None:
+    fault = rd.ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value")
+    with pytest.raises(rd.ResponseError) as raised, translating():
+        raise fault
+    assert raised.value is fault
