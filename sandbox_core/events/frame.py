@@ -70,12 +70,16 @@ class _Envelope(msgspec.Struct, gc=False):
     t: str | None = None
 
 
+# A raw field takes any JSON value only when its type is nothing but `Raw`.
+_NULL = msgspec.Raw(b"null")
+
+
 class _AtGuildId(msgspec.Struct, gc=False):
-    guild_id: msgspec.Raw | None = None
+    guild_id: msgspec.Raw = _NULL
 
 
 class _AtId(msgspec.Struct, gc=False):
-    id: msgspec.Raw | None = None
+    id: msgspec.Raw = _NULL
 
 
 class _AtMeta(msgspec.Struct, gc=False):
@@ -89,7 +93,7 @@ class _InteractionData(msgspec.Struct, gc=False):
 
 class _Interaction(msgspec.Struct, gc=False):
     type: int = 0
-    guild_id: msgspec.Raw | None = None
+    guild_id: msgspec.Raw = _NULL
     data: _InteractionData | None = None
 
 
@@ -145,15 +149,14 @@ def _read_data(frame: Frame, data: msgspec.Raw, owner_ids: Collection[str]) -> N
         found = _at_id(data).id
     elif location is GuildLocation.META:
         meta = _at_meta(data).meta
-        found = None if meta is None else meta.guild_id
+        found = _NULL if meta is None else meta.guild_id
     else:
         found = _at_guild_id(data).guild_id
-    if found is not None:
-        text = bytes(found)
-        # The common case by far: a plain JSON string of digits.
-        if text[:1] == b'"' and text[1:-1].isdigit():
-            frame.guild_id = text[1:-1].decode()
-            return
+    text = bytes(found)
+    # The common case by far: a plain JSON string of digits.
+    if text[:1] == b'"' and text[1:-1].isdigit():
+        frame.guild_id = text[1:-1].decode()
+        return
     _set_guild_id(frame, _plain(found), location)
     if owner_ids and _is_direct_message(frame):
         message = _direct_message(data)
@@ -166,8 +169,8 @@ def _is_direct_message(frame: Frame) -> bool:
     return frame.type == "MESSAGE_CREATE" and frame.guild_id is None and not frame.guild_id_unreadable
 
 
-def _plain(raw: msgspec.Raw | None) -> object:
-    return None if raw is None else msgspec.json.decode(raw)
+def _plain(raw: msgspec.Raw) -> object:
+    return msgspec.json.decode(raw)
 
 
 def _set_guild_id(frame: Frame, value: object, location: GuildLocation) -> None:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox_core.events import GUILD_LOCATIONS, FrameError, GuildLocation, guild_location, read_frame
+from sandbox_core.events import frame as frame_module
 
 GUILD = "413625648685547541"
 DECOY = "999999999999999999"
@@ -90,6 +91,20 @@ def test_a_number_and_an_escaped_string_are_the_same_guild() -> None:
     escaped = "".join(f"\\u{ord(digit):04x}" for digit in GUILD)
     raw = b'{"t":"MESSAGE_CREATE","s":1,"op":0,"d":{"guild_id":"' + escaped.encode() + b'"}}'
     assert read_frame(raw, 0.0).guild_id == GUILD
+
+
+@pytest.mark.parametrize("event_type", sorted(GUILD_LOCATIONS))
+def test_an_ordinary_frame_never_needs_the_slow_decoder(
+    event_type: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(*_: object) -> None:
+        raise AssertionError("the strict decoder refused an ordinary frame")
+
+    monkeypatch.setattr(frame_module, "_read_leniently", slow)
+    location = GUILD_LOCATIONS[event_type]
+    for guild_id in (GUILD, int(GUILD), None, True, {"id": 1}):
+        read_frame(dispatch(event_type, placed(location, guild_id)), 0.0)
+    read_frame(dispatch(event_type, DECOYS), 0.0)
 
 
 def test_an_unknown_event_is_read_at_the_top_level() -> None:
