@@ -41,6 +41,9 @@ _REASONS: tuple[tuple[type[BaseException], str], ...] = (
     (pg.TransactionRollbackError, "it is busy with a conflicting change"),
 )
 
+# A pool takes a connection back by itself when it breaks.
+_LOST = ("closed", "closing", "has been released back to the pool")
+
 
 class ShortIdTakenError(Exception):
     """A live sandbox already has this short id. Never leaves the core: a new id is tried."""
@@ -55,7 +58,7 @@ def unavailable(error: BaseException) -> DependencyUnavailable | None:
         return NotMigrated()
     # asyncpg has one class for a closed connection or pool and for misuse by the caller; only its text
     # tells them apart, and misuse must stay visible as the fault it is.
-    if isinstance(error, asyncpg.InterfaceError) and "clos" in str(error):
+    if isinstance(error, asyncpg.InterfaceError) and any(words in str(error) for words in _LOST):
         return DependencyUnavailable(DEPENDENCY, "the connection was lost")
     # What asyncpg says when the server ended an idle connection and the loop has not seen it close yet.
     if isinstance(error, asyncpg.InternalClientError) and "cannot switch to state" in str(error):
