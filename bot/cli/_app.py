@@ -38,6 +38,8 @@ app.command(
     rich_help_panel=_WORKERS,
     context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True},
 )(connect.exec_)
+app.command("cleanup", rich_help_panel=_UPKEEP)(upkeep.cleanup)
+app.command("orphans", rich_help_panel=_UPKEEP)(upkeep.orphans)
 app.command("audit", rich_help_panel=_UPKEEP)(upkeep.audit)
 app.command("doctor", rich_help_panel=_UPKEEP)(doctor.doctor)
 app.command("run", rich_help_panel=_PROCESS)(process.run)

@@ -6,9 +6,11 @@ from datetime import datetime
 from typing import Any
 
 from sandbox_core import subjects
+from sandbox_core.cleanup import Orphan, OrphanCleanup, OrphanReport
 from sandbox_core.errors import SandboxError
 from sandbox_core.health import SandboxHealth
 from sandbox_core.models import AuditEntry, Sandbox
+from sandbox_core.postgres.cleanup import Failure
 
 from ._words import error_line, iso
 
@@ -65,6 +67,38 @@ def entry_shape(entry: AuditEntry) -> Shape:
         "details": dict(entry.details),
         "created_at": iso(entry.created_at),
     }
+
+
+def failure_shape(failure: Failure) -> Shape:
+    """A sandbox that could not be removed now."""
+    return {
+        "id": str(failure.sandbox.id),
+        "name": failure.sandbox.name,
+        "step": failure.step,
+        "reason": failure.reason,
+        "attempts": failure.attempts,
+        "next_attempt_at": iso(failure.next_attempt_at),
+    }
+
+
+def orphans_shape(report: OrphanReport, done: OrphanCleanup | None) -> Shape:
+    """What a search for orphans found, and what removing them did."""
+    removed = done.removed if done is not None else ()
+    failed = done.failed if done is not None else {}
+    return {
+        "found": [_orphan_shape(orphan) for orphan in report.orphans],
+        "removed": [_orphan_shape(orphan) for orphan in removed],
+        "failed": [_orphan_shape(orphan) | {"reason": reason} for orphan, reason in failed.items()],
+        "damaged": [
+            {"id": str(damage.sandbox.id), "name": damage.sandbox.name, "missing": damage.missing}
+            for damage in report.degraded
+        ],
+        "unreadable": dict(report.unreadable),
+    }
+
+
+def _orphan_shape(orphan: Orphan) -> Shape:
+    return {"store": orphan.store, "id": orphan.id, "name": orphan.name, "known": orphan.known}
 
 
 def error_shape(error: SandboxError) -> Shape:

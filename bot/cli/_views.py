@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from sandbox_core import subjects
+from sandbox_core.cleanup import OrphanReport
 from sandbox_core.health import SandboxHealth
 from sandbox_core.models import AuditEntry, Sandbox, SandboxStatus
 from sandbox_core.namespaces import PartState
@@ -112,6 +113,24 @@ def audit(entries: Sequence[AuditEntry]) -> Grid:
             for entry in entries
         ],
     )
+
+
+def orphans(report: OrphanReport) -> list[Block]:
+    """What belongs to no live sandbox, and live ones that lack something."""
+    blocks: list[Block] = []
+    if report.orphans:
+        rows = [
+            (orphan.store, orphan.name, "a destroyed sandbox" if orphan.known else Cell("unknown", "yellow"))
+            for orphan in report.orphans
+        ]
+        blocks.append(Grid(("store", "orphan", "left by"), rows))
+    else:
+        where = " in what could be searched" if report.unreadable else ""
+        blocks.append(Line(f"There are no orphans{where}."))
+    if report.degraded:
+        damaged = [(damage.sandbox.name, Cell(damage.missing, "red")) for damage in report.degraded]
+        blocks.append(Grid(("running sandbox", "lacks"), damaged))
+    return blocks
 
 
 def _value(value: object) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.live import Live
@@ -150,27 +150,28 @@ async def _look(core: Core, reference: str) -> _Shown:
 async def _watch(name: str | None, owner: str | None, interval: float, as_json: bool) -> None:
     async with opened(NatsUse.SANDBOXES) as core:
         reference = await caller.reference(core.manager, name, owner)
-        in_place = on_terminal() and not as_json
-        with Live(console=console(), auto_refresh=False, transient=False) if in_place else _Lines() as screen:
+        if on_terminal() and not as_json:
+            await _watch_in_place(core, reference, interval)
+        while True:
+            blocks, shape = await _look_again(core, reference)
+            if as_json:
+                emit(shape, compact=True)
+            else:
+                typer.echo(plain(*blocks) + "\n")
+            await asyncio.sleep(interval)
+
+
+async def _watch_in_place(core: Core, reference: str, interval: float) -> NoReturn:
+    blocks: list[Block] = []
+    try:
+        with Live(console=console(), auto_refresh=False, screen=True) as screen:
             while True:
-                blocks, shape = await _look_again(core, reference)
-                if as_json:
-                    emit(shape, compact=True)
-                elif isinstance(screen, Live):
-                    screen.update(pretty(*blocks, Line("Ctrl-C ends this.", "dim")), refresh=True)
-                else:
-                    typer.echo(plain(*blocks) + "\n")
+                blocks, _ = await _look_again(core, reference)
+                screen.update(pretty(*blocks, Line("Ctrl-C ends this.", "dim")), refresh=True)
                 await asyncio.sleep(interval)
-
-
-class _Lines:
-    """Stands in for the live display where every look is written below the last."""
-
-    def __enter__(self) -> None:
-        """Nothing to prepare."""
-
-    def __exit__(self, *_: object) -> None:
-        """Nothing to restore."""
+    finally:
+        # Leaving the other screen takes everything along; the last look stays.
+        show(*blocks)
 
 
 async def _look_again(core: Core, reference: str) -> _Shown:
