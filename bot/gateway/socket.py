@@ -50,6 +50,7 @@ _PARSED = frozenset(
         "THREAD_DELETE",
     }
 )
+_DATA = (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY)
 _SESSION_ENDING = frozenset({1000, 1001})
 _KEEPS_SESSION = 4000
 _RESUME_URL_WITHIN = 15.0
@@ -170,9 +171,19 @@ class RoutedWebSocket(DiscordWebSocket):
         await super().close(_KEEPS_SESSION if code in _SESSION_ENDING else code)
 
     async def poll_event(self) -> None:
-        """As discord.py's; whatever ends the connection is noted."""
+        """Handle the next message; whatever ends the connection is noted and raised as by discord.py."""
         try:
-            await super().poll_event()
+            if self._keep_alive is None:
+                await super().poll_event()
+                return
+            # Without discord.py's time-out, which costs a tenth of an event: once heartbeats go out,
+            # `KeepAliveHandler` closes a connection that stays silent for as long.
+            message = await self.socket.receive()
+            if message.type in _DATA:
+                await self.received_message(message.data)
+            else:
+                # The socket is closed by now: discord.py finds it so, and decides what follows.
+                await super().poll_event()
         except BaseException:
             self.sessions.disconnected(self.shard_id or 0)
             raise
