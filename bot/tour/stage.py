@@ -94,18 +94,24 @@ async def world() -> AsyncIterator[World]:
 
 
 def tour_settings(servers: EmbeddedServers, place: World) -> Settings:
-    """The default settings, whatever the environment or `.env` say, at the tour's own addresses."""
+    """How the bot finds everything."""
+    return default_settings(
+        database_url=servers.database_url,
+        redis_url=servers.redis_url,
+        nats_url=servers.nats_url,
+        discord_token=place.sim.token,
+        discord_api_url=place.sim.api_url,
+        discord_dev_guild_ids=str(place.dev_guild.id),
+        ops_port=0,
+    )
+
+
+def default_settings(**ours: object) -> Settings:
+    """Every setting at its default but `ours`, whatever the environment or `.env` say."""
     defaults = {
-        name: field.default for name, field in Settings.model_fields.items() if not field.is_required()
-    }
-    ours = {
-        "database_url": servers.database_url,
-        "redis_url": servers.redis_url,
-        "nats_url": servers.nats_url,
-        "discord_token": place.sim.token,
-        "discord_api_url": place.sim.api_url,
-        "discord_dev_guild_ids": str(place.dev_guild.id),
-        "ops_port": 0,
+        name: field.get_default(call_default_factory=True)
+        for name, field in Settings.model_fields.items()
+        if not field.is_required()
     }
     return load_settings(**{**defaults, **ours})
 
