@@ -185,3 +185,24 @@ async def test_unloaded_it_is_silent_and_reloaded_it_answers_once(scene: Scene) 
     assert await scene.dm("list") == []
     assert scene.core.intake.owner_ids == frozenset()
     assert not any(scene.bot.extra_events.values())
+
+
+async def test_unloading_waits_for_the_answer_that_is_under_way(scene: Scene, database_url: str) -> None:
+    cog: Any = scene.bot.get_cog("OwnerMessages")
+    blocker = await asyncpg.connect(database_url)
+    try:
+        await blocker.execute("BEGIN; LOCK TABLE sandboxes")
+        asked = asyncio.create_task(scene.dm("list"))
+        async with asyncio.timeout(5):
+            while not cog._running:
+                await asyncio.sleep(0)
+        unloading = asyncio.create_task(scene.bot.unload_extension("cogs.owner"))
+        async with asyncio.timeout(5):
+            while scene.core.intake.owner_ids:
+                await asyncio.sleep(0)
+        assert not unloading.done()
+        await blocker.execute("ROLLBACK")
+    finally:
+        await blocker.close()
+    assert [reply.text for reply in await asked] == ["There are no sandboxes."]
+    await unloading
