@@ -225,7 +225,9 @@ class EventRouter:
             raise TypeError("not a publication of this router")
         self._metrics.routed[event.destination.side] += 1
         self._metrics.route_seconds.observe(self._monotonic() - event.frame.received_at)
-        self.activity.count(event.frame.guild_id, event.destination.sandbox_id)
+        if event.frame.type != "GUILD_CREATE":
+            # Every new session brings one per guild: that is no sign of life in the guild.
+            self.activity.count(event.frame.guild_id, event.destination.sandbox_id)
         self._finished(event)
         lane = self._lanes[event.lane]
         if lane:
