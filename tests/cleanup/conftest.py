@@ -29,6 +29,7 @@ from sandbox_core.subjects import (
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 GUILDS = [f"10000000000000000{number}" for number in range(4)]
+LIMITS = ManagerLimits(default_ttl=timedelta(hours=24), max_ttl=timedelta(hours=168), max_per_owner=200)
 LEADS = (timedelta(hours=1), timedelta(minutes=10))
 
 
@@ -152,6 +153,9 @@ class Yard:
         """As another process would have it."""
         return make_cleanup(self)
 
+    def another_manager(self, **changed: object) -> SandboxManager:
+        return make_manager(self, **changed)
+
     async def sandbox(self, actor: Actor, name: str, **arguments: object) -> Sandbox:
         """A sandbox with something in each of its parts."""
         made = await self.manager.create(actor, name=name, **arguments)  # type: ignore[arg-type]
@@ -205,6 +209,18 @@ class Yard:
             return await audit.entries(connection, sandbox.id)
 
 
+def make_manager(yard: Yard, **changed: object) -> SandboxManager:
+    arguments: dict[str, object] = {
+        "pool": yard.pool,
+        "namespaces": yard.parts,
+        "routes": yard.routes,
+        "limits": LIMITS,
+        "clock": yard.clock,
+        "faults": yard.faults,
+    }
+    return SandboxManager(**(arguments | changed))  # type: ignore[arg-type]
+
+
 def make_cleanup(yard: Yard) -> CleanupProvider:
     return CleanupProvider(
         pool=yard.pool,
@@ -228,16 +244,6 @@ async def yard(database_url: str, redis_url: str, nats_url: str) -> AsyncIterato
     schemas, keys = SchemaProvisioner(pool), RedisNamespace(redis)
     parts = (Watched(schemas), Watched(keys), Watched(NatsNamespace(js)))
     clock, routes, faults = Clock(), RecordedRoutes(), Faults()
-    manager = SandboxManager(
-        pool=pool,
-        namespaces=parts,
-        routes=routes,
-        limits=ManagerLimits(
-            default_ttl=timedelta(hours=24), max_ttl=timedelta(hours=168), max_per_owner=200
-        ),
-        clock=clock,
-        faults=faults,
-    )
     made = Yard(
         pool=pool,
         redis=redis,
@@ -249,11 +255,11 @@ async def yard(database_url: str, redis_url: str, nats_url: str) -> AsyncIterato
         schemas=schemas,
         keys=keys,
         parts=parts,
-        manager=manager,
-        cleanup=None,  # type: ignore[arg-type]  # needs the parts above
+        manager=None,  # type: ignore[arg-type]  # both need the parts above
+        cleanup=None,  # type: ignore[arg-type]
         notices=Notices(pool, leads=LEADS, clock=clock),
     )
-    made.cleanup = make_cleanup(made)
+    made.manager, made.cleanup = make_manager(made), make_cleanup(made)
     try:
         yield made
     finally:
