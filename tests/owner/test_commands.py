@@ -25,8 +25,9 @@ async def test_help_names_every_command(scene: Scene) -> None:
 
 @pytest.mark.parametrize("word", OWNER_COMMANDS)
 async def test_every_command_answers_exactly_once(scene: Scene, word: str) -> None:
-    assert len(await scene.dm(word)) == 1
-    assert len(await scene.dm(word.upper())) == 1
+    for text in (word, word.upper()):
+        (reply,) = await scene.dm(text)
+        assert "Something went wrong" not in reply.text
 
 
 async def test_list(scene: Scene) -> None:
