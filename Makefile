@@ -30,8 +30,11 @@ run: $(STAMP)
 		exec $(BIN)/python -m bot.tour; \
 	fi
 
+# Two processes, each with servers of its own; a file's tests stay together.
+WORKERS ?= 2
+
 test: $(STAMP)
-	$(BIN)/python -m pytest $(COVERAGE) $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(COVERAGE) $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .
