@@ -44,7 +44,9 @@ def may_use_unasked(interaction: Interaction, settings: Settings) -> bool:
 
 def _may_use(interaction: Interaction, settings: Settings) -> bool:
     roles = settings.discord_dev_role_ids
-    if not roles or interaction.permissions.manage_guild:
+    # In a direct message nobody has roles. The bot's notices there go to a sandbox's owner, and whoever
+    # presses their buttons has to own it all the same.
+    if not roles or interaction.guild_id is None or interaction.permissions.manage_guild:
         return True
     user = interaction.user
     # The ids as they came: `roles` leaves out what the cache lacks, and after a resumed session it is bare.

@@ -12,7 +12,7 @@ import discord
 from cogs._core import AnyBot, core_of
 
 from . import _render
-from ._access import actor_of, check_may_use
+from ._access import actor_of
 from ._errors import report
 from ._once import Once
 from ._reply import Answer, answer_anew
@@ -62,7 +62,6 @@ async def on_form(interaction: Interaction) -> None:
         return
     try:
         core = core_of(interaction.client)
-        await check_may_use(interaction, core.settings)
         # A form is known by the press that opened it: submitted twice, it extends once.
         if not _submitted.first(match[0]):
             await interaction.response.defer()

@@ -13,11 +13,11 @@ import discord
 from discord import app_commands
 
 from cogs._core import AnyBot
-from sandbox_core.errors import InvalidInput, SandboxError
+from sandbox_core.errors import InvalidInput
 from sandbox_core.models import SandboxStatus
 
 from . import _connect, _destroy, _extend, _listing, _register, _render, _status
-from ._access import access_to, actor_of, check_may_use, may_use_unasked
+from ._access import access_to, actor_of, may_use_unasked
 from ._autocomplete import Choices, GuildSuggestions, suggest_sandboxes
 from ._errors import report
 from ._names import only_sandbox
@@ -50,19 +50,10 @@ class SandboxCommands(app_commands.Group, name="sandbox", description="Sandboxes
         self._budget = budget
         self._guild_suggestions = GuildSuggestions()
 
-    async def interaction_check(self, interaction: discord.Interaction[Any], /) -> bool:
-        """Whether the caller may use the commands at all; a refusal is answered here."""
-        try:
-            await check_may_use(interaction, self._core.settings)
-        except SandboxError as error:
-            await report(interaction, error)
-            return False
-        return True
-
     async def on_error(
         self, interaction: discord.Interaction[Any], error: app_commands.AppCommandError
     ) -> None:
-        """Failures before a command's own work begins: a check, or a command older than Discord's copy."""
+        """Failures before a command's own work begins, such as a command older than Discord's copy."""
         await report(interaction, error)
 
     @app_commands.command(description="Make a sandbox: a schema, a key prefix and a subject of your own")

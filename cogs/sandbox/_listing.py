@@ -17,7 +17,10 @@ from ._reply import Answer
 if TYPE_CHECKING:
     from sandbox_core.bootstrap import Core
 
-ARGUMENTS = r"(?P<page>[0-9]{1,6}):(?P<owner>[0-9]{0,20}):(?P<status>[a-z]*):(?P<everything>[01])"
+ARGUMENTS = (
+    r"(?P<page>[0-9]{1,6}):(?P<owner>[0-9]{0,20}):"
+    rf"(?P<status>{'|'.join(SandboxStatus)}|):(?P<everything>[01])"
+)
 """What follows `sandbox:list:` in a button's id."""
 
 
@@ -32,7 +35,7 @@ class Filters:
 
     @classmethod
     def from_match(cls, match: re.Match[str]) -> Filters:
-        """The filters in a button's id. Raises `ValueError` for a status there is none of."""
+        """The filters in a button's id."""
         status = SandboxStatus(match["status"]) if match["status"] else None
         return cls(match["owner"] or None, status, match["everything"] == "1")
 

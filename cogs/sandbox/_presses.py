@@ -104,13 +104,13 @@ _HANDLERS: Mapping[str, tuple[re.Pattern[str], Callable[[Press], Awaitable[None]
         ("unwatch", _SANDBOX, _pressed_unwatch),
         ("pick", r"(?P<how>once|watch)", _picked),
         ("list", _listing.ARGUMENTS, _turned),
-        ("ask", _question.ARGUMENTS, _answered),
+        ("ask", rf"(?P<kind>{'|'.join(_QUESTIONS)}):{_question.ARGUMENTS}", _answered),
     )
 }
 
 
 class Pressed(
-    discord.ui.DynamicItem[discord.ui.Item[Any]], template=r"sandbox:(?P<verb>[a-z]+):(?P<arguments>.+)"
+    discord.ui.DynamicItem[discord.ui.Item[Any]], template=r"sandbox:(?P<verb>[^:]*):?(?P<arguments>.*)"
 ):
     """Any button or menu of ours that was used."""
 

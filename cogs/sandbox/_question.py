@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 QUESTION_LIFE = timedelta(minutes=10)
 """After this a question is answered with "too old": what it said may have changed."""
 
-ARGUMENTS = r"(?P<kind>[a-z]+):(?P<choice>yes|no):(?P<caller>[0-9]{17,20}):(?P<about>[0-9a-f:]{1,60})"
-"""What follows `sandbox:ask:` in a button's id."""
+ARGUMENTS = r"(?P<choice>yes|no):(?P<caller>[0-9]{17,20}):(?P<about>[0-9a-f:]{1,60})"
+"""What follows `sandbox:ask:` and the kind in a button's id."""
 
 Interaction = discord.Interaction[AnyBot]
 

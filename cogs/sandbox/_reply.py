@@ -13,6 +13,7 @@ from cogs._deadline import within
 from sandbox_core.dependencies import check_dependencies
 from sandbox_core.errors import DependencyUnavailable, SandboxError
 
+from ._access import check_may_use
 from ._errors import report
 
 if TYPE_CHECKING:
@@ -51,9 +52,15 @@ async def answer_anew(
     """Defer privately, then show in a message of its own what `work` returns or why it failed.
 
     Deferring comes first: Discord gives three seconds to the first sign of life, and fifteen minutes after.
+    Then comes whether the caller may use the commands at all. That is no check of discord.py's: a failed one
+    is passed on to the host's own error handlers, and they would answer what is answered already.
     """
-    acknowledge = interaction.response.defer(ephemeral=True, thinking=True)
-    await _answer(interaction, acknowledge, work, budget, _away(core, budget))
+
+    async def acknowledged() -> None:
+        await interaction.response.defer(ephemeral=True, thinking=True)
+        await check_may_use(interaction, core.settings)
+
+    await _answer(interaction, acknowledged(), work, budget, _away(core, budget))
 
 
 async def answer_in_place(

@@ -5,6 +5,7 @@ The network clients are opened before simcord starts, so that it does not wait f
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,9 @@ import discord
 import pytest
 import simcord
 from discord.ext import commands
+from simcord.backend import serializers
 from simcord.http.router import RequestContext, route
+from simcord.interactions import base_payload
 
 from cogs.sandbox import sync_commands
 from sandbox_core.bootstrap import Core, open_core
@@ -25,6 +28,7 @@ MUSIC_GUILD = 300000000000000003
 PROTECTED_GUILD = 300000000000000004
 ABSENT_GUILD = "399999999999999999"
 LIMIT_PER_OWNER = 3
+COMPONENT, BUTTON = 3, 2
 
 
 @route("POST", "/applications/{application_id}/guilds/{guild_id}/commands")
@@ -42,19 +46,29 @@ def _create_guild_command(ctx: RequestContext) -> Any:
 
 
 @pytest.fixture
-async def core(database_url: str, redis_url: str, nats_url: str) -> AsyncIterator[Core]:
+def role_ids() -> str:
+    """`DISCORD_DEV_ROLE_IDS` of the test's bot."""
+    return ""
+
+
+@pytest.fixture
+async def core(database_url: str, redis_url: str, nats_url: str, role_ids: str) -> AsyncIterator[Core]:
     settings = load_settings(
         _env_file=None,
         database_url=database_url,
         redis_url=redis_url,
         nats_url=nats_url,
         discord_dev_guild_ids=str(DEV_GUILD),
+        discord_dev_role_ids=role_ids,
         discord_protected_guild_ids=str(PROTECTED_GUILD),
         sandbox_max_per_owner=LIMIT_PER_OWNER,
     )
     async with open_core(settings) as opened:
         # nats-py starts the task that reads answers with the first request.
         await opened.js.account_info()
+        async with asyncio.timeout(10):
+            while opened.routes.current_table is None:
+                await asyncio.sleep(0.005)
         yield opened
 
 
@@ -103,6 +117,12 @@ class Scene:
         }
 
 
+def production_events(core: Core, guild_id: int, count: int) -> None:
+    """As if so many of the guild's events had just gone to production."""
+    for _ in range(count):
+        core.router.activity.count(str(guild_id), None)
+
+
 @pytest.fixture
 async def scene(simcord_env: simcord.Env, core: Core) -> Scene:
     env = simcord_env
@@ -147,3 +167,58 @@ def text_of(embed: discord.Embed) -> str:
 def code_of(result: simcord.InteractionResult) -> str | None:
     """The error code of a private refusal."""
     return embed_of(result).footer.text
+
+
+def labels_of(message: simcord.ResponseMessage) -> list[str]:
+    """The buttons below a message that can be pressed."""
+    buttons = [button for row in message.components for button in row["components"]]
+    return [button["label"] for button in buttons if not button.get("disabled")]
+
+
+def button_id(question: simcord.ResponseMessage, label: str) -> str:
+    """The id of the one button with this label."""
+    (found,) = [
+        button["custom_id"]
+        for row in question.components
+        for button in row["components"]
+        if button["label"] == label
+    ]
+    return str(found)
+
+
+class Press:
+    """A click as it comes over the wire, also where Discord's client would not offer the button.
+
+    It holds the message as it was when the press was made: the second of two fast clicks still shows
+    the buttons that the first one removes.
+    """
+
+    def __init__(
+        self,
+        scene: Scene,
+        who: simcord.MemberActor,
+        question: simcord.ResponseMessage,
+        label: str = "",
+        *,
+        custom_id: str | None = None,
+    ) -> None:
+        self._backend = scene.env.backend
+        stored = self._backend.get_message(question.channel_id, question.id)
+        record, self._payload = base_payload(
+            self._backend,
+            type=COMPONENT,
+            channel_id=question.channel_id,
+            guild_id=DEV_GUILD,
+            user_id=who.id,
+            data={
+                "custom_id": button_id(question, label) if custom_id is None else custom_id,
+                "component_type": BUTTON,
+            },
+        )
+        self._payload["message"] = dict(serializers.message_payload(self._backend, stored))
+        record.source_message_id = stored.id
+        self.result = simcord.InteractionResult(scene.env, record)
+
+    def send(self) -> None:
+        """Let it arrive; `scene.env.settle()` waits for what it does."""
+        self._backend.emit("INTERACTION_CREATE", self._payload)

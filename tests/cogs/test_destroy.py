@@ -1,4 +1,4 @@
-"""The question before a sandbox is destroyed: who may answer it, and how often."""
+"""The question before sandboxes are destroyed: who may answer it, and how often."""
 
 from __future__ import annotations
 
@@ -6,14 +6,10 @@ from typing import Any
 
 import pytest
 import simcord
-from simcord.backend import serializers
-from simcord.interactions import base_payload
 
 from sandbox_core.errors import SandboxNotFound
 
-from .conftest import COOKS_GUILD, DEV_GUILD, Scene, code_of, embed_of, text_of
-
-COMPONENT, BUTTON = 3, 2
+from .conftest import COOKS_GUILD, Press, Scene, button_id, code_of, embed_of, text_of
 
 
 async def ask(scene: Scene, name: str) -> simcord.ResponseMessage:
@@ -21,44 +17,6 @@ async def ask(scene: Scene, name: str) -> simcord.ResponseMessage:
     embed_of(result)
     assert result.response is not None
     return result.response
-
-
-def button_id(question: simcord.ResponseMessage, label: str) -> str:
-    (found,) = [
-        button["custom_id"]
-        for row in question.components
-        for button in row["components"]
-        if button["label"] == label
-    ]
-    return str(found)
-
-
-class Press:
-    """A click as it comes over the wire, also where Discord's client would not offer the button.
-
-    It holds the message as it was when the press was made: the second of two fast clicks still shows
-    the buttons that the first one removes.
-    """
-
-    def __init__(
-        self, scene: Scene, who: simcord.MemberActor, question: simcord.ResponseMessage, label: str
-    ) -> None:
-        self._backend = scene.env.backend
-        stored = self._backend.get_message(question.channel_id, question.id)
-        record, self._payload = base_payload(
-            self._backend,
-            type=COMPONENT,
-            channel_id=question.channel_id,
-            guild_id=DEV_GUILD,
-            user_id=who.id,
-            data={"custom_id": button_id(question, label), "component_type": BUTTON},
-        )
-        self._payload["message"] = dict(serializers.message_payload(self._backend, stored))
-        record.source_message_id = stored.id
-        self.result = simcord.InteractionResult(scene.env, record)
-
-    def send(self) -> None:
-        self._backend.emit("INTERACTION_CREATE", self._payload)
 
 
 async def audit_of(scene: Scene, event: str) -> int:
@@ -161,3 +119,70 @@ async def test_a_sandbox_that_is_gone_by_the_time_of_the_click(scene: Scene) -> 
     await scene.alice.click(second, label="Destroy it")
     assert second.embeds[0].footer.text == "SANDBOX_004"
     assert second.components == []
+
+
+async def ask_about_all(scene: Scene) -> simcord.ResponseMessage:
+    result = await scene.alice.slash(scene.channel, "sandbox destroy", all=True)
+    embed_of(result)
+    assert result.response is not None
+    return result.response
+
+
+async def test_all_of_the_callers_are_destroyed_after_one_question(scene: Scene) -> None:
+    for name in ("first", "second"):
+        await scene.alice.slash(scene.channel, "sandbox create", name=name)
+    await scene.bob.slash(scene.channel, "sandbox create", name="bobs")
+    question = await ask_about_all(scene)
+    text = text_of(question.embeds[0])
+    assert "Destroy all of yours, 2 sandboxes?" in text
+    for name in ("first", "second"):
+        sandbox = await scene.core.manager.get(name)
+        assert f"**{name}** · `{sandbox.schema_name}` · 0 servers" in text
+    assert "bobs" not in text
+
+    await scene.alice.click(question, label="Destroy all of them")
+    assert question.embeds[0].title == "2 of 2 sandboxes destroyed"
+    assert question.components == []
+    assert "✅ **first** is destroyed" in text_of(question.embeds[0])
+    assert [sandbox.name for sandbox in await scene.core.manager.list()] == ["bobs"]
+
+
+async def test_each_result_is_reported_also_when_one_fails(scene: Scene) -> None:
+    for name in ("fine", "stuck"):
+        await scene.alice.slash(scene.channel, "sandbox create", name=name)
+    question = await ask_about_all(scene)
+    stuck = await scene.core.manager.get("stuck")
+    # A sandbox whose creation is under way is not to be destroyed.
+    await scene.core.pool.execute("UPDATE sandboxes SET status = 'creating' WHERE id = $1", stuck.id)
+    await scene.alice.click(question, label="Destroy all of them")
+    text = text_of(question.embeds[0])
+    assert question.embeds[0].title == "1 of 2 sandboxes destroyed"
+    assert "✅ **fine** is destroyed" in text
+    assert "❌ **stuck**: The sandbox `stuck` is not running; its status is creating." in text
+    assert "SANDBOX_008" in text
+    assert [sandbox.name for sandbox in await scene.core.manager.list()] == ["stuck"]
+
+
+async def test_a_sandbox_made_after_the_question_is_not_destroyed(scene: Scene) -> None:
+    await scene.alice.slash(scene.channel, "sandbox create", name="first")
+    question = await ask_about_all(scene)
+    await scene.alice.slash(scene.channel, "sandbox create", name="second")
+    await scene.alice.click(question, label="Destroy all of them")
+    assert question.embeds[0].title == "Nothing was deleted"
+    assert "not those of the question" in text_of(question.embeds[0])
+    assert len(await scene.core.manager.list()) == 2
+
+
+async def test_all_of_nothing_and_all_with_a_name_are_refused(scene: Scene) -> None:
+    nothing = await scene.alice.slash(scene.channel, "sandbox destroy", all=True)
+    assert code_of(nothing) == "SANDBOX_007"
+    assert "no sandbox to destroy" in text_of(embed_of(nothing))
+    await scene.alice.slash(scene.channel, "sandbox create", name="first")
+    both = await scene.alice.slash(scene.channel, "sandbox destroy", name="first", all=True)
+    assert code_of(both) == "SANDBOX_007"
+
+
+async def test_without_a_name_it_is_the_only_one(scene: Scene) -> None:
+    await scene.alice.slash(scene.channel, "sandbox create", name="single")
+    asked = await scene.alice.slash(scene.channel, "sandbox destroy")
+    assert embed_of(asked).title == "Destroy the sandbox single?"

@@ -1,0 +1,257 @@
+"""The status: which sandbox it is of, its parts, refreshing it, and keeping it up to date."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import discord
+import pytest
+import simcord
+from structlog.testing import capture_logs
+
+from cogs.sandbox._watch import EVERY_SECONDS, MOST_AT_ONCE, WATCH_SECONDS, Watched, Watches, watches_of
+from sandbox_core.errors import DependencyUnavailable
+
+from .conftest import COOKS_GUILD, Scene, embed_of, labels_of, text_of
+
+
+async def opened(scene: Scene, **options: Any) -> simcord.ResponseMessage:
+    result = await scene.alice.slash(scene.channel, "sandbox status", **options)
+    embed_of(result)
+    assert result.response is not None
+    return result.response
+
+
+async def made(scene: Scene, *names: str) -> None:
+    for name in names:
+        await scene.alice.slash(scene.channel, "sandbox create", name=name)
+
+
+def edits(scene: Scene) -> int:
+    return sum(request.method == "PATCH" for request in scene.env.http_requests)
+
+
+async def test_the_parts_show_their_figures(scene: Scene) -> None:
+    await scene.alice.slash(scene.channel, "sandbox create", name="busy", guild=str(COOKS_GUILD))
+    sandbox = await scene.core.manager.get("busy")
+    await scene.core.pool.execute(
+        f"INSERT INTO {sandbox.schema_name}.communities (guild_id, name) VALUES ($1, 'x')",
+        str(COOKS_GUILD),
+    )
+    await scene.core.redis.set(f"sandbox:{sandbox.id}:xp", "1")
+    await scene.core.js.publish(f"sandbox.{sandbox.id}.events.MESSAGE_CREATE", b"{}")
+    for _ in range(3):
+        scene.core.router.activity.count(str(COOKS_GUILD), str(sandbox.id))
+    embed = (await opened(scene, name="busy")).embeds[0]
+    parts = {field.name: field.value or "" for field in embed.fields}
+    assert "3 tables, 1 rows" in parts["🟢 PostgreSQL"]
+    assert "1 keys" in parts["🟢 Redis"]
+    assert " ms" in parts["🟢 Redis"]
+    assert "1 events waiting, the last one 0 s old" in parts["🟢 NATS"]
+    assert "1 of 1 servers routed here" in parts["🟢 Routing"]
+    assert parts["In the last minute"] == "3 events received"
+    assert embed.timestamp is not None
+
+
+async def test_refresh_shows_how_it_is_now_in_the_same_message(scene: Scene) -> None:
+    await made(scene, "mine")
+    message = await opened(scene, name="mine")
+    assert labels_of(message) == ["Refresh"]
+    await scene.alice.slash(scene.channel, "sandbox register-guild", name="mine", guild=str(COOKS_GUILD))
+    result = await scene.alice.click(message, label="Refresh")
+    assert result.followups == []
+    assert f"**Cooks** (`{COOKS_GUILD}`)" in text_of(message.embeds[0])
+    assert labels_of(message) == ["Refresh"]
+
+
+async def test_refresh_of_what_is_gone_says_so(scene: Scene) -> None:
+    await made(scene, "mine")
+    message = await opened(scene, name="mine")
+    question = await scene.alice.slash(scene.channel, "sandbox destroy", name="mine")
+    assert question.response is not None
+    await scene.alice.click(question.response, label="Destroy it")
+    await scene.alice.click(message, label="Refresh")
+    assert message.embeds[0].footer.text == "SANDBOX_004"
+    assert labels_of(message) == []
+
+
+async def test_refresh_stays_while_a_server_is_away(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    await made(scene, "mine")
+    message = await opened(scene, name="mine")
+    with monkeypatch.context() as away:
+        away.setattr(scene.core.manager, "health", _away)
+        await scene.alice.click(message, label="Refresh")
+    assert message.embeds[0].footer.text == "SANDBOX_012"
+    await scene.alice.click(message, label="Refresh")
+    assert message.embeds[0].title == "Sandbox mine"
+
+
+async def _away(_reference: str) -> None:
+    raise DependencyUnavailable("PostgreSQL", "connection refused")
+
+
+async def test_with_several_sandboxes_a_menu_asks_which(scene: Scene, simcord_bot: Any) -> None:
+    await made(scene, "first", "second")
+    message = await opened(scene)
+    assert message.embeds[0].title == "Which sandbox?"
+    (menu,) = message.components[0]["components"]
+    assert [option["label"] for option in menu["options"]] == ["second", "first"]
+    await simcord_bot.reload_extension("cogs.sandbox")
+    sandbox = await scene.core.manager.get("first")
+    await scene.alice.select(message, [str(sandbox.id)])
+    assert message.embeds[0].title == "Sandbox first"
+    assert labels_of(message) == ["Refresh"]
+
+
+async def test_a_watched_message_is_kept_up_to_date_until_its_time_is_over(scene: Scene) -> None:
+    await made(scene, "mine")
+    message = await opened(scene, name="mine", watch=True)
+    assert "This message is kept up to date" in text_of(message.embeds[0])
+    assert labels_of(message) == ["Refresh", "Stop watching"]
+    await scene.alice.slash(scene.channel, "sandbox register-guild", name="mine", guild=str(COOKS_GUILD))
+    assert "Cooks" not in text_of(message.embeds[0])
+    await scene.env.advance_time(EVERY_SECONDS)
+    assert "Cooks" in text_of(message.embeds[0])
+
+    await scene.env.advance_time(WATCH_SECONDS - EVERY_SECONDS)
+    assert "kept up to date" not in text_of(message.embeds[0])
+    assert labels_of(message) == ["Refresh"]
+    assert len(watches_of(cast("Any", scene.env.bot))) == 0
+    before = edits(scene)
+    await scene.env.advance_time(60)
+    assert edits(scene) == before
+
+
+async def test_a_menu_can_lead_to_a_watched_message(scene: Scene) -> None:
+    await made(scene, "first", "second")
+    message = await opened(scene, watch=True)
+    sandbox = await scene.core.manager.get("first")
+    await scene.alice.select(message, [str(sandbox.id)])
+    assert labels_of(message) == ["Refresh", "Stop watching"]
+    before = edits(scene)
+    await scene.env.advance_time(EVERY_SECONDS)
+    assert edits(scene) == before + 1
+
+
+async def test_watching_can_be_stopped(scene: Scene) -> None:
+    await made(scene, "mine")
+    message = await opened(scene, name="mine", watch=True)
+    await scene.alice.click(message, label="Stop watching")
+    assert labels_of(message) == ["Refresh"]
+    before = edits(scene)
+    await scene.env.advance_time(EVERY_SECONDS)
+    assert edits(scene) == before
+
+
+async def test_a_person_watches_one_message(scene: Scene) -> None:
+    await made(scene, "mine")
+    for _ in range(2):
+        await opened(scene, name="mine", watch=True)
+    assert len(watches_of(cast("Any", scene.env.bot))) == 1
+    before = edits(scene)
+    await scene.env.advance_time(EVERY_SECONDS)
+    assert edits(scene) == before + 1
+
+
+async def test_watching_ends_with_the_sandbox(scene: Scene) -> None:
+    await made(scene, "mine")
+    message = await opened(scene, name="mine", watch=True)
+    question = await scene.alice.slash(scene.channel, "sandbox destroy", name="mine")
+    assert question.response is not None
+    await scene.alice.click(question.response, label="Destroy it")
+    await scene.env.advance_time(EVERY_SECONDS)
+    assert message.embeds[0].footer.text == "SANDBOX_004"
+    assert labels_of(message) == []
+    assert len(watches_of(cast("Any", scene.env.bot))) == 0
+
+
+async def test_watching_goes_on_through_an_outage(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    await made(scene, "mine")
+    message = await opened(scene, name="mine", watch=True)
+    with monkeypatch.context() as away:
+        away.setattr(scene.core.manager, "health", _away)
+        await scene.env.advance_time(EVERY_SECONDS)
+    assert message.embeds[0].footer.text == "SANDBOX_012"
+    assert labels_of(message) == ["Refresh", "Stop watching"]
+    await scene.env.advance_time(EVERY_SECONDS)
+    assert message.embeds[0].title == "Sandbox mine"
+
+
+async def test_watching_ends_when_the_message_is_gone(scene: Scene) -> None:
+    await made(scene, "mine")
+    await opened(scene, name="mine", watch=True)
+    scene.env.inject_error("PATCH", "/webhooks/*", status=404, code=10008, times=None)
+    with capture_logs() as logs:
+        await scene.env.advance_time(EVERY_SECONDS)
+    assert len(watches_of(cast("Any", scene.env.bot))) == 0
+    assert [entry["event"] for entry in logs] == ["watch_ended"]
+
+
+async def test_a_fault_while_watching_is_logged_and_raises_nowhere(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fault(_reference: str) -> None:
+        raise RuntimeError
+
+    await made(scene, "mine")
+    await opened(scene, name="mine", watch=True)
+    monkeypatch.setattr(scene.core.manager, "health", fault)
+    with capture_logs() as logs:
+        await scene.env.advance_time(EVERY_SECONDS)
+    assert [entry["event"] for entry in logs] == ["watch_failed"]
+    assert scene.env.errors == []
+    assert len(watches_of(cast("Any", scene.env.bot))) == 0
+
+
+async def test_unloading_ends_all_watching(scene: Scene, simcord_bot: Any) -> None:
+    await made(scene, "mine")
+    await opened(scene, name="mine", watch=True)
+    await simcord_bot.reload_extension("cogs.sandbox")
+    before = edits(scene)
+    await scene.env.advance_time(EVERY_SECONDS)
+    assert edits(scene) == before
+    assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("sandbox-watch")]
+
+
+async def test_more_messages_than_allowed_are_shown_but_not_watched(scene: Scene) -> None:
+    async def nothing() -> bool:
+        return True
+
+    async def end() -> None:
+        return None
+
+    await made(scene, "mine")
+    watches = watches_of(cast("Any", scene.env.bot))
+    for number in range(MOST_AT_ONCE):
+        watches.start(number, number, Watched(nothing, end))
+    message = await opened(scene, name="mine", watch=True)
+    assert "this one is not" in text_of(message.embeds[0])
+    assert labels_of(message) == ["Refresh"]
+    await watches.close()
+    assert len(watches) == 0
+
+
+async def test_a_lost_connection_ends_the_watching() -> None:
+    async def lost() -> bool:
+        raise ConnectionResetError
+
+    async def end() -> None:
+        raise AssertionError("its time is not over")
+
+    watches = Watches(every=0)
+    with capture_logs() as logs:
+        watches.start(1, 1, Watched(lost, end))
+        async with asyncio.timeout(5):
+            while len(watches):
+                await asyncio.sleep(0)
+    assert [entry["event"] for entry in logs] == ["watch_ended"]
+
+
+async def test_timestamps_say_when_the_watching_ends(scene: Scene) -> None:
+    await made(scene, "mine")
+    message = await opened(scene, name="mine", watch=True)
+    seconds = int((message.embeds[0].description or "").split("<t:")[1].split(":")[0])
+    shown_at = message.embeds[0].timestamp
+    assert isinstance(shown_at, discord.utils.datetime.datetime)
+    assert 0 <= seconds - shown_at.timestamp() <= WATCH_SECONDS
