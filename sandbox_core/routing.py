@@ -121,10 +121,12 @@ class RouteTable:
 def decide(frame: Frame, table: RouteTable, now: float) -> Destination:
     """Where `frame` goes, given the routes and the time (seconds since the epoch). Pure.
 
-    The guild id decides and nothing else does. An event that has no guild is production's; one whose
-    guild can't be read, though it has one, is never guessed onto a side.
+    The guild decides and nothing else does: the one the event names, or the one its channel or
+    interaction was found to belong to. An event that has no guild is production's. One that has a guild
+    which can't be told (it is unreadable, or an ephemeral message's channel is unknown) is never guessed
+    onto a side.
     """
-    guild_id = frame.guild_id
+    guild_id = frame.guild_id or frame.attributed_to
     if guild_id is not None:
         if frame.is_own_interaction:
             return HANDLED
@@ -135,6 +137,6 @@ def decide(frame: Frame, table: RouteTable, now: float) -> Destination:
         return HANDLED
     if not subjects.is_event_type(frame.type):
         return DEAD_LETTER
-    if frame.guild_id_unreadable:
+    if frame.guild_id_unreadable or (frame.hints is not None and frame.hints.is_ephemeral):
         return UNATTRIBUTED
     return PRODUCTION

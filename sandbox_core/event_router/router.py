@@ -25,6 +25,7 @@ from sandbox_core.nats.publisher import Publication
 from sandbox_core.routing import Destination, RouteTable, Side, decide
 
 from .activity import Activity
+from .channels import ChannelOwners
 from .ledger import ShardLedger
 
 _log = structlog.get_logger("sandbox.router")
@@ -60,7 +61,7 @@ class _Event:
     def __init__(self, frame: Frame, ledger: ShardLedger) -> None:
         self.frame = frame
         self.ledger = ledger
-        self.lane = frame.guild_id or _GUILDLESS
+        self.lane = frame.guild_id or frame.attributed_to or _GUILDLESS
         self.size = len(frame.raw)
         self.destination: Destination | None = None
 
@@ -86,6 +87,7 @@ class EventRouter:
         self._now = now
         self._monotonic = monotonic
         self._publisher: Publisher | None = None
+        self._channels = ChannelOwners()
         self._lanes: dict[str, deque[_Event]] = {}
         self._intake: deque[_Event] = deque()
         self._intake_task: asyncio.Task[None] | None = None
@@ -126,6 +128,10 @@ class EventRouter:
         """
         if frame.op != DISPATCH or not ledger.receive(frame.seq):
             return
+        if frame.guild_id is not None:
+            self._channels.learn(frame)
+        elif frame.hints is not None:
+            frame.attributed_to = self._channels.owner(frame)
         event = _Event(frame, ledger)
         self._pending += 1
         self._pending_bytes += event.size
@@ -208,8 +214,8 @@ class EventRouter:
             "Discord-Event": frame.type,
             "Discord-Shard": shard,
         }
-        if frame.guild_id is not None:
-            headers["Discord-Guild-Id"] = frame.guild_id
+        if event.lane:
+            headers["Discord-Guild-Id"] = event.lane
         if destination.sandbox_id is not None:
             headers["Sandbox-Id"] = destination.sandbox_id
         token = frame.type
@@ -227,7 +233,7 @@ class EventRouter:
         self._metrics.route_seconds.observe(self._monotonic() - event.frame.received_at)
         if event.frame.type != "GUILD_CREATE":
             # Every new session brings one per guild: that is no sign of life in the guild.
-            self.activity.count(event.frame.guild_id, event.destination.sandbox_id)
+            self.activity.count(event.lane or None, event.destination.sandbox_id)
         self._finished(event)
         lane = self._lanes[event.lane]
         if lane:

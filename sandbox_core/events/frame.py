@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from .hints import Hints, pick_hints, read_hints
 from .owner_command import read_owner_command
 from .table import GuildLocation, guild_location
 
@@ -31,8 +32,10 @@ class Frame:
     """One frame as received. `raw` is what Discord sent, after decompression, byte for byte."""
 
     __slots__ = (
+        "attributed_to",
         "guild_id",
         "guild_id_unreadable",
+        "hints",
         "is_own_interaction",
         "is_owner_command",
         "op",
@@ -54,6 +57,10 @@ class Frame:
         self.guild_id: str | None = None
         self.guild_id_unreadable = False
         """A guild id stands at its place but is no snowflake, or is missing where it always is."""
+        self.attributed_to: str | None = None
+        """The guild that a guild-less event was found to belong to; the router sets it."""
+        self.hints: Hints | None = None
+        """What tells whose the event is when it could have a guild and has none."""
         self.is_own_interaction = False
         """An interaction of the bot's own `/sandbox` commands or components."""
         self.is_owner_command = False
@@ -158,11 +165,18 @@ def _read_data(frame: Frame, data: msgspec.Raw, owner_ids: Collection[str]) -> N
         frame.guild_id = text[1:-1].decode()
         return
     _set_guild_id(frame, _plain(found), location)
+    if _may_be_somebodys(frame, location):
+        frame.hints = read_hints(data)
     if owner_ids and _is_direct_message(frame):
         message = _direct_message(data)
         if message.author is not None:
             command = read_owner_command(message.author.id, message.content, owner_ids)
             frame.is_owner_command = command is not None
+
+
+def _may_be_somebodys(frame: Frame, location: GuildLocation) -> bool:
+    guildless = frame.guild_id is None and not frame.guild_id_unreadable
+    return guildless and location is GuildLocation.OPTIONAL
 
 
 def _is_direct_message(frame: Frame) -> bool:
@@ -221,6 +235,8 @@ def _read_data_leniently(frame: Frame, data: dict[str, Any], owner_ids: Collecti
     else:
         value = data.get("guild_id")
     _set_guild_id(frame, value, location)
+    if _may_be_somebodys(frame, location):
+        frame.hints = pick_hints(data)
     if frame.type == "INTERACTION_CREATE" and isinstance(data.get("data"), dict):
         kind = data.get("type")
         content = data["data"]

@@ -1,0 +1,93 @@
+"""Events that happen in a guild and do not say so: found by their channel or their interaction."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from sandbox_core.event_router import ChannelOwners
+from sandbox_core.events import Frame, read_frame
+from sandbox_core.models import Route
+from sandbox_core.routing import PRODUCTION, UNATTRIBUTED, RouteTable, decide, sandbox_destination
+
+MAPPED, OTHER = "413625648685547541", "513625648685547541"
+SANDBOX = "3f2a9c01-7b1c-4b7e-9d55-0d3f0a1b2c3d"
+TABLE = RouteTable({MAPPED: Route(SANDBOX, 1000.0)})
+EPHEMERAL = {"flags": 64, "interaction_metadata": {"id": "77"}}
+
+
+def frame(event_type: str, **data: Any) -> Frame:
+    return read_frame(json.dumps({"t": event_type, "s": 1, "op": 0, "d": data}).encode(), 0.0)
+
+
+@pytest.fixture
+def owners() -> ChannelOwners:
+    owners = ChannelOwners()
+    owners.learn(frame("GUILD_CREATE", id=MAPPED, channels=[{"id": "1"}, {"id": "2"}], threads=[{"id": "3"}]))
+    owners.learn(frame("GUILD_CREATE", id=OTHER, channels=[{"id": "9"}]))
+    return owners
+
+
+def decided(owners: ChannelOwners, event: Frame) -> Any:
+    event.attributed_to = owners.owner(event)
+    return decide(event, TABLE, 0.0)
+
+
+@pytest.mark.parametrize("event_type", ["MESSAGE_CREATE", "MESSAGE_UPDATE", "MESSAGE_DELETE", "TYPING_START"])
+def test_the_channel_tells_the_guild(owners: ChannelOwners, event_type: str) -> None:
+    for channel_id in "123":
+        assert decided(owners, frame(event_type, channel_id=channel_id)) == sandbox_destination(SANDBOX)
+    assert decided(owners, frame(event_type, channel_id="9")) is PRODUCTION
+
+
+def test_a_direct_message_stays_productions(owners: ChannelOwners) -> None:
+    assert decided(owners, frame("MESSAGE_CREATE", channel_id="555", flags=0)) is PRODUCTION
+    assert decided(owners, frame("CHANNEL_PINS_UPDATE", channel_id="555")) is PRODUCTION
+
+
+def test_an_ephemeral_message_of_nobody_known_goes_to_neither_side(owners: ChannelOwners) -> None:
+    event = frame("MESSAGE_CREATE", channel_id="555", **EPHEMERAL)
+    assert decided(owners, event) is UNATTRIBUTED
+
+
+def test_the_interaction_tells_the_guild_of_its_message(owners: ChannelOwners) -> None:
+    owners.learn(frame("INTERACTION_CREATE", id="77", type=2, guild_id=MAPPED, data={"name": "ban"}))
+    event = frame("MESSAGE_CREATE", channel_id="555", **EPHEMERAL)
+    assert decided(owners, event) == sandbox_destination(SANDBOX)
+
+
+def test_an_interaction_teaches_its_channel(owners: ChannelOwners) -> None:
+    owners.learn(frame("INTERACTION_CREATE", id="78", type=2, guild_id=MAPPED, channel_id="40"))
+    assert decided(owners, frame("MESSAGE_DELETE", channel_id="40", id="1")) == sandbox_destination(SANDBOX)
+
+
+def test_channels_come_and_go(owners: ChannelOwners) -> None:
+    owners.learn(frame("CHANNEL_CREATE", id="5", guild_id=MAPPED))
+    owners.learn(frame("THREAD_CREATE", id="6", guild_id=MAPPED))
+    owners.learn(frame("THREAD_LIST_SYNC", guild_id=MAPPED, threads=[{"id": "7"}]))
+    assert {owners.owner(frame("MESSAGE_CREATE", channel_id=c)) for c in "567"} == {MAPPED}
+    owners.learn(frame("CHANNEL_DELETE", id="5", guild_id=MAPPED))
+    owners.learn(frame("THREAD_DELETE", id="6", guild_id=MAPPED))
+    assert {owners.owner(frame("MESSAGE_CREATE", channel_id=c)) for c in "56"} == {None}
+    owners.learn(frame("GUILD_DELETE", id=MAPPED, unavailable=True))
+    assert owners.owner(frame("MESSAGE_CREATE", channel_id="7")) == MAPPED
+    owners.learn(frame("GUILD_DELETE", id=MAPPED))
+    assert len(owners) == 1
+
+
+def test_interactions_are_forgotten_in_time(owners: ChannelOwners, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sandbox_core.event_router.channels._INTERACTIONS_KEPT", 2)
+    for number in range(3):
+        owners.learn(frame("INTERACTION_CREATE", id=str(number), type=2, guild_id=MAPPED))
+    event = frame("MESSAGE_CREATE", interaction_metadata={"id": "0"}, flags=64)
+    assert owners.owner(event) is None
+
+
+def test_strange_payloads_teach_nothing_and_tell_nothing(owners: ChannelOwners) -> None:
+    owners.learn(frame("GUILD_CREATE", id=MAPPED, channels={"id": "60"}))
+    assert owners.owner(frame("MESSAGE_CREATE", channel_id=60, flags="64", interaction_metadata=[1])) is None
+    assert owners.owner(frame("USER_UPDATE", channel_id="1")) is None
+    event = frame("MESSAGE_CREATE", channel_id="1", flags="x")
+    assert owners.owner(event) == MAPPED
