@@ -214,8 +214,8 @@ class EventRouter:
             "Discord-Event": frame.type,
             "Discord-Shard": shard,
         }
-        if event.lane:
-            headers["Discord-Guild-Id"] = event.lane
+        if frame.guild_id is not None:
+            headers["Discord-Guild-Id"] = frame.guild_id
         if destination.sandbox_id is not None:
             headers["Sandbox-Id"] = destination.sandbox_id
         token = frame.type
