@@ -20,7 +20,7 @@ from .gateway import SessionBook
 
 _log = structlog.get_logger("sandbox.bot")
 
-EXTENSIONS = ("cogs.sandbox", "cogs.owner")
+EXTENSIONS = ("cogs.sandbox", "cogs.owner", "cogs.upkeep")
 
 
 class SandboxBot(commands.AutoShardedBot):

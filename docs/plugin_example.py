@@ -19,6 +19,7 @@ EXTENSIONS = (
     "cogs.sandbox",  # /sandbox in the dev servers
     "cogs.owner",  # the owner's commands in direct messages
     "cogs.gateway",  # every event to production or to its sandbox
+    "cogs.upkeep",  # expired sandboxes go, and their owners are told
 )
 
 

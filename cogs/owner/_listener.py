@@ -13,6 +13,7 @@ from discord.ext import commands
 
 from cogs._core import AnyBot
 from cogs._deadline import within
+from cogs._owners import owner_ids_of
 from sandbox_core.bootstrap import Core
 from sandbox_core.error_text import explain
 from sandbox_core.errors import SandboxError
@@ -22,7 +23,6 @@ from sandbox_core.models import Actor
 from . import _render
 from ._answer import Answer, as_message
 from ._commands import Commands
-from ._owners import owner_ids_of
 
 _log = structlog.get_logger("sandbox.owner")
 

@@ -46,13 +46,15 @@ async def status(core: Core, interaction: Interaction, reference: str | None, *,
 
 
 async def refreshed(core: Core, interaction: Interaction, sandbox_id: UUID) -> Answer:
-    """The status again; the button stays where a later press may help."""
+    """The status again; the buttons stay where a later press may help."""
+    message = interaction.message
+    until = watches_of(interaction.client).ends_at(message.id) if message is not None else None
     try:
-        return await _shown(core, interaction, str(sandbox_id), watch=False)
+        return await _look(core, interaction, str(sandbox_id), until=until)
     except SandboxNotFound:
         raise
     except SandboxError as error:
-        return Answer(_render.refusal(explain(error)), status_buttons(sandbox_id))
+        return Answer(_render.refusal(explain(error)), status_buttons(sandbox_id, watched=until is not None))
 
 
 async def unwatched(core: Core, interaction: Interaction, sandbox_id: UUID) -> Answer:
@@ -72,7 +74,7 @@ async def _shown(core: Core, interaction: Interaction, reference: str, *, watch:
     answer = await live.look()
 
     def begin(message: discord.InteractionMessage) -> None:
-        watches.start(message.id, interaction.user.id, Watched(live.update, live.end))
+        watches.start(message.id, interaction.user.id, Watched(live.ends_at, live.update, live.end))
 
     return Answer(answer.embed, answer.view, shown=begin)
 
@@ -105,11 +107,11 @@ class _LiveStatus:
         self._core = core
         self._interaction = interaction
         self._sandbox_id = sandbox_id
-        self._ends_at = utc_now() + timedelta(seconds=life)
+        self.ends_at = utc_now() + timedelta(seconds=life)
 
     async def look(self, *, last: bool = False) -> Answer:
         """The status now. Raises as `SandboxManager.health`."""
-        until = None if last else self._ends_at
+        until = None if last else self.ends_at
         return await _look(self._core, self._interaction, str(self._sandbox_id), until=until)
 
     async def update(self) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 import aiohttp
 import discord
@@ -24,8 +25,9 @@ _log = structlog.get_logger("sandbox.discord")
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """One message. Every function edits it, and may raise what editing it raises."""
+    """One message. Both functions edit it, and may raise what editing it raises."""
 
+    ends_at: datetime
     update: Callable[[], Awaitable[bool]]
     """Show how things are now; False when there is nothing left to watch."""
     end: Callable[[], Awaitable[None]]
@@ -40,6 +42,7 @@ class Watches:
         self.life = life
         self._every = every
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._watched: dict[int, Watched] = {}
         self._by_user: dict[int, int] = {}
 
     @property
@@ -50,6 +53,11 @@ class Watches:
     def __len__(self) -> int:
         return len(self._tasks)
 
+    def ends_at(self, message_id: int) -> datetime | None:
+        """When the watching of a message ends; None when it is not watched."""
+        watched = self._watched.get(message_id)
+        return watched.ends_at if watched is not None else None
+
     def start(self, message_id: int, user_id: int, watched: Watched) -> None:
         """Begin to update a message; an earlier one of the same person is left as it is."""
         self.stop(message_id)
@@ -58,11 +66,13 @@ class Watches:
             self.stop(earlier)
         task = asyncio.create_task(self._keep(watched), name=f"sandbox-watch-{message_id}")
         self._tasks[message_id] = task
+        self._watched[message_id] = watched
         self._by_user[user_id] = message_id
         task.add_done_callback(lambda _: self._ended(message_id, user_id, task))
 
     def stop(self, message_id: int) -> None:
         """Leave a message as it is; nothing happens when it is not watched."""
+        self._watched.pop(message_id, None)
         task = self._tasks.pop(message_id, None)
         if task is not None:
             task.cancel()
@@ -77,7 +87,7 @@ class Watches:
 
     def _ended(self, message_id: int, user_id: int, task: asyncio.Task[None]) -> None:
         if self._tasks.get(message_id) is task:
-            del self._tasks[message_id]
+            del self._tasks[message_id], self._watched[message_id]
         if self._by_user.get(user_id) == message_id and message_id not in self._tasks:
             del self._by_user[user_id]
 

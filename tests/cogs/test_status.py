@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any, cast
 
-import discord
 import pytest
 import simcord
 from structlog.testing import capture_logs
@@ -14,6 +14,8 @@ from cogs.sandbox._watch import EVERY_SECONDS, MOST_AT_ONCE, WATCH_SECONDS, Watc
 from sandbox_core.errors import DependencyUnavailable
 
 from .conftest import COOKS_GUILD, Scene, embed_of, labels_of, text_of
+
+LATER = datetime(2030, 1, 1, tzinfo=UTC)
 
 
 async def opened(scene: Scene, **options: Any) -> simcord.ResponseMessage:
@@ -113,6 +115,8 @@ async def test_a_watched_message_is_kept_up_to_date_until_its_time_is_over(scene
     assert "Cooks" not in text_of(message.embeds[0])
     await scene.env.advance_time(EVERY_SECONDS)
     assert "Cooks" in text_of(message.embeds[0])
+    await scene.alice.click(message, label="Refresh")
+    assert labels_of(message) == ["Refresh", "Stop watching"]
 
     await scene.env.advance_time(WATCH_SECONDS - EVERY_SECONDS)
     assert "kept up to date" not in text_of(message.embeds[0])
@@ -224,7 +228,7 @@ async def test_more_messages_than_allowed_are_shown_but_not_watched(scene: Scene
     await made(scene, "mine")
     watches = watches_of(cast("Any", scene.env.bot))
     for number in range(MOST_AT_ONCE):
-        watches.start(number, number, Watched(nothing, end))
+        watches.start(number, number, Watched(LATER, nothing, end))
     message = await opened(scene, name="mine", watch=True)
     assert "this one is not" in text_of(message.embeds[0])
     assert labels_of(message) == ["Refresh"]
@@ -241,7 +245,7 @@ async def test_a_lost_connection_ends_the_watching() -> None:
 
     watches = Watches(every=0)
     with capture_logs() as logs:
-        watches.start(1, 1, Watched(lost, end))
+        watches.start(1, 1, Watched(LATER, lost, end))
         async with asyncio.timeout(5):
             while len(watches):
                 await asyncio.sleep(0)
@@ -253,5 +257,5 @@ async def test_timestamps_say_when_the_watching_ends(scene: Scene) -> None:
     message = await opened(scene, name="mine", watch=True)
     seconds = int((message.embeds[0].description or "").split("<t:")[1].split(":")[0])
     shown_at = message.embeds[0].timestamp
-    assert isinstance(shown_at, discord.utils.datetime.datetime)
+    assert shown_at is not None
     assert 0 <= seconds - shown_at.timestamp() <= WATCH_SECONDS

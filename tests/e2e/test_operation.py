@@ -15,7 +15,7 @@ from bot.tour.readback import message_id
 from discord_sim import DiscordSim
 from sandbox_core.settings import SettingsError
 from tests.e2e.conftest import StartBot, StartLive
-from tests.e2e.harness import Live, eventually, settings_for
+from tests.e2e.harness import Flood, Live, eventually, settings_for
 from tests.sim import openapi
 
 
@@ -123,6 +123,21 @@ async def test_a_stop_publishes_what_it_has_taken(live: Live, sim: DiscordSim) -
     there = [message_id(e.frame) in stored for e in live.sides.expected() if e.sides]
     assert any(there)
     assert there == sorted(there, reverse=True)
+
+
+async def test_the_next_start_resumes_where_the_last_one_stopped(
+    live: Live, sim: DiscordSim, start_bot: StartBot
+) -> None:
+    await live.mapped()
+    flood = Flood(sim, 2_000, rate=1_000)
+    await flood.reached(500)
+    await live.run.stop()
+    await flood.reached(600)
+    live.run = await start_bot(live.run.settings)
+    await flood.over()
+    await live.checked()
+    assert len(sim.identifies) == 1
+    assert [resume.replayed is not None for resume in sim.resumes] == [True]
 
 
 async def test_metrics_agree_with_what_discord_sent(live: Live) -> None:

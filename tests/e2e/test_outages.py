@@ -11,8 +11,7 @@ import pytest
 
 from bot.embedded import EmbeddedServers
 from bot.tour.readback import compare, message_id
-from tests.e2e.harness import Live, assert_exact, eventually
-from tests.e2e.test_floods import Flood
+from tests.e2e.harness import Flood, Live, assert_exact, eventually
 
 
 async def test_nats_killed_in_a_flood(live: Live, servers: EmbeddedServers) -> None:

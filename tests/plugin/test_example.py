@@ -125,7 +125,7 @@ async def routed(bot: Any) -> None:
 
 def footprint(bot: commands.Bot) -> dict[str, object]:
     """Everything the extensions could leave behind in the bot and in the process."""
-    ours = ("sandbox", "route", "nats", "publish")
+    ours = ("sandbox", "route", "nats", "publish", "upkeep")
     return {
         "attributes": sorted(vars(bot)),
         "cogs": sorted(bot.cogs),
@@ -150,7 +150,7 @@ async def test_the_host_goes_on_and_its_events_are_routed(
     await host_still_works(sim, bot, dev, alice)
     created = await sim.slash(alice, dev.default_channel, "sandbox create", name="plugged-in")
     assert "plugged-in" in created.text
-    # The server's production traffic is told first: it would end.
+    # Whoever would end a server's production traffic is told so first.
     sim.message(cooks, author=alice, content="still production's")
     activity = bot.sandbox_core.router.activity
     await wait_until(lambda: activity.production_events_last_minute(str(cooks.id)) > 0)

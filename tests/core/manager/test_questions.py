@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from uuid import uuid4
-
 import pytest
 
 from sandbox_core.errors import NotPermitted, SandboxNotFound, SandboxNotRunning
 from sandbox_core.models import Actor, AuditEvent, SandboxStatus
 
 from .conftest import World
+
+UNKNOWN_ID = "82a0bcf2-1126-4996-a067-47c24b15d5b6"
 
 
 async def test_who_may_manage(world: World, alice: Actor, bob: Actor, bot_owner: Actor) -> None:
@@ -60,7 +60,7 @@ async def test_a_live_sandbox_owns_the_name_in_the_audit_log(world: World, alice
     assert {entry.sandbox_id for entry in await world.manager.audit("mine")} == {live.id}
 
 
-@pytest.mark.parametrize("reference", ["mien", "", "'; DROP TABLE sandboxes; --", "\0", str(uuid4())])
+@pytest.mark.parametrize("reference", ["mien", "", "'; DROP TABLE sandboxes; --", "\0", UNKNOWN_ID])
 async def test_nothing_is_known_of_what_never_was(world: World, alice: Actor, reference: str) -> None:
     await world.manager.create(alice, name="mine")
     with pytest.raises(SandboxNotFound):

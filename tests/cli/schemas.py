@@ -1,0 +1,133 @@
+"""JSON schemas of what `--json` writes: the keys of `docs/cli.md`, all of them and no others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jsonschema
+
+Schema = dict[str, Any]
+
+TEXT: Schema = {"type": "string", "minLength": 1}
+MAYBE_TEXT: Schema = {"type": ["string", "null"]}
+MOMENT: Schema = {"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$"}
+MAYBE_MOMENT: Schema = {"anyOf": [MOMENT, {"type": "null"}]}
+SNOWFLAKE: Schema = {"type": "string", "pattern": "^[0-9]{17,20}$"}
+UUID: Schema = {"type": "string", "format": "uuid", "minLength": 36, "maxLength": 36}
+
+
+def keys(**properties: Schema) -> Schema:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def listed(items: Schema) -> Schema:
+    return {"type": "array", "items": items}
+
+
+SANDBOX = keys(
+    id=UUID,
+    short_id={"type": "string", "pattern": "^[0-9a-f]{8}$"},
+    name=TEXT,
+    owner=SNOWFLAKE,
+    owner_name=MAYBE_TEXT,
+    status={"enum": ["pending", "creating", "running", "expired", "destroying", "destroyed"]},
+    receives_events={"type": "boolean"},
+    guild_ids=listed(SNOWFLAKE),
+    schema=TEXT,
+    redis_prefix=TEXT,
+    nats_prefix=TEXT,
+    created_at=MOMENT,
+    expires_at=MOMENT,
+    last_activity_at=MAYBE_MOMENT,
+    destroyed_at=MAYBE_MOMENT,
+)
+_PART = keys(
+    store=TEXT,
+    state={"enum": ["healthy", "degraded", "unhealthy"]},
+    detail={"type": "string"},
+    latency_ms={"type": "number", "minimum": 0},
+    facts={"type": "object", "additionalProperties": {"type": ["string", "number"]}},
+)
+_ORPHAN = {"store": TEXT, "id": TEXT, "name": TEXT, "known": {"type": "boolean"}}
+ORPHANS = keys(
+    found=listed(keys(**_ORPHAN)),
+    removed=listed(keys(**_ORPHAN)),
+    failed=listed(keys(**_ORPHAN, reason=TEXT)),
+    damaged=listed(keys(id=UUID, name=TEXT, missing=TEXT)),
+    unreadable={"type": "object", "additionalProperties": TEXT},
+)
+SCHEMAS: dict[str, Schema] = {
+    "create": keys(sandbox=SANDBOX),
+    "list": keys(sandboxes=listed(SANDBOX)),
+    "status": keys(
+        sandbox=SANDBOX,
+        overall={"enum": ["healthy", "degraded", "unhealthy"]},
+        parts=listed(_PART),
+        checked_at=MOMENT,
+    ),
+    "status away": keys(error=keys(code=TEXT, message=TEXT), checked_at=MOMENT),
+    "register-guild": keys(
+        sandbox=SANDBOX, guild_id=SNOWFLAKE, guild_name=MAYBE_TEXT, checked={"type": "boolean"}
+    ),
+    "unregister-guild": keys(sandbox=SANDBOX, guild_id=SNOWFLAKE),
+    "extend": keys(sandbox=SANDBOX, capped={"type": "boolean"}),
+    "destroy": keys(destroyed=listed(SANDBOX), failed=listed(keys(name=TEXT, code=TEXT, message=TEXT))),
+    "connect": keys(
+        SANDBOX_ID=UUID,
+        SANDBOX_NAME=TEXT,
+        SANDBOX_SCHEMA=TEXT,
+        SANDBOX_REDIS_PREFIX=TEXT,
+        SANDBOX_NATS_PREFIX=TEXT,
+        SANDBOX_GUILD_IDS={"type": "string"},
+    ),
+    "audit": keys(
+        entries=listed(
+            keys(
+                id={"type": "integer"},
+                sandbox_id=UUID,
+                event=TEXT,
+                actor=TEXT,
+                details={"type": "object"},
+                created_at=MOMENT,
+            )
+        )
+    ),
+    "cleanup": keys(
+        destroyed=listed(SANDBOX),
+        failed=listed(
+            keys(
+                id=UUID,
+                name=TEXT,
+                step=TEXT,
+                reason=TEXT,
+                attempts={"type": "integer"},
+                next_attempt_at=MOMENT,
+            )
+        ),
+        left_to_others={"type": "integer"},
+        orphans=ORPHANS,
+    ),
+    "orphans": ORPHANS,
+    "doctor": keys(
+        ok={"type": "boolean"},
+        checks=listed(
+            keys(
+                area=TEXT,
+                state={"enum": ["ok", "note", "failed", "away"]},
+                detail=TEXT,
+                mend=MAYBE_TEXT,
+            )
+        ),
+    ),
+    "migrate": keys(direction={"enum": ["up", "down"]}),
+}
+
+
+def check(command: str, answer: object) -> None:
+    """Raise unless `answer` is what `command` is documented to write."""
+    jsonschema.validate(answer, SCHEMAS[command])

@@ -1,0 +1,145 @@
+"""How commands end: the exit code of each class, one line on standard error, and nothing secret in it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+
+import pytest
+from typer.testing import CliRunner
+
+from bot.cli import app
+
+from .conftest import ALICE, NOBODY_LISTENS, Shell
+from .schemas import check
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("status", "no-such-one"), "SANDBOX_004"),
+        (("connect", "no'such; one"), "SANDBOX_004"),
+        (("audit", "no-such-one", "--json"), "SANDBOX_004"),
+        (("create", "Upper", "--owner", ALICE), "SANDBOX_007"),
+        (("create", "--owner", ALICE, "--ttl", "soon"), "SANDBOX_007"),
+        (("unregister-guild", "100000000000000001"), "SANDBOX_011"),
+        (("unregister-guild", "12"), "SANDBOX_007"),
+    ],
+)
+async def test_refusals(shell: Shell, arguments: tuple[str, ...], code: str) -> None:
+    refused = await shell(*arguments)
+    assert (refused.code, refused.out) == (1, "")
+    assert refused.err.startswith(f"{code}: ")
+    assert refused.err.count("\n") == 1
+    # The way out is this shell's, not Discord's.
+    assert "/sandbox" not in refused.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("no-such-command",), "No such command"),
+        (("create",), "--owner"),
+        (("create", "--owner", "alice"), "17 to 20 digits"),
+        (("status",), "NAME"),
+        (("destroy", "--yes"), "NAME"),
+        (("destroy", "--all", "--yes"), "--owner"),
+        (("orphans", "--unknown"), "--fix"),
+        (("list", "--status", "asleep"), "asleep"),
+        # Questions that nobody can answer.
+        (("destroy", "anything"), "--yes"),
+        (("orphans", "--fix"), "--yes"),
+        (("register-guild", "anything", "100000000000000001"), "--yes"),
+        (("create", "--owner", ALICE, "--guild", "100000000000000001"), "--yes"),
+    ],
+)
+def test_wrong_usage(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], said: str
+) -> None:
+    # In this process: each ends before or soon after its settings are read.
+    for name in ("DATABASE_URL", "REDIS_URL", "NATS_URL"):
+        monkeypatch.setenv(name, shell.env[name])
+    monkeypatch.chdir(shell.home)
+    wrong = CliRunner().invoke(app, arguments)
+    assert (wrong.exit_code, wrong.stdout) == (2, "")
+    assert said in wrong.stderr
+
+
+async def test_settings_are_named_and_never_shown(shell: Shell) -> None:
+    wrong = await shell.having(REDIS_URL="redis:///hunter2", NATS_URL=None)("list")
+    assert (wrong.code, wrong.out) == (2, "")
+    assert {line.split()[0] for line in wrong.err.splitlines()} == {"REDIS_URL", "NATS_URL"}
+    assert "hunter2" not in wrong.err
+
+
+async def test_postgresql_away(shell: Shell) -> None:
+    away = shell.having(DATABASE_URL=f"postgresql://sandbox:hunter2@{NOBODY_LISTENS}/sandbox")
+    for arguments in (("list", "--json"), ("status", "x"), ("doctor",), ("migrate",)):
+        ended = await away(*arguments)
+        assert ended.code == 3
+        assert "hunter2" not in ended.out + ended.err
+    assert (await away("list")).err.startswith("SANDBOX_012: PostgreSQL is unavailable")
+
+
+async def test_postgresql_that_never_answers(shell: Shell) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        started = time.monotonic()
+        ended = await shell.having(DATABASE_URL=f"postgresql://sandbox:x@127.0.0.1:{port}/sandbox")("list")
+    assert ended.code == 3
+    assert ended.err.startswith("SANDBOX_012: PostgreSQL is unavailable")
+    # What a command may take when a server hangs.
+    assert time.monotonic() - started < 10
+
+
+async def test_a_database_without_migrations(fresh_shell: Shell) -> None:
+    missing = await fresh_shell("list")
+    assert (missing.code, missing.out) == (3, "")
+    assert "`sandboxctl migrate`" in missing.err
+    found = await fresh_shell("doctor", "--json")
+    assert found.code == 1
+    check("doctor", found.json)
+    assert [each["mend"] for each in found.json["checks"] if each["state"] == "failed"] == [
+        "sandboxctl migrate"
+    ]
+    for _ in range(2):
+        migrated = await fresh_shell.ok("migrate", "--json")
+        check("migrate", migrated.json)
+    assert (await fresh_shell.ok("list")).out == ""
+    assert (await fresh_shell.ok("doctor", "--json")).json["ok"]
+
+
+async def test_doctor_names_what_is_away(shell: Shell) -> None:
+    nats_away = await shell.having(NATS_URL=f"nats://{NOBODY_LISTENS}")("doctor", "--json")
+    assert nats_away.code == 3
+    check("doctor", nats_away.json)
+    away = [each for each in nats_away.json["checks"] if each["state"] == "away"]
+    assert [each["area"] for each in away] == ["NATS"]
+    assert "NATS_URL" in away[0]["mend"]
+    settings = await shell.having(NATS_URL=None)("doctor")
+    assert settings.code == 2
+    assert "NATS_URL is not set" in settings.out
+
+
+async def test_a_life_that_fails_several_times_has_the_highest_code(shell: Shell) -> None:
+    await shell.ok("create", "stuck", "--owner", ALICE)
+    failed = await shell.having(REDIS_URL=f"redis://{NOBODY_LISTENS}")("destroy", "stuck", "--yes", "--json")
+    assert failed.code == 3
+    check("destroy", failed.json)
+    assert [each["code"] for each in failed.json["failed"]] == ["SANDBOX_006"]
+    assert failed.err.startswith("SANDBOX_006: ")
+    await shell.ok("destroy", "stuck", "--yes")
+
+
+async def test_interrupting_ends_without_a_word(shell: Shell) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        process = await shell.having(DATABASE_URL=f"postgresql://x:x@127.0.0.1:{port}/x").start("list")
+        silent.settimeout(20)
+        # It connects, and from then on waits for an answer.
+        connection, _ = await asyncio.to_thread(silent.accept)
+        with connection:
+            process.send_signal(2)
+            ended = await shell.ended(process)
+    assert (ended.code, ended.out, ended.err) == (130, "", "")

@@ -1,0 +1,102 @@
+"""`connect` and `exec`: what a shell and a command really get, also when the values are hostile."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+from dotenv import dotenv_values
+
+from bot.cli._environment import as_dotenv, as_exports, as_fish
+
+from .conftest import ALICE, Shell
+
+HOSTILE = (
+    "it's; touch pwned #",
+    "$(touch pwned)`touch pwned`${HOME}",
+    "a\nexport SANDBOX_ID=other\ntouch pwned",
+    "\"quoted\" \\ back\\\\slash '' & | > pwned",
+    "-n --help *  ?  ~ ! 日本語",
+    "",
+)
+
+
+@pytest.fixture
+async def sandbox_id(shell: Shell, database: asyncpg.Connection) -> AsyncIterator[str]:
+    made = (await shell.ok("create", "worker-box", "--owner", ALICE, "--json")).json["sandbox"]
+    yield made["id"]
+    await shell.ok("destroy", made["id"], "--yes")
+
+
+async def rename(database: asyncpg.Connection, sandbox_id: str, name: str) -> None:
+    """Give it a name that the core would never give: the shell must not rely on that."""
+    await database.execute("ALTER TABLE sandboxes DROP CONSTRAINT IF EXISTS ck_sandboxes_name")
+    await database.execute("UPDATE sandboxes SET name = $2 WHERE id = $1", sandbox_id, name)
+
+
+@pytest.mark.parametrize("program", ["sh", "bash"])
+async def test_eval_sets_exactly_the_values(
+    shell: Shell, database: asyncpg.Connection, sandbox_id: str, program: str
+) -> None:
+    assert shutil.which(program)
+    script = f'eval "$(sandboxctl connect {sandbox_id})" && env -0 | grep -z "^SANDBOX_" | tr "\\0" "\\1"'
+    for name in HOSTILE[:-1]:
+        await rename(database, sandbox_id, name)
+        ended = await shell.script(script, program=program)
+        assert (ended.code, ended.err) == (0, "")
+        got = dict(pair.split("=", 1) for pair in ended.out.strip("\1").split("\1"))
+        assert (got["SANDBOX_NAME"], got["SANDBOX_ID"]) == (name, sandbox_id)
+        assert len(got) == 6
+    assert not (shell.home / "pwned").exists()
+
+
+async def test_a_refused_connect_leaves_the_shell_as_it_was(shell: Shell) -> None:
+    ended = await shell.script('eval "$(sandboxctl connect nope)"; echo "[$SANDBOX_ID]"')
+    assert ended.out == "[]\n"
+    assert ended.err.startswith("SANDBOX_004: ")
+
+
+async def test_exec_runs_with_the_environment_and_passes_on_the_code(
+    shell: Shell, database: asyncpg.Connection, sandbox_id: str
+) -> None:
+    await rename(database, sandbox_id, HOSTILE[0])
+    show = 'printf "%s|%s" "$SANDBOX_NAME" "$1"; exit 7'
+    ended = await shell("exec", sandbox_id, "--", "sh", "-c", show, "sh", "--json --yes")
+    assert (ended.code, ended.out) == (7, f"{HOSTILE[0]}|--json --yes")
+    # Options after the name are the command's, with and without the two dashes.
+    assert (await shell("exec", sandbox_id, "sh", "-c", "exit 3")).code == 3
+    killed = await shell("exec", sandbox_id, "--", "sh", "-c", "kill -TERM $$")
+    assert killed.code == -15
+    assert (await shell("exec", sandbox_id, "--", "no-such-program")).code == 127
+    plain_file = Path(shell.home, "not-executable")
+    plain_file.write_text("")
+    assert (await shell("exec", sandbox_id, "--", str(plain_file))).code == 126
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+def test_exports_are_read_back_exactly(value: str) -> None:
+    (line,) = [as_exports({"NAME": value})]
+    assert shlex.split(line) == ["export", f"NAME={value}"]
+
+
+@pytest.mark.parametrize("value", [value for value in HOSTILE if "${" not in value])
+def test_dotenv_files_are_read_back_exactly(tmp_path: Path, value: str) -> None:
+    # A reader of .env files may replace `${HOME}`, whatever the quotes; our values have no `$`.
+    path = tmp_path / ".env"
+    path.write_text(as_dotenv({"NAME": value, "OTHER": "a:b,c.d"}))
+    assert dotenv_values(path) == {"NAME": value, "OTHER": "a:b,c.d"}
+    assert "OTHER=a:b,c.d\n" in path.read_text()
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+def test_fish_gets_one_single_quoted_word(value: str) -> None:
+    # https://fishshell.com/docs/current/language.html#quotes
+    line = as_fish({"NAME": value})
+    quoted = re.fullmatch(r"set -gx NAME '((?:[^'\\]|\\['\\])*)'\n", line, re.DOTALL)
+    assert quoted is not None
+    assert re.sub(r"\\(['\\])", r"\1", quoted[1]) == value

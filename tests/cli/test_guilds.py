@@ -1,0 +1,120 @@
+"""`register-guild` and `unregister-guild` against a Discord over HTTP: who may divert a server's events."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+
+from discord_sim import DiscordSim
+
+from .conftest import ALICE, BOB, GUILD, PROTECTED, Shell
+from .schemas import check
+
+_MANAGE_GUILD = 1 << 5
+TOKEN = "sim.token-of.the-bot"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Alice's sandbox; Alice manages the server through a role, Bob is a member, nobody owns it."""
+
+    sim: DiscordSim
+    shell: Shell
+    operator: Shell
+
+
+@pytest.fixture
+async def scene(shell: Shell) -> AsyncIterator[Scene]:
+    async with DiscordSim(TOKEN) as sim:
+        root = sim.add_user("root")
+        alice, bob = sim.add_user("alice", id=int(ALICE)), sim.add_user("bob", id=int(BOB))
+        for guild_id, name in ((GUILD, "Cooks"), (PROTECTED, "Production")):
+            guild = sim.add_guild(name, id=int(guild_id), owner=root)
+            guild.add_member(alice, roles=[guild.add_role("managers", _MANAGE_GUILD)])
+            guild.add_member(bob)
+        with_discord = Shell(
+            {**shell.env, "DISCORD_TOKEN": TOKEN, "DISCORD_API_URL": sim.api_url},
+            shell.home,
+            (*shell.secrets, TOKEN),
+        )
+        await shell.ok("create", "diverted", "--owner", ALICE)
+        yield Scene(sim, with_discord, with_discord)
+        await shell.ok("destroy", "diverted", "--yes")
+
+
+async def test_a_developer_needs_manage_server_in_that_server(scene: Scene) -> None:
+    as_alice = scene.shell.having(SANDBOX_OWNER=ALICE)
+    done = (await as_alice.ok("register-guild", "diverted", GUILD, "--yes", "--json")).json
+    check("register-guild", done)
+    assert (done["guild_name"], done["checked"], done["sandbox"]["guild_ids"]) == ("Cooks", True, [GUILD])
+
+    # Taken away a moment ago, and it counts: nothing is remembered.
+    guild = next(guild for guild in scene.sim.world.guilds.values() if str(guild.id) == GUILD)
+    for role in list(guild.roles.values()):
+        guild.edit_role(role, 0)
+    refused = await as_alice("register-guild", "diverted", GUILD, "--yes")
+    assert (refused.code, refused.out) == (1, "")
+    assert refused.err.startswith("SANDBOX_010: ")
+    # It is still Alice's sandbox, so she may give the events back.
+    await as_alice.ok("unregister-guild", GUILD)
+
+
+async def test_who_manages_a_server_may_take_its_events_back(scene: Scene) -> None:
+    await scene.shell.ok("create", "of-bob", "--owner", BOB)
+    await scene.operator.ok("register-guild", "of-bob", GUILD, "--yes")
+    stranger = await scene.shell.having(SANDBOX_OWNER="200000000000000003")("unregister-guild", GUILD)
+    assert stranger.err.startswith("SANDBOX_010: ")
+    await scene.shell.having(SANDBOX_OWNER=ALICE).ok("unregister-guild", GUILD)
+    await scene.shell.ok("destroy", "of-bob", "--yes")
+
+
+async def test_the_bot_has_to_be_there(scene: Scene) -> None:
+    absent = await scene.operator("register-guild", "diverted", "399999999999999999", "--yes")
+    assert absent.code == 1
+    assert absent.err.startswith("SANDBOX_007: The bot is not in the server 399999999999999999")
+
+
+async def test_a_protected_server_needs_the_operator_and_its_id_twice(scene: Scene) -> None:
+    as_alice = scene.shell.having(SANDBOX_OWNER=ALICE)
+    for arguments in ((), ("--protected", PROTECTED)):
+        refused = await as_alice("register-guild", "diverted", PROTECTED, "--yes", *arguments)
+        assert refused.err.startswith("SANDBOX_010: ")
+    unconfirmed = await scene.operator("register-guild", "diverted", PROTECTED, "--yes")
+    assert (unconfirmed.code, unconfirmed.out) == (1, "")
+    assert "--protected" in unconfirmed.err
+    await scene.operator.ok("register-guild", "diverted", PROTECTED, "--yes", "--protected", PROTECTED)
+
+
+async def test_without_a_token_only_the_operator_vouches(scene: Scene, shell: Shell) -> None:
+    refused = await shell("register-guild", "diverted", GUILD, "--yes")
+    assert (refused.code, refused.out) == (2, "")
+    assert "DISCORD_TOKEN" in refused.err
+    vouched = shell.having(SANDBOX_OWNER=ALICE)
+    assert (await vouched("register-guild", "diverted", GUILD, "--yes", "--unchecked")).code == 2
+    await shell.ok("register-guild", "diverted", GUILD, "--yes", "--unchecked")
+
+
+async def test_discord_away_or_refusing(scene: Scene) -> None:
+    away = scene.shell.having(DISCORD_API_URL="http://127.0.0.1:1/api/v10")
+    ended = await away("register-guild", "diverted", GUILD, "--yes")
+    assert ended.code == 3
+    assert ended.err.startswith("SANDBOX_012: Discord is unavailable")
+    refused = await scene.shell.having(DISCORD_TOKEN="another")("register-guild", "diverted", GUILD, "--yes")
+    assert (refused.code, "DISCORD_TOKEN" in refused.err) == (2, True)
+
+
+async def test_doctor_asks_discord(scene: Scene) -> None:
+    looked = await scene.shell.having(
+        DISCORD_DEV_GUILD_IDS=f"{GUILD},399999999999999999", DISCORD_PRIVILEGED_INTENTS="message_content"
+    )("doctor", "--json")
+    assert looked.code == 1
+    check("doctor", looked.json)
+    details = {each["detail"]: each["state"] for each in looked.json["checks"] if each["area"] == "Discord"}
+    assert details[f"the bot is in the dev server {GUILD}"] == "ok"
+    assert details["the bot is not in the dev server 399999999999999999"] == "failed"
+    assert any("message_content" in detail for detail in details)
+    refused = await scene.shell.having(DISCORD_TOKEN="another")("doctor")
+    assert refused.code == 1
+    assert "the token is refused" in refused.out

@@ -1,0 +1,132 @@
+"""What a person at a terminal sees: colour, the question, and completion of names."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import pty
+import sys
+
+import pytest
+from rich.console import Console
+
+from bot.cli._screen import Cell, Facts, Grid, Line, plain, pretty
+from bot.cli._words import clean, relative
+from sandbox_core.manager import utc_now
+
+from .conftest import ALICE, NOBODY_LISTENS, Shell
+
+
+async def on_terminal(shell: Shell, *arguments: str, answer: str = "") -> tuple[int, str]:
+    """Run it with a terminal on every stream; `answer` is typed once a question stands there."""
+    ours, theirs = pty.openpty()
+    try:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "bot",
+            *arguments,
+            cwd=shell.home,
+            env={**shell.env, "TERM": "xterm-256color", "COLUMNS": "120"},
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+        )
+    finally:
+        os.close(theirs)
+    written, answered = b"", not answer
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                chunk = await asyncio.to_thread(os.read, ours, 65536)
+            except OSError:
+                # Linux's answer when the other end is closed.
+                break
+            if not chunk:
+                break
+            written += chunk
+            if not answered and b"[y/N]" in written:
+                os.write(ours, f"{answer}\n".encode())
+                answered = True
+        code = await process.wait()
+    os.close(ours)
+    assert b"Traceback" not in written
+    return code, written.decode()
+
+
+async def test_colour_and_the_question(shell: Shell) -> None:
+    await shell.ok("create", "on-screen", "--owner", ALICE)
+    code, listing = await on_terminal(shell, "list")
+    assert code == 0
+    assert "\x1b[32mrunning" in listing
+    code, kept = await on_terminal(shell, "destroy", "on-screen", answer="n")
+    assert code == 1
+    assert "every table and row" in kept
+    assert "Nothing was changed." in kept
+    assert "on-screen" in (await shell.ok("list")).out
+    code, gone = await on_terminal(shell, "destroy", "on-screen", answer="y")
+    assert code == 0
+    assert "on-screen is destroyed." in gone
+    assert (await shell.ok("list")).out == ""
+
+
+async def test_names_are_completed_soon_or_not_at_all(shell: Shell) -> None:
+    await shell.ok("create", "completed", "--owner", ALICE)
+    asking = {
+        "_SANDBOXCTL_COMPLETE": "complete_bash",
+        "COMP_WORDS": "sandboxctl status comp",
+        "COMP_CWORD": "2",
+    }
+    assert (await shell.having(**asking)()).out.split() == ["completed"]
+    away = shell.having(**asking, DATABASE_URL=f"postgresql://x:x@{NOBODY_LISTENS}/x")
+    for broken in (away, shell.having(**asking, DATABASE_URL=None)):
+        silent = await broken()
+        assert (silent.out.strip(), silent.err) == ("", "")
+    script = await shell.having(_SANDBOXCTL_COMPLETE="source_bash")()
+    assert "_SANDBOXCTL_COMPLETE=complete_bash" in script.out
+    await shell.ok("destroy", "completed", "--yes")
+
+
+HOSTILE = "evil\x1b[31m\x07name\u202egnp.[bold]x[/bold]\r\n"
+
+
+def test_nobodys_name_speaks_to_the_terminal() -> None:
+    assert clean(HOSTILE) == "evil?[31m?name?gnp.[bold]x[/bold]??"
+    blocks = (Grid(("name",), [(Cell(HOSTILE, "bold"),)]), Facts([("Owner", HOSTILE)]), Line(HOSTILE))
+    assert not set(plain(*blocks)) & set("\x1b\x07\r\u202e")
+    console = Console(file=io.StringIO(), record=True, force_terminal=True, width=100)
+    console.print(pretty(*blocks))
+    shown = console.export_text(styles=False)
+    assert shown.count("[bold]x[/bold]") == 3
+    assert not set(shown) & set("\x07\r\u202e")
+
+
+def test_plain_columns_are_aligned_and_never_cut() -> None:
+    long = "x" * 300
+    text = plain(Grid(("name", "what"), [("日本", "wide"), (long, "long"), ("a", "")]))
+    first, second, third, fourth = text.splitlines()
+    assert first.startswith("NAME ")
+    assert second == "日本" + " " * 298 + "wide"
+    assert third == f"{long}  long"
+    assert fourth == "a"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "in 0 s"),
+        (59, "in 59 s"),
+        (-90, "2 min ago"),
+        (3600, "in 1 h"),
+        (86_399, "in 1 d"),
+        (5 * 3600 + 1200, "in 5 h 20 min"),
+        (7 * 86_400 - 1, "in 7 d"),
+        (-26 * 3600, "1 d 2 h ago"),
+    ],
+)
+def test_distances_in_time(seconds: int, text: str) -> None:
+    from datetime import timedelta
+
+    now = utc_now()
+    assert relative(now + timedelta(seconds=seconds), now) == text
