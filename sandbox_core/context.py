@@ -2,7 +2,7 @@
 
     async with SandboxContext.from_env() as ctx:
         async for event in ctx.events("MESSAGE_CREATE"):
-            await ctx.redis.incr(ctx.key("messages"))
+            await ctx.redis.incr("messages")
             await ctx.pool.execute(ADD_XP, event.data["author"]["id"])
 
 Without `SANDBOX_ID` in the environment the same code reads production's subjects, schema and keys.
@@ -37,7 +37,7 @@ from .models import Sandbox
 from .nats.connection import NatsConnection
 from .nats.errors import translating
 from .postgres import Pool, create_pool
-from .redis.client import create_client
+from .redis.confined import create_confined_client
 from .settings import SettingsError
 
 _log = structlog.get_logger("sandbox.context")
@@ -114,7 +114,11 @@ class SandboxContext:
     pool: Pool
     """Its `search_path` is the sandbox's schema."""
     redis: Redis
-    """The plain client: make every key with `key`."""
+    """redis-py's client; it adds the sandbox's prefix to every key and channel, and takes it off in replies.
+
+    A command that can't be kept below the prefix raises `InvalidInput` instead of being sent. This guards
+    against mistakes: with the address of the server in hand, code can always make another client.
+    """
 
     def __init__(self, world: World, servers: Servers) -> None:
         self.world = world
@@ -149,7 +153,9 @@ class SandboxContext:
                 search_path=self.world.schema,
             )
             opened.push_async_callback(self.pool.close)
-            self.redis = create_client(self._servers.redis_url.get_secret_value(), client_name="worker")
+            self.redis = create_confined_client(
+                self._servers.redis_url.get_secret_value(), self.world.redis_prefix, client_name="worker"
+            )
             opened.push_async_callback(self.redis.aclose)
             opened.push_async_callback(self._nats.close)
             await self._nats.connect(self._servers.nats_url, name="worker")
@@ -160,10 +166,6 @@ class SandboxContext:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._exits.aclose()
-
-    def key(self, name: str) -> str:
-        """The Redis key of this world for `name`; in production `name` itself."""
-        return self.world.redis_prefix + name
 
     async def publish(
         self, subject_tail: str, payload: bytes, *, headers: Mapping[str, str] | None = None

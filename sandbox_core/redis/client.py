@@ -16,7 +16,12 @@ def create_client(redis_url: str, *, client_name: str = "discord-sandboxes") -> 
 
     Close it with `aclose()`. Bytes that are not UTF-8 survive being read and sent back.
     """
-    pool = BlockingConnectionPool.from_url(
+    return Redis.from_pool(connection_pool(redis_url, client_name=client_name))
+
+
+def connection_pool(redis_url: str, *, client_name: str) -> BlockingConnectionPool:
+    """The connections of `create_client`'s clients."""
+    return BlockingConnectionPool.from_url(
         redis_url,
         # Redis-py's default pool fails at once when a burst needs more connections; this one queues.
         max_connections=MAX_CONNECTIONS,
@@ -29,4 +34,3 @@ def create_client(redis_url: str, *, client_name: str = "discord-sandboxes") -> 
         encoding_errors="surrogateescape",
         client_name=client_name,
     )
-    return Redis.from_pool(pool)

@@ -10,6 +10,7 @@ import pytest
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, StreamConfig
 from nats.js.errors import NotFoundError
+from redis.asyncio import Redis
 
 from bot.embedded import EmbeddedServers
 from sandbox_core.context import Event, SandboxContext, environment
@@ -114,14 +115,18 @@ def test_names_are_derived_where_only_the_id_is_given(sandbox: Sandbox) -> None:
     assert (world.redis_prefix, world.nats_prefix) == (redis_prefix(sandbox.id), nats_prefix(sandbox.id))
 
 
-async def test_tables_and_keys_are_the_sandboxs(context: SandboxContext, sandbox: Sandbox) -> None:
+async def test_tables_and_keys_are_the_sandboxs(
+    context: SandboxContext, sandbox: Sandbox, redis: Redis
+) -> None:
     await context.pool.execute("INSERT INTO communities (guild_id, name) VALUES ($1, 'x')", GUILD)
     schema = await context.pool.fetchval(
         "SELECT nspname FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace"
         " WHERE pg_class.oid = 'communities'::regclass"
     )
     assert schema == sandbox.schema_name
-    assert context.key("greeting") == f"sandbox:{sandbox.id}:greeting"
+    await context.redis.set("greeting", "hello")
+    assert await context.redis.get("greeting") == "hello"
+    assert await redis.keys() == [f"sandbox:{sandbox.id}:greeting"]
 
 
 async def test_published_below_the_prefix(
@@ -266,11 +271,14 @@ async def test_nats_restarts_under_a_worker(
         await worker
 
 
-async def test_without_an_id_it_is_production(servers_env: dict[str, str], js: JetStreamContext) -> None:
+async def test_without_an_id_it_is_production(
+    servers_env: dict[str, str], js: JetStreamContext, redis: Redis
+) -> None:
     await js.add_stream(StreamConfig(name=EVENTS_STREAM, subjects=[EVENTS_SUBJECTS]))
     await js.publish("events.MESSAGE_CREATE", b'{"d":"long ago"}')
     async with SandboxContext.from_env(servers_env) as context:
-        assert context.key("greeting") == "greeting"
+        await context.redis.set("greeting", "hello")
+        assert await redis.keys() == ["greeting"]
         assert await context.pool.fetchval("SHOW search_path") == '"$user", public'
         events = context.events()
         first = asyncio.create_task(anext(events))
