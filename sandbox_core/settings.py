@@ -76,8 +76,7 @@ PrivilegedIntents = Annotated[
 Minutes = Annotated[tuple[Annotated[float, Field(gt=0)], ...], NoDecode, BeforeValidator(_split_or_none)]
 ShardIds = Annotated[tuple[int, ...] | None, NoDecode, BeforeValidator(_split)]
 
-# What each variable takes, for the line that reports a problem with it.
-_TAKES: Mapping[str, str] = {
+TAKES: Mapping[str, str] = {
     "DISCORD_TOKEN": "the bot's token",
     "DISCORD_API_URL": "an http(s) address such as http://127.0.0.1:8080/api/v10, or nothing for Discord",
     "DISCORD_DEV_GUILD_IDS": "comma-separated server ids of 17 to 20 digits",
@@ -104,50 +103,89 @@ _TAKES: Mapping[str, str] = {
     "LOG_LEVEL": "DEBUG, INFO, WARNING or ERROR",
     "LOG_FORMAT": "console or json",
 }
+"""What each variable takes, for the line that reports a problem with it."""
 
 
 class DatabaseSettings(BaseSettings):
     """The one setting that migrating needs."""
 
     model_config = SettingsConfigDict(
-        env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True, env_ignore_empty=True
+        env_file=".env",
+        env_file_encoding="utf-8",
+        extra="ignore",
+        frozen=True,
+        env_ignore_empty=True,
+        use_attribute_docstrings=True,
     )
 
     database_url: Annotated[SecretStr, _server_url("postgresql", "postgres")]
+    """PostgreSQL 15 or newer. The role must be able to make schemas and need not be a superuser."""
 
 
 class Settings(DatabaseSettings):
-    """Every setting; a field's environment variable is its name in upper case."""
+    """Every setting; a field's environment variable is its name in upper case.
+
+    The docstrings below the fields are the text of docs/settings.md.
+    """
 
     discord_token: SecretStr | None = None
+    """The bot's token, from the application's page *Bot*. Without it, `make run` plays the offline tour."""
     discord_api_url: Annotated[str | None, AfterValidator(_api_url)] = None
+    """Where Discord's REST API is; it tells the gateway's address too. For a local Discord or a proxy."""
     discord_dev_guild_ids: Snowflakes = ()
+    """The servers that get the `/sandbox` commands."""
     discord_dev_role_ids: Snowflakes = ()
+    """Roles that may use the commands besides who has Manage Server. Discord then shows the commands to
+    everybody in the dev servers, and the bot refuses the others."""
     discord_owner_ids: Snowflakes = ()
+    """Users who own the bot: its commands in direct messages, and every sandbox. Without it, whoever Discord
+    says owns the application."""
     discord_protected_guild_ids: Snowflakes = ()
+    """Servers that only the bot's owner may register, after a second confirmation."""
     discord_privileged_intents: PrivilegedIntents = ("message_content",)
+    """Privileged intents to ask Discord for, of those turned on in the developer portal. The intents that need
+    no approval are always asked for."""
     discord_shard_count: Annotated[int, Field(ge=1)] | None = None
+    """How many shards the bot has in all processes together."""
     discord_shard_ids: ShardIds = None
+    """The shards of this process."""
 
     redis_url: Annotated[SecretStr, _server_url("redis", "rediss")]
+    """Redis 7 or newer, or Valkey."""
     nats_url: Annotated[SecretStr, _server_url("nats", "tls")]
+    """NATS 2.11 or newer, with JetStream."""
     nats_replicas: Annotated[int, AfterValidator(_replicas)] = 1
+    """Replicas of each stream: 1, or in a cluster 3 or 5."""
 
     ops_host: str = "127.0.0.1"
+    """Where `/metrics`, `/healthz` and `/readyz` listen."""
     ops_port: Annotated[int, Field(ge=0, le=65535)] = 9464
+    """The port of the same; 0 takes any free one."""
 
     sandbox_default_ttl_hours: Annotated[float, Field(gt=0)] = 24
+    """How long a sandbox lives when nobody says otherwise."""
     sandbox_max_ttl_hours: Annotated[float, Field(gt=0)] = 168
+    """The longest life of a sandbox, counted from its creation."""
     sandbox_max_per_owner: Annotated[int, Field(ge=1)] = 5
+    """How many sandboxes one person may have at a time."""
     sandbox_cleanup_interval_minutes: Annotated[float, Field(gt=0)] = 15
+    """How often the pass runs that finds what crashes left behind. Expired sandboxes do not wait for it: they
+    go within seconds."""
     sandbox_expiry_notice_minutes: Minutes = (60, 10)
+    """How long before its expiry a sandbox's owner gets a direct message; `none` for no messages."""
     sandbox_route_cache_ttl_ms: Annotated[int, Field(ge=1000, le=3_600_000)] = 60_000
+    """How long Redis keeps a route. It is asked only while the table in memory is not current."""
 
     events_max_age_hours: Annotated[float, Field(gt=0)] = 24
+    """How long the stream of production's events keeps them."""
     router_max_pending: Annotated[int, Field(ge=100)] = 10_000
+    """How many events may wait for their acknowledgement before the gateway is read no further; with about
+    128 MB of them it stops earlier."""
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """The least important log lines to write."""
     log_format: Literal["console", "json"] = "console"
+    """`console` for people, `json` for machines."""
 
     @model_validator(mode="after")
     def _together(self) -> Settings:
@@ -206,7 +244,7 @@ def _problems(error: ValidationError) -> list[str]:
         where = detail["loc"][0] if detail["loc"] else detail["msg"].rsplit(" ", 1)[-1]
         variable = str(where).upper()
         state = "is not set" if detail["type"] == "missing" else "can't be used"
-        lines.setdefault(variable, f"{variable} {state}: it takes {_TAKES[variable]}.")
+        lines.setdefault(variable, f"{variable} {state}: it takes {TAKES[variable]}.")
     return list(lines.values())
 
 
@@ -214,9 +252,9 @@ def require_discord(settings: Settings) -> str:
     """The bot's token. Raises `SettingsError` when what a connection to Discord needs is missing."""
     problems = []
     if settings.discord_token is None:
-        problems.append(f"DISCORD_TOKEN is not set: it takes {_TAKES['DISCORD_TOKEN']}.")
+        problems.append(f"DISCORD_TOKEN is not set: it takes {TAKES['DISCORD_TOKEN']}.")
     if not settings.discord_dev_guild_ids:
-        problems.append(f"DISCORD_DEV_GUILD_IDS is not set: it takes {_TAKES['DISCORD_DEV_GUILD_IDS']}.")
+        problems.append(f"DISCORD_DEV_GUILD_IDS is not set: it takes {TAKES['DISCORD_DEV_GUILD_IDS']}.")
     if problems or settings.discord_token is None:
         raise SettingsError(problems)
     return settings.discord_token.get_secret_value()
