@@ -48,16 +48,40 @@ class SessionBook:
         """Load what an earlier process left, and begin to save; Redis being away only means a new session."""
         self._application_id = application_id
         self._shard_count = shard_count
+        await self._load(shard_ids)
         self.shard_ids = tuple(shard_ids)
+        self._saver = asyncio.get_running_loop().create_task(self._save_often(), name="session-saver")
+
+    async def add(self, shard_id: int, shard_count: int) -> None:
+        """This process runs the shard from now on: load what the process that ran it before has left.
+
+        `shard_count` may differ from before only while no shard is run here.
+        """
+        self._shard_count = shard_count
+        await self._load((shard_id,))
+        self.shard_ids = (*self.shard_ids, shard_id)
+
+    async def remove(self, shard_id: int) -> None:
+        """This process runs the shard no more: write its resume point, and forget its session."""
+        await self._save()
+        self.shard_ids = tuple(other for other in self.shard_ids if other != shard_id)
+        self.disconnected(shard_id)
+        self._resume_urls.pop(shard_id, None)
+        self._found.pop(shard_id, None)
+        self._written.pop(shard_id, None)
+        # Guilds may come and go while another process has the shard.
+        self.introduced.discard(shard_id)
+        self._intake.forget(shard_id)
+
+    async def _load(self, shard_ids: Sequence[int]) -> None:
         try:
             async with asyncio.timeout(_LOAD_WITHIN):
                 for shard_id in shard_ids:
-                    point = await self._store.load(application_id, shard_id, shard_count)
+                    point = await self._store.load(self._application_id, shard_id, self._shard_count)
                     if point is not None:
                         self._found[shard_id] = point
         except (DependencyUnavailable, TimeoutError):
             _log.warning("sessions_not_loaded", dependency="Redis")
-        self._saver = asyncio.get_running_loop().create_task(self._save_often(), name="session-saver")
 
     @property
     def all_connected(self) -> bool:

@@ -65,6 +65,10 @@ class GatewayIntake:
         if known is None or known.session_id != session_id:
             self._ledgers[shard_id] = ShardLedger(session_id, shard_id, sequence)
 
+    def forget(self, shard_id: int) -> None:
+        """Another process has the shard: what was taken of it is still published, and nothing more comes."""
+        self._ledgers.pop(shard_id, None)
+
     def read(self, raw: bytes) -> Frame | None:
         """Read one frame; None, after a log line, when the bytes are no gateway frame."""
         try:
