@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 import zlib
 from typing import TYPE_CHECKING
 
@@ -62,11 +63,15 @@ class Payload:
 
 
 class Frame:
-    """One dispatch as one session gets it: the payload with its sequence number."""
+    """One dispatch as one session gets it: the payload with its sequence number.
 
-    __slots__ = ("middle", "payload", "seq", "session")
+    ``sent_at`` is when it was numbered, in seconds since the Unix epoch.
+    """
+
+    __slots__ = ("middle", "payload", "sent_at", "seq", "session")
 
     def __init__(self, session: GatewaySession, seq: int, payload: Payload, middle: bytes) -> None:
+        self.sent_at = time.time()
         self.session = session
         self.seq = seq
         self.payload = payload

@@ -19,7 +19,9 @@ class GatewaySession:
     """One session, which may outlive several connections.
 
     While it is disconnected its events keep their numbers and wait in the
-    replay buffer; a RESUME sends what the client has not seen.
+    replay buffer; a RESUME sends what the client has not seen. ``ended_at`` is
+    when it was ended for good (seconds since the Unix epoch, by the clock of
+    the simulator), and ``ended_connected`` whether a client was attached then.
     """
 
     def __init__(
@@ -39,6 +41,8 @@ class GatewaySession:
         self.resume_count = 0
         self.resumed_from: list[int] = []
         self.disconnected_at: float | None = None
+        self.ended_at: float | None = None
+        self.ended_connected = False
         self._replay: deque[Frame] = deque(maxlen=replay_limit)
         self._forgotten_through = 0
 
@@ -127,6 +131,9 @@ class SessionHub:
 
     def kill(self, session: GatewaySession) -> None:
         """End a session for good; it can't be resumed."""
+        if session.alive:
+            session.ended_at = self._clock()
+            session.ended_connected = session.connected
         session.alive = False
         session.connection = None
         session.forget()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 
 import aiohttp
 import pytest
@@ -217,6 +218,24 @@ async def test_a_session_is_resumable_for_its_life_only(clock: ManualClock, conn
         again = await connect(sim)
         await again.resume(sim.token, session_id(sim), 1)
         assert (await again.read())["d"] is False
+
+
+async def test_frames_and_ends_of_sessions_are_dated(sim: DiscordSim, connect: ConnectRaw) -> None:
+    attended, left = await connect(), await connect()
+    for client in (attended, left):
+        await client.identify(sim.token)
+        await client.read()
+    await left.close(4000)
+    await sim.wait_for(lambda: not sim.sessions[1].connected)
+    before = time.time()
+    (first, second) = sim.emit("TYPING_START", {"guild_id": "1"})
+    assert before <= first.sent_at <= second.sent_at <= time.time()
+    assert [s.ended_at for s in sim.sessions] == [None, None]
+    for session in sim.sessions:
+        sim.hub.kill(session)
+        sim.hub.kill(session)
+    assert all(s.ended_at is not None and s.ended_at >= before for s in sim.sessions)
+    assert [s.ended_connected for s in sim.sessions] == [True, False]
 
 
 async def test_resume_takes_the_session_from_a_stale_connection(sim: DiscordSim, connect: ConnectRaw) -> None:
