@@ -1,0 +1,205 @@
+"""The extension as a host loads it, with its loops running on the real clock."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+
+import discord
+import pytest
+from discord.ext import commands
+from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
+
+from bot.embedded import EmbeddedServers
+from cogs.upkeep import Upkeep
+from sandbox_core.bootstrap import Core
+from sandbox_core.errors import DependencyUnavailable, SandboxNotFound
+from sandbox_core.models import Actor, Sandbox
+from sandbox_core.subjects import redis_prefix
+
+EXTENSION = "cogs.upkeep"
+ALICE = Actor("200000000000000001", "Alice")
+
+
+def upkeep_tasks() -> list[str]:
+    return sorted(t.get_name() for t in asyncio.all_tasks() if t.get_name().startswith("upkeep-"))
+
+
+async def until(condition: Callable[[], Awaitable[object]], within: float = 20.0) -> None:
+    async with asyncio.timeout(within):
+        while not await condition():
+            await asyncio.sleep(0.02)
+
+
+def value(registry: CollectorRegistry, name: str, **labels: str) -> float | None:
+    return registry.get_sample_value(name, labels)
+
+
+@pytest.fixture
+async def bot(core: Core) -> AsyncIterator[commands.Bot]:
+    bot = commands.Bot("!", intents=discord.Intents.default())
+    bot.sandbox_core = core  # type: ignore[attr-defined]
+    yield bot
+    await bot.close()
+
+
+async def expires_in(core: Core, sandbox: Sandbox, seconds: float) -> datetime:
+    moment = datetime.now(UTC) + timedelta(seconds=seconds)
+    await core.pool.execute(
+        "UPDATE sandboxes SET created_at = $2, expires_at = $3 WHERE id = $1",
+        sandbox.id,
+        moment - timedelta(hours=1),
+        moment,
+    )
+    return moment
+
+
+async def is_gone(core: Core, sandbox: Sandbox) -> bool:
+    try:
+        await core.manager.get(str(sandbox.id))
+    except SandboxNotFound:
+        return True
+    return False
+
+
+async def test_an_expired_sandbox_is_fully_gone_within_ten_seconds(core: Core, bot: commands.Bot) -> None:
+    sandbox = await core.manager.create(ALICE, name="mine")
+    stays = await core.manager.create(ALICE, name="stays")
+    await core.redis.set(redis_prefix(sandbox.id) + "x", "x")
+    await bot.load_extension(EXTENSION)
+    moment = await expires_in(core, sandbox, 1.0)
+
+    await until(lambda: is_gone(core, sandbox))
+
+    assert datetime.now(UTC) - moment < timedelta(seconds=10)
+    assert await core.redis.keys(redis_prefix(sandbox.id) + "*") == []
+    assert await core.pool.fetchval("SELECT sandbox_schema_exists($1)", sandbox.short_id) is False
+    registry = core.metrics.registry
+    assert value(registry, "sandbox_cleanup_runs_total", result="ok") == 1
+    assert value(registry, "sandbox_cleanup_sandboxes_total") == 1
+    assert value(registry, "sandbox_destroyed_total") == 1
+    assert not await is_gone(core, stays)
+
+
+async def test_the_first_pass_comes_at_once_and_counts(core: Core, bot: commands.Bot) -> None:
+    """After a crash the next start finds what was left."""
+    gone = await core.manager.create(ALICE, name="gone")
+    await core.manager.destroy(ALICE, "gone")
+    await core.redis.set(redis_prefix(gone.id) + "left", "x")
+    await core.manager.create(ALICE, name="stays")
+    await bot.load_extension(EXTENSION)
+
+    async def keys_are_gone() -> bool:
+        return await core.redis.keys(redis_prefix(gone.id) + "*") == []
+
+    await until(keys_are_gone)
+
+    async def counted() -> bool:
+        return value(core.metrics.registry, "sandbox_active_count") == 1
+
+    await until(counted)
+
+
+async def test_unloading_leaves_nothing_and_writes_the_activity(core: Core, bot: commands.Bot) -> None:
+    sandbox = await core.manager.create(ALICE, name="mine")
+    before = set(asyncio.all_tasks())
+    await bot.load_extension(EXTENSION)
+    assert upkeep_tasks() == ["upkeep-count", "upkeep-pass", "upkeep-remove", "upkeep-tell"]
+
+    async def counted() -> bool:
+        return value(core.metrics.registry, "sandbox_active_count") == 1
+
+    await until(counted)
+    core.router.activity.count("100000000000000001", str(sandbox.id))
+    await bot.unload_extension(EXTENSION)
+    assert upkeep_tasks() == []
+    assert {task for task in asyncio.all_tasks() if not task.done()} <= before
+    touched = (await core.manager.get("mine")).last_activity_at
+    assert touched is not None
+    assert abs(touched.timestamp() - time.time()) < 60
+    await bot.load_extension(EXTENSION)
+    assert len(upkeep_tasks()) == 4
+    await bot.unload_extension(EXTENSION)
+
+
+async def test_activity_is_kept_while_postgresql_is_away(
+    core: Core, bot: commands.Bot, servers: EmbeddedServers
+) -> None:
+    sandbox = await core.manager.create(ALICE, name="mine")
+    upkeep = Upkeep(bot, core)
+    core.router.activity.count("100000000000000001", str(sandbox.id))
+    await servers.postgres.kill()
+    try:
+        with pytest.raises(DependencyUnavailable):
+            await upkeep._record_activity()
+    finally:
+        await servers.postgres.start()
+
+    async def written() -> bool:
+        try:
+            await upkeep._record_activity()
+        except DependencyUnavailable:
+            return False
+        return (await core.manager.get("mine")).last_activity_at is not None
+
+    await until(written)
+    assert upkeep._touched == {}
+
+
+async def test_when_it_looks_again(core: Core, bot: commands.Bot) -> None:
+    now = datetime.now(UTC)
+    upkeep = Upkeep(bot, core, clock=lambda: now)
+    assert await upkeep.remove_due() == 3.0
+    sandbox = await core.manager.create(ALICE, name="mine")
+    assert await upkeep.remove_due() == 3.0
+    for seconds, pause in ((1.5, 1.5), (0.01, 0.25), (100, 3.0)):
+        moment = now + timedelta(seconds=seconds + 3600)
+        # Not due by PostgreSQL's rows as the core's own clock sees them: only the pause is looked at.
+        await core.pool.execute("UPDATE sandboxes SET expires_at = $2 WHERE id = $1", sandbox.id, moment)
+        shifted = Upkeep(bot, core, clock=lambda: now + timedelta(hours=1))
+        assert await shifted.remove_due() == pytest.approx(pause)
+
+
+async def test_a_loop_outlives_its_failures_and_says_so_once(core: Core, bot: commands.Bot) -> None:
+    turns = 0
+    done = asyncio.Event()
+
+    async def sleep(seconds: float) -> None:
+        assert seconds > 0
+
+    async def work() -> float:
+        nonlocal turns
+        turns += 1
+        if turns <= 3:
+            raise DependencyUnavailable("PostgreSQL", "connection refused")
+        if turns == 4:
+            raise ZeroDivisionError
+        if turns == 6:
+            done.set()
+            await asyncio.Event().wait()
+        return 1.0
+
+    upkeep = Upkeep(bot, core, sleep=sleep)
+    with capture_logs() as logs:
+        loop = asyncio.create_task(upkeep._forever("work", work))
+        await asyncio.wait_for(done.wait(), 5)
+        loop.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await loop
+    assert [entry["event"] for entry in logs] == ["upkeep_waits", "upkeep_failed", "upkeep_goes_on"]
+
+
+async def test_a_degraded_sandbox_and_orphans_of_nobody_are_told_in_the_log(
+    core: Core, bot: commands.Bot
+) -> None:
+    sandbox = await core.manager.create(ALICE, name="mine")
+    await core.pool.execute("SELECT drop_sandbox_schema($1)", sandbox.short_id)
+    await core.pool.execute("SELECT create_sandbox_schema('00000000')")
+    with capture_logs() as logs:
+        pause = await Upkeep(bot, core).full_pass()
+    assert pause == 15 * 60
+    assert [entry["event"] for entry in logs] == ["sandbox_degraded", "orphans_of_nobody"]
+    assert logs[0]["missing"] == f"the schema {sandbox.schema_name}"

@@ -1,0 +1,167 @@
+"""What arrives in direct messages, and what their buttons do."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import aiohttp
+import discord
+import pytest
+from structlog.testing import capture_logs
+
+from sandbox_core.cleanup import Notice, NoticeKind
+from sandbox_core.errors import CleanupFailed, DependencyUnavailable, SandboxNotFound
+from sandbox_core.models import SandboxStatus
+
+from .conftest import Scene
+
+NINE = timedelta(minutes=9)
+
+
+def labels(message: discord.Message) -> list[str | None]:
+    return [
+        item.label
+        for row in message.components
+        if isinstance(row, discord.ActionRow)
+        for item in row.children
+        if isinstance(item, discord.Button)
+    ]
+
+
+async def test_before_it_expires(scene: Scene) -> None:
+    sandbox = await scene.sandbox("mine")
+    await scene.upkeep.tell()
+    assert scene.messages(scene.alice) == []
+    await scene.ends_in(sandbox, NINE)
+    await scene.upkeep.tell()
+    await scene.upkeep.tell()
+    (message,) = scene.messages(scene.alice)
+    assert message.embeds[0].title == "Sandbox mine expires soon"
+    assert labels(message) == ["Extend", "Destroy"]
+    assert scene.messages(scene.root) == []
+
+
+async def test_its_extend_button_opens_the_form(scene: Scene) -> None:
+    sandbox = await scene.sandbox("mine")
+    await scene.ends_in(sandbox, NINE)
+    await scene.upkeep.tell()
+    (message,) = scene.messages(scene.alice)
+    before = (await scene.core.manager.get("mine")).expires_at
+    form = await scene.alice.click(message, label="Extend")
+    await scene.alice.submit_modal(form, {"sandbox:duration": "2h"})
+    assert (await scene.core.manager.get("mine")).expires_at == before + timedelta(hours=2)
+
+
+async def test_its_destroy_button_asks_first(scene: Scene) -> None:
+    sandbox = await scene.sandbox("mine")
+    await scene.ends_in(sandbox, NINE)
+    await scene.upkeep.tell()
+    (message,) = scene.messages(scene.alice)
+    question = await scene.alice.click(message, label="Destroy")
+    assert (await scene.core.manager.get("mine")).status is SandboxStatus.RUNNING
+    assert question.response is not None
+    await scene.alice.click(question.response, label="Destroy it")
+    with pytest.raises(SandboxNotFound):
+        await scene.core.manager.get("mine")
+    # Who destroyed it knows.
+    await scene.upkeep.tell()
+    titles = [embed.title or "" for message in scene.messages(scene.alice) for embed in message.embeds]
+    assert not any("gone" in title for title in titles)
+
+
+async def test_when_it_is_gone(scene: Scene) -> None:
+    sandbox = await scene.sandbox("mine")
+    await scene.ends_in(sandbox, -timedelta(seconds=1))
+    await scene.upkeep.remove_due()
+    await scene.upkeep.tell()
+    await scene.upkeep.tell()
+    (message,) = scene.messages(scene.alice)
+    assert message.embeds[0].title == "Sandbox mine is gone"
+    assert "time was over" in (message.embeds[0].description or "")
+    assert labels(message) == []
+
+
+async def test_a_removal_that_keeps_failing_reaches_the_bots_owner_once(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox = await scene.sandbox("mine")
+    await scene.ends_in(sandbox, -timedelta(seconds=1))
+
+    async def away(*_: object) -> int:
+        raise DependencyUnavailable("Redis", "it can't be reached")
+
+    monkeypatch.setattr("sandbox_core.namespaces.redis.RedisNamespace.delete_keys", away)
+    for _ in range(5):
+        with pytest.raises(CleanupFailed):
+            await scene.core.cleanup.cleanup_sandbox(sandbox.id)
+        await scene.upkeep.tell()
+    (message,) = scene.messages(scene.root)
+    assert message.embeds[0].title == "Sandbox mine can't be removed"
+    assert {field.name: field.value for field in message.embeds[0].fields}["Step"] == "Redis"
+    assert scene.messages(scene.alice) == []
+
+
+async def test_closed_direct_messages_are_not_an_error(scene: Scene) -> None:
+    # Discord refuses messages from a bot to a bot with the same code 50007 as for closed ones.
+    closed = scene.env.create_user("closed", bot=True)
+    sandbox = await scene.sandbox("mine", str(closed.id))
+    await scene.ends_in(sandbox, NINE)
+    with capture_logs() as logs:
+        await scene.upkeep.tell()
+        await scene.upkeep.tell()
+    assert [entry["event"] for entry in logs] == ["notice_not_wanted"]
+
+
+async def test_an_owner_who_is_no_discord_user_is_not_written_to(scene: Scene) -> None:
+    sandbox = await scene.sandbox("mine", "ci")
+    await scene.ends_in(sandbox, NINE)
+    with capture_logs() as logs:
+        await scene.upkeep.tell()
+    assert logs == []
+
+
+async def test_a_message_that_never_left_is_sent_later_and_any_other_is_not(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "two"):
+        await scene.ends_in(await scene.sandbox(name), NINE)
+
+    def fail_with(error: Exception) -> None:
+        async def fail(*_: object, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr(discord.User, "send", fail)
+
+    key: object = aiohttp.client_reqrep.ConnectionKey("x", 443, True, None, None, None, None)
+    fail_with(aiohttp.ClientConnectorError(key, OSError("refused")))  # type: ignore[arg-type]
+    await scene.upkeep.tell()
+    assert len(await scene.core.notices.take()) == 2
+    for name in ("three", "four"):
+        await scene.ends_in(await scene.sandbox(name, str(scene.root.id)), NINE)
+    fail_with(aiohttp.ServerDisconnectedError())
+    await scene.upkeep.tell()
+    assert await scene.core.notices.take() == []
+
+
+@pytest.mark.parametrize("extensions", [()])
+async def test_without_the_commands_there_are_no_buttons_nobody_would_answer(scene: Scene) -> None:
+    sandbox = await scene.sandbox("mine")
+    await scene.ends_in(sandbox, NINE)
+    await scene.upkeep.tell()
+    (message,) = scene.messages(scene.alice)
+    assert labels(message) == []
+
+
+async def test_every_kind_fits_discords_limits(scene: Scene) -> None:
+    from cogs.upkeep import _render
+    from sandbox_core.postgres.cleanup import Failure
+
+    guild_ids = tuple(str(number) for number in range(10**17, 10**17 + 50))
+    sandbox = (await scene.sandbox("a" * 63)).evolve(guild_ids=guild_ids)
+    failure = Failure("x" * 500, "`@everyone`\n" * 500, 10**6, sandbox.expires_at, sandbox)
+    for kind in NoticeKind:
+        embed = _render.notice(Notice(kind, sandbox, sandbox.expires_at, kind.value, failure))
+        assert len(embed) <= 6000
+        assert len(embed.title or "") <= 256
+        assert all(len(field.value or "") <= 1024 for field in embed.fields)
+        assert "@everyone" not in str(embed.to_dict())
