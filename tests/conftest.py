@@ -7,9 +7,10 @@ may stop, kill and restart a server: the next test finds it running again, on th
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -17,6 +18,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import nats
 import pytest
+import structlog
 from redis.asyncio import Redis
 
 from bot.embedded import EmbeddedServer, EmbeddedServers, embedded_servers
@@ -36,6 +38,18 @@ def pytest_configure() -> None:
     memory = Path("/dev/shm")  # noqa: S108 (pytest makes a private directory in it)
     if os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 4 * 1024**3:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """Some of what is tested configures the process's logging; the next test captures it as it was."""
+    configured = structlog.get_config()
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    structlog.configure(**configured)
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ The network clients are opened before simcord starts, so that it does not wait f
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -146,6 +146,23 @@ async def scene(simcord_env: simcord.Env, core: Core) -> Scene:
         protected.add_member(user, roles=[everyone])
     await env.settle()
     return Scene(env, core, channel, people[0], people[1], people[2], cooks)
+
+
+async def pass_time(scene: Scene, seconds: float) -> None:
+    """Move simcord's clock, and let what is due meanwhile end, however long the real servers take."""
+    before, scene.env.settle_timeout = scene.env.settle_timeout, 60.0
+    try:
+        await scene.env.advance_time(seconds)
+    finally:
+        # Outside an advance, simcord waits in earnest for every timer nearer than this.
+        scene.env.settle_timeout = before
+
+
+async def until(condition: Callable[[], object], within: float = 20.0) -> None:
+    """Wait until `condition` is true; after `within` seconds the test fails."""
+    async with asyncio.timeout(within):
+        while not condition():
+            await asyncio.sleep(0.01)
 
 
 def embed_of(result: simcord.InteractionResult) -> discord.Embed:

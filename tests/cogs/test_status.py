@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from cogs.sandbox._watch import EVERY_SECONDS, MOST_AT_ONCE, WATCH_SECONDS, Watched, Watches, watches_of
 from sandbox_core.errors import DependencyUnavailable
 
-from .conftest import COOKS_GUILD, Scene, embed_of, labels_of, text_of
+from .conftest import COOKS_GUILD, Scene, embed_of, labels_of, pass_time, text_of, until
 
 LATER = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -32,6 +32,10 @@ async def made(scene: Scene, *names: str) -> None:
 
 def edits(scene: Scene) -> int:
     return sum(request.method == "PATCH" for request in scene.env.http_requests)
+
+
+def watching(scene: Scene) -> int:
+    return len(watches_of(cast("Any", scene.env.bot)))
 
 
 async def test_the_parts_show_their_figures(scene: Scene) -> None:
@@ -113,17 +117,17 @@ async def test_a_watched_message_is_kept_up_to_date_until_its_time_is_over(scene
     assert labels_of(message) == ["Refresh", "Stop watching"]
     await scene.alice.slash(scene.channel, "sandbox register-guild", name="mine", guild=str(COOKS_GUILD))
     assert "Cooks" not in text_of(message.embeds[0])
-    await scene.env.advance_time(EVERY_SECONDS)
-    assert "Cooks" in text_of(message.embeds[0])
+    await pass_time(scene, EVERY_SECONDS)
+    await until(lambda: "Cooks" in text_of(message.embeds[0]))
     await scene.alice.click(message, label="Refresh")
     assert labels_of(message) == ["Refresh", "Stop watching"]
 
-    await scene.env.advance_time(WATCH_SECONDS - EVERY_SECONDS)
+    await pass_time(scene, WATCH_SECONDS - EVERY_SECONDS)
+    await until(lambda: watching(scene) == 0)
     assert "kept up to date" not in text_of(message.embeds[0])
     assert labels_of(message) == ["Refresh"]
-    assert len(watches_of(cast("Any", scene.env.bot))) == 0
     before = edits(scene)
-    await scene.env.advance_time(60)
+    await pass_time(scene, 60)
     assert edits(scene) == before
 
 
@@ -134,7 +138,8 @@ async def test_a_menu_can_lead_to_a_watched_message(scene: Scene) -> None:
     await scene.alice.select(message, [str(sandbox.id)])
     assert labels_of(message) == ["Refresh", "Stop watching"]
     before = edits(scene)
-    await scene.env.advance_time(EVERY_SECONDS)
+    await pass_time(scene, EVERY_SECONDS)
+    await until(lambda: edits(scene) > before)
     assert edits(scene) == before + 1
 
 
@@ -144,7 +149,7 @@ async def test_watching_can_be_stopped(scene: Scene) -> None:
     await scene.alice.click(message, label="Stop watching")
     assert labels_of(message) == ["Refresh"]
     before = edits(scene)
-    await scene.env.advance_time(EVERY_SECONDS)
+    await pass_time(scene, EVERY_SECONDS)
     assert edits(scene) == before
 
 
@@ -152,9 +157,10 @@ async def test_a_person_watches_one_message(scene: Scene) -> None:
     await made(scene, "mine")
     for _ in range(2):
         await opened(scene, name="mine", watch=True)
-    assert len(watches_of(cast("Any", scene.env.bot))) == 1
+    assert watching(scene) == 1
     before = edits(scene)
-    await scene.env.advance_time(EVERY_SECONDS)
+    await pass_time(scene, EVERY_SECONDS)
+    await until(lambda: edits(scene) > before)
     assert edits(scene) == before + 1
 
 
@@ -164,10 +170,10 @@ async def test_watching_ends_with_the_sandbox(scene: Scene) -> None:
     question = await scene.alice.slash(scene.channel, "sandbox destroy", name="mine")
     assert question.response is not None
     await scene.alice.click(question.response, label="Destroy it")
-    await scene.env.advance_time(EVERY_SECONDS)
+    await pass_time(scene, EVERY_SECONDS)
+    await until(lambda: watching(scene) == 0)
     assert message.embeds[0].footer.text == "SANDBOX_004"
     assert labels_of(message) == []
-    assert len(watches_of(cast("Any", scene.env.bot))) == 0
 
 
 async def test_watching_goes_on_through_an_outage(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,11 +181,11 @@ async def test_watching_goes_on_through_an_outage(scene: Scene, monkeypatch: pyt
     message = await opened(scene, name="mine", watch=True)
     with monkeypatch.context() as away:
         away.setattr(scene.core.manager, "health", _away)
-        await scene.env.advance_time(EVERY_SECONDS)
-    assert message.embeds[0].footer.text == "SANDBOX_012"
+        await pass_time(scene, EVERY_SECONDS)
+        await until(lambda: message.embeds[0].footer.text == "SANDBOX_012")
     assert labels_of(message) == ["Refresh", "Stop watching"]
-    await scene.env.advance_time(EVERY_SECONDS)
-    assert message.embeds[0].title == "Sandbox mine"
+    await pass_time(scene, EVERY_SECONDS)
+    await until(lambda: message.embeds[0].title == "Sandbox mine")
 
 
 async def test_watching_ends_when_the_message_is_gone(scene: Scene) -> None:
@@ -187,8 +193,8 @@ async def test_watching_ends_when_the_message_is_gone(scene: Scene) -> None:
     await opened(scene, name="mine", watch=True)
     scene.env.inject_error("PATCH", "/webhooks/*", status=404, code=10008, times=None)
     with capture_logs() as logs:
-        await scene.env.advance_time(EVERY_SECONDS)
-    assert len(watches_of(cast("Any", scene.env.bot))) == 0
+        await pass_time(scene, EVERY_SECONDS)
+        await until(lambda: watching(scene) == 0)
     assert [entry["event"] for entry in logs] == ["watch_ended"]
 
 
@@ -202,10 +208,10 @@ async def test_a_fault_while_watching_is_logged_and_raises_nowhere(
     await opened(scene, name="mine", watch=True)
     monkeypatch.setattr(scene.core.manager, "health", fault)
     with capture_logs() as logs:
-        await scene.env.advance_time(EVERY_SECONDS)
+        await pass_time(scene, EVERY_SECONDS)
+        await until(lambda: watching(scene) == 0)
     assert [entry["event"] for entry in logs] == ["watch_failed"]
     assert scene.env.errors == []
-    assert len(watches_of(cast("Any", scene.env.bot))) == 0
 
 
 async def test_unloading_ends_all_watching(scene: Scene, simcord_bot: Any) -> None:
@@ -213,7 +219,7 @@ async def test_unloading_ends_all_watching(scene: Scene, simcord_bot: Any) -> No
     await opened(scene, name="mine", watch=True)
     await simcord_bot.reload_extension("cogs.sandbox")
     before = edits(scene)
-    await scene.env.advance_time(EVERY_SECONDS)
+    await pass_time(scene, EVERY_SECONDS)
     assert edits(scene) == before
     assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("sandbox-watch")]
 
