@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime, timedelta
 
 from sandbox_core.error_text import explain
-from sandbox_core.errors import GuildAlreadyMapped, SandboxError
+from sandbox_core.errors import ConfirmationNeeded, GuildAlreadyMapped, SandboxError
 
 _SLASH_COMMAND = re.compile(r"/sandbox ([a-z-]+)((?: [a-z_]+:[^\s`]+)*)")
 _ARGUMENT = re.compile(r"[a-z_]+:([^\s`]+)")
@@ -18,6 +18,8 @@ def error_line(error: SandboxError) -> str:
     way_out = text.way_out
     if isinstance(error, GuildAlreadyMapped) and error.sandbox_name is not None:
         way_out = f"Unregister it there first: `sandboxctl unregister-guild {error.guild_id}`."
+    elif isinstance(error, ConfirmationNeeded):
+        way_out = f"To go on, name it a second time: `--protected {error.guild_id}`."
     return f"{text.code}: {_for_shell(f'{text.sentence} {way_out}'.strip())}"
 
 
