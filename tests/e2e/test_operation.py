@@ -132,7 +132,7 @@ async def test_the_next_start_resumes_where_the_last_one_stopped(
     flood = Flood(sim, 2_000, rate=1_000)
     await flood.reached(500)
     await live.run.stop()
-    await flood.reached(600)
+    await sim.flood(100, hold_disconnected=False)
     live.run = await start_bot(live.run.settings)
     await flood.over()
     await live.checked()
