@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
-from sandbox_core.errors import NotPermitted
+from sandbox_core.errors import GuildNotRegistered, NotPermitted, SandboxError, SandboxNotFound
 from sandbox_core.manager import utc_now
 from sandbox_core.models import GuildAccess, Sandbox
 from sandbox_core.validation import parse_guild_id
 
+from ..exit_codes import ExitCode
 from . import _caller as caller
 from . import _options as options
 from . import _shapes as shapes
 from ._discord import guild_accesses
-from ._outcome import run, usage
+from ._outcome import exit_code, fail, run, usage
 from ._screen import Line, busy, confirm, emit, must_be_answerable, show
 from ._session import opened
-from ._words import moment
+from ._words import count, error_line, moment
 
 
 def register_guild(
@@ -95,7 +97,10 @@ async def _register(sandbox: Sandbox, access: GuildAccess, owner: str | None, *,
 
 
 def unregister_guild(
-    guild: options.GuildId,
+    guild: Annotated[
+        str | None, typer.Argument(metavar="[SERVER_ID]", help="The Discord server's id.")
+    ] = None,
+    *,
     name: Annotated[
         str | None,
         typer.Option(
@@ -106,15 +111,90 @@ def unregister_guild(
         ),
     ] = None,
     owner: options.Owner = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Every server of --name, else of --owner, else of all sandboxes.")
+    ] = False,
+    yes: options.Yes = False,
     as_json: options.Json = False,
 ) -> None:
-    """Send a server's live events to production again."""
+    """Send a server's live events to production again; with --all asks first."""
+    if everything == (guild is not None):
+        fail(["Say which: one SERVER_ID, or --all."], ExitCode.USAGE)
+    if guild is None:
+        _unregister_all(name, owner, yes=yes, as_json=as_json)
+        return
     with busy("Unregistering"):
         sandbox = run(_unregister(guild, name, owner))
     if as_json:
         emit({"sandbox": shapes.sandbox_shape(sandbox, utc_now()), "guild_id": guild.strip()})
         return
     show(Line(f"The events of {guild.strip()} go to production again, and no longer to {sandbox.name}."))
+
+
+def _unregister_all(name: str | None, owner: str | None, *, yes: bool, as_json: bool) -> None:
+    must_be_answerable(yes)
+    with busy("Looking them up"):
+        found = run(_registered(name, owner))
+    ended: list[_Mapping] = []
+    failed: list[tuple[_Mapping, SandboxError]] = []
+    if found:
+        told = [f"The events of {guild_id} go to {sandbox.name}." for guild_id, sandbox in found]
+        confirm("Send them to production again?", yes=yes, told=told)
+        with busy("Unregistering"):
+            ended, failed = run(_unregister_each(found, owner))
+    if as_json:
+        emit(
+            {
+                "unregistered": [{"guild_id": guild_id, "name": sandbox.name} for guild_id, sandbox in ended],
+                "failed": [
+                    {"guild_id": guild_id, "name": sandbox.name, **shapes.error_shape(error)}
+                    for (guild_id, sandbox), error in failed
+                ],
+            }
+        )
+    elif not failed:
+        servers = count(len(ended), "server", "servers")
+        show(
+            Line(f"The events of {servers} go to production again." if found else "No server is registered.")
+        )
+    if failed:
+        lines = [f"{guild_id}: {error_line(error)}" for (guild_id, _), error in failed]
+        fail(lines, max(exit_code(error) for _, error in failed))
+
+
+_Mapping = tuple[str, Sandbox]
+"""A server's id, and the sandbox that has its events."""
+
+
+async def _registered(name: str | None, owner: str | None) -> list[_Mapping]:
+    async with opened() as core:
+        if name is not None:
+            sandboxes = [await core.manager.get(name)]
+        else:
+            sandboxes = await core.manager.list(owner=owner)
+        for sandbox in sandboxes:
+            core.manager.check_may_manage(caller.actor(owner), sandbox, "unregister servers from")
+        return [(guild_id, sandbox) for sandbox in sandboxes for guild_id in sandbox.guild_ids]
+
+
+async def _unregister_each(
+    mappings: Sequence[_Mapping], owner: str | None
+) -> tuple[list[_Mapping], list[tuple[_Mapping, SandboxError]]]:
+    ended: list[_Mapping] = []
+    failed: list[tuple[_Mapping, SandboxError]] = []
+    async with opened() as core:
+        for guild_id, sandbox in mappings:
+            access = GuildAccess(guild_id, bot_is_member=True, caller_manages=False)
+            try:
+                await core.manager.unregister_guild(caller.actor(owner), access, reference=str(sandbox.id))
+            except (GuildNotRegistered, SandboxNotFound):
+                # Somebody was faster: its events go where they are wanted.
+                ended.append((guild_id, sandbox))
+            except SandboxError as error:
+                failed.append(((guild_id, sandbox), error))
+            else:
+                ended.append((guild_id, sandbox))
+    return ended, failed
 
 
 async def _unregister(guild: str, name: str | None, owner: str | None) -> Sandbox:

@@ -75,6 +75,10 @@ SCHEMAS: dict[str, Schema] = {
         sandbox=SANDBOX, guild_id=SNOWFLAKE, guild_name=MAYBE_TEXT, checked={"type": "boolean"}
     ),
     "unregister-guild": keys(sandbox=SANDBOX, guild_id=SNOWFLAKE),
+    "unregister-guild --all": keys(
+        unregistered=listed(keys(guild_id=SNOWFLAKE, name=TEXT)),
+        failed=listed(keys(guild_id=SNOWFLAKE, name=TEXT, code=TEXT, message=TEXT)),
+    ),
     "extend": keys(sandbox=SANDBOX, capped={"type": "boolean"}),
     "destroy": keys(destroyed=listed(SANDBOX), failed=listed(keys(name=TEXT, code=TEXT, message=TEXT))),
     "connect": keys(
