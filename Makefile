@@ -3,6 +3,7 @@
 #   make run     play one sandbox's life offline; with DISCORD_TOKEN set, run the bot (KEEP=1 stays up)
 #   make test    all tests, on real servers started from wheels
 #   make check   lint, formatting, strict types, import directions
+#   make docs    write the pages that are made from the code
 #   make bench   reproducible measurements
 #   make format  rewrite the code in the project's format
 #   make lock    refresh the locked dependencies
@@ -21,7 +22,7 @@ COVERAGE := --cov=sandbox_core --cov-branch --cov-report=term --cov-fail-under=$
 export KEEP
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run test check bench format lock clean setup
+.PHONY: run test check docs bench format lock clean setup
 
 run: $(STAMP)
 	@if [ -n "$$DISCORD_TOKEN" ] || grep -qs '^DISCORD_TOKEN=..*' .env; then \
@@ -41,6 +42,9 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(PACKAGES)
 	$(BIN)/lint-imports
+
+docs: $(STAMP)
+	$(BIN)/python docs/generate.py
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks $(ARGS)

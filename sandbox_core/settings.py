@@ -92,6 +92,7 @@ TAKES: Mapping[str, str] = {
     "NATS_REPLICAS": "an odd whole number from 1 to 5",
     "OPS_HOST": "an address to listen on, such as 127.0.0.1",
     "OPS_PORT": "a port from 0 (any free one) to 65535",
+    "METRICS_OWNER_LABELS": "a whole number from 0",
     "SANDBOX_DEFAULT_TTL_HOURS": "hours, more than 0 and at most SANDBOX_MAX_TTL_HOURS",
     "SANDBOX_MAX_TTL_HOURS": "hours, more than 0",
     "SANDBOX_MAX_PER_OWNER": "a whole number from 1",
@@ -143,8 +144,8 @@ class Settings(DatabaseSettings):
     discord_protected_guild_ids: Snowflakes = ()
     """Servers that only the bot's owner may register, after a second confirmation."""
     discord_privileged_intents: PrivilegedIntents = ("message_content",)
-    """Privileged intents to ask Discord for, of those turned on in the developer portal. The intents that need
-    no approval are always asked for."""
+    """Privileged intents to ask Discord for, of those turned on in the developer portal. Those that
+    need no approval are always asked for."""
     discord_shard_count: Annotated[int, Field(ge=1)] | None = None
     """How many shards the bot has in all processes together."""
     discord_shard_ids: ShardIds = None
@@ -161,6 +162,8 @@ class Settings(DatabaseSettings):
     """Where `/metrics`, `/healthz` and `/readyz` listen."""
     ops_port: Annotated[int, Field(ge=0, le=65535)] = 9464
     """The port of the same; 0 takes any free one."""
+    metrics_owner_labels: Annotated[int, Field(ge=0)] = 20
+    """How many owners, those with the most sandboxes, have a label of their own in the metrics."""
 
     sandbox_default_ttl_hours: Annotated[float, Field(gt=0)] = 24
     """How long a sandbox lives when nobody says otherwise."""

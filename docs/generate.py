@@ -1,0 +1,185 @@
+"""Writes the pages that are made from the code: `make docs`, or `python docs/generate.py`.
+
+`docs/errors.md` is the error tree with the words a person reads, `docs/settings.md` every setting. A test
+fails while a page is not what this program would write.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from sandbox_core import errors
+from sandbox_core.error_text import explain
+from sandbox_core.models import SandboxStatus
+from sandbox_core.settings import TAKES, Settings
+from sandbox_core.validation import parse_duration
+
+DOCS = Path(__file__).resolve().parent
+
+_GUILD, _OTHER = "613425648685547541", "613425648685547542"
+
+
+def _refused(parse: Callable[..., object], *arguments: object, **options: object) -> errors.InvalidInput:
+    try:
+        parse(*arguments, **options)
+    except errors.InvalidInput as error:
+        return error
+    raise ValueError(f"{parse.__name__} takes {arguments}")
+
+
+EXAMPLES: Mapping[type[errors.SandboxError], errors.SandboxError] = {
+    errors.NameTaken: errors.NameTaken("welcome-flow"),
+    errors.OwnerLimitReached: errors.OwnerLimitReached(2, ("welcome-flow", "try-login")),
+    errors.GuildAlreadyMapped: errors.GuildAlreadyMapped(_GUILD, "welcome-flow"),
+    errors.SandboxNotFound: errors.SandboxNotFound("welcome-flwo", ("welcome-flow",)),
+    errors.SchemaCreationFailed: errors.SchemaCreationFailed(
+        "sandbox_3f2a9c01", "permission denied for database bot"
+    ),
+    errors.CleanupFailed: errors.CleanupFailed("welcome-flow", "Redis", "no answer within 5 seconds"),
+    errors.InvalidInput: _refused(parse_duration, "10y", maximum=timedelta(days=7)),
+    errors.BotNotInGuild: errors.BotNotInGuild(_GUILD),
+    errors.SandboxNotRunning: errors.SandboxNotRunning("welcome-flow", SandboxStatus.EXPIRED),
+    errors.TransitionNotAllowed: errors.TransitionNotAllowed(SandboxStatus.DESTROYED, SandboxStatus.RUNNING),
+    errors.NotPermitted: errors.NotPermitted("destroy `welcome-flow`", "its owner or the bot's owner"),
+    errors.GuildProtected: errors.GuildProtected(_GUILD),
+    errors.ConfirmationNeeded: errors.ConfirmationNeeded(_GUILD, "Support"),
+    errors.GuildNotRegistered: errors.GuildNotRegistered(_OTHER),
+    errors.DependencyUnavailable: errors.DependencyUnavailable("PostgreSQL", "no answer within 9 seconds"),
+    errors.NotMigrated: errors.NotMigrated(),
+}
+"""One of each error, as it might really happen."""
+
+_OPERATORS: Mapping[str, str] = {
+    "SANDBOX_005": "runbook.md#rb-sb-005-schema-creation-failures",
+    "SANDBOX_006": "runbook.md#rb-sb-002-cleanup-failures",
+    "SANDBOX_012": "runbook.md#rb-sb-006-status-command-issues",
+}
+"""Where the runbook goes on, for the codes that are not the user's to mend."""
+
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "Discord": ("discord_",),
+    "Servers": ("database_", "redis_", "nats_"),
+    "Sandboxes": ("sandbox_",),
+    "Events": ("events_", "router_"),
+    "Operation": ("ops_", "log_"),
+}
+"""The sections of the settings' page, by the beginnings of the fields' names."""
+
+
+_ABOUT_ERRORS = """\
+Every refusal and failure has a code: in Discord, in the owner's direct messages, on the command line and in
+the logs. It has changed nothing, unless its text says otherwise. A failure without a code is a fault of the
+bot: it is answered with one sentence and an id, and that id is in the log.
+
+`sandboxctl` writes `CODE: sentence` to standard error, and ends with 3 when a server is away, with 1
+otherwise."""
+
+_ABOUT_SETTINGS = """\
+They come from the environment, or from a file `.env` in the working directory; the environment wins. An
+empty variable counts as not set. A wrong or missing one stops the start with one line that names it, and
+exit code 2. [.env.example](../.env.example) is a file to begin with.
+
+Ids of servers, users and roles: in Discord's *User Settings*, *Advanced*, turn on *Developer Mode*; then
+*Copy ID* is in the menu of each."""
+
+
+def pages() -> dict[Path, str]:
+    """Every generated page and its text."""
+    return {DOCS / "errors.md": errors_page(), DOCS / "settings.md": settings_page()}
+
+
+def errors_page() -> str:
+    """The error tree, by code."""
+    by_code: dict[str, list[type[errors.SandboxError]]] = {}
+    for cls in error_classes():
+        by_code.setdefault(cls.code, []).append(cls)
+    lines = [
+        _made_from("sandbox_core/errors.py"),
+        "# Errors",
+        "",
+        _ABOUT_ERRORS,
+        "",
+        "| code | when |",
+        "|---|---|",
+        *(
+            f"| [`{code}`](#{code.lower()}) | {_when(classes[0])} |"
+            for code, classes in sorted(by_code.items())
+        ),
+    ]
+    for code, classes in sorted(by_code.items()):
+        lines += ["", f"## {code}"]
+        for cls in classes:
+            text = explain(EXAMPLES[cls])
+            lines += ["", f"**`{cls.__name__}`**: {_when(cls)}", "", f"> {text.sentence}"]
+            if text.way_out:
+                lines += [">", f"> {text.way_out}"]
+        if code in _OPERATORS:
+            lines += ["", f"For operators: [the runbook]({_OPERATORS[code]})."]
+    return "\n".join(lines) + "\n"
+
+
+def error_classes() -> Iterator[type[errors.SandboxError]]:
+    """Every error that has a code of its own or inherits one, parents first."""
+    waiting = list(errors.SandboxError.__subclasses__())
+    while waiting:
+        cls = waiting.pop(0)
+        yield cls
+        waiting[:0] = cls.__subclasses__()
+
+
+def _when(cls: type[errors.SandboxError]) -> str:
+    """The docstring's first sentence; the others are for who handles the error in code."""
+    return (cls.__doc__ or "").strip().split(". ")[0].split(".\n")[0].rstrip(".").replace("\n    ", " ") + "."
+
+
+def settings_page() -> str:
+    """Every setting, by section."""
+    lines = [
+        _made_from("sandbox_core/settings.py"),
+        "# Settings",
+        "",
+        _ABOUT_SETTINGS,
+    ]
+    for group, prefixes in GROUPS.items():
+        lines += ["", f"## {group}", "", "| variable | what for | it takes | default |", "|---|---|---|---|"]
+        for name, field in Settings.model_fields.items():
+            if name.startswith(prefixes):
+                variable = name.upper()
+                purpose = " ".join((field.description or "").split())
+                lines.append(f"| `{variable}` | {purpose} | {TAKES[variable]} | {_default(name, field)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _default(name: str, field: FieldInfo) -> str:
+    value: Any = field.get_default(call_default_factory=True)
+    if value is PydanticUndefined:
+        return "must be set"
+    if name in {"discord_token", "discord_dev_guild_ids"}:
+        return "the bot needs it"
+    if value in (None, ()):
+        return "not set"
+    shown = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return f"`{shown}`"
+
+
+def _made_from(source: str) -> str:
+    return f"<!-- Made from {source} by `make docs`; a change here is overwritten. -->\n"
+
+
+def main() -> None:
+    """Write the pages that differ."""
+    for path, text in pages().items():
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+            sys.stdout.write(f"{path.name} is written.\n")
+
+
+if __name__ == "__main__":
+    main()
