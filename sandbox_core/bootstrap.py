@@ -26,6 +26,7 @@ from .nats.connection import NatsConnection
 from .nats.publisher import AckPublisher
 from .nats.streams import StreamLimits, Streams
 from .postgres.pool import CONNECT_TIMEOUT, Pool, create_pool
+from .postgres.processes import GatewayProcess, Processes
 from .postgres.routes import RouteRows
 from .redis.client import create_client
 from .redis.route_cache import RouteCache
@@ -58,6 +59,9 @@ class Core:
     redis: Redis
     nats: NatsConnection
     js: JetStreamContext
+    process: GatewayProcess
+    """Who this process is among those that publish events."""
+    processes: Processes
 
 
 Waiting = Callable[[DependencyUnavailable], None]
@@ -107,11 +111,16 @@ async def open_core(
                 await nats.connect(settings.nats_url, name=_APPLICATION)
         js = nats.client.jetstream(timeout=_JETSTREAM_TIMEOUT)
 
+        process, processes = GatewayProcess.this(), Processes(pool)
+        # Only a process that publishes is one to wait for when routes change.
+        announced = process if follow_routes and use_nats is NatsUse.EVENTS else None
+        if announced is not None:
+            stack.push_async_callback(_leave, processes, announced)
         routes = RouteProvider(
             RouteRows(pool),
             RouteCache(redis, timedelta(milliseconds=settings.sandbox_route_cache_ttl_ms)),
             metrics.routing,
-            follower=_follower(settings) if follow_routes else None,
+            follower=_follower(settings, announced) if follow_routes else None,
         )
         routes.start()
         stack.push_async_callback(routes.close)
@@ -148,11 +157,12 @@ async def open_core(
             schemas=schemas,
             keys=keys,
             routes=routes,
-            observer=CleanupMetrics(metrics.registry),
+            observer=CleanupMetrics(metrics.registry, owner_labels=settings.metrics_owner_labels),
             destruction_observer=metrics,
         )
         notices = Notices(pool, leads=settings.expiry_notices)
-        _measure(metrics, router, routes)
+        intake = GatewayIntake(router)
+        _measure(metrics, intake, router, publisher, routes)
         yield Core(
             settings=settings,
             manager=manager,
@@ -161,7 +171,7 @@ async def open_core(
             health=health,
             routes=routes,
             router=router,
-            intake=GatewayIntake(router),
+            intake=intake,
             publisher=publisher,
             streams=streams,
             metrics=metrics,
@@ -169,6 +179,8 @@ async def open_core(
             redis=redis,
             nats=nats,
             js=js,
+            process=process,
+            processes=processes,
         )
 
 
@@ -184,7 +196,16 @@ async def _connect(nats: NatsConnection, settings: Settings, on_waiting: Waiting
             return
 
 
-def _follower(settings: Settings) -> RouteFollower:
+async def _leave(processes: Processes, process: GatewayProcess) -> None:
+    try:
+        async with asyncio.timeout(_CLOSE_WITHIN):
+            await processes.leave(process)
+    except (DependencyUnavailable, TimeoutError):
+        # The others wait for it until it counts as gone.
+        _log.info("process_not_removed", process=process.name)
+
+
+def _follower(settings: Settings, process: GatewayProcess | None) -> RouteFollower:
     async def connect() -> asyncpg.Connection[Any]:
         return await asyncpg.connect(
             settings.database_url.get_secret_value(),
@@ -192,14 +213,30 @@ def _follower(settings: Settings) -> RouteFollower:
             server_settings={"application_name": f"{_APPLICATION}-routes"},
         )
 
-    return RouteFollower(connect)
+    return RouteFollower(connect, process=process)
 
 
-def _measure(metrics: Metrics, router: EventRouter, routes: RouteProvider) -> None:
+def _measure(
+    metrics: Metrics,
+    intake: GatewayIntake,
+    router: EventRouter,
+    publisher: AckPublisher,
+    routes: RouteProvider,
+) -> None:
     metrics.live_gauge(
         "sandbox_gateway_inflight", "Frames taken and not yet acknowledged", lambda: router.pending
     )
+    metrics.live_gauge(
+        "sandbox_gateway_ack_lag",
+        "Frames received and not yet acknowledged, over all shards",
+        lambda: intake.lag,
+    )
     metrics.live_gauge("sandbox_events_held", "Frames whose side is not known yet", lambda: router.held)
+    metrics.live_gauge(
+        "sandbox_publishing",
+        "1 while events are published; 0 while NATS or a stream is away",
+        lambda: publisher.sending,
+    )
     metrics.live_gauge(
         "sandbox_guild_mappings",
         "Guilds in the in-process route table",

@@ -20,6 +20,7 @@ from sandbox_core.models import Route
 from sandbox_core.postgres import routes as route_rows
 from sandbox_core.postgres.errors import unavailable
 from sandbox_core.postgres.pool import Connection
+from sandbox_core.postgres.processes import GatewayProcess, announce
 from sandbox_core.routing import RouteTable
 
 _log = structlog.get_logger("sandbox.routes")
@@ -33,13 +34,18 @@ class RouteFollower:
     """Follows the routes over one PostgreSQL connection of its own.
 
     `heartbeat` is how often, in seconds, an idle link is tried; a link that does not answer within that
-    time again counts as lost.
+    time again counts as lost. `process` is announced with every heartbeat.
     """
 
     def __init__(
-        self, connect: Callable[[], Awaitable[asyncpg.Connection[Any]]], *, heartbeat: float = 2.0
+        self,
+        connect: Callable[[], Awaitable[asyncpg.Connection[Any]]],
+        *,
+        process: GatewayProcess | None = None,
+        heartbeat: float = 2.0,
     ) -> None:
         self._connect = connect
+        self._process = process
         self._heartbeat = heartbeat
         self.table: RouteTable | None = None
         """The last table known; None before the first full read."""
@@ -118,6 +124,7 @@ class RouteFollower:
 
     async def _follow(self, connection: asyncpg.Connection[Any]) -> None:
         connection.add_termination_listener(self._on_termination)
+        await self._beat(connection)
         # Listening first: a change that commits during the full read is told afterwards.
         await connection.add_listener(route_rows.CHANNEL, self._on_notification)
         self._changed.clear()
@@ -133,8 +140,15 @@ class RouteFollower:
             if self._changed or self._waiting:
                 await self._read_changed(connection)
             elif not connection.is_closed():
-                await connection.fetchval("SELECT 1", timeout=self._heartbeat)
+                await self._beat(connection)
         raise ConnectionResetError("PostgreSQL closed the connection")
+
+    async def _beat(self, connection: Connection) -> None:
+        async with asyncio.timeout(self._heartbeat):
+            if self._process is None:
+                await connection.fetchval("SELECT 1")
+            else:
+                await announce(connection, self._process)
 
     async def _read_changed(self, connection: Connection) -> None:
         changed, self._changed = self._changed, set()

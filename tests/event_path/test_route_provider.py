@@ -148,11 +148,8 @@ async def test_many_guilds_are_one_question_each(world: World) -> None:
     sandbox_id = await world.sandbox(*guild_ids)
     table = await world.cold.resolve([*guild_ids, GUILD_B, "not a guild", "1"])
     assert len(table) == 500
-    assert world.metrics.lookups == {
-        ("redis", "hit"): 0,
-        ("redis", "miss"): 501,
-        ("postgres", "hit"): 501,
-    }
+    counted = {key: count for key, count in world.metrics.lookups.items() if count}
+    assert counted == {("redis", "miss"): 501, ("postgres", "hit"): 501}
     await world.cold.resolve(guild_ids)
     assert world.metrics.lookups[("redis", "hit")] == 500
     assert await world.cold.invalidate_sandbox(sandbox_id) == 500

@@ -1,0 +1,85 @@
+"""The table `gateway_processes`: who publishes events at present.
+
+A process is announced before it reads its first route, and from then on every two seconds. Whoever
+changes a route and reads this table afterwards therefore either finds the process here, or the process
+reads its routes later than the change.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+from .errors import translating
+from .pool import Connection, Pool, connected
+
+SEEN_WITHIN = 10.0
+"""Seconds without a sign of life after which a process no longer counts as live."""
+_FORGOTTEN_AFTER = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayProcess:
+    """One process that publishes events. `name` is for people: `host:pid`."""
+
+    id: UUID
+    name: str
+
+    @classmethod
+    def this(cls) -> GatewayProcess:
+        """A new identity for the present process."""
+        return cls(uuid4(), f"{socket.gethostname()}:{os.getpid()}")
+
+
+async def announce(connection: Connection, process: GatewayProcess) -> None:
+    """Say that the process lives. Driver errors pass: the connection's owner judges them."""
+    await connection.execute(
+        """
+        INSERT INTO gateway_processes (process_id, name) VALUES ($1, $2)
+        ON CONFLICT (process_id) DO UPDATE SET seen_at = now()
+        """,
+        process.id,
+        process.name,
+    )
+
+
+class Processes:
+    """Reads the table, and takes this process out of it.
+
+    Every method raises `DependencyUnavailable` when PostgreSQL is away.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def live(self) -> list[GatewayProcess]:
+        """The processes seen within the last ten seconds by the database's clock, the oldest first."""
+        async with connected(self._pool) as connection:
+            return await live(connection)
+
+    async def leave(self, process: GatewayProcess) -> None:
+        """The process publishes nothing more; rows of processes long gone go with it."""
+        async with connected(self._pool) as connection:
+            await connection.execute(
+                """
+                DELETE FROM gateway_processes
+                WHERE process_id = $1 OR seen_at < now() - make_interval(secs => $2)
+                """,
+                process.id,
+                _FORGOTTEN_AFTER,
+            )
+
+
+async def live(connection: Connection) -> list[GatewayProcess]:
+    """As `Processes.live`, on a connection of the caller's."""
+    with translating():
+        rows = await connection.fetch(
+            """
+            SELECT process_id, name FROM gateway_processes
+            WHERE seen_at > now() - make_interval(secs => $1) ORDER BY started_at, process_id
+            """,
+            SEEN_WITHIN,
+        )
+    return [GatewayProcess(row["process_id"], row["name"]) for row in rows]
