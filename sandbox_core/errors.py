@@ -222,3 +222,11 @@ class NotMigrated(DependencyUnavailable):
 
     def __init__(self) -> None:
         super().__init__("PostgreSQL", "the migrations are not applied")
+
+
+def _codes(kind: type[SandboxError]) -> set[str]:
+    return {code for each in kind.__subclasses__() for code in (each.code, *_codes(each))}
+
+
+ERROR_CODES = tuple(sorted(_codes(SandboxError)))
+"""Every code of the tree."""

@@ -13,7 +13,23 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-_COMMAND_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60)
+from .errors import ERROR_CODES
+
+# A quantile can't lie above the last bound: it stands above every limit that an alert compares with.
+_COMMAND_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 120)
+
+# Every label value is there from the start, at 0: `increase` sees no first failure of a series that begins
+# with it.
+_PUBLISH_FAILURES = ("connection", "no_stream", "refused", "ack_timeout", "dead_letter")
+_LOOKUPS = (
+    *(("redis", result) for result in ("hit", "miss", "error")),
+    *(("postgres", result) for result in ("hit", "error")),
+    ("last_table", "hit"),
+    ("none", "unknown"),
+)
+_DROPS = ("unreadable", "no_session")
+_CREATE_FAILURES = (*ERROR_CODES, "CANCELLED", "INTERNAL")
+
 _EVENT_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30)
 
 
@@ -52,12 +68,14 @@ class RoutingMetrics(Collector):
         """Acknowledged events by destination."""
         self.held = 0
         """Events that had to wait for a known route."""
-        self.errors: dict[str, int] = {}
+        self.errors: dict[str, int] = dict.fromkeys(_PUBLISH_FAILURES, 0)
         """Failed publish attempts by reason; the event itself is kept and tried again."""
-        self.lookups: dict[tuple[str, str], int] = {}
+        self.lookups: dict[tuple[str, str], int] = dict.fromkeys(_LOOKUPS, 0)
         """Route look-ups behind the in-process table, by (tier, result)."""
         self.table_lookups = 0
         """Events decided by the in-process table alone."""
+        self.dropped: dict[str, int] = dict.fromkeys(_DROPS, 0)
+        """Frames that can't be routed, by reason: no gateway frame, or one that belongs to no session."""
         self.route_seconds = PlainHistogram()
         """Frame read to acknowledged."""
         self.lookup_seconds = PlainHistogram()
@@ -89,6 +107,12 @@ class RoutingMetrics(Collector):
         for reason, count in list(self.errors.items()):
             errors.add_metric([reason], count)
         yield errors
+        dropped = CounterMetricFamily(
+            "sandbox_gateway_dropped", "Frames that could not be routed, by reason", labels=["reason"]
+        )
+        for reason, count in self.dropped.items():
+            dropped.add_metric([reason], count)
+        yield dropped
         lookups = CounterMetricFamily(
             "sandbox_route_lookups", "Route look-ups by tier and result", labels=["tier", "result"]
         )
@@ -154,6 +178,8 @@ class Metrics:
             ["reason"],
             registry=self.registry,
         )
+        for reason in _CREATE_FAILURES:
+            self.create_failures.labels(reason=reason)
         self.gateway_connected = Gauge(
             "sandbox_gateway_connected", "1 while the shard has a session", ["shard"], registry=self.registry
         )

@@ -7,6 +7,11 @@ from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from sandbox_core.errors import ERROR_CODES
+
+_RESULTS = ("ok", "partial", "failed", "unavailable")
+OTHER_OWNERS = "other"
+"""The label under which the owners without a label of their own are counted together."""
 _PASS_BUCKETS = (0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 300)
 
 
@@ -25,8 +30,8 @@ class CleanupObserver(Protocol):
         """A search found so many orphans in each store that it could read."""
         ...
 
-    def population(self, sandboxes: int) -> None:
-        """So many sandboxes are not destroyed."""
+    def population(self, by_owner: Mapping[str, int]) -> None:
+        """So many sandboxes of each owner are not destroyed."""
         ...
 
 
@@ -42,14 +47,18 @@ class NoCleanupObserver:
     def orphans(self, counts: Mapping[str, int]) -> None:
         """Ignore it."""
 
-    def population(self, sandboxes: int) -> None:
+    def population(self, by_owner: Mapping[str, int]) -> None:
         """Ignore it."""
 
 
 class CleanupMetrics:
-    """The Prometheus metrics of cleanup. A pass that found nothing due is not counted."""
+    """The Prometheus metrics of cleanup. A pass that found nothing due is not counted.
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    `owner_labels` is how many owners, those with the most sandboxes, have a label of their own.
+    """
+
+    def __init__(self, registry: CollectorRegistry, *, owner_labels: int = 20) -> None:
+        self._owner_labels = owner_labels
         self._runs = Counter(
             "sandbox_cleanup_runs_total", "Cleanup passes by result", ["result"], registry=registry
         )
@@ -75,6 +84,17 @@ class CleanupMetrics:
             registry=registry,
         )
         self._active = Gauge("sandbox_active_count", "Sandboxes that are not destroyed", registry=registry)
+        self._owners = Gauge(
+            "sandbox_active_total",
+            "Sandboxes that are not destroyed, by owner; the owners with few of them together",
+            ["owner"],
+            registry=registry,
+        )
+        self._owners.labels(owner=OTHER_OWNERS).set(0)
+        for result in _RESULTS:
+            self._runs.labels(result=result)
+        for error_type in (*ERROR_CODES, "INTERNAL"):
+            self._errors.labels(error_type=error_type)
 
     def passed(self, result: str, seconds: float, destroyed: int) -> None:
         """Count a pass."""
@@ -91,6 +111,11 @@ class CleanupMetrics:
         for store, count in counts.items():
             self._orphans.labels(store=store).set(count)
 
-    def population(self, sandboxes: int) -> None:
-        """Keep the number of sandboxes."""
-        self._active.set(sandboxes)
+    def population(self, by_owner: Mapping[str, int]) -> None:
+        """Keep the numbers of sandboxes."""
+        self._active.set(sum(by_owner.values()))
+        busiest = sorted(by_owner.items(), key=lambda each: (-each[1], each[0]))
+        self._owners.clear()
+        for owner, count in busiest[: self._owner_labels]:
+            self._owners.labels(owner=owner).set(count)
+        self._owners.labels(owner=OTHER_OWNERS).set(sum(n for _, n in busiest[self._owner_labels :]))

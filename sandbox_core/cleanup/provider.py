@@ -255,10 +255,10 @@ class CleanupProvider:
         return await self.cleanup_expired(), await self.cleanup_orphaned_resources(unknown=False)
 
     async def refresh_gauges(self) -> None:
-        """Bring the number of sandboxes up to date."""
+        """Bring the numbers of sandboxes up to date."""
         async with connected(self._parts.pool) as connection:
-            count, _ = await rows.population(connection)
-        self._observer.population(count)
+            by_owner = await rows.population(connection)
+        self._observer.population(by_owner)
 
     async def record_activity(self, moments: Mapping[UUID, datetime]) -> None:
         """Move `last_activity_at` of these sandboxes, in one statement."""

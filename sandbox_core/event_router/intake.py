@@ -74,6 +74,7 @@ class GatewayIntake:
         try:
             return read_frame(raw, self._monotonic(), self.owner_ids)
         except FrameError as error:
+            self._router.count_dropped("unreadable")
             _log.error("frame_unreadable", reason=str(error), bytes=len(raw))
             return None
 
@@ -87,6 +88,7 @@ class GatewayIntake:
         ledger = self._ledgers.get(shard_id)
         if ledger is None:
             # Discord sends nothing before READY or the replay of a resumed session.
+            self._router.count_dropped("no_session")
             _log.error("frame_without_session", shard=shard_id, type=frame.type)
             return
         self._router.route(frame, ledger)

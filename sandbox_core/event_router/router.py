@@ -147,6 +147,10 @@ class EventRouter:
             self._metrics.table_lookups += 1
         self._dispatch(event, table)
 
+    def count_dropped(self, reason: str) -> None:
+        """A frame never came here because it can't be routed; `reason` is one of a fixed set."""
+        self._metrics.dropped[reason] += 1
+
     async def room(self) -> None:
         """Return when the router takes more frames."""
         await self._room.wait()

@@ -63,7 +63,7 @@ class Counted:
     passes: list[tuple[str, int]] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     orphan_counts: dict[str, int] = field(default_factory=dict)
-    sandboxes: int = -1
+    by_owner: dict[str, int] = field(default_factory=dict)
 
     def passed(self, result: str, seconds: float, destroyed: int) -> None:
         assert seconds >= 0
@@ -75,8 +75,8 @@ class Counted:
     def orphans(self, counts: Mapping[str, int]) -> None:
         self.orphan_counts.update(counts)
 
-    def population(self, sandboxes: int) -> None:
-        self.sandboxes = sandboxes
+    def population(self, by_owner: Mapping[str, int]) -> None:
+        self.by_owner = dict(by_owner)
 
 
 class Faults:

@@ -214,7 +214,7 @@ async def test_the_population(yard: Yard, alice: Actor) -> None:
     await yard.sandbox(alice, "two")
     await yard.manager.destroy(alice, "two")
     await yard.cleanup.refresh_gauges()
-    assert yard.counted.sandboxes == 1
+    assert yard.counted.by_owner == {alice.id: 1}
 
 
 async def test_two_at_once_do_each_sandbox_once(yard: Yard, alice: Actor) -> None:

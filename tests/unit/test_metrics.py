@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from prometheus_client import generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
+from sandbox_core.cleanup import CleanupMetrics
 from sandbox_core.metrics import Metrics, PlainHistogram
 
 
@@ -56,3 +59,49 @@ def test_a_histogram_is_cumulative_and_its_bounds_are_inclusive() -> None:
         histogram.observe(value)
     assert histogram.cumulative() == [("0.1", 2.0), ("1.0", 3.0), ("+Inf", 4.0)]
     assert histogram.total == 5.65
+
+
+def test_what_may_fail_is_there_at_zero_before_it_fails() -> None:
+    metrics = Metrics()
+    CleanupMetrics(metrics.registry)
+    samples = scraped(metrics)
+    for sample in (
+        ("sandbox_event_routing_errors_total", (("reason", "ack_timeout"),)),
+        ("sandbox_create_failures_total", (("reason", "SANDBOX_005"),)),
+        ("sandbox_cleanup_errors_total", (("error_type", "SANDBOX_012"),)),
+        ("sandbox_cleanup_runs_total", (("result", "failed"),)),
+        ("sandbox_gateway_dropped_total", (("reason", "unreadable"),)),
+        ("sandbox_gateway_gaps_total", ()),
+        ("sandbox_route_lookups_total", (("result", "error"), ("tier", "redis"))),
+    ):
+        assert samples[sample] == 0
+
+
+def test_only_the_owners_with_the_most_sandboxes_have_a_label() -> None:
+    metrics = Metrics()
+    cleanup = CleanupMetrics(metrics.registry, owner_labels=2)
+
+    def owners() -> dict[str, float]:
+        return {
+            labels[0][1]: value
+            for (name, labels), value in scraped(metrics).items()
+            if name == "sandbox_active_total"
+        }
+
+    cleanup.population({"1": 1, "2": 5, "3": 2, "4": 2})
+    assert owners() == {"2": 5, "3": 2, "other": 3}
+    assert scraped(metrics)["sandbox_active_count", ()] == 10
+    cleanup.population({"4": 1})
+    assert owners() == {"4": 1, "other": 0}
+
+
+def test_openmetrics_says_the_same() -> None:
+    metrics = Metrics()
+    metrics.routing.routed["sandbox"] += 3
+    metrics.routing.route_seconds.observe(0.003)
+    CleanupMetrics(metrics.registry).population({"1": 2})
+    text = generate_openmetrics(metrics.registry).decode()
+    families = {family.name: family for family in parse_openmetrics(text)}
+    assert families["sandbox_events_routed"].type == "counter"
+    assert sum(sample.value for sample in families["sandbox_events_routed"].samples) == 3
+    assert families["sandbox_event_route_duration_seconds"].type == "histogram"
