@@ -1,1 +1,3 @@
 """The process: settings, wiring, Discord client, gateway socket, ops server and command line."""
+
+__version__ = "0.1.0"

@@ -1,14 +1,17 @@
-"""The ops endpoint: `/healthz`, `/readyz` and `/metrics` over HTTP."""
+"""The ops endpoint: `/healthz`, `/readyz`, `/metrics` and `/version` over HTTP."""
 
 from __future__ import annotations
 
+import platform
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+import discord
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
+from . import __version__
 from .readiness import Readiness
 
 
@@ -37,6 +40,7 @@ class OpsServer:
                 web.get("/healthz", self._healthz),
                 web.get("/readyz", self._readyz),
                 web.get("/metrics", self._metrics),
+                web.get("/version", self._version),
             ]
         )
         return application
@@ -46,13 +50,12 @@ class OpsServer:
 
     async def _readyz(self, request: web.Request) -> web.Response:
         report = await self._readiness.report()
-        if not report.ready:
-            return web.json_response(
-                {"status": "not ready", "missing": report.missing, "degraded": report.degraded}, status=503
-            )
+        answer: dict[str, object] = {"status": "ready", "latencies_ms": report.latencies_ms}
         if report.degraded:
-            return web.json_response({"status": "degraded", "degraded": report.degraded})
-        return web.json_response({"status": "ready"})
+            answer |= {"status": "degraded", "degraded": report.degraded}
+        if not report.ready:
+            answer |= {"status": "not ready", "missing": report.missing}
+        return web.json_response(answer, status=200 if report.ready else 503)
 
     async def _metrics(self, request: web.Request) -> web.Response:
         registry = self._registry()
@@ -61,6 +64,16 @@ class OpsServer:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         # The encoder's content type has parameters, which aiohttp takes only as a whole header.
         return web.Response(body=encode(registry), headers={"Content-Type": content_type})
+
+    async def _version(self, request: web.Request) -> web.Response:
+        return web.json_response(
+            {
+                "name": "discord-server-sandboxes",
+                "version": __version__,
+                "python": platform.python_version(),
+                "discord.py": discord.__version__,
+            }
+        )
 
 
 @asynccontextmanager

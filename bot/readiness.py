@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
-
-from redis.exceptions import RedisError
+from dataclasses import dataclass, field
 
 from sandbox_core.bootstrap import Core
+from sandbox_core.dependencies import DependencyHealth, Question, ask, questions
 from sandbox_core.errors import DependencyUnavailable
 
-_REDIS_WITHIN = 1.0
+ANSWER_WITHIN = 1.0
+"""Seconds a server may take: who asks for readiness waits for the slowest."""
+_GIVE_UP_WITHIN = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,8 @@ class Report:
 
     missing: dict[str, str]
     degraded: dict[str, str]
+    latencies_ms: dict[str, float] = field(default_factory=dict)
+    """How many milliseconds each server took to answer a real request; only those that did."""
 
     @property
     def ready(self) -> bool:
@@ -32,6 +35,7 @@ class Readiness:
 
     def __init__(self) -> None:
         self._core: Core | None = None
+        self._probes: ServerProbes | None = None
         self._gateway: Callable[[], bool] | None = None
         self._starting: dict[str, str] = {}
 
@@ -42,15 +46,26 @@ class Readiness:
     def attach(self, core: Core, gateway_connected: Callable[[], bool]) -> None:
         """The core is open; from now on its parts are asked."""
         self._core = core
+        self._probes = ServerProbes(questions(core.pool, core.redis, core.js))
         self._gateway = gateway_connected
         self._starting = {}
 
+    async def detach(self) -> None:
+        """The core is about to close."""
+        probes, self._core, self._probes = self._probes, None, None
+        self._starting = {"stop": "the process is ending"}
+        if probes is not None:
+            await probes.close()
+
     async def report(self) -> Report:
         """Ask every part now; takes a second at most."""
-        if self._core is None or self._gateway is None:
+        if self._core is None or self._gateway is None or self._probes is None:
             return Report(self._starting or {"start": "not finished"}, {})
         core = self._core
-        missing: dict[str, str] = {}
+        servers = await self._probes.ask()
+        silent = {server.name: server.problem for server in servers if server.problem}
+        degraded = {name: silent.pop(name) for name in ("Redis",) if name in silent}
+        missing = silent
         if not self._gateway():
             missing["gateway"] = "not connected to Discord"
         if core.routes.current_table is None:
@@ -62,13 +77,44 @@ class Readiness:
             missing["NATS"] = "the streams do not exist yet"
         if core.router.waiting_for:
             missing["routing"] = f"events wait for {core.router.waiting_for}"
-        degraded = {} if await _redis_answers(core) else {"Redis": "no answer"}
-        return Report(missing, degraded)
+        return Report(
+            missing,
+            degraded,
+            {server.name: round(server.latency_ms, 1) for server in servers if not server.problem},
+        )
 
 
-async def _redis_answers(core: Core) -> bool:
-    try:
-        async with asyncio.timeout(_REDIS_WITHIN):
-            return bool(await core.redis.ping())
-    except (RedisError, OSError, TimeoutError):
-        return False
+class ServerProbes:
+    """Asks each server one question at a time, however many people want to know.
+
+    The answer comes in time whatever a server does: a request to one that hangs may take longer to give up
+    than anybody who watches a process waits.
+    """
+
+    def __init__(self, asked: dict[str, Question], *, within: float = ANSWER_WITHIN) -> None:
+        """`within` is in seconds."""
+        self._questions = asked
+        self._within = within
+        self._running: dict[str, asyncio.Task[DependencyHealth]] = {}
+
+    async def ask(self) -> tuple[DependencyHealth, ...]:
+        """What each server says now, or that it does not answer."""
+        for name, question in self._questions.items():
+            if name not in self._running or self._running[name].done():
+                self._running[name] = asyncio.create_task(
+                    ask(name, question, _GIVE_UP_WITHIN), name=f"readiness-{name}"
+                )
+        asked = dict(self._running)
+        done, _ = await asyncio.wait(asked.values(), timeout=self._within)
+        late = f"no answer within {self._within:g} s"
+        return tuple(
+            task.result() if task in done else DependencyHealth(name, self._within * 1000, late)
+            for name, task in asked.items()
+        )
+
+    async def close(self) -> None:
+        """End the questions that are still open."""
+        for task in self._running.values():
+            task.cancel()
+        if self._running:
+            await asyncio.wait(self._running.values(), timeout=self._within)

@@ -59,8 +59,11 @@ async def run_bot(settings: Settings, *, stop: asyncio.Event, on_started: OnStar
                 bot = SandboxBot(core)
                 readiness.attach(core, lambda: bot.gateway_connected)
                 ops.serve_metrics(core.metrics.registry)
-                with routed_sockets():
-                    await _run_client(bot, token, ops, stop, on_started)
+                try:
+                    with routed_sockets():
+                        await _run_client(bot, token, ops, stop, on_started)
+                finally:
+                    await readiness.detach()
 
 
 async def _run_client(

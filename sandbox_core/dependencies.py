@@ -19,6 +19,10 @@ ANSWER_WITHIN = 3.0
 """Seconds one server may take."""
 
 
+Question = Callable[[], Awaitable[None]]
+"""Returns when the server has answered; raises `DependencyUnavailable` when it can't."""
+
+
 @dataclass(frozen=True, slots=True)
 class DependencyHealth:
     """One server's answer. `problem` says why there was none, and is "" when there was."""
@@ -32,6 +36,12 @@ async def check_dependencies(
     pool: Pool, redis: Redis, js: JetStreamContext, *, timeout: float = ANSWER_WITHIN
 ) -> tuple[DependencyHealth, ...]:
     """PostgreSQL, Redis and NATS; takes at most `timeout` seconds and never raises for a server."""
+    asked = (ask(name, question, timeout) for name, question in questions(pool, redis, js).items())
+    return tuple(await asyncio.gather(*asked))
+
+
+def questions(pool: Pool, redis: Redis, js: JetStreamContext) -> dict[str, Question]:
+    """A real request to each server, by the server's name, for `ask`."""
 
     async def postgres() -> None:
         async with connected(pool) as connection:
@@ -45,16 +55,11 @@ async def check_dependencies(
         with translating_nats():
             await js.account_info()
 
-    return tuple(
-        await asyncio.gather(
-            _ask("PostgreSQL", postgres, timeout),
-            _ask("Redis", valkey, timeout),
-            _ask("NATS", jetstream, timeout),
-        )
-    )
+    return {"PostgreSQL": postgres, "Redis": valkey, "NATS": jetstream}
 
 
-async def _ask(name: str, question: Callable[[], Awaitable[None]], timeout: float) -> DependencyHealth:
+async def ask(name: str, question: Question, timeout: float) -> DependencyHealth:
+    """Ask one server; takes at most `timeout` seconds and never raises for the server."""
     started = time.perf_counter()
     problem = ""
     try:
