@@ -96,24 +96,27 @@ class Faults:
 
 
 class Watched:
-    """A real namespace that counts what it drops, and fails while it is told to."""
+    """A real namespace that counts what it drops, and fails while it is told to: for one sandbox, or all."""
 
     def __init__(self, inner: Namespace) -> None:
         self.inner = inner
         self.dropped: list[UUID] = []
         self.failing: dict[UUID, Exception] = {}
+        self.away: Exception | None = None
 
     @property
     def store(self) -> str:
         return self.inner.store
 
     async def provision(self, sandbox: Sandbox) -> None:
+        if self.away is not None:
+            raise self.away
         await self.inner.provision(sandbox)
 
     async def drop(self, sandbox: Sandbox) -> None:
         self.dropped.append(sandbox.id)
-        if sandbox.id in self.failing:
-            raise self.failing[sandbox.id]
+        if failure := self.away or self.failing.get(sandbox.id):
+            raise failure
         await self.inner.drop(sandbox)
 
     async def check(self, sandbox: Sandbox) -> PartHealth:

@@ -1,0 +1,406 @@
+"""Random lives: whatever people ask for, in whatever order and whatever fails, the rules of a life hold."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sandbox_core.errors import DependencyUnavailable, SandboxError
+from sandbox_core.manager import ManagerLimits, SandboxManager
+from sandbox_core.models import Actor, AuditEvent, GuildAccess, Route, Sandbox, SandboxStatus
+from sandbox_core.postgres import audit, connected
+from sandbox_core.subjects import SANDBOX_STREAM, redis_prefix, sandbox_subject
+
+from .conftest import GUILDS, START, Yard
+
+LIMITS = ManagerLimits(default_ttl=timedelta(hours=2), max_ttl=timedelta(hours=6), max_per_owner=2)
+ALICE, BOB = Actor("200000000000000001", "Alice"), Actor("200000000000000002", "Bob")
+ROOT = Actor("200000000000000009", "Root", is_bot_owner=True)
+STORES = ("PostgreSQL", "Redis", "NATS")
+POINTS = (
+    *("create:inserted", "create:PostgreSQL", "create:Redis", "create:NATS", "create:running"),
+    *("create:routes", "destroy:expired", "destroy:destroying", "destroy:routes", "destroy:NATS"),
+    *("destroy:Redis", "destroy:PostgreSQL", "destroy:destroyed"),
+)
+HAS_SCHEMA = {
+    SandboxStatus.CREATING,
+    SandboxStatus.RUNNING,
+    SandboxStatus.EXPIRED,
+    SandboxStatus.DESTROYING,
+}
+
+
+@dataclass(frozen=True)
+class Create:
+    actor: Actor
+    name: str
+    ttl: str
+    guilds: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Register:
+    actor: Actor
+    name: str
+    guild: str
+
+
+@dataclass(frozen=True)
+class Unregister:
+    actor: Actor
+    guild: str
+    name: str | None
+
+
+@dataclass(frozen=True)
+class Extend:
+    actor: Actor
+    name: str
+    duration: str
+
+
+@dataclass(frozen=True)
+class Destroy:
+    actor: Actor
+    name: str
+
+
+@dataclass(frozen=True)
+class Cleanup:
+    pass
+
+
+@dataclass(frozen=True)
+class Wait:
+    minutes: int
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What comes next stops at this point, when it gets there."""
+
+    point: str
+    cancelled: bool
+
+
+@dataclass(frozen=True)
+class Away:
+    """This store fails, until it is back."""
+
+    store: str
+    back: bool
+
+
+Command = Create | Register | Unregister | Extend | Destroy | Cleanup | Wait | Fault | Away
+
+actors = st.sampled_from([ALICE, ALICE, BOB, ROOT])
+names = st.sampled_from(["one-box", "two-box", "red-box"])
+guild_ids = st.sampled_from(GUILDS[:3])
+durations = st.sampled_from(["1m", "1h", "5h"])
+creations = st.builds(Create, actors, names, durations, st.lists(guild_ids, max_size=2).map(tuple))
+changes = st.one_of(
+    creations,
+    st.builds(Register, actors, names, guild_ids),
+    st.builds(Unregister, actors, guild_ids, st.none() | names),
+    st.builds(Extend, actors, names, durations),
+    st.builds(Destroy, actors, names),
+    st.builds(Wait, st.sampled_from([1, 30, 61, 300])),
+    st.just(Cleanup()),
+)
+faults = st.one_of(
+    st.builds(Fault, st.sampled_from(POINTS), st.booleans()),
+    st.builds(Away, st.sampled_from(STORES), st.booleans()),
+)
+
+
+@dataclass
+class Box:
+    """What the model knows of one sandbox that is not destroyed."""
+
+    owner: str
+    created_at: datetime
+    expires_at: datetime
+    running: bool = True
+    guilds: set[str] = field(default_factory=set)
+
+
+class Model:
+    """The rules once more, in their shortest form: what a command answers when nothing fails."""
+
+    def __init__(self) -> None:
+        self.boxes: dict[str, Box] = {}
+
+    def receives(self, name: str, now: datetime) -> bool:
+        box = self.boxes[name]
+        return box.running and now < box.expires_at
+
+    def holder(self, guild: str) -> str | None:
+        return next((name for name, box in self.boxes.items() if guild in box.guilds), None)
+
+    def taken(self, guild: str, by: str, now: datetime) -> bool:
+        holder = self.holder(guild)
+        return holder is not None and holder != by and self.receives(holder, now)
+
+    def move(self, guild: str, name: str) -> None:
+        for box in self.boxes.values():
+            box.guilds.discard(guild)
+        self.boxes[name].guilds.add(guild)
+
+    def answer(self, command: Command, now: datetime) -> str:
+        """The error code, or "" for success, which is taken into account."""
+        match command:
+            case Create(actor, name, ttl, guilds):
+                if any(self.taken(guild, "", now) for guild in guilds):
+                    return "SANDBOX_003"
+                if sum(box.owner == actor.id for box in self.boxes.values()) >= LIMITS.max_per_owner:
+                    return "SANDBOX_002"
+                if name in self.boxes:
+                    return "SANDBOX_001"
+                self.boxes[name] = Box(actor.id, now, now + length(ttl))
+                for guild in guilds:
+                    self.move(guild, name)
+            case Unregister(actor, guild, name):
+                if name is not None and name not in self.boxes:
+                    return "SANDBOX_004"
+                holder = self.holder(guild)
+                if holder is None or name not in {None, holder}:
+                    return "SANDBOX_011"
+                if not self.may(actor, holder):
+                    return "SANDBOX_010"
+                self.boxes[holder].guilds.discard(guild)
+            case Register() | Extend() | Destroy():
+                return self._change(command, command.name, now)
+            case Cleanup():
+                for name in [each for each in self.boxes if not self.receives(each, now)]:
+                    del self.boxes[name]
+        return ""
+
+    def _change(self, command: Register | Extend | Destroy, name: str, now: datetime) -> str:
+        if name not in self.boxes:
+            return "SANDBOX_004"
+        if not self.may(command.actor, name):
+            return "SANDBOX_010"
+        if isinstance(command, Destroy):
+            del self.boxes[name]
+            return ""
+        if not self.receives(name, now):
+            return "SANDBOX_008"
+        box = self.boxes[name]
+        if isinstance(command, Extend):
+            wished = box.expires_at + length(command.duration)
+            box.expires_at = max(box.expires_at, min(wished, box.created_at + LIMITS.max_ttl))
+            return ""
+        if self.taken(command.guild, name, now):
+            return "SANDBOX_003"
+        self.move(command.guild, name)
+        return ""
+
+    def may(self, actor: Actor, name: str) -> bool:
+        return actor.is_bot_owner or actor.id == self.boxes[name].owner
+
+    def learn(self, rows: Sequence[Sandbox]) -> None:
+        """Begin again with what is so."""
+        self.boxes = {
+            row.name: Box(
+                row.owner,
+                row.created_at,
+                row.expires_at,
+                row.status is SandboxStatus.RUNNING,
+                set(row.guild_ids),
+            )
+            for row in rows
+        }
+
+
+def length(duration: str) -> timedelta:
+    return timedelta(minutes=int(duration[:-1]) * (60 if duration.endswith("h") else 1))
+
+
+def access(guild_id: str, *, manages: bool) -> GuildAccess:
+    return GuildAccess(guild_id, bot_is_member=True, caller_manages=manages)
+
+
+class Life:
+    """Carries commands out, and knows whether something has failed so far."""
+
+    def __init__(self, yard: Yard) -> None:
+        self.yard = yard
+        self.manager: SandboxManager = yard.another_manager(limits=LIMITS)
+        self.model = Model()
+        self.failed = False
+
+    async def begin(self) -> None:
+        """Nothing is left of the example before."""
+        for part in self.yard.parts:
+            part.away = None
+        self.yard.faults.at.clear()
+        self.yard.routes.current.clear()
+        self.yard.clock.now = START
+        for schema in await self.yard.schemas.list_schemas():
+            await self.yard.schemas.drop_schema(schema)
+        await self.yard.pool.execute("TRUNCATE sandboxes, sandbox_audit_log CASCADE")
+        await self.yard.redis.flushdb()
+        await self.yard.js.purge_stream(SANDBOX_STREAM)
+
+    async def step(self, command: Command) -> None:
+        if isinstance(command, Wait):
+            self.yard.clock.forward(minutes=command.minutes)
+        elif isinstance(command, Fault):
+            error = asyncio.CancelledError() if command.cancelled else ConnectionResetError()
+            self.yard.faults.at[command.point] = error
+            self.failed = True
+        elif isinstance(command, Away):
+            part = next(each for each in self.yard.parts if each.store == command.store)
+            part.away = None if command.back else DependencyUnavailable(command.store, "it is away")
+            self.failed |= not command.back
+        else:
+            await self._ask(command)
+
+    async def _ask(self, command: Command) -> None:
+        before = {row.id for row in await self.manager.list() if row.status is SandboxStatus.RUNNING}
+        try:
+            await self._do(command)
+            answer = ""
+        except SandboxError as error:
+            answer = error.code
+        except (asyncio.CancelledError, ConnectionResetError):
+            answer = "stopped"
+        self.yard.faults.at.clear()
+        now = {row.id for row in await self.manager.list() if row.status is SandboxStatus.RUNNING}
+        if isinstance(command, Create):
+            assert len(now - before) == (answer == ""), "a creation is the whole of it, or nothing"
+        if self.failed:
+            self.model.learn(await self.manager.list())
+        else:
+            assert answer == self.model.answer(command, self.yard.clock.now)
+
+    async def _do(self, command: Command) -> None:
+        manager = self.manager
+        match command:
+            case Create(actor, name, ttl, guilds):
+                accesses = [access(guild, manages=True) for guild in guilds]
+                await manager.create(actor, name=name, ttl=ttl, guilds=accesses)
+                made = await manager.get(name)
+                await self.yard.redis.set(redis_prefix(made.id) + "x", "x")
+                await self.yard.js.publish(sandbox_subject(made.id, "X"), b"{}")
+            case Register(actor, name, guild):
+                await manager.register_guild(actor, name, access(guild, manages=True))
+            case Unregister(actor, guild, name):
+                await manager.unregister_guild(actor, access(guild, manages=False), reference=name)
+            case Extend(actor, name, duration):
+                await manager.extend(actor, name, duration)
+            case Destroy(actor, name):
+                await manager.destroy(actor, name)
+            case Cleanup():
+                await self.yard.cleanup.run()
+
+    async def check(self) -> None:
+        """What holds at any moment, on the real servers."""
+        rows = await self.manager.list(include_destroyed=True)
+        schemas = await self.yard.schemas.list_ids()
+        assert {row.short_id for row in rows if row.status is SandboxStatus.RUNNING} <= schemas
+        assert schemas <= {row.short_id for row in rows if row.status in HAS_SCHEMA}
+        for row in rows:
+            assert not row.guild_ids or row.status is SandboxStatus.RUNNING
+            assert row.status is not SandboxStatus.PENDING
+            assert (row.destroyed_at is not None) == (row.status is SandboxStatus.DESTROYED)
+            await self._explained(row)
+        report = await self.yard.cleanup.find_orphaned_resources()
+        assert report.degraded == ()
+        if self.failed:
+            return
+        assert {row.status for row in rows} <= {SandboxStatus.RUNNING, SandboxStatus.DESTROYED}
+        assert report.orphans == ()
+        live = {row.name: row for row in rows if row.status is SandboxStatus.RUNNING}
+        assert {name: (row.expires_at, set(row.guild_ids)) for name, row in live.items()} == {
+            name: (box.expires_at, box.guilds) for name, box in self.model.boxes.items()
+        }
+        self._routed(live.values())
+
+    def _routed(self, live: Any) -> None:
+        """This process sends each guild's events where the rows say, at this moment."""
+        now = self.yard.clock.now
+        holders = {guild: str(row.id) for row in live if row.routes_at(now) for guild in row.guild_ids}
+        for guild in GUILDS:
+            route: Route | None = self.yard.routes.current.get(guild)
+            receives = route is not None and now.timestamp() < route.expires_at
+            assert (route.sandbox_id if route is not None and receives else None) == holders.get(guild)
+
+    async def _explained(self, row: Sandbox) -> None:
+        """Read one after the other, the audit log's entries lead to exactly this row."""
+        async with connected(self.yard.pool) as connection:
+            entries = await audit.entries(connection, row.id, limit=1000)
+        status, guilds, expires_at = "", set[str](), ""
+        for entry in entries:
+            details = entry.details
+            assert entry.actor
+            match entry.event_type:
+                case AuditEvent.CREATED:
+                    assert status == ""
+                    status, expires_at = "pending", details["expires_at"]
+                case AuditEvent.STATUS_CHANGED:
+                    assert details["from"] == status
+                    status = details["to"]
+                case AuditEvent.DESTROYING:
+                    assert details["from"] == status
+                    status = "destroying"
+                case AuditEvent.DESTROYED:
+                    assert status == "destroying"
+                    status = "destroyed"
+                case AuditEvent.GUILD_REGISTERED:
+                    assert details["guild_id"] not in guilds
+                    guilds.add(details["guild_id"])
+                case AuditEvent.GUILD_UNREGISTERED:
+                    guilds.remove(details["guild_id"])
+                case AuditEvent.TTL_EXTENDED:
+                    assert details["from"] == expires_at
+                    expires_at = details["to"]
+        assert (status, guilds) == (row.status.value, set(row.guild_ids))
+        assert datetime.fromisoformat(expires_at) == row.expires_at
+
+    async def end(self) -> None:
+        """Everything works again, every life is over: passes at their times leave nothing at all."""
+        self.yard.faults.at.clear()
+        for part in self.yard.parts:
+            part.away = None
+        self.yard.clock.forward(hours=12)
+        for _ in range(3):
+            with suppress(SandboxError):
+                await self.yard.cleanup.run()
+            self.yard.clock.forward(minutes=11)
+        self.model.boxes.clear()
+        await self.check()
+        rows = await self.manager.list(include_destroyed=True)
+        assert {row.status for row in rows} <= {SandboxStatus.DESTROYED}
+        assert await self.yard.schemas.list_ids() == set()
+        assert await self.yard.redis.keys("*") == []
+        assert (await self.yard.js.stream_info(SANDBOX_STREAM)).state.messages == 0
+        self._routed([])
+
+
+async def live_through(yard: Yard, commands: Sequence[Command]) -> None:
+    life = Life(yard)
+    await life.begin()
+    for command in commands:
+        await life.step(command)
+        await life.check()
+    await life.end()
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(changes, max_size=15))
+async def test_every_answer_and_every_rule_while_nothing_fails(yard: Yard, commands: list[Command]) -> None:
+    await live_through(yard, commands)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(st.one_of(changes, creations, faults), max_size=15))
+async def test_every_rule_whatever_fails(yard: Yard, commands: list[Command]) -> None:
+    await live_through(yard, commands)
