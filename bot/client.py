@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import discord
 import structlog
 import yarl
@@ -16,7 +14,7 @@ from sandbox_core.metrics import Metrics
 from sandbox_core.redis.gateway_sessions import GatewaySessions
 from sandbox_core.settings import Settings
 
-from .gateway import SessionBook
+from .gateway import Gateway, GatewayTuning, SessionBook
 
 _log = structlog.get_logger("sandbox.bot")
 
@@ -26,7 +24,7 @@ EXTENSIONS = ("cogs.sandbox", "cogs.owner", "cogs.upkeep")
 class SandboxBot(commands.AutoShardedBot):
     """Runs the slash commands, and routes every event of its gateway connections."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, tuning: GatewayTuning | None = None) -> None:
         settings = core.settings
         # Otherwise every start warns that voice needs libraries which this bot has no use for.
         discord.VoiceClient.warn_nacl = discord.VoiceClient.warn_dave = False
@@ -34,8 +32,6 @@ class SandboxBot(commands.AutoShardedBot):
             command_prefix=commands.when_mentioned,
             intents=intents_of(settings),
             help_command=None,
-            shard_count=settings.discord_shard_count,
-            **_shard_ids(settings),
             # Members and messages are the workers' business: this process keeps names and channels only.
             chunk_guilds_at_startup=False,
             # discord.py calls itself ready when no further GUILD_CREATE has come for so many seconds.
@@ -48,7 +44,9 @@ class SandboxBot(commands.AutoShardedBot):
             self.owner_ids = {int(owner_id) for owner_id in settings.discord_owner_ids}
         self.tree.error(on_tree_error)
         self.sandbox_core = core
-        self.gateway_url: yarl.URL | None = None
+        self.tuning = tuning or GatewayTuning()
+        """The gateway's times."""
+        self._gateway: Gateway | None = None
         self.sessions = SessionBook(GatewaySessions(core.redis), core.intake, core.metrics)
 
     @property
@@ -62,19 +60,38 @@ class SandboxBot(commands.AutoShardedBot):
         return self.sandbox_core.metrics
 
     @property
-    def gateway_connected(self) -> bool:
-        """True while every shard of this process has an established session."""
-        return self.sessions.all_connected
+    def has_gateway(self) -> bool:
+        """True after the login."""
+        return self._gateway is not None
+
+    @property
+    def gateway(self) -> Gateway:
+        """The gateway; there is one after the login."""
+        if self._gateway is None:
+            raise RuntimeError("the gateway is known after the login")
+        return self._gateway
+
+    @property
+    def gateway_url(self) -> yarl.URL:
+        """Where new sessions begin."""
+        return self.gateway.url
+
+    @property
+    def gateway_trouble(self) -> str:
+        """Why a shard of this process has no session at the moment; "" when all have."""
+        return "not connected to Discord" if self._gateway is None else self._gateway.trouble
+
+    @property
+    def standing_by(self) -> bool:
+        """True when other processes have all the shards."""
+        return self._gateway is not None and self._gateway.standing_by
 
     async def setup_hook(self) -> None:
         """Find the gateway, load the cogs and publish the commands; runs once, after the login."""
-        # With an explicit shard count discord.py would use Discord's fixed address.
-        recommended, url, _ = await self.http.get_bot_gateway()
-        self.gateway_url = yarl.URL(url)
-        count = self.shard_count = self.shard_count or recommended
         if self.application_id is None:
             raise RuntimeError("the hook runs after the login, which tells the application")
-        await self.sessions.open(self.application_id, self.shard_ids or range(count), count)
+        self._gateway = await Gateway.ask(self, self.application_id)
+        await self.sessions.open(self.application_id, (), 1)
         for extension in EXTENSIONS:
             await self.load_extension(extension)
         for guild_id in self.sandbox_core.settings.discord_dev_guild_ids:
@@ -87,10 +104,23 @@ class SandboxBot(commands.AutoShardedBot):
                     hint="invite the bot to this server with the scopes bot and applications.commands",
                 )
 
+    async def connect(self, *, reconnect: bool = True) -> None:
+        """Run this process's shards, in place of discord.py's fixed list.
 
-def _shard_ids(settings: Settings) -> dict[str, Any]:
-    # discord.py tells "not given" from None.
-    return {} if settings.discord_shard_ids is None else {"shard_ids": list(settings.discord_shard_ids)}
+        Raises `GatewayRefusedError` when Discord refuses one for good.
+        """
+        await self.gateway.run()
+
+    async def before_identify_hook(self, shard_id: int | None, *, initial: bool = False) -> None:
+        """Wait for the shard's turn among all processes."""
+        await self.gateway.turns.take(shard_id or 0)
+
+    async def close(self) -> None:
+        """Close everything; sessions stay resumable."""
+        if self._gateway is not None:
+            await self._gateway.stop()
+            await self._gateway.leave()
+        await super().close()
 
 
 def intents_of(settings: Settings) -> discord.Intents:

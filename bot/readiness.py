@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from sandbox_core.bootstrap import Core
 from sandbox_core.dependencies import DependencyHealth, Question, ask, questions
@@ -21,6 +21,8 @@ class Report:
 
     missing: dict[str, str]
     degraded: dict[str, str]
+    standing_by: bool = False
+    """There is nothing to do at the moment: other processes have all the shards."""
     latencies_ms: dict[str, float] = field(default_factory=dict)
     """How many milliseconds each server took to answer a real request; only those that did."""
 
@@ -30,24 +32,34 @@ class Report:
         return not self.missing
 
 
+class GatewayState(Protocol):
+    """What is asked of the bot."""
+
+    @property
+    def gateway_trouble(self) -> str: ...
+
+    @property
+    def standing_by(self) -> bool: ...
+
+
 class Readiness:
     """Collects what `/readyz` answers; usable from the first moment of the process on."""
 
     def __init__(self) -> None:
         self._core: Core | None = None
         self._probes: ServerProbes | None = None
-        self._gateway: Callable[[], bool] | None = None
+        self._gateway: GatewayState | None = None
         self._starting: dict[str, str] = {}
 
     def waiting(self, error: DependencyUnavailable) -> None:
         """The start waits for this server."""
         self._starting = {error.dependency: error.reason}
 
-    def attach(self, core: Core, gateway_connected: Callable[[], bool]) -> None:
+    def attach(self, core: Core, gateway: GatewayState) -> None:
         """The core is open; from now on its parts are asked."""
         self._core = core
         self._probes = ServerProbes(questions(core.pool, core.redis, core.js))
-        self._gateway = gateway_connected
+        self._gateway = gateway
         self._starting = {}
 
     async def detach(self) -> None:
@@ -66,8 +78,8 @@ class Readiness:
         silent = {server.name: server.problem for server in servers if server.problem}
         degraded = {name: silent.pop(name) for name in ("Redis",) if name in silent}
         missing = silent
-        if not self._gateway():
-            missing["gateway"] = "not connected to Discord"
+        if self._gateway.gateway_trouble:
+            missing["gateway"] = self._gateway.gateway_trouble
         if core.routes.current_table is None:
             state = "routes may be out of date" if core.routes.loaded else "routes are not loaded"
             missing["PostgreSQL"] = f"{state}: {core.routes.trouble or 'no connection'}"
@@ -80,6 +92,7 @@ class Readiness:
         return Report(
             missing,
             degraded,
+            self._gateway.standing_by,
             {server.name: round(server.latency_ms, 1) for server in servers if not server.problem},
         )
 

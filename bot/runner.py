@@ -15,13 +15,28 @@ from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.settings import Settings, require_discord
 
 from .client import SandboxBot
-from .gateway import routed_sockets
+from .gateway import GatewayRefusedError, GatewayTuning
 from .ops import OpsServer, ops_server
 from .readiness import Readiness
 
 _log = structlog.get_logger("sandbox.bot")
 
-_DRAIN_WITHIN = 8.0
+_DRAIN_WITHIN = 5.0
+"""Seconds; with closing, saving and leaving around it a stop takes less than ten."""
+_REFUSALS = {
+    4004: "Discord refused the token: DISCORD_TOKEN takes the bot's present token.",
+    4010: "Discord refused the shards: DISCORD_SHARD_IDS takes numbers below DISCORD_SHARD_COUNT.",
+    4011: (
+        "Discord demands more shards: set DISCORD_SHARD_COUNT higher, or to nothing for its recommendation."
+    ),
+    4012: "Discord no longer speaks this version of its gateway: install a newer release.",
+    4013: "Discord does not know the intents: install a newer release.",
+    4014: (
+        "Discord refused the intents: turn on in the application's settings (Bot, Privileged Gateway "
+        "Intents) those that DISCORD_PRIVILEGED_INTENTS names, or name fewer there."
+    ),
+}
+"""What to do about close codes after which nothing may be tried again."""
 
 
 class StartRefusedError(Exception):
@@ -35,11 +50,17 @@ class _StoppedWhileWaitingError(Exception):
 OnStarted = Callable[[SandboxBot, OpsServer], Awaitable[None]]
 
 
-async def run_bot(settings: Settings, *, stop: asyncio.Event, on_started: OnStarted | None = None) -> None:
-    """Run until `stop` is set; then drain and close, keeping the gateway session resumable.
+async def run_bot(
+    settings: Settings,
+    *,
+    stop: asyncio.Event,
+    on_started: OnStarted | None = None,
+    tuning: GatewayTuning | None = None,
+) -> None:
+    """Run until `stop` is set; then drain and close, keeping the gateway sessions resumable.
 
-    `on_started` is called once the gateway is ready. Raises `SettingsError`, `StartRefusedError` or
-    `OpsAddressError` when the bot can't start.
+    `on_started` is called once the gateway is ready, or stands by. Raises `SettingsError`,
+    `StartRefusedError` or `OpsAddressError` when the bot can't start.
     """
     token = require_discord(settings)
     if settings.discord_api_url is not None:
@@ -56,12 +77,11 @@ async def run_bot(settings: Settings, *, stop: asyncio.Event, on_started: OnStar
 
         with contextlib.suppress(_StoppedWhileWaitingError):
             async with open_core(settings, on_waiting=waiting) as core:
-                bot = SandboxBot(core)
-                readiness.attach(core, lambda: bot.gateway_connected)
+                bot = SandboxBot(core, tuning)
+                readiness.attach(core, bot)
                 ops.serve_metrics(core.metrics.registry)
                 try:
-                    with routed_sockets():
-                        await _run_client(bot, token, ops, stop, on_started)
+                    await _run_client(bot, token, ops, stop, on_started)
                 finally:
                     await readiness.detach()
 
@@ -89,9 +109,7 @@ async def _run_client(
             if running.done():
                 _raise_refusal(running)
         finally:
-            await bot.close()
-            await _drain(bot.sandbox_core)
-            await bot.sessions.close()
+            await _end(bot)
             for task in (running, follow_up, stopping):
                 task.cancel()
             await asyncio.gather(running, follow_up, stopping, return_exceptions=True)
@@ -101,14 +119,20 @@ def _raise_refusal(running: asyncio.Task[None]) -> None:
     try:
         running.result()
     except discord.LoginFailure:
-        raise StartRefusedError(
-            "Discord refused the token: DISCORD_TOKEN takes the bot's present token."
-        ) from None
-    except discord.PrivilegedIntentsRequired:
-        raise StartRefusedError(
-            "Discord refused the intents: turn on in the application's settings (Bot, Privileged Gateway "
-            "Intents) those that DISCORD_PRIVILEGED_INTENTS names, or name fewer there."
-        ) from None
+        raise StartRefusedError(_REFUSALS[4004]) from None
+    except GatewayRefusedError as error:
+        raise StartRefusedError(_REFUSALS[error.code]) from None
+
+
+async def _end(bot: SandboxBot) -> None:
+    if bot.has_gateway:
+        await bot.gateway.stop()
+    await _drain(bot.sandbox_core)
+    await bot.sessions.close()
+    if bot.has_gateway:
+        # From here on another process resumes; what is left to close here holds nobody up.
+        await bot.gateway.leave()
+    await bot.close()
 
 
 async def _drain(core: Core) -> None:

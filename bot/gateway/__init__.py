@@ -1,6 +1,16 @@
-"""The bot's own gateway socket: every frame is routed before discord.py sees the few it needs."""
+"""The bot's own gateway: every frame is routed before discord.py sees the few it needs."""
 
+from .endings import GatewayRefusedError
+from .gateway import Gateway
 from .sessions import SessionBook
-from .socket import RoutedWebSocket, RoutesFrames, routed_sockets
+from .socket import RoutedWebSocket, RoutesFrames
+from .tuning import GatewayTuning
 
-__all__ = ["RoutedWebSocket", "RoutesFrames", "SessionBook", "routed_sockets"]
+__all__ = [
+    "Gateway",
+    "GatewayRefusedError",
+    "GatewayTuning",
+    "RoutedWebSocket",
+    "RoutesFrames",
+    "SessionBook",
+]

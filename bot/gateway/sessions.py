@@ -61,9 +61,13 @@ class SessionBook:
         await self._load((shard_id,))
         self.shard_ids = (*self.shard_ids, shard_id)
 
-    async def remove(self, shard_id: int) -> None:
-        """This process runs the shard no more: write its resume point, and forget its session."""
-        await self._save()
+    async def remove(self, shard_id: int, *, save: bool) -> None:
+        """This process runs the shard no more: forget its session.
+
+        With `save` its resume point is written first; without, whoever has the shard by now writes it.
+        """
+        if save:
+            await self._save()
         self.shard_ids = tuple(other for other in self.shard_ids if other != shard_id)
         self.disconnected(shard_id)
         self._resume_urls.pop(shard_id, None)

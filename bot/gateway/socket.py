@@ -1,32 +1,32 @@
 """A discord.py gateway socket that taps every frame before parsing.
 
-Rests on discord.py 2.7's `DiscordWebSocket`: `received_message` is awaited for each message before the
-next one is read, so awaiting in it holds the socket back (`KeepAliveHandler` beats from its own thread);
-`client.py` and `shard.py` find the class by its name in their modules.
+Rests on discord.py 2.7's `DiscordWebSocket`: `from_client` connects, waits for HELLO with `poll_event` and
+sends RESUME or IDENTIFY; `received_message` parses a dispatch without awaiting anything. The protocol around
+dispatches (heartbeats, op 7, op 9, closes) is handled here, because the session must outlive the connection.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, ClassVar, Protocol, Self, cast, runtime_checkable
+from typing import Any, ClassVar, Protocol, Self, cast
 
 import aiohttp
-import discord.client
-import discord.gateway
-import discord.shard
+import discord
+import msgspec
 import structlog
 import yarl
-from discord.errors import ConnectionClosed
-from discord.gateway import DiscordWebSocket, ReconnectWebSocket
+from discord.gateway import DiscordWebSocket
 
 from sandbox_core.event_router import GatewayIntake
 from sandbox_core.events import DISPATCH, Frame
 from sandbox_core.metrics import Metrics
+from sandbox_core.redis.gateway_sessions import ResumePoint
 
+from .endings import KEEPS_SESSION, ConnectionEndedError, Ending, closed, resumable_code
+from .heartbeat import Heartbeat
 from .priming import prime, ready_resume_url, resumable
 from .sessions import SessionBook
+from .tuning import GatewayTuning
 
 _log = structlog.get_logger("sandbox.gateway")
 
@@ -51,12 +51,19 @@ _PARSED = frozenset(
     }
 )
 _DATA = (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY)
-_SESSION_ENDING = frozenset({1000, 1001})
-_KEEPS_SESSION = 4000
-_RESUME_URL_WITHIN = 15.0
 
 
-@runtime_checkable
+class _HelloData(msgspec.Struct):
+    heartbeat_interval: float
+
+
+class _Hello(msgspec.Struct):
+    d: _HelloData
+
+
+_hello = msgspec.json.Decoder(_Hello).decode
+
+
 class RoutesFrames(Protocol):
     """A client whose gateway frames go through an intake."""
 
@@ -70,89 +77,110 @@ class RoutesFrames(Protocol):
     def gateway_metrics(self) -> Metrics: ...
 
     @property
-    def gateway_url(self) -> yarl.URL | None:
-        """Where to connect, or None for discord.py's default."""
+    def gateway_url(self) -> yarl.URL:
+        """Where a new session begins."""
+
+    @property
+    def tuning(self) -> GatewayTuning: ...
 
 
 class RoutedWebSocket(DiscordWebSocket):
-    """Hands each dispatch frame to the intake, and to discord.py only what the bot itself needs."""
+    """Hands each dispatch frame to the intake, and to discord.py only what the bot itself needs.
+
+    Besides discord.py's own errors, reading raises `ConnectionEndedError` or `GatewayRefusedError`.
+    """
 
     intake: ClassVar[GatewayIntake]
     sessions: ClassVar[SessionBook]
     metrics: ClassVar[Metrics]
+    tuning: ClassVar[GatewayTuning]
+    patience: ClassVar[asyncio.Timeout]
+    """Runs until HELLO has come."""
+    made: ClassVar[list[RoutedWebSocket]]
+    """The socket of this class, from the moment its connection stands."""
 
     @classmethod
-    async def from_client(cls, client: discord.Client, **options: Any) -> Self:
-        """Connect, and resume whenever there is a session, whatever discord.py asks for.
+    async def connect(cls, client: RoutesFrames, shard_id: int, point: ResumePoint | None) -> Self:
+        """Connect the shard and send RESUME from `point`, or IDENTIFY where it is None.
 
-        A client that does not route its frames gets discord.py's own socket.
+        Raises the network's errors, `TimeoutError` when HELLO does not come, and what reading raises.
         """
-        if not isinstance(client, RoutesFrames):
-            plain: Any = await DiscordWebSocket.from_client(client, **options)
-            return cast("Self", plain)
-        members: dict[str, Any] = {
-            "intake": client.intake,
-            "sessions": client.sessions,
-            "metrics": client.gateway_metrics,
-            "DEFAULT_GATEWAY": client.gateway_url or DiscordWebSocket.DEFAULT_GATEWAY,
-        }
-        # The socket receives its first frames inside discord.py's `from_client`: a class made for this
-        # client is how it has the intake by then.
-        bound: Any = type(cls.__name__, (cls,), members)
-        return cast("Self", await bound._connect(client, **options))
-
-    @classmethod
-    async def _connect(cls, client: discord.Client, **options: Any) -> Self:
-        shard_id = options.get("shard_id") or 0
-        point = cls.sessions.resume_point(shard_id)
-        if point is None:
-            options.update(gateway=cls.DEFAULT_GATEWAY, resume=False, session=None, sequence=None)
-            return await super().from_client(client, **options)
-        cls.sessions.resuming(shard_id, point)
-        options.update(
-            gateway=yarl.URL(point.resume_url), resume=True, session=point.session_id, sequence=point.sequence
-        )
+        gateway = client.gateway_url if point is None else yarl.URL(point.resume_url)
+        session = {} if point is None else {"session": point.session_id, "sequence": point.sequence}
+        made: list[RoutedWebSocket] = []
         try:
-            async with asyncio.timeout(_RESUME_URL_WITHIN):
-                socket = await super().from_client(client, **options)
-        except (OSError, TimeoutError, aiohttp.ClientError, ReconnectWebSocket, ConnectionClosed) as error:
-            # Discord's resume addresses die; clients that insist on one stay away for hours.
-            _log.warning("resume_url_failed", shard=shard_id, error=type(error).__name__)
-            cls.sessions.use_instead(shard_id, str(cls.DEFAULT_GATEWAY))
-            socket = await super().from_client(client, **{**options, "gateway": cls.DEFAULT_GATEWAY})
-        if shard_id not in cls.sessions.introduced:
-            await prime(client, socket, point)
-            cls.sessions.introduced.add(shard_id)
-        return socket
+            async with asyncio.timeout(client.tuning.connect_within) as patience:
+                members: dict[str, Any] = {
+                    "intake": client.intake,
+                    "sessions": client.sessions,
+                    "metrics": client.gateway_metrics,
+                    "tuning": client.tuning,
+                    "patience": patience,
+                    "made": made,
+                    "DEFAULT_GATEWAY": client.gateway_url,
+                }
+                # The socket receives its first frames inside discord.py's `from_client`: a class made
+                # for this connection is how it has the intake by then.
+                bound: Any = type(cls.__name__, (cls,), members)
+                socket = await bound.from_client(
+                    client, gateway=gateway, shard_id=shard_id, resume=point is not None, **session
+                )
+            if point is not None and shard_id not in client.sessions.introduced:
+                await socket.introduce(cast("discord.Client", client), point)
+        except BaseException:
+            for unfinished in made:
+                await unfinished.close()
+            raise
+        return cast("Self", socket)
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse, *, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(socket, loop=loop)
+        self.established = False
+        """READY or RESUMED has come on this connection."""
+        self.heartbeat: Heartbeat | None = None
+        self.silent = False
+        self.made.append(self)
+
+    async def introduce(self, client: discord.Client, point: ResumePoint) -> None:
+        """Tell discord.py what it would know from a READY, before the replay is read."""
+        self._not_reading()
+        try:
+            await prime(client, self, point)
+        finally:
+            self._reading()
+        self.sessions.introduced.add(self.shard_id or 0)
+
+    async def poll_event(self) -> None:
+        """Handle the next message."""
+        # Without a time-out per message, which costs a tenth of an event: the heartbeat notices silence.
+        message = await self.socket.receive()
+        if message.type in _DATA:
+            await self.received_message(message.data)
+        elif self.silent:
+            raise ConnectionEndedError(Ending.SILENT)
+        else:
+            raise closed(self.socket.close_code)
 
     async def received_message(self, message: Any, /) -> None:
-        """Route one gateway message; wait when the router is full."""
+        """Route one gateway message; wait while the router is full."""
         text: str | None = message
         if isinstance(message, bytes):
             text = self._decompressor.decompress(message)
         if text is None:
             return
         frame = self.intake.read(text.encode())
-        if frame is None or frame.op != DISPATCH:
-            if frame is not None and frame.op == self.INVALIDATE_SESSION and not resumable(frame):
-                await self.sessions.ended(self.shard_id or 0)
-            await super().received_message(text)
+        if frame is None:
             return
-        # discord.py notes the sequence of the frames it parses; the heartbeat needs it of all.
+        if frame.op != DISPATCH:
+            await self._control(frame)
+            return
+        # For the heartbeat; discord.py sets it for what it parses only.
         self.sequence = frame.seq
         self._route(frame)
+        if _is_parsed(frame):
+            await self._parse(frame, text)
         if self.intake.full:
-            await self.intake.room()
-        if not _is_parsed(frame):
-            if self._keep_alive is not None:
-                self._keep_alive.tick()
-            return
-        try:
-            await super().received_message(text)
-        except Exception:
-            # discord.py's parsers raise whatever a payload they don't expect makes them raise, which
-            # would end the shard. The event is routed already; only this bot's own view misses it.
-            _log.exception("frame_not_parsed", type=frame.type, shard=self.shard_id)
+            await self._wait_for_room()
 
     def _route(self, frame: Frame) -> None:
         shard_id = self.shard_id or 0
@@ -160,33 +188,88 @@ class RoutedWebSocket(DiscordWebSocket):
         if frame.type == "READY":
             self.metrics.gateway_identifies.inc()
             self.sessions.began(shard_id, ready_resume_url(frame))
-            self.sessions.established(shard_id)
+            self._established(shard_id)
         elif frame.type == "RESUMED":
             self.metrics.gateway_resumes.inc()
-            self.sessions.established(shard_id)
+            self._established(shard_id)
 
-    async def close(self, code: int = _KEEPS_SESSION) -> None:
-        """Close without ending the session: Discord ends it on 1000 and 1001, and keeps it on others."""
-        self.sessions.disconnected(self.shard_id or 0)
-        await super().close(_KEEPS_SESSION if code in _SESSION_ENDING else code)
+    def _established(self, shard_id: int) -> None:
+        self.established = True
+        self.sessions.established(shard_id)
 
-    async def poll_event(self) -> None:
-        """Handle the next message; whatever ends the connection is noted and raised as by discord.py."""
+    async def _parse(self, frame: Frame, text: str) -> None:
         try:
-            if self._keep_alive is None:
-                await super().poll_event()
-                return
-            # Without discord.py's time-out, which costs a tenth of an event: once heartbeats go out,
-            # `KeepAliveHandler` closes a connection that stays silent for as long.
-            message = await self.socket.receive()
-            if message.type in _DATA:
-                await self.received_message(message.data)
-            else:
-                # The socket is closed by now: discord.py finds it so, and decides what follows.
-                await super().poll_event()
-        except BaseException:
-            self.sessions.disconnected(self.shard_id or 0)
-            raise
+            await super().received_message(text)
+        except Exception:
+            # discord.py's parsers raise whatever a payload they don't expect makes them raise, which
+            # would end the shard. The event is routed already; only this bot's own view misses it.
+            _log.exception("frame_not_parsed", type=frame.type, shard=self.shard_id)
+
+    async def _control(self, frame: Frame) -> None:
+        match frame.op:
+            case self.HEARTBEAT_ACK:
+                if self.heartbeat is not None:
+                    self.heartbeat.ack()
+            case self.HEARTBEAT:
+                if self.heartbeat is not None:
+                    await self.heartbeat.now()
+            case self.HELLO:
+                self.patience.reschedule(None)
+                self._begin_to_beat(_hello(frame.raw).d.heartbeat_interval / 1000)
+            case self.RECONNECT:
+                raise ConnectionEndedError(Ending.RECONNECT)
+            case self.INVALIDATE_SESSION:
+                raise ConnectionEndedError(Ending.INVALID, session_lost=not resumable(frame))
+            case _:
+                _log.warning("opcode_unknown", op=frame.op, shard=self.shard_id)
+
+    async def _wait_for_room(self) -> None:
+        self._not_reading()
+        try:
+            async with asyncio.timeout(self.tuning.hold_within):
+                await self.intake.room()
+        except TimeoutError:
+            raise ConnectionEndedError(Ending.HELD_BACK) from None
+        finally:
+            self._reading()
+
+    def _begin_to_beat(self, interval: float) -> None:
+        async def beat() -> None:
+            try:
+                await self.send_heartbeat({"op": self.HEARTBEAT, "d": self.sequence})
+            except (OSError, aiohttp.ClientError, discord.ConnectionClosed) as error:
+                # The reader finds the connection closed, and tells why.
+                _log.debug("heartbeat_not_sent", shard=self.shard_id, error=type(error).__name__)
+
+        async def silent() -> None:
+            _log.warning("connection_silent", shard=self.shard_id, interval=interval)
+            self.silent = True
+            await self.close()
+
+        self.heartbeat = Heartbeat(interval, beat, silent)
+        untyped: Any = self
+        untyped._keep_alive = self.heartbeat
+        self.heartbeat.start()
+
+    def _not_reading(self) -> None:
+        if self.heartbeat is not None:
+            self.heartbeat.not_reading()
+
+    def _reading(self) -> None:
+        if self.heartbeat is not None:
+            self.heartbeat.reading()
+
+    async def close(self, code: int = KEEPS_SESSION) -> None:
+        """Close without ending the session, in bounded time; twice is harmless."""
+        self.sessions.disconnected(self.shard_id or 0)
+        if self.heartbeat is not None:
+            self.heartbeat.stop()
+        try:
+            async with asyncio.timeout(self.tuning.close_within):
+                await super().close(resumable_code(code))
+        except TimeoutError:
+            # Cut off while it waited for Discord's answer, aiohttp has dropped the connection.
+            _log.debug("close_not_answered", shard=self.shard_id)
 
 
 def _is_parsed(frame: Frame) -> bool:
@@ -195,17 +278,3 @@ def _is_parsed(frame: Frame) -> bool:
     if frame.type == "MESSAGE_CREATE":
         return frame.guild_id is None
     return frame.type in _PARSED
-
-
-@contextmanager
-def routed_sockets() -> Iterator[None]:
-    """While entered, discord.py's clients make their gateway sockets from `RoutedWebSocket`."""
-    modules: tuple[Any, ...] = (discord.client, discord.shard)
-    before = [module.DiscordWebSocket for module in modules]
-    for module in modules:
-        module.DiscordWebSocket = RoutedWebSocket
-    try:
-        yield
-    finally:
-        for module, original in zip(modules, before, strict=True):
-            module.DiscordWebSocket = original

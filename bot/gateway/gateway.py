@@ -1,0 +1,99 @@
+"""The gateway of one process: its shards, their leases, and the turns to identify."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import yarl
+
+from sandbox_core.postgres.identifies import IdentifyRows
+from sandbox_core.postgres.shards import ShardRows
+
+from .identify import IdentifyGate, StartLimit
+from .leases import LEASE, LeaseKeeper
+from .shards import ShardSet
+
+if TYPE_CHECKING:
+    from ..client import SandboxBot
+
+
+class Gateway:
+    """Runs the shards that are this process's: those of the settings, or its share by leases."""
+
+    def __init__(
+        self, client: SandboxBot, application_id: int, recommended: int, url: str, limit: StartLimit
+    ) -> None:
+        core, settings = client.sandbox_core, client.sandbox_core.settings
+        self.url = yarl.URL(url)
+        self.turns = IdentifyGate(IdentifyRows(core.pool, application_id), limit, lambda: start_limit(client))
+        self._shards = ShardSet(client, self.turns, self._may_connect)
+        self._keeper = LeaseKeeper(
+            ShardRows(core.pool, application_id, uuid4(), lease=LEASE),
+            self._shards,
+            recommended=recommended,
+            shard_count=settings.discord_shard_count,
+            shard_ids=settings.discord_shard_ids,
+            # A hand-over drains; while NATS is away that would only move the trouble.
+            can_hand_over=lambda: core.nats.connected and not core.router.full,
+        )
+        self._keeping: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def ask(cls, client: SandboxBot, application_id: int) -> Gateway:
+        """Ask Discord for what it tells before the first connection.
+
+        Raises `discord.GatewayNotFound` when it refuses to.
+        """
+        recommended, url, limit = await client.http.get_bot_gateway()
+        return cls(client, application_id, recommended, url, _limit(limit))
+
+    @property
+    def trouble(self) -> str:
+        """Why a shard of this process has no session at the moment; "" when all have, or there are none."""
+        return self._keeper.trouble or self._shards.trouble
+
+    @property
+    def standing_by(self) -> bool:
+        """True when other processes have all the shards."""
+        return self._keeper.standing_by
+
+    async def run(self) -> None:
+        """Run shards until cancelled or stopped.
+
+        Raises `GatewayRefusedError` when Discord refuses one for good.
+        """
+        self._keeping = asyncio.create_task(self._keeper.run(), name="shard-leases")
+        await asyncio.wait({self._keeping, self._shards.failure}, return_when=asyncio.FIRST_COMPLETED)
+        if self._shards.failure.done():
+            self._shards.failure.result()
+        if not self._keeping.cancelled():
+            self._keeping.result()
+
+    async def stop(self) -> None:
+        """Stop reading and close resumably; the leases are kept for the drain. Twice is harmless."""
+        self._keeper.stop_taking()
+        await self._shards.stop()
+
+    async def leave(self) -> None:
+        """Give up the leases, after the drain: from now on other processes resume the sessions."""
+        if self._keeping is None or self._keeping.done():
+            return
+        self._keeping.cancel()
+        await asyncio.gather(self._keeping, return_exceptions=True)
+        await self._keeper.leave()
+
+    async def _may_connect(self, shard_id: int, *, closed_at_once: bool) -> None:
+        await self._keeper.may_connect(shard_id, closed_at_once=closed_at_once)
+
+
+async def start_limit(client: SandboxBot) -> StartLimit:
+    """What is left of the day's IDENTIFYs. Raises `discord.GatewayNotFound` or the network's errors."""
+    return _limit((await client.http.get_bot_gateway())[2])
+
+
+def _limit(answer: Any) -> StartLimit:
+    return StartLimit(
+        answer["total"], answer["remaining"], answer["reset_after"] / 1000, answer["max_concurrency"]
+    )

@@ -1,0 +1,214 @@
+"""When a shard may identify: spaced across processes, and never so often that the daily budget is gone.
+
+From Discord's developer documentation ("Gateway", session start limit): a bot may identify a thousand times
+in 24 hours (more for large ones; RESUME is free), and whoever exceeds that loses the token. Within one
+bucket (`shard_id % max_concurrency`) there have to be five seconds between two IDENTIFYs, whichever process
+they come from. `GET /gateway/bot` tells what is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import aiohttp
+import discord
+import structlog
+
+from sandbox_core.errors import DependencyUnavailable
+from sandbox_core.postgres.identifies import Attempts
+
+_log = structlog.get_logger("sandbox.gateway")
+
+SPACING = 5.25
+"""Seconds between two turns of a bucket: Discord's five, and something for what happens in between."""
+_FREE_ATTEMPTS = 5
+_FIRST_PAUSE = 10.0
+_LONGEST_PAUSE = 300.0
+_RESERVED_PART = 0.05
+_LOOK_AGAIN = 30.0
+_POSTGRES_WITHIN = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class StartLimit:
+    """Discord's `session_start_limit`; `reset_after` in seconds."""
+
+    total: int
+    remaining: int
+    reset_after: float
+    max_concurrency: int
+
+    def reserve(self, shard_count: int) -> int:
+        """What is kept for shards that have not tried yet: a start of every shard, 5 % at least."""
+        return max(shard_count, math.ceil(self.total * _RESERVED_PART))
+
+
+def pause_before(limit: StartLimit, attempts_in_a_row: int, shard_count: int) -> float:
+    """Seconds from a shard's last IDENTIFY to its next, after so many whose sessions did not stay up.
+
+    A few are free, then each pause is twice as long. From the reserve on the rest of the budget is spread
+    over the time until it is full again, so that a crash loop never comes to its end.
+    """
+    if limit.remaining <= 0:
+        return limit.reset_after
+    if attempts_in_a_row == 0:
+        return 0.0
+    beyond = attempts_in_a_row - _FREE_ATTEMPTS
+    pause = 0.0 if beyond < 0 else min(_FIRST_PAUSE * 2.0 ** min(beyond, 10), _LONGEST_PAUSE)
+    if limit.remaining <= limit.reserve(shard_count):
+        pause = max(pause, limit.reset_after / limit.remaining)
+    return pause
+
+
+class Rows(Protocol):
+    """What processes tell one another; see `IdentifyRows`."""
+
+    async def take(self, bucket: int, spacing: float) -> float: ...
+
+    async def attempts(self, shard_id: int, shard_count: int) -> Attempts: ...
+
+    async def count(self, shard_id: int, shard_count: int) -> None: ...
+
+    async def stayed_up(self, shard_id: int, shard_count: int) -> None: ...
+
+
+class IdentifyGate:
+    """Lets shards identify one after another, and holds back those that do it in vain.
+
+    With PostgreSQL away the spacing and the attempts are this process's own. `limit` is what Discord said
+    at the start; `ask` asks again. `sleep` and `monotonic` are in seconds.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        limit: StartLimit,
+        ask: Callable[[], Awaitable[StartLimit]],
+        *,
+        spacing: float = SPACING,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.shard_count = 1
+        """How many shards there are, once that is known."""
+        self.waiting: dict[int, str] = {}
+        """Why a shard has not identified yet, by shard."""
+        self._rows = rows
+        self._limit = limit
+        self._ask = ask
+        self._spacing = spacing
+        self._sleep = sleep
+        self._monotonic = monotonic
+        self._locks: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._taken_at: dict[int, float] = {}
+        self._own: dict[int, tuple[int, float]] = {}
+        self._unsure_since: dict[int, float] = {}
+        self._alone = False
+
+    @asynccontextmanager
+    async def turn(self, shard_id: int) -> AsyncIterator[None]:
+        """Inside, the shard may connect in order to identify: no other of its bucket in this process does.
+
+        Waits as long as the budget demands.
+        """
+        try:
+            await self._within_budget(shard_id)
+            self.waiting[shard_id] = "waits for its turn to identify"
+            async with self._locks[self._bucket(shard_id)]:
+                yield
+        finally:
+            self.waiting.pop(shard_id, None)
+
+    async def take(self, shard_id: int) -> None:
+        """Return at the moment at which the shard has to send IDENTIFY."""
+        bucket = self._bucket(shard_id)
+        # Counted first: what comes between the turn and IDENTIFY eats into the spacing.
+        await self._tell(self._rows.count(shard_id, self.shard_count))
+        while True:
+            since = self._monotonic() - self._taken_at.get(bucket, -math.inf)
+            wait = self._spacing - since
+            if wait <= 0:
+                wait = await self._take(bucket)
+            if wait <= 0:
+                break
+            await self._sleep(wait)
+        now = self._monotonic()
+        self._taken_at[bucket] = now
+        self._own[shard_id] = (self._own.get(shard_id, (0, now))[0] + 1, now)
+        self._unsure_since.pop(shard_id, None)
+        self._limit = replace(self._limit, remaining=max(self._limit.remaining - 1, 0))
+
+    async def stayed_up(self, shard_id: int) -> None:
+        """The shard's session has stayed up."""
+        self._own.pop(shard_id, None)
+        await self._tell(self._rows.stayed_up(shard_id, self.shard_count))
+
+    def _bucket(self, shard_id: int) -> int:
+        return shard_id % max(self._limit.max_concurrency, 1)
+
+    async def _within_budget(self, shard_id: int) -> None:
+        while True:
+            attempts = await self._attempts(shard_id)
+            await self._refresh()
+            pause = pause_before(self._limit, attempts.in_a_row, self.shard_count) - attempts.seconds_ago
+            if pause <= 0:
+                return
+            if shard_id not in self.waiting:
+                _log.error(
+                    "identify_held_back",
+                    shard=shard_id,
+                    seconds=round(pause),
+                    in_a_row=attempts.in_a_row,
+                    remaining=self._limit.remaining,
+                )
+            self.waiting[shard_id] = (
+                f"identifies again in {pause:.0f} s: {attempts.in_a_row} times in a row its session did not "
+                f"stay up, and {self._limit.remaining} of {self._limit.total} starts are left"
+            )
+            await self._sleep(min(pause, _LOOK_AGAIN))
+
+    async def _attempts(self, shard_id: int) -> Attempts:
+        in_a_row, at = self._own.get(shard_id, (0, self._monotonic()))
+        own = Attempts(in_a_row, self._monotonic() - at)
+        try:
+            async with asyncio.timeout(_POSTGRES_WITHIN):
+                known = await self._rows.attempts(shard_id, self.shard_count)
+        except (DependencyUnavailable, TimeoutError):
+            # Whether a crash loop is under way can't be seen now: near the end of the budget take it so.
+            if self._limit.remaining <= self._limit.reserve(self.shard_count) and not in_a_row:
+                now = self._monotonic()
+                return Attempts(1, now - self._unsure_since.setdefault(shard_id, now))
+            return own
+        return max(known, own, key=lambda attempts: attempts.in_a_row)
+
+    async def _refresh(self) -> None:
+        try:
+            self._limit = await self._ask()
+        except (discord.GatewayNotFound, OSError, TimeoutError, aiohttp.ClientError) as error:
+            _log.warning("start_limit_unknown", error=type(error).__name__)
+
+    async def _take(self, bucket: int) -> float:
+        try:
+            async with asyncio.timeout(_POSTGRES_WITHIN):
+                wait = await self._rows.take(bucket, self._spacing)
+        except (DependencyUnavailable, TimeoutError):
+            if not self._alone:
+                _log.warning("identifies_spaced_locally", dependency="PostgreSQL")
+            self._alone = True
+            return 0.0
+        self._alone = False
+        return wait
+
+    async def _tell(self, told: Awaitable[None]) -> None:
+        try:
+            async with asyncio.timeout(_POSTGRES_WITHIN):
+                await told
+        except (DependencyUnavailable, TimeoutError):
+            _log.info("identifies_not_counted", dependency="PostgreSQL")

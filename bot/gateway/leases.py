@@ -1,0 +1,264 @@
+"""Which shards this process runs: leases in PostgreSQL, renewed every second.
+
+A lease lasts six seconds. As long as this process's last renewal was asked for less than that ago, nobody
+else can have the shard, by the database's own clock. What follows from there:
+
+- A process that dies stops renewing. Six seconds later its leases have lapsed, and the next turn of any
+  other process takes its shards and resumes their sessions.
+- While PostgreSQL is away nobody can take anything, so every process keeps what it runs: the event path
+  does not touch the database. When it is back, all leases have lapsed. A process takes lapsed leases only
+  after it has reached the database for a whole lease without a break; by then every process that lives has
+  renewed its own, which it tries every second.
+- A process that alone is cut off from PostgreSQL loses its shards to others after six seconds and does not
+  know it. Both then have the same session, and Discord closes the older connection. Before this process
+  connects a shard again whose lease it can't vouch for, it asks the database. Getting no answer, it
+  connects (for all it knows the database is away from everybody), but only a few times: being closed at
+  once again and again means that somebody else has the session, and it waits for the database.
+  What both publish has the same message ids, and JetStream keeps it once.
+
+Processes with fixed shards take the same leases, so that a restart hands sessions over in the same way and
+two processes with the same fixed shards don't fight. They alone run their shards without a lease when
+PostgreSQL is away at the start: that these are theirs is the operator's word.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from typing import Protocol
+
+import structlog
+
+from sandbox_core.errors import DependencyUnavailable
+from sandbox_core.postgres.shards import Leases
+
+_log = structlog.get_logger("sandbox.gateway")
+
+LEASE = 6.0
+"""Seconds a lease lasts from its last renewal."""
+TURN_EVERY = 1.0
+_ANSWER_WITHIN = 2.5
+_UNVOUCHED_CLOSES = 3
+
+
+class Rows(Protocol):
+    """The leases of this process; see `ShardRows`."""
+
+    async def agree(self, recommended: int) -> int: ...
+
+    async def prepare(self, shard_count: int) -> None: ...
+
+    async def share(self, shard_count: int, *, may_take_lapsed: bool, taking: bool) -> Leases: ...
+
+    async def fix(
+        self,
+        shard_count: int,
+        shard_ids: Collection[int],
+        running: Collection[int],
+        *,
+        may_take_lapsed: bool,
+        taking: bool,
+    ) -> Leases: ...
+
+    async def release(self, shard_count: int, shard_id: int) -> None: ...
+
+    async def leave(self) -> None: ...
+
+
+class Runs(Protocol):
+    """What runs the shards; see `ShardSet`."""
+
+    @property
+    def running(self) -> frozenset[int]: ...
+
+    def begin(self, shard_id: int, shard_count: int) -> None: ...
+
+    async def hand_over(self, shard_id: int) -> None: ...
+
+    async def drop(self, shard_id: int) -> None: ...
+
+    def settled(self, shard_count: int) -> None: ...
+
+
+class LeaseKeeper:
+    """Takes, renews and gives up leases, and has `runs` run what they say.
+
+    `shard_count` and `shard_ids` are given when the settings fix the shards; without, their number is
+    agreed with the other processes, from Discord's `recommended`. `can_hand_over` says whether events can be
+    drained now. `monotonic` is in seconds.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        runs: Runs,
+        *,
+        recommended: int,
+        shard_count: int | None = None,
+        shard_ids: Collection[int] | None = None,
+        can_hand_over: Callable[[], bool] = lambda: True,
+        lease: float = LEASE,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.trouble = ""
+        """Why this process can't know its shards; "" when it does."""
+        self._rows = rows
+        self._runs = runs
+        self._recommended = recommended
+        self._fixed = _fixed(shard_count, shard_ids)
+        self._shard_count = shard_count
+        self._prepared = False
+        self._can_hand_over = can_hand_over
+        self._lease = lease
+        self._monotonic = monotonic
+        self._leases: Leases | None = None
+        self._confirmed_at = -math.inf
+        self._reached_since = math.inf
+        self._handing_over: dict[int, asyncio.Task[None]] = {}
+        self._leaving = False
+        self._wake = asyncio.Event()
+        self._turned = asyncio.Event()
+        self._unvouched_closes: dict[int, int] = {}
+
+    @property
+    def standing_by(self) -> bool:
+        """True when all shards are other processes'."""
+        return self._leases is not None and not self._leases.mine and not self._runs.running
+
+    async def run(self) -> None:
+        """Take turns until cancelled."""
+        try:
+            while True:
+                await self.turn()
+                turned, self._turned = self._turned, asyncio.Event()
+                turned.set()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(TURN_EVERY):
+                        await self._wake.wait()
+                self._wake.clear()
+        finally:
+            for task in self._handing_over.values():
+                task.cancel()
+            await asyncio.gather(*self._handing_over.values(), return_exceptions=True)
+
+    async def turn(self) -> None:
+        """Renew, take and give up, once."""
+        asked_at = self._monotonic()
+        try:
+            async with asyncio.timeout(_ANSWER_WITHIN):
+                leases = await self._ask(asked_at)
+        except (DependencyUnavailable, TimeoutError) as error:
+            self._unreachable(error)
+            return
+        if self._leases is not None and self._reached_since == math.inf:
+            _log.info("leases_confirmed", shards=sorted(leases.mine))
+        self._reached_since = min(self._reached_since, asked_at)
+        self._confirmed_at = asked_at
+        self._unvouched_closes.clear()
+        self._leases = leases
+        self.trouble = ""
+        await self._follow(leases)
+
+    async def may_connect(self, shard_id: int, *, closed_at_once: bool) -> None:
+        """Return when the shard may connect again. `closed_at_once`: Discord did that to its last one."""
+        if self._vouched(shard_id):
+            return
+        await self._next_turn()
+        if self._vouched(shard_id):
+            return
+        closes = self._unvouched_closes[shard_id] = (
+            self._unvouched_closes.get(shard_id, 0) + 1 if closed_at_once else 0
+        )
+        if closes < _UNVOUCHED_CLOSES:
+            return
+        _log.warning("shard_waits_for_its_lease", shard=shard_id, dependency="PostgreSQL")
+        while not self._vouched(shard_id):
+            await self._next_turn()
+
+    def stop_taking(self) -> None:
+        """The process ends: it only renews from now on."""
+        self._leaving = True
+
+    async def leave(self) -> None:
+        """Give everything up; what PostgreSQL does not hear of lapses by itself."""
+        try:
+            async with asyncio.timeout(_ANSWER_WITHIN):
+                await self._rows.leave()
+        except (DependencyUnavailable, TimeoutError):
+            _log.warning("leases_not_released", dependency="PostgreSQL", lapse_in=self._lease)
+
+    async def _next_turn(self) -> None:
+        turned = self._turned
+        self._wake.set()
+        await turned.wait()
+
+    def _vouched(self, shard_id: int) -> bool:
+        """Nobody else can have the shard."""
+        fresh = self._monotonic() < self._confirmed_at + self._lease
+        return fresh and self._leases is not None and shard_id in self._leases.mine
+
+    async def _ask(self, asked_at: float) -> Leases:
+        if not self._prepared:
+            if self._fixed is None:
+                self._shard_count = await self._rows.agree(self._recommended)
+            elif self._shard_count is not None:
+                await self._rows.prepare(self._shard_count)
+            self._prepared = True
+        count = self._shard_count or 1
+        taking = not self._leaving
+        lapsed = asked_at - self._reached_since >= self._lease
+        if self._fixed is None:
+            return await self._rows.share(count, may_take_lapsed=lapsed, taking=taking)
+        running = self._runs.running
+        return await self._rows.fix(count, self._fixed, running, may_take_lapsed=lapsed, taking=taking)
+
+    def _unreachable(self, error: Exception) -> None:
+        if self._reached_since != math.inf or self._leases is None:
+            reason = error.reason if isinstance(error, DependencyUnavailable) else "no answer in time"
+            if not self.trouble:
+                _log.warning("leases_not_renewed", dependency="PostgreSQL", reason=reason)
+            self.trouble = f"shards are claimed in PostgreSQL: {reason}" if self._leases is None else ""
+        self._reached_since = math.inf
+        if self._leases is None and self._fixed is not None and not self._leaving:
+            self._begin(self._fixed)
+            self._runs.settled(self._shard_count or 1)
+            self.trouble = ""
+
+    async def _follow(self, leases: Leases) -> None:
+        for shard_id in self._runs.running & leases.others:
+            if shard_id not in self._handing_over:
+                _log.warning("shard_lost", shard=shard_id, reason="another process has its lease")
+                await self._runs.drop(shard_id)
+        if self._leaving:
+            return
+        self._begin(leases.mine)
+        self._runs.settled(self._shard_count or 1)
+        if len(leases.mine) > leases.share and not self._handing_over and self._can_hand_over():
+            shard_id = max(leases.mine)
+            self._handing_over[shard_id] = asyncio.create_task(
+                self._hand_over(shard_id), name=f"hand-over-{shard_id}"
+            )
+
+    def _begin(self, shard_ids: Collection[int]) -> None:
+        for shard_id in sorted(set(shard_ids) - self._runs.running - self._handing_over.keys()):
+            self._runs.begin(shard_id, self._shard_count or 1)
+
+    async def _hand_over(self, shard_id: int) -> None:
+        _log.info("shard_given_up", shard=shard_id, reason="another process is to have it")
+        try:
+            await self._runs.hand_over(shard_id)
+            await self._rows.release(self._shard_count or 1, shard_id)
+        except DependencyUnavailable as error:
+            # It is still ours: the next turn runs it again.
+            _log.warning("shard_not_released", shard=shard_id, reason=error.reason)
+        finally:
+            del self._handing_over[shard_id]
+
+
+def _fixed(shard_count: int | None, shard_ids: Collection[int] | None) -> frozenset[int] | None:
+    if shard_count is None:
+        return None
+    return frozenset(range(shard_count) if shard_ids is None else shard_ids)

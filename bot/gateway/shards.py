@@ -1,0 +1,112 @@
+"""The shards this process runs, each in a task of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+
+from ._private import shards_of, tell_shards
+from .shard import IdentifyTurns, MayConnect, Shard
+
+if TYPE_CHECKING:
+    from ..client import SandboxBot
+
+_log = structlog.get_logger("sandbox.gateway")
+
+_DRAIN_LOOK = 0.02
+
+
+class ShardSet:
+    """Begins and ends shards. A shard that Discord refuses for good ends `failure`."""
+
+    def __init__(self, client: SandboxBot, turns: IdentifyTurns, may_connect: MayConnect) -> None:
+        self._client = client
+        self._turns = turns
+        self._may_connect = may_connect
+        self._shards: dict[int, Shard] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self.failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Raises what ended a shard that nobody ended."""
+
+    @property
+    def running(self) -> frozenset[int]:
+        """The shards that are run here, connected or not."""
+        return frozenset(self._tasks)
+
+    @property
+    def trouble(self) -> str:
+        """Which shards have no session on a standing connection, and why; "" when all have."""
+        connected = self._client.sessions.connected
+        waiting = self._turns.waiting
+        return "; ".join(
+            f"shard {shard_id} {waiting.get(shard_id, shard.trouble)}"
+            for shard_id, shard in sorted(self._shards.items())
+            if shard_id not in connected
+        )
+
+    def begin(self, shard_id: int, shard_count: int) -> None:
+        """Connect the shard and keep it connected; returns at once."""
+        shard = Shard(self._client, shard_id, self._turns, self._may_connect, self._on_socket)
+        self._shards[shard_id] = shard
+        task = asyncio.create_task(self._run(shard, shard_count), name=f"shard-{shard_id}")
+        self._tasks[shard_id] = task
+        task.add_done_callback(self._ended)
+
+    def settled(self, shard_count: int) -> None:
+        """It is known for now which shards are run here."""
+        tell_shards(self._client, self._shards.keys(), shard_count)
+
+    async def hand_over(self, shard_id: int) -> None:
+        """End the shard so that another process can resume it where it ends here."""
+        await self._end(shard_id)
+        await self._drained(shard_id)
+        await self._forget(shard_id, save=True)
+
+    async def drop(self, shard_id: int) -> None:
+        """End the shard, which another process runs by now."""
+        await self._end(shard_id)
+        await self._forget(shard_id, save=False)
+
+    async def stop(self) -> None:
+        """Stop reading, and close every connection resumably; sessions stay known, for the drain."""
+        await asyncio.gather(*(self._end(shard_id) for shard_id in list(self._tasks)))
+
+    async def _run(self, shard: Shard, shard_count: int) -> None:
+        await self._client.sessions.add(shard.id, shard_count)
+        await shard.run()
+
+    def _on_socket(self, shard: Shard) -> None:
+        # From its first connection on, which discord.py takes for granted in its shards.
+        shards_of(self._client)[shard.id] = shard
+
+    async def _end(self, shard_id: int) -> None:
+        task = self._tasks.get(shard_id)
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled() or self.failure.done():
+            return
+        self.failure.set_exception(task.exception() or RuntimeError("a shard ended by itself"))
+
+    async def _drained(self, shard_id: int) -> None:
+        ledger = self._client.intake.ledger(shard_id)
+        if ledger is None:
+            return
+        try:
+            async with asyncio.timeout(self._client.tuning.hand_over_within):
+                # The ledger is on the event path, and pays for nobody's waiting.
+                while ledger.lag:  # noqa: ASYNC110
+                    await asyncio.sleep(_DRAIN_LOOK)
+        except TimeoutError:
+            # The other process resumes before them; their message ids make the repetition harmless.
+            _log.warning("handed_over_with_events_unacknowledged", shard=shard_id, events=ledger.lag)
+
+    async def _forget(self, shard_id: int, *, save: bool) -> None:
+        await self._client.sessions.remove(shard_id, save=save)
+        shards_of(self._client).pop(shard_id, None)
+        self._tasks.pop(shard_id, None)
+        self._shards.pop(shard_id, None)
