@@ -159,3 +159,28 @@ async def test_cleanup_and_orphans(
     everything = await shell.ok("orphans", "--fix", "--unknown", "--yes")
     assert "sandbox_deadbeef" in everything.out
     assert not await database.fetchval("SELECT sandbox_schema_exists('deadbeef')")
+
+
+async def test_several_cleanups_at_once_do_each_sandbox_once(
+    shell: Shell, database: asyncpg.Connection
+) -> None:
+    made = {f"over-{number}" for number in range(8)}
+    for number, name in enumerate(sorted(made)):
+        await shell.ok("create", name, "--owner", (ALICE, BOB)[number % 2])
+    await shell.ok("create", "stays", "--owner", ALICE)
+    await database.execute(
+        "UPDATE sandboxes SET created_at = now() - interval '2 h', expires_at = now() - interval '1 h'"
+        " WHERE name LIKE 'over-%'"
+    )
+    ended = await asyncio.gather(*(shell.ok("cleanup", "--json") for _ in range(3)))
+    for each in ended:
+        check("cleanup", each.json)
+        assert each.json["failed"] == []
+    assert sorted(box["name"] for each in ended for box in each.json["destroyed"]) == sorted(made)
+    finished = await database.fetch(
+        "SELECT sandbox_id FROM sandbox_audit_log AS a JOIN sandboxes AS s ON s.id = a.sandbox_id"
+        " WHERE s.name LIKE 'over-%' AND a.event_type = 'sandbox_destroyed'"
+    )
+    assert len(finished) == len({row["sandbox_id"] for row in finished}) == len(made)
+    assert [box["name"] for box in (await shell.ok("list", "--json")).json["sandboxes"]] == ["stays"]
+    await shell.ok("destroy", "stays", "--yes")
