@@ -68,7 +68,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "Servers": ("database_", "redis_", "nats_"),
     "Sandboxes": ("sandbox_",),
     "Events": ("events_", "router_"),
-    "Operation": ("ops_", "log_"),
+    "Operation": ("ops_", "metrics_", "log_"),
 }
 """The sections of the settings' page, by the beginnings of the fields' names."""
 
