@@ -198,6 +198,11 @@ def guild_create(entity: SimGuild, members: Iterable[SimMember]) -> Json:
     }
 
 
+# An application in fewer than 100 servers whose privileged intents are turned on: presences, members and
+# message content (developer documentation, resource "Application", flags).
+_INTENTS_ON = (1 << 13) | (1 << 15) | (1 << 19)
+
+
 def application(app_id: int, name: str, bot: SimUser, owner: SimUser, guilds: int) -> Json:
     """The bot's application."""
     return {
@@ -212,8 +217,8 @@ def application(app_id: int, name: str, bot: SimUser, owner: SimUser, guilds: in
         "bot_require_code_grant": False,
         "integration_types_config": {"0": {"oauth2_install_params": {"scopes": ["bot"], "permissions": "0"}}},
         "verify_key": "0" * 64,
-        "flags": 0,
-        "flags_new": "0",
+        "flags": _INTENTS_ON,
+        "flags_new": str(_INTENTS_ON),
         "redirect_uris": [],
         "interactions_endpoint_url": None,
         "role_connections_verification_url": None,
