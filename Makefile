@@ -4,7 +4,8 @@
 #   make test    all tests, on real servers started from wheels
 #   make check   lint, formatting, strict types, import directions
 #   make docs    write the pages that are made from the code
-#   make bench   reproducible measurements
+#   make chaos   faults of every kind while events flow, compared event by event (ARGS="--seed 7 --only redis")
+#   make bench   reproducible measurements (ARGS="throughput latency" for some of them)
 #   make format  rewrite the code in the project's format
 #   make lock    refresh the locked dependencies
 #   make clean   remove the environment, caches and local data
@@ -45,6 +46,9 @@ check: $(STAMP)
 
 docs: $(STAMP)
 	$(BIN)/python docs/generate.py
+
+chaos: $(STAMP)
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -1,0 +1,153 @@
+"""The real bot, `python -m bot run`, as processes that can be killed, stopped and replaced."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+_STARTED_WITHIN = 60.0
+_ENDS_WITHIN = 15.0
+
+
+class ChaosError(Exception):
+    """The run could not go on: not a figure, but a reason to call the scenario failed."""
+
+
+async def until(condition: Callable[[], object], within: float, what: str) -> None:
+    """Return when the condition holds. Raises `ChaosError` after `within` seconds."""
+    try:
+        async with asyncio.timeout(within):
+            while not condition():
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise ChaosError(f"{what}: not within {within:g} s") from None
+
+
+class Bot:
+    """One process. Its log is written to a file and counted by message."""
+
+    def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
+        self.process = process
+        self.log = log
+        self.events: Counter[str] = Counter()
+        self._reader = asyncio.create_task(self._read())
+
+    @property
+    def running(self) -> bool:
+        """True until the process has ended."""
+        return self.process.returncode is None
+
+    @property
+    def ready(self) -> bool:
+        """True once it said so."""
+        return self.events["bot_ready"] > 0
+
+    async def wait_ready(self) -> None:
+        """Return when it is ready. Raises `ChaosError` with the end of its log when it is not."""
+        try:
+            await until(lambda: self.ready or not self.running, _STARTED_WITHIN, "a bot's start")
+        except ChaosError as error:
+            raise ChaosError(f"{error}\n{self.tail()}") from None
+        if not self.ready:
+            raise ChaosError(f"a bot ended while it started:\n{self.tail()}")
+
+    def tail(self, lines: int = 15) -> str:
+        """The end of its log."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    async def end(self, number: signal.Signals) -> int:
+        """Send a signal and return the exit code; a process that does not end in time is killed."""
+        if self.running:
+            self.process.send_signal(number)
+        try:
+            async with asyncio.timeout(_ENDS_WITHIN):
+                code = await self.process.wait()
+        except TimeoutError:
+            self.process.kill()
+            await self.process.wait()
+            raise ChaosError(f"a bot did not end within {_ENDS_WITHIN:g} s of {number.name}") from None
+        finally:
+            await self._reader
+        return code
+
+    async def _read(self) -> None:
+        stream = self.process.stdout
+        if stream is None:
+            raise RuntimeError("the output is piped")
+        with self.log.open("ab", buffering=0) as log:
+            while line := await stream.readline():
+                log.write(line)
+                try:
+                    self.events[json.loads(line)["event"]] += 1
+                except (ValueError, KeyError, TypeError):
+                    # A traceback of the interpreter itself: it is in the file.
+                    self.events["unreadable"] += 1
+
+
+class Bots:
+    """Every process of one scenario; those still alive at the end are killed."""
+
+    def __init__(self, environment: Mapping[str, str], logs: Path) -> None:
+        self._environment = dict(environment)
+        self._logs = logs
+        self.all: list[Bot] = []
+        self.kills: list[float] = []
+        """When processes were killed, in seconds since the epoch."""
+
+    @property
+    def running(self) -> list[Bot]:
+        """Those alive, oldest first."""
+        return [bot for bot in self.all if bot.running]
+
+    async def start(self, environment: Mapping[str, str] | None = None) -> Bot:
+        """Start one more process, with these settings besides those of all, and wait until it is ready."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "bot", "run"),
+            cwd=ROOT,
+            env={**_inherited(), **self._environment, **(environment or {})},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            limit=1 << 20,
+        )
+        bot = Bot(process, self._logs / f"bot-{len(self.all)}.log")
+        self.all.append(bot)
+        await bot.wait_ready()
+        return bot
+
+    async def kill(self, bot: Bot) -> None:
+        """SIGKILL, by process id."""
+        self.kills.append(time.time())
+        await bot.end(signal.SIGKILL)
+
+    async def stop(self, bot: Bot) -> None:
+        """SIGTERM. Raises `ChaosError` when it does not end well."""
+        code = await bot.end(signal.SIGTERM)
+        if code != 0:
+            raise ChaosError(f"a bot ended with exit code {code} after SIGTERM:\n{bot.tail()}")
+
+
+@asynccontextmanager
+async def bots(environment: Mapping[str, str], logs: Path) -> AsyncIterator[Bots]:
+    """Starts none; ends all."""
+    running = Bots(environment, logs)
+    try:
+        yield running
+    finally:
+        for bot in running.running:
+            await bot.end(signal.SIGKILL)
+
+
+def _inherited() -> dict[str, str]:
+    """The environment without settings of this project."""
+    ours = ("DISCORD_", "SANDBOX_", "NATS_", "ROUTER_", "EVENTS_", "OPS_", "LOG_", "DATABASE_", "REDIS_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}

@@ -1,0 +1,145 @@
+"""Reads a stream completely, while it grows: also through outages, and when it is made anew."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+import nats
+import nats.errors
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamInfo
+
+_BATCH = 1000
+_PAUSE = 0.2
+_ANSWER_WITHIN = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One message of a stream. `life` counts how often the stream had been made when it was stored."""
+
+    stream: str
+    life: int
+    number: int
+    subject: str
+    headers: dict[str, str]
+    payload: bytes
+    at: float
+    """When the server stored it, in seconds since the epoch."""
+
+    @property
+    def identity(self) -> str:
+        """Its `Nats-Msg-Id`, or "" when it has none."""
+        return self.headers.get("Nats-Msg-Id", "")
+
+
+class StreamReader:
+    """Every message that one stream has held since the reader began."""
+
+    def __init__(self, client: Client, stream: str) -> None:
+        self._client = client
+        self._js: JetStreamContext = client.jetstream(timeout=_ANSWER_WITHIN)
+        self._stream = stream
+        self._created: datetime | None = None
+        self._subscription: JetStreamContext.PullSubscription | None = None
+        self._last = 0
+        self.life = 0
+        self.messages: list[Stored] = []
+        self.missed = 0
+        """Messages that were gone before they could be read."""
+
+    async def follow(self) -> None:
+        """Read along until cancelled; an outage is waited out."""
+        while True:
+            try:
+                await self.catch_up()
+            except (nats.errors.Error, OSError, TimeoutError):
+                self._subscription = None
+            await asyncio.sleep(_PAUSE)
+
+    async def catch_up(self) -> None:
+        """Read what the stream holds and is not read yet. Raises nats-py's errors when that fails."""
+        info = await self._js.stream_info(self._stream)
+        if info.created != self._created:
+            self._created, self._last, self._subscription = info.created, 0, None
+            self.life += 1
+        while self._last < info.state.last_seq:
+            if not await self._read(info):
+                break
+
+    async def _read(self, info: StreamInfo) -> int:
+        if self._subscription is None:
+            consumer = await self._js.add_consumer(
+                self._stream,
+                ConsumerConfig(
+                    deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+                    opt_start_seq=self._last + 1,
+                    ack_policy=AckPolicy.NONE,
+                    inactive_threshold=60,
+                    mem_storage=True,
+                    num_replicas=1,
+                ),
+            )
+            self._subscription = await self._js.pull_subscribe_bind(consumer.name, self._stream)
+        try:
+            batch = await self._subscription.fetch(
+                min(_BATCH, info.state.last_seq - self._last), timeout=_ANSWER_WITHIN
+            )
+        except nats.errors.TimeoutError:
+            # Removed before it could be read; a memory stream's consumer may also have gone with it.
+            self._subscription = None
+            await self._note_removed(info)
+            return 0
+        for message in batch:
+            data = message.metadata
+            if data.sequence.stream <= self._last:
+                # A consumer that moved to another node repeats what it had delivered.
+                continue
+            self.missed += data.sequence.stream - self._last - 1
+            self._last = data.sequence.stream
+            headers = dict(message.headers or {})
+            payload = message.data
+            if headers.get("Content-Encoding") == "gzip":
+                payload = gzip.decompress(payload)
+            at = data.timestamp.timestamp()
+            self.messages.append(
+                Stored(self._stream, self.life, self._last, message.subject, headers, payload, at)
+            )
+        return len(batch)
+
+    async def _note_removed(self, info: StreamInfo) -> None:
+        now = await self._js.stream_info(self._stream)
+        if now.created == self._created and now.state.messages == 0:
+            self.missed += info.state.last_seq - self._last
+            self._last = info.state.last_seq
+
+
+@asynccontextmanager
+async def reading(servers: Sequence[str]) -> AsyncIterator[dict[str, StreamReader]]:
+    """Readers of `EVENTS` and `SANDBOX` that follow until the body is left."""
+
+    async def silent(_error: Exception) -> None:
+        """The servers are killed on purpose."""
+
+    client = await nats.connect(
+        list(servers),
+        error_cb=silent,
+        max_reconnect_attempts=-1,
+        reconnect_time_wait=0.2,
+        connect_timeout=2,
+    )
+    readers = {stream: StreamReader(client, stream) for stream in ("EVENTS", "SANDBOX")}
+    tasks = [asyncio.create_task(reader.follow()) for reader in readers.values()]
+    try:
+        yield readers
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await client.close()

@@ -1,0 +1,53 @@
+"""The table of a chaos run."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from .judge import Verdict
+
+_MUST_BE_ZERO = ("lost", "doubled", "wrong side", "altered", "out of order", "strange")
+
+
+def table(verdicts: dict[str, Verdict], seed: int) -> Table:
+    """One line per scenario."""
+    shown = Table(title=f"Seed {seed}", title_justify="left", pad_edge=False)
+    shown.add_column("scenario", no_wrap=True)
+    for column in (
+        *("sent", "delivered", *_MUST_BE_ZERO),
+        *("Discord's gaps", "unattr.", "gone", "again", "identifies", "resumes", "s"),
+    ):
+        shown.add_column(column, justify="right")
+    shown.add_column("commands")
+    shown.add_column("")
+    for name, v in verdicts.items():
+        figures = (v.lost, v.doubled, v.wrong_side, v.altered, v.disordered, v.strange)
+        identifies = f"{v.identifies}" if v.identifies <= v.identifies_allowed else f"[red]{v.identifies}[/]"
+        shown.add_row(
+            name,
+            f"{v.sent:,}",
+            f"{v.delivered:,}",
+            *(f"[red]{figure:,}[/]" if figure else "0" for figure in figures),
+            *(f"{v.gaps:,}", f"{v.unattributed:,}", f"{v.gone:,}", f"{v.repeated:,}"),
+            *(identifies, str(v.resumes), f"{v.seconds:.0f}", v.commands),
+            "[green]ok[/]" if v.passed else "[red]FAILED[/]",
+        )
+    return shown
+
+
+def explain(console: Console) -> None:
+    """What the columns mean that must not be zero necessarily."""
+    console.print(
+        "Discord's gaps: events no session was there for, or of a session that Discord had ended. "
+        "unattr.: guild-less events of a guild's channel that went to events.unattributed. "
+        "gone: acknowledged, then removed with their sandbox or with the server's memory (SANDBOX is in "
+        "memory). again: stored once more because the memory that knew of them was lost.",
+        style="dim",
+    )
+
+
+def problems(console: Console, name: str, verdict: Verdict) -> None:
+    """What went wrong, in words."""
+    for line in (*verdict.problems, *verdict.examples):
+        console.print(f"  {name}: {line}", style="red", markup=False, highlight=False)

@@ -1,0 +1,276 @@
+"""What goes wrong. Each function acts for so many seconds while traffic runs, and heals at its end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+from nats.js import JetStreamContext
+from nats.js.api import DiscardPolicy
+
+from .bots import ChaosError, until
+from .stage import Scenario, Stage, jetstream
+
+Faults = Callable[[Stage, float], Awaitable[None]]
+
+_RECONNECTS_WITHIN = 40.0
+
+
+async def _resumed_after(stage: Stage, strike: Callable[[], object], what: str) -> None:
+    """Strike, and wait until a RESUME was answered with a replay."""
+    before = sum(1 for r in stage.sim.resumes if r.replayed is not None)
+    strike()
+    await until(
+        lambda: sum(1 for r in stage.sim.resumes if r.replayed is not None) > before,
+        _RECONNECTS_WITHIN,
+        f"a resume after {what}",
+    )
+
+
+async def _identified_after(stage: Stage, strike: Callable[[], object], what: str) -> None:
+    """Strike at the session, and wait for the new ones of all shards."""
+    before = len(stage.sim.identifies)
+    stage.one_more_identify()
+    strike()
+    await until(
+        lambda: len(stage.sim.identifies) >= before + stage.scenario.shards,
+        _RECONNECTS_WITHIN,
+        f"a new session after {what}",
+    )
+
+
+async def nothing(stage: Stage, seconds: float) -> None:
+    """Only traffic and commands."""
+    await asyncio.sleep(seconds)
+
+
+async def bot_killed(stage: Stage, seconds: float) -> None:
+    """SIGKILL at random moments."""
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        await asyncio.sleep(stage.chance.uniform(0.3, 2.0))
+        await stage.restart(stage.chance.randrange(stage.scenario.processes))
+
+
+async def nats_killed(stage: Stage, seconds: float) -> None:
+    """The only nats-server is away for 10 seconds."""
+    await asyncio.sleep(2)
+    await stage.outage(stage.nats[0], max(2.0, min(10.0, seconds - 4)))
+    await asyncio.sleep(2)
+
+
+async def nats_node_killed(stage: Stage, seconds: float) -> None:
+    """One of three nodes after the other."""
+    for node in stage.chance.sample(stage.nats, 2):
+        await asyncio.sleep(2)
+        await stage.outage(node, seconds / 3)
+        await asyncio.sleep(2)
+
+
+async def redis_killed(stage: Stage, seconds: float) -> None:
+    """Redis is away most of the time; meanwhile the bot is killed too."""
+    await asyncio.sleep(1)
+    await stage.outage(stage.servers.valkey, seconds - 2)
+    await asyncio.sleep(1)
+
+
+async def postgres_killed(stage: Stage, seconds: float) -> None:
+    """PostgreSQL is away most of the time."""
+    await asyncio.sleep(1)
+    await stage.outage(stage.servers.postgres, seconds - 2)
+    await asyncio.sleep(1)
+
+
+async def reconnect_storm(stage: Stage, seconds: float) -> None:
+    """Op 7, again and again, also during the handshakes."""
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        await asyncio.sleep(stage.chance.uniform(0.05, 0.6))
+        stage.sim.reconnect()
+
+
+async def invalid_resumable(stage: Stage, seconds: float) -> None:
+    """Op 9 with `d: true`."""
+    for _ in range(3):
+        await asyncio.sleep(seconds / 4)
+        await _resumed_after(stage, lambda: stage.sim.invalidate(resumable=True), "op 9 true")
+
+
+async def invalid(stage: Stage, seconds: float) -> None:
+    """Op 9 with `d: false`."""
+    for _ in range(2):
+        await asyncio.sleep(seconds / 3)
+        await _identified_after(stage, lambda: stage.sim.invalidate(resumable=False), "op 9 false")
+
+
+def closed(code: int, *, new_session: bool = False) -> Faults:
+    """Discord closes with a code."""
+
+    async def faults(stage: Stage, seconds: float) -> None:
+        after = _identified_after if new_session else _resumed_after
+        for _ in range(2):
+            await asyncio.sleep(seconds / 3)
+            await after(stage, lambda: stage.sim.close(code), f"close {code}")
+
+    return faults
+
+
+async def dropped(stage: Stage, seconds: float) -> None:
+    """TCP resets: 1006."""
+    for _ in range(4):
+        await asyncio.sleep(seconds / 5)
+        await _resumed_after(stage, stage.sim.drop, "a reset")
+
+
+async def half_open(stage: Stage, seconds: float) -> None:
+    """TCP stands and nothing comes, not even heartbeat ACKs."""
+    for _ in range(2):
+        await asyncio.sleep(seconds / 4)
+        await _resumed_after(stage, stage.sim.half_open, "a half-open socket")
+
+
+async def dead_resume_url(stage: Stage, seconds: float) -> None:
+    """The resume URL refuses, then hangs; the normal one works."""
+    for how in ("drop", "hang"):
+        await asyncio.sleep(seconds / 4)
+        stage.sim.refuse_resume_url(how=how)
+        await _resumed_after(stage, stage.sim.drop, f"a reset with a resume URL that {how}s")
+        stage.sim.refuse_resume_url(False)
+
+
+async def rolling_restart(stage: Stage, seconds: float) -> None:
+    """A new process starts, the old one gets SIGTERM; three times."""
+    for _ in range(3):
+        await asyncio.sleep(seconds / 4)
+        await stage.bots.start()
+        await stage.bots.stop(stage.bots.running[0])
+
+
+async def disk_full(stage: Stage, seconds: float) -> None:
+    """JetStream refuses to store in EVENTS; SANDBOX, in memory, goes on."""
+    await asyncio.sleep(seconds / 4)
+    async with jetstream(stage) as js:
+        await _limit_events(js, full=True)
+        await asyncio.sleep(seconds / 2)
+        await _limit_events(js, full=False)
+    await asyncio.sleep(seconds / 4)
+
+
+async def _limit_events(js: JetStreamContext, *, full: bool) -> None:
+    info = await js.stream_info("EVENTS")
+    if full:
+        info.config.max_bytes, info.config.discard = info.state.bytes + 1, DiscardPolicy.NEW
+    else:
+        info.config.max_bytes, info.config.discard = -1, DiscardPolicy.OLD
+    await js.update_stream(info.config)
+
+
+async def slow_nats(stage: Stage, seconds: float) -> None:
+    """Everything the server says comes two seconds late."""
+    await asyncio.sleep(seconds / 4)
+    for tap in stage.taps:
+        tap.delay = 2.0
+    await asyncio.sleep(seconds / 2)
+    for tap in stage.taps:
+        tap.delay = 0.0
+    await asyncio.sleep(seconds / 4)
+
+
+async def everything(stage: Stage, seconds: float) -> None:
+    """Faults of all kinds at random, several at once."""
+    ends = time.monotonic() + seconds
+    chance, sim = stage.chance, stage.sim
+
+    async def repeat(pause: tuple[float, float], act: Callable[[], Awaitable[object] | None]) -> None:
+        while True:
+            await asyncio.sleep(chance.uniform(*pause))
+            acted = act()
+            if acted is not None:
+                await acted
+
+    def reset() -> None:
+        sim.drop(chance.randrange(stage.scenario.shards))
+
+    def reconnect() -> None:
+        sim.reconnect()
+
+    def end_session() -> None:
+        stage.one_more_identify()
+        if chance.random() < 0.5:
+            sim.close(4009)
+        else:
+            sim.invalidate(resumable=False)
+
+    def close() -> None:
+        sim.close(chance.choice([4000, 4008]))
+
+    async def slow() -> None:
+        stage.taps[0].delay = 2.0
+        await asyncio.sleep(3)
+        stage.taps[0].delay = 0.0
+
+    kinds: list[tuple[tuple[float, float], Callable[[], Awaitable[object] | None]]] = [
+        ((2, 8), reset),
+        ((3, 9), reconnect),
+        ((5, 15), close),
+        ((25, 45), end_session),
+        ((6, 15), lambda: stage.restart(chance.randrange(stage.scenario.processes))),
+        ((20, 40), lambda: stage.outage(stage.nats[0], chance.uniform(1, 8))),
+        ((10, 30), lambda: stage.outage(stage.servers.valkey, chance.uniform(1, 8))),
+        ((10, 30), lambda: stage.outage(stage.servers.postgres, chance.uniform(1, 8))),
+        ((15, 30), slow),
+    ]
+    tasks = [asyncio.create_task(repeat(pause, act)) for pause, act in kinds]
+    try:
+        while time.monotonic() < ends:
+            await asyncio.sleep(0.1)
+            for task in tasks:
+                if task.done():
+                    task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    await _heal(stage)
+
+
+async def _heal(stage: Stage) -> None:
+    """Bring back whatever a fault that was cut off has left away."""
+    stage.taps[0].delay = 0.0
+    for server in (stage.servers.postgres, stage.servers.valkey, *stage.nats):
+        if not server.running:
+            await server.start()
+    for number in range(stage.scenario.processes - len(stage.bots.running)):
+        await stage.bots.start(stage.process_environment(number))
+    if len(stage.bots.running) != stage.scenario.processes:
+        raise ChaosError(f"{len(stage.bots.running)} processes run")
+
+
+SCENARIOS = {
+    scenario.name: scenario
+    for scenario in (
+        Scenario("bot killed", bot_killed),
+        Scenario("nats killed", nats_killed, least=14),
+        Scenario("one nats node of three killed", nats_node_killed, nats_nodes=3, rate=400),
+        Scenario("redis killed", redis_killed),
+        Scenario("postgres killed", postgres_killed),
+        Scenario("op 7 storm", reconnect_storm),
+        Scenario("op 9 true", invalid_resumable),
+        Scenario("op 9 false", invalid),
+        Scenario("close 4000", closed(4000)),
+        Scenario("close 4007", closed(4007, new_session=True)),
+        Scenario("close 4008", closed(4008)),
+        Scenario("close 4009", closed(4009, new_session=True)),
+        Scenario("close 1006", dropped),
+        Scenario("half-open socket", half_open, heartbeat_ms=1500),
+        Scenario("dead resume url", dead_resume_url, least=20),
+        Scenario("registrations at 20/s", nothing, commands=20, guilds=80),
+        Scenario("lives of sandboxes at 20/s", nothing, commands=20, lives=True, guilds=80),
+        Scenario("registrations, 3 processes", nothing, commands=20, guilds=80, shards=3, processes=3),
+        Scenario("rolling restart", rolling_restart, fixed_shards=False, shards=2),
+        Scenario("disk full on nats", disk_full),
+        Scenario("slow nats", slow_nats),
+        Scenario("everything at once", everything, shards=2, processes=2, least=120),
+    )
+}

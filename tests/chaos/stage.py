@@ -1,0 +1,275 @@
+"""Everything one scenario needs: real servers, the simulator, real bots, traffic, and the verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import nats.errors
+
+from bot.embedded import EmbeddedServer, EmbeddedServers, NatsServer, embedded_servers
+from bot.migrate import migrate
+from discord_sim import DiscordSim, SimGuild
+
+from .bots import Bots, ChaosError, bots
+from .cluster import nats_cluster
+from .judge import Judge, Verdict, identity, is_published
+from .reader import StreamReader, reading
+from .sides import Sides
+from .tap import Ack, NatsTap
+from .traffic import Commands, FloodTask, Oddities, Operator, describe
+
+_SANDBOXES = 4
+_SETTLE_WITHIN = 60.0
+_OVERTIME = 150.0
+_REPLAY_LIMIT = 1_000_000
+_TOKEN = "chaos-token"
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What goes wrong, and the world it goes wrong in.
+
+    `rate` is events a second, `commands` commands a second; `lives` makes these whole lives of sandboxes.
+    `least` is how many seconds the faults take at the shortest. With `fixed_shards` process n of `processes`
+    runs shard n; without, the shards are claimed.
+    """
+
+    name: str
+    faults: Callable[[Stage, float], Awaitable[None]]
+    rate: float = 600
+    commands: float = 2
+    lives: bool = False
+    guilds: int = 40
+    shards: int = 1
+    processes: int = 1
+    fixed_shards: bool = True
+    nats_nodes: int = 1
+    heartbeat_ms: int = 41_250
+    least: float = 0.0
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Stage:
+    """What the faults of a scenario act on."""
+
+    sim: DiscordSim
+    servers: EmbeddedServers
+    nats: list[NatsServer]
+    taps: list[NatsTap]
+    bots: Bots
+    chance: random.Random
+    scenario: Scenario
+    readers: dict[str, StreamReader]
+    identifies_allowed: int = 0
+
+    def process_environment(self, number: int) -> dict[str, str]:
+        """What process `number` gets besides the settings of all."""
+        scenario = self.scenario
+        if not scenario.fixed_shards:
+            return {}
+        mine = [s for s in range(scenario.shards) if s % scenario.processes == number]
+        return {
+            "DISCORD_SHARD_COUNT": str(scenario.shards),
+            "DISCORD_SHARD_IDS": ",".join(map(str, mine)),
+        }
+
+    async def outage(self, server: EmbeddedServer, seconds: float) -> None:
+        """Kill a server and start it again after a while."""
+        await server.kill()
+        await asyncio.sleep(seconds)
+        await server.start()
+
+    async def restart(self, number: int = 0) -> None:
+        """Kill process `number` and start another in its place."""
+        await self.bots.kill(self.bots.running[number])
+        await self.bots.start(self.process_environment(number))
+
+    def one_more_identify(self) -> None:
+        """Discord is about to end a session: one IDENTIFY per shard is in order."""
+        self.identifies_allowed += self.scenario.shards
+
+
+async def play(scenario: Scenario, seed: int, seconds: float, logs: Path) -> Verdict:
+    """Run one scenario; whatever goes wrong is in the verdict. `seconds` is how long the faults go on."""
+    verdict = Verdict()
+    started = time.monotonic()
+    length = max(seconds, scenario.least)
+    try:
+        async with asyncio.timeout(length + _OVERTIME):
+            async with AsyncExitStack() as stack:
+                stage = await _stage(stack, scenario, seed, logs)
+                await _play(stage, length, verdict)
+    except (ChaosError, TimeoutError, nats.errors.Error, OSError) as error:
+        verdict.problems.append(f"{type(error).__name__}: {error}" if str(error) else "the time limit struck")
+    verdict.seconds = time.monotonic() - started
+    return verdict
+
+
+async def _stage(stack: AsyncExitStack, scenario: Scenario, seed: int, logs: Path) -> Stage:
+    memory = Path("/dev/shm")  # noqa: S108 (a private directory is made in it)
+    directory = Path(
+        stack.enter_context(
+            tempfile.TemporaryDirectory(prefix="chaos-", dir=memory if memory.is_dir() else None)
+        )
+    )
+    servers = await stack.enter_async_context(embedded_servers(directory / "servers", fast=True))
+    await migrate(servers.database_url)
+    nodes: list[NatsServer] = [servers.nats]
+    if scenario.nats_nodes > 1:
+        nodes = [*await stack.enter_async_context(nats_cluster(directory / "cluster"))]
+    taps = [NatsTap(node) for node in nodes]
+    for tap in taps:
+        await stack.enter_async_context(tap.listening())
+    sim = DiscordSim(
+        _TOKEN,
+        record=True,
+        shards=scenario.shards,
+        max_concurrency=16,
+        replay_limit=_REPLAY_LIMIT,
+        heartbeat_interval_ms=scenario.heartbeat_ms,
+    )
+    alice = sim.add_user("alice")
+    for number in range(scenario.guilds + 1):
+        sim.add_guild("dev" if number == 0 else f"guild-{number}", owner=alice)
+    await stack.enter_async_context(sim)
+    environment = {
+        "DATABASE_URL": servers.database_url,
+        "REDIS_URL": servers.redis_url,
+        "NATS_URL": ",".join(tap.url for tap in taps),
+        "NATS_REPLICAS": str(len(nodes)),
+        "DISCORD_TOKEN": _TOKEN,
+        "DISCORD_API_URL": sim.api_url,
+        "DISCORD_DEV_GUILD_IDS": str(min(sim.world.guilds)),
+        "SANDBOX_MAX_PER_OWNER": "100000",
+        "OPS_PORT": "0",
+        "LOG_FORMAT": "json",
+        **scenario.environment,
+    }
+    logs.mkdir(parents=True, exist_ok=True)
+    running = await stack.enter_async_context(bots(environment, logs))
+    readers = await stack.enter_async_context(reading([node.url for node in nodes]))
+    return Stage(
+        sim=sim,
+        servers=servers,
+        nats=nodes,
+        taps=taps,
+        bots=running,
+        chance=random.Random(f"{seed}:{scenario.name}"),
+        scenario=scenario,
+        readers=readers,
+        identifies_allowed=scenario.shards,
+    )
+
+
+async def _play(stage: Stage, seconds: float, verdict: Verdict) -> None:
+    scenario, sim = stage.scenario, stage.sim
+    for number in range(scenario.processes):
+        await stage.bots.start(stage.process_environment(number))
+    await sim.wait_connected(scenario.shards, timeout=30)
+    dev, *guilds = sorted(sim.world.guilds.values(), key=lambda guild: guild.id)
+    sides = Sides()
+    operator = Operator(sim, dev, sim.world.guilds[dev.id].owner, sides)
+    # Half of the guilds are mapped from the start, and a quarter takes part in the commands.
+    names = [await operator.create() for _ in range(_SANDBOXES)]
+    for number, guild in enumerate(guilds[: len(guilds) // 2]):
+        await operator.register(guild, names[number % len(names)])
+    async with _traffic(stage, operator, guilds, names) as traffic:
+        await scenario.faults(stage, seconds)
+    verdict.gaps += traffic.flood.unheard
+    try:
+        await _settled(stage)
+    except ChaosError as error:
+        verdict.problems.append(str(error))
+    for bot in stage.bots.running:
+        await stage.bots.stop(bot)
+    for reader in stage.readers.values():
+        await reader.catch_up()
+    if any(session.last_client_close in (1000, 1001) for session in sim.sessions):
+        verdict.problems.append("a session was closed with 1000 or 1001")
+    if sim.unknown_requests:
+        verdict.problems.append(f"unknown requests: {sim.unknown_requests[:3]}")
+    odd = traffic.oddities
+    judge = Judge(sides, odd.guild_of, odd.channel_of, _acks(stage), stage.bots.kills)
+    messages = (message for reader in stage.readers.values() for message in reader.messages)
+    judge.judge(sim.sent, messages, verdict)
+    if stage.readers["EVENTS"].missed:
+        verdict.problems.append(f"{stage.readers['EVENTS'].missed} messages of EVENTS were not read")
+    verdict.identifies = len(sim.identifies)
+    verdict.identifies_allowed = stage.identifies_allowed
+    verdict.resumes = len(sim.resumes)
+    verdict.commands = describe(operator.outcomes)
+
+
+@dataclass
+class _Traffic:
+    flood: FloodTask
+    oddities: Oddities
+    commands: Commands
+
+
+@asynccontextmanager
+async def _traffic(
+    stage: Stage, operator: Operator, guilds: list[SimGuild], names: list[str]
+) -> AsyncIterator[_Traffic]:
+    scenario = stage.scenario
+    quarter = len(guilds) // 4
+    changing = guilds[quarter : 3 * quarter]
+    traffic = _Traffic(
+        FloodTask(stage.sim, guilds, scenario.rate),
+        Oddities(stage.sim, guilds, stage.chance, rate=20),
+        Commands(operator, changing, stage.chance, scenario.commands, lives=scenario.lives),
+    )
+    for number, guild in enumerate(guilds[quarter : 2 * quarter], quarter):
+        traffic.commands.adopt(guild, names[number % len(names)])
+    try:
+        yield traffic
+    finally:
+        await traffic.commands.stop()
+        await traffic.oddities.stop()
+        await traffic.flood.stop()
+
+
+async def _settled(stage: Stage) -> None:
+    """Return when everything sent is stored, acknowledged, or can't come any more."""
+    deadline = time.monotonic() + _SETTLE_WITHIN
+    while True:
+        known = {m.identity for reader in stage.readers.values() for m in reader.messages}
+        known.update(_acks(stage))
+        missing = sum(
+            1
+            for frame in stage.sim.sent
+            if frame.session.alive and identity(frame) not in known and is_published(frame)
+        )
+        if not missing:
+            return
+        if time.monotonic() > deadline:
+            raise ChaosError(f"{missing} frames were not stored {_SETTLE_WITHIN:g} s after the last fault")
+        await asyncio.sleep(0.3)
+
+
+def _acks(stage: Stage) -> Mapping[str, list[Ack]]:
+    together: dict[str, list[Ack]] = defaultdict(list)
+    for tap in stage.taps:
+        for message_id, acks in tap.acks.items():
+            together[message_id].extend(acks)
+    return together
+
+
+@contextlib.asynccontextmanager
+async def jetstream(stage: Stage) -> AsyncIterator[nats.js.JetStreamContext]:
+    """A connection of the harness's own, past the taps."""
+    client = await nats.connect([node.url for node in stage.nats])
+    try:
+        yield client.jetstream()
+    finally:
+        await client.close()

@@ -1,0 +1,21 @@
+"""The short version of `make chaos`: some faults, a few seconds each."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from .scenarios import SCENARIOS
+from .stage import play
+
+_SECONDS = 2.0
+
+
+@pytest.mark.parametrize("name", ["bot killed", "op 7 storm", "disk full on nats"])
+async def test_nothing_is_lost_doubled_or_on_the_wrong_side(name: str, tmp_path: Path) -> None:
+    seed = random.randrange(10**6)
+    verdict = await play(SCENARIOS[name], seed, _SECONDS, tmp_path)
+    assert verdict.passed, (seed, verdict)
+    assert verdict.delivered + verdict.gaps >= verdict.sent > 500
