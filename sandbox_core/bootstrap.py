@@ -16,9 +16,10 @@ from nats.js import JetStreamContext
 from redis.asyncio import Redis
 
 from .cleanup import CleanupMetrics, CleanupProvider, Notices
+from .dependencies import questions
 from .errors import DependencyUnavailable
 from .event_router import EventRouter, GatewayIntake
-from .health import HealthChecker, RoutingPart
+from .health import HealthChecker, RoutingPart, ServerPart, SystemPart
 from .manager import ManagerLimits, SandboxManager
 from .metrics import Metrics
 from .namespaces import NatsNamespace, RedisNamespace, SchemaProvisioner
@@ -137,7 +138,17 @@ async def open_core(
 
         schemas, keys = SchemaProvisioner(pool), RedisNamespace(redis)
         namespaces = (schemas, keys, NatsNamespace(js))
-        health = HealthChecker((*namespaces, RoutingPart(routes)))
+        routing = RoutingPart(routes)
+        publishes = use_nats is NatsUse.EVENTS
+        asked = questions(pool, redis, js)
+        system: list[SystemPart] = [
+            ServerPart("PostgreSQL", asked["PostgreSQL"]),
+            ServerPart("Redis", asked["Redis"]),
+            ServerPart("NATS", asked["NATS"], lacks=lambda: _missing_streams(streams) if publishes else ""),
+        ]
+        if follow_routes:
+            system.append(routing)
+        health = HealthChecker((*namespaces, routing), system=system)
         manager = SandboxManager(
             pool=pool,
             namespaces=namespaces,
@@ -182,6 +193,10 @@ async def open_core(
             process=process,
             processes=processes,
         )
+
+
+def _missing_streams(streams: Streams) -> str:
+    return "" if streams.ready else "the streams are not there yet"
 
 
 async def _connect(nats: NatsConnection, settings: Settings, on_waiting: Waiting | None) -> None:

@@ -15,6 +15,7 @@ from nats.js.errors import NotFoundError
 from sandbox_core.bootstrap import Core
 from sandbox_core.error_text import explain
 from sandbox_core.errors import DependencyUnavailable, SandboxError
+from sandbox_core.namespaces import PartState
 from sandbox_core.nats.errors import translating as nats_errors
 from sandbox_core.nats.streams import StreamLimits, stream_configs
 from sandbox_core.postgres import connected
@@ -91,16 +92,30 @@ class Findings:
         self.found.append(Finding(self.area, State.AWAY, explain(error).sentence, mend))
 
 
+_MEND_AWAY = {
+    "PostgreSQL": "Start it, and check DATABASE_URL.",
+    "Redis": "Start it, and check REDIS_URL.",
+    "NATS": "Start it with JetStream (-js), and check NATS_URL.",
+}
+
+
 async def check_servers(core: Core) -> list[Finding]:
-    """Look at every server at once."""
-    settings = core.settings
+    """Ask every server whether it answers, then look closer at those that do."""
+    closer = {"PostgreSQL": _postgres, "Redis": _redis, "NATS": _nats}
+    system = await core.health.check_system()
+    answering = [part for part in system.parts if part.state is not PartState.UNHEALTHY]
     areas = await asyncio.gather(
-        _bounded("PostgreSQL", _postgres(core), "Start it, and check DATABASE_URL."),
-        _bounded("Redis", _redis(core), "Start it, and check REDIS_URL."),
-        _bounded("NATS", _nats(core), "Start it with JetStream (-js), and check NATS_URL."),
-        _bounded("Discord", _discord(settings), "Check the network and DISCORD_API_URL."),
+        *(_bounded(part.store, closer[part.store](core), _MEND_AWAY[part.store]) for part in answering),
+        _bounded("Discord", _discord(core.settings), "Check the network and DISCORD_API_URL."),
     )
-    return [finding for area in areas for finding in area]
+    found = {area[0].area: area for area in areas}
+    for part in system.parts:
+        if part in answering:
+            answers = Finding(part.store, State.OK, f"it answers, in {part.latency_ms:.0f} ms")
+            found[part.store] = [answers, *found[part.store]]
+        else:
+            found[part.store] = [Finding(part.store, State.AWAY, part.detail, _MEND_AWAY[part.store])]
+    return [finding for area in (*closer, "Discord") for finding in found[area]]
 
 
 async def _bounded(area: str, check: Awaitable[Findings], mend: str) -> list[Finding]:

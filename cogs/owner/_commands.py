@@ -13,7 +13,6 @@ import discord
 
 from cogs._core import AnyBot
 from sandbox_core.bootstrap import Core
-from sandbox_core.dependencies import check_dependencies
 from sandbox_core.errors import CleanupFailed, DependencyUnavailable, InvalidInput, SandboxError
 from sandbox_core.manager import utc_now
 from sandbox_core.models import Actor, Sandbox
@@ -175,16 +174,10 @@ class Commands:
         return _render.synced(results, self._names_of(results))
 
     async def _health(self, _actor: Actor, _arguments: Arguments) -> Answer:
-        core = self._core
-        servers = await check_dependencies(core.pool, core.redis, core.js)
         return _render.health(
-            servers,
+            await self._core.health.check_system(),
             gateway_seconds=self._bot.latency,
             gateway_ready=self._bot.is_ready(),
-            streams_ready=core.streams.ready,
-            routes_trouble=""
-            if core.routes.current_table is not None
-            else core.routes.trouble or "not loaded",
         )
 
     def _guild_names(self, sandbox: Sandbox) -> dict[str, str]:

@@ -14,9 +14,8 @@ import discord
 
 from sandbox_core import subjects
 from sandbox_core.cleanup import CleanupReport, OrphanCleanup, OrphanReport
-from sandbox_core.dependencies import DependencyHealth
 from sandbox_core.error_text import ErrorText, shown
-from sandbox_core.health import SandboxHealth
+from sandbox_core.health import SandboxHealth, SystemHealth
 from sandbox_core.manager import Extension
 from sandbox_core.models import AuditEntry, Route, Sandbox, SandboxStatus
 from sandbox_core.namespaces import PartState
@@ -267,24 +266,16 @@ def synced(results: Mapping[str, str], names: GuildNames) -> Answer:
     return Answer("\n".join(lines))
 
 
-def health(
-    servers: Sequence[DependencyHealth],
-    *,
-    gateway_seconds: float,
-    gateway_ready: bool,
-    streams_ready: bool,
-    routes_trouble: str,
-) -> Answer:
+def health(system: SystemHealth, *, gateway_seconds: float, gateway_ready: bool) -> Answer:
     """The answer to `health`; `gateway_seconds` is the latest heartbeat's, and no number before one."""
     beat = f", heartbeat {gateway_seconds * 1000:.0f} ms" if math.isfinite(gateway_seconds) else ""
-    lines = [f"{_mark(gateway_ready)} Discord: {'connected' if gateway_ready else 'not connected'}{beat}"]
-    for server in servers:
-        state = server.problem or "answers"
-        lines.append(f"{_mark(not server.problem)} {server.name}: {state}, {server.latency_ms:.1f} ms")
-    lines += [
-        f"{_mark(streams_ready)} Streams: {'there' if streams_ready else 'not there yet'}",
-        f"{_mark(not routes_trouble)} Routes: {routes_trouble or 'current'}",
+    lines = [
+        f"**The bot's servers: {system.overall}**",
+        f"{_mark(gateway_ready)} Discord: {'connected' if gateway_ready else 'not connected'}{beat}",
     ]
+    for part in system.parts:
+        took = f", {part.latency_ms:.1f} ms" if part.latency_ms else ""
+        lines.append(f"{_HEALTH_MARK[part.state]} {part.store}: {part.detail}{took}")
     return Answer("\n".join(lines))
 
 

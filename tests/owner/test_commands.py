@@ -176,13 +176,20 @@ async def test_routes(scene: Scene) -> None:
     )
 
 
-async def test_health(scene: Scene) -> None:
+async def test_health(scene: Scene, servers: EmbeddedServers) -> None:
     # dpytest's bot has no gateway.
     lines = (await scene.answer("health")).splitlines()
-    assert lines[0] == "🔴 Discord: not connected"
-    for line, server in zip(lines[1:4], ("PostgreSQL", "Redis", "NATS"), strict=True):
+    assert lines[:2] == ["**The bot's servers: healthy**", "🔴 Discord: not connected"]
+    for line, server in zip(lines[2:5], ("PostgreSQL", "Redis", "NATS"), strict=True):
         assert re.fullmatch(rf"🟢 {server}: answers, \d+\.\d ms", line)
-    assert lines[4:] == ["🟢 Streams: there", "🟢 Routes: current"]
+    assert lines[5:] == ["🟢 Routing: current"]
+    await servers.valkey.stop()
+    try:
+        lines = (await scene.answer("health")).splitlines()
+    finally:
+        await servers.valkey.start()
+    assert lines[0] == "**The bot's servers: degraded**"
+    assert lines[3].startswith("🔴 Redis: Redis is unavailable (")
 
 
 async def test_sync_in_a_bot_without_the_slash_commands(scene: Scene) -> None:

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from sandbox_core.errors import DependencyUnavailable
-from sandbox_core.health import HealthChecker, RoutingPart
+from sandbox_core.health import HealthChecker, RoutingPart, ServerPart
 from sandbox_core.models import Route, Sandbox, SandboxStatus
 from sandbox_core.namespaces import PartHealth, PartState
 from sandbox_core.routing import RouteTable
@@ -128,3 +128,51 @@ async def test_routing_that_is_not_current_is_degraded() -> None:
     answer = await RoutingPart(KnownRoutes({}, "PostgreSQL: connection refused")).check(SANDBOX)
     assert answer.state is D
     assert answer.detail == ("no servers registered; changes may come late: PostgreSQL: connection refused")
+
+
+async def answers() -> None:
+    return None
+
+
+async def is_away() -> None:
+    raise DependencyUnavailable("Redis", "it can't be reached")
+
+
+async def hangs() -> None:
+    await asyncio.Event().wait()
+
+
+async def test_the_whole_system_is_judged_by_its_servers_and_routing() -> None:
+    lacking = ""
+    system = [
+        ServerPart("PostgreSQL", answers),
+        ServerPart("NATS", answers, lacks=lambda: lacking),
+        RoutingPart(KnownRoutes({})),
+    ]
+    checker = HealthChecker([], system=system, timeout=0.05)
+    health = await checker.check_system()
+    assert [(part.store, part.state) for part in health.parts] == [
+        ("PostgreSQL", H),
+        ("NATS", H),
+        ("Routing", H),
+    ]
+    assert (health.overall, health.parts[0].detail, health.parts[0].latency_ms > 0) == (H, "answers", True)
+    lacking = "the streams are not there yet"
+    health = await checker.check_system()
+    assert (health.overall, health.parts[1].state) == (D, D)
+    assert health.parts[1].detail == "answers, but the streams are not there yet"
+
+
+async def test_servers_away_or_hanging_and_late_routes_are_findings() -> None:
+    system = [
+        ServerPart("Redis", is_away),
+        ServerPart("NATS", hangs),
+        RoutingPart(KnownRoutes({}, "connection refused")),
+    ]
+    health = await HealthChecker([], system=system, timeout=0.05).check_system()
+    assert health.overall is U
+    assert [(part.state, part.detail) for part in health.parts] == [
+        (U, "Redis is unavailable (it can't be reached)."),
+        (U, "no answer within 0.05 s"),
+        (D, "changes may come late: connection refused"),
+    ]
