@@ -40,6 +40,11 @@ class Program:
         """What it has printed to standard error so far."""
         return self._errors.decode()
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
     def look_at_family(self) -> None:
         """Note the processes below it."""
         self.family |= descendants(self._process.pid)

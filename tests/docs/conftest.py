@@ -1,0 +1,209 @@
+"""The place where the documents' commands are run: servers, a Discord with people in it, the bot, a shell."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import shlex
+import signal
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import nats
+import pytest
+from redis.asyncio import Redis
+
+from bot.embedded import EmbeddedServers
+from bot.embedded._programs import postgres_programs
+from bot.tour.stage import default_settings
+from discord_sim import DiscordSim, SimGuild, SimUser
+from sandbox_core.bootstrap import Core, NatsUse, open_core
+from sandbox_core.errors import SandboxNotFound
+from sandbox_core.models import Actor, GuildAccess, Sandbox
+from tests.conftest import TemplateDatabase, create_database, drop_database
+from tests.docs.markdown import ROOT
+from tests.e2e.harness import eventually, free_port, get
+from tests.e2e.programs import Program, program
+
+# Those that the documents name.
+DEVELOPER = "268473310986240001"
+GUILD, OTHER_GUILD = "613425648685547541", "613425648685547542"
+OPS = "127.0.0.1:9464"
+_REDIS_DATABASE = "/62"
+_WITHIN = 60.0
+
+
+@dataclass
+class Place:
+    """Everything the commands of a page touch."""
+
+    sim: DiscordSim
+    alice: SimUser
+    dev: SimGuild
+    core: Core
+    environment: dict[str, str]
+    directory: Path
+    port: int
+    bot: Program | None = None
+    ends: list[contextlib.AsyncExitStack] = field(default_factory=list)
+
+    async def start_bot(self) -> None:
+        """`sandboxctl run`, ready; nothing when it runs."""
+        if self.bot is not None and self.bot.running:
+            return
+        stack = contextlib.AsyncExitStack()
+        self.ends.append(stack)
+        environment = {key: value for key, value in self.environment.items() if key != "PATH"}
+        running = program(
+            "bot", "run", directory=self.directory, **{**environment, "OPS_PORT": str(self.port)}
+        )
+        self.bot = await stack.enter_async_context(running)
+
+        async def at_work() -> bool:
+            assert self.bot is not None
+            assert self.bot.running, self.bot.errors
+            url = f"http://127.0.0.1:{self.port}"
+            # Gauges are set by the first turn of the upkeep.
+            return (await get(url, "/readyz"))[0] == 200 and (
+                re.search(r"^sandbox_active_count", (await get(url, "/metrics"))[1], re.MULTILINE) is not None
+            )
+
+        await eventually(at_work)
+        self.environment["BOT_PID"] = str(self.bot.pid)
+
+    async def shell(self, script: str) -> str:
+        """Run a script and return what it printed; a command in it that fails, fails the test."""
+        local = script.replace(OPS, f"127.0.0.1:{self.port}")
+        process = await asyncio.create_subprocess_exec(
+            *("bash", "-euo", "pipefail", "-c", local),
+            cwd=self.directory,
+            env=self.environment,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        try:
+            async with asyncio.timeout(_WITHIN):
+                printed, _ = await process.communicate()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        output = printed.decode()
+        assert process.returncode == 0, f"{script}\nends with {process.returncode}:\n{output}"
+        assert "Traceback" not in output, output
+        return output
+
+    async def slash(self, line: str) -> str:
+        """Alice types a slash command in the dev server; the answer's text."""
+        words = shlex.split(line.removeprefix("/"))
+        path = " ".join(word for word in words if ":" not in word)
+        options = dict(word.split(":", 1) for word in words if ":" in word)
+        result = await self.sim.slash(self.alice, self.dev.default_channel, path, timeout=15, values=options)
+        assert re.search(r"SANDBOX_0\d\d", result.text) is None, f"{line}: {result.text}"
+        return result.text
+
+    async def sandbox(self, name: str, *guild_ids: str, owner: str = DEVELOPER) -> Sandbox:
+        """A running sandbox of this name with these servers, made unless it is there."""
+        actor = Actor(owner, is_bot_owner=True)
+        try:
+            sandbox = await self.core.manager.get(name)
+        except SandboxNotFound:
+            sandbox = await self.core.manager.create(actor, name=name)
+        for guild_id in guild_ids:
+            access = GuildAccess(guild_id, bot_is_member=True, caller_manages=True)
+            sandbox = await self.core.manager.register_guild(actor, str(sandbox.id), access)
+        return sandbox
+
+    async def execute(self, statement: str, *arguments: object) -> None:
+        """Change the database behind everybody's back."""
+        connection = await asyncpg.connect(self.environment["DATABASE_URL"])
+        try:
+            await connection.execute(statement, *arguments)
+        finally:
+            await connection.close()
+
+
+@pytest.fixture(scope="module")
+async def place(
+    servers: EmbeddedServers, template_db: TemplateDatabase, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Place]:
+    """One place for all pages: Alice, who manages the servers, and a running bot."""
+    directory = tmp_path_factory.mktemp("docs")
+    database_url = await create_database(servers, "docs", template=template_db.name)
+    redis_url = urlunsplit(urlsplit(servers.redis_url)._replace(path=_REDIS_DATABASE))
+    async with Redis.from_url(redis_url) as client:
+        await client.flushdb()
+    await _delete_streams(servers.nats_url)
+    (directory / "worker.py").write_text("import os\nprint(os.environ['SANDBOX_NAME'])\n")
+    async with contextlib.AsyncExitStack() as stack:
+        sim = await stack.enter_async_context(DiscordSim())
+        alice = sim.add_user("alice", id=int(DEVELOPER))
+        dev = sim.add_guild("Bot workshop", owner=alice)
+        for guild_id, name in ((GUILD, "Test kitchen"), (OTHER_GUILD, "Login test server")):
+            sim.add_guild(name, id=int(guild_id), owner=alice)
+        environment = {
+            "PATH": os.pathsep.join((str(directory / "bin"), str(postgres_programs()), os.environ["PATH"])),
+            "HOME": str(directory),
+            "LC_ALL": "C.UTF-8",
+            "PYTHONPATH": str(ROOT),
+            "DATABASE_URL": database_url,
+            "REDIS_URL": redis_url,
+            "NATS_URL": servers.nats_url,
+            "DISCORD_TOKEN": sim.token,
+            "DISCORD_API_URL": sim.api_url,
+            "DISCORD_DEV_GUILD_IDS": str(dev.id),
+        }
+        await stack.enter_async_context(_programs(directory, environment))
+        settings = default_settings(database_url=database_url, redis_url=redis_url, nats_url=servers.nats_url)
+        core = await stack.enter_async_context(
+            open_core(settings, follow_routes=False, use_nats=NatsUse.SANDBOXES)
+        )
+        made = Place(sim, alice, dev, core, environment, directory, free_port())
+        try:
+            await made.start_bot()
+            yield made
+        finally:
+            for end in reversed(made.ends):
+                await end.aclose()
+    await drop_database(servers, "docs")
+
+
+@contextlib.asynccontextmanager
+async def _programs(directory: Path, environment: dict[str, str]) -> AsyncIterator[None]:
+    """`sandboxctl` and `python` as a person's PATH would have them."""
+    warm, endpoint = ROOT / "tests" / "docs" / "warm.py", directory / "warm.sock"
+    programs = {
+        "sandboxctl": [sys.executable, "-S", "-E", str(warm), str(endpoint)],
+        "python": [sys.executable],
+    }
+    (directory / "bin").mkdir()
+    for name, command in programs.items():
+        script = directory / "bin" / name
+        script.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
+        script.chmod(0o755)
+    server = await asyncio.create_subprocess_exec(
+        *(sys.executable, str(warm), "serve", str(endpoint)), cwd=directory, env=environment
+    )
+    try:
+        await eventually(endpoint.exists)
+        yield
+    finally:
+        server.send_signal(signal.SIGTERM)
+        await server.wait()
+
+
+async def _delete_streams(nats_url: str) -> None:
+    client = await nats.connect(nats_url)
+    try:
+        manager = client.jetstream()
+        for stream in await manager.streams_info():
+            await manager.delete_stream(str(stream.config.name))
+    finally:
+        await client.close()

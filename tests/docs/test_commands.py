@@ -1,0 +1,189 @@
+"""Every command in the documents is run: on real servers, with the bot connected to a local Discord.
+
+`sh` blocks are scripts and must succeed; in `console` blocks what follows a `$` line is what it prints, with
+`…` for anything; `discord` blocks are slash commands that a person types. Everything else has its reason in
+`NOT_RUN`. A page's blocks run in their order; the runbook's sections are drills, each with its fault.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+
+import pytest
+
+from sandbox_core.models import Actor
+from tests.docs.conftest import DEVELOPER, GUILD, OTHER_GUILD, Place
+from tests.docs.markdown import ROOT, Block, blocks, name_of, pages
+
+_SUITE = "the tour is played by tests/e2e/test_programs.py, and the tests would run themselves"
+_DOCKER = "needs Docker and images from a registry"
+_DISCORD = "needs a real application at Discord"
+
+INVITATION = (
+    "https://discord.com/oauth2/authorize"
+    "?client_id=APPLICATION_ID&scope=bot+applications.commands&permissions=1024"
+)
+
+NOT_RUN: Mapping[tuple[str, str], str] = {
+    (
+        "README.md",
+        "make run    # one sandbox's life, played offline on real servers, in a few seconds",
+    ): _SUITE,
+    ("README.md", "DISCORD_TOKEN=… DISCORD_DEV_GUILD_IDS=… make run"): _DISCORD,
+    ("docs/guide.md", "make run"): _SUITE,
+    ("docs/guide.md", "DISCORD_TOKEN=… DISCORD_DEV_GUILD_IDS=… make run"): _DISCORD,
+    ("docs/guide.md", "docker compose up --build --detach"): _DOCKER,
+    ("docs/cli.md", "sandboxctl connect welcome-flow --format fish | source"): "needs fish",
+    ("docs/runbook.md", "alias sandboxctl='docker compose exec bot sandboxctl'"): _DOCKER,
+    ("docs/runbook.md", "docker compose stop bot"): _DOCKER,
+    (
+        "docs/runbook.md",
+        "GRANT CREATE ON DATABASE bot TO bot;",
+    ): "an example: names and owner are the reader's",
+    ("README.md", INVITATION): "an address, and no command",
+    ("docs/guide.md", INVITATION): "an address, and no command",
+}
+"""Page and first line of each block that is not run, and why."""
+
+_NO_COMMANDS = {"mermaid", "python"}
+"""Diagrams, and code that test_pages.py looks for in the examples, which have tests of their own."""
+
+RUNBOOK = "docs/runbook.md"
+STORIES = ("README.md", "docs/cli.md", "docs/guide.md")
+"""Pages whose blocks build on each other."""
+
+
+def _all() -> list[Block]:
+    return [block for page in pages() for block in blocks(page)]
+
+
+def _runs(block: Block) -> bool:
+    return block.language not in _NO_COMMANDS and (block.page, block.first_line) not in NOT_RUN
+
+
+def test_every_block_is_run_or_has_its_reason() -> None:
+    for block in _all():
+        if _runs(block):
+            assert block.language in {"sh", "console", "discord"}, f"{block} is neither run nor explained"
+            assert block.page in {*STORIES, RUNBOOK}, f"{block} is on a page that is not run"
+    stale = set(NOT_RUN) - {(block.page, block.first_line) for block in _all()}
+    assert not stale
+
+
+async def run(place: Place, block: Block) -> None:
+    """Run one block."""
+    match block.language:
+        case "sh":
+            await place.shell(block.text)
+        case "discord":
+            for line in block.text.splitlines():
+                await place.slash(line)
+        case "console":
+            for command, shown in re.findall(r"^\$ (.+)\n((?:(?!\$ ).*\n)*)", block.text, re.MULTILINE):
+                printed = await place.shell(command)
+                pattern = ".*".join(re.escape(part) for part in shown.rstrip("\n").split("…"))
+                assert re.fullmatch(pattern, printed.rstrip("\n"), re.DOTALL), f"{command}\n{printed}"
+
+
+@pytest.mark.parametrize("page", STORIES)
+async def test_a_page_from_top_to_bottom(place: Place, page: str) -> None:
+    if page == "docs/cli.md":
+        await place.sandbox("welcome-flow", GUILD)
+    for block in blocks(ROOT / page):
+        if _runs(block):
+            await run(place, block)
+    for sandbox in await place.core.manager.list():
+        await place.shell(f"sandboxctl destroy {sandbox.name} --yes")
+
+
+Step = Callable[[Place], Awaitable[None]]
+
+
+async def _two_more(place: Place) -> None:
+    await place.sandbox("left-behind")
+    await place.sandbox("another")
+
+
+async def _nothing_lives(place: Place) -> None:
+    assert await place.core.manager.list() == []
+
+
+async def _stuck(place: Place) -> None:
+    stuck = await place.sandbox("stuck")
+    await place.execute("UPDATE sandboxes SET status = 'destroying' WHERE id = $1", stuck.id)
+    await place.execute(
+        "INSERT INTO sandbox_cleanup (sandbox_id, attempts, failed_step, reason, next_attempt_at) "
+        "VALUES ($1, 7, 'PostgreSQL', 'no answer within 60 seconds', now() + interval '10 minutes')",
+        stuck.id,
+    )
+
+
+async def _nothing_is_stuck(place: Place) -> None:
+    assert [sandbox.name for sandbox in await place.core.manager.list()] == ["welcome-flow"]
+    assert "stuck" not in await place.shell("sandboxctl list --status destroying")
+
+
+async def _orphans(place: Place) -> None:
+    gone, damaged = await place.sandbox("gone"), await place.sandbox("damaged")
+    await place.core.manager.destroy(_operator(), "gone")
+    await place.execute(f'CREATE SCHEMA "{gone.schema_name}"')
+    await place.execute('CREATE SCHEMA "sandbox_0badcafe"')
+    await place.execute('CREATE SCHEMA "sandbox_prod_backup"')
+    await place.execute(f'DROP SCHEMA "{damaged.schema_name}" CASCADE')
+    found = await place.shell("sandboxctl orphans")
+    for name in (gone.schema_name, "sandbox_0badcafe", "damaged"):
+        assert name in found
+
+
+async def _only_ours_went(place: Place) -> None:
+    assert await place.shell("sandboxctl orphans") == "There are no orphans.\n"
+    await place.execute('DROP SCHEMA "sandbox_prod_backup"')
+
+
+async def _two_sandboxes(place: Place) -> None:
+    await place.sandbox("try-login", OTHER_GUILD)
+
+
+async def _all_to_production_and_stopped(place: Place) -> None:
+    sandboxes = await place.core.manager.list()
+    assert {sandbox.name for sandbox in sandboxes} == {"welcome-flow", "try-login"}
+    assert [guild for sandbox in sandboxes for guild in sandbox.guild_ids] == []
+    assert place.bot is not None
+    assert await place.bot.exit_code() == 0
+    assert "stopped_with_events_unacknowledged" not in place.bot.errors
+    assert place.sim.sessions[-1].last_client_close not in {None, 1000, 1001}
+
+
+def _operator() -> Actor:
+    return Actor(DEVELOPER, is_bot_owner=True)
+
+
+DRILLS: Mapping[str, tuple[Step | None, Step | None]] = {
+    "RB-SB-001": (_two_more, _nothing_lives),
+    "RB-SB-002": (_stuck, _nothing_is_stuck),
+    "RB-SB-003": (_orphans, _only_ours_went),
+    "Emergency": (_two_sandboxes, _all_to_production_and_stopped),
+}
+"""By the first word of a section: the fault that it is about, and what has to be so afterwards."""
+
+_SECTIONS = list(dict.fromkeys(block.section for block in blocks(ROOT / RUNBOOK) if _runs(block)))
+
+
+@pytest.mark.parametrize("section", _SECTIONS)
+async def test_a_section_of_the_runbook(place: Place, section: str) -> None:
+    await place.start_bot()
+    await place.sandbox("welcome-flow", GUILD)
+    before, afterwards = DRILLS.get(section.split(maxsplit=1)[0], (None, None))
+    if before is not None:
+        await before(place)
+    for block in blocks(ROOT / RUNBOOK):
+        if block.section == section and _runs(block):
+            await run(place, block)
+    if afterwards is not None:
+        await afterwards(place)
+
+
+def test_every_drill_is_held() -> None:
+    assert set(DRILLS) <= {section.split(maxsplit=1)[0] for section in _SECTIONS}
+    assert name_of(ROOT / RUNBOOK) == RUNBOOK

@@ -1,0 +1,125 @@
+"""The pages hold together: generated ones are current, links lead somewhere, and names exist."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import typer
+
+from bot.cli import app
+from sandbox_core.settings import Settings
+from tests.docs.markdown import ROOT, anchors, blocks, links, name_of, pages
+
+SOURCES = ("bot", "cogs", "sandbox_core")
+
+# Where a name of a subject, a key or a schema looks like a metric's.
+_NO_METRIC = {"sandbox_core", "sandbox_id", "sandbox_prod_backup"}
+
+
+@pytest.fixture(scope="module")
+def generate() -> Iterator[ModuleType]:
+    """`docs/generate.py`, which is a program and in no package."""
+    spec = importlib.util.spec_from_file_location("docs_generate", ROOT / "docs" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules[spec.name]
+
+
+def test_generated_pages_are_current(generate: ModuleType) -> None:
+    for path, text in generate.pages().items():
+        assert path.read_text(encoding="utf-8") == text, f"{path.name} is stale: make docs"
+
+
+def test_every_error_and_every_setting_is_explained(generate: ModuleType) -> None:
+    assert set(generate.error_classes()) == set(generate.EXAMPLES)
+    for name, field in Settings.model_fields.items():
+        assert field.description, f"{name} has no docstring that says what it is for"
+        groups = [group for group, prefixes in generate.GROUPS.items() if name.startswith(prefixes)]
+        assert len(groups) == 1, f"{name} belongs to no section of docs/settings.md, or to several"
+
+
+def test_the_example_environment_has_every_setting() -> None:
+    listed = set(re.findall(r"^#?([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
+    assert {name.upper() for name in Settings.model_fields} <= listed
+
+
+@pytest.mark.parametrize("page", pages(), ids=name_of)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in links(page):
+        if target.startswith("https://"):
+            continue
+        path, _, anchor = target.partition("#")
+        linked = (page.parent / path).resolve() if path else page
+        assert linked.exists(), f"{name_of(page)} links to {target}, which is not there"
+        if anchor:
+            assert anchor in anchors(linked), f"{name_of(page)} links to {target}, which has no such heading"
+
+
+def test_the_runbook_has_the_sections_that_alerts_name() -> None:
+    found = {anchor[:9] for anchor in anchors(ROOT / "docs" / "runbook.md") if anchor.startswith("rb-sb-")}
+    assert found == {f"rb-sb-{number:03}" for number in range(1, 9)}
+
+
+def _sources() -> str:
+    return "\n".join(
+        path.read_text(encoding="utf-8")
+        for folder in SOURCES
+        for path in sorted((ROOT / folder).rglob("*.py"))
+    )
+
+
+def test_names_of_metrics_log_lines_and_variables_exist() -> None:
+    sources = _sources()
+    known_variables = {name.upper() for name in Settings.model_fields} | set(
+        re.findall(r'"(SANDBOX_[A-Z_]+)"', sources)
+    )
+    for page in pages():
+        text = page.read_text(encoding="utf-8")
+        for metric in re.findall(r"`(sandbox_[a-z_]+)(?:\{[^`]*)?`", text):
+            base = re.sub(r"_(total|bucket|count|sum)$", "", metric)
+            exists = metric in _NO_METRIC or f'"{metric}"' in sources or f'"{base}"' in sources
+            assert exists, f"{name_of(page)} names the metric {metric}"
+        for names in re.findall(r"log lines? ((?:`[a-z_]+`(?:, | and )?)+)", text):
+            for line in re.findall(r"`([a-z_]+)`", names):
+                assert f'"{line}"' in sources, f"{name_of(page)} names the log line {line}"
+        for variable in re.findall(r"`((?:DISCORD|SANDBOX|EVENTS|ROUTER|OPS|LOG)_[A-Z_]+)`", text):
+            assert variable in known_variables, f"{name_of(page)} names the variable {variable}"
+
+
+def test_commands_and_their_options_exist() -> None:
+    group = typer.main.get_command(app)
+    commands = group.commands  # type: ignore[attr-defined]
+    for page in pages():
+        text = page.read_text(encoding="utf-8")
+        for name, rest in re.findall(r"sandboxctl (?:\[|)([a-z][a-z-]*)([^`\n|]*)", text):
+            assert name in commands, f"{name_of(page)} names the command {name}"
+            options = {option for parameter in commands[name].params for option in parameter.opts}
+            for option in re.findall(r"(?<!\S)\[?(--[a-z-]+)", rest.split(" -- ")[0]):
+                assert option in options | {"--help"}, f"{name_of(page)}: {name} has no {option}"
+        for target in re.findall(r"`make ([a-z]+)", text):
+            assert f"\n{target}: " in (ROOT / "Makefile").read_text(), f"{name_of(page)}: make {target}"
+
+
+def test_code_in_the_guide_is_that_of_the_example() -> None:
+    examples = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*_example.py"))]
+    for page in pages():
+        for block in blocks(page):
+            if block.language == "python":
+                found = any(_contains(example, block.text) for example in examples)
+                assert found, f"{block} is in no docs/*_example.py"
+
+
+def _contains(source: str, excerpt: str) -> bool:
+    lines = [line.strip() for line in source.splitlines()]
+    wanted = [line.strip() for line in excerpt.splitlines()]
+    return any(lines[start : start + len(wanted)] == wanted for start in range(len(lines)))

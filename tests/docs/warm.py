@@ -1,0 +1,88 @@
+"""`sandboxctl` without its start-up time, for pages with dozens of commands.
+
+The server imports the command line once; each command is a fork of it. The client hands over its arguments,
+working directory, environment and standard streams, and ends with the command's exit code.
+
+    python warm.py serve SOCKET
+    python warm.py SOCKET ARGUMENT...
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+import traceback
+from pathlib import Path
+
+_STREAMS = 3
+
+
+def serve(path: str) -> None:
+    """Answer until terminated."""
+    from bot.cli import main
+
+    # Nobody waits for the forks that answer: the system collects them.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        while True:
+            connection, _ = listener.accept()
+            if os.fork() == 0:
+                listener.close()
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                _answer(connection, main)
+            connection.close()
+
+
+def _answer(connection: socket.socket, main: object) -> None:
+    request, streams, _, _ = socket.recv_fds(connection, 1 << 20, _STREAMS)
+    command = json.loads(request)
+    child = os.fork()
+    if child == 0:
+        for number, stream in enumerate(streams):
+            os.dup2(stream, number)
+        # Made anew: the inherited ones know what the server's streams were.
+        sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w")
+        os.chdir(command["directory"])
+        os.environ.clear()
+        os.environ.update(command["environment"])
+        sys.argv = ["sandboxctl", *command["arguments"]]
+        os._exit(_code_of(main))
+    _, status = os.waitpid(child, 0)
+    connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())
+    os._exit(0)
+
+
+def _code_of(main: object) -> int:
+    assert callable(main)
+    try:
+        main()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        # The fork's last chance to be heard: it must not go on as a server.
+        traceback.print_exc()
+        return 70
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    return 0
+
+
+def ask(path: str, arguments: list[str]) -> int:
+    """Run one command and return its exit code."""
+    request = {"arguments": arguments, "directory": str(Path.cwd()), "environment": dict(os.environ)}
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(path)
+        socket.send_fds(connection, [json.dumps(request).encode()], list(range(_STREAMS)))
+        return int(connection.recv(16) or b"70")
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "serve":
+        serve(sys.argv[2])
+    sys.exit(ask(sys.argv[1], sys.argv[2:]))
