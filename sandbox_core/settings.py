@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Annotated, Any, Literal, TypeVar
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from .errors import InvalidInput
 from .validation import parse_guild_id
@@ -107,6 +115,41 @@ TAKES: Mapping[str, str] = {
 """What each variable takes, for the line that reports a problem with it."""
 
 
+class _SecretFiles(PydanticBaseSettingsSource):
+    """Reads a secret from the file that the variable with `_FILE` behind its name names.
+
+    So containers are given secrets: the value itself never stands in their environment.
+    """
+
+    def __init__(self, settings_cls: type[BaseSettings], *named_in: PydanticBaseSettingsSource) -> None:
+        super().__init__(settings_cls)
+        self._named_in = [source for source in named_in if isinstance(source, EnvSettingsSource)]
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """The content of the secret's file, or None when none is named."""
+        variable = f"{field_name}_file"
+        path = next((found for source in self._named_in if (found := source.env_vars.get(variable))), None)
+        if path is None or not _is_secret(field):
+            return None, field_name, False
+        try:
+            return Path(path).read_text(encoding="utf-8").strip(), field_name, False
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is no text"
+            raise SettingsError([f"{variable.upper()} names a file that can't be read: {reason}."]) from None
+
+    def __call__(self) -> dict[str, Any]:
+        """The secrets that were found."""
+        found = {
+            name: self.get_field_value(field, name)[0]
+            for name, field in self.settings_cls.model_fields.items()
+        }
+        return {name: value for name, value in found.items() if value}
+
+
+def _is_secret(field: FieldInfo) -> bool:
+    return field.annotation is SecretStr or SecretStr in get_args(field.annotation)
+
+
 class DatabaseSettings(BaseSettings):
     """The one setting that migrating needs."""
 
@@ -147,9 +190,10 @@ class Settings(DatabaseSettings):
     """Privileged intents to ask Discord for, of those turned on in the developer portal. Those that
     need no approval are always asked for."""
     discord_shard_count: Annotated[int, Field(ge=1)] | None = None
-    """How many shards the bot has in all processes together."""
+    """How many shards the bot has in all its processes. Not set: Discord's recommendation, and the processes
+    share them out by themselves."""
     discord_shard_ids: ShardIds = None
-    """The shards of this process."""
+    """The shards that this process runs, of a DISCORD_SHARD_COUNT that is set; without it, all of them."""
 
     redis_url: Annotated[SecretStr, _server_url("redis", "rediss")]
     """Redis 7 or newer, or Valkey."""

@@ -70,6 +70,18 @@ def test_the_runbook_has_the_sections_that_alerts_name() -> None:
     assert found == {f"rb-sb-{number:03}" for number in range(1, 9)}
 
 
+def test_alerts_are_named_where_they_lead() -> None:
+    alerts = (ROOT / "deploy" / "prometheus" / "alerts.yml").read_text(encoding="utf-8")
+    runbook = (ROOT / "docs" / "runbook.md").read_text(encoding="utf-8")
+    sections = {section.split("\n", 1)[0][:9].lower(): section for section in runbook.split("\n## ")}
+    names = re.findall(r"- alert: (\w+)", alerts)
+    leads = re.findall(r"runbook_url: \S*runbook\.md#(\S+)", alerts)
+    assert len(names) == len(leads) > 0
+    for name, anchor in zip(names, leads, strict=True):
+        assert anchor in anchors(ROOT / "docs" / "runbook.md")
+        assert f"`{name}`" in sections[anchor[:9]], f"the runbook's section {anchor} does not name {name}"
+
+
 def _sources() -> str:
     return "\n".join(
         path.read_text(encoding="utf-8")
