@@ -162,6 +162,19 @@ class DatabaseSettings(BaseSettings):
         use_attribute_docstrings=True,
     )
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is given directly wins over the file that a `_FILE` variable names."""
+        files = _SecretFiles(settings_cls, env_settings, dotenv_settings)
+        return init_settings, env_settings, dotenv_settings, files
+
     database_url: Annotated[SecretStr, _server_url("postgresql", "postgres")]
     """PostgreSQL 15 or newer. The role must be able to make schemas and need not be a superuser."""
 

@@ -4,6 +4,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from sandbox_core.settings import Settings, SettingsError, load_settings, require_discord
 
@@ -147,3 +148,29 @@ def test_what_discord_needs_is_asked_for_apart() -> None:
     ]
     with pytest.raises(SettingsError):
         require_discord(load_settings(discord_token="x"))
+
+
+def test_a_secret_may_stand_in_a_file(environ: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    token, url = tmp_path / "token", tmp_path / "url"
+    token.write_text("from a file\n")
+    url.write_text(SERVERS["DATABASE_URL"])
+    environ.setenv("DISCORD_TOKEN_FILE", str(token))
+    environ.setenv("DATABASE_URL_FILE", str(url))
+    environ.setenv("DATABASE_URL", "")
+    # Only secrets: any other variable with this ending is no setting of ours.
+    environ.setenv("OPS_PORT_FILE", str(token))
+    settings = load_settings()
+    assert settings.discord_token is not None
+    assert settings.discord_token.get_secret_value() == "from a file"
+    assert settings.database_url.get_secret_value() == SERVERS["DATABASE_URL"]
+    environ.setenv("DISCORD_TOKEN", "given directly")
+    assert load_settings().discord_token == SecretStr("given directly")
+
+
+def test_a_secret_file_that_cannot_be_read_is_a_sentence(environ: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    environ.setenv("DISCORD_TOKEN_FILE", str(tmp_path / "missing"))
+    with pytest.raises(SettingsError) as problem:
+        load_settings()
+    assert problem.value.problems == [
+        "DISCORD_TOKEN_FILE names a file that can't be read: No such file or directory."
+    ]
