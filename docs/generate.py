@@ -10,8 +10,9 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -44,6 +45,7 @@ EXAMPLES: Mapping[type[errors.SandboxError], errors.SandboxError] = {
     ),
     errors.CleanupFailed: errors.CleanupFailed("welcome-flow", "Redis", "no answer within 5 seconds"),
     errors.InvalidInput: _refused(parse_duration, "10y", maximum=timedelta(days=7)),
+    errors.SandboxNotNamed: errors.SandboxNotNamed(("welcome-flow", "try-login")),
     errors.BotNotInGuild: errors.BotNotInGuild(_GUILD),
     errors.SandboxNotRunning: errors.SandboxNotRunning("welcome-flow", SandboxStatus.EXPIRED),
     errors.TransitionNotAllowed: errors.TransitionNotAllowed(SandboxStatus.DESTROYED, SandboxStatus.RUNNING),
@@ -85,6 +87,9 @@ _ABOUT_SETTINGS = """\
 They come from the environment, or from a file `.env` in the working directory; the environment wins. An
 empty variable counts as not set. A wrong or missing one stops the start with one line that names it, and
 exit code 2. [.env.example](../.env.example) is a file to begin with.
+
+A secret can also stand in a file that the variable with `_FILE` behind its name names, as containers are
+given them: {files}.
 
 Ids of servers, users and roles: in Discord's *User Settings*, *Advanced*, turn on *Developer Mode*; then
 *Copy ID* is in the menu of each."""
@@ -145,7 +150,7 @@ def settings_page() -> str:
         _made_from("sandbox_core/settings.py"),
         "# Settings",
         "",
-        _ABOUT_SETTINGS,
+        _ABOUT_SETTINGS.format(files=", ".join(f"`{name.upper()}_FILE`" for name in secret_settings())),
     ]
     for group, prefixes in GROUPS.items():
         lines += ["", f"## {group}", "", "| variable | what for | it takes | default |", "|---|---|---|---|"]
@@ -155,6 +160,15 @@ def settings_page() -> str:
                 purpose = " ".join((field.description or "").split())
                 lines.append(f"| `{variable}` | {purpose} | {TAKES[variable]} | {_default(name, field)} |")
     return "\n".join(lines) + "\n"
+
+
+def secret_settings() -> list[str]:
+    """The fields whose value may come from a file."""
+    return [
+        name
+        for name, field in Settings.model_fields.items()
+        if SecretStr in (field.annotation, *get_args(field.annotation))
+    ]
 
 
 def _default(name: str, field: FieldInfo) -> str:
