@@ -230,8 +230,10 @@ class _Conversation:
         return self._session
 
     def _heartbeat(self, sequence: JsonValue) -> None:
-        if self._session is not None and isinstance(sequence, int):
-            self._session.last_heartbeat_sequence = sequence
+        if self._session is not None:
+            self._session.heartbeats += 1
+            if isinstance(sequence, int):
+                self._session.last_heartbeat_sequence = sequence
         if not (self._rules.freeze_acks or self._connection.ack_frozen):
             self._connection.send_op(HEARTBEAT_ACK)
 

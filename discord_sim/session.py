@@ -37,6 +37,7 @@ class GatewaySession:
         self.alive = True
         self.connection: Connection | None = None
         self.last_heartbeat_sequence: int | None = None
+        self.heartbeats = 0
         self.last_client_close: int | None = None
         self.resume_count = 0
         self.resumed_from: list[int] = []

@@ -11,6 +11,7 @@ import yarl
 from sandbox_core.postgres.identifies import IdentifyRows
 from sandbox_core.postgres.shards import ShardRows
 
+from . import _tasks
 from .identify import IdentifyGate, StartLimit
 from .leases import LEASE, LeaseKeeper
 from .shards import ShardSet
@@ -80,8 +81,7 @@ class Gateway:
         """Give up the leases, after the drain: from now on other processes resume the sessions."""
         if self._keeping is None or self._keeping.done():
             return
-        self._keeping.cancel()
-        await asyncio.gather(self._keeping, return_exceptions=True)
+        await _tasks.end([self._keeping])
         await self._keeper.leave()
 
     async def _may_connect(self, shard_id: int, *, closed_at_once: bool) -> None:

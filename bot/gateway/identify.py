@@ -122,6 +122,8 @@ class IdentifyGate:
             await self._within_budget(shard_id)
             self.waiting[shard_id] = "waits for its turn to identify"
             async with self._locks[self._bucket(shard_id)]:
+                # Before connecting: Discord need not wait for an IDENTIFY that can't come yet.
+                await self._sleep_if(self._spacing_left(self._bucket(shard_id)))
                 yield
         finally:
             self.waiting.pop(shard_id, None)
@@ -132,8 +134,7 @@ class IdentifyGate:
         # Counted first: what comes between the turn and IDENTIFY eats into the spacing.
         await self._tell(self._rows.count(shard_id, self.shard_count))
         while True:
-            since = self._monotonic() - self._taken_at.get(bucket, -math.inf)
-            wait = self._spacing - since
+            wait = self._spacing_left(bucket)
             if wait <= 0:
                 wait = await self._take(bucket)
             if wait <= 0:
@@ -149,6 +150,13 @@ class IdentifyGate:
         """The shard's session has stayed up."""
         self._own.pop(shard_id, None)
         await self._tell(self._rows.stayed_up(shard_id, self.shard_count))
+
+    def _spacing_left(self, bucket: int) -> float:
+        return self._taken_at.get(bucket, -math.inf) + self._spacing - self._monotonic()
+
+    async def _sleep_if(self, seconds: float) -> None:
+        if seconds > 0:
+            await self._sleep(seconds)
 
     def _bucket(self, shard_id: int) -> int:
         return shard_id % max(self._limit.max_concurrency, 1)

@@ -35,6 +35,8 @@ import structlog
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.postgres.shards import Leases
 
+from . import _tasks
+
 _log = structlog.get_logger("sandbox.gateway")
 
 LEASE = 6.0
@@ -140,9 +142,7 @@ class LeaseKeeper:
                         await self._wake.wait()
                 self._wake.clear()
         finally:
-            for task in self._handing_over.values():
-                task.cancel()
-            await asyncio.gather(*self._handing_over.values(), return_exceptions=True)
+            await _tasks.end(self._handing_over.values())
 
     async def turn(self) -> None:
         """Renew, take and give up, once."""

@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from typing import Protocol
 
 import aiohttp
@@ -20,6 +21,7 @@ import structlog
 
 from sandbox_core.redis.gateway_sessions import ResumePoint
 
+from . import _tasks
 from .endings import ABNORMAL, ConnectionEndedError, Ending
 from .socket import RoutedWebSocket, RoutesFrames
 
@@ -32,6 +34,8 @@ _AT_ONCE = 10.0
 
 class IdentifyTurns(Protocol):
     """Who may identify when; see `IdentifyGate`."""
+
+    shard_count: int
 
     @property
     def waiting(self) -> Mapping[int, str]: ...
@@ -129,8 +133,7 @@ class Shard:
                 await self.ws.poll_event()
         finally:
             if steady is not None:
-                steady.cancel()
-                await asyncio.gather(steady, return_exceptions=True)
+                await _tasks.end([steady])
 
     async def _resume(self, point: ResumePoint) -> None:
         sessions = self._client.sessions
@@ -148,7 +151,7 @@ class Shard:
         normal = str(self._client.gateway_url)
         _log.warning("resume_url_failed", shard=self.id)
         sessions.use_instead(self.id, normal)
-        await self._open(ResumePoint(point.session_id, normal, point.sequence))
+        await self._open(replace(point, resume_url=normal))
 
     async def _open(self, point: ResumePoint | None) -> None:
         self._socket = await RoutedWebSocket.connect(self._client, self.id, point)

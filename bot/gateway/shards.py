@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from . import _tasks
 from ._private import shards_of, tell_shards
 from .shard import IdentifyTurns, MayConnect, Shard
 
@@ -48,6 +49,7 @@ class ShardSet:
 
     def begin(self, shard_id: int, shard_count: int) -> None:
         """Connect the shard and keep it connected; returns at once."""
+        self._turns.shard_count = shard_count
         shard = Shard(self._client, shard_id, self._turns, self._may_connect, self._on_socket)
         self._shards[shard_id] = shard
         task = asyncio.create_task(self._run(shard, shard_count), name=f"shard-{shard_id}")
@@ -84,8 +86,7 @@ class ShardSet:
     async def _end(self, shard_id: int) -> None:
         task = self._tasks.get(shard_id)
         if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await _tasks.end([task])
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if task.cancelled() or self.failure.done():

@@ -150,6 +150,14 @@ class RoutedWebSocket(DiscordWebSocket):
             self._reading()
         self.sessions.introduced.add(self.shard_id or 0)
 
+    async def identify(self) -> None:
+        """Send IDENTIFY when it is the shard's turn; until then there is nothing to read."""
+        self._not_reading()
+        try:
+            await super().identify()
+        finally:
+            self._reading()
+
     async def poll_event(self) -> None:
         """Handle the next message."""
         # Without a time-out per message, which costs a tenth of an event: the heartbeat notices silence.

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 import discord
 import pytest
 
+from bot.gateway import GatewayTuning
 from discord_sim import DiscordSim
 from sandbox_core.settings import Settings
 from tests.e2e.harness import BotRun, Live, settings_for
@@ -43,8 +44,8 @@ async def start_bot(discord_untouched: None) -> AsyncIterator[StartBot]:
     """Starts bots, waits until they are ready unless told otherwise, and stops them after the test."""
     runs: list[BotRun] = []
 
-    async def start(settings: Settings, *, ready: bool = True) -> BotRun:
-        run = BotRun(settings)
+    async def start(settings: Settings, *, ready: bool = True, tuning: GatewayTuning | None = None) -> BotRun:
+        run = BotRun(settings, tuning)
         runs.append(run)
         if ready:
             await run.ready()
@@ -60,10 +61,11 @@ async def start_bot(discord_untouched: None) -> AsyncIterator[StartBot]:
 async def start_live(sim: DiscordSim, urls: dict[str, str], start_bot: StartBot) -> StartLive:
     """Starts the bot in a world of one dev guild and nine others that Alice owns."""
 
-    async def start(*, ready: bool = True, **overrides: object) -> Live:
+    async def start(*, ready: bool = True, tuning: GatewayTuning | None = None, **overrides: object) -> Live:
         alice = sim.add_user("alice")
         guilds = [sim.add_guild(name, owner=alice) for name in ("dev", *(f"guild-{n}" for n in range(9)))]
-        run = await start_bot(settings_for(sim, guilds[0], urls, **overrides), ready=ready)
+        settings = settings_for(sim, guilds[0], urls, **overrides)
+        run = await start_bot(settings, ready=ready, tuning=tuning)
         return Live(sim, run, alice, guilds)
 
     return start

@@ -16,6 +16,7 @@ import nats
 from nats.js import JetStreamContext
 
 from bot.client import SandboxBot
+from bot.gateway import GatewayTuning
 from bot.ops import OpsServer
 from bot.runner import run_bot
 from bot.tour.readback import Comparison, Expected, StoredEvent, compare, read_streams, stored_count
@@ -35,13 +36,14 @@ Side = str | None
 class BotRun:
     """One run of the standalone bot, from its start to its stop."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, tuning: GatewayTuning | None = None) -> None:
         self.settings = settings
         self._stop = asyncio.Event()
         self._started: asyncio.Future[tuple[SandboxBot, OpsServer]]
         self._started = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(
-            run_bot(settings, stop=self._stop, on_started=self._on_started), name="bot under test"
+            run_bot(settings, stop=self._stop, on_started=self._on_started, tuning=tuning),
+            name="bot under test",
         )
 
     async def _on_started(self, bot: SandboxBot, ops: OpsServer) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +25,9 @@ async def until(condition: Callable[[], object], within: float = 20.0) -> None:
     async with asyncio.timeout(within):
         while not condition():
             await asyncio.sleep(0.01)
+
+
+StartProcess = Callable[..., Awaitable["BotProcess"]]
 
 
 @dataclass
@@ -44,8 +48,11 @@ class BotProcess:
             raise AssertionError("the bot did not start:\n" + "\n".join(self.log)) from None
         assert self.process.returncode is None, "\n".join(self.log)
 
-    def _started_or_ended(self) -> bool:
-        return self.says("bot_ready") or self.process.returncode is not None
+    @property
+    def ops_url(self) -> str:
+        """Its ops endpoint."""
+        (event,) = (json.loads(line) for line in self.log if "ops_listening" in line)
+        return str(event["url"])
 
     def says(self, text: str) -> bool:
         """True when the log has this text."""
@@ -70,8 +77,8 @@ async def sim() -> AsyncIterator[DiscordSim]:
 @pytest.fixture
 async def start_bot(
     sim: DiscordSim, database_url: str, redis_url: str, nats_url: str
-) -> AsyncIterator[Callable[[], Any]]:
-    """Starts a bot process; every one still alive at the end is killed."""
+) -> AsyncIterator[StartProcess]:
+    """Starts a bot process, with more settings by their variables; those alive at the end are killed."""
     dev = sim.add_guild("Dev")
     environment = {
         **{
@@ -88,10 +95,10 @@ async def start_bot(
     }
     started: list[BotProcess] = []
 
-    async def start() -> BotProcess:
+    async def start(**more: str) -> BotProcess:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "bot", "run"),
-            env=environment,
+            env={**environment, **more},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
