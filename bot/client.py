@@ -11,7 +11,6 @@ from cogs.sandbox import on_tree_error, sync_commands
 from sandbox_core.bootstrap import Core
 from sandbox_core.event_router import GatewayIntake
 from sandbox_core.metrics import Metrics
-from sandbox_core.redis.gateway_sessions import GatewaySessions
 from sandbox_core.settings import Settings
 
 from .gateway import Gateway, GatewayTuning, SessionBook
@@ -47,7 +46,7 @@ class SandboxBot(commands.AutoShardedBot):
         self.tuning = tuning or GatewayTuning()
         """The gateway's times."""
         self._gateway: Gateway | None = None
-        self.sessions = SessionBook(GatewaySessions(core.redis), core.intake, core.metrics)
+        self.sessions = SessionBook(core.resume_points, core.intake, core.metrics, stored=core.stored_events)
 
     @property
     def intake(self) -> GatewayIntake:

@@ -21,6 +21,7 @@ CREATE TABLE gateway_resume_points (
     session_id     text NOT NULL,
     resume_url     text NOT NULL,
     sequence       bigint NOT NULL,
+    since          timestamptz NOT NULL,
     saved_at       timestamptz NOT NULL,
 
     PRIMARY KEY (application_id, shard_count, shard_id),
@@ -30,6 +31,8 @@ CREATE TABLE gateway_resume_points (
 
 COMMENT ON COLUMN gateway_resume_points.sequence IS
     'The last frame before which every frame of the session is acknowledged';
+
+COMMENT ON COLUMN gateway_resume_points.since IS 'No later frame was received before this moment';
 
 -- migrate:down
 

@@ -25,12 +25,16 @@ from .metrics import Metrics
 from .namespaces import NatsNamespace, RedisNamespace, SchemaProvisioner
 from .nats.connection import NatsConnection
 from .nats.publisher import AckPublisher
+from .nats.stored import StoredEvents
 from .nats.streams import StreamLimits, Streams
 from .postgres.pool import CONNECT_TIMEOUT, Pool, create_pool
 from .postgres.processes import GatewayProcess, Processes
+from .postgres.resume_points import ResumePointRows
 from .postgres.routes import RouteRows
 from .redis.client import create_client
+from .redis.gateway_sessions import GatewaySessions
 from .redis.route_cache import RouteCache
+from .resume_points import ResumePoints
 from .route_provider import RouteFollower, RouteProvider
 from .settings import Settings
 
@@ -63,6 +67,9 @@ class Core:
     process: GatewayProcess
     """Who this process is among those that publish events."""
     processes: Processes
+    resume_points: ResumePoints
+    """Where gateway sessions can be resumed."""
+    stored_events: StoredEvents
 
 
 Waiting = Callable[[DependencyUnavailable], None]
@@ -192,6 +199,8 @@ async def open_core(
             js=js,
             process=process,
             processes=processes,
+            resume_points=ResumePoints(GatewaySessions(redis), ResumePointRows(pool)),
+            stored_events=StoredEvents(js),
         )
 
 

@@ -118,6 +118,15 @@ class RouteTable:
         return guild_id in self._entries
 
 
+def is_handled_here(frame: Frame) -> bool:
+    """True for what this process deals with and nobody is to get, whatever the routes are."""
+    if frame.is_own_interaction:
+        return True
+    if frame.guild_id is not None or frame.attributed_to is not None:
+        return False
+    return frame.type in CONNECTION_EVENTS or frame.is_owner_command
+
+
 def decide(frame: Frame, table: RouteTable, now: float) -> Destination:
     """Where `frame` goes, given the routes and the time (seconds since the epoch). Pure.
 
@@ -126,15 +135,13 @@ def decide(frame: Frame, table: RouteTable, now: float) -> Destination:
     which can't be told (it is unreadable, or an ephemeral message's channel is unknown) is never guessed
     onto a side.
     """
+    if is_handled_here(frame):
+        return HANDLED
     guild_id = frame.guild_id or frame.attributed_to
     if guild_id is not None:
-        if frame.is_own_interaction:
-            return HANDLED
         if frame.type not in GUILD_LOCATIONS and not subjects.is_event_type(frame.type):
             return DEAD_LETTER
         return table.destination(guild_id, now) or PRODUCTION
-    if frame.type in CONNECTION_EVENTS or frame.is_own_interaction or frame.is_owner_command:
-        return HANDLED
     if not subjects.is_event_type(frame.type):
         return DEAD_LETTER
     if frame.guild_id_unreadable or (frame.hints is not None and frame.hints.is_ephemeral):

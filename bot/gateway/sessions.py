@@ -2,34 +2,98 @@
 
 A session is resumed from the last frame before which everything is acknowledged, never from the last one
 received: what was received and not acknowledged when a process dies is replayed by Discord, and the
-message ids make the repeats harmless.
+message ids make the repeats harmless. As a guild's route may have changed in between, a process that goes
+on with another one's session first reads from the streams what is stored already, and passes over it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Protocol
 
 import structlog
 
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.event_router import GatewayIntake
 from sandbox_core.metrics import Metrics
-from sandbox_core.redis.gateway_sessions import GatewaySessions, ResumePoint
+from sandbox_core.redis.gateway_sessions import ResumePoint
+from sandbox_core.resume_points import ResumePointStore
 
 _log = structlog.get_logger("sandbox.gateway")
 
 _SAVE_INTERVAL = 0.1
-_LOAD_WITHIN = 2.0
+_REFRESH_AFTER = 10.0
+_LOAD_WITHIN = 3.0
+_READ_WITHIN = 10.0
+_NATS_PAUSE = 0.25
+_MOST_MARKS = 1000
+
+
+class ReadsStored(Protocol):
+    """Which events of a session are stored; see `StoredEvents`."""
+
+    async def sequences(self, session_id: str, shard_id: int, *, after: int, since: float) -> set[int]: ...
+
+
+class _Receipts:
+    """When a session's frames were received, to within one save.
+
+    A mark is a moment and a sequence: no later frame was received, or published, before that moment.
+    """
+
+    def __init__(self, session_id: str, moment: float, sequence: int, stored: Iterable[int] = ()) -> None:
+        self.session_id = session_id
+        self._marks = deque([(moment, sequence)])
+        # Up to here another process may have published, at any time since it began to.
+        self._inherited = max(stored, default=0)
+        self._apart = 0.0
+
+    def mark(self, now: float, received: int) -> None:
+        """`received` is the highest sequence received until `now`."""
+        sequence = max(received, self._inherited)
+        marks = self._marks
+        if len(marks) > 1 and (marks[-1][1] == sequence or marks[-1][0] - marks[-2][0] < self._apart):
+            marks.pop()
+        marks.append((now, sequence))
+        if len(marks) > _MOST_MARKS:
+            # One frame is not acknowledged for long. An earlier moment is as right as a later one.
+            self._apart = 2 * (marks[-1][0] - marks[0][0]) / _MOST_MARKS
+            self._marks = deque(list(marks)[::2])
+
+    def since(self, sequence: int) -> float:
+        """The latest moment known before which no frame after `sequence` was received."""
+        while len(self._marks) > 1 and self._marks[1][1] <= sequence:
+            self._marks.popleft()
+            self._apart = 0.0
+        return self._marks[0][0]
 
 
 class SessionBook:
-    """Knows each shard's session, and writes its resume point at most every 100 ms."""
+    """Knows each shard's session, and writes its resume point at most every 100 ms.
 
-    def __init__(self, store: GatewaySessions, intake: GatewayIntake, metrics: Metrics) -> None:
+    `now` is in seconds since the epoch, `monotonic` in seconds.
+    """
+
+    def __init__(
+        self,
+        store: ResumePointStore,
+        intake: GatewayIntake,
+        metrics: Metrics,
+        *,
+        stored: ReadsStored | None = None,
+        now: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._store = store
+        self._stored = stored
         self._intake = intake
         self._metrics = metrics
+        self._now = now
+        self._monotonic = monotonic
         self._application_id = 0
         self._shard_count = 1
         self.shard_ids: tuple[int, ...] = ()
@@ -40,16 +104,25 @@ class SessionBook:
         """The shards of which discord.py has seen a READY, Discord's or one of our own."""
         self._resume_urls: dict[int, str] = {}
         self._found: dict[int, ResumePoint] = {}
+        self._published: dict[int, set[int]] = {}
+        """By shard, the sequences after the point found whose events are stored."""
+        self._receipts: dict[int, _Receipts] = {}
         self._lost: set[int] = set()
-        self._written: dict[int, ResumePoint] = {}
+        self._written: dict[int, tuple[ResumePoint, float]] = {}
+        self._saving = asyncio.Lock()
         self._saver: asyncio.Task[None] | None = None
 
     async def open(self, application_id: int, shard_ids: Sequence[int], shard_count: int) -> None:
-        """Load what an earlier process left, and begin to save; Redis being away only means a new session."""
+        """Load what an earlier process left, and begin to save.
+
+        When neither store can tell what it left, a new session begins. NATS being away is waited for: without
+        it nothing could be published.
+        """
         self._application_id = application_id
         self._shard_count = shard_count
         await self._load(shard_ids)
         self.shard_ids = tuple(shard_ids)
+        self._intake.before_switch(self._save)
         self._saver = asyncio.get_running_loop().create_task(self._save_often(), name="session-saver")
 
     async def add(self, shard_id: int, shard_count: int) -> None:
@@ -72,6 +145,8 @@ class SessionBook:
         self.disconnected(shard_id)
         self._resume_urls.pop(shard_id, None)
         self._found.pop(shard_id, None)
+        self._published.pop(shard_id, None)
+        self._receipts.pop(shard_id, None)
         self._written.pop(shard_id, None)
         # Guilds may come and go while another process has the shard.
         self.introduced.discard(shard_id)
@@ -85,7 +160,30 @@ class SessionBook:
                     if point is not None:
                         self._found[shard_id] = point
         except (DependencyUnavailable, TimeoutError):
-            _log.warning("sessions_not_loaded", dependency="Redis")
+            _log.warning("sessions_not_loaded", dependency="Redis and PostgreSQL")
+        for shard_id in shard_ids:
+            if shard_id in self._found:
+                self._published[shard_id] = await self._read_stored(shard_id, self._found[shard_id])
+
+    async def _read_stored(self, shard_id: int, point: ResumePoint) -> set[int]:
+        if self._stored is None:
+            return set()
+        waits = False
+        while True:
+            try:
+                async with asyncio.timeout(_READ_WITHIN):
+                    return await self._stored.sequences(
+                        point.session_id, shard_id, after=point.sequence, since=point.since
+                    )
+            except DependencyUnavailable as error:
+                if not waits:
+                    _log.warning("session_waits", shard=shard_id, dependency=error.dependency)
+                waits = True
+                await asyncio.sleep(_NATS_PAUSE)
+            except TimeoutError:
+                # Better an event on two sides, if its guild's route changed just now, than none at all.
+                _log.error("stored_events_not_read", shard=shard_id, within=_READ_WITHIN)
+                return set()
 
     @property
     def all_connected(self) -> bool:
@@ -122,13 +220,17 @@ class SessionBook:
         """The shard sends RESUME: its frames belong to this session."""
         self._found.pop(shard_id, None)
         self._resume_urls[shard_id] = point.resume_url
-        self._intake.adopt(point.session_id, shard_id, point.sequence)
+        stored = self._published.pop(shard_id, set())
+        self._intake.adopt(point.session_id, shard_id, point.sequence, stored)
+        receipts = self._receipts.get(shard_id)
+        if receipts is None or receipts.session_id != point.session_id:
+            self._receipts[shard_id] = _Receipts(point.session_id, point.since, point.sequence, stored)
 
     def use_instead(self, shard_id: int, url: str) -> None:
         """The resume URL does not answer: resume at `url` from now on."""
         point = self.resume_point(shard_id)
         if point is not None:
-            self.resuming(shard_id, ResumePoint(point.session_id, url, point.sequence))
+            self.resuming(shard_id, replace(point, resume_url=url))
 
     def began(self, shard_id: int, resume_url: str) -> None:
         """READY came: a new session, which the intake knows already."""
@@ -138,6 +240,9 @@ class SessionBook:
             self._metrics.gateway_gaps.inc()
             _log.error("session_lost", shard=shard_id, consequence="events in between may be missing")
         self._resume_urls[shard_id] = resume_url
+        ledger = self._intake.ledger(shard_id)
+        if ledger is not None:
+            self._receipts[shard_id] = _Receipts(ledger.session_id, self._now(), 0)
         self.introduced.add(shard_id)
 
     async def ended(self, shard_id: int) -> None:
@@ -147,13 +252,15 @@ class SessionBook:
             self._lost.add(shard_id)
         self._resume_urls.pop(shard_id, None)
         self._found.pop(shard_id, None)
+        self._published.pop(shard_id, None)
+        self._receipts.pop(shard_id, None)
         self._written.pop(shard_id, None)
         try:
             async with asyncio.timeout(_LOAD_WITHIN):
                 await self._store.forget(self._application_id, shard_id, self._shard_count)
         except (DependencyUnavailable, TimeoutError):
             # Another process that tries it is refused in the same way, and identifies.
-            _log.warning("session_not_forgotten", dependency="Redis", shard=shard_id)
+            _log.warning("session_not_forgotten", dependency="Redis or PostgreSQL", shard=shard_id)
 
     async def _save_often(self) -> None:
         while True:
@@ -161,20 +268,34 @@ class SessionBook:
             await self._save()
 
     async def _save(self) -> None:
-        changed: dict[int, ResumePoint] = {}
+        async with self._saving:
+            changed = {shard_id: point for shard_id, point in self._points() if self._is_due(shard_id, point)}
+            if not changed:
+                return
+            try:
+                async with asyncio.timeout(_LOAD_WITHIN):
+                    await self._store.save(self._application_id, self._shard_count, changed)
+            except (DependencyUnavailable, TimeoutError):
+                # Kept in memory; the next tick tries again, and a resume from an older point only repeats.
+                return
+            saved_at = self._monotonic()
+            for shard_id, point in changed.items():
+                self._written[shard_id] = (point, saved_at)
+
+    def _points(self) -> Iterable[tuple[int, ResumePoint]]:
+        now = self._now()
         for shard_id, url in self._resume_urls.items():
-            ledger = self._intake.ledger(shard_id)
-            if ledger is None:
+            ledger, receipts = self._intake.ledger(shard_id), self._receipts.get(shard_id)
+            if ledger is None or receipts is None or receipts.session_id != ledger.session_id:
                 continue
-            point = ResumePoint(ledger.session_id, url, ledger.acknowledged)
-            if self._written.get(shard_id) != point:
-                changed[shard_id] = point
-        if not changed:
-            return
-        try:
-            async with asyncio.timeout(_LOAD_WITHIN):
-                await self._store.save(self._application_id, self._shard_count, changed)
-        except (DependencyUnavailable, TimeoutError):
-            # Kept in memory; the next tick tries again, and a resume from an older point only repeats.
-            return
-        self._written.update(changed)
+            receipts.mark(now, ledger.received)
+            done = ledger.acknowledged
+            yield shard_id, ResumePoint(ledger.session_id, url, done, receipts.since(done), now)
+
+    def _is_due(self, shard_id: int, point: ResumePoint) -> bool:
+        written, saved_at = self._written.get(shard_id, (None, 0.0))
+        if written is None or self._monotonic() - saved_at >= _REFRESH_AFTER:
+            # Also a quiet shard's point has to outlive what the stores keep, and to tell a recent moment.
+            return True
+        now = (point.session_id, point.resume_url, point.sequence)
+        return now != (written.session_id, written.resume_url, written.sequence)

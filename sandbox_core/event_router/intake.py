@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 import msgspec
 import structlog
@@ -59,11 +59,21 @@ class GatewayIntake:
         """Frames received and not yet acknowledged, over all shards."""
         return sum(ledger.lag for ledger in self._ledgers.values())
 
-    def adopt(self, session_id: str, shard_id: int, sequence: int) -> None:
-        """Go on with a session that began elsewhere, from `sequence`; one that is known stays as it is."""
+    def adopt(self, session_id: str, shard_id: int, sequence: int, stored: Iterable[int] = ()) -> None:
+        """Go on with a session that began elsewhere, from `sequence`; one that is known stays as it is.
+
+        `stored` are later sequences whose events are published already; their replay is passed over.
+        """
         known = self._ledgers.get(shard_id)
         if known is None or known.session_id != session_id:
-            self._ledgers[shard_id] = ShardLedger(session_id, shard_id, sequence)
+            self._ledgers[shard_id] = ShardLedger(session_id, shard_id, sequence, stored)
+
+    def before_switch(self, action: Callable[[], Awaitable[None]]) -> None:
+        """Have `action` awaited whenever a guild is drained and its route is about to change.
+
+        It limits its own time: the guild's events wait for it.
+        """
+        self._router.before_switch.append(action)
 
     def forget(self, shard_id: int) -> None:
         """Another process has the shard: what was taken of it is still published, and nothing more comes."""

@@ -6,16 +6,32 @@ frame before which every received frame is done.
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
+from collections.abc import Iterable
 
 
 class ShardLedger:
     """The frames of one session on one shard, from the resume point on."""
 
-    __slots__ = ("_done", "_pending", "acknowledged", "received", "session_id", "shard_id")
+    __slots__ = (
+        "_done",
+        "_empty",
+        "_pending",
+        "_stored",
+        "acknowledged",
+        "received",
+        "session_id",
+        "shard_id",
+    )
 
-    def __init__(self, session_id: str, shard_id: int, acknowledged: int = 0) -> None:
-        """`acknowledged` is where a resumed session goes on; a new one starts at 0."""
+    def __init__(
+        self, session_id: str, shard_id: int, acknowledged: int = 0, stored: Iterable[int] = ()
+    ) -> None:
+        """`acknowledged` is where a resumed session goes on; a new one starts at 0.
+
+        `stored` are sequences beyond it whose events another process has published already.
+        """
         self.session_id = session_id
         self.shard_id = shard_id
         self.received = acknowledged
@@ -24,6 +40,8 @@ class ShardLedger:
         """The resume point: a RESUME from here misses nothing."""
         self._pending: deque[int] = deque()
         self._done: set[int] = set()
+        self._stored = set(stored)
+        self._empty: asyncio.Event | None = None
 
     @property
     def lag(self) -> int:
@@ -31,11 +49,19 @@ class ShardLedger:
         return len(self._pending) - len(self._done)
 
     def receive(self, seq: int) -> bool:
-        """Note a frame; False when this session's replay brings one that is here already."""
+        """Note a frame; False when there is nothing to do with it.
+
+        That is so when this session's replay brings one that is here already, or one that another process
+        had published.
+        """
         if seq <= self.received:
             return False
         self.received = seq
         self._pending.append(seq)
+        if self._stored and seq in self._stored:
+            self._stored.discard(seq)
+            self.done(seq)
+            return False
         return True
 
     def done(self, seq: int) -> None:
@@ -50,3 +76,11 @@ class ShardLedger:
             seq = pending.popleft()
             done.discard(seq)
         self.acknowledged = seq
+        if self._empty is not None and not pending:
+            self._empty.set()
+
+    async def drained(self) -> None:
+        """Return when every frame received is done."""
+        while self._pending:
+            self._empty = asyncio.Event()
+            await self._empty.wait()

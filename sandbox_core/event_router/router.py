@@ -6,14 +6,17 @@ say whether a later message was stored while an earlier one was not. Waiting for
 before the next one of the same guild is what keeps the order through all of these; different guilds'
 events are in flight together. One guild can so publish as many events a second as acknowledgements come
 back one after the other, which on a local network is over a thousand; Discord sends far fewer.
+
+An event's side is decided when it is published and not when it is received. To switch a guild's route,
+its lane is therefore paused, the one publication in flight is waited for, the table changes, and the lane
+goes on: whatever was acknowledged before went to the old side, and everything after it goes to the new.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from typing import Protocol
 
 import structlog
@@ -22,7 +25,7 @@ from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.events import DISPATCH, Frame
 from sandbox_core.metrics import RoutingMetrics
 from sandbox_core.nats.publisher import Publication
-from sandbox_core.routing import Destination, RouteTable, Side, decide
+from sandbox_core.routing import Destination, RouteTable, Side, decide, is_handled_here
 
 from .activity import Activity
 from .channels import ChannelOwners
@@ -31,8 +34,9 @@ from .ledger import ShardLedger
 _log = structlog.get_logger("sandbox.router")
 
 _GUILDLESS = ""
+_NO_ROUTES = RouteTable()
 _HOLD_PAUSE = 0.25
-_INTAKE_BATCH = 1000
+_SETTLE_BATCH = 1000
 _BAD_TYPE = "BAD_TYPE"
 # Bytes of frames held at most, next to the number of frames: a GUILD_CREATE can be megabytes.
 _MAX_PENDING_BYTES = 128 * 1024 * 1024
@@ -54,15 +58,16 @@ class Publisher(Protocol):
 
 
 class _Event:
-    """A frame the router has taken responsibility for."""
+    """A frame the router has taken responsibility for; `behind` is the next one of its lane."""
 
-    __slots__ = ("destination", "frame", "lane", "ledger", "size")
+    __slots__ = ("behind", "destination", "frame", "lane", "ledger", "size")
 
     def __init__(self, frame: Frame, ledger: ShardLedger) -> None:
         self.frame = frame
         self.ledger = ledger
         self.lane = frame.guild_id or frame.attributed_to or _GUILDLESS
         self.size = len(frame.raw)
+        self.behind: _Event | None = None
         self.destination: Destination | None = None
 
 
@@ -88,9 +93,14 @@ class EventRouter:
         self._monotonic = monotonic
         self._publisher: Publisher | None = None
         self._channels = ChannelOwners()
-        self._lanes: dict[str, deque[_Event]] = {}
-        self._intake: deque[_Event] = deque()
-        self._intake_task: asyncio.Task[None] | None = None
+        self._last: dict[str, _Event] = {}
+        """The last event of each lane that has any. A lane's first event is in flight, or in `_stopped`."""
+        self._stopped: dict[str, _Event] = {}
+        """The first event of each lane that is paused, or whose route is not known."""
+        self._paused: set[str] = set()
+        self._asked: set[str] = set()
+        """Lanes whose route is being asked for, and was not switched meanwhile."""
+        self._settler: asyncio.Task[None] | None = None
         self._pending = 0
         self._pending_bytes = 0
         self._room = asyncio.Event()
@@ -101,6 +111,10 @@ class EventRouter:
         """How busy guilds and sandboxes were in the last minute."""
         self.waiting_for: str = ""
         """Why events wait, naming the dependency; "" while none do."""
+        self.on_drained: Callable[[], None] = _nothing
+        """Called when a paused guild has nothing in flight any more."""
+        self.before_switch: list[Callable[[], Awaitable[None]]] = []
+        """Awaited before a drained guild's route changes; each limits its own time."""
 
     def attach(self, publisher: Publisher) -> None:
         """Give the publisher; the publisher in turn reports to this router."""
@@ -114,7 +128,7 @@ class EventRouter:
     @property
     def held(self) -> int:
         """Frames whose side is not known yet."""
-        return len(self._intake)
+        return sum(_length(first) for lane, first in self._stopped.items() if lane not in self._paused)
 
     @property
     def full(self) -> bool:
@@ -132,20 +146,21 @@ class EventRouter:
             self._channels.learn(frame)
         elif frame.hints is not None:
             frame.attributed_to = self._channels.owner(frame)
+        if is_handled_here(frame):
+            ledger.done(frame.seq)
+            return
         event = _Event(frame, ledger)
         self._pending += 1
         self._pending_bytes += event.size
         self._idle.clear()
         if self._pending >= self._max_pending or self._pending_bytes >= _MAX_PENDING_BYTES:
             self._room.clear()
-        table = self._routes.current_table
-        if table is None or self._intake:
-            # Behind a held event everything waits, or a guild's order would be lost.
-            self._hold(event)
-            return
-        if event.lane:
-            self._metrics.table_lookups += 1
-        self._dispatch(event, table)
+        last = self._last.get(event.lane)
+        self._last[event.lane] = event
+        if last is None:
+            self._start(event)
+        else:
+            last.behind = event
 
     def count_dropped(self, reason: str) -> None:
         """A frame never came here because it can't be routed; `reason` is one of a fixed set."""
@@ -161,37 +176,58 @@ class EventRouter:
 
     async def close(self) -> None:
         """Stop deciding; what is not acknowledged by now is left to Discord's replay."""
-        if self._intake_task is not None:
-            self._intake_task.cancel()
-            await asyncio.gather(self._intake_task, return_exceptions=True)
+        if self._settler is not None:
+            self._settler.cancel()
+            await asyncio.gather(self._settler, return_exceptions=True)
+
+    # Switching a guild's route
+
+    def pause(self, guild_ids: Collection[str]) -> None:
+        """Publish nothing more of these guilds until `resume`; what is in flight stays so."""
+        self._paused.update(guild_ids)
+        self._asked.difference_update(guild_ids)
+
+    def in_flight(self, guild_id: str) -> bool:
+        """True while a publication of the guild is not acknowledged."""
+        return guild_id in self._last and guild_id not in self._stopped
+
+    def resume(self, guild_ids: Collection[str]) -> None:
+        """Go on with these guilds, by the routes as they are now."""
+        self._paused.difference_update(guild_ids)
+        for guild_id in guild_ids:
+            first = self._stopped.pop(guild_id, None)
+            if first is not None:
+                self._start(first)
 
     # Deciding
 
-    def _dispatch(self, event: _Event, table: RouteTable) -> None:
-        event.destination = decide(event.frame, table, self._now())
-        if event.destination.side is Side.HANDLED:
-            self._finished(event)
+    def _start(self, event: _Event) -> None:
+        """The event is its lane's first, and nothing of the lane is in flight: decide it and publish."""
+        if not event.lane:
+            self._publish(event, decide(event.frame, _NO_ROUTES, self._now()))
             return
-        lane = self._lanes.get(event.lane)
-        if lane is not None:
-            lane.append(event)
+        if event.lane in self._paused:
+            self._stopped[event.lane] = event
             return
-        self._lanes[event.lane] = deque()
-        self._publish(event)
+        table = self._routes.current_table
+        if table is None:
+            self._hold(event)
+            return
+        self._metrics.table_lookups += 1
+        self._publish(event, decide(event.frame, table, self._now()))
 
     def _hold(self, event: _Event) -> None:
-        self._intake.append(event)
+        self._stopped[event.lane] = event
         self._metrics.held += 1
-        if self._intake_task is None or self._intake_task.done():
-            self._intake_task = asyncio.get_running_loop().create_task(
-                self._settle_held(), name="router-intake"
-            )
+        if self._settler is None or self._settler.done():
+            self._settler = asyncio.get_running_loop().create_task(self._settle_held(), name="router-held")
 
     async def _settle_held(self) -> None:
-        while self._intake:
-            batch = [self._intake[index] for index in range(min(len(self._intake), _INTAKE_BATCH))]
+        while lanes := [lane for lane in self._stopped if lane not in self._paused]:
+            batch = lanes[:_SETTLE_BATCH]
+            self._asked = set(batch)
             try:
-                table = await self._routes.resolve({event.lane for event in batch if event.lane})
+                table = await self._routes.resolve(batch)
             except DependencyUnavailable as error:
                 if not self.waiting_for:
                     _log.warning("events_held", dependency=error.dependency, reason=error.reason)
@@ -199,18 +235,21 @@ class EventRouter:
                 await asyncio.sleep(_HOLD_PAUSE)
                 continue
             if self.waiting_for:
-                _log.info("events_released", held=len(self._intake))
+                _log.info("events_released", held=self.held)
                 self.waiting_for = ""
-            for event in batch:
-                self._intake.popleft()
-                self._dispatch(event, table)
+            for lane in batch:
+                # The answer to a question from before a switch is no longer an answer.
+                if lane in self._asked and lane in self._stopped:
+                    event = self._stopped.pop(lane)
+                    self._publish(event, decide(event.frame, table, self._now()))
 
     # Publishing
 
-    def _publish(self, event: _Event) -> None:
-        frame, destination = event.frame, event.destination
-        if destination is None or self._publisher is None:
-            raise RuntimeError("an event is published before it is decided, or without a publisher")
+    def _publish(self, event: _Event, destination: Destination) -> None:
+        frame = event.frame
+        event.destination = destination
+        if self._publisher is None:
+            raise RuntimeError("an event is to be published without a publisher")
         shard = str(event.ledger.shard_id)
         headers = {
             "Nats-Msg-Id": f"{event.ledger.session_id}:{shard}:{frame.seq}",
@@ -239,11 +278,13 @@ class EventRouter:
             # Every new session brings one per guild: that is no sign of life in the guild.
             self.activity.count(event.lane or None, event.destination.sandbox_id)
         self._finished(event)
-        lane = self._lanes[event.lane]
-        if lane:
-            self._publish(lane.popleft())
+        lane, behind = event.lane, event.behind
+        if behind is None:
+            del self._last[lane]
         else:
-            del self._lanes[event.lane]
+            self._start(behind)
+        if lane in self._paused:
+            self.on_drained()
 
     def attempt_failed(self, reason: str) -> None:
         """The publisher will try again; count it."""
@@ -261,3 +302,15 @@ class EventRouter:
     def _has_room(self) -> bool:
         # Half empty before it reads on: waking the reader for every single event costs more.
         return self._pending <= self._max_pending // 2 and self._pending_bytes <= _MAX_PENDING_BYTES // 2
+
+
+def _length(event: _Event | None) -> int:
+    count = 0
+    while event is not None:
+        count += 1
+        event = event.behind
+    return count
+
+
+def _nothing() -> None:
+    """Nobody switches routes."""

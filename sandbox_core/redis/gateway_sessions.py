@@ -21,11 +21,17 @@ _KEPT_SECONDS = 900
 
 @dataclass(frozen=True, slots=True)
 class ResumePoint:
-    """What a RESUME needs; `sequence` is the last one before which everything is acknowledged."""
+    """What a RESUME needs; `sequence` is the last one before which everything is acknowledged.
+
+    The moments are in seconds since the epoch, by the clock of the process that saved them.
+    """
 
     session_id: str
     resume_url: str
     sequence: int
+    since: float = 0.0
+    """Nothing after `sequence` was received, and so published, before this moment."""
+    saved_at: float = 0.0
 
 
 _decode = msgspec.json.Decoder(ResumePoint).decode

@@ -21,6 +21,14 @@ def test_the_resume_point_waits_for_the_oldest_frame() -> None:
     assert (ledger.acknowledged, ledger.lag, ledger.received) == (9, 0, 9)
 
 
+def test_what_is_stored_already_counts_as_done_when_it_is_replayed() -> None:
+    ledger = ShardLedger("session", 0, acknowledged=5, stored={7, 8, 20})
+    assert [ledger.receive(seq) for seq in (6, 7, 8, 9)] == [True, False, False, True]
+    assert (ledger.acknowledged, ledger.lag) == (5, 2)
+    ledger.done(6)
+    assert (ledger.acknowledged, ledger.lag) == (8, 1)
+
+
 def test_a_replay_brings_only_what_is_not_here() -> None:
     ledger = ShardLedger("session", 0, acknowledged=5)
     assert not ledger.receive(5)

@@ -1,0 +1,79 @@
+"""The table `gateway_resume_points`: where sessions can be resumed, for as long as Redis can't keep it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from sandbox_core.redis.gateway_sessions import ResumePoint
+
+from .pool import Pool, connected
+
+
+class ResumePointRows:
+    """Loads and saves resume points. Raises `DependencyUnavailable` when PostgreSQL is away."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def load(self, application_id: int, shard_id: int, shard_count: int) -> ResumePoint | None:
+        """The shard's resume point as saved here last, or None."""
+        async with connected(self._pool) as connection:
+            row = await connection.fetchrow(
+                """
+                SELECT session_id, resume_url, sequence, since, saved_at FROM gateway_resume_points
+                WHERE application_id = $1 AND shard_count = $2 AND shard_id = $3
+                """,
+                application_id,
+                shard_count,
+                shard_id,
+            )
+        if row is None:
+            return None
+        return ResumePoint(
+            row["session_id"],
+            row["resume_url"],
+            row["sequence"],
+            row["since"].timestamp(),
+            row["saved_at"].timestamp(),
+        )
+
+    async def save(self, application_id: int, shard_count: int, points: Mapping[int, ResumePoint]) -> None:
+        """Keep these shards' resume points."""
+        async with connected(self._pool) as connection:
+            await connection.executemany(
+                """
+                INSERT INTO gateway_resume_points
+                    (application_id, shard_count, shard_id, session_id, resume_url, sequence, since, saved_at)
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+                ON CONFLICT (application_id, shard_count, shard_id) DO UPDATE SET
+                    session_id = excluded.session_id, resume_url = excluded.resume_url,
+                    sequence = excluded.sequence, since = excluded.since, saved_at = excluded.saved_at
+                """,
+                [
+                    (
+                        application_id,
+                        shard_count,
+                        shard_id,
+                        point.session_id,
+                        point.resume_url,
+                        point.sequence,
+                        datetime.fromtimestamp(point.since, UTC),
+                        datetime.fromtimestamp(point.saved_at, UTC),
+                    )
+                    for shard_id, point in points.items()
+                ],
+            )
+
+    async def forget(self, application_id: int, shard_id: int, shard_count: int) -> None:
+        """The session is gone: nobody may try to resume it again."""
+        async with connected(self._pool) as connection:
+            await connection.execute(
+                """
+                DELETE FROM gateway_resume_points
+                WHERE application_id = $1 AND shard_count = $2 AND shard_id = $3
+                """,
+                application_id,
+                shard_count,
+                shard_id,
+            )

@@ -1,0 +1,108 @@
+"""Where each shard's session can be resumed: kept in Redis, and in PostgreSQL while Redis is away."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+import structlog
+
+from .errors import DependencyUnavailable
+from .redis.gateway_sessions import ResumePoint
+
+_log = structlog.get_logger("sandbox.gateway")
+
+_WITHIN = 1.0
+# After a failure Redis is left alone for this long: an outage then costs one time-out and not one for
+# each save.
+_REST_AFTER_FAILURE = 2.0
+
+
+class ResumePointStore(Protocol):
+    """Keeps resume points. Every method raises `DependencyUnavailable` when its server is away."""
+
+    async def load(self, application_id: int, shard_id: int, shard_count: int) -> ResumePoint | None:
+        """The shard's resume point, or None when there is none that can be used."""
+
+    async def save(self, application_id: int, shard_count: int, points: Mapping[int, ResumePoint]) -> None:
+        """Keep these shards' resume points."""
+
+    async def forget(self, application_id: int, shard_id: int, shard_count: int) -> None:
+        """The session is gone: nobody may try to resume it again."""
+
+
+class ResumePoints:
+    """Both stores as one; of two points of a shard the one saved last counts.
+
+    A server that is merely slow counts as away. `monotonic` is in seconds.
+    """
+
+    def __init__(
+        self,
+        redis: ResumePointStore,
+        postgres: ResumePointStore,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._redis = redis
+        self._postgres = postgres
+        self._monotonic = monotonic
+        self._stores = (("Redis", redis), ("PostgreSQL", postgres))
+        self._rest_until = 0.0
+
+    async def load(self, application_id: int, shard_id: int, shard_count: int) -> ResumePoint | None:
+        """The shard's latest resume point. Raises `DependencyUnavailable` when neither server answers."""
+        found: list[ResumePoint] = []
+        failures: list[DependencyUnavailable] = []
+        for dependency, store in self._stores:
+            try:
+                async with _patience(dependency):
+                    point = await store.load(application_id, shard_id, shard_count)
+            except DependencyUnavailable as error:
+                failures.append(error)
+            else:
+                found += [] if point is None else [point]
+        if len(failures) == 2:
+            raise failures[0]
+        return max(found, key=lambda point: point.saved_at, default=None)
+
+    async def save(self, application_id: int, shard_count: int, points: Mapping[int, ResumePoint]) -> None:
+        """Keep these resume points in one of the servers.
+
+        Raises `DependencyUnavailable` when neither takes them.
+        """
+        if self._monotonic() >= self._rest_until:
+            try:
+                async with _patience("Redis"):
+                    await self._redis.save(application_id, shard_count, points)
+            except DependencyUnavailable as error:
+                self._rest_until = self._monotonic() + _REST_AFTER_FAILURE
+                _log.warning("resume_points_kept_in_postgres", dependency="Redis", reason=error.reason)
+            else:
+                return
+        async with _patience("PostgreSQL"):
+            await self._postgres.save(application_id, shard_count, points)
+
+    async def forget(self, application_id: int, shard_id: int, shard_count: int) -> None:
+        """Forget the shard's session in both. Raises `DependencyUnavailable` when one could not."""
+        failure: DependencyUnavailable | None = None
+        for dependency, store in self._stores:
+            try:
+                async with _patience(dependency):
+                    await store.forget(application_id, shard_id, shard_count)
+            except DependencyUnavailable as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+
+@asynccontextmanager
+async def _patience(dependency: str) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(_WITHIN):
+            yield
+    except TimeoutError:
+        raise DependencyUnavailable(dependency, "no answer in time") from None

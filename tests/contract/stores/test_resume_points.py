@@ -1,0 +1,107 @@
+"""Resume points in PostgreSQL, and both stores as one while either is away."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+from redis.asyncio import Redis
+
+from sandbox_core.errors import DependencyUnavailable
+from sandbox_core.postgres import Pool, create_pool
+from sandbox_core.postgres.resume_points import ResumePointRows
+from sandbox_core.redis.client import create_client
+from sandbox_core.redis.gateway_sessions import GatewaySessions, ResumePoint
+from sandbox_core.resume_points import ResumePoints
+
+APPLICATION = 300000000000000001
+ONE = ResumePoint("one", "wss://gateway.invalid/?a=b", 41, 1_700_000_000.5, 1_700_000_001.25)
+TWO = ResumePoint("two", "wss://gateway.invalid", 2**40, 1_700_000_002.0, 1_700_000_003.0)
+
+
+@pytest.fixture
+async def pool(database_url: str) -> AsyncIterator[Pool]:
+    async with await create_pool(database_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    client = create_client(redis_url)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+async def nowhere() -> AsyncIterator[GatewaySessions]:
+    """Of a server that is not there."""
+    client = create_client("redis://127.0.0.1:1/0")
+    yield GatewaySessions(client)
+    await client.aclose()
+
+
+async def test_rows_are_one_applications_shards_and_the_latest_counts(pool: Pool) -> None:
+    rows = ResumePointRows(pool)
+    await rows.save(APPLICATION, 2, {0: ONE, 1: TWO})
+    await rows.save(APPLICATION, 2, {0: replace(ONE, sequence=42)})
+    assert await rows.load(APPLICATION, 0, 2) == replace(ONE, sequence=42)
+    assert await rows.load(APPLICATION, 1, 2) == TWO
+    for application, shard, count in [(APPLICATION, 0, 1), (APPLICATION + 1, 0, 2)]:
+        assert await rows.load(application, shard, count) is None
+    for _ in range(2):
+        await rows.forget(APPLICATION, 0, 2)
+    assert await rows.load(APPLICATION, 0, 2) is None
+    assert await rows.load(APPLICATION, 1, 2) == TWO
+
+
+async def test_while_redis_is_away_postgres_keeps_them(
+    pool: Pool, redis: Redis, nowhere: GatewaySessions
+) -> None:
+    later = replace(ONE, sequence=50, saved_at=ONE.saved_at + 1)
+    whole = ResumePoints(GatewaySessions(redis), ResumePointRows(pool))
+    await whole.save(APPLICATION, 1, {0: ONE})
+    await ResumePoints(nowhere, ResumePointRows(pool)).save(APPLICATION, 1, {0: later})
+    # Redis is back with what it had: the later one counts, wherever it lies.
+    assert await whole.load(APPLICATION, 0, 1) == later
+    assert await ResumePoints(nowhere, ResumePointRows(pool)).load(APPLICATION, 0, 1) == later
+    latest = replace(later, sequence=60, saved_at=later.saved_at + 1)
+    await whole.save(APPLICATION, 1, {0: latest})
+    assert await whole.load(APPLICATION, 0, 1) == latest
+    await whole.forget(APPLICATION, 0, 1)
+    assert await whole.load(APPLICATION, 0, 1) is None
+
+
+async def test_redis_is_left_alone_for_a_while_after_a_failure(pool: Pool, redis: Redis) -> None:
+    now = 0.0
+    failing = True
+    sessions = GatewaySessions(redis)
+
+    class Sometimes(GatewaySessions):
+        tries = 0
+
+        async def save(self, *arguments: object) -> None:
+            self.tries += 1
+            if failing:
+                raise DependencyUnavailable("Redis", "no answer in time")
+            await sessions.save(*arguments)  # type: ignore[arg-type]
+
+    sometimes = Sometimes(redis)
+    points = ResumePoints(sometimes, ResumePointRows(pool), monotonic=lambda: now)
+    await points.save(APPLICATION, 1, {0: ONE})
+    await points.save(APPLICATION, 1, {0: ONE})
+    assert sometimes.tries == 1
+    now, failing = 2.0, False
+    await points.save(APPLICATION, 1, {0: TWO})
+    assert await sessions.load(APPLICATION, 0, 1) == TWO
+
+
+async def test_both_away_is_said(nowhere: GatewaySessions) -> None:
+    async with await create_pool("postgresql://nobody@127.0.0.1:1/nothing", min_size=0) as pool:
+        points = ResumePoints(nowhere, ResumePointRows(pool))
+        with pytest.raises(DependencyUnavailable):
+            await points.load(APPLICATION, 0, 1)
+        with pytest.raises(DependencyUnavailable):
+            await points.save(APPLICATION, 1, {0: ONE})
+        with pytest.raises(DependencyUnavailable):
+            await points.forget(APPLICATION, 0, 1)
