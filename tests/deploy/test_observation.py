@@ -1,0 +1,237 @@
+"""Alerts and dashboard: they fire and clear, name what exists, and show what a real Prometheus scraped."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.deploy.tools import DEPLOY, ROOT, alert_rules, anchors, needed, read_yaml
+from tests.e2e.harness import Live, eventually, free_port
+
+_PROMETHEUS = DEPLOY / "prometheus"
+_DASHBOARD = DEPLOY / "grafana" / "dashboards" / "sandboxes.json"
+_PROVISIONING = DEPLOY / "grafana" / "provisioning"
+_COMPARISON = re.compile(r"\s*(?:>|==)\s*[\d.]+\s*\Z")
+_METRIC = re.compile(r"\bsandbox_[a-z_]+\b")
+_ALERTS_WITHOUT_COMPARISON = {"SandboxGatewayNeverConnected": "sandbox_gateway_connected"}
+
+
+def dashboard() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(_DASHBOARD.read_text(encoding="utf-8"))
+    return found
+
+
+def panels() -> list[dict[str, Any]]:
+    return [panel for panel in dashboard()["panels"] if panel["type"] != "row"]
+
+
+def panel_expressions() -> list[str]:
+    return [target["expr"] for panel in panels() for target in panel["targets"]]
+
+
+def measured(rule: dict[str, Any]) -> str:
+    """What an alert compares with its limit: this has a value also while nothing is wrong."""
+    if rule["alert"] in _ALERTS_WITHOUT_COMPARISON:
+        return _ALERTS_WITHOUT_COMPARISON[rule["alert"]]
+    left, count = _COMPARISON.subn("", rule["expr"])
+    assert count == 1, rule["expr"]
+    return left
+
+
+def promtool(*arguments: str) -> None:
+    """Run promtool; fail with what it says."""
+    done = subprocess.run(
+        [needed("promtool", "prometheus"), *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_rules_are_valid() -> None:
+    promtool("check", "rules", str(_PROMETHEUS / "alerts.yml"))
+    promtool("check", "config", str(_PROMETHEUS / "prometheus.yml"))
+
+
+def test_each_alert_fires_and_clears() -> None:
+    promtool("test", "rules", str(_PROMETHEUS / "alerts_test.yml"))
+
+
+def test_every_alert_is_seen_firing_and_silent() -> None:
+    outcomes: dict[str, set[bool]] = {}
+    for case in read_yaml(_PROMETHEUS / "alerts_test.yml")["tests"]:
+        for check in case.get("promql_expr_test", ()):
+            alert = re.search(r'alertname="(\w+)"', check["expr"])
+            assert alert is not None
+            outcomes.setdefault(alert[1], set()).add(bool(check["exp_samples"]))
+    assert outcomes == {rule["alert"]: {True, False} for rule in alert_rules()}
+
+
+@pytest.mark.parametrize("limit", [">", "for:"])
+def test_the_tests_of_the_alerts_notice_other_limits(tmp_path: Path, limit: str) -> None:
+    rules = (_PROMETHEUS / "alerts.yml").read_text()
+    changed = re.sub(r"> [\d.]+$", "> 1e9", rules, flags=re.MULTILINE) if limit == ">" else rules
+    changed = re.sub(r"for: \w+", "for: 9h", changed) if limit == "for:" else changed
+    (tmp_path / "alerts.yml").write_text(changed)
+    (tmp_path / "alerts_test.yml").write_text((_PROMETHEUS / "alerts_test.yml").read_text())
+    done = subprocess.run(
+        [needed("promtool", "prometheus"), "test", "rules", str(tmp_path / "alerts_test.yml")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+
+
+def test_every_alert_tells_a_person_what_to_do() -> None:
+    names = [rule["alert"] for rule in alert_rules()]
+    assert len(set(names)) == len(names)
+    for rule in alert_rules():
+        assert rule["labels"]["severity"] in {"warning", "critical"}, rule
+        notes = rule["annotations"]
+        assert notes.keys() == {"summary", "description", "runbook_url"}
+        path, anchor = notes["runbook_url"].split("#")
+        assert anchor in anchors((ROOT / path).read_text(encoding="utf-8")), notes["runbook_url"]
+
+
+def test_the_dashboard_is_laid_out() -> None:
+    everything = dashboard()["panels"]
+    ids = [panel["id"] for panel in everything]
+    assert len(set(ids)) == len(ids)
+    taken: set[tuple[int, int]] = set()
+    for panel in everything:
+        place = panel["gridPos"]
+        assert place["x"] + place["w"] <= 24
+        cells = {
+            (place["x"] + column, place["y"] + line)
+            for column in range(place["w"])
+            for line in range(place["h"])
+        }
+        assert not taken & cells, panel["title"]
+        taken |= cells
+    for panel in panels():
+        assert panel["title"]
+        assert panel["description"]
+        assert panel["fieldConfig"]["defaults"]["unit"]
+
+
+def test_grafana_finds_dashboard_and_datasource() -> None:
+    (source,) = read_yaml(_PROVISIONING / "datasources" / "prometheus.yml")["datasources"]
+    used = {panel["datasource"]["uid"] for panel in panels()}
+    used |= {target["datasource"]["uid"] for panel in panels() for target in panel["targets"]}
+    used |= {note["datasource"]["uid"] for note in dashboard()["annotations"]["list"]}
+    assert used == {source["uid"]}
+    (provider,) = read_yaml(_PROVISIONING / "dashboards" / "sandboxes.yml")["providers"]
+    compose = read_yaml(ROOT / "docker-compose.yml")["services"]
+    mounts = [volume.split(":") for volume in compose["grafana"]["volumes"] if volume.startswith("./")]
+    inside = {target: (ROOT / host).resolve() for host, target, *_ in mounts}
+    assert inside[provider["options"]["path"]] == _DASHBOARD.parent
+    assert inside["/etc/grafana/provisioning"] == _PROVISIONING
+    assert source["url"] == "http://prometheus:9090"
+    assert "prometheus" in compose
+
+
+async def test_every_expression_has_data_in_a_real_prometheus(live: Live, tmp_path: Path) -> None:
+    await live.mapped()
+    await live.sim.flood(100)
+    await live.checked()
+    _, body = await live.get("/metrics")
+    families = text_string_to_metric_families(body)
+    exported = {sample.name for family in families for sample in family.samples}
+    expressions = panel_expressions() + [measured(rule) for rule in alert_rules()]
+    named = {name for expression in expressions for name in _METRIC.findall(expression)}
+    assert named <= exported, named - exported
+
+    async with prometheus(tmp_path, live.run.url) as query:
+        without: set[str] = set()
+
+        async def all_have_data() -> bool:
+            nonlocal without
+            prepared = {
+                expression: expression.replace("$__rate_interval", "1m") for expression in expressions
+            }
+            results = await asyncio.gather(*(query(each) for each in prepared.values()))
+            without = {each for each, result in zip(prepared, results, strict=True) if not result}
+            return not without
+
+        await eventually(all_have_data, fail=False)
+        assert not without
+        assert [result["value"][1] for result in await query("sum(sandbox_guild_mappings)")] == ["1"]
+        assert await query('ALERTS{alertstate="firing"}') == [], "nothing is wrong"
+
+
+class _Query:
+    def __init__(self, http: aiohttp.ClientSession, url: str) -> None:
+        self._http = http
+        self._url = url
+
+    async def __call__(self, expression: str) -> list[dict[str, Any]]:
+        """The result of an instant query."""
+        async with self._http.get(f"{self._url}/api/v1/query", params={"query": expression}) as response:
+            answer = await response.json()
+        assert answer["status"] == "success", (expression, answer)
+        result: list[dict[str, Any]] = answer["data"]["result"]
+        return result
+
+    async def ready(self) -> bool:
+        """Whether it answers queries by now."""
+        try:
+            async with self._http.get(f"{self._url}/-/ready") as response:
+                return response.status == 200
+        except aiohttp.ClientConnectionError:
+            return False
+
+    async def rules_work(self) -> bool:
+        """Whether every rule has been evaluated without an error."""
+        async with self._http.get(f"{self._url}/api/v1/rules") as response:
+            groups = (await response.json())["data"]["groups"]
+        rules = [rule for group in groups for rule in group["rules"]]
+        assert all(rule["health"] in {"ok", "unknown"} for rule in rules), rules
+        return len(rules) == len(alert_rules()) and all(rule["health"] == "ok" for rule in rules)
+
+
+@asynccontextmanager
+async def prometheus(directory: Path, target: str) -> AsyncIterator[_Query]:
+    """A Prometheus with the deployed alerts, which scrapes `target`; gone when left."""
+    program = needed("prometheus", "prometheus")
+    configuration = {
+        "global": {"scrape_interval": "250ms", "evaluation_interval": "250ms", "scrape_timeout": "250ms"},
+        "rule_files": [str(_PROMETHEUS / "alerts.yml")],
+        "scrape_configs": [
+            {"job_name": "sandboxes", "static_configs": [{"targets": [target.removeprefix("http://")]}]}
+        ],
+    }
+    (directory / "prometheus.yml").write_text(yaml.safe_dump(configuration))
+    address = f"127.0.0.1:{free_port()}"
+    with (directory / "prometheus.log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            program,
+            f"--config.file={directory / 'prometheus.yml'}",
+            f"--storage.tsdb.path={directory / 'data'}",
+            f"--web.listen-address={address}",
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        async with aiohttp.ClientSession() as http:
+            query = _Query(http, f"http://{address}")
+
+            async def up() -> bool:
+                assert process.returncode is None, (directory / "prometheus.log").read_text()
+                return await query.ready() and bool(await query("up == 1")) and await query.rules_work()
+
+            await eventually(up)
+            yield query
+    finally:
+        process.kill()
+        await process.wait()
