@@ -1,38 +1,60 @@
-"""Runs the measurements named on the command line, or all of them."""
+"""Runs the measurements named on the command line, or all of them, and writes `RESULTS.md`."""
 
 from __future__ import annotations
 
+import argparse
 import sys
+import time
 from collections.abc import Awaitable, Callable
 
 from rich.console import Console
 
 from bot.cli import run_on_fast_loop
 
-from . import create, latency
-from .report import machine
+from . import cpu, create, growth, latency, lifecycle, switch, throughput
+from .report import RESULTS, Section, machine
 
-_ALL: dict[str, Callable[[Console], Awaitable[None]]] = {
-    "create": create.measure,
+_ALL: dict[str, Callable[[Section], Awaitable[None]]] = {
+    "throughput": throughput.measure,
     "latency": latency.measure,
+    "growth": growth.measure,
+    "switch": switch.measure,
+    "cpu": cpu.measure,
+    "create": create.measure,
+    "lifecycle": lifecycle.measure,
 }
 
 
-async def _run(names: list[str]) -> None:
-    console = Console(width=None if sys.stdout.isatty() else 140)
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of: {', '.join(_ALL)}")
+    parser.add_argument("--quick", action="store_true", help="small sizes, nothing is written: does it run?")
+    return parser.parse_args()
+
+
+async def _run(names: list[str], *, quick: bool) -> None:
+    console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(f"Measured on {machine()}; the servers, the simulator and the bot share it.")
     for name in names:
-        await _ALL[name](console)
+        section = Section(name, console, quick)
+        started = time.monotonic()
+        await _ALL[name](section)
+        section.write()
+        console.print(f"{name}: {time.monotonic() - started:.0f} s\n", style="dim")
+    if not quick:
+        console.print(f"Written to {RESULTS.name}.")
 
 
 def main() -> int:
     """0 when all ran, 2 when a name is unknown."""
-    names = sys.argv[1:] or list(_ALL)
+    arguments = _arguments()
+    names = arguments.names or list(_ALL)
     if unknown := [name for name in names if name not in _ALL]:
         sys.stderr.write(f"Unknown: {', '.join(unknown)}. There are: {', '.join(_ALL)}.\n")
         return 2
-    run_on_fast_loop(_run(names))
+    run_on_fast_loop(_run(names, quick=arguments.quick))
     return 0
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

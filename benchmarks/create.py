@@ -6,24 +6,22 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable
 
-from rich.console import Console
-
 from sandbox_core.models import Actor
 
-from .report import Spread, percentile, show
+from .report import Section, Spread, percentile
 from .rig import Rig, rig
 
 _ROUNDS = 3
-_PER_ROUND = 40
 
 
-async def measure(console: Console) -> None:
+async def measure(section: Section) -> None:
     """p50 and p95 in milliseconds; the promise is p95 below 500 ms."""
     async with rig() as running:
-        await _measure(console, running)
+        await _measure(section, running)
 
 
-async def _measure(console: Console, running: Rig) -> None:
+async def _measure(section: Section, running: Rig) -> None:
+    per_round = section.size(40, 5)
     core = running.bot.sandbox_core
     owner = Actor("200000000000000001", "bench")
 
@@ -53,16 +51,15 @@ async def _measure(console: Console, running: Rig) -> None:
     for _ in range(_ROUNDS):
         for name, step in steps.items():
             taken = []
-            for _ in range(_PER_ROUND):
+            for _ in range(per_round):
                 started = time.perf_counter()
                 await step()
                 taken.append((time.perf_counter() - started) * 1000)
             p50[name].append(percentile(taken, 0.5))
             p95[name].append(percentile(taken, 0.95))
     reference = Spread(tuple(p50["reference: the bare SQL function"]))
-    show(
-        console,
-        f"Creating a sandbox, milliseconds: median (min-max) of {_ROUNDS} rounds of {_PER_ROUND}",
+    section.table(
+        f"Creating a sandbox, milliseconds: median (min-max) of {_ROUNDS} rounds of {per_round}",
         ("", "p50", "p95", "p50 over the reference"),
         [
             (

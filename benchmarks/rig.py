@@ -35,6 +35,11 @@ class SimProcess:
     http: aiohttp.ClientSession
 
     @property
+    def token(self) -> str:
+        """The bot token it accepts."""
+        return _TOKEN
+
+    @property
     def developer(self) -> dict[str, Any]:
         """Who types the commands, and where: fields of a control request."""
         return {"user": self.info["users"]["alice"], "guild": self.info["guilds"][0]["id"]}
@@ -68,12 +73,16 @@ async def servers() -> AsyncIterator[EmbeddedServers]:
 
 
 @asynccontextmanager
-async def sim_process(*, guilds: int) -> AsyncIterator[SimProcess]:
-    """A simulator with that many guilds."""
+async def sim_process(
+    *, guilds: int, shards: int = 1, session_ttl: float = 180.0
+) -> AsyncIterator[SimProcess]:
+    """A simulator with that many guilds; `session_ttl` seconds after its client left a session is over."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "discord_sim", "--token", _TOKEN, "--guilds", str(guilds), "--print-ready-json"),
+        *("--shards", str(shards), "--max-concurrency", "16", "--session-ttl", str(session_ttl)),
         stdout=asyncio.subprocess.PIPE,
+        limit=1 << 20,
     )
     try:
         assert process.stdout is not None
