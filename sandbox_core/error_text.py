@@ -66,7 +66,7 @@ def _guild_mapped(error: errors.GuildAlreadyMapped) -> tuple[str, str]:
     name = shown(error.sandbox_name)
     return (
         f"Server {error.guild_id} already sends its events to the sandbox `{name}`.",
-        f"Unregister it there first: `/sandbox unregister-guild name:{name}`.",
+        f"Unregister it there first: `/sandbox unregister-guild guild:{error.guild_id}`.",
     )
 
 
@@ -92,6 +92,12 @@ def _cleanup(error: errors.CleanupFailed) -> tuple[str, str]:
 def _invalid(error: errors.InvalidInput) -> tuple[str, str]:
     value = f" `{shown(error.value)}`" if error.value else ""
     return f"The {error.field}{value} can't be used: {error.problem}.", f"For example: {error.example}."
+
+
+def _not_named(error: errors.SandboxNotNamed) -> tuple[str, str]:
+    if not error.names:
+        return "You have no sandbox.", "`/sandbox create` makes one."
+    return f"You have {len(error.names)} sandboxes.", f"Say which one: {_names(error.names)}."
 
 
 def _bot_not_in_guild(error: errors.BotNotInGuild) -> tuple[str, str]:
@@ -149,6 +155,7 @@ _TEXTS: dict[type, Callable[[Any], tuple[str, str]]] = {
     errors.SchemaCreationFailed: _schema_creation,
     errors.CleanupFailed: _cleanup,
     errors.InvalidInput: _invalid,
+    errors.SandboxNotNamed: _not_named,
     errors.BotNotInGuild: _bot_not_in_guild,
     errors.SandboxNotRunning: _not_running,
     errors.TransitionNotAllowed: _transition,

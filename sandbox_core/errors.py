@@ -8,6 +8,7 @@ SandboxError
 ├── SchemaCreationFailed      SANDBOX_005
 ├── CleanupFailed             SANDBOX_006
 ├── InvalidInput              SANDBOX_007
+│   ├── SandboxNotNamed       SANDBOX_007
 │   └── BotNotInGuild         SANDBOX_007
 ├── SandboxNotRunning         SANDBOX_008
 ├── TransitionNotAllowed      SANDBOX_009
@@ -124,6 +125,14 @@ class InvalidInput(SandboxError):
         self.value = value
         self.problem = problem
         self.example = example
+
+
+class SandboxNotNamed(InvalidInput):
+    """No sandbox was named, and the caller has none, or several: `names`."""
+
+    def __init__(self, names: Sequence[str] = ()) -> None:
+        super().__init__("name", "", "it is not clear which sandbox is meant", "its name")
+        self.names = tuple(names)
 
 
 class BotNotInGuild(InvalidInput):

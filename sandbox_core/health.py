@@ -12,7 +12,7 @@ from .dependencies import Question
 from .error_text import explain
 from .errors import SandboxError
 from .models import Sandbox
-from .namespaces import PartHealth, PartState
+from .namespaces import PartHealth, PartState, counted
 from .routing import RouteTable
 
 DEFAULT_TIMEOUT = 3.0
@@ -120,7 +120,8 @@ class RoutingPart:
         routed = sum(route is not None and route.sandbox_id == str(sandbox.id) for route in routes)
         latency = (time.perf_counter() - started) * 1000
         guilds = len(routes)
-        detail = f"{routed} of {guilds} servers routed here" if guilds else "no servers registered"
+        of_all = counted(guilds, "server", "servers")
+        detail = f"{routed} of {of_all} routed here" if guilds else "no servers registered"
         state = PartState.HEALTHY if routed == guilds else PartState.DEGRADED
         if self._routes.trouble:
             state, detail = PartState.DEGRADED, f"{detail}; changes may come late: {self._routes.trouble}"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 
-from sandbox_core.errors import InvalidInput
+from sandbox_core.errors import SandboxNotNamed
 from sandbox_core.manager import SandboxManager
 from sandbox_core.models import Actor
 
@@ -40,7 +40,7 @@ def _os_user() -> str:
 
 
 async def reference(manager: SandboxManager, name: str | None, owner: str | None) -> str:
-    """`name`, or without one the owner's only sandbox. Raises `InvalidInput` when that is not clear."""
+    """`name`, or without one the owner's only sandbox. Raises `SandboxNotNamed` when that is not clear."""
     if name is not None:
         return name
     if owner is None:
@@ -48,7 +48,4 @@ async def reference(manager: SandboxManager, name: str | None, owner: str | None
     own = await manager.list(owner=owner)
     if len(own) == 1:
         return str(own[0].id)
-    if not own:
-        raise InvalidInput("name", "", f"{owner} has no sandbox", "`sandboxctl create` makes one")
-    names = " or ".join(f"`{sandbox.name}`" for sandbox in own)
-    raise InvalidInput("name", "", f"{owner} has {len(own)} sandboxes, so say which", names)
+    raise SandboxNotNamed([sandbox.name for sandbox in own])

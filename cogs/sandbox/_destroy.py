@@ -13,7 +13,7 @@ import discord
 from cogs._core import AnyBot
 from cogs._deadline import within
 from sandbox_core.error_text import explain
-from sandbox_core.errors import CleanupFailed, InvalidInput, SandboxError
+from sandbox_core.errors import CleanupFailed, SandboxError, SandboxNotNamed
 from sandbox_core.models import Actor, Sandbox, short_id
 
 from . import _render, _render_destroy
@@ -45,10 +45,10 @@ async def ask(core: Core, interaction: Interaction, reference: str) -> Answer:
 
 
 async def ask_about_all(core: Core, interaction: Interaction) -> Answer:
-    """The question about all of the caller's. Raises `InvalidInput` when there are none."""
+    """The question about all of the caller's. Raises `SandboxNotNamed` when there are none."""
     own = await core.manager.list(owner=str(interaction.user.id))
     if not own:
-        raise InvalidInput("name", "", "you have no sandbox to destroy", "`/sandbox list all:True`")
+        raise SandboxNotNamed
     embed = _render_destroy.question_about_all(own)
     return Answer(embed, below(*ALL.buttons(interaction.user.id, _digest(own))))
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import discord
 
 from cogs._core import AnyBot
-from sandbox_core.errors import InvalidInput
+from sandbox_core.errors import SandboxNotNamed
 from sandbox_core.models import Sandbox
 
 if TYPE_CHECKING:
@@ -17,19 +17,11 @@ Interaction = discord.Interaction[AnyBot]
 
 
 async def only_sandbox(core: Core, interaction: Interaction) -> str:
-    """The id of the caller's only sandbox. Raises `InvalidInput` when there is none, or several."""
+    """The id of the caller's only sandbox. Raises `SandboxNotNamed` when there is none, or several."""
     own = await core.manager.list(owner=str(interaction.user.id))
     if len(own) == 1:
         return str(own[0].id)
-    if not own:
-        raise none_of_yours()
-    names = " or ".join(f"`{sandbox.name}`" for sandbox in own)
-    raise InvalidInput("name", "", f"you have {len(own)} sandboxes, so say which", names)
-
-
-def none_of_yours() -> InvalidInput:
-    """The refusal for a caller who names no sandbox and has none."""
-    return InvalidInput("name", "", "you have no sandbox it could mean", "`/sandbox create` makes one")
+    raise SandboxNotNamed([sandbox.name for sandbox in own])
 
 
 def guild_names(bot: AnyBot, sandbox: Sandbox) -> dict[str, str]:

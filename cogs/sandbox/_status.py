@@ -11,12 +11,12 @@ import discord
 from cogs._core import AnyBot
 from cogs._deadline import within
 from sandbox_core.error_text import explain
-from sandbox_core.errors import SandboxError, SandboxNotFound
+from sandbox_core.errors import SandboxError, SandboxNotFound, SandboxNotNamed
 from sandbox_core.manager import utc_now
 
 from . import _render
 from ._buttons import sandbox_menu, status_buttons
-from ._names import guild_names, none_of_yours
+from ._names import guild_names
 from ._reply import BUDGET_SECONDS, Answer, what_is_away
 from ._watch import Watched, watches_of
 
@@ -29,14 +29,14 @@ Interaction = discord.Interaction[AnyBot]
 async def status(core: Core, interaction: Interaction, reference: str | None, *, watch: bool) -> Answer:
     """One sandbox: the named one, else this guild's, else the caller's only one, else one they choose.
 
-    Raises `SandboxNotFound`, or `InvalidInput` for a caller who names none and has none.
+    Raises `SandboxNotFound`, or `SandboxNotNamed` for a caller who names none and has none.
     """
     if reference is None:
         here = await core.manager.for_guild(str(interaction.guild_id))
         if here is None:
             own = await core.manager.list(owner=str(interaction.user.id))
             if not own:
-                raise none_of_yours()
+                raise SandboxNotNamed
             if len(own) > 1:
                 menu = sandbox_menu(own, f"sandbox:pick:{'watch' if watch else 'once'}")
                 return Answer(_render.which_sandbox(len(own)), menu)

@@ -34,7 +34,9 @@ def may_divert(actor: Actor, access: GuildAccess, limits: ManagerLimits, *, conf
     if not access.bot_is_member:
         raise BotNotInGuild(guild_id)
     if not (actor.is_bot_owner or access.caller_manages):
-        raise NotPermitted("register this server", "who has Manage Server in that server")
+        raise NotPermitted(
+            f"register the server {guild_id}", "members with Manage Server there, and the bot's owner"
+        )
     if guild_id in limits.protected_guild_ids:
         if not actor.is_bot_owner:
             raise GuildProtected(guild_id)
@@ -54,8 +56,8 @@ def may_return(actor: Actor, access: GuildAccess, sandbox: Sandbox) -> None:
     """Raise `NotPermitted` unless the actor may give the guild's events back to production."""
     if not (actor.is_bot_owner or actor.id == sandbox.owner or access.caller_manages):
         raise NotPermitted(
-            f"unregister this server from `{sandbox.name}`",
-            "the sandbox's owner, the bot's owner, or who has Manage Server in that server",
+            f"unregister the server {parse_guild_id(access.guild_id)} from `{sandbox.name}`",
+            "the sandbox's owner, members with Manage Server there, and the bot's owner",
         )
 
 

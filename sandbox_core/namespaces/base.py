@@ -35,6 +35,11 @@ class PartHealth:
     facts: Mapping[str, int | float | str] = field(default_factory=dict)
 
 
+def counted(number: int, one: str, several: str) -> str:
+    """`1 key`, `2 keys`."""
+    return f"{number} {one if number == 1 else several}"
+
+
 class Namespace(Protocol):
     """One sandbox's part of one store. Every method raises `DependencyUnavailable` when the store is away."""
 

@@ -15,7 +15,7 @@ from sandbox_core.models import Sandbox
 from sandbox_core.nats.errors import translating
 from sandbox_core.subjects import SANDBOX_STREAM, SANDBOX_SUBJECTS, nats_prefix, sandbox_filter
 
-from .base import PartHealth, PartState
+from .base import PartHealth, PartState, counted
 
 _OWN_SUBJECT = re.compile(r"sandbox\.([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})\.")
 
@@ -74,7 +74,7 @@ class NatsNamespace:
                 info = await self._js.stream_info(SANDBOX_STREAM, subjects_filter=subject_filter)
                 latency = (time.perf_counter() - started) * 1000
                 prefix = nats_prefix(sandbox.id)
-                facts["messages"] = sum((info.state.subjects or {}).values())
+                facts["messages"] = waiting = sum((info.state.subjects or {}).values())
                 facts["consumers"] = len([c async for c in self._consumers() if _reads_only(c, prefix)])
             except NotFoundError:
                 latency = (time.perf_counter() - started) * 1000
@@ -84,7 +84,7 @@ class NatsNamespace:
         if age is None:
             return PartHealth(self.store, PartState.HEALTHY, "no events waiting", latency, facts)
         facts["last_event_age_s"] = age
-        detail = f"{facts['messages']} events waiting, the last one {age:.0f} s old"
+        detail = f"{counted(waiting, 'event', 'events')} waiting, the last one {age:.0f} s old"
         return PartHealth(self.store, PartState.HEALTHY, detail, latency, facts)
 
     async def _last_event_age(self, subject_filter: str) -> float | None:

@@ -17,7 +17,7 @@ from sandbox_core.postgres import Connection, Pool, connected, transaction
 from sandbox_core.postgres.errors import unavailable
 from sandbox_core.subjects import is_schema_name, schema_name
 
-from .base import PartHealth, PartState
+from .base import PartHealth, PartState, counted
 
 _log = structlog.get_logger("sandbox.namespaces")
 
@@ -155,7 +155,7 @@ class SchemaProvisioner:
         if not exists:
             detail = f"the schema {sandbox.schema_name} does not exist"
             return PartHealth(self.store, PartState.UNHEALTHY, detail, latency, facts)
-        detail = f"{len(stats.rows)} tables, {stats.total_rows} rows"
+        detail = f"{counted(len(stats.rows), 'table', 'tables')}, {counted(stats.total_rows, 'row', 'rows')}"
         return PartHealth(self.store, PartState.HEALTHY, detail, latency, facts)
 
     async def list_ids(self) -> set[str]:

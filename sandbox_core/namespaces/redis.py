@@ -12,7 +12,7 @@ from sandbox_core.models import Sandbox
 from sandbox_core.redis.errors import translating
 from sandbox_core.subjects import redis_prefix
 
-from .base import PartHealth, PartState
+from .base import PartHealth, PartState, counted
 
 _BATCH = 500
 """Keys looked at per SCAN and removed per UNLINK: small enough not to hold the server up."""
@@ -69,7 +69,7 @@ class RedisNamespace:
             await self._redis.ping()
             latency = (time.perf_counter() - started) * 1000
             keys, exact = await self._count(redis_prefix(sandbox.id) + "*")
-        detail = f"{keys} keys" if exact else f"{keys} keys or more"
+        detail = counted(keys, "key", "keys") if exact else f"{keys} keys or more"
         facts: dict[str, int | float | str] = {"prefix": redis_prefix(sandbox.id), "keys": keys}
         return PartHealth(self.store, PartState.HEALTHY, detail, latency, facts)
 

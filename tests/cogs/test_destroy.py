@@ -176,7 +176,7 @@ async def test_a_sandbox_made_after_the_question_is_not_destroyed(scene: Scene) 
 async def test_all_of_nothing_and_all_with_a_name_are_refused(scene: Scene) -> None:
     nothing = await scene.alice.slash(scene.channel, "sandbox destroy", all=True)
     assert code_of(nothing) == "SANDBOX_007"
-    assert "no sandbox to destroy" in text_of(embed_of(nothing))
+    assert "You have no sandbox." in text_of(embed_of(nothing))
     await scene.alice.slash(scene.channel, "sandbox create", name="first")
     both = await scene.alice.slash(scene.channel, "sandbox destroy", name="first", all=True)
     assert code_of(both) == "SANDBOX_007"

@@ -212,7 +212,7 @@ async def test_without_a_name_it_must_be_clear_which_sandbox(scene: Scene) -> No
         for command in ("sandbox destroy", "sandbox register-guild"):
             result = await scene.alice.slash(scene.channel, command)
             assert code_of(result) == "SANDBOX_007"
-            assert "you have 2 sandboxes" in text_of(embed_of(result))
+            assert "You have 2 sandboxes" in text_of(embed_of(result))
             assert "`first`" in text_of(embed_of(result))
 
 

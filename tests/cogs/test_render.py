@@ -79,6 +79,7 @@ EXAMPLES: dict[type[errors.SandboxError], errors.SandboxError] = {
         errors.SchemaCreationFailed("sandbox_3f2a9c01", LONG),
         errors.CleanupFailed(LONG, "Redis keys", LONG),
         errors.InvalidInput("name", LONG, LONG, LONG),
+        errors.SandboxNotNamed(["n" * 63] * 60),
         errors.BotNotInGuild("613425648685547541"),
         errors.SandboxNotRunning(LONG, SandboxStatus.EXPIRED),
         errors.TransitionNotAllowed(SandboxStatus.DESTROYED, SandboxStatus.RUNNING),

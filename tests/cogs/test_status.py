@@ -51,11 +51,11 @@ async def test_the_parts_show_their_figures(scene: Scene) -> None:
         scene.core.router.activity.count(str(COOKS_GUILD), str(sandbox.id))
     embed = (await opened(scene, name="busy")).embeds[0]
     parts = {field.name: field.value or "" for field in embed.fields}
-    assert "3 tables, 1 rows" in parts["🟢 PostgreSQL"]
-    assert "1 keys" in parts["🟢 Redis"]
+    assert "3 tables, 1 row" in parts["🟢 PostgreSQL"]
+    assert "1 key" in parts["🟢 Redis"]
     assert " ms" in parts["🟢 Redis"]
-    assert "1 events waiting, the last one 0 s old" in parts["🟢 NATS"]
-    assert "1 of 1 servers routed here" in parts["🟢 Routing"]
+    assert "1 event waiting, the last one 0 s old" in parts["🟢 NATS"]
+    assert "1 of 1 server routed here" in parts["🟢 Routing"]
     assert parts["In the last minute"] == "3 events received"
     assert embed.timestamp is not None
 

@@ -56,7 +56,7 @@ async def test_what_the_commands_send_is_what_discord_describes(
     await live.slash("create", name="second", guild=str(live.guilds[1].id))
     menu = await live.slash("status")
     chosen = await sim.select(menu, alice, ["first"])
-    await chosen.wait_until(lambda r: "1 of 1 servers routed here" in r.text, timeout=15)
+    await chosen.wait_until(lambda r: "1 of 1 server routed here" in r.text, timeout=15)
     watched = await live.slash("status", name="second", watch=True)
     await click(live, watched, "Refresh", "Sandbox second")
     await click(live, watched, "Stop watching", "Sandbox second")

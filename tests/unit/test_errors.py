@@ -16,6 +16,8 @@ SAMPLES: list[errors.SandboxError] = [
     errors.SchemaCreationFailed("sandbox_3f2a9c01", "permission denied for database x"),
     errors.CleanupFailed("flow", "Redis", "it can't be reached"),
     errors.InvalidInput("name", "A", "names are lower case", "`a`"),
+    errors.SandboxNotNamed(),
+    errors.SandboxNotNamed(["welcome-flow", "try-login"]),
     errors.BotNotInGuild("100000000000000001"),
     errors.SandboxNotRunning("flow", SandboxStatus.EXPIRED),
     errors.TransitionNotAllowed(SandboxStatus.DESTROYED, SandboxStatus.RUNNING),
