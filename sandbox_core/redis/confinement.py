@@ -22,6 +22,7 @@ _INSTEAD = {
     "FLUSHDB": "`redis.unlink(key)` for each key of `redis.scan_iter()`",
     "FLUSHALL": "`redis.unlink(key)` for each key of `redis.scan_iter()`",
     "SORT": "`redis.sort(name)` without patterns",
+    "SORT_RO": "`redis.sort(name)` without patterns",
     "MOVE": "another key name instead of another database",
     "SELECT": "another key name instead of another database",
     "SUBSCRIBE": "`redis.pubsub()`",

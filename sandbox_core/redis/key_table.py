@@ -130,7 +130,7 @@ def _radius(options_from: int) -> Finder:
             for position in range(options_from, len(words) - 1)
             if text(words[position]) in {"STORE", "STOREDIST"}
         ]
-        return [1, *stored]
+        return [*at(1)(words), *stored]
 
     return find
 

@@ -1,0 +1,88 @@
+"""Resume points on a real server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from redis.asyncio import Redis
+
+from sandbox_core.errors import DependencyUnavailable
+from sandbox_core.redis.client import create_client
+from sandbox_core.redis.gateway_sessions import GatewaySessions, ResumePoint
+from sandbox_core.subjects import gateway_session_key
+
+APPLICATION = 300000000000000001
+ONE = ResumePoint("session-one", "wss://gateway.invalid/?a=b", 41)
+TWO = ResumePoint("session-two", "wss://gateway.invalid", 0)
+
+
+@pytest.fixture
+def sessions(redis: Redis) -> GatewaySessions:
+    return GatewaySessions(redis)
+
+
+@pytest.fixture
+async def nowhere() -> AsyncIterator[GatewaySessions]:
+    """Of a server that is not there."""
+    client = create_client("redis://127.0.0.1:1/0")
+    yield GatewaySessions(client)
+    await client.aclose()
+
+
+async def test_saved_points_are_loaded_by_another_process(redis_url: str, sessions: GatewaySessions) -> None:
+    await sessions.save(APPLICATION, 2, {0: ONE, 1: TWO})
+    another = create_client(redis_url)
+    try:
+        loaded = GatewaySessions(another)
+        assert await loaded.load(APPLICATION, 0, 2) == ONE
+        assert await loaded.load(APPLICATION, 1, 2) == TWO
+    finally:
+        await another.aclose()
+
+
+async def test_a_point_is_one_applications_and_one_shards(sessions: GatewaySessions) -> None:
+    await sessions.save(APPLICATION, 2, {0: ONE})
+    # Sharded differently, the session has other guilds.
+    for application, shard, count in [(APPLICATION, 1, 2), (APPLICATION, 0, 1), (APPLICATION + 1, 0, 2)]:
+        assert await sessions.load(application, shard, count) is None
+
+
+async def test_a_later_point_replaces_the_earlier(sessions: GatewaySessions) -> None:
+    await sessions.save(APPLICATION, 1, {0: ONE})
+    await sessions.save(APPLICATION, 1, {0: TWO})
+    assert await sessions.load(APPLICATION, 0, 1) == TWO
+
+
+async def test_a_forgotten_session_is_not_resumed(sessions: GatewaySessions) -> None:
+    await sessions.save(APPLICATION, 2, {0: ONE, 1: TWO})
+    await sessions.forget(APPLICATION, 0, 2)
+    await sessions.forget(APPLICATION, 0, 2)
+    assert await sessions.load(APPLICATION, 0, 2) is None
+    assert await sessions.load(APPLICATION, 1, 2) == TWO
+
+
+async def test_a_point_expires_by_itself(sessions: GatewaySessions, redis: Redis) -> None:
+    await sessions.save(APPLICATION, 1, {0: ONE})
+    # Discord refuses to resume much sooner; a day-old key would only be in the way.
+    assert 60 <= await redis.ttl(gateway_session_key(APPLICATION, 0, 1)) <= 3600
+
+
+async def test_nothing_to_save_is_no_error(sessions: GatewaySessions, redis: Redis) -> None:
+    await sessions.save(APPLICATION, 1, {})
+    assert await redis.keys() == []
+
+
+@pytest.mark.parametrize("content", ["", "{}", "null", "[1]", '{"session_id":1}', '{"session_id":'])
+async def test_content_that_is_no_point(sessions: GatewaySessions, redis: Redis, content: str) -> None:
+    await redis.set(gateway_session_key(APPLICATION, 0, 1), content)
+    assert await sessions.load(APPLICATION, 0, 1) is None
+
+
+async def test_a_server_that_is_away(nowhere: GatewaySessions) -> None:
+    with pytest.raises(DependencyUnavailable, match="Redis"):
+        await nowhere.load(APPLICATION, 0, 1)
+    with pytest.raises(DependencyUnavailable, match="Redis"):
+        await nowhere.save(APPLICATION, 1, {0: ONE})
+    with pytest.raises(DependencyUnavailable, match="Redis"):
+        await nowhere.forget(APPLICATION, 0, 1)
