@@ -50,9 +50,11 @@ def _snowflakes(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
-def _server_url(*schemes: str) -> AfterValidator:
+def _server_url(*schemes: str, several: bool = False) -> AfterValidator:
     def check(value: SecretStr) -> SecretStr:
-        for part in value.get_secret_value().split(","):
+        # A comma may be part of a password; only a list of servers is split at it.
+        text = value.get_secret_value()
+        for part in text.split(",") if several else (text,):
             url = urlsplit(part.strip())
             if url.scheme not in schemes or not url.hostname:
                 raise ValueError("not a server address")
@@ -68,6 +70,7 @@ def _api_url(value: str | None) -> str | None:
     url = urlsplit(value)
     if url.scheme not in {"http", "https"} or not url.hostname or "/api" not in url.path:
         raise ValueError("not an API address")
+    _ = url.port
     return value.rstrip("/")
 
 
@@ -81,7 +84,11 @@ Snowflakes = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), After
 PrivilegedIntents = Annotated[
     tuple[Literal["members", "message_content", "presences"], ...], NoDecode, BeforeValidator(_split)
 ]
-Minutes = Annotated[tuple[Annotated[float, Field(gt=0)], ...], NoDecode, BeforeValidator(_split_or_none)]
+# A year at most: JetStream counts in nanoseconds, and dates end in the year 9999.
+Hours = Annotated[float, Field(ge=1 / 60, le=8760)]
+Minutes = Annotated[
+    tuple[Annotated[float, Field(gt=0, le=525_600)], ...], NoDecode, BeforeValidator(_split_or_none)
+]
 ShardIds = Annotated[tuple[int, ...] | None, NoDecode, BeforeValidator(_split)]
 
 TAKES: Mapping[str, str] = {
@@ -101,13 +108,13 @@ TAKES: Mapping[str, str] = {
     "OPS_HOST": "an address to listen on, such as 127.0.0.1",
     "OPS_PORT": "a port from 0 (any free one) to 65535",
     "METRICS_OWNER_LABELS": "a whole number from 0",
-    "SANDBOX_DEFAULT_TTL_HOURS": "hours, more than 0 and at most SANDBOX_MAX_TTL_HOURS",
-    "SANDBOX_MAX_TTL_HOURS": "hours, more than 0",
+    "SANDBOX_DEFAULT_TTL_HOURS": "hours, from 1/60 (a minute) to SANDBOX_MAX_TTL_HOURS",
+    "SANDBOX_MAX_TTL_HOURS": "hours, from 1/60 (a minute) to 8760 (a year)",
     "SANDBOX_MAX_PER_OWNER": "a whole number from 1",
-    "SANDBOX_CLEANUP_INTERVAL_MINUTES": "minutes, more than 0",
-    "SANDBOX_EXPIRY_NOTICE_MINUTES": "comma-separated minutes, each more than 0, or none",
+    "SANDBOX_CLEANUP_INTERVAL_MINUTES": "minutes, more than 0 and at most 10080 (a week)",
+    "SANDBOX_EXPIRY_NOTICE_MINUTES": "comma-separated minutes, each more than 0 and at most 525600, or none",
     "SANDBOX_ROUTE_CACHE_TTL_MS": "milliseconds from 1000 to 3600000",
-    "EVENTS_MAX_AGE_HOURS": "hours, more than 0",
+    "EVENTS_MAX_AGE_HOURS": "hours, from 1/60 (a minute) to 8760 (a year)",
     "ROUTER_MAX_PENDING": "a whole number of events from 100",
     "LOG_LEVEL": "DEBUG, INFO, WARNING or ERROR",
     "LOG_FORMAT": "console or json",
@@ -210,7 +217,7 @@ class Settings(DatabaseSettings):
 
     redis_url: Annotated[SecretStr, _server_url("redis", "rediss")]
     """Redis 7 or newer, or Valkey."""
-    nats_url: Annotated[SecretStr, _server_url("nats", "tls")]
+    nats_url: Annotated[SecretStr, _server_url("nats", "tls", several=True)]
     """NATS 2.11 or newer, with JetStream."""
     nats_replicas: Annotated[int, AfterValidator(_replicas)] = 1
     """Replicas of each stream: 1, or in a cluster 3 or 5."""
@@ -222,13 +229,13 @@ class Settings(DatabaseSettings):
     metrics_owner_labels: Annotated[int, Field(ge=0)] = 20
     """How many owners, those with the most sandboxes, have a label of their own in the metrics."""
 
-    sandbox_default_ttl_hours: Annotated[float, Field(gt=0)] = 24
+    sandbox_default_ttl_hours: Hours = 24
     """How long a sandbox lives when nobody says otherwise."""
-    sandbox_max_ttl_hours: Annotated[float, Field(gt=0)] = 168
+    sandbox_max_ttl_hours: Hours = 168
     """The longest life of a sandbox, counted from its creation."""
     sandbox_max_per_owner: Annotated[int, Field(ge=1)] = 5
     """How many sandboxes one person may have at a time."""
-    sandbox_cleanup_interval_minutes: Annotated[float, Field(gt=0)] = 15
+    sandbox_cleanup_interval_minutes: Annotated[float, Field(gt=0, le=10_080)] = 15
     """How often the pass runs that finds what crashes left behind. Expired sandboxes do not wait for it: they
     go within seconds."""
     sandbox_expiry_notice_minutes: Minutes = (60, 10)
@@ -236,7 +243,7 @@ class Settings(DatabaseSettings):
     sandbox_route_cache_ttl_ms: Annotated[int, Field(ge=1000, le=3_600_000)] = 60_000
     """How long Redis keeps a route. It is asked only while the table in memory is not current."""
 
-    events_max_age_hours: Annotated[float, Field(gt=0)] = 24
+    events_max_age_hours: Hours = 24
     """How long the stream of production's events keeps them."""
     router_max_pending: Annotated[int, Field(ge=100)] = 10_000
     """How many events may wait for their acknowledgement before the gateway is read no further; with about
@@ -295,6 +302,8 @@ def _load(kind: type[_AnySettings], overrides: Mapping[str, Any]) -> _AnySetting
     except ValidationError as error:
         # Built from locations and kinds only: pydantic's own text repeats the input, which may be a secret.
         raise SettingsError(_problems(error)) from None
+    except UnicodeDecodeError:
+        raise SettingsError([".env can't be read: it is not UTF-8 text."]) from None
 
 
 def _problems(error: ValidationError) -> list[str]:

@@ -79,6 +79,14 @@ def is_guild_id(text: str) -> bool:
     return _GUILD_ID.match(text) is not None
 
 
+def is_sandbox_id(text: str) -> bool:
+    """True for a UUID in the one form that subjects and keys are built from."""
+    try:
+        return str(UUID(text)) == text
+    except ValueError:
+        return False
+
+
 def schema_name(short_id: str) -> str:
     """`sandbox_{short_id}`. Raises `InvalidInput` unless it is 8 hex digits."""
     name = f"sandbox_{short_id}"
@@ -101,10 +109,6 @@ def _checked_type(event_type: str) -> str:
 def _checked_id(sandbox_id: UUID | str) -> str:
     if isinstance(sandbox_id, UUID):
         return str(sandbox_id)
-    try:
-        canonical = str(UUID(sandbox_id))
-    except ValueError:
-        canonical = None
-    if canonical is None or canonical != sandbox_id:
+    if not is_sandbox_id(sandbox_id):
         raise InvalidInput("sandbox id", sandbox_id, "it is not a UUID", "`3f2a9c01-…`")
-    return canonical
+    return sandbox_id

@@ -16,6 +16,7 @@ _log = structlog.get_logger("sandbox.nats")
 
 _FOREVER = -1
 _FLUSH_WITHIN = 2
+_CANCEL_AGAIN_AFTER = 0.1
 
 
 class NatsConnection:
@@ -88,9 +89,10 @@ class NatsConnection:
         """Flush what was published and close; harmless when never connected."""
         if self._connecting is None:
             return
-        if not self._connecting.done():
+        while not self._connecting.done():
+            # nats-py loses a cancellation that lands in an attempt just as it fails, and tries on.
             self._connecting.cancel()
-            await asyncio.gather(self._connecting, return_exceptions=True)
+            await asyncio.wait({self._connecting}, timeout=_CANCEL_AGAIN_AFTER)
         if self.client.is_closed:
             return
         if self.client.is_connected:

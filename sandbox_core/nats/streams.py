@@ -1,4 +1,4 @@
-"""The two streams: made at start, and made again whenever they are missing.
+"""The two streams: made at start, made again whenever they are missing, and changed with the settings.
 
 A memory stream is gone, not only empty, after its server restarts.
 """
@@ -15,6 +15,7 @@ from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 
 from sandbox_core import subjects
+from sandbox_core.errors import DependencyUnavailable
 
 from .errors import translating
 
@@ -25,6 +26,9 @@ _SANDBOX_MAX_MESSAGES = 500_000
 # Repeats of an event are recognised by their message id for this long. JetStream allows no window
 # longer than a stream's age, and Discord keeps a session resumable for a few minutes.
 _DUPLICATE_WINDOW = timedelta(minutes=5)
+
+_DECIDED = ("subjects", "retention", "storage", "max_age", "max_msgs", "duplicate_window", "num_replicas")
+"""What this project decides about a stream; the order of the names is that of a message about them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,11 @@ class Streams:
         self.ready = False
 
     async def ensure(self) -> None:
-        """Make each stream that is missing. Raises `DependencyUnavailable` when NATS does not answer."""
+        """Make each stream that is missing, and bring an existing one to the settings.
+
+        What the settings say nothing of, such as a size limit or a placement, stays as an operator has set
+        it. Raises `DependencyUnavailable` when NATS does not answer or can't make a stream what it has to be.
+        """
         async with self._lock:
             self.ready = False
             for config in stream_configs(self._limits):
@@ -85,7 +93,19 @@ class Streams:
         name = str(config.name)
         with translating():
             try:
-                await self._js.stream_info(name)
+                present = (await self._js.stream_info(name)).config
             except nats.js.errors.NotFoundError:
                 await self._js.add_stream(config)
                 _log.info("stream_created", stream=name)
+                return
+            wanted = {field: getattr(config, field) for field in _DECIDED}
+            different = [field for field in _DECIDED if getattr(present, field) != wanted[field]]
+            if not different:
+                return
+            try:
+                await self._js.update_stream(present.evolve(**wanted))
+            except nats.js.errors.APIError as error:
+                reason = f"stream {name} has other {', '.join(different)}, and can't be changed"
+                _log.error("stream_not_updated", stream=name, different=different, refusal=error.description)
+                raise DependencyUnavailable("NATS", reason) from error
+            _log.info("stream_updated", stream=name, changed=different)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -26,12 +27,18 @@ _REASONS: tuple[tuple[type[BaseException], str], ...] = (
     (OSError, "it can't be reached"),
 )
 
+# Too few replicas, a failed save to disk, a replica without its primary: redis-py has no class for them.
+# A pipeline puts the command in front of what the server said.
+_NO_WRITES = re.compile(r"(?:\A|caused error: \(')(?:NOREPLICAS|MISCONF|MASTERDOWN)\b")
+
 
 def unavailable(error: BaseException) -> DependencyUnavailable | None:
     """The error to raise when `error` says that Redis can't be used now, else None."""
     for kind, reason in _REASONS:
         if isinstance(error, kind):
             return DependencyUnavailable(DEPENDENCY, reason)
+    if isinstance(error, rd.ResponseError) and _NO_WRITES.search(str(error)):
+        return DependencyUnavailable(DEPENDENCY, "it takes no writes at present")
     return None
 
 

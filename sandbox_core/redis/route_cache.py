@@ -42,8 +42,12 @@ class RouteCache:
             values = await self._redis.mget([subjects.route_key(guild_id) for guild_id in wanted])
         found: dict[str, Route | None] = {}
         for guild_id, value in zip(wanted, values, strict=True):
-            if value is not None:
-                found[guild_id] = None if value == subjects.ROUTE_NULL else Route(str(value), math.inf)
+            route = str(value)
+            if route == subjects.ROUTE_NULL:
+                found[guild_id] = None
+            elif subjects.is_sandbox_id(route):
+                # Whatever else stands there is nobody's route: PostgreSQL is asked.
+                found[guild_id] = Route(route, math.inf)
         return found
 
     async def put_many(self, routes: Mapping[str, Route | None], *, only_if_absent: bool) -> None:

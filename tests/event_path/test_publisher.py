@@ -6,9 +6,11 @@ import asyncio
 import gzip
 import random
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import pytest
 from nats.aio.client import Client
+from nats.js.api import StorageType, StreamConfig
 from pydantic import SecretStr
 
 from bot.embedded import EmbeddedServers
@@ -240,9 +242,31 @@ async def test_a_server_that_is_away_is_named_and_waited_for(servers: EmbeddedSe
     await servers.nats.start()
 
 
+async def test_streams_follow_the_settings(connection: NatsConnection, reader: Client) -> None:
+    js = reader.jetstream()
+    await Streams(js, StreamLimits()).ensure()
+    present = (await js.stream_info("EVENTS")).config
+    await js.update_stream(present, max_bytes=10**9, subjects=["events.GUILD_CREATE"])
+    await Streams(js, StreamLimits(events_max_age=timedelta(hours=2))).ensure()
+    changed = (await js.stream_info("EVENTS")).config
+    assert (changed.max_age, changed.max_bytes, changed.subjects) == (7200, 10**9, ["events.>"])
+
+
+async def test_a_stream_that_cannot_be_what_it_has_to_be_is_named(reader: Client) -> None:
+    js = reader.jetstream()
+    await js.add_stream(StreamConfig(name="SANDBOX", subjects=["sandbox.>"], storage=StorageType.FILE))
+    streams = Streams(js, StreamLimits())
+    with pytest.raises(DependencyUnavailable, match="stream SANDBOX has other storage"):
+        await streams.ensure()
+    assert not streams.ready
+
+
 async def test_closing_what_never_connected_ends_its_attempts(servers: EmbeddedServers) -> None:
-    connection = NatsConnection()
-    with pytest.raises(DependencyUnavailable):
-        await connection.connect(SecretStr("nats://127.0.0.1:1"), name="test", within=0.1)
-    await connection.close()
-    assert not connection.connected
+    # Attempts fail every second: closing at many moments meets one that is just failing.
+    for moment in range(25):
+        connection = NatsConnection()
+        with pytest.raises(DependencyUnavailable):
+            await connection.connect(SecretStr("nats://127.0.0.1:1"), name="test", within=moment / 10_000)
+        async with asyncio.timeout(10):
+            await connection.close()
+        assert not connection.connected

@@ -27,6 +27,7 @@ from sandbox_core.subjects import ROUTE_NULL, route_key
 from .conftest import GUILD_A, GUILD_B, until
 
 FAR = 4_000_000_000.0
+SANDBOX = "3f2a9c01-7b1d-4b5e-9a54-0d6f1c2b3a49"
 
 
 @dataclass
@@ -168,12 +169,42 @@ async def test_a_slow_reader_does_not_put_an_old_route_over_a_new_one(world: Wor
 
 async def test_a_cached_route_ends_with_its_sandbox(world: World) -> None:
     cache = RouteCache(world.redis, timedelta(seconds=60), now=lambda: 1000.0)
-    await cache.put_many({GUILD_A: Route("x", 1005.0), GUILD_B: Route("y", 999.0)}, only_if_absent=False)
+    await cache.put_many(
+        {GUILD_A: Route(SANDBOX, 1005.0), GUILD_B: Route(SANDBOX, 999.0)}, only_if_absent=False
+    )
     assert 0 < await world.redis.pttl(route_key(GUILD_A)) <= 5000
-    assert await cache.get_many([GUILD_A, GUILD_B]) == {GUILD_A: Route("x", float("inf")), GUILD_B: None}
+    assert await cache.get_many([GUILD_A, GUILD_B]) == {GUILD_A: Route(SANDBOX, float("inf")), GUILD_B: None}
     assert await cache.get_many([]) == {}
     await cache.put_many({}, only_if_absent=False)
     await cache.invalidate([])
+
+
+async def test_what_is_no_route_in_the_cache_is_asked_of_postgresql(world: World) -> None:
+    sandbox_id = await world.sandbox(GUILD_A)
+    for nonsense in ("garbage", "", "*", sandbox_id.upper(), f"{sandbox_id}."):
+        await world.redis.set(route_key(GUILD_A), nonsense)
+        route = await world.cold.lookup(GUILD_A)
+        assert route == Route(sandbox_id, FAR), nonsense
+
+
+async def test_a_redis_that_refuses_writes_is_slower_and_never_wrong(world: World) -> None:
+    sandbox_id = await world.sandbox(GUILD_A)
+    await world.redis.config_set("min-replicas-to-write", 1)
+    try:
+        assert await world.cold.lookup(GUILD_A) == Route(sandbox_id, FAR)
+        await world.cold.guilds_changed({GUILD_A: None})
+        with pytest.raises(DependencyUnavailable, match="takes no writes"):
+            await world.cold.warm()
+    finally:
+        await world.redis.config_set("min-replicas-to-write", 0)
+    await until_cached(world, {GUILD_A: None})
+
+
+async def until_cached(world: World, routes: dict[str, Route | None]) -> None:
+    cache = RouteCache(world.redis, timedelta(seconds=60))
+    async with asyncio.timeout(15):
+        while await cache.get_many(routes) != routes:
+            await asyncio.sleep(0.02)
 
 
 async def test_redis_away_is_slower_and_never_wrong(world: World, servers: EmbeddedServers) -> None:

@@ -69,6 +69,18 @@ def test_a_file_is_read_and_the_environment_wins(environ: pytest.MonkeyPatch, tm
     assert (settings.log_format, settings.log_level) == ("json", "WARNING")
 
 
+def test_a_file_that_is_no_text_is_named(environ: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"DISCORD_TOKEN=\xff\xfe")
+    with pytest.raises(SettingsError) as refused:
+        load_settings()
+    assert refused.value.problems == [".env can't be read: it is not UTF-8 text."]
+
+
+def test_a_comma_may_be_part_of_a_password(environ: pytest.MonkeyPatch) -> None:
+    environ.setenv("DATABASE_URL", "postgresql://bot:a,b@127.0.0.1/bot")
+    assert load_settings().database_url.get_secret_value().endswith("a,b@127.0.0.1/bot")
+
+
 def test_an_empty_value_is_no_value(environ: pytest.MonkeyPatch) -> None:
     environ.setenv("DISCORD_API_URL", "")
     environ.setenv("DISCORD_TOKEN", "")
@@ -83,6 +95,7 @@ def test_an_empty_value_is_no_value(environ: pytest.MonkeyPatch) -> None:
         ("DISCORD_API_URL", "ftp://discord.example/api"),
         ("DISCORD_API_URL", "https://discord.example/"),
         ("DISCORD_API_URL", "/api"),
+        ("DISCORD_API_URL", "http://127.0.0.1:port/api"),
         ("DISCORD_DEV_GUILD_IDS", "my-server"),
         ("DISCORD_OWNER_IDS", "12"),
         ("DISCORD_PROTECTED_GUILD_IDS", f"{GUILD},*"),
@@ -99,10 +112,15 @@ def test_an_empty_value_is_no_value(environ: pytest.MonkeyPatch) -> None:
         ("SANDBOX_DEFAULT_TTL_HOURS", "169"),
         ("SANDBOX_DEFAULT_TTL_HOURS", "0"),
         ("SANDBOX_MAX_TTL_HOURS", "-1"),
+        ("SANDBOX_MAX_TTL_HOURS", "inf"),
+        ("SANDBOX_MAX_TTL_HOURS", "nan"),
+        ("SANDBOX_MAX_TTL_HOURS", "1e12"),
         ("SANDBOX_MAX_PER_OWNER", "0"),
         ("SANDBOX_CLEANUP_INTERVAL_MINUTES", "soon"),
         ("SANDBOX_ROUTE_CACHE_TTL_MS", "1"),
-        ("EVENTS_MAX_AGE_HOURS", "0"),
+        ("EVENTS_MAX_AGE_HOURS", "1e-6"),
+        ("EVENTS_MAX_AGE_HOURS", "inf"),
+        ("SANDBOX_EXPIRY_NOTICE_MINUTES", "60,inf"),
         ("ROUTER_MAX_PENDING", "1"),
         ("LOG_LEVEL", "LOUD"),
         ("LOG_FORMAT", "xml"),
