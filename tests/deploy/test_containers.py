@@ -150,7 +150,7 @@ def test_three_nodes_share_one_configuration() -> None:
     assert len(nodes) == 3
     configuration = (DEPLOY / "nats.conf").read_text()
     for name, node in nodes.items():
-        assert node["command"] == ["--config", "/etc/nats/nats.conf", "--name", name]
+        assert node["command"] == ["--config", "/etc/nats/nats.conf", "--name", name, "--store_dir", "/data"]
         assert f'"nats://{name}:6222"' in configuration
         assert f"{name}:/data" in node["volumes"]
 

@@ -238,7 +238,7 @@ def free_port() -> int:
 @asynccontextmanager
 async def jetstream(settings: Settings) -> AsyncIterator[JetStreamContext]:
     """A connection of the test's own, never the bot's."""
-    client = await nats.connect(settings.nats_url.get_secret_value())
+    client = await nats.connect(settings.nats_url.get_secret_value().split(","))
     try:
         yield client.jetstream()
     finally:

@@ -1,0 +1,93 @@
+"""The deployed three-node cluster while nodes die: every event once, on its side, in order."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from nats.js.api import StorageType
+
+from sandbox_core.subjects import EVENTS_STREAM, SANDBOX_STREAM
+from tests.deploy.cluster import Cluster, running_cluster
+from tests.e2e.conftest import StartLive
+from tests.e2e.harness import Flood, Live, eventually, jetstream
+
+_STREAMS = (EVENTS_STREAM, SANDBOX_STREAM)
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
+    async with running_cluster(tmp_path) as running:
+        yield running
+
+
+async def replicated(cluster: Cluster) -> bool:
+    """Whether both streams are complete on all three nodes."""
+    return all([await cluster.replicated(stream) for stream in _STREAMS])
+
+
+async def test_nodes_die_while_events_flow(start_live: StartLive, cluster: Cluster) -> None:
+    live = await start_live(nats_url=cluster.url, nats_replicas=3)
+    await live.mapped()
+    async with jetstream(live.run.settings) as js:
+        events, sandbox = [(await js.stream_info(stream)).config for stream in _STREAMS]
+    assert (events.num_replicas, sandbox.num_replicas) == (3, 3)
+    assert (events.storage, sandbox.storage) == (StorageType.FILE, StorageType.MEMORY)
+
+    flood = Flood(live.sim, 3_000, rate=400)
+    # One after the other: the leader of each stream, and the node the bot is connected to.
+    for number, find in enumerate((_leader(EVENTS_STREAM), _leader(SANDBOX_STREAM), _connected), start=1):
+        await flood.reached(number * 500)
+        victim = await find(live, cluster)
+        await cluster.kill(victim)
+        acknowledged = _routed(live)
+        await eventually(lambda acknowledged=acknowledged: _routed(live) > acknowledged + 100)
+        await cluster.start(victim)
+        await eventually(lambda: replicated(cluster))
+    await flood.over()
+    await live.checked()
+    assert len(live.sim.identifies) == 1
+
+
+async def test_without_a_majority_events_wait_and_none_is_lost(
+    start_live: StartLive, cluster: Cluster
+) -> None:
+    live = await start_live(nats_url=cluster.url, nats_replicas=3)
+    await live.mapped()
+    await live.sim.flood(200)
+    await eventually(lambda: live.run.bot.sandbox_core.router.pending == 0)
+    await eventually(lambda: replicated(cluster))
+    await cluster.kill("nats-2")
+    await cluster.kill("nats-3")
+    await live.sim.flood(200)
+    # What one node of three has taken is not stored: nobody may call it acknowledged.
+    await eventually(lambda: live.run.bot.sandbox_core.router.pending > 0)
+    await eventually(lambda: _not_ready(live))
+    # Both come back: the memory stream is complete on the node that stayed.
+    await cluster.start("nats-2")
+    await cluster.start("nats-3")
+    await eventually(lambda: live.run.bot.sandbox_core.router.pending == 0)
+    await live.checked()
+
+
+def _leader(stream: str) -> Callable[[Live, Cluster], Awaitable[str]]:
+    async def find(live: Live, cluster: Cluster) -> str:
+        return await cluster.leader_of(stream)
+
+    return find
+
+
+async def _connected(live: Live, cluster: Cluster) -> str:
+    url = live.run.bot.sandbox_core.nats.client.connected_url
+    assert url is not None
+    return cluster.name_of(urlsplit(url.geturl()).port or 0)
+
+
+def _routed(live: Live) -> int:
+    return sum(live.run.bot.sandbox_core.metrics.routing.routed.values())
+
+
+async def _not_ready(live: Live) -> bool:
+    return (await live.get("/readyz"))[0] == 503
