@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn, TypeVar
 
 import typer
@@ -65,8 +66,23 @@ def exit_code(error: SandboxError) -> ExitCode:
     return ExitCode.DEPENDENCY if isinstance(cause, DependencyUnavailable) else ExitCode.REFUSED
 
 
+_stop_first: list[Callable[[], None]] = []
+
+
+@contextmanager
+def stopped_before_words(stop: Callable[[], None]) -> Iterator[None]:
+    """Have `stop` called before the body's failure is told: what draws on the terminal must end by then."""
+    _stop_first.append(stop)
+    try:
+        yield
+    finally:
+        _stop_first.remove(stop)
+
+
 def fail(lines: Sequence[str], code: int) -> NoReturn:
     """End the command with these lines on standard error."""
+    for stop in _stop_first:
+        stop()
     for line in lines:
         typer.echo(line, err=True)
     raise typer.Exit(code)

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..exit_codes import ExitCode
-from ._outcome import fail
+from ._outcome import fail, stopped_before_words
 from ._words import clean
 
 _GAP = "  "
@@ -157,7 +157,7 @@ def busy(doing: str) -> Iterator[None]:
     if not errors.is_terminal:
         yield
         return
-    with errors.status(f"{doing}…"):
+    with errors.status(f"{doing}…") as spinner, stopped_before_words(spinner.stop):
         yield
 
 

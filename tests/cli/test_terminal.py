@@ -65,6 +65,11 @@ async def test_colour_and_the_question(shell: Shell) -> None:
     assert "every table and row" in kept
     assert "Nothing was changed." in kept
     assert "on-screen" in (await shell.ok("list")).out
+    code, refused = await on_terminal(shell, "status", "on-scren")
+    assert code == 1
+    # The spinner has left its line before the refusal is written there.
+    before, _ = refused.split("SANDBOX_004: ")
+    assert before.endswith("\x1b[2K")
     code, gone = await on_terminal(shell, "destroy", "on-screen", answer="y")
     assert code == 0
     assert "on-screen is destroyed." in gone
