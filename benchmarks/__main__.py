@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import time
 from collections.abc import Awaitable, Callable
 
+import structlog
 from rich.console import Console
 
 from bot.cli import run_on_fast_loop
@@ -52,6 +54,8 @@ def main() -> int:
     if unknown := [name for name in names if name not in _ALL]:
         sys.stderr.write(f"Unknown: {', '.join(unknown)}. There are: {', '.join(_ALL)}.\n")
         return 2
+    # What the measured processes say about themselves would stand between the tables.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     run_on_fast_loop(_run(names, quick=arguments.quick))
     return 0
 

@@ -105,6 +105,7 @@ async def _change(ground: Field, guild: str, turn: int) -> tuple[str, str, float
                 interaction_id=question["interaction_id"],
                 user=ground.sim.developer["user"],
                 label=question["buttons"][0],
+                until=["Server registered", "SANDBOX_"],
                 timeout=20,
             )
         done, old = "Server registered", "EVENTS"

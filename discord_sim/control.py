@@ -113,7 +113,7 @@ class ControlApi:
             timeout=float(body.get("timeout", 5.0)),
             values=body.get("options") or {},
         )
-        return self._shown(result)
+        return await self._shown(result, body)
 
     async def _click(self, body: Json) -> Json:
         result = await self._sim.click(
@@ -123,7 +123,7 @@ class ControlApi:
             custom_id=body.get("custom_id"),
             timeout=float(body.get("timeout", 5.0)),
         )
-        return self._shown(result)
+        return await self._shown(result, body)
 
     async def _dm(self, body: Json) -> Json:
         replies = await self._sim.dm(
@@ -152,7 +152,13 @@ class ControlApi:
             raise ValueError(f"unknown fault {kind!r}")
         return {"done": kind}
 
-    def _shown(self, result: InteractionResult) -> Json:
+    async def _shown(self, result: InteractionResult, body: Json) -> Json:
+        texts = body.get("until")
+        if texts:
+            # The first answer may only say that the work goes on; an edit tells what became of it.
+            await result.wait_until(
+                lambda r: any(text in r.text for text in texts), float(body.get("timeout", 5.0))
+            )
         self._results[result.interaction.id] = result
         return {
             "interaction_id": str(result.interaction.id),

@@ -16,6 +16,7 @@ from discord_sim import (
     SimUnknownCommand,
     SimUser,
 )
+from discord_sim.control import ControlApi
 from tests.sim.conftest import ConnectRaw, ManualClock, StartBot
 from tests.sim.example_bot import PlainBot
 
@@ -28,6 +29,19 @@ async def bot(start: StartBot, guild: SimGuild) -> PlainBot:
     client = PlainBot(guild.id)
     await start(client)
     return client
+
+
+async def test_the_control_endpoint_can_wait_for_a_later_text(
+    sim: DiscordSim, guild: SimGuild, alice: SimUser, bot: PlainBot
+) -> None:
+    sim.control = ControlApi(sim).serve
+    body = {"user": alice.name, "guild": str(guild.id), "path": "sandbox twice", "timeout": 2}
+    async with aiohttp.ClientSession() as http:
+        url = f"http://127.0.0.1:{sim.port}/_sim/slash"
+        async with http.post(url, json={**body, "until": ["never", "second"]}) as answer:
+            assert "second" in (await answer.json())["text"]
+        async with http.post(url, json={**body, "until": ["never"], "timeout": 0.2}) as answer:
+            assert (answer.status, (await answer.json())["error"]) == (400, "SimTimeout")
 
 
 async def test_deferred_command_with_followup(
