@@ -96,10 +96,11 @@ async def _change(ground: Field, guild: str, turn: int) -> tuple[str, str, float
         answer = await _slash(ground, "unregister-guild", guild=guild)
         done, old = "Server unregistered", "SANDBOX"
     else:
-        question = await _slash(ground, "register-guild", name="switching", guild=guild)
         began = time.time()
-        answer = question
+        question = answer = await _slash(ground, "register-guild", name="switching", guild=guild)
         if "away from production" in question["text"]:
+            # The click is the command: before it, nothing was to happen.
+            began = time.time()
             answer = await ground.sim.post(
                 "click",
                 interaction_id=question["interaction_id"],
