@@ -15,7 +15,7 @@ import gzip
 import os
 import re
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from types import TracebackType
@@ -182,11 +182,15 @@ class SandboxContext:
                 self.world.nats_prefix + subject_tail, payload, headers=dict(headers) if headers else None
             )
 
-    async def events(self, *types: str, consumer: str = "worker", batch: int = 16) -> AsyncIterator[Event]:
+    async def events(
+        self, *types: str, consumer: str = "worker", batch: int = 16
+    ) -> AsyncGenerator[Event, None]:
         """The events of these types, or of all, as they come; ends only when the loop is left.
 
         An event is acknowledged when the loop asks for the next one. One whose handling raised, took
-        longer than a minute or died with its process is delivered again. Workers with the same `consumer`
+        longer than a minute or died with its process is delivered again. `batch` events are fetched ahead;
+        those that a loop leaves behind go to other workers at once when it is left through
+        `contextlib.aclosing`, and after a minute otherwise. Workers with the same `consumer`
         share the events, and a restarted one goes on where it stopped. The first start in a sandbox begins
         with what is kept there, in production with what comes next.
 
