@@ -34,10 +34,13 @@ NOT_RUN: Mapping[tuple[str, str], str] = {
     ("docs/guide.md", "make run"): _SUITE,
     ("docs/guide.md", "DISCORD_TOKEN=… DISCORD_DEV_GUILD_IDS=… make run"): _DISCORD,
     ("docs/guide.md", "docker compose up --build --detach"): _DOCKER,
+    (
+        "docs/guide.md",
+        "sandboxctl exec welcome-flow -- python docs/worker_example.py",
+    ): "runs until it is stopped: tests/e2e/test_worker_example.py does that",
     ("docs/cli.md", "sandboxctl connect welcome-flow --format fish | source"): "needs fish",
     ("docs/runbook.md", "alias sandboxctl='docker compose exec bot sandboxctl'"): _DOCKER,
     ("docs/runbook.md", "docker compose stop bot"): _DOCKER,
-    ("docs/runbook.md", "nats stream edit EVENTS --max-age 12h"): "needs the command line of NATS",
     (
         "docs/runbook.md",
         "GRANT CREATE ON DATABASE bot TO bot;",
