@@ -123,9 +123,12 @@ def _not_permitted(error: errors.NotPermitted) -> tuple[str, str]:
 
 
 def _confirmation_needed(error: errors.ConfirmationNeeded) -> tuple[str, str]:
-    name = f" “{shown(error.guild_name)}”" if error.guild_name else ""
-    server = f"The server{name} ({shown(error.guild_id)})"
-    return f"{server} is protected: its live events would leave production.", "Confirm it to go on."
+    guild_id = shown(error.guild_id)
+    server = f"“{shown(error.guild_name)}” ({guild_id})" if error.guild_name else guild_id
+    return (
+        f"The server {server} is protected: its live events would leave production.",
+        "Confirm it to go on.",
+    )
 
 
 def _not_registered(error: errors.GuildNotRegistered) -> tuple[str, str]:

@@ -38,6 +38,16 @@ Owner = Annotated[
         help="The Discord user to act for, with that user's rights. Without it: the operator's.",
     ),
 ]
+NewOwner = Annotated[
+    str | None,
+    typer.Option(
+        "--owner",
+        envvar="SANDBOX_OWNER",
+        metavar="USER_ID",
+        callback=_user_id,
+        help="Whose it is to be: the Discord user, with that user's rights and limits. Needed.",
+    ),
+]
 OwnerFilter = Annotated[
     str | None,
     typer.Option("--owner", metavar="USER_ID", callback=_user_id, help="Only this Discord user's."),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from datetime import datetime
 
 from sandbox_core import subjects
+from sandbox_core.audit_text import details_line
 from sandbox_core.cleanup import OrphanReport
 from sandbox_core.health import SandboxHealth
 from sandbox_core.models import AuditEntry, Sandbox, SandboxStatus
@@ -108,7 +108,7 @@ def audit(entries: Sequence[AuditEntry]) -> Grid:
                 iso(entry.created_at),
                 Cell(entry.event_type.value, "bold"),
                 entry.actor,
-                ", ".join(f"{key}={_value(value)}" for key, value in sorted(entry.details.items())),
+                details_line(entry.details),
             )
             for entry in entries
         ],
@@ -131,10 +131,6 @@ def orphans(report: OrphanReport) -> list[Block]:
         damaged = [(damage.sandbox.name, Cell(damage.missing, "red")) for damage in report.degraded]
         blocks.append(Grid(("running sandbox", "lacks"), damaged))
     return blocks
-
-
-def _value(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _owner(sandbox: Sandbox) -> str:

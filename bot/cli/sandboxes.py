@@ -45,7 +45,7 @@ def create(
         typer.Argument(metavar="[NAME]", help="3 to 63 of a-z, 0-9 and -; by default one is made."),
     ] = None,
     *,
-    owner: options.Owner = None,
+    owner: options.NewOwner = None,
     ttl: Annotated[
         str | None, typer.Option("--ttl", metavar="DURATION", help="How long it lives: 90m, 24h, 3d.")
     ] = None,

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 import discord
 
 from sandbox_core import subjects
+from sandbox_core.audit_text import details_line
 from sandbox_core.cleanup import CleanupReport, OrphanCleanup, OrphanReport
 from sandbox_core.error_text import ErrorText, shown
 from sandbox_core.health import SandboxHealth, SystemHealth
@@ -166,7 +167,7 @@ def audit(reference: str, entries: Sequence[AuditEntry]) -> Answer:
     """The answer to `audit`."""
     rows = [("TIME (UTC)", "EVENT", "ACTOR", "DETAILS")]
     for entry in entries:
-        details = ", ".join(f"{key}={value}" for key, value in sorted(entry.details.items()))
+        details = details_line(entry.details)
         # Owners' names are among the details; only what could end the code block is taken out.
         flat = " ".join(details.replace("`", "'").split())
         rows.append(

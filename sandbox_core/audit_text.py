@@ -1,0 +1,31 @@
+"""An audit entry's details as a person reads them, the same in every face."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:\+00:00|Z)\Z")
+
+
+def details_line(details: Mapping[str, Any]) -> str:
+    """`running -> expired, reason=…`: the change first, the rest by name, moments in UTC to the second."""
+    rest = dict(details)
+    parts = []
+    if "from" in rest and "to" in rest:
+        parts.append(f"{_value(rest.pop('from'))} -> {_value(rest.pop('to'))}")
+    parts += [f"{key}={_value(value)}" for key, value in sorted(rest.items())]
+    return ", ".join(parts)
+
+
+def _value(value: object) -> str:
+    if not isinstance(value, str):
+        if isinstance(value, Mapping):
+            return json.dumps({str(key): _value(each) for key, each in value.items()}, ensure_ascii=False)
+        return json.dumps(value, ensure_ascii=False)
+    if _MOMENT.match(value):
+        return datetime.fromisoformat(value).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+    return value
