@@ -241,8 +241,8 @@ async def _heal(stage: Stage) -> None:
     for server in (stage.servers.postgres, stage.servers.valkey, *stage.nats):
         if not server.running:
             await server.start()
-    for number in range(stage.scenario.processes - len(stage.bots.running)):
-        await stage.bots.start(stage.process_environment(number))
+    for number in range(stage.scenario.processes):
+        await stage.start(number)
     if len(stage.bots.running) != stage.scenario.processes:
         raise ChaosError(f"{len(stage.bots.running)} processes run")
 

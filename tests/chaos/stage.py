@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import random
 import tempfile
 import time
@@ -19,7 +20,7 @@ from bot.embedded import EmbeddedServer, EmbeddedServers, NatsServer, embedded_s
 from bot.migrate import migrate
 from discord_sim import DiscordSim, SimGuild
 
-from .bots import Bots, ChaosError, bots
+from .bots import Bot, Bots, ChaosError, bots
 from .cluster import nats_cluster
 from .judge import Judge, Verdict, identity, is_published
 from .reader import StreamReader, reading
@@ -29,6 +30,7 @@ from .traffic import Commands, FloodTask, Oddities, Operator, describe
 
 _SANDBOXES = 4
 _SETTLE_WITHIN = 60.0
+_READ_WITHIN = 20.0
 _OVERTIME = 150.0
 _REPLAY_LIMIT = 1_000_000
 _TOKEN = "chaos-token"
@@ -71,6 +73,8 @@ class Stage:
     scenario: Scenario
     readers: dict[str, StreamReader]
     identifies_allowed: int = 0
+    places: dict[int, Bot] = field(default_factory=dict)
+    """The process that stands at each number."""
 
     def process_environment(self, number: int) -> dict[str, str]:
         """What process `number` gets besides the settings of all."""
@@ -89,10 +93,16 @@ class Stage:
         await asyncio.sleep(seconds)
         await server.start()
 
-    async def restart(self, number: int = 0) -> None:
+    async def start(self, number: int) -> None:
+        """Start process `number` unless it runs."""
+        place = self.places.get(number)
+        if place is None or not place.running:
+            self.places[number] = await self.bots.start(self.process_environment(number))
+
+    async def restart(self, number: int) -> None:
         """Kill process `number` and start another in its place."""
-        await self.bots.kill(self.bots.running[number])
-        await self.bots.start(self.process_environment(number))
+        await self.bots.kill(self.places[number])
+        await self.start(number)
 
     def one_more_identify(self) -> None:
         """Discord is about to end a session: one IDENTIFY per shard is in order."""
@@ -174,7 +184,7 @@ async def _stage(stack: AsyncExitStack, scenario: Scenario, seed: int, logs: Pat
 async def _play(stage: Stage, seconds: float, verdict: Verdict) -> None:
     scenario, sim = stage.scenario, stage.sim
     for number in range(scenario.processes):
-        await stage.bots.start(stage.process_environment(number))
+        await stage.start(number)
     await sim.wait_connected(scenario.shards, timeout=30)
     dev, *guilds = sorted(sim.world.guilds.values(), key=lambda guild: guild.id)
     sides = Sides()
@@ -193,13 +203,12 @@ async def _play(stage: Stage, seconds: float, verdict: Verdict) -> None:
     for bot in stage.bots.running:
         await stage.bots.stop(bot)
     for reader in stage.readers.values():
-        await reader.catch_up()
+        await _read_to_the_end(reader)
     if any(session.last_client_close in (1000, 1001) for session in sim.sessions):
         verdict.problems.append("a session was closed with 1000 or 1001")
     if sim.unknown_requests:
         verdict.problems.append(f"unknown requests: {sim.unknown_requests[:3]}")
-    odd = traffic.oddities
-    judge = Judge(sides, odd.guild_of, odd.channel_of, _acks(stage), stage.bots.kills)
+    judge = Judge(sides, _guilds_of(sim), traffic.oddities.channel_of, _acks(stage), stage.bots.kills)
     messages = (message for reader in stage.readers.values() for message in reader.messages)
     judge.judge(sim.sent, messages, verdict)
     if stage.readers["EVENTS"].missed:
@@ -239,6 +248,17 @@ async def _traffic(
         await traffic.flood.stop()
 
 
+def _guilds_of(sim: DiscordSim) -> dict[int, int]:
+    """Whose the guild-less events of guild channels are, by payload identity: ephemeral messages are such."""
+    found: dict[int, int] = {}
+    for frame in sim.sent:
+        if frame.guild_id is None and frame.type.startswith("MESSAGE_"):
+            channel = sim.world.channels.get(int(json.loads(frame.raw)["d"]["channel_id"]))
+            if channel is not None and channel.guild is not None:
+                found[id(frame.payload)] = channel.guild.id
+    return found
+
+
 async def _settled(stage: Stage) -> None:
     """Return when everything sent is stored, acknowledged, or can't come any more."""
     deadline = time.monotonic() + _SETTLE_WITHIN
@@ -255,6 +275,20 @@ async def _settled(stage: Stage) -> None:
         if time.monotonic() > deadline:
             raise ChaosError(f"{missing} frames were not stored {_SETTLE_WITHIN:g} s after the last fault")
         await asyncio.sleep(0.3)
+
+
+async def _read_to_the_end(reader: StreamReader) -> None:
+    """Read what is left; a cluster that has just lost a node may not answer at once."""
+    deadline = time.monotonic() + _READ_WITHIN
+    while True:
+        try:
+            await reader.catch_up()
+        except (nats.errors.Error, OSError):
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.5)
+        else:
+            return
 
 
 def _acks(stage: Stage) -> Mapping[str, list[Ack]]:

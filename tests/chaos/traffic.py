@@ -10,13 +10,14 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from discord_sim import DiscordSim, Frame, InteractionResult, SimError, SimGuild, SimUser
+from discord_sim import DiscordSim, Frame, InteractionResult, SimError, SimGuild, SimMessage, SimUser
 from discord_sim.flood import Flood
 
 from .sides import PRODUCTION, Sides
 
 _CHUNK = 50
 _DM_CHANNELS = 5
+_CHOKING = 0.1
 _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _ANSWER_WITHIN = 12.0
 # "Unavailable" and a failed cleanup may strike between the change and the answer; a rule's refusal can't.
@@ -66,8 +67,6 @@ class Oddities:
         self._guilds = guilds
         self._chance = chance
         self._rate = rate
-        self.guild_of: dict[int, int] = {}
-        """Whose the guild-less events are, by payload identity."""
         self.channel_of: dict[int, str] = {}
         """Where the direct messages are, by payload identity."""
         self._channels = [str(sim.world.snowflakes.next()) for _ in range(_DM_CHANNELS)]
@@ -95,32 +94,33 @@ class Oddities:
         one, other = self._chance.sample(self._guilds, 2)
         return one, other
 
+    def _message(self, guild: SimGuild, other: SimGuild) -> dict[str, Any]:
+        """A message of this guild's channel without the guild's id, but with another guild's."""
+        message = SimMessage(self._sim.world.snowflakes.next(), guild.default_channel, guild.owner)
+        body = message.event()
+        for key in ("guild_id", "member"):
+            body.pop(key, None)
+        body["message_reference"] = {
+            "type": 0,
+            "guild_id": str(other.id),
+            "channel_id": "1",
+            "message_id": "1",
+        }
+        return body
+
     def _ephemeral(self) -> list[Frame]:
         guild, other = self._two()
-        body = {
-            "id": str(self._sim.world.snowflakes.next()),
-            "channel_id": str(guild.default_channel.id),
-            "flags": 64,
-            "content": "only for you",
-            "author": {"id": str(self._sim.application_id), "username": "bot"},
-            "message_reference": {"guild_id": str(other.id)},
-        }
-        frames = self._sim.emit("MESSAGE_CREATE", body)
-        for frame in frames:
-            self.guild_of[id(frame.payload)] = guild.id
-        return frames
+        body = self._message(guild, other)
+        body["flags"] = 64
+        return self._sim.emit("MESSAGE_CREATE", body)
 
     def _direct_message(self) -> list[Frame]:
         _, other = self._two()
         channel_id = self._chance.choice(self._channels)
-        body = {
-            "id": str(self._sim.world.snowflakes.next()),
-            "channel_id": channel_id,
-            "content": "psst",
-            "flags": 0,
-            "author": {"id": str(other.owner.id), "username": "somebody"},
-            "message_reference": {"guild_id": str(other.id)},
-        }
+        body = {**self._message(other, other), "channel_id": channel_id}
+        if self._chance.random() < _CHOKING:
+            # discord.py's parser raises: the event is routed all the same, and the shard lives on.
+            del body["author"]
         frames = self._sim.emit("MESSAGE_CREATE", body)
         for frame in frames:
             self.channel_of[id(frame.payload)] = channel_id
