@@ -18,7 +18,7 @@ import nats.errors
 
 from bot.embedded import EmbeddedServer, EmbeddedServers, NatsServer, embedded_servers
 from bot.migrate import migrate
-from discord_sim import DiscordSim, SimGuild
+from discord_sim import DiscordSim, SimError, SimGuild
 
 from .bots import Bot, Bots, ChaosError, bots
 from .cluster import nats_cluster
@@ -119,7 +119,7 @@ async def play(scenario: Scenario, seed: int, seconds: float, logs: Path) -> Ver
             async with AsyncExitStack() as stack:
                 stage = await _stage(stack, scenario, seed, logs)
                 await _play(stage, length, verdict)
-    except (ChaosError, TimeoutError, nats.errors.Error, OSError) as error:
+    except (ChaosError, SimError, TimeoutError, nats.errors.Error, OSError) as error:
         verdict.problems.append(f"{type(error).__name__}: {error}" if str(error) else "the time limit struck")
     verdict.seconds = time.monotonic() - started
     return verdict

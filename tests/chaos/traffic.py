@@ -13,6 +13,7 @@ from typing import Any
 from discord_sim import DiscordSim, Frame, InteractionResult, SimError, SimGuild, SimMessage, SimUser
 from discord_sim.flood import Flood
 
+from .bots import ChaosError
 from .sides import PRODUCTION, Sides
 
 _CHUNK = 50
@@ -157,7 +158,7 @@ class Oddities:
         return self._sim.emit("INTERACTION_CREATE", body)
 
 
-class Unclear(Exception):
+class Unclear(ChaosError):
     """Nobody knows whether the command was carried out."""
 
 
