@@ -26,6 +26,7 @@ CREATE TABLE gateway_shard_candidates (
     application_id bigint NOT NULL,
     process_id     uuid NOT NULL,
     shard_count    integer NOT NULL,
+    joined_at      timestamptz NOT NULL,
     seen_at        timestamptz NOT NULL,
 
     PRIMARY KEY (application_id, process_id),

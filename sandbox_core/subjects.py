@@ -14,6 +14,8 @@ EVENTS_STREAM = "EVENTS"
 SANDBOX_STREAM = "SANDBOX"
 EVENTS_SUBJECTS = "events.>"
 SANDBOX_SUBJECTS = "sandbox.>"
+FENCE_SUBJECT = "sandboxes.fence"
+"""Where changed routes are told among processes; no stream keeps it."""
 
 ROUTE_KEY_PREFIX = "sandbox:route:"
 ROUTE_NULL = "__NULL__"
@@ -42,6 +44,11 @@ def sandbox_subject(sandbox_id: UUID | str, event_type: str) -> str:
 def dead_letter_subject(reason: str) -> str:
     """`events.dead_letter.{REASON}`, for frames that can't be published where they belong."""
     return f"events.dead_letter.{_checked_type(reason)}"
+
+
+def shard_holders_subject(application_id: int) -> str:
+    """Where processes ask who runs shards of this application; outside of every stream."""
+    return f"sandboxes.gateway.{application_id:d}.holders"
 
 
 def sandbox_filter(sandbox_id: UUID | str) -> str:

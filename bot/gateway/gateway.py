@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import yarl
 
+from sandbox_core.nats.shard_holders import ShardHolders
 from sandbox_core.postgres.identifies import IdentifyRows
 from sandbox_core.postgres.shards import ShardRows
 
@@ -30,12 +30,14 @@ class Gateway:
         self.url = yarl.URL(url)
         self.turns = IdentifyGate(IdentifyRows(core.pool, application_id), limit, lambda: start_limit(client))
         self._shards = ShardSet(client, self.turns, self._may_connect)
+        self._holders = ShardHolders(core.nats, application_id, lambda: bool(self._shards.running))
         self._keeper = LeaseKeeper(
-            ShardRows(core.pool, application_id, uuid4(), lease=LEASE),
+            ShardRows(core.pool, application_id, core.process.id, lease=LEASE),
             self._shards,
             recommended=recommended,
             shard_count=settings.discord_shard_count,
             shard_ids=settings.discord_shard_ids,
+            anybody_else=self._holders.others,
             # A hand-over drains; while NATS is away that would only move the trouble.
             can_hand_over=lambda: core.nats.connected and not core.router.full,
         )
@@ -65,6 +67,7 @@ class Gateway:
 
         Raises `GatewayRefusedError` when Discord refuses one for good.
         """
+        await self._holders.start()
         self._keeping = asyncio.create_task(self._keeper.run(), name="shard-leases")
         await asyncio.wait({self._keeping, self._shards.failure}, return_when=asyncio.FIRST_COMPLETED)
         if self._shards.failure.done():
@@ -83,6 +86,7 @@ class Gateway:
             return
         await _tasks.end([self._keeping])
         await self._keeper.leave()
+        await self._holders.close()
 
     async def _may_connect(self, shard_id: int, *, closed_at_once: bool) -> None:
         await self._keeper.may_connect(shard_id, closed_at_once=closed_at_once)

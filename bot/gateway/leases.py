@@ -16,9 +16,13 @@ else can have the shard, by the database's own clock. What follows from there:
   once again and again means that somebody else has the session, and it waits for the database.
   What both publish has the same message ids, and JetStream keeps it once.
 
+A process that starts while PostgreSQL is away can't claim anything. It asks the others over NATS, without
+which nobody publishes: while one of them runs shards it waits, and with nobody there it runs all of them
+without leases, until the database is back and the leases are taken, by whoever is first.
+
 Processes with fixed shards take the same leases, so that a restart hands sessions over in the same way and
-two processes with the same fixed shards don't fight. They alone run their shards without a lease when
-PostgreSQL is away at the start: that these are theirs is the operator's word.
+two processes with the same fixed shards don't fight. With PostgreSQL away at the start they run them without
+asking: that these are theirs is the operator's word.
 """
 
 from __future__ import annotations
@@ -26,7 +30,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from typing import Protocol
 
@@ -44,6 +48,7 @@ LEASE = 6.0
 TURN_EVERY = 1.0
 _ANSWER_WITHIN = 2.5
 _UNVOUCHED_CLOSES = 3
+_TURNS_BEFORE_ASKING = 3
 
 
 class Rows(Protocol):
@@ -89,8 +94,9 @@ class LeaseKeeper:
     """Takes, renews and gives up leases, and has `runs` run what they say.
 
     `shard_count` and `shard_ids` are given when the settings fix the shards; without, their number is
-    agreed with the other processes, from Discord's `recommended`. `can_hand_over` says whether events can be
-    drained now. `monotonic` is in seconds.
+    agreed with the other processes, from Discord's `recommended`. `anybody_else` tells without PostgreSQL
+    whether another process runs shards, or raises `DependencyUnavailable`. `can_hand_over` says whether
+    events can be drained now. `lease` and `monotonic` are in seconds.
     """
 
     def __init__(
@@ -101,6 +107,7 @@ class LeaseKeeper:
         recommended: int,
         shard_count: int | None = None,
         shard_ids: Collection[int] | None = None,
+        anybody_else: Callable[[], Awaitable[bool]],
         can_hand_over: Callable[[], bool] = lambda: True,
         lease: float = LEASE,
         monotonic: Callable[[], float] = time.monotonic,
@@ -113,12 +120,15 @@ class LeaseKeeper:
         self._fixed = _fixed(shard_count, shard_ids)
         self._shard_count = shard_count
         self._prepared = False
+        self._anybody_else = anybody_else
         self._can_hand_over = can_hand_over
         self._lease = lease
         self._monotonic = monotonic
         self._leases: Leases | None = None
         self._confirmed_at = -math.inf
         self._reached_since = math.inf
+        self._unreachable_turns = 0
+        self._released: set[int] = set()
         self._handing_over: dict[int, asyncio.Task[None]] = {}
         self._leaving = False
         self._wake = asyncio.Event()
@@ -147,14 +157,17 @@ class LeaseKeeper:
     async def turn(self) -> None:
         """Renew, take and give up, once."""
         asked_at = self._monotonic()
+        # What is released from now on may still be found as ours by the question.
+        self._released = set()
         try:
             async with asyncio.timeout(_ANSWER_WITHIN):
                 leases = await self._ask(asked_at)
         except (DependencyUnavailable, TimeoutError) as error:
-            self._unreachable(error)
+            await self._unreachable(error)
             return
-        if self._leases is not None and self._reached_since == math.inf:
+        if self._unreachable_turns:
             _log.info("leases_confirmed", shards=sorted(leases.mine))
+        self._unreachable_turns = 0
         self._reached_since = min(self._reached_since, asked_at)
         self._confirmed_at = asked_at
         self._unvouched_closes.clear()
@@ -202,11 +215,7 @@ class LeaseKeeper:
 
     async def _ask(self, asked_at: float) -> Leases:
         if not self._prepared:
-            if self._fixed is None:
-                self._shard_count = await self._rows.agree(self._recommended)
-            elif self._shard_count is not None:
-                await self._rows.prepare(self._shard_count)
-            self._prepared = True
+            await self._prepare()
         count = self._shard_count or 1
         taking = not self._leaving
         lapsed = asked_at - self._reached_since >= self._lease
@@ -215,17 +224,45 @@ class LeaseKeeper:
         running = self._runs.running
         return await self._rows.fix(count, self._fixed, running, may_take_lapsed=lapsed, taking=taking)
 
-    def _unreachable(self, error: Exception) -> None:
-        if self._reached_since != math.inf or self._leases is None:
-            reason = error.reason if isinstance(error, DependencyUnavailable) else "no answer in time"
-            if not self.trouble:
-                _log.warning("leases_not_renewed", dependency="PostgreSQL", reason=reason)
-            self.trouble = f"shards are claimed in PostgreSQL: {reason}" if self._leases is None else ""
+    async def _prepare(self) -> None:
+        if self._fixed is not None:
+            await self._rows.prepare(self._shard_count or 1)
+        else:
+            count = await self._rows.agree(self._recommended)
+            if self._shard_count not in (None, count):
+                # Run without leases so far; shards of another number are other sessions.
+                for shard_id in self._runs.running:
+                    await self._runs.drop(shard_id)
+            self._shard_count = count
+        self._prepared = True
+
+    async def _unreachable(self, error: Exception) -> None:
+        reason = error.reason if isinstance(error, DependencyUnavailable) else "no answer in time"
+        if self._unreachable_turns == 0:
+            _log.warning("leases_not_renewed", dependency="PostgreSQL", reason=reason)
+        self._unreachable_turns += 1
         self._reached_since = math.inf
-        if self._leases is None and self._fixed is not None and not self._leaving:
-            self._begin(self._fixed)
-            self._runs.settled(self._shard_count or 1)
-            self.trouble = ""
+        if self._leases is not None or self._runs.running or self._leaving:
+            return
+        self.trouble = f"its shards are claimed in PostgreSQL: {reason}"
+        if self._fixed is None:
+            if self._unreachable_turns <= _TURNS_BEFORE_ASKING or await self._is_anybody_else():
+                return
+            self._shard_count = self._recommended
+        _log.warning("shards_run_without_leases", dependency="PostgreSQL")
+        self.trouble = ""
+        self._begin(range(self._recommended) if self._fixed is None else self._fixed)
+        self._runs.settled(self._shard_count or 1)
+
+    async def _is_anybody_else(self) -> bool:
+        try:
+            found = await self._anybody_else()
+        except DependencyUnavailable as error:
+            self.trouble = f"its shards are claimed in PostgreSQL, which is away, as is {error.dependency}"
+            return True
+        if found:
+            self.trouble = "its shards are claimed in PostgreSQL, which is away; another process runs some"
+        return found
 
     async def _follow(self, leases: Leases) -> None:
         for shard_id in self._runs.running & leases.others:
@@ -234,7 +271,7 @@ class LeaseKeeper:
                 await self._runs.drop(shard_id)
         if self._leaving:
             return
-        self._begin(leases.mine)
+        self._begin(leases.mine - self._released)
         self._runs.settled(self._shard_count or 1)
         if len(leases.mine) > leases.share and not self._handing_over and self._can_hand_over():
             shard_id = max(leases.mine)
@@ -251,6 +288,7 @@ class LeaseKeeper:
         try:
             await self._runs.hand_over(shard_id)
             await self._rows.release(self._shard_count or 1, shard_id)
+            self._released.add(shard_id)
         except DependencyUnavailable as error:
             # It is still ours: the next turn runs it again.
             _log.warning("shard_not_released", shard=shard_id, reason=error.reason)

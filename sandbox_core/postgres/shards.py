@@ -155,8 +155,8 @@ class ShardRows:
     async def _be_seen(self, connection: Connection, shard_count: int) -> None:
         await connection.execute(
             """
-            INSERT INTO gateway_shard_candidates (application_id, process_id, shard_count, seen_at)
-            VALUES ($1, $2, $3, clock_timestamp())
+            INSERT INTO gateway_shard_candidates (application_id, process_id, shard_count, joined_at, seen_at)
+            VALUES ($1, $2, $3, clock_timestamp(), clock_timestamp())
             ON CONFLICT (application_id, process_id) DO UPDATE
             SET shard_count = excluded.shard_count, seen_at = excluded.seen_at
             """,
@@ -180,17 +180,23 @@ class ShardRows:
         return frozenset(row["shard_id"] for row in rows)
 
     async def _fair_share(self, connection: Connection, shard_count: int) -> int:
-        seekers = await connection.fetchval(
+        """Shares differ by one at most, and the larger ones are those of the longest-standing processes."""
+        rows = await connection.fetch(
             """
-            SELECT count(*) FROM gateway_shard_candidates
+            SELECT process_id FROM gateway_shard_candidates
             WHERE application_id = $1 AND shard_count = $2
                 AND seen_at > clock_timestamp() - make_interval(secs => $3)
+            ORDER BY joined_at, process_id
             """,
             self._application_id,
             shard_count,
             self._lease,
         )
-        return -(-shard_count // max(int(seekers), 1))
+        order = [row["process_id"] for row in rows]
+        if self._process_id not in order:
+            return 0
+        least, rest = divmod(shard_count, len(order))
+        return least + (order.index(self._process_id) < rest)
 
     async def _take(
         self,

@@ -1,0 +1,357 @@
+"""Leases on the real database: who gets which shard, when, and what happens while it is away."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Collection
+from uuid import UUID, uuid4
+
+import pytest
+from pydantic import SecretStr
+
+from bot.gateway.leases import LeaseKeeper
+from sandbox_core.errors import DependencyUnavailable
+from sandbox_core.nats.connection import NatsConnection
+from sandbox_core.nats.shard_holders import ShardHolders
+from sandbox_core.postgres.pool import Pool, create_pool
+from sandbox_core.postgres.shards import Leases, ShardRows
+
+APPLICATION = 1_234_567_890_123_456_789
+LEASE = 1.0
+
+
+class Runs:
+    """Takes note of what it is told to run."""
+
+    def __init__(self) -> None:
+        self.shards: dict[int, int] = {}
+        self.dropped: list[int] = []
+        self.may_hand_over = asyncio.Event()
+        self.may_hand_over.set()
+
+    @property
+    def running(self) -> frozenset[int]:
+        return frozenset(self.shards)
+
+    def begin(self, shard_id: int, shard_count: int) -> None:
+        self.shards[shard_id] = shard_count
+
+    async def hand_over(self, shard_id: int) -> None:
+        await self.may_hand_over.wait()
+        del self.shards[shard_id]
+
+    async def drop(self, shard_id: int) -> None:
+        self.dropped.append(shard_id)
+        del self.shards[shard_id]
+
+    def settled(self, shard_count: int) -> None:
+        pass
+
+
+class Link:
+    """The rows of one process, over a link that a test can cut."""
+
+    def __init__(self, rows: ShardRows) -> None:
+        self.cut = False
+        self._rows = rows
+
+    def _through(self) -> ShardRows:
+        if self.cut:
+            raise DependencyUnavailable("PostgreSQL", "connection refused")
+        return self._rows
+
+    async def agree(self, recommended: int) -> int:
+        return await self._through().agree(recommended)
+
+    async def prepare(self, shard_count: int) -> None:
+        await self._through().prepare(shard_count)
+
+    async def share(self, shard_count: int, *, may_take_lapsed: bool, taking: bool) -> Leases:
+        return await self._through().share(shard_count, may_take_lapsed=may_take_lapsed, taking=taking)
+
+    async def fix(
+        self,
+        shard_count: int,
+        shard_ids: Collection[int],
+        running: Collection[int],
+        *,
+        may_take_lapsed: bool,
+        taking: bool,
+    ) -> Leases:
+        return await self._through().fix(
+            shard_count, shard_ids, running, may_take_lapsed=may_take_lapsed, taking=taking
+        )
+
+    async def release(self, shard_count: int, shard_id: int) -> None:
+        await self._through().release(shard_count, shard_id)
+
+    async def leave(self) -> None:
+        await self._through().leave()
+
+
+class Process:
+    """One process: its keeper and what that runs. Its clock can be put forward."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        recommended: int = 4,
+        *,
+        shard_count: int | None = None,
+        shard_ids: Collection[int] | None = None,
+        lease: float = LEASE,
+    ) -> None:
+        self.id: UUID = uuid4()
+        self.ahead = 0.0
+        self.others_hold = False
+        self.runs = Runs()
+        self.link = Link(ShardRows(pool, APPLICATION, self.id, lease=lease))
+        self.keeper = LeaseKeeper(
+            self.link,
+            self.runs,
+            recommended=recommended,
+            shard_count=shard_count,
+            shard_ids=shard_ids,
+            anybody_else=self._anybody_else,
+            lease=lease,
+            monotonic=lambda: time.monotonic() + self.ahead,
+        )
+
+    async def _anybody_else(self) -> bool:
+        return self.others_hold
+
+    @property
+    def shards(self) -> set[int]:
+        return set(self.runs.shards)
+
+    async def turn(self) -> None:
+        await self.keeper.turn()
+        # A hand-over goes on beside the turns.
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def pool(database_url: str) -> AsyncIterator[Pool]:
+    pool = await create_pool(database_url)
+    yield pool
+    await pool.close()
+
+
+async def turns(processes: Collection[Process], until: Callable[[], bool]) -> None:
+    """Let processes take turns until it holds; no shard is ever run by two."""
+    async with asyncio.timeout(20):
+        while not until():
+            for process in processes:
+                await process.turn()
+                everything = [shard for other in processes for shard in other.shards]
+                assert len(everything) == len(set(everything)), [p.shards for p in processes]
+            await asyncio.sleep(0.01)
+
+
+async def lapsed(pool: Pool) -> None:
+    """Return when nobody's lease holds any more."""
+    async with asyncio.timeout(10):
+        while not await pool.fetchval("SELECT bool_and(lease_until < clock_timestamp()) FROM gateway_shards"):
+            await asyncio.sleep(0.01)
+
+
+async def test_the_first_process_takes_all_and_gives_up_what_others_should_have(pool: Pool) -> None:
+    first, second, third = Process(pool), Process(pool), Process(pool)
+    await first.turn()
+    assert first.shards == {0, 1, 2, 3}
+    await turns([first, second], lambda: len(second.shards) == 2)
+    assert len(first.shards) == 2
+    await turns([first, second, third], lambda: len(third.shards) == 1)
+    assert [len(p.shards) for p in (first, second, third)] == [2, 1, 1], "the first has been here longest"
+    assert first.runs.dropped == second.runs.dropped == []
+
+
+async def test_one_shard_more_than_processes_stays_where_it_is(pool: Pool) -> None:
+    first, second = Process(pool, recommended=1), Process(pool, recommended=1)
+    await first.turn()
+    for _ in range(3):
+        await second.turn()
+        await first.turn()
+    assert (first.shards, second.shards) == ({0}, set())
+    assert second.keeper.standing_by
+    assert not first.keeper.standing_by
+
+
+async def test_shards_are_given_up_one_at_a_time(pool: Pool) -> None:
+    first, second = Process(pool), Process(pool)
+    await first.turn()
+    await second.turn()
+    first.runs.may_hand_over.clear()
+    for _ in range(3):
+        await first.turn()
+        await second.turn()
+    assert (first.shards, second.shards) == ({0, 1, 2, 3}, set())
+    first.runs.may_hand_over.set()
+    await turns([first, second], lambda: len(second.shards) == 2)
+
+
+async def test_a_process_that_leaves_frees_its_shards_at_once(pool: Pool) -> None:
+    first, second = Process(pool), Process(pool)
+    await first.turn()
+    await second.turn()
+    first.keeper.stop_taking()
+    first.runs.shards.clear()
+    await first.turn()
+    assert first.shards == set(), "it only renews"
+    await first.keeper.leave()
+    await second.turn()
+    assert second.shards == {0, 1, 2, 3}
+
+
+async def test_a_dead_process_s_shards_are_taken_when_its_leases_have_lapsed(pool: Pool) -> None:
+    first, second = Process(pool), Process(pool)
+    await first.turn()
+    last_renewal = time.monotonic()
+    await turns([second], lambda: second.shards == {0, 1, 2, 3})
+    assert time.monotonic() - last_renewal >= LEASE
+
+
+async def test_who_has_only_just_reached_the_database_takes_nothing_that_lapsed(pool: Pool) -> None:
+    first, second = Process(pool, recommended=1), Process(pool, recommended=1)
+    await first.turn()
+    await lapsed(pool)
+    await second.turn()
+    assert second.shards == set(), "the database may have been away from everybody"
+    await first.turn()
+    assert first.shards == {0}, "the holder renews what nobody took"
+    second.ahead += LEASE
+    await second.turn()
+    assert second.shards == set()
+
+
+async def test_a_process_cut_off_alone_loses_its_shards_and_lets_go_when_it_hears(pool: Pool) -> None:
+    first, second = Process(pool), Process(pool)
+    await turns([first, second], lambda: len(second.shards) == 2)
+    first.link.cut = True
+    async with asyncio.timeout(20):
+        while second.shards != {0, 1, 2, 3}:
+            await second.turn()
+            await first.turn()
+            await asyncio.sleep(0.01)
+    assert len(first.shards) == 2, "for all it knows the database is away from everybody"
+    first.link.cut = False
+    await first.turn()
+    assert first.shards == set()
+    assert len(first.runs.dropped) == 2
+
+
+async def test_the_number_of_shards_is_one_for_all_and_changes_when_nobody_runs_any(pool: Pool) -> None:
+    processes = [Process(pool, recommended=number) for number in (2, 3, 4)]
+    await asyncio.gather(*(process.turn() for process in processes))
+    counts = {count for process in processes for count in process.runs.shards.values()}
+    assert len(counts) == 1
+    for process in processes:
+        await process.keeper.leave()
+    later = Process(pool, recommended=5)
+    await later.turn()
+    assert later.runs.shards == dict.fromkeys(range(5), 5)
+
+
+async def test_fixed_shards_are_run_by_one_process_and_by_no_other(pool: Pool) -> None:
+    even = Process(pool, shard_count=4, shard_ids=[0, 2])
+    odd = Process(pool, shard_count=4, shard_ids=[1, 3])
+    successor = Process(pool, shard_count=4, shard_ids=[0, 2])
+    for process in (even, odd, successor):
+        await process.turn()
+    assert (even.shards, odd.shards, successor.shards) == ({0, 2}, {1, 3}, set())
+    await even.keeper.leave()
+    await successor.turn()
+    assert successor.shards == {0, 2}
+
+
+async def test_fixed_shards_run_without_the_database_and_are_leased_when_it_is_back(pool: Pool) -> None:
+    earlier = Process(pool, shard_count=2)
+    await earlier.turn()
+    process = Process(pool, shard_count=2)
+    process.link.cut = True
+    await process.turn()
+    assert process.shards == {0, 1}
+    await lapsed(pool)
+    process.link.cut = False
+    await process.turn()
+    assert process.shards == {0, 1}
+    holders = await pool.fetch("SELECT DISTINCT holder FROM gateway_shards")
+    assert [row["holder"] for row in holders] == [process.id]
+
+
+@pytest.mark.parametrize("others_hold", [True, False])
+async def test_a_start_without_the_database_asks_the_others(pool: Pool, others_hold: bool) -> None:
+    process = Process(pool, recommended=2)
+    process.link.cut = True
+    process.others_hold = others_hold
+    for _ in range(5):
+        await process.turn()
+    assert process.shards == (set() if others_hold else {0, 1})
+    assert bool(process.keeper.trouble) == others_hold
+    process.link.cut = False
+    await process.turn()
+    assert process.shards == {0, 1}
+    assert process.keeper.trouble == ""
+    assert process.runs.dropped == []
+
+
+async def test_shards_run_unleased_are_dropped_when_others_agreed_on_another_number(pool: Pool) -> None:
+    process, other = Process(pool, recommended=2), Process(pool, recommended=3)
+    process.link.cut = True
+    for _ in range(5):
+        await process.turn()
+    await other.turn()
+    process.link.cut = False
+    await turns([process, other], lambda: len(process.shards) == 1 and not process.keeper.trouble)
+    assert sorted(process.runs.dropped) == [0, 1]
+    assert {*process.runs.shards.values(), *other.runs.shards.values()} == {3}
+
+
+async def test_a_vouched_shard_connects_at_once_and_one_closed_again_and_again_waits(pool: Pool) -> None:
+    process = Process(pool, recommended=1)
+    running = asyncio.create_task(process.keeper.run())
+    try:
+        async with asyncio.timeout(20):
+            while not process.shards:
+                await asyncio.sleep(0.01)
+            for _ in range(5):
+                await process.keeper.may_connect(0, closed_at_once=True)
+            process.link.cut = True
+            process.ahead += LEASE
+            for closed_at_once in (True, True, False, True, True):
+                await process.keeper.may_connect(0, closed_at_once=closed_at_once)
+            third = asyncio.create_task(process.keeper.may_connect(0, closed_at_once=True))
+            for _ in range(3):
+                await process.keeper._next_turn()
+            assert not third.done(), "somebody else seems to have its session"
+            process.link.cut = False
+            await third
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_holders_of_shards_answer_over_nats(nats_url: str) -> None:
+    held = False
+    asker, holder = NatsConnection(), NatsConnection()
+    try:
+        for connection in (asker, holder):
+            await connection.connect(SecretStr(nats_url), name="test")
+        here = ShardHolders(asker, APPLICATION, lambda: False)
+        there = ShardHolders(holder, APPLICATION, lambda: held)
+        elsewhere = ShardHolders(holder, APPLICATION + 1, lambda: True)
+        for holders in (here, there, elsewhere):
+            await holders.start()
+        await holder.client.flush()
+        assert not await here.others(within=0.2)
+        held = True
+        assert await here.others(within=10)
+        await there.close()
+        await holder.client.flush()
+        assert not await here.others(within=0.2)
+    finally:
+        await holder.close()
+        await asker.close()
+    with pytest.raises(DependencyUnavailable):
+        await here.others()
