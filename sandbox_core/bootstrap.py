@@ -18,12 +18,13 @@ from redis.asyncio import Redis
 from .cleanup import CleanupMetrics, CleanupProvider, Notices
 from .dependencies import questions
 from .errors import DependencyUnavailable
-from .event_router import EventRouter, GatewayIntake
+from .event_router import EventRouter, GatewayIntake, WatchedPath, watchers
 from .health import HealthChecker, RoutingPart, ServerPart, SystemPart
-from .manager import ManagerLimits, SandboxManager
+from .manager import LoggedManager, ManagerLimits, SandboxManager
 from .metrics import Metrics
 from .namespaces import NatsNamespace, RedisNamespace, SchemaProvisioner
 from .nats.connection import NatsConnection
+from .nats.fence import RouteFence
 from .nats.publisher import AckPublisher
 from .nats.stored import StoredEvents
 from .nats.streams import StreamLimits, Streams
@@ -31,12 +32,14 @@ from .postgres.pool import CONNECT_TIMEOUT, Pool, create_pool
 from .postgres.processes import GatewayProcess, Processes
 from .postgres.resume_points import ResumePointRows
 from .postgres.routes import RouteRows
+from .postgres.switches import SwitchRequests
 from .redis.client import create_client
 from .redis.gateway_sessions import GatewaySessions
 from .redis.route_cache import RouteCache
 from .resume_points import ResumePoints
 from .route_provider import RouteFollower, RouteProvider
 from .settings import Settings
+from .tracing import Tracing, find_tracing
 
 _log = structlog.get_logger("sandbox.core")
 
@@ -64,6 +67,8 @@ class Core:
     redis: Redis
     nats: NatsConnection
     js: JetStreamContext
+    tracing: Tracing | None
+    """Traces, where OpenTelemetry is there and set up."""
     process: GatewayProcess
     """Who this process is among those that publish events."""
     processes: Processes
@@ -124,20 +129,26 @@ async def open_core(
         announced = process if follow_routes and use_nats is NatsUse.EVENTS else None
         if announced is not None:
             stack.push_async_callback(_leave, processes, announced)
+        fence = RouteFence(nats)
         routes = RouteProvider(
             RouteRows(pool),
             RouteCache(redis, timedelta(milliseconds=settings.sandbox_route_cache_ttl_ms)),
             metrics.routing,
             follower=_follower(settings, announced) if follow_routes else None,
+            processes=SwitchRequests(pool),
+            fence=fence,
         )
-        routes.start()
         stack.push_async_callback(routes.close)
-
         router = EventRouter(routes, metrics.routing, max_pending=settings.router_max_pending)
+        routes.attach(router)
+        if announced is not None:
+            await fence.hear(routes.heard)
+        routes.start()
+
         limits = StreamLimits(settings.nats_replicas, timedelta(hours=settings.events_max_age_hours))
         streams = Streams(js, limits)
-        publisher = AckPublisher(nats, streams, router)
-        router.attach(publisher)
+        tracing = find_tracing()
+        publisher = _publisher(nats, streams, router, tracing)
         if use_nats is NatsUse.EVENTS:
             await publisher.start()
             stack.push_async_callback(publisher.close)
@@ -156,7 +167,7 @@ async def open_core(
         if follow_routes:
             system.append(routing)
         health = HealthChecker((*namespaces, routing), system=system)
-        manager = SandboxManager(
+        manager = LoggedManager(
             pool=pool,
             namespaces=namespaces,
             routes=routes,
@@ -197,6 +208,7 @@ async def open_core(
             redis=redis,
             nats=nats,
             js=js,
+            tracing=tracing,
             process=process,
             processes=processes,
             resume_points=ResumePoints(GatewaySessions(redis), ResumePointRows(pool)),
@@ -238,6 +250,20 @@ def _follower(settings: Settings, process: GatewayProcess | None) -> RouteFollow
         )
 
     return RouteFollower(connect, process=process)
+
+
+def _publisher(
+    nats: NatsConnection, streams: Streams, router: EventRouter, tracing: Tracing | None
+) -> AckPublisher:
+    watching = watchers(tracing)
+    if not watching:
+        publisher = AckPublisher(nats, streams, router)
+        router.attach(publisher)
+        return publisher
+    path = WatchedPath(router, watching)
+    publisher = AckPublisher(nats, streams, path)
+    router.attach(path.to(publisher))
+    return publisher
 
 
 def _measure(

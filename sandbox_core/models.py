@@ -96,6 +96,8 @@ class Sandbox:
     last_activity_at: datetime | None = None
     guild_ids: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    unconfirmed: tuple[str, ...] = field(default=(), compare=False)
+    """In the result of a change of routes: the gateway processes that have not confirmed it; see `Switch`."""
 
     @property
     def short_id(self) -> str:
@@ -122,6 +124,17 @@ class Route:
 
     sandbox_id: str
     expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """What the gateway processes said about a committed change of routes; they are told by name, `host:pid`.
+
+    An unconfirmed process publishes nothing of the guilds concerned until it has caught up.
+    """
+
+    confirmed: tuple[str, ...] = ()
+    unconfirmed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,6 +81,34 @@ class RouteTable:
                 entries[guild_id] = (route.expires_at, sandbox_destination(route.sandbox_id))
         return table
 
+    def entry(self, guild_id: str) -> Route | None:
+        """The guild's route, expired or not."""
+        entry = self._entries.get(guild_id)
+        if entry is None or entry[1].sandbox_id is None:
+            return None
+        return Route(entry[1].sandbox_id, entry[0])
+
+    def other_sides(self, newer: RouteTable) -> dict[str, Route | None]:
+        """The guilds that `newer` sends to another sandbox, or to production, with their new routes.
+
+        A route that only ends at another moment is on the same side.
+        """
+        before, after = self._entries, newer._entries
+        changed: dict[str, Route | None] = {}
+        for guild_id, (expires_at, where) in after.items():
+            known = before.get(guild_id)
+            if (known is None or known[1] != where) and where.sandbox_id is not None:
+                changed[guild_id] = Route(where.sandbox_id, expires_at)
+        changed.update(dict.fromkeys(before.keys() - after.keys()))
+        return changed
+
+    def same_side(self, guild_id: str, route: Route | None) -> bool:
+        """True when `route` sends the guild where this table sends it, whenever it expires."""
+        entry = self._entries.get(guild_id)
+        if entry is None or route is None:
+            return entry is None and route is None
+        return entry[1].sandbox_id == route.sandbox_id
+
     def destination(self, guild_id: str, now: float) -> Destination | None:
         """Where the guild's events go at `now` (seconds since the epoch), or None for production."""
         entry = self._entries.get(guild_id)

@@ -114,7 +114,7 @@ class EventRouter:
         self.on_drained: Callable[[], None] = _nothing
         """Called when a paused guild has nothing in flight any more."""
         self.before_switch: list[Callable[[], Awaitable[None]]] = []
-        """Awaited before a drained guild's route changes; each limits its own time."""
+        """What `about_to_switch` awaits; each limits its own time."""
 
     def attach(self, publisher: Publisher) -> None:
         """Give the publisher; the publisher in turn reports to this router."""
@@ -190,6 +190,11 @@ class EventRouter:
     def in_flight(self, guild_id: str) -> bool:
         """True while a publication of the guild is not acknowledged."""
         return guild_id in self._last and guild_id not in self._stopped
+
+    async def about_to_switch(self) -> None:
+        """Save what has to be saved before drained guilds' routes change."""
+        for action in self.before_switch:
+            await action()
 
     def resume(self, guild_ids: Collection[str]) -> None:
         """Go on with these guilds, by the routes as they are now."""

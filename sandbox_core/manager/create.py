@@ -116,7 +116,7 @@ class _Creation:
             await self._provision(sandbox)
             running = await self._start(sandbox, guild_ids)
             await self._parts.faults("create:running")
-            await self._parts.send_to(running)
+            running = await self._parts.send_to(running)
             await self._parts.faults("create:routes")
         except (NameTaken, OwnerLimitReached, ShortIdTakenError):
             # Refused by the insert, whose transaction is rolled back: there is nothing to undo.

@@ -26,8 +26,7 @@ async def register(
         await map_guild(connection, actor, current, guild_id, at=now)
         await sandboxes.touch(connection, current.id, now)
         registered = await locked(connection, current)
-    await parts.send_to(registered)
-    return registered
+    return await parts.send_to(registered)
 
 
 async def unregister(parts: Parts, actor: Actor, access: GuildAccess, expected: Sandbox | None) -> Sandbox:
@@ -52,8 +51,7 @@ async def unregister(parts: Parts, actor: Actor, access: GuildAccess, expected: 
         )
         await sandboxes.touch(connection, holder.id, now)
         left = await locked(connection, holder)
-    await parts.send_to_production([guild_id])
-    return left
+    return await parts.send_to_production(left, [guild_id])
 
 
 async def map_guild(

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
-from sandbox_core.models import Route, Sandbox
+from sandbox_core.models import Route, Sandbox, Switch
 from sandbox_core.namespaces import Namespace
 from sandbox_core.postgres import Pool
 from sandbox_core.postgres.claims import Claims
@@ -38,10 +38,10 @@ class Extension:
 class RouteChanges(Protocol):
     """Told after every committed change of where guilds' events go."""
 
-    async def guilds_changed(self, routes: Mapping[str, Route | None]) -> None:
-        """Return once this process routes accordingly; None means production.
+    async def guilds_changed(self, routes: Mapping[str, Route | None]) -> Switch:
+        """Return once every gateway process routes accordingly, or is known not to; None means production.
 
-        Never raises because a cache is away: the database already holds the truth.
+        Never raises because a server is away: the database already holds the truth.
         """
         ...
 
@@ -92,16 +92,23 @@ class TeardownParts:
     claims: Claims
     faults: FaultPoint = no_fault
 
-    async def send_to(self, sandbox: Sandbox) -> None:
-        """Tell that the sandbox's guilds now send their events to it."""
-        if sandbox.guild_ids:
-            route = Route(str(sandbox.id), sandbox.expires_at.timestamp())
-            await self.routes.guilds_changed(dict.fromkeys(sandbox.guild_ids, route))
+    async def send_to(self, sandbox: Sandbox) -> Sandbox:
+        """Tell that the sandbox's guilds now send their events to it; returns it with who did not confirm."""
+        if not sandbox.guild_ids:
+            return sandbox
+        route = Route(str(sandbox.id), sandbox.expires_at.timestamp())
+        switch = await self.routes.guilds_changed(dict.fromkeys(sandbox.guild_ids, route))
+        return sandbox.evolve(unconfirmed=switch.unconfirmed)
 
-    async def send_to_production(self, guild_ids: list[str]) -> None:
-        """Tell that these guilds now send their events to production."""
-        if guild_ids:
-            await self.routes.guilds_changed(dict.fromkeys(guild_ids))
+    async def send_to_production(self, sandbox: Sandbox, guild_ids: list[str]) -> Sandbox:
+        """Tell that these guilds now send their events to production, and no longer to the sandbox.
+
+        Returns the sandbox with the processes that did not confirm it.
+        """
+        if not guild_ids:
+            return sandbox
+        switch = await self.routes.guilds_changed(dict.fromkeys(guild_ids))
+        return sandbox.evolve(unconfirmed=switch.unconfirmed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

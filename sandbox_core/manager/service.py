@@ -49,7 +49,9 @@ def utc_now() -> datetime:
 class SandboxManager:
     """Creates, finds, changes and destroys sandboxes; each rule about who may do what is below, once.
 
-    Every method raises `DependencyUnavailable` when a server it needs is away, within 10 seconds.
+    Every method raises `DependencyUnavailable` when a server it needs is away, within 10 seconds. A method
+    that changes where guilds' events go returns when every gateway process has switched; those that had not
+    confirmed it in time are named in the returned sandbox's `unconfirmed`.
     """
 
     def __init__(
@@ -209,7 +211,7 @@ class SandboxManager:
                 },
             )
             extended = await guild_steps.locked(connection, current)
-        await self._parts.send_to(extended)
+        extended = await self._parts.send_to(extended)
         return Extension(extended, capped=expires_at < wished)
 
     async def destroy(self, actor: Actor, reference: str) -> Sandbox:

@@ -141,7 +141,7 @@ async def expire(parts: TeardownParts, actor: Actor, sandbox_id: UUID) -> bool:
         )
         guild_ids = await _unmap(parts, actor, connection, sandbox_id, _EXPIRED)
     await parts.faults("destroy:expired")
-    await parts.send_to_production(guild_ids)
+    await parts.send_to_production(sandbox, guild_ids)
     return True
 
 
@@ -175,8 +175,7 @@ async def begin(
             )
             sandbox = await sandboxes.by_id(connection, sandbox_id)
     await parts.faults("destroy:destroying")
-    await parts.send_to_production(guild_ids)
-    return sandbox
+    return None if sandbox is None else await parts.send_to_production(sandbox, guild_ids)
 
 
 async def take_apart(
@@ -204,7 +203,7 @@ async def take_apart(
         else:
             if first:
                 parts.observer.destroyed(time.perf_counter() - started)
-            return destroyed
+            return destroyed.evolve(unconfirmed=sandbox.unconfirmed)
     await note_failure(parts, actor, sandbox, failed)
     raise failed
 

@@ -13,14 +13,13 @@ from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
-import asyncpg
 import structlog
 from asyncpg.pool import PoolConnectionProxy
 
 from sandbox_core.errors import DependencyUnavailable
 
 from .errors import translating
-from .pool import CONNECT_TIMEOUT, Pool
+from .pool import CONNECT_TIMEOUT, Pool, is_alive
 
 _log = structlog.get_logger("sandbox.postgres")
 
@@ -72,7 +71,7 @@ class Claims:
         self._held.discard(sandbox_id)
         async with self._turn:
             try:
-                if self._connection is not None and _alive(self._connection):
+                if self._connection is not None and is_alive(self._connection):
                     with translating():
                         await self._connection.execute(
                             f"SELECT pg_advisory_unlock({_KEY})",
@@ -85,7 +84,7 @@ class Claims:
                 await self._leave_if_idle()
 
     async def _connected(self) -> PoolConnectionProxy[Any]:
-        if self._connection is not None and not _alive(self._connection):
+        if self._connection is not None and not is_alive(self._connection):
             await self._leave()
         if self._connection is None:
             self._connection = await self._pool.acquire(timeout=CONNECT_TIMEOUT)
@@ -105,11 +104,3 @@ class Claims:
                 await self._pool.release(connection)
         except DependencyUnavailable as error:
             _log.info("claims_connection_lost", reason=error.reason)
-
-
-def _alive(connection: PoolConnectionProxy[Any]) -> bool:
-    try:
-        return not connection.is_closed()
-    except asyncpg.InterfaceError:
-        # The pool has taken the connection back by itself, because it was lost.
-        return False

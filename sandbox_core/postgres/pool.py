@@ -74,3 +74,12 @@ async def transaction(pool: Pool) -> AsyncIterator[Connection]:
     """A connection in a transaction that commits at the end and rolls back on any error."""
     async with connected(pool) as connection, connection.transaction():
         yield connection
+
+
+def is_alive(connection: PoolConnectionProxy[Any]) -> bool:
+    """True while a connection that was acquired from the pool can be used."""
+    try:
+        return not connection.is_closed()
+    except asyncpg.InterfaceError:
+        # The pool has taken the connection back by itself, because it was lost.
+        return False

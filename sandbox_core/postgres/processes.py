@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
 from .errors import translating
@@ -26,6 +26,8 @@ class GatewayProcess:
 
     id: UUID
     name: str
+    silent_for: float = field(default=0.0, compare=False)
+    """Seconds since it was seen, when it was read from the table."""
 
     @classmethod
     def this(cls) -> GatewayProcess:
@@ -77,9 +79,10 @@ async def live(connection: Connection) -> list[GatewayProcess]:
     with translating():
         rows = await connection.fetch(
             """
-            SELECT process_id, name FROM gateway_processes
+            SELECT process_id, name, extract(epoch FROM now() - seen_at)::float8 AS silent_for
+            FROM gateway_processes
             WHERE seen_at > now() - make_interval(secs => $1) ORDER BY started_at, process_id
             """,
             SEEN_WITHIN,
         )
-    return [GatewayProcess(row["process_id"], row["name"]) for row in rows]
+    return [GatewayProcess(row["process_id"], row["name"], row["silent_for"]) for row in rows]

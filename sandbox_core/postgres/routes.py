@@ -43,6 +43,12 @@ class RouteRows:
         async with connected(self._pool) as connection:
             return await read_many(connection, guild_ids)
 
+    async def read_as_of(self, guild_ids: Collection[str]) -> tuple[dict[str, Route | None], float]:
+        """The routes of these guilds, and the database's time just before they were read."""
+        async with connected(self._pool) as connection:
+            as_of = await connection.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8")
+            return await read_many(connection, guild_ids), as_of
+
     async def read_all(self) -> dict[str, Route]:
         """Every mapped guild's route."""
         async with connected(self._pool) as connection:

@@ -1,7 +1,12 @@
-"""The in-process route table: read in full, then kept current by PostgreSQL's notifications.
+"""The link to PostgreSQL that keeps the route table current.
 
 A notification only says which guild changed; its route is then read again. The table so moves from one
 committed truth to the next, in whatever order notifications arrive.
+
+The table is trusted while the link is known to stand: for some seconds after the sending of the last
+heartbeat that was answered. The age is judged whenever the table is used, so that a process that was
+stopped as a whole does not go on with what it knew before. See `sandbox_core.postgres.switches` for what
+rests on it.
 """
 
 from __future__ import annotations
@@ -9,6 +14,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
+import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
@@ -18,23 +25,28 @@ import structlog
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.models import Route
 from sandbox_core.postgres import routes as route_rows
+from sandbox_core.postgres import switches
 from sandbox_core.postgres.errors import unavailable
 from sandbox_core.postgres.pool import Connection
 from sandbox_core.postgres.processes import GatewayProcess, announce
 from sandbox_core.routing import RouteTable
 
+from .switchboard import Gate, Switchboard
+
 _log = structlog.get_logger("sandbox.routes")
 
 _PAUSES = (0.05, 0.1, 0.25, 0.5, 1.0)
 _ATTEMPTS_PER_LOG_LINE = 30
+_READ_WITHIN = 10.0
 _LINK_LOST = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
 class RouteFollower:
     """Follows the routes over one PostgreSQL connection of its own.
 
-    `heartbeat` is how often, in seconds, an idle link is tried; a link that does not answer within that
-    time again counts as lost. `process` is announced with every heartbeat.
+    `heartbeat` is in seconds: how often the link is tried, and how long it may take to answer. With
+    `process`, that process is announced by each heartbeat, and confirms the switches it is asked for.
+    `monotonic` is in seconds.
     """
 
     def __init__(
@@ -43,22 +55,27 @@ class RouteFollower:
         *,
         process: GatewayProcess | None = None,
         heartbeat: float = 2.0,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connect = connect
         self._process = process
         self._heartbeat = heartbeat
-        self.table: RouteTable | None = None
-        """The last table known; None before the first full read."""
-        self.current = False
-        """True while the link stands, and `table` is what PostgreSQL says."""
+        self._monotonic = monotonic
+        self._board = Switchboard()
+        self._listening = False
+        self._linked = False
+        self._beaten_at = -math.inf
         self.trouble = ""
         """Why the table is not current, as a short sentence; "" while it is."""
-        self.on_change: list[Callable[[], None]] = []
-        """Called when `table` or `current` changed."""
-        self._changed: set[str] = set()
-        self._waiting: list[asyncio.Future[None]] = []
+        self._heard: dict[str, tuple[float, float, Route | None]] = {}
+        """By guild: when a fence was heard (monotonic), what moment it tells of, and the route."""
+        self._answers: list[str] = []
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+
+    def attach(self, gate: Gate) -> None:
+        """Switch no guild while this has anything of it in flight."""
+        self._board.attach(gate)
 
     def start(self) -> None:
         """Begin to follow; returns at once, whether PostgreSQL is there or not."""
@@ -71,24 +88,48 @@ class RouteFollower:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
             self._task = None
+        await self._board.close()
+
+    @property
+    def table(self) -> RouteTable | None:
+        """The last table known; None before the first full read."""
+        return self._board.table
+
+    @property
+    def current(self) -> bool:
+        """True while the link stands, and `table` is what PostgreSQL says."""
+        return self._linked and self._monotonic() - self._beaten_at < switches.TRUSTED_FOR
 
     async def refresh(self, guild_ids: Collection[str]) -> None:
         """Return when the table shows what PostgreSQL now says of these guilds.
 
         Raises `DependencyUnavailable` when the link is down or goes down meanwhile.
         """
-        if not self.current:
+        if not self._linked:
             raise DependencyUnavailable("PostgreSQL", "the route notifications are interrupted")
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._changed.update(guild_ids)
-        self._waiting.append(done)
+        done = self._board.settled(guild_ids)
         self._wake.set()
         await done
 
-    def apply(self, changes: Mapping[str, Route | None]) -> None:
-        """Put committed changes into the table without the link; its next full read settles all."""
-        if self.table is not None:
-            self._set(self.table.with_changes(changes), current=self.current)
+    # What others say while the link is down
+
+    def fence(self, routes: Mapping[str, Route | None], as_of: float) -> None:
+        """Somebody tells what was committed of these guilds; `as_of` orders what is told of one guild.
+
+        Counts only while the link is down or silent: over a link that stands PostgreSQL tells it itself.
+        """
+        now = self._monotonic()
+        for guild_id, route in routes.items():
+            known = self._heard.get(guild_id)
+            if known is None or known[1] <= as_of:
+                self._heard[guild_id] = (now, as_of, route)
+
+    def heard_of(self, guild_ids: Collection[str]) -> dict[str, Route | None]:
+        """What fences said of these guilds since the link was known to stand."""
+        heard = self._heard
+        return {guild_id: heard[guild_id][2] for guild_id in guild_ids if guild_id in heard}
+
+    # The link
 
     async def _run(self) -> None:
         attempt = 0
@@ -104,12 +145,13 @@ class RouteFollower:
                     await self._follow(connection)
                 except _LINK_LOST as error:
                     self._note(error)
-                    if self.current or attempt % _ATTEMPTS_PER_LOG_LINE == 0:
+                    if self._linked or attempt % _ATTEMPTS_PER_LOG_LINE == 0:
                         _log.warning("route_link_lost", dependency="PostgreSQL", reason=self.trouble)
-                    if self.current:
+                    if self._linked:
                         attempt = 0
                 finally:
-                    self._lost()
+                    self._listening = self._linked = False
+                    self._board.abandon()
                     # The server may be gone: a polite close would wait for it.
                     connection.terminate()
             await asyncio.sleep(_PAUSES[min(attempt, len(_PAUSES) - 1)])
@@ -124,63 +166,73 @@ class RouteFollower:
 
     async def _follow(self, connection: asyncpg.Connection[Any]) -> None:
         connection.add_termination_listener(self._on_termination)
+        # Announced before anything is read: whoever changes a route after that waits for this process.
         await self._beat(connection)
+        self._listening = True
         # Listening first: a change that commits during the full read is told afterwards.
-        await connection.add_listener(route_rows.CHANNEL, self._on_notification)
-        self._changed.clear()
-        table = RouteTable(await route_rows.read_all(connection))
+        await connection.add_listener(route_rows.CHANNEL, self._on_change)
+        if self._process is not None:
+            await connection.add_listener(switches.REQUESTS, self._on_request)
+        async with asyncio.timeout(_READ_WITHIN):
+            table = RouteTable(await route_rows.read_all(connection))
+        self._board.load(table)
+        self._linked = True
         self.trouble = ""
-        self._set(table, current=True)
         _log.info("routes_loaded", guilds=len(table))
         while not connection.is_closed():
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._heartbeat):
-                    await self._wake.wait()
-            self._wake.clear()
-            if self._changed or self._waiting:
-                await self._read_changed(connection)
-            elif not connection.is_closed():
+            left = self._beaten_at + self._heartbeat - self._monotonic()
+            if left > 0:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(left):
+                        await self._wake.wait()
+            else:
                 await self._beat(connection)
+            self._wake.clear()
+            if self._board.to_read:
+                async with asyncio.timeout(_READ_WITHIN):
+                    self._board.were_read(await route_rows.read_many(connection, self._board.begin_reading()))
+            await self._answer(connection)
         raise ConnectionResetError("PostgreSQL closed the connection")
 
     async def _beat(self, connection: Connection) -> None:
+        sent_at = self._monotonic()
         async with asyncio.timeout(self._heartbeat):
             if self._process is None:
                 await connection.fetchval("SELECT 1")
             else:
                 await announce(connection, self._process)
+        self._beaten_at = sent_at
+        if self._linked:
+            # What was told earlier has come over the link by now.
+            self._heard = {guild: heard for guild, heard in self._heard.items() if heard[0] >= sent_at}
 
-    async def _read_changed(self, connection: Connection) -> None:
-        changed, self._changed = self._changed, set()
-        waiting, self._waiting = self._waiting, []
-        try:
-            rows = await route_rows.read_many(connection, changed)
-        except BaseException:
-            # Nobody may wait for a read that never ended; `_lost` tells them.
-            self._waiting[:0] = waiting
-            raise
-        if self.table is not None:
-            self._set(self.table.with_changes(rows), current=True)
-        for done in waiting:
-            if not done.done():
-                done.set_result(None)
+    async def _answer(self, connection: Connection) -> None:
+        answers, self._answers = self._answers, []
+        if self._process is not None:
+            for request in answers:
+                async with asyncio.timeout(self._heartbeat):
+                    await switches.answer(connection, request, self._process)
 
-    def _on_notification(self, connection: Connection, pid: int, channel: str, payload: Any) -> None:
-        self._changed.add(str(json.loads(payload)["guild_id"]))
+    def _on_change(self, _connection: Connection, _pid: int, _channel: str, payload: Any) -> None:
+        # One may still be on its way to here when the link is given up.
+        if not self._listening:
+            return
+        self._board.changed([str(json.loads(payload)["guild_id"])])
         self._wake.set()
 
-    def _on_termination(self, connection: Connection) -> None:
+    def _on_request(self, _connection: Connection, _pid: int, _channel: str, payload: Any) -> None:
+        if not self._listening:
+            return
+        request, guild_ids = switches.read_request(payload)
+
+        def settled(done: asyncio.Future[None]) -> None:
+            # A link that is lost takes the answer with it; the asker sees that none came.
+            if not done.cancelled() and done.exception() is None:
+                self._answers.append(request)
+                self._wake.set()
+
+        self._board.settled(guild_ids).add_done_callback(settled)
         self._wake.set()
 
-    def _lost(self) -> None:
-        self._set(self.table, current=False)
-        waiting, self._waiting = self._waiting, []
-        for done in waiting:
-            if not done.done():
-                done.set_exception(DependencyUnavailable("PostgreSQL", "the connection was lost"))
-
-    def _set(self, table: RouteTable | None, *, current: bool) -> None:
-        self.table = table
-        self.current = current
-        for listener in self.on_change:
-            listener()
+    def _on_termination(self, _connection: Connection) -> None:
+        self._wake.set()

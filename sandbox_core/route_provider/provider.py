@@ -11,12 +11,13 @@ import structlog
 
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.metrics import RoutingMetrics
-from sandbox_core.models import Route
+from sandbox_core.models import Route, Switch
 from sandbox_core.redis.route_cache import RouteCache
 from sandbox_core.routing import RouteTable
 from sandbox_core.subjects import is_guild_id
 
 from .follower import RouteFollower
+from .switchboard import Gate
 
 _log = structlog.get_logger("sandbox.routes")
 
@@ -34,15 +35,32 @@ class RouteRows(Protocol):
     async def read_many(self, guild_ids: Collection[str]) -> dict[str, Route | None]:
         """The routes of these guilds; None where mapped to no running sandbox."""
 
+    async def read_as_of(self, guild_ids: Collection[str]) -> tuple[dict[str, Route | None], float]:
+        """As `read_many`, with the database's time just before it read."""
+
     async def read_all(self) -> dict[str, Route]:
         """Every mapped guild's route."""
+
+
+class AsksProcesses(Protocol):
+    """Has every live gateway process confirm a change; see `SwitchRequests`."""
+
+    async def ask(self, guild_ids: Collection[str]) -> Switch:
+        """Raises `DependencyUnavailable` when nobody could be asked."""
+
+
+class TellsFence(Protocol):
+    """Tells changed routes beside PostgreSQL; see `RouteFence`."""
+
+    async def tell(self, routes: Mapping[str, Route | None], as_of: float) -> None: ...
 
 
 class RouteProvider:
     """Answers where guilds' events go, and carries changes of routes to where they are read.
 
     `now` is in seconds since the epoch, `monotonic` in seconds. Without a follower (a command line, a
-    worker) every answer comes from Redis and PostgreSQL.
+    worker) every answer comes from Redis and PostgreSQL. Without `processes` nobody is asked to confirm a
+    change, and this process alone has switched when one is answered.
     """
 
     def __init__(
@@ -52,6 +70,8 @@ class RouteProvider:
         metrics: RoutingMetrics,
         *,
         follower: RouteFollower | None = None,
+        processes: AsksProcesses | None = None,
+        fence: TellsFence | None = None,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -59,13 +79,13 @@ class RouteProvider:
         self._cache = cache
         self._metrics = metrics
         self._follower = follower
+        self._processes = processes
+        self._fence = fence
         self._now = now
         self._monotonic = monotonic
         self._rest_until = {"redis": 0.0, "postgres": 0.0}
         self._unwritten: dict[str, Route | None] = {}
         self._writer: asyncio.Task[None] | None = None
-        self.on_change: list[Callable[[], None]] = follower.on_change if follower is not None else []
-        """Called when the table changed, or began or ceased to be current."""
 
     def start(self) -> None:
         """Begin to follow changes; returns at once."""
@@ -79,6 +99,16 @@ class RouteProvider:
             await asyncio.gather(self._writer, return_exceptions=True)
         if self._follower is not None:
             await self._follower.close()
+
+    def attach(self, gate: Gate) -> None:
+        """Switch no guild's route while `gate` has anything of it in flight."""
+        if self._follower is not None:
+            self._follower.attach(gate)
+
+    def heard(self, routes: Mapping[str, Route | None], as_of: float) -> None:
+        """Take what a fence tells; see `RouteFence`."""
+        if self._follower is not None:
+            self._follower.fence(routes, as_of)
 
     @property
     def current_table(self) -> RouteTable | None:
@@ -117,7 +147,9 @@ class RouteProvider:
             self._metrics.lookup_seconds.observe(self._monotonic() - started)
 
     async def _resolve_behind(self, guild_ids: Collection[str]) -> RouteTable:
-        found = await self._cached(guild_ids)
+        # A fence comes with each change, also of one whose new route could not be written to Redis.
+        found = self._follower.heard_of(guild_ids) if self._follower is not None else {}
+        found |= await self._cached([guild_id for guild_id in guild_ids if guild_id not in found])
         missing = [guild_id for guild_id in guild_ids if guild_id not in found]
         last = self._follower.table if self._follower is not None else None
         if not missing:
@@ -133,7 +165,7 @@ class RouteProvider:
         return RouteTable(_only_routes(found | rows))
 
     async def _cached(self, guild_ids: Collection[str]) -> dict[str, Route | None]:
-        if self._monotonic() < self._rest_until["redis"]:
+        if not guild_ids or self._monotonic() < self._rest_until["redis"]:
             return {}
         try:
             async with asyncio.timeout(_CACHE_TIMEOUT):
@@ -174,12 +206,23 @@ class RouteProvider:
 
     # Changes
 
-    async def guilds_changed(self, routes: Mapping[str, Route | None]) -> None:
-        """Make committed changes take effect here; returns when this process routes accordingly.
+    async def guilds_changed(self, routes: Mapping[str, Route | None]) -> Switch:
+        """Make committed changes take effect; returns when every gateway process routes accordingly.
 
-        Redis being away delays nothing: its keys are written as soon as it is back.
+        A process that does not say so in time is named in the result. It publishes nothing of these guilds
+        by an older route: it has stopped them, or no longer trusts its table and asks Redis, which is
+        written first, and what was told over NATS. Redis being away delays nothing: its keys are written as
+        soon as it is back.
         """
-        await asyncio.gather(self._switch(routes), self._publish(routes))
+        try:
+            committed, as_of = await self._rows.read_as_of(routes.keys())
+        except DependencyUnavailable:
+            committed, as_of = dict(routes), self._now()
+        if self._fence is not None:
+            await self._fence.tell(committed, as_of)
+        await self._publish(committed)
+        _, switch = await asyncio.gather(self._switch(committed), self._ask(committed.keys()))
+        return switch
 
     async def _switch(self, routes: Mapping[str, Route | None]) -> None:
         if self._follower is None:
@@ -188,7 +231,17 @@ class RouteProvider:
             async with asyncio.timeout(_SWITCH_TIMEOUT):
                 await self._follower.refresh(routes.keys())
         except (DependencyUnavailable, TimeoutError):
-            self._follower.apply(routes)
+            self._follower.fence(routes, self._now())
+
+    async def _ask(self, guild_ids: Collection[str]) -> Switch:
+        if self._processes is None:
+            return Switch()
+        try:
+            return await self._processes.ask(guild_ids)
+        except DependencyUnavailable as error:
+            # The change is committed, and without PostgreSQL no process goes on trusting its table.
+            _log.warning("switch_not_asked", dependency=error.dependency, reason=error.reason)
+            return Switch()
 
     async def _publish(self, routes: Mapping[str, Route | None]) -> None:
         for guild_id in routes:

@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 
 from sandbox_core.cleanup import CleanupProvider, Notices
 from sandbox_core.manager import ManagerLimits, SandboxManager
-from sandbox_core.models import Actor, AuditEntry, GuildAccess, Route, Sandbox
+from sandbox_core.models import Actor, AuditEntry, GuildAccess, Route, Sandbox, Switch
 from sandbox_core.namespaces import Namespace, NatsNamespace, PartHealth, RedisNamespace, SchemaProvisioner
 from sandbox_core.postgres import Pool, audit, connected, create_pool, sandboxes
 from sandbox_core.redis.client import create_client
@@ -52,8 +52,9 @@ class RecordedRoutes:
 
     current: dict[str, Route | None] = field(default_factory=dict)
 
-    async def guilds_changed(self, routes: Mapping[str, Route | None]) -> None:
+    async def guilds_changed(self, routes: Mapping[str, Route | None]) -> Switch:
         self.current.update(routes)
+        return Switch()
 
 
 @dataclass

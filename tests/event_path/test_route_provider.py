@@ -161,6 +161,7 @@ async def test_many_guilds_are_one_question_each(world: World) -> None:
 
 async def test_a_slow_reader_does_not_put_an_old_route_over_a_new_one(world: World) -> None:
     sandbox_id = await world.sandbox(GUILD_A)
+    await world.unmap(GUILD_A)
     await world.cold.guilds_changed({GUILD_A: None})
     cache = RouteCache(world.redis, timedelta(seconds=60))
     await cache.put_many({GUILD_A: Route(sandbox_id, FAR)}, only_if_absent=True)
@@ -192,6 +193,7 @@ async def test_a_redis_that_refuses_writes_is_slower_and_never_wrong(world: Worl
     await world.redis.config_set("min-replicas-to-write", 1)
     try:
         assert await world.cold.lookup(GUILD_A) == Route(sandbox_id, FAR)
+        await world.unmap(GUILD_A)
         await world.cold.guilds_changed({GUILD_A: None})
         with pytest.raises(DependencyUnavailable, match="takes no writes"):
             await world.cold.warm()

@@ -15,7 +15,7 @@ from nats.js.api import StorageType, StreamConfig
 from redis.asyncio import Redis
 
 from sandbox_core.manager import ManagerLimits, SandboxManager
-from sandbox_core.models import Actor, AuditEntry, GuildAccess, Route, Sandbox
+from sandbox_core.models import Actor, AuditEntry, GuildAccess, Route, Sandbox, Switch
 from sandbox_core.namespaces import Namespace, NatsNamespace, PartHealth, RedisNamespace, SchemaProvisioner
 from sandbox_core.postgres import Pool, audit, connected, create_pool, sandboxes
 from sandbox_core.redis.client import create_client
@@ -44,10 +44,13 @@ class RecordedRoutes:
 
     current: dict[str, Route | None] = field(default_factory=dict)
     changes: list[dict[str, Route | None]] = field(default_factory=list)
+    unconfirmed: tuple[str, ...] = ()
+    """What the processes' answer is to be."""
 
-    async def guilds_changed(self, routes: Mapping[str, Route | None]) -> None:
+    async def guilds_changed(self, routes: Mapping[str, Route | None]) -> Switch:
         self.changes.append(dict(routes))
         self.current.update(routes)
+        return Switch(unconfirmed=self.unconfirmed)
 
     def sandbox_of(self, guild_id: str) -> str | None:
         route = self.current.get(guild_id)

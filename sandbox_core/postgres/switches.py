@@ -1,0 +1,203 @@
+"""Asking every gateway process to confirm a change of routes, over PostgreSQL's notifications.
+
+The asker has committed its change. It notifies `sandbox_switch` with the number of its request and the
+guilds; each process reads these guilds' committed routes, switches, and notifies `sandbox_switched`. It
+reads after the commit, so no version numbers are needed.
+
+How long the asker waits is no matter of taste. A process trusts its own table for `TRUSTED_FOR` seconds
+after it sent its last successful heartbeat, which cannot be later than the `seen_at` that the heartbeat
+wrote. A heartbeat that PostgreSQL answers after the request brings the request with it, over the same
+connection, and from that moment the process publishes nothing of the guilds until it has switched. So
+`TRUSTED_FOR` after the `seen_at` found here, each process has either confirmed, or heard of the request
+and stopped these guilds, or lost the trust in its table and asks Redis and PostgreSQL for every event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import time
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+from uuid import UUID, uuid4
+
+import structlog
+from asyncpg.pool import PoolConnectionProxy
+
+from sandbox_core.errors import DependencyUnavailable
+from sandbox_core.models import Switch
+
+from .errors import translating
+from .pool import CONNECT_TIMEOUT, Connection, Pool, is_alive
+from .processes import GatewayProcess, live
+
+_log = structlog.get_logger("sandbox.postgres")
+
+REQUESTS = "sandbox_switch"
+ANSWERS = "sandbox_switched"
+TRUSTED_FOR = 5.0
+"""Seconds after the sending of its last answered heartbeat for which a process trusts its table."""
+_MARGIN = 1.0
+_ASK_AGAIN_AFTER = 1.0
+# A notification's payload has to be shorter than 8000 bytes.
+_GUILDS_PER_REQUEST = 300
+
+
+def read_request(payload: str) -> tuple[str, frozenset[str]]:
+    """The request's number and its guilds."""
+    request = json.loads(payload)
+    return str(request["request"]), frozenset(map(str, request["guilds"]))
+
+
+async def answer(connection: Connection, request: str, process: GatewayProcess) -> None:
+    """Say that the process has switched. Driver errors pass: the connection's owner judges them."""
+    await connection.execute(
+        "SELECT pg_notify($1, $2)", ANSWERS, json.dumps({"request": request, "process": str(process.id)})
+    )
+
+
+class _Request:
+    """One request, and who has answered it."""
+
+    def __init__(self, guild_ids: Collection[str]) -> None:
+        self.id = str(uuid4())
+        self.guild_ids = guild_ids
+        self.confirmed: set[UUID] = set()
+        self.answered = asyncio.Event()
+        """Set at every answer."""
+
+
+class SwitchRequests:
+    """Asks, over one connection of the pool, which it keeps only while something is asked.
+
+    `monotonic` is in seconds.
+    """
+
+    def __init__(self, pool: Pool, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._pool = pool
+        self._monotonic = monotonic
+        self._open: dict[str, _Request] = {}
+        self._users = 0
+        self._connection: PoolConnectionProxy[Any] | None = None
+        self._turn = asyncio.Lock()
+
+    async def ask(self, guild_ids: Collection[str]) -> Switch:
+        """Have every live gateway process switch these guilds; returns when all have, or can't be trusted.
+
+        That takes milliseconds as a rule, and at most about six seconds. Raises `DependencyUnavailable`
+        when PostgreSQL is away before anybody could be asked.
+        """
+        requests = [_Request(part) for part in _parts(guild_ids)]
+        async with self._listening():
+            self._open.update((request.id, request) for request in requests)
+            try:
+                asked_at = self._monotonic()
+                await self._send(requests)
+                # Read after the request: of a heartbeat that was earlier the time is known here, and one
+                # that is later brings the request. Who is not found reads its first routes after this.
+                async with self._turn:
+                    processes = await live(self._connected())
+                patience = max((TRUSTED_FOR - each.silent_for for each in processes), default=0.0) + _MARGIN
+                await self._confirmed(requests, {each.id for each in processes}, asked_at + patience)
+            finally:
+                for request in requests:
+                    del self._open[request.id]
+        everywhere = set.intersection(*(request.confirmed for request in requests)) if requests else set()
+        unconfirmed = tuple(each.name for each in processes if each.id not in everywhere)
+        if unconfirmed:
+            _log.warning("switch_not_confirmed", processes=unconfirmed, guilds=len(guild_ids))
+        return Switch(tuple(each.name for each in processes if each.id in everywhere), unconfirmed)
+
+    async def _confirmed(self, requests: list[_Request], processes: set[UUID], until: float) -> None:
+        ask_again_at = self._monotonic() + _ASK_AGAIN_AFTER
+        while missing := [request for request in requests if not request.confirmed >= processes]:
+            now = self._monotonic()
+            if now >= until:
+                return
+            if now >= ask_again_at:
+                # A process that was just connecting has not heard the first time.
+                ask_again_at = now + _ASK_AGAIN_AFTER
+                try:
+                    await self._send(missing)
+                except DependencyUnavailable as error:
+                    # No answer can come any more. The others' trust in their tables runs out all the same.
+                    _log.warning("switch_not_asked", dependency=error.dependency, reason=error.reason)
+                    ask_again_at = math.inf
+            missing[0].answered.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(until, ask_again_at) - now):
+                    await missing[0].answered.wait()
+
+    async def _send(self, requests: list[_Request]) -> None:
+        async with self._turn:
+            with translating():
+                await self._connected().executemany(
+                    "SELECT pg_notify($1, $2)",
+                    [
+                        (REQUESTS, json.dumps({"request": request.id, "guilds": request.guild_ids}))
+                        for request in requests
+                    ],
+                )
+
+    def _on_answer(self, _connection: Connection, _pid: int, _channel: str, payload: Any) -> None:
+        said = json.loads(payload)
+        request = self._open.get(said["request"])
+        if request is not None:
+            request.confirmed.add(UUID(said["process"]))
+            request.answered.set()
+
+    # The connection
+
+    @asynccontextmanager
+    async def _listening(self) -> AsyncIterator[None]:
+        self._users += 1
+        try:
+            async with self._turn:
+                await self._connect()
+            yield
+        finally:
+            self._users -= 1
+            if not self._users:
+                await self._leave()
+
+    def _connected(self) -> PoolConnectionProxy[Any]:
+        if self._connection is None:
+            raise DependencyUnavailable("PostgreSQL", "the connection was lost")
+        return self._connection
+
+    async def _connect(self) -> None:
+        if self._connection is not None and not is_alive(self._connection):
+            await self._release()
+        if self._connection is None:
+            with translating():
+                self._connection = await self._pool.acquire(timeout=CONNECT_TIMEOUT)
+                await self._connection.add_listener(ANSWERS, self._on_answer)
+
+    async def _leave(self) -> None:
+        async with self._turn:
+            # Somebody may have begun to ask meanwhile.
+            if not self._users:
+                await self._release()
+
+    async def _release(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        try:
+            with translating():
+                try:
+                    if is_alive(connection):
+                        await connection.remove_listener(ANSWERS, self._on_answer)
+                finally:
+                    await self._pool.release(connection)
+        except DependencyUnavailable as error:
+            _log.info("switch_connection_lost", reason=error.reason)
+
+
+def _parts(guild_ids: Collection[str]) -> list[list[str]]:
+    ordered = sorted(guild_ids)
+    return [
+        ordered[start : start + _GUILDS_PER_REQUEST] for start in range(0, len(ordered), _GUILDS_PER_REQUEST)
+    ]

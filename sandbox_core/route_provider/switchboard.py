@@ -1,0 +1,195 @@
+"""The in-process route table, and the exact switch of a guild from one route to the next.
+
+From the moment on which a guild's route is known to have changed, the guild is unsettled: nothing of it is
+published. Its committed route is read; what is in flight is waited for; the resume points are saved; the
+table changes; and if nothing has changed again meanwhile, the guild goes on. Other guilds never wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Protocol
+
+from sandbox_core.errors import DependencyUnavailable
+from sandbox_core.models import Route
+from sandbox_core.routing import RouteTable
+
+
+class Gate(Protocol):
+    """What publishes, and can be kept from it guild by guild; see `EventRouter`."""
+
+    on_drained: Callable[[], None]
+
+    def pause(self, guild_ids: Collection[str]) -> None: ...
+
+    def in_flight(self, guild_id: str) -> bool: ...
+
+    def resume(self, guild_ids: Collection[str]) -> None: ...
+
+    async def about_to_switch(self) -> None: ...
+
+
+class OpenGate:
+    """Nothing is published."""
+
+    def __init__(self) -> None:
+        self.on_drained: Callable[[], None] = lambda: None
+
+    def pause(self, guild_ids: Collection[str]) -> None:
+        """There is nothing to pause."""
+
+    def in_flight(self, guild_id: str) -> bool:
+        """Nothing ever is."""
+        return False
+
+    def resume(self, guild_ids: Collection[str]) -> None:
+        """There is nothing to resume."""
+
+    async def about_to_switch(self) -> None:
+        """There is nothing to prepare."""
+
+
+class Switchboard:
+    """Holds the table, and moves it from one committed truth to the next."""
+
+    def __init__(self) -> None:
+        self.table: RouteTable | None = None
+        """The last table known; None before the first full read."""
+        self._gate: Gate = OpenGate()
+        self._unread: set[str] = set()
+        self._reading: set[str] = set()
+        self._pending: dict[str, Route | None] = {}
+        """Routes that were read and wait for what is in flight."""
+        self._waiting: list[tuple[frozenset[str], asyncio.Future[None]]] = []
+        self._wake = asyncio.Event()
+        self._switching: asyncio.Task[None] | None = None
+
+    def attach(self, gate: Gate) -> None:
+        """Switch no guild while this has anything of it in flight."""
+        self._gate = gate
+        gate.on_drained = self._wake.set
+
+    async def close(self) -> None:
+        """Switch nothing more."""
+        if self._switching is not None:
+            self._switching.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._switching
+            self._switching = None
+
+    def changed(self, guild_ids: Collection[str]) -> None:
+        """These guilds' routes may have changed; nothing of them is published until they are settled."""
+        if guild_ids:
+            self._gate.pause(guild_ids)
+            self._unread.update(guild_ids)
+
+    def settled(self, guild_ids: Collection[str]) -> asyncio.Future[None]:
+        """Done when the table shows what is committed now of these guilds, and nothing older is in flight.
+
+        Raises `DependencyUnavailable` when the link is lost before.
+        """
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if not guild_ids:
+            done.set_result(None)
+            return done
+        self.changed(guild_ids)
+        self._waiting.append((frozenset(guild_ids), done))
+        return done
+
+    @property
+    def to_read(self) -> bool:
+        """True when there are guilds whose routes have to be read."""
+        return bool(self._unread)
+
+    def begin_reading(self) -> Collection[str]:
+        """The guilds whose routes are to be read now; tell them with `were_read`."""
+        self._reading, self._unread = self._unread, set()
+        return self._reading
+
+    def were_read(self, routes: Mapping[str, Route | None]) -> None:
+        """The committed routes of the guilds that `begin_reading` gave."""
+        self._reading = set()
+        self._go_to(routes)
+
+    def load(self, table: RouteTable) -> None:
+        """A full read: its routes take effect, those on another side than before by an exact switch."""
+        if self.table is None:
+            self.table = table
+            return
+        switched = self.table.other_sides(table)
+        self._gate.pause(switched.keys())
+        before = self.table
+        self.table = table.with_changes({guild_id: before.entry(guild_id) for guild_id in switched})
+        self._go_to(switched)
+
+    def put(self, routes: Mapping[str, Route | None]) -> None:
+        """Change the table at once, for what is known to be committed while the link is down."""
+        if self.table is None:
+            return
+        table = self.table
+        news = {guild: route for guild, route in routes.items() if table.entry(guild) != route}
+        if news:
+            self.table = table.with_changes(news)
+
+    def abandon(self) -> None:
+        """The link is lost: what was read takes effect, and nothing is waited for any more."""
+        self.put(self._pending)
+        unsettled = self._unread | self._reading | self._pending.keys()
+        self._unread, self._reading, self._pending = set(), set(), {}
+        self._gate.resume(unsettled)
+        waiting, self._waiting = self._waiting, []
+        for _, done in waiting:
+            if not done.done():
+                done.set_exception(DependencyUnavailable("PostgreSQL", "the connection was lost"))
+
+    def _go_to(self, routes: Mapping[str, Route | None]) -> None:
+        if self.table is None:
+            return
+        same = {guild: route for guild, route in routes.items() if self.table.same_side(guild, route)}
+        for guild_id in routes:
+            # An older route of it that waits is not worth switching to any more.
+            self._pending.pop(guild_id, None)
+        self._pending.update((guild, route) for guild, route in routes.items() if guild not in same)
+        self._take_effect(same)
+        if self._pending:
+            self._wake.set()
+            if self._switching is None or self._switching.done():
+                self._switching = asyncio.get_running_loop().create_task(
+                    self._switch_drained(), name="route-switch"
+                )
+
+    async def _switch_drained(self) -> None:
+        while self._pending:
+            drained = [guild_id for guild_id in self._pending if not self._gate.in_flight(guild_id)]
+            if drained:
+                await self._gate.about_to_switch()
+                # Meanwhile one may have been settled, gone on, and begun to change again.
+                ready = [g for g in drained if g in self._pending and not self._gate.in_flight(g)]
+                self._take_effect({guild_id: self._pending.pop(guild_id) for guild_id in ready})
+            else:
+                await self._wake.wait()
+            self._wake.clear()
+
+    def _take_effect(self, routes: Mapping[str, Route | None]) -> None:
+        self.put(routes)
+        self._gate.resume([guild_id for guild_id in routes if not self._is_unsettled(guild_id)])
+        self._tell_settled()
+
+    def _is_unsettled(self, guild_id: str) -> bool:
+        return guild_id in self._unread or guild_id in self._reading or guild_id in self._pending
+
+    def _all_settled(self, guild_ids: Iterable[str]) -> bool:
+        return not any(self._is_unsettled(guild_id) for guild_id in guild_ids)
+
+    def _tell_settled(self) -> None:
+        still: list[tuple[frozenset[str], asyncio.Future[None]]] = []
+        for guild_ids, done in self._waiting:
+            if done.done():
+                continue
+            if self._all_settled(guild_ids):
+                done.set_result(None)
+            else:
+                still.append((guild_ids, done))
+        self._waiting = still
