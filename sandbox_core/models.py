@@ -138,6 +138,21 @@ class Switch:
 
 
 @dataclass(frozen=True, slots=True)
+class ResumePoint:
+    """What a RESUME needs; `sequence` is the last one before which everything is acknowledged.
+
+    The moments are in seconds since the epoch, by the clock of the process that saved them.
+    """
+
+    session_id: str
+    resume_url: str
+    sequence: int
+    since: float = 0.0
+    """Nothing after `sequence` was received, and so published, before this moment."""
+    saved_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class AuditEntry:
     """One row of `sandbox_audit_log`; it outlives its sandbox."""
 

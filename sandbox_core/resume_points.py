@@ -11,7 +11,7 @@ from typing import Protocol
 import structlog
 
 from .errors import DependencyUnavailable
-from .redis.gateway_sessions import ResumePoint
+from .models import ResumePoint
 
 _log = structlog.get_logger("sandbox.gateway")
 

@@ -20,7 +20,7 @@ import structlog
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.event_router import GatewayIntake
 from sandbox_core.metrics import Metrics
-from sandbox_core.redis.gateway_sessions import ResumePoint
+from sandbox_core.models import ResumePoint
 from sandbox_core.resume_points import ResumePointStore
 
 _log = structlog.get_logger("sandbox.gateway")

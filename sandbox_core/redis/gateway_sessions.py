@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from sandbox_core.models import ResumePoint
 from sandbox_core.subjects import gateway_session_key
 
 from .errors import translating
@@ -15,23 +15,10 @@ from .errors import translating
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
+__all__ = ["GatewaySessions", "ResumePoint"]
+
 # Discord keeps a session resumable for a few minutes; an older one would only be refused.
 _KEPT_SECONDS = 900
-
-
-@dataclass(frozen=True, slots=True)
-class ResumePoint:
-    """What a RESUME needs; `sequence` is the last one before which everything is acknowledged.
-
-    The moments are in seconds since the epoch, by the clock of the process that saved them.
-    """
-
-    session_id: str
-    resume_url: str
-    sequence: int
-    since: float = 0.0
-    """Nothing after `sequence` was received, and so published, before this moment."""
-    saved_at: float = 0.0
 
 
 _decode = msgspec.json.Decoder(ResumePoint).decode
