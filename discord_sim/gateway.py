@@ -77,7 +77,8 @@ class GatewayRules:
         disallowed_intents: Close with 4014 when a client asks for these.
         refuse_resume_url: ``"drop"`` breaks connections to the resume URL,
             ``"hang"`` never answers them, None serves them.
-        session_starts_left: What /gateway/bot reports and IDENTIFY consumes.
+        session_starts_left: What /gateway/bot reports and IDENTIFY consumes. Who
+            identifies with none left loses the token: close code 4004.
     """
 
     token: str
@@ -250,6 +251,8 @@ class _Conversation:
             raise _CloseSocket(4013)
         if intents & self._rules.disallowed_intents:
             raise _CloseSocket(4014)
+        if self._rules.session_starts_left <= 0:
+            raise _CloseSocket(4004)
         too_soon = not self._gateway.identify_allowed(shard)
         refused = too_soon and self._rules.enforce_identify_limit
         self._rules.identifies.append(
@@ -258,7 +261,7 @@ class _Conversation:
         if refused:
             self._connection.send_op(INVALID_SESSION, False)
             return
-        self._rules.session_starts_left = max(0, self._rules.session_starts_left - 1)
+        self._rules.session_starts_left -= 1
         redacted = {k: v for k, v in body.items() if k != "token"}
         session = self._hub.open(shard=shard, shard_count=count, intents=intents, identify=redacted)
         self._attach(session)

@@ -118,3 +118,18 @@ async def test_a_full_router_leaves_the_socket_unread_then_closes_it_and_resumes
     await flood.over()
     await live.checked()
     assert (len(sim.identifies), len(sim.resumes)) == (1, 1)
+
+
+async def test_near_the_end_of_the_budget_a_session_that_did_not_stay_up_waits_and_says_why(
+    live: Live, sim: DiscordSim
+) -> None:
+    sim.rules.session_starts_left = 40
+    await strike(sim, "op9 false")
+
+    async def told() -> bool:
+        status, answer = await live.get("/readyz")
+        return status == 503 and "40 of 1000 starts are left" in answer
+
+    await eventually(told)
+    assert len(sim.identifies) == 1
+    assert sim.rules.session_starts_left == 40

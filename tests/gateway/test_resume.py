@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
+from bot.embedded import EmbeddedServers
 from discord_sim import DiscordSim
 
 from .conftest import read_back, until
@@ -117,3 +118,26 @@ async def test_a_dead_resume_address_is_left_for_the_normal_one(
     await until(lambda: second.says("resume_url_failed"))
     assert (len(sim.identifies), len(sim.resumes)) == (1, 1)
     assert await second.end(signal.SIGTERM) == 0
+
+
+async def test_what_a_stop_could_not_publish_is_published_by_the_next_process(
+    sim: DiscordSim, start_bot: Callable[[], Any], nats_url: str, servers: EmbeddedServers
+) -> None:
+    guild = sim.add_guild("A")
+    first = await start_bot()
+    await sim.wait_connected()
+    sim.message(guild, content="before")
+    async with asyncio.timeout(20):
+        while len((await read_back(nats_url)).payloads) < 1:
+            await asyncio.sleep(0.02)
+    await servers.nats.kill()
+    sim.message(guild, content="not published")
+    assert await first.end(signal.SIGTERM) == 0
+    await servers.nats.start()
+    await start_bot()
+    delivered: Any = None
+    async with asyncio.timeout(20):
+        while delivered is None or len(delivered.payloads) < 2:
+            delivered = await read_back(nats_url)
+    assert delivered.payloads == sent_messages(sim)
+    assert (delivered.doubled, len(sim.identifies), len(sim.resumes)) == (0, 1, 1)

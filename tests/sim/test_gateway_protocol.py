@@ -319,6 +319,19 @@ async def test_identify_buckets(clock: ManualClock, connect: ConnectRaw) -> None
         assert sim.rules.session_starts_left == 997
 
 
+async def test_the_budget_of_identifies_shrinks_and_its_end_costs_the_token(
+    sim: DiscordSim, connect: ConnectRaw
+) -> None:
+    sim.rules.session_starts_left = 1
+    client = await connect()
+    await client.identify(sim.token)
+    assert (await client.read())["t"] == "READY"
+    assert sim.rules.session_starts_left == 0
+    another = await connect()
+    await another.identify(sim.token)
+    assert await another.closed() == 4004
+
+
 async def test_refused_resume_url(sim: DiscordSim, connect: ConnectRaw) -> None:
     sim.refuse_resume_url()
     with pytest.raises(aiohttp.ClientError):
