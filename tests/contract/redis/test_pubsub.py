@@ -115,6 +115,10 @@ async def test_a_subscription_is_all_that_a_pubsub_sends(confined: Redis) -> Non
             await pubsub.execute_command("GET", f"{OTHER_PREFIX}secret")
         assert (refused.value.code, refused.value.value) == ("SANDBOX_007", "GET")
         assert pubsub.connection is None
+        await pubsub.subscribe("news")
+        await next_message(pubsub)
+        await pubsub.execute_command("PING", "still there")
+        assert "still there" in repr(await pubsub.parse_response(timeout=10))
 
 
 async def test_everybodys_notifications_are_refused(confined: Redis, production: Redis) -> None:

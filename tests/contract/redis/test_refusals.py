@@ -100,3 +100,19 @@ def test_without_a_prefix_everything_passes() -> None:
     assert not nothing
     assert nothing.confine(("FLUSHALL", 1, b"x")) == ("FLUSHALL", 1, b"x")
     assert nothing.undo(("SCAN",), ["0", ["a"]]) == ["0", ["a"]]
+
+
+@pytest.mark.parametrize(
+    ("command", "reply", "expected"),
+    [
+        (("XREAD", "STREAMS"), {f"{PREFIX}log": [["1-1", {}]]}, {"log": [["1-1", {}]]}),
+        (("PUBSUB", "NUMSUB"), {f"{PREFIX}news": 1}, {"news": 1}),
+        (("PUBSUB NUMSUB",), [f"{PREFIX}news", 1], ["news", 1]),
+        (("GET", "a"), f"{PREFIX}a", f"{PREFIX}a"),
+    ],
+)
+def test_names_are_undone_in_every_shape_of_a_reply(
+    command: tuple[str, ...], reply: Any, expected: Any
+) -> None:
+    """Clients and protocols differ in it. A value is left as it was stored."""
+    assert Confinement(PREFIX).undo(command, reply) == expected

@@ -5,13 +5,15 @@ import contextlib
 import gzip
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
+from typing import Any
 
 import pytest
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, StreamConfig
-from nats.js.errors import NotFoundError
+from nats.js.errors import APIError, NotFoundError
 from redis.asyncio import Redis
 
+import sandbox_core.context
 from bot.embedded import EmbeddedServers
 from sandbox_core.context import Event, SandboxContext, environment
 from sandbox_core.errors import DependencyUnavailable, InvalidInput
@@ -321,6 +323,36 @@ async def test_a_consumer_removed_under_a_worker_is_made_again(
     await js.delete_consumer(SANDBOX_STREAM, made[0].name)
     await emit(js, sandbox, "MESSAGE_CREATE", "after")
     assert (await asyncio.wait_for(first, 10)).data == {"content": "after"}
+
+
+async def test_a_stream_without_room_for_a_consumer(context: SandboxContext, js: JetStreamContext) -> None:
+    """A limit that an operator has set; its text is JetStream's."""
+    config = (await js.stream_info(SANDBOX_STREAM)).config
+    await js.delete_stream(SANDBOX_STREAM)
+    config.max_consumers = 1
+    await js.add_stream(config)
+    await js.add_consumer(SANDBOX_STREAM, ConsumerConfig(durable_name="only"))
+    with pytest.raises(APIError, match="maximum consumers"):
+        await anext(context.events())
+
+
+async def test_hours_without_an_event_end_nothing(
+    context: SandboxContext, js: JetStreamContext, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sandbox_core.context._FETCH_SECONDS", 0.05)
+    fetch, in_vain = sandbox_core.context._fetch, asyncio.Event()
+
+    async def counted(*arguments: Any) -> Any:
+        messages = await fetch(*arguments)
+        if messages == []:
+            in_vain.set()
+        return messages
+
+    monkeypatch.setattr("sandbox_core.context._fetch", counted)
+    first = asyncio.create_task(anext(context.events()))
+    await asyncio.wait_for(in_vain.wait(), 10)
+    await emit(js, sandbox, "MESSAGE_CREATE", "at last")
+    assert (await asyncio.wait_for(first, 10)).data == {"content": "at last"}
 
 
 async def test_after_leaving_the_context_no_event_is_waited_for(

@@ -172,6 +172,10 @@ async def test_a_conflict_that_the_server_resolves(pool: Pool) -> None:
             asyncpg.InterfaceError("cannot call Connection.x(): the connection is closed"),
             "the connection was lost",
         ),
+        (
+            asyncpg.InternalClientError("cannot switch to state 12; another operation (2) is in progress"),
+            "the connection was lost",
+        ),
     ],
 )
 def test_errors_that_mean_it_is_away(error: Exception, reason: str) -> None:

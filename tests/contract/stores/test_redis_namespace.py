@@ -113,6 +113,8 @@ async def test_the_client_names_itself(redis_url: str) -> None:
         (rd.OutOfMemoryError("x"), "it is out of memory"),
         (rd.NoPermissionError("x"), "its user may not do this"),
         (rd.ClusterDownError("x"), "its cluster is down"),
+        (rd.ResponseError("NOREPLICAS Not enough good replicas to write."), "it takes no writes at present"),
+        (rd.ResponseError("MISCONF Errors writing to the AOF file"), "it takes no writes at present"),
         (TimeoutError(), "no answer in time"),
         (ConnectionResetError(), "it can't be reached"),
     ],
