@@ -185,11 +185,6 @@ class SessionBook:
                 _log.error("stored_events_not_read", shard=shard_id, within=_READ_WITHIN)
                 return set()
 
-    @property
-    def all_connected(self) -> bool:
-        """True while every shard of this process has an established session."""
-        return bool(self.shard_ids) and self.connected.issuperset(self.shard_ids)
-
     def established(self, shard_id: int) -> None:
         """READY or RESUMED came."""
         self.connected.add(shard_id)
