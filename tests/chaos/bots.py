@@ -108,12 +108,18 @@ class Bots:
         """Those alive, oldest first."""
         return [bot for bot in self.all if bot.running]
 
-    async def start(self, environment: Mapping[str, str] | None = None) -> Bot:
-        """Start one more process, with these settings besides those of all, and wait until it is ready."""
+    async def start(self) -> Bot:
+        """Start one more process and wait until it is ready."""
+        bot = await self.launch({})
+        await bot.wait_ready()
+        return bot
+
+    async def launch(self, environment: Mapping[str, str]) -> Bot:
+        """Start one more process, with these settings besides those of all; it is not ready yet."""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "bot", "run"),
             cwd=ROOT,
-            env={**_inherited(), **self._environment, **(environment or {})},
+            env={**_inherited(), **self._environment, **environment},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
@@ -121,7 +127,6 @@ class Bots:
         )
         bot = Bot(process, self._logs / f"bot-{len(self.all)}.log")
         self.all.append(bot)
-        await bot.wait_ready()
         return bot
 
     async def kill(self, bot: Bot) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from collections.abc import Awaitable, Callable
 
@@ -147,6 +148,20 @@ async def rolling_restart(stage: Stage, seconds: float) -> None:
         await stage.bots.stop(stage.bots.running[0])
 
 
+async def process_frozen(stage: Stage, seconds: float) -> None:
+    """SIGSTOP: a process that does not answer while routes change, and wakes up with what it knew."""
+    dev = min(stage.sim.world.guilds)
+    answering = (dev >> 22) % stage.scenario.shards
+    frozen = stage.places[stage.chance.choice([n for n in stage.places if n != answering])]
+    await asyncio.sleep(seconds / 4)
+    frozen.process.send_signal(signal.SIGSTOP)
+    try:
+        await asyncio.sleep(max(9.0, seconds / 2))
+    finally:
+        frozen.process.send_signal(signal.SIGCONT)
+    await asyncio.sleep(seconds / 4)
+
+
 async def disk_full(stage: Stage, seconds: float) -> None:
     """JetStream refuses to store in EVENTS; SANDBOX, in memory, goes on."""
     await asyncio.sleep(seconds / 4)
@@ -268,9 +283,10 @@ SCENARIOS = {
         Scenario("registrations at 20/s", nothing, commands=20, guilds=80),
         Scenario("lives of sandboxes at 20/s", nothing, commands=20, lives=True, guilds=80),
         Scenario("registrations, 3 processes", nothing, commands=20, guilds=80, shards=3, processes=3),
+        Scenario("process frozen", process_frozen, commands=4, guilds=80, shards=3, processes=3),
         Scenario("rolling restart", rolling_restart, fixed_shards=False, shards=2),
         Scenario("disk full on nats", disk_full),
         Scenario("slow nats", slow_nats),
-        Scenario("everything at once", everything, shards=2, processes=2, least=120),
+        Scenario("everything at once", everything, guilds=160, shards=2, processes=2, least=120),
     )
 }

@@ -94,10 +94,11 @@ class Stage:
         await server.start()
 
     async def start(self, number: int) -> None:
-        """Start process `number` unless it runs."""
-        place = self.places.get(number)
-        if place is None or not place.running:
-            self.places[number] = await self.bots.start(self.process_environment(number))
+        """Start process `number` unless it runs, and wait until it is ready."""
+        bot = self.places.get(number)
+        if bot is None or not bot.running:
+            bot = self.places[number] = await self.bots.launch(self.process_environment(number))
+        await bot.wait_ready()
 
     async def restart(self, number: int) -> None:
         """Kill process `number` and start another in its place."""
