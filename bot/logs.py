@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 import sys
+from collections.abc import Iterable, Iterator
 from typing import TextIO
+from urllib.parse import unquote, urlsplit
 
 import structlog
 
@@ -18,6 +22,39 @@ _NOISY = (
     "nats.aio.client",
     "aiohttp.access",
 )
+
+
+_SHORTEST_PASSWORD = 6
+"""Shorter ones are left alone: they would be found, and given away, in ordinary words."""
+
+
+class Redaction:
+    """Keeps secrets out of whatever is written, also where a library's message repeats one.
+
+    Nothing here logs a secret on purpose; this stands behind the care that is taken everywhere else.
+    """
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        # As JSON shows them, too; the longest first, for some hold others.
+        forms = {form for secret in secrets for form in (secret, json.dumps(secret)[1:-1])}
+        ordered = sorted(forms, key=len, reverse=True)
+        self._secret = re.compile("|".join(map(re.escape, ordered))) if ordered else None
+
+    def __call__(self, _logger: object, _method: str, line: str) -> str:
+        """The line with every secret replaced."""
+        return line if self._secret is None else self._secret.sub("[secret]", line)
+
+
+def secrets_of(settings: Settings) -> Iterator[str]:
+    """The token, the servers' addresses that hold passwords, and these passwords."""
+    if settings.discord_token is not None:
+        yield settings.discord_token.get_secret_value()
+    for url in (settings.database_url, settings.redis_url, settings.nats_url):
+        for part in url.get_secret_value().split(","):
+            password = urlsplit(part.strip()).password
+            if password:
+                yield part.strip()
+                yield from (each for each in {password, unquote(password)} if len(each) >= _SHORTEST_PASSWORD)
 
 
 def configure_logging(settings: Settings, stream: TextIO | None = None) -> None:
@@ -53,7 +90,12 @@ def configure_logging(settings: Settings, stream: TextIO | None = None) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                renderer,
+                # Behind the renderer: it sees the line as it is written.
+                Redaction(secrets_of(settings)),  # type: ignore[list-item]
+            ],
         )
     )
     root = logging.getLogger()

@@ -12,6 +12,7 @@ import structlog
 from discord.ext import commands
 
 from cogs._core import AnyBot
+from cogs._correlation import correlated
 from cogs._deadline import within
 from cogs._owners import owner_ids_of
 from sandbox_core.bootstrap import Core
@@ -72,7 +73,10 @@ class OwnerMessages(commands.Cog):
         assert task is not None  # noqa: S101
         self._running.add(task)
         try:
-            await self._handle(message, command)
+            with correlated(
+                self._core, f"owner {command.word}", cause_id=message.id, user_id=message.author.id
+            ):
+                await self._handle(message, command)
         finally:
             self._running.discard(task)
 
@@ -82,7 +86,9 @@ class OwnerMessages(commands.Cog):
         try:
             answer = await self._carry_out(message, command, actor)
         except SandboxError as error:
-            _log.info("owner_command_refused", code=error.code, **facts)
+            _log.info("owner_command_refused", error_code=error.code, **facts)
+            if self._core.tracing is not None:
+                self._core.tracing.refused(error.code)
             answer = _render.refusal(explain(error))
         except Exception as error:  # the edge of the program: every failure becomes an answer
             error_id = secrets.token_hex(4)

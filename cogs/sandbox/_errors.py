@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import secrets
+from typing import TYPE_CHECKING
 
 import aiohttp
 import discord
 import structlog
 from discord import app_commands
 
-from cogs._core import AnyBot
+from cogs._core import CORE_ATTRIBUTE, AnyBot
 from sandbox_core.error_text import explain
 from sandbox_core.errors import SandboxError
 
 from . import _render
+
+if TYPE_CHECKING:
+    from sandbox_core.bootstrap import Core
 
 _log = structlog.get_logger("sandbox.discord")
 _REPORTED = "sandbox:reported"
@@ -31,7 +35,8 @@ async def report(interaction: discord.Interaction[AnyBot], error: BaseException)
     cause = error.original if isinstance(error, app_commands.CommandInvokeError) else error
     if isinstance(cause, SandboxError):
         embed = _render.refusal(explain(cause))
-        _log.info("interaction_refused", code=cause.code, **_facts(interaction))
+        _log.info("interaction_refused", error_code=cause.code, **_facts(interaction))
+        _trace_refusal(interaction, cause.code)
     else:
         error_id = secrets.token_hex(4)
         embed = _render.fault(error_id)
@@ -61,6 +66,13 @@ async def _send(interaction: discord.Interaction[AnyBot], embed: discord.Embed) 
     except (discord.HTTPException, aiohttp.ClientError, OSError) as failure:
         # Discord itself is what failed (the interaction expired, or it is away): nowhere left to answer.
         _log.warning("interaction_not_answered", reason=str(failure), **_facts(interaction))
+
+
+def _trace_refusal(interaction: discord.Interaction[AnyBot], code: str) -> None:
+    # A failure to find the core is among what is reported here.
+    core: Core | None = getattr(interaction.client, CORE_ATTRIBUTE, None)
+    if core is not None and core.tracing is not None:
+        core.tracing.refused(code)
 
 
 def _facts(interaction: discord.Interaction[AnyBot]) -> dict[str, object]:

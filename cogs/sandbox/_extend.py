@@ -10,6 +10,7 @@ from uuid import UUID
 import discord
 
 from cogs._core import AnyBot, core_of
+from cogs._correlation import correlated
 
 from . import _render
 from ._access import actor_of
@@ -67,7 +68,9 @@ async def on_form(interaction: Interaction) -> None:
             await interaction.response.defer()
             return
         duration = next(_values(data.get("components", ())), "")
-        await answer_anew(interaction, core, extend(core, interaction, match["sandbox"], duration))
+        work = extend(core, interaction, match["sandbox"], duration)
+        with correlated(core, "form extend", cause_id=interaction.id, user_id=interaction.user.id):
+            await answer_anew(interaction, core, work)
     except Exception as error:  # the edge of the program: every failure becomes an answer
         await report(interaction, error)
 

@@ -13,6 +13,7 @@ import discord
 from discord import app_commands
 
 from cogs._core import AnyBot
+from cogs._correlation import correlated
 from sandbox_core.errors import InvalidInput
 from sandbox_core.models import SandboxStatus
 
@@ -210,4 +211,6 @@ class SandboxCommands(app_commands.Group, name="sandbox", description="Sandboxes
         return await self._guild_suggestions(interaction, current)
 
     async def _answer(self, interaction: Interaction, work: Coroutine[Any, Any, Answer]) -> None:
-        await answer_anew(interaction, self._core, work, budget=self._budget)
+        command = interaction.command.qualified_name if interaction.command is not None else self.name
+        with correlated(self._core, command, cause_id=interaction.id, user_id=interaction.user.id):
+            await answer_anew(interaction, self._core, work, budget=self._budget)

@@ -11,6 +11,7 @@ from uuid import UUID
 import discord
 
 from cogs._core import AnyBot, core_of
+from cogs._correlation import correlated
 
 from . import _connect, _destroy, _extend, _listing, _question, _register, _render, _status
 from ._access import check_may_use
@@ -133,6 +134,15 @@ class Pressed(
         """Do what the button is for. A second click while the first is worked on does nothing."""
         try:
             core = core_of(interaction.client)
+            # Only verbs of ours: the rest of an id is written by whoever sends it.
+            name = f"press {self._verb}" if self._verb in _HANDLERS else "press"
+            with correlated(core, name, cause_id=interaction.id, user_id=interaction.user.id):
+                await self._checked(interaction, core)
+        except Exception as error:  # the edge of the program: every failure becomes an answer
+            await report(interaction, error)
+
+    async def _checked(self, interaction: discord.Interaction[AnyBot], core: Core) -> None:
+        try:
             await check_may_use(interaction, core.settings)
             await self._handle(interaction, core)
         except Exception as error:  # the edge of the program: every failure becomes an answer

@@ -29,6 +29,7 @@ from sandbox_core.manager import (
 from sandbox_core.manager.ports import TeardownParts
 from sandbox_core.models import Actor, Sandbox, SandboxStatus
 from sandbox_core.namespaces import Namespace, RedisNamespace, SchemaProvisioner
+from sandbox_core.operation_log import INTERNAL, about
 from sandbox_core.postgres import Pool, connected, sandboxes
 from sandbox_core.postgres import cleanup as rows
 from sandbox_core.postgres.claims import Claims
@@ -139,6 +140,10 @@ class CleanupProvider:
 
     async def _clean(self, sandbox: Sandbox, actor: Actor) -> Sandbox | Failure | None:
         """The destroyed sandbox or its failure; None when somebody else does it or it is not due now."""
+        with about("cleanup", sandbox):
+            return await self._claim_and_clean(sandbox, actor)
+
+    async def _claim_and_clean(self, sandbox: Sandbox, actor: Actor) -> Sandbox | Failure | None:
         async with self._parts.claims.hold(sandbox.id) as mine:
             if not mine:
                 return None
@@ -150,7 +155,7 @@ class CleanupProvider:
                 raise
             except Exception as error:
                 # One sandbox's fault, foreseen by nobody, must not keep the others.
-                _log.exception("cleanup_fault", sandbox_id=str(sandbox.id))
+                _log.exception("cleanup_fault")
                 fault = teardown.StepFailed(teardown.STATUS_STEP, error)
                 await teardown.note_failure(self._parts, actor, sandbox, fault)
                 return await self._failure(sandbox, fault)
@@ -173,12 +178,13 @@ class CleanupProvider:
         return await teardown.take_apart(self._parts, actor, destroying, details, patience=PATIENCE)
 
     async def _failure(self, sandbox: Sandbox, failed: teardown.StepFailed) -> Failure:
-        self._observer.failed(failed.error.code if isinstance(failed.error, SandboxError) else "INTERNAL")
+        code = failed.error.code if isinstance(failed.error, SandboxError) else INTERNAL
+        self._observer.failed(code)
         async with connected(self._parts.pool) as connection:
             attempts = await rows.attempts(connection, sandbox.id)
         _log.warning(
             "cleanup_failed",
-            sandbox_id=str(sandbox.id),
+            error_code=code,
             step=failed.step,
             reason=failed.reason,
             attempts=attempts,

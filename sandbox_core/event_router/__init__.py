@@ -5,6 +5,7 @@ from .channels import ChannelOwners
 from .intake import GatewayIntake, ready_session
 from .ledger import ShardLedger
 from .router import EventRouter, Publisher, Routes
+from .watched import WatchedPath, watchers
 
 __all__ = [
     "Activity",
@@ -14,5 +15,7 @@ __all__ = [
     "Publisher",
     "Routes",
     "ShardLedger",
+    "WatchedPath",
     "ready_session",
+    "watchers",
 ]

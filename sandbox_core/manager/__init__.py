@@ -1,11 +1,13 @@
 """`SandboxManager`: create, find, register and unregister guilds, extend, destroy."""
 
+from .logged import LoggedManager
 from .ports import Extension, FaultPoint, ManagerLimits, ManagerObserver, NoObserver, RouteChanges, no_fault
 from .service import SandboxManager, utc_now
 
 __all__ = [
     "Extension",
     "FaultPoint",
+    "LoggedManager",
     "ManagerLimits",
     "ManagerObserver",
     "NoObserver",

@@ -1,0 +1,122 @@
+"""Watching events on their way: traces, and each routing decision in the log at debug level.
+
+A watcher stands between the router and the publisher, and only where there is something to watch: otherwise
+an event passes no code of this module.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol, cast
+
+import structlog
+
+from sandbox_core.events import Frame
+from sandbox_core.nats.publisher import Publication, PublisherEvents
+from sandbox_core.tracing import Tracing
+
+from .router import Publisher
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
+_LOGGER = "sandbox.routing"
+_log = structlog.get_logger(_LOGGER)
+
+
+class Watcher(Protocol):
+    """Sees each publication when it is handed over and when it is acknowledged."""
+
+    def submitted(self, publication: Publication, frame: Frame) -> object:
+        """The event is on its way; the result comes back with the acknowledgement."""
+
+    def acknowledged(self, publication: Publication, mark: object) -> None:
+        """JetStream has it."""
+
+
+class TraceEvents:
+    """A span for each event, from its frame to its acknowledgement."""
+
+    def __init__(self, tracing: Tracing) -> None:
+        self._tracing = tracing
+
+    def submitted(self, publication: Publication, frame: Frame) -> object:
+        """Begin the span; the publication's headers carry its context."""
+        return self._tracing.event(publication.headers, frame.received_at)
+
+    def acknowledged(self, _publication: Publication, mark: object) -> None:
+        """End the span."""
+        cast("Span", mark).end()
+
+
+class LogDecisions:
+    """A debug line for each decision and each acknowledgement."""
+
+    def submitted(self, publication: Publication, frame: Frame) -> object:
+        """Log where the event goes."""
+        _log.debug(
+            "event_decided",
+            subject=publication.subject,
+            message_id=publication.headers.get("Nats-Msg-Id"),
+            guild_id=frame.guild_id,
+            sandbox_id=publication.headers.get("Sandbox-Id"),
+        )
+        return frame.received_at
+
+    def acknowledged(self, publication: Publication, mark: object) -> None:
+        """Log how long it took."""
+        elapsed = time.monotonic() - cast("float", mark)
+        _log.debug(
+            "event_acknowledged",
+            message_id=publication.headers.get("Nats-Msg-Id"),
+            duration_ms=round(elapsed * 1000, 2),
+        )
+
+
+class _HasFrame(Protocol):
+    frame: Frame
+
+
+class WatchedPath:
+    """Passes everything on in both directions, and tells the watchers."""
+
+    def __init__(self, events: PublisherEvents, watchers: Sequence[Watcher]) -> None:
+        self._events = events
+        self._watchers = tuple(watchers)
+        self._publisher: Publisher | None = None
+        self._marks: dict[Publication, list[object]] = {}
+
+    def to(self, publisher: Publisher) -> WatchedPath:
+        """Hand publications on to this one."""
+        self._publisher = publisher
+        return self
+
+    def submit(self, publication: Publication) -> None:
+        """Tell the watchers, and publish."""
+        if self._publisher is None:
+            raise RuntimeError("an event is to be published without a publisher")
+        frame = cast("_HasFrame", publication.context).frame
+        self._marks[publication] = [each.submitted(publication, frame) for each in self._watchers]
+        self._publisher.submit(publication)
+
+    def acknowledged(self, publication: Publication) -> None:
+        """Tell the watchers, and the router."""
+        for watcher, mark in zip(self._watchers, self._marks.pop(publication), strict=True):
+            watcher.acknowledged(publication, mark)
+        self._events.acknowledged(publication)
+
+    def attempt_failed(self, reason: str) -> None:
+        """Tell the router."""
+        self._events.attempt_failed(reason)
+
+
+def watchers(tracing: Tracing | None) -> list[Watcher]:
+    """Those that have something to do in this process; decided once, at the start."""
+    found: list[Watcher] = []
+    if tracing is not None:
+        found.append(TraceEvents(tracing))
+    if logging.getLogger(_LOGGER).isEnabledFor(logging.DEBUG):
+        found.append(LogDecisions())
+    return found

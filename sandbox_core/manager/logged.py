@@ -1,0 +1,17 @@
+"""The manager whose changes leave a line in the log."""
+
+from __future__ import annotations
+
+from sandbox_core.operation_log import logged
+
+from .service import SandboxManager
+
+
+class LoggedManager(SandboxManager):
+    """As `SandboxManager`; what only reads is not logged."""
+
+    create = logged("create")(SandboxManager.create)
+    register_guild = logged("register_guild")(SandboxManager.register_guild)
+    unregister_guild = logged("unregister_guild")(SandboxManager.unregister_guild)
+    extend = logged("extend")(SandboxManager.extend)
+    destroy = logged("destroy")(SandboxManager.destroy)

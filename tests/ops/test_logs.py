@@ -1,0 +1,217 @@
+"""What a whole run of the bot writes: tied together by correlation ids, without a secret."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+
+from bot.embedded import EmbeddedServers
+from bot.logs import Redaction, secrets_of
+from discord_sim import DiscordSim, InteractionResult, SimGuild, SimUser
+from sandbox_core.settings import Settings
+from tests.e2e.harness import eventually, free_port, get
+from tests.e2e.programs import Program, program
+
+_TOKEN = "MTA5NzM4NDU2.Gx-secret.token_of-the-bot"
+_NATS_PASSWORD = "nats-s3cret-password"
+
+
+class Run:
+    """The bot as a program, a person at the simulator, and what was said."""
+
+    def __init__(
+        self, running: Program, sim: DiscordSim, alice: SimUser, guild: SimGuild, quiet: SimGuild
+    ) -> None:
+        self.running = running
+        self.sim = sim
+        self.alice = alice
+        self.guild = guild
+        self.quiet = quiet
+        self.answers: list[str] = []
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """Every complete line of the log."""
+        whole, _, _ = self.running.errors.rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines()]
+
+    def of(self, result: InteractionResult) -> list[dict[str, Any]]:
+        """The lines that this interaction caused."""
+        return [line for line in self.lines if line.get("correlation_id") == str(result.interaction.id)]
+
+    async def slash(self, command: str, **options: Any) -> InteractionResult:
+        """Alice's command."""
+        result = await self.sim.slash(
+            self.alice, self.guild.default_channel, f"sandbox {command}", timeout=20, **options
+        )
+        self.answers.append(result.text)
+        return result
+
+
+StartRun = Callable[..., Any]
+
+
+@pytest.fixture
+async def sim() -> AsyncIterator[DiscordSim]:
+    async with DiscordSim(record=True, token=_TOKEN) as running:
+        yield running
+
+
+@pytest.fixture
+def start(sim: DiscordSim, urls: dict[str, str], tmp_path: Path) -> StartRun:
+    """Starts the bot as a program, with passwords wherever an address can have one."""
+    alice = sim.add_user("alice")
+    guild, quiet = (sim.add_guild(name, owner=alice) for name in ("dev", "quiet"))
+    nats = urlsplit(urls["nats_url"])
+    port = free_port()
+
+    @asynccontextmanager
+    async def run(**more: str) -> AsyncIterator[Run]:
+        environment = {
+            "DISCORD_TOKEN": _TOKEN,
+            "DISCORD_API_URL": sim.api_url,
+            "DISCORD_DEV_GUILD_IDS": str(guild.id),
+            "DISCORD_OWNER_IDS": str(alice.id),
+            "OPS_PORT": str(port),
+            "DATABASE_URL": urls["database_url"],
+            "REDIS_URL": urls["redis_url"],
+            "NATS_URL": nats._replace(netloc=f"bot:{_NATS_PASSWORD}@{nats.netloc}").geturl(),
+            "LOG_FORMAT": "json",
+            "LOG_LEVEL": "DEBUG",
+            **more,
+        }
+        async with program("bot", "run", directory=tmp_path, **environment) as running:
+
+            async def ready() -> bool:
+                assert running.running, running.errors
+                answers = (await get(f"http://127.0.0.1:{port}", "/readyz"))[0] == 200
+                # A process that holds no shard yet is ready to take one.
+                return answers and any(session.connected for session in sim.sessions)
+
+            await eventually(ready)
+            yield Run(running, sim, alice, guild, quiet)
+            running.signal(signal.SIGTERM)
+            assert await running.exit_code() == 0
+
+    return run
+
+
+async def test_an_operation_is_one_line_with_all_its_fields(start: StartRun) -> None:
+    async with start(LOG_LEVEL="INFO") as run:
+        created = await run.slash("create", name="box")
+        refused = await run.slash("create", name="box")
+        registered = await run.slash("register-guild", name="box", guild=str(run.quiet.id))
+        await registered.wait_until(lambda r: "Server registered" in r.text, timeout=20)
+
+        (line,) = [each for each in run.of(created) if each["event"] == "operation_done"]
+        assert line["operation"] == "create"
+        assert re.fullmatch(r"[0-9a-f-]{36}", line["sandbox_id"])
+        assert (line["sandbox_name"], line["owner"], line["actor"]) == ("box", *[str(run.alice.id)] * 2)
+        assert line["duration_ms"] > 0
+        assert line["user_id"] == str(run.alice.id)
+
+        events = [each["event"] for each in run.of(refused)]
+        assert events == ["operation_refused", "interaction_refused"]
+        assert {each["error_code"] for each in run.of(refused)} == {"SANDBOX_001"}
+
+        (line,) = [each for each in run.of(registered) if each["event"] == "operation_done"]
+        assert (line["operation"], line["guild_id"]) == ("register_guild", str(run.quiet.id))
+        # Nothing of the event path at this level, and no line of one command under another's id.
+        assert not [each for each in run.lines if each["event"].startswith("event_")]
+        assert {each["logger"] for each in run.of(created)} == {"sandbox.operations"}
+
+
+async def test_what_a_command_causes_later_carries_its_id(start: StartRun, servers: EmbeddedServers) -> None:
+    async with start() as run:
+        await run.slash("create", name="box")
+        await servers.valkey.kill()
+        registered = await run.slash("register-guild", name="box", guild=str(run.quiet.id))
+        await registered.wait_until(lambda r: "Server registered" in r.text, timeout=20)
+        await servers.valkey.start()
+        late = [each for each in run.of(registered) if each["event"] == "route_cache_write_delayed"]
+        assert late
+        assert late[0]["operation"] == "register_guild"
+
+
+async def test_every_routing_decision_can_be_read_at_debug_level(start: StartRun) -> None:
+    async with start() as run:
+        run.sim.message(run.guild, content="hello")
+        frame = next(each for each in run.sim.sent if each.type == "MESSAGE_CREATE")
+        identity = f"{frame.session_id}:0:{frame.seq}"
+
+        def lines() -> list[dict[str, Any]]:
+            return [each for each in run.lines if each.get("message_id") == identity]
+
+        await eventually(lambda: len(lines()) == 2)
+        decided, acknowledged = lines()
+        assert (decided["event"], acknowledged["event"]) == ("event_decided", "event_acknowledged")
+        assert (decided["subject"], decided["guild_id"]) == ("events.MESSAGE_CREATE", str(run.guild.id))
+        assert acknowledged["duration_ms"] > 0
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+async def test_no_secret_is_printed_or_kept(
+    start: StartRun, sim: DiscordSim, servers: EmbeddedServers, urls: dict[str, str], form: str
+) -> None:
+    """Everything happens in one run: work, refusals, outages of each server, a lost connection."""
+    async with start(LOG_FORMAT=form) as run:
+        await run.slash("create", name="box")
+        await run.slash("create", name="box")
+        await run.slash("connect", name="box")
+        await run.slash("status", name="box")
+        for server in (servers.valkey, servers.nats, servers.postgres):
+            await server.kill()
+            await run.slash("create", name="other")
+            await run.slash("status", name="box")
+            await server.start()
+        await sim.drop()
+        direct = await sim.dm(run.alice, "status", timeout=20)
+        await eventually(lambda: "nats_reconnected" in run.running.errors)
+        printed = run.running.output + run.running.errors
+        answers = [*run.answers, *(message.content for message in direct)]
+    assert len(answers) == 11
+    connection = await asyncpg.connect(urls["database_url"])
+    try:
+        kept = str([tuple(row) for row in await connection.fetch("SELECT * FROM sandbox_audit_log")])
+    finally:
+        await connection.close()
+    assert "sandbox_created" in kept
+    password = urlsplit(urls["database_url"]).password
+    assert password
+    for secret in (_TOKEN, password, _NATS_PASSWORD, urls["database_url"]):
+        for where in (printed, kept, *answers):
+            assert secret not in where
+    assert "[secret]" not in printed, "nothing had to be taken out: nothing was put in"
+
+
+def test_what_a_library_repeats_is_taken_out() -> None:
+    settings = Settings(
+        discord_token='a"quoted\\token',
+        database_url="postgresql://bot:p%40ssw0rd@db:5432/bot",
+        redis_url="redis://:hunter2@cache:6379/0",
+        nats_url="nats://a:b-secret@one:4222, nats://two:4222",
+        _env_file=None,
+    )
+    redact = Redaction(secrets_of(settings))
+    for line in (
+        'login with a"quoted\\token failed',
+        json.dumps({"event": 'login with a"quoted\\token failed'}),
+        "postgresql://bot:p%40ssw0rd@db:5432/bot does not answer",
+        "password p@ssw0rd was refused",
+        "AUTH hunter2",
+        "nats://a:b-secret@one:4222",
+    ):
+        assert "[secret]" in redact(None, "", line)
+        for secret in ("quoted", "ssw0rd", "hunter2", "b-secret"):
+            assert secret not in redact(None, "", line)
+    assert redact(None, "", "redis is away, two:4222 answers") == "redis is away, two:4222 answers"
+    assert "ssw0rd" not in repr(settings)
