@@ -17,7 +17,7 @@ import re
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
@@ -102,6 +102,8 @@ class Event:
     data: Any
     raw: bytes
     subject: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """The message's; where the bot is traced, `traceparent` is among them."""
 
 
 class SandboxContext:
@@ -323,4 +325,5 @@ def _event(message: Msg) -> Event:
         data=data,
         raw=raw,
         subject=message.subject,
+        headers=headers,
     )

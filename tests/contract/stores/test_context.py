@@ -174,6 +174,7 @@ async def test_events_of_the_sandbox_alone(
     assert first.raw == b'{"t":"MESSAGE_CREATE","s":1,"op":0,"d":{"content":"one"}}'
     assert (second.type, second.guild_id, second.data) == ("MESSAGE_DELETE", None, {"content": "two"})
     assert second.subject == sandbox_subject(sandbox.id, "MESSAGE_DELETE")
+    assert dict(first.headers) == {"Discord-Guild-Id": GUILD}
 
 
 async def test_what_is_no_frame_does_not_stop_the_events_behind_it(
