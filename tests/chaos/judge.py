@@ -130,7 +130,7 @@ class Judge:
             event.frames.append(frame)
             by_identity[identity(frame)] = (event, frame)
         verdict.sent = len(events)
-        latest: dict[tuple[object, ...], int] = {}
+        latest: dict[tuple[object, ...], tuple[int, Stored]] = {}
         for message in stored:
             known = by_identity.get(message.identity)
             if known is None:
@@ -141,10 +141,12 @@ class Judge:
             self._copy(event, frame, message, verdict)
             if len(event.copies) == 1:
                 place = self._place(frame, message)
-                if event.number < latest.get(place, -1):
+                before = latest.get(place)
+                if before is not None and event.number < before[0]:
                     verdict.disordered += 1
-                    verdict.example("out of order", f"{message.subject} {message.identity} in {place}")
-                latest[place] = max(event.number, latest.get(place, -1))
+                    verdict.example("out of order", f"{_when(frame, message)} after {before[1].identity}")
+                else:
+                    latest[place] = (event.number, message)
         for event in events.values():
             self._missing(event, verdict)
 
@@ -213,6 +215,11 @@ class Judge:
         if not session.ended_connected:
             return True
         return any(frame.sent_at <= kill <= session.ended_at + 30 for kill in self._kills)
+
+
+def _when(frame: Frame, message: Stored) -> str:
+    times = f"sent {frame.sent_at:.3f}, stored {message.at:.3f}"
+    return f"{message.subject} {message.identity} of {frame.guild_id}, {times}"
 
 
 def _alterations(frame: Frame, message: Stored) -> list[str]:
