@@ -130,7 +130,7 @@ class Route:
 class Switch:
     """What the gateway processes said about a committed change of routes; they are told by name, `host:pid`.
 
-    An unconfirmed process publishes nothing of the guilds concerned until it has caught up.
+    Until it has caught up, an unconfirmed process publishes nothing of these guilds by an older route.
     """
 
     confirmed: tuple[str, ...] = ()

@@ -20,6 +20,7 @@ from ._discord import guild_accesses
 from ._outcome import exit_code, fail, run, usage
 from ._screen import Line, busy, confirm, emit, must_be_answerable, show
 from ._session import opened
+from ._unconfirmed import note_unconfirmed, unconfirmed_of
 from ._words import count, error_line, moment
 
 
@@ -67,10 +68,12 @@ def register_guild(
                 "guild_id": access.guild_id,
                 "guild_name": access.name or None,
                 "checked": not unchecked,
+                "unconfirmed": list(registered.unconfirmed),
             }
         )
         return
     show(Line(f"The events of {where} now go to {registered.name}."))
+    note_unconfirmed([registered])
 
 
 async def _look_up(
@@ -126,9 +129,16 @@ def unregister_guild(
     with busy("Unregistering"):
         sandbox = run(_unregister(guild, name, owner))
     if as_json:
-        emit({"sandbox": shapes.sandbox_shape(sandbox, utc_now()), "guild_id": guild.strip()})
+        emit(
+            {
+                "sandbox": shapes.sandbox_shape(sandbox, utc_now()),
+                "guild_id": guild.strip(),
+                "unconfirmed": list(sandbox.unconfirmed),
+            }
+        )
         return
     show(Line(f"The events of {guild.strip()} go to production again, and no longer to {sandbox.name}."))
+    note_unconfirmed([sandbox])
 
 
 def _unregister_all(name: str | None, owner: str | None, *, yes: bool, as_json: bool) -> None:
@@ -146,6 +156,7 @@ def _unregister_all(name: str | None, owner: str | None, *, yes: bool, as_json: 
         emit(
             {
                 "unregistered": [{"guild_id": guild_id, "name": sandbox.name} for guild_id, sandbox in ended],
+                "unconfirmed": unconfirmed_of(sandbox for _, sandbox in ended),
                 "failed": [
                     {"guild_id": guild_id, "name": sandbox.name, **shapes.error_shape(error)}
                     for (guild_id, sandbox), error in failed
@@ -157,6 +168,7 @@ def _unregister_all(name: str | None, owner: str | None, *, yes: bool, as_json: 
         show(
             Line(f"The events of {servers} go to production again." if found else "No server is registered.")
         )
+        note_unconfirmed([sandbox for _, sandbox in ended])
     if failed:
         lines = [f"{guild_id}: {error_line(error)}" for (guild_id, _), error in failed]
         fail(lines, max(exit_code(error) for _, error in failed))
@@ -186,14 +198,16 @@ async def _unregister_each(
         for guild_id, sandbox in mappings:
             access = GuildAccess(guild_id, bot_is_member=True, caller_manages=False)
             try:
-                await core.manager.unregister_guild(caller.actor(owner), access, reference=str(sandbox.id))
+                left = await core.manager.unregister_guild(
+                    caller.actor(owner), access, reference=str(sandbox.id)
+                )
             except (GuildNotRegistered, SandboxNotFound):
                 # Somebody was faster: its events go where they are wanted.
                 ended.append((guild_id, sandbox))
             except SandboxError as error:
                 failed.append(((guild_id, sandbox), error))
             else:
-                ended.append((guild_id, sandbox))
+                ended.append((guild_id, left))
     return ended, failed
 
 

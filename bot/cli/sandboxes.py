@@ -36,6 +36,7 @@ from ._screen import (
     show,
 )
 from ._session import opened
+from ._unconfirmed import note_unconfirmed, unconfirmed_of
 from ._words import error_line, iso, moment, relative
 
 
@@ -74,9 +75,10 @@ def create(
         sandbox = run(_create(owner, name, ttl, guild_ids))
     now = utc_now()
     if as_json:
-        emit({"sandbox": shapes.sandbox_shape(sandbox, now)})
+        emit({"sandbox": shapes.sandbox_shape(sandbox, now), "unconfirmed": list(sandbox.unconfirmed)})
         return
     show(views.identity(sandbox, now))
+    note_unconfirmed([sandbox])
     note(f'\nFor a worker: eval "$(sandboxctl connect {sandbox.name})"')
 
 
@@ -237,10 +239,12 @@ def destroy(
             {
                 "destroyed": [shapes.sandbox_shape(sandbox, now) for sandbox in destroyed],
                 "failed": [{"name": box.name, **shapes.error_shape(error)} for box, error in failed],
+                "unconfirmed": unconfirmed_of(destroyed),
             }
         )
     elif destroyed:
         typer.echo("\n".join(f"{sandbox.name} is destroyed." for sandbox in destroyed))
+        note_unconfirmed(destroyed)
     elif not failed:
         note("There was nothing to destroy.")
     if failed:

@@ -20,6 +20,7 @@ from sandbox_core.health import SandboxHealth, SystemHealth
 from sandbox_core.manager import Extension
 from sandbox_core.models import AuditEntry, Route, Sandbox, SandboxStatus
 from sandbox_core.namespaces import PartState
+from sandbox_core.switch_text import unconfirmed_text
 
 from ._answer import Answer, columns
 
@@ -149,7 +150,7 @@ def destroyed(sandbox: Sandbox) -> Answer:
     """The answer when the sandbox is gone."""
     return Answer(
         f"⚫ **{sandbox.name}** is destroyed: its schema, keys and messages are deleted, and its servers' "
-        "events go to production."
+        f"events go to production.{_unconfirmed(sandbox)}"
     )
 
 
@@ -160,7 +161,12 @@ def extended(extension: Extension) -> Answer:
     text = f"**{sandbox.name}** now lives until {_moment(sandbox.expires_at)} ({relative})."
     if extension.capped:
         text += "\nThat is less than you asked for: it is the longest life a sandbox may have."
-    return Answer(text)
+    return Answer(text + _unconfirmed(sandbox))
+
+
+def _unconfirmed(sandbox: Sandbox) -> str:
+    text = unconfirmed_text(sandbox.unconfirmed)
+    return f"\n⚠️ {discord.utils.escape_markdown(text)}" if text else ""
 
 
 def audit(reference: str, entries: Sequence[AuditEntry]) -> Answer:

@@ -28,6 +28,7 @@ from ._text import (
     STATUS_LOOK,
     TITLE_LIMIT,
     GuildNames,
+    add_unconfirmed,
     counted,
     cut,
     guild_label,
@@ -64,7 +65,7 @@ def created(sandbox: Sandbox, names: GuildNames, doubt: Doubt | None = None) -> 
             "The live events of its servers now go to this sandbox, and no longer to production."
         )
     embed.set_footer(text="/sandbox help tells what else there is.")
-    return embed
+    return add_unconfirmed(embed, sandbox)
 
 
 def status(
@@ -121,7 +122,7 @@ def registered(sandbox: Sandbox, access: GuildAccess) -> discord.Embed:
         f"`/sandbox unregister-guild guild:{access.guild_id}`."
     )
     embed.add_field(name="Subjects", value=f"`{subjects.nats_prefix(sandbox.id)}events.*`", inline=False)
-    return embed
+    return add_unconfirmed(embed, sandbox)
 
 
 def register_question(sandbox: Sandbox, doubt: Doubt) -> discord.Embed:
@@ -136,11 +137,9 @@ def register_question(sandbox: Sandbox, doubt: Doubt) -> discord.Embed:
 def unregistered(sandbox: Sandbox, access: GuildAccess) -> discord.Embed:
     """The answer to `unregister-guild`."""
     server = guild_label(access.guild_id, {access.guild_id: access.name})
-    return discord.Embed(
-        title="Server unregistered",
-        description=f"The events of {server} go to production again, and no longer to `{sandbox.name}`.",
-        colour=GREEN,
-    )
+    embed = discord.Embed(title="Server unregistered", colour=GREEN)
+    embed.description = f"The events of {server} go to production again, and no longer to `{sandbox.name}`."
+    return add_unconfirmed(embed, sandbox)
 
 
 def extended(extension: Extension) -> discord.Embed:
@@ -149,7 +148,7 @@ def extended(extension: Extension) -> discord.Embed:
     text = f"`{sandbox.name}` now lives until {moment(sandbox.expires_at)} ({relative(sandbox.expires_at)})."
     if extension.capped:
         text += "\nThat is less than you asked for: it is the longest life a sandbox may have."
-    return discord.Embed(title="Sandbox extended", description=text, colour=GREEN)
+    return add_unconfirmed(discord.Embed(title="Sandbox extended", description=text, colour=GREEN), sandbox)
 
 
 def environment(sandbox: Sandbox, variables: Mapping[str, str]) -> tuple[discord.Embed, discord.File]:

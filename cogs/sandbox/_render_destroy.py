@@ -18,6 +18,7 @@ from ._text import (
     GREY,
     RED,
     GuildNames,
+    add_unconfirmed,
     counted,
     cut,
     guild_label,
@@ -73,7 +74,8 @@ def question_about_all(sandboxes: Sequence[Sandbox]) -> discord.Embed:
 def destroyed(sandbox: Sandbox) -> discord.Embed:
     """The answer when one sandbox is gone."""
     text = "Its schema, keys and messages are deleted, and its servers' events go to production again."
-    return discord.Embed(title=f"Sandbox {sandbox.name} is destroyed", description=text, colour=GREY)
+    embed = discord.Embed(title=f"Sandbox {sandbox.name} is destroyed", description=text, colour=GREY)
+    return add_unconfirmed(embed, sandbox)
 
 
 def outcomes(results: Sequence[Outcome]) -> discord.Embed:

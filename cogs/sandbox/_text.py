@@ -13,6 +13,7 @@ import discord
 
 from sandbox_core.models import Sandbox, SandboxStatus
 from sandbox_core.namespaces import PartState
+from sandbox_core.switch_text import unconfirmed_text
 
 TITLE_LIMIT = 256
 DESCRIPTION_LIMIT = 4096
@@ -63,6 +64,15 @@ def owner_label(sandbox: Sandbox) -> str:
     if sandbox.owner.isascii() and sandbox.owner.isdigit():
         return f"<@{sandbox.owner}>"
     return discord.utils.escape_markdown(cut(sandbox.owner_name, 64))
+
+
+def add_unconfirmed(embed: discord.Embed, sandbox: Sandbox) -> discord.Embed:
+    """The embed, with a warning when a gateway process has not confirmed the change it is about."""
+    text = unconfirmed_text(sandbox.unconfirmed)
+    if text:
+        warning = discord.utils.escape_markdown(cut(text, FIELD_LIMIT // 2))
+        embed.add_field(name="⚠️ Not everywhere yet", value=warning, inline=False)
+    return embed
 
 
 def moment(when: datetime) -> str:

@@ -61,8 +61,9 @@ ORPHANS = keys(
     damaged=listed(keys(id=UUID, name=TEXT, missing=TEXT)),
     unreadable={"type": "object", "additionalProperties": TEXT},
 )
+PROCESSES: Schema = listed(TEXT)
 SCHEMAS: dict[str, Schema] = {
-    "create": keys(sandbox=SANDBOX),
+    "create": keys(sandbox=SANDBOX, unconfirmed=PROCESSES),
     "list": keys(sandboxes=listed(SANDBOX)),
     "status": keys(
         sandbox=SANDBOX,
@@ -72,15 +73,24 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "status away": keys(error=keys(code=TEXT, message=TEXT), checked_at=MOMENT),
     "register-guild": keys(
-        sandbox=SANDBOX, guild_id=SNOWFLAKE, guild_name=MAYBE_TEXT, checked={"type": "boolean"}
+        sandbox=SANDBOX,
+        guild_id=SNOWFLAKE,
+        guild_name=MAYBE_TEXT,
+        checked={"type": "boolean"},
+        unconfirmed=PROCESSES,
     ),
-    "unregister-guild": keys(sandbox=SANDBOX, guild_id=SNOWFLAKE),
+    "unregister-guild": keys(sandbox=SANDBOX, guild_id=SNOWFLAKE, unconfirmed=PROCESSES),
     "unregister-guild --all": keys(
         unregistered=listed(keys(guild_id=SNOWFLAKE, name=TEXT)),
         failed=listed(keys(guild_id=SNOWFLAKE, name=TEXT, code=TEXT, message=TEXT)),
+        unconfirmed=PROCESSES,
     ),
     "extend": keys(sandbox=SANDBOX, capped={"type": "boolean"}),
-    "destroy": keys(destroyed=listed(SANDBOX), failed=listed(keys(name=TEXT, code=TEXT, message=TEXT))),
+    "destroy": keys(
+        destroyed=listed(SANDBOX),
+        failed=listed(keys(name=TEXT, code=TEXT, message=TEXT)),
+        unconfirmed=PROCESSES,
+    ),
     "connect": keys(
         SANDBOX_ID=UUID,
         SANDBOX_NAME=TEXT,

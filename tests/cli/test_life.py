@@ -96,7 +96,8 @@ async def test_one_developer_acts_on_their_own_only(shell: Shell) -> None:
     as_alice = shell.having(SANDBOX_OWNER=ALICE)
     assert "of-alice" in (await as_alice.ok("connect")).out
     # Nothing of Bob's, so nothing to do, and that is no error.
-    assert (await as_bob.ok("destroy", "--all", "--yes", "--json")).json == {"destroyed": [], "failed": []}
+    done = (await as_bob.ok("destroy", "--all", "--yes", "--json")).json
+    assert done == {"destroyed": [], "failed": [], "unconfirmed": []}
     done = (await as_alice.ok("destroy", "--all", "--yes", "--json")).json
     assert [sandbox["name"] for sandbox in done["destroyed"]] == ["of-alice"]
 

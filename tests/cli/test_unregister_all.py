@@ -30,6 +30,7 @@ async def test_from_one_sandbox_to_all_of_them(shell: Shell, database: asyncpg.C
     assert done == {
         "unregistered": [{"guild_id": first, "name": "one"}, {"guild_id": second, "name": "one"}],
         "failed": [],
+        "unconfirmed": [],
     }
     as_alice = shell.having(SANDBOX_OWNER=ALICE)
     ended = await as_alice.ok("unregister-guild", "--all", "--yes")

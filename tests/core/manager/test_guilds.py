@@ -286,3 +286,20 @@ async def test_unregistering_twice_at_once_succeeds_once(
         )
         assert sorted(type(outcome).__name__ for outcome in outcomes) == ["GuildNotRegistered", "Sandbox"]
         await world.manager.destroy(alice, sandbox.name)
+
+
+async def test_processes_that_have_not_switched_are_named_in_every_result(
+    world: World, alice: Actor, managed: GuildAccess
+) -> None:
+    world.routes.unconfirmed = ("host:1", "host:2")
+    created = await world.manager.create(alice, name="mine", guilds=[managed])
+    assert created.unconfirmed == ("host:1", "host:2")
+    assert (await world.manager.get("mine")).unconfirmed == ()
+    assert created == await world.manager.get("mine")
+    assert (await world.manager.extend(alice, "mine", "1h")).sandbox.unconfirmed == ("host:1", "host:2")
+    assert (await world.manager.unregister_guild(alice, managed)).unconfirmed == ("host:1", "host:2")
+    registered = await world.manager.register_guild(alice, "mine", managed)
+    assert registered.unconfirmed == ("host:1", "host:2")
+    assert (await world.manager.destroy(alice, "mine")).unconfirmed == ("host:1", "host:2")
+    # Where no guild's route changes nobody is asked.
+    assert (await world.manager.create(alice, name="empty")).unconfirmed == ()
