@@ -7,9 +7,9 @@ before the next one of the same guild is what keeps the order through all of the
 events are in flight together. One guild can so publish as many events a second as acknowledgements come
 back one after the other, which on a local network is over a thousand; Discord sends far fewer.
 
-An event's side is decided when it is published and not when it is received. To switch a guild's route,
-its lane is therefore paused, the one publication in flight is waited for, the table changes, and the lane
-goes on: whatever was acknowledged before went to the old side, and everything after it goes to the new.
+An event's side is decided when it is published. To switch a guild's route, its lane is paused: what the
+lane holds by then still goes by the old route, since it happened before the change, and what comes later
+stops. When the former is acknowledged the table changes, and the lane goes on to the new side.
 """
 
 from __future__ import annotations
@@ -98,6 +98,8 @@ class EventRouter:
         self._stopped: dict[str, _Event] = {}
         """The first event of each lane that is paused, or whose route is not known."""
         self._paused: set[str] = set()
+        self._leaving: dict[str, tuple[_Event, RouteTable]] = {}
+        """Lanes with events from before a change of routes: the last of those, and the routes they go by."""
         self._asked: set[str] = set()
         """Lanes whose route is being asked for, and was not switched meanwhile."""
         self._settler: asyncio.Task[None] | None = None
@@ -183,12 +185,22 @@ class EventRouter:
     # Switching a guild's route
 
     def pause(self, guild_ids: Collection[str]) -> None:
-        """Publish nothing more of these guilds until `resume`; what is in flight stays so."""
+        """Publish nothing of these guilds that comes from now on until `resume`."""
+        self.keep_side(guild_ids)
         self._paused.update(guild_ids)
         self._asked.difference_update(guild_ids)
 
+    def keep_side(self, guild_ids: Collection[str]) -> None:
+        """What is here of these guilds goes by the routes as they are now, whatever changes next."""
+        table = self._routes.current_table
+        if table is None:
+            return
+        for guild_id in guild_ids:
+            if self.in_flight(guild_id) and guild_id not in self._paused:
+                self._leaving.setdefault(guild_id, (self._last[guild_id], table))
+
     def in_flight(self, guild_id: str) -> bool:
-        """True while a publication of the guild is not acknowledged."""
+        """True while an event of the guild is on its way: published and not acknowledged, or about to be."""
         return guild_id in self._last and guild_id not in self._stopped
 
     async def about_to_switch(self) -> None:
@@ -210,6 +222,9 @@ class EventRouter:
         """The event is its lane's first, and nothing of the lane is in flight: decide it and publish."""
         if not event.lane:
             self._publish(event, decide(event.frame, _NO_ROUTES, self._now()))
+            return
+        if event.lane in self._leaving:
+            self._publish(event, decide(event.frame, self._leaving[event.lane][1], self._now()))
             return
         if event.lane in self._paused:
             self._stopped[event.lane] = event
@@ -284,6 +299,8 @@ class EventRouter:
             self.activity.count(event.lane or None, event.destination.sandbox_id)
         self._finished(event)
         lane, behind = event.lane, event.behind
+        if lane in self._leaving and self._leaving[lane][0] is event:
+            del self._leaving[lane]
         if behind is None:
             del self._last[lane]
         else:

@@ -98,8 +98,9 @@ class Streams:
                 await self._js.add_stream(config)
                 _log.info("stream_created", stream=name)
                 return
-            wanted = {field: getattr(config, field) for field in _DECIDED}
-            different = [field for field in _DECIDED if getattr(present, field) != wanted[field]]
+            decided = {field: getattr(config, field) for field in _DECIDED}
+            wanted = {field: value for field, value in decided.items() if value is not None}
+            different = [field for field, value in wanted.items() if getattr(present, field) != value]
             if not different:
                 return
             try:

@@ -1,8 +1,9 @@
 """The in-process route table, and the exact switch of a guild from one route to the next.
 
-From the moment on which a guild's route is known to have changed, the guild is unsettled: nothing of it is
-published. Its committed route is read; what is in flight is waited for; the resume points are saved; the
-table changes; and if nothing has changed again meanwhile, the guild goes on. Other guilds never wait.
+From the moment on which a guild's route is known to have changed, the guild is unsettled: nothing that comes
+of it is published. Its committed route is read; what had come before is published where it belonged and
+waited for; the resume points are saved; the table changes; and if nothing has changed again meanwhile, the
+guild goes on. Other guilds never wait.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ class Gate(Protocol):
 
     def pause(self, guild_ids: Collection[str]) -> None: ...
 
+    def keep_side(self, guild_ids: Collection[str]) -> None: ...
+
     def in_flight(self, guild_id: str) -> bool: ...
 
     def resume(self, guild_ids: Collection[str]) -> None: ...
@@ -39,6 +42,9 @@ class OpenGate:
 
     def pause(self, guild_ids: Collection[str]) -> None:
         """There is nothing to pause."""
+
+    def keep_side(self, guild_ids: Collection[str]) -> None:
+        """There is nothing on its way."""
 
     def in_flight(self, guild_id: str) -> bool:
         """Nothing ever is."""
@@ -131,6 +137,7 @@ class Switchboard:
         table = self.table
         news = {guild: route for guild, route in routes.items() if table.entry(guild) != route}
         if news:
+            self._gate.keep_side(news)
             self.table = table.with_changes(news)
 
     def abandon(self) -> None:

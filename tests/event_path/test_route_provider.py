@@ -196,7 +196,7 @@ async def test_a_redis_that_refuses_writes_is_slower_and_never_wrong(world: Worl
         await world.unmap(GUILD_A)
         await world.cold.guilds_changed({GUILD_A: None})
         with pytest.raises(DependencyUnavailable, match="takes no writes"):
-            await world.cold.warm()
+            await world.cold.invalidate(GUILD_A)
     finally:
         await world.redis.config_set("min-replicas-to-write", 0)
     await until_cached(world, {GUILD_A: None})

@@ -20,14 +20,40 @@ IN_2 = f"sandbox.{SANDBOX_2}.events.MESSAGE_CREATE"
 PRODUCTION = "events.MESSAGE_CREATE"
 
 
-async def test_an_event_is_decided_when_it_is_published(
+async def test_what_came_before_a_switch_goes_to_the_old_side(
     intake: GatewayIntake, router: EventRouter, routes: Routes, slow: Slow
 ) -> None:
-    send(intake, dispatch(1, guild_id=GUILD_A))
-    send(intake, dispatch(2, guild_id=GUILD_A))
+    for seq in (1, 2, 3):
+        send(intake, dispatch(seq, guild_id=GUILD_A))
+    router.pause({GUILD_A})
+    send(intake, dispatch(4, guild_id=GUILD_A))
+    for published in range(3):
+        assert router.in_flight(GUILD_A)
+        router.acknowledged(slow.taken[published])
+    assert not router.in_flight(GUILD_A)
     routes.current_table = RouteTable({GUILD_A: Route(SANDBOX_2, 1000.0)})
-    router.acknowledged(slow.taken[0])
-    assert subjects(slow.taken) == [IN_1, IN_2]
+    router.resume({GUILD_A})
+    router.acknowledged(slow.taken[3])
+    assert subjects(slow.taken) == [IN_1, IN_1, IN_1, IN_2]
+    send(intake, dispatch(5, guild_id=GUILD_A))
+    assert subjects(slow.taken[4:]) == [IN_2]
+
+
+async def test_a_switch_that_cannot_wait_keeps_the_sides_too(
+    intake: GatewayIntake, router: EventRouter, routes: Routes, slow: Slow
+) -> None:
+    """The link is lost while NATS is away: the new route takes effect at once."""
+    for seq in (1, 2):
+        send(intake, dispatch(seq, guild_id=GUILD_A))
+    router.pause({GUILD_A})
+    send(intake, dispatch(3, guild_id=GUILD_A))
+    routes.current_table = RouteTable({GUILD_A: Route(SANDBOX_2, 1000.0)})
+    router.resume({GUILD_A})
+    router.keep_side({GUILD_A})
+    routes.current_table = RouteTable()
+    for published in range(3):
+        router.acknowledged(slow.taken[published])
+    assert subjects(slow.taken) == [IN_1, IN_1, PRODUCTION]
 
 
 async def test_expiry_counts_at_the_moment_of_publishing(routes: Routes, slow: Slow) -> None:
