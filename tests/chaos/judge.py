@@ -101,7 +101,7 @@ class Judge:
 
     `guild_of` tells whose the guild-less events of the run are, `channel_of` where the direct messages are,
     both by payload identity; `kills` are the moments (seconds since the epoch) at which bot processes were
-    killed.
+    killed, and `ended` says when a stream was found made anew, by its name and which life of it was over.
     """
 
     def __init__(
@@ -111,12 +111,14 @@ class Judge:
         channel_of: Mapping[int, str],
         acks: Mapping[str, Sequence[Ack]],
         kills: Sequence[float],
+        ended: Mapping[tuple[str, int], float],
     ) -> None:
         self._sides = sides
         self._guild_of = guild_of
         self._channel_of = channel_of
         self._acks = acks
         self._kills = kills
+        self._ended = ended
 
     def judge(self, sent: Sequence[Frame], stored: Iterable[Stored], verdict: Verdict) -> None:
         """Fill in the figures."""
@@ -153,13 +155,15 @@ class Judge:
     def _place(self, frame: Frame, message: Stored) -> tuple[object, ...]:
         """Within what order is promised: a guild's events, or a direct message channel's, in one stream."""
         where = self._guild(frame) or self._channel_of.get(id(frame.payload))
-        return (message.stream, message.life, side_of(message.subject) == UNATTRIBUTED, where)
+        # Ephemeral messages come on shard 0, whichever shard has the guild: nothing orders two connections.
+        unattributed = side_of(message.subject) == UNATTRIBUTED
+        return (message.stream, message.life, unattributed, where, frame.shard)
 
     def _guild(self, frame: Frame) -> int | None:
         return self._guild_of.get(id(frame.payload), frame.guild_id)
 
     def _copy(self, event: _Event, frame: Frame, message: Stored, verdict: Verdict) -> None:
-        if any(c.stream == message.stream and c.life < message.life for c in event.copies):
+        if any(self._forgotten(one, message) for one in event.copies):
             verdict.repeated += 1
         elif event.copies:
             verdict.doubled += 1
@@ -171,6 +175,12 @@ class Judge:
         if wrong:
             verdict.altered += 1
             verdict.example("altered", f"{message.subject} {message.identity}: {', '.join(wrong)}")
+
+    def _forgotten(self, one: Stored, other: Stored) -> bool:
+        """The earlier copy was gone with its stream's memory when the later one was stored."""
+        earlier, later = sorted((one, other), key=lambda copy: copy.at)
+        ended = self._ended.get((earlier.stream, earlier.life))
+        return ended is not None and ended <= later.at
 
     def _check_side(self, frame: Frame, subject: str, at: float, verdict: Verdict) -> None:
         side = side_of(subject)

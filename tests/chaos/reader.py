@@ -50,6 +50,8 @@ class StreamReader:
         self._subscription: JetStreamContext.PullSubscription | None = None
         self._last = 0
         self.life = 0
+        self.ended: dict[tuple[str, int], float] = {}
+        """When the stream was made anew, by its name and the life that was over."""
         self.messages: list[Stored] = []
         self.missed = 0
         """Messages that were gone before they could be read."""
@@ -67,6 +69,8 @@ class StreamReader:
         """Read what the stream holds and is not read yet. Raises nats-py's errors when that fails."""
         info = await self._js.stream_info(self._stream)
         if info.created != self._created:
+            if self.life and info.created is not None:
+                self.ended[self._stream, self.life] = info.created.timestamp()
             self._created, self._last, self._subscription = info.created, 0, None
             self.life += 1
         while self._last < info.state.last_seq:

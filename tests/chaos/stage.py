@@ -209,7 +209,9 @@ async def _play(stage: Stage, seconds: float, verdict: Verdict) -> None:
         verdict.problems.append("a session was closed with 1000 or 1001")
     if sim.unknown_requests:
         verdict.problems.append(f"unknown requests: {sim.unknown_requests[:3]}")
-    judge = Judge(sides, _guilds_of(sim), traffic.oddities.channel_of, _acks(stage), stage.bots.kills)
+    judge = Judge(
+        sides, _guilds_of(sim), traffic.oddities.channel_of, _acks(stage), stage.bots.kills, _ended(stage)
+    )
     messages = (message for reader in stage.readers.values() for message in reader.messages)
     judge.judge(sim.sent, messages, verdict)
     if stage.readers["EVENTS"].missed:
@@ -290,6 +292,10 @@ async def _read_to_the_end(reader: StreamReader) -> None:
             await asyncio.sleep(0.5)
         else:
             return
+
+
+def _ended(stage: Stage) -> dict[tuple[str, int], float]:
+    return {key: moment for reader in stage.readers.values() for key, moment in reader.ended.items()}
 
 
 def _acks(stage: Stage) -> Mapping[str, list[Ack]]:

@@ -47,9 +47,11 @@ def judged(
     sides: Sides | None = None,
     acks: dict[str, list[Ack]] | None = None,
     kills: list[float] | None = None,
+    ended: dict[tuple[str, int], float] | None = None,
 ) -> Verdict:
     verdict = Verdict(identifies_allowed=1)
-    Judge(sides or Sides(), {}, {}, acks or {}, kills or []).judge(sim.sent, messages, verdict)
+    judge = Judge(sides or Sides(), {}, {}, acks or {}, kills or [], ended or {})
+    judge.judge(sim.sent, messages, verdict)
     return verdict
 
 
@@ -114,10 +116,14 @@ async def test_a_repeat_after_the_memory_was_lost_is_told_apart(sim: DiscordSim)
     guild, one, two = two_messages(sim)
     sides = Sides()
     sides.changed(guild.id, SANDBOX, one.sent_at - 2, one.sent_at - 1)
-    messages = [stored(one, SANDBOX), replace(stored(one, SANDBOX), life=2), stored(two, SANDBOX, number=2)]
-    verdict = judged(sim, messages, sides=sides)
+    again = replace(stored(one, SANDBOX), life=2, at=one.sent_at + 2)
+    messages = [stored(one, SANDBOX), again, stored(two, SANDBOX, number=2)]
+    verdict = judged(sim, messages, sides=sides, ended={("SANDBOX", 1): one.sent_at + 1})
     assert verdict.faults == {}
     assert verdict.repeated == 1
+    # The stream's memory was there when it was stored again.
+    verdict = judged(sim, messages, sides=sides, ended={("SANDBOX", 1): one.sent_at + 3})
+    assert verdict.faults == {"doubled": 1}
 
 
 async def test_a_changed_byte_and_a_changed_header_are_seen(sim: DiscordSim) -> None:
