@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import aiohttp
 import discord
 import structlog
 import yarl
@@ -16,6 +19,16 @@ from sandbox_core.settings import Settings
 from .gateway import Gateway, GatewayTuning, SessionBook
 
 _log = structlog.get_logger("sandbox.bot")
+
+_DISCORD_AWAY = (
+    OSError,
+    TimeoutError,
+    aiohttp.ClientError,
+    discord.DiscordServerError,
+    discord.GatewayNotFound,
+    discord.RateLimited,
+)
+_LOGIN_PAUSES = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
 
 EXTENSIONS = ("cogs.sandbox", "cogs.owner", "cogs.upkeep")
 
@@ -46,6 +59,7 @@ class SandboxBot(commands.AutoShardedBot):
         self.tuning = tuning or GatewayTuning()
         """The gateway's times."""
         self._gateway: Gateway | None = None
+        self._login_trouble = "not connected to Discord"
         self.sessions = SessionBook(core.resume_points, core.intake, core.metrics, stored=core.stored_events)
 
     @property
@@ -78,21 +92,46 @@ class SandboxBot(commands.AutoShardedBot):
     @property
     def gateway_trouble(self) -> str:
         """Why a shard of this process has no session at the moment; "" when all have."""
-        return "not connected to Discord" if self._gateway is None else self._gateway.trouble
+        return self._login_trouble if self._gateway is None else self._gateway.trouble
 
     @property
     def standing_by(self) -> bool:
         """True when other processes have all the shards."""
         return self._gateway is not None and self._gateway.standing_by
 
+    async def login(self, token: str) -> None:
+        """Log in; while Discord is away, try again.
+
+        Raises `discord.LoginFailure` when Discord refuses the token.
+        """
+        attempt = 0
+        while True:
+            try:
+                return await super().login(token)
+            except _DISCORD_AWAY as error:
+                reason = f"it can't be reached ({type(error).__name__})"
+            self._login_trouble = f"not connected to Discord: {reason}"
+            _log.warning("waiting_for_dependency", dependency="Discord", reason=reason)
+            # Each login makes a session of its own, which takes its connector along when it is closed.
+            await self.http.close()
+            self.http.connector = discord.utils.MISSING
+            await asyncio.sleep(_LOGIN_PAUSES[min(attempt, len(_LOGIN_PAUSES) - 1)])
+            attempt += 1
+
     async def setup_hook(self) -> None:
-        """Find the gateway, load the cogs and publish the commands; runs once, after the login."""
+        """Find the gateway, load the cogs and publish the commands.
+
+        Runs after the login, and again when the network failed in the middle of it.
+        """
         if self.application_id is None:
             raise RuntimeError("the hook runs after the login, which tells the application")
-        self._gateway = await Gateway.ask(self, self.application_id)
-        await self.sessions.open(self.application_id, (), 1)
+        if self._gateway is None:
+            gateway = await Gateway.ask(self, self.application_id)
+            await self.sessions.open(self.application_id, (), 1)
+            self._gateway = gateway
         for extension in EXTENSIONS:
-            await self.load_extension(extension)
+            if extension not in self.extensions:
+                await self.load_extension(extension)
         for guild_id in self.sandbox_core.settings.discord_dev_guild_ids:
             try:
                 await sync_commands(self, [guild_id])

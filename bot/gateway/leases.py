@@ -112,7 +112,7 @@ class LeaseKeeper:
         lease: float = LEASE,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.trouble = ""
+        self.trouble = "its shards are not shared out yet"
         """Why this process can't know its shards; "" when it does."""
         self._rows = rows
         self._runs = runs

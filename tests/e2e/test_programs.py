@@ -67,6 +67,32 @@ async def test_run_embedded_from_start_to_stop_and_again(
     assert sim.token not in running.errors
 
 
+async def test_run_waits_for_discord(
+    sim: DiscordSim, urls: dict[str, str], servers: EmbeddedServers, tmp_path: Path
+) -> None:
+    dev, port = sim.add_guild("dev"), free_port()
+    environment = discord_environment(sim, dev.id, port)
+    environment |= {name.upper(): url for name, url in urls.items()}
+    await sim.stop()
+    async with program("bot", "run", directory=tmp_path, **environment) as running:
+
+        async def named() -> bool:
+            assert running.running, running.errors
+            status, body = await get(f"http://127.0.0.1:{port}", "/readyz")
+            return status == 503 and "can't be reached" in json.loads(body)["missing"].get("gateway", "")
+
+        await eventually(named)
+        await eventually(lambda: "dependency=Discord" in running.errors)
+        # It comes back in the middle of the login, and goes again.
+        sim.fail_next("GET", r".*/gateway/bot", status=503)
+        await sim.start()
+        await until_ready(running, port)
+        running.signal(signal.SIGTERM)
+        assert await running.exit_code() == 0
+        assert "Traceback" not in running.errors
+        assert "Unclosed" not in running.errors
+
+
 async def test_run_against_named_servers_waits_for_the_one_that_is_away(
     sim: DiscordSim, urls: dict[str, str], servers: EmbeddedServers, tmp_path: Path
 ) -> None:
