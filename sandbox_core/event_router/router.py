@@ -292,7 +292,8 @@ class EventRouter:
         event = publication.context
         if not isinstance(event, _Event) or event.destination is None:
             raise TypeError("not a publication of this router")
-        self._metrics.routed[event.destination.side] += 1
+        side = Side.DEAD_LETTER if publication.is_dead_letter else event.destination.side
+        self._metrics.routed[side] += 1
         self._metrics.route_seconds.observe(self._monotonic() - event.frame.received_at)
         if event.frame.type != "GUILD_CREATE":
             # Every new session brings one per guild: that is no sign of life in the guild.

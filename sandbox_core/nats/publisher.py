@@ -41,13 +41,15 @@ _RECOVERY_PAUSES = (0.05, 0.1, 0.25, 0.5, 1.0)
 class Publication:
     """One message on its way; `context` is the caller's, handed back when it is acknowledged."""
 
-    __slots__ = ("context", "headers", "number", "payload", "sent_at", "subject")
+    __slots__ = ("context", "headers", "is_dead_letter", "number", "payload", "sent_at", "subject")
 
     def __init__(self, subject: str, payload: bytes, headers: dict[str, str], context: object) -> None:
         self.subject = subject
         self.payload = payload
         self.headers = headers
         self.context = context
+        self.is_dead_letter = False
+        """True when it could not be published where it belongs."""
         self.number = -1
         self.sent_at = 0.0
 
@@ -227,7 +229,9 @@ class AckPublisher:
         self._events.attempt_failed("dead_letter")
         publication.headers["Dead-Letter-Subject"] = publication.subject
         publication.headers["Dead-Letter-Bytes"] = str(len(publication.payload))
+        publication.headers["Nats-Expected-Stream"] = subjects.EVENTS_STREAM
         publication.headers.pop("Content-Encoding", None)
+        publication.is_dead_letter = True
         publication.subject = subjects.dead_letter_subject(reason)
         publication.payload = b""
 

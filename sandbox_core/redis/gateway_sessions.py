@@ -38,7 +38,7 @@ class GatewaySessions:
             return None
         try:
             return _decode(saved)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeEncodeError):
             # Written by another version: a new session is as good as one that can't be read.
             return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Collection
 
 import pytest
@@ -260,3 +261,29 @@ async def test_a_flood_reaches_both_streams_once_and_in_order(
         assert len(seqs) == 300
     assert metrics.routed["production"] + metrics.routed["sandbox"] == 3000
     assert sum(metrics.route_seconds.counts) == 3000
+
+
+async def test_what_is_too_large_for_its_sandbox_is_a_dead_letter_and_the_guild_goes_on(
+    routes: Routes, connection: NatsConnection, reader: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(connection.client), "max_payload", property(lambda _: 2000))
+    metrics = RoutingMetrics()
+    router = EventRouter(routes, metrics, max_pending=10, now=lambda: 500.0)
+    publisher = AckPublisher(connection, Streams(connection.client.jetstream(), StreamLimits()), router)
+    router.attach(publisher)
+    await publisher.start()
+    intake = GatewayIntake(router)
+    intake.adopt("session", 0, 0)
+    send(intake, dispatch(1, guild_id=GUILD_A, content=random.Random(1).randbytes(4000).hex()))
+    send(intake, dispatch(2, guild_id=GUILD_A))
+    async with asyncio.timeout(10):
+        await router.idle()
+    await publisher.close()
+    [letter], [event] = await read_back(reader, "EVENTS"), await read_back(reader, "SANDBOX")
+    assert letter.subject == "events.dead_letter.TOO_LARGE"
+    assert letter.headers["Dead-Letter-Subject"] == f"sandbox.{SANDBOX_1}.events.MESSAGE_CREATE"
+    assert event.headers["Nats-Msg-Id"] == "session:0:2"
+    assert {side: count for side, count in metrics.routed.items() if count} == {
+        "dead_letter": 1,
+        "sandbox": 1,
+    }

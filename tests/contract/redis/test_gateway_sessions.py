@@ -48,6 +48,14 @@ async def test_a_point_is_one_applications_and_one_shards(sessions: GatewaySessi
         assert await sessions.load(application, shard, count) is None
 
 
+@pytest.mark.parametrize("foreign", [b"", b"null", b"[]", b'{"session_id": 1}', b"\xff\xfe\x00"])
+async def test_what_is_no_resume_point_is_none(
+    redis: Redis, sessions: GatewaySessions, foreign: bytes
+) -> None:
+    await redis.set(gateway_session_key(APPLICATION, 0, 1), foreign)
+    assert await sessions.load(APPLICATION, 0, 1) is None
+
+
 async def test_a_later_point_replaces_the_earlier(sessions: GatewaySessions) -> None:
     await sessions.save(APPLICATION, 1, {0: ONE})
     await sessions.save(APPLICATION, 1, {0: TWO})
