@@ -132,8 +132,9 @@ class Judge:
             event.frames.append(frame)
             by_identity[identity(frame)] = (event, frame)
         verdict.sent = len(events)
-        latest: dict[tuple[object, ...], tuple[int, Stored]] = {}
-        for message in stored:
+        messages = list(stored)
+        # By time, so that a repeat is the later copy, in whichever stream it stands.
+        for message in sorted(messages, key=lambda m: m.at):
             known = by_identity.get(message.identity)
             if known is None:
                 verdict.strange += 1
@@ -141,16 +142,26 @@ class Judge:
                 continue
             event, frame = known
             self._copy(event, frame, message, verdict)
-            if len(event.copies) == 1:
-                place = self._place(frame, message)
-                before = latest.get(place)
-                if before is not None and event.number < before[0]:
-                    verdict.disordered += 1
-                    verdict.example("out of order", f"{_when(frame, message)} after {before[1].identity}")
-                else:
-                    latest[place] = (event.number, message)
+        self._order(messages, by_identity, verdict)
         for event in events.values():
             self._missing(event, verdict)
+
+    def _order(
+        self, messages: Sequence[Stored], by_identity: Mapping[str, tuple[_Event, Frame]], verdict: Verdict
+    ) -> None:
+        """The first copies have to stand in the order in which they were sent."""
+        latest: dict[tuple[object, ...], tuple[int, Stored]] = {}
+        for message in messages:
+            event, frame = by_identity.get(message.identity, (None, None))
+            if event is None or frame is None or event.copies[0] is not message:
+                continue
+            place = self._place(frame, message)
+            before = latest.get(place)
+            if before is not None and event.number < before[0]:
+                verdict.disordered += 1
+                verdict.example("out of order", f"{_when(frame, message)} after {before[1].identity}")
+            else:
+                latest[place] = (event.number, message)
 
     def _place(self, frame: Frame, message: Stored) -> tuple[object, ...]:
         """Within what order is promised: a guild's events, or a direct message channel's, in one stream."""
@@ -177,10 +188,9 @@ class Judge:
             verdict.example("altered", f"{message.subject} {message.identity}: {', '.join(wrong)}")
 
     def _forgotten(self, one: Stored, other: Stored) -> bool:
-        """The earlier copy was gone with its stream's memory when the later one was stored."""
-        earlier, later = sorted((one, other), key=lambda copy: copy.at)
-        ended = self._ended.get((earlier.stream, earlier.life))
-        return ended is not None and ended <= later.at
+        """The copy `one` was gone with its stream's memory when `other` was stored."""
+        ended = self._ended.get((one.stream, one.life))
+        return ended is not None and ended <= other.at
 
     def _check_side(self, frame: Frame, subject: str, at: float, verdict: Verdict) -> None:
         side = side_of(subject)

@@ -162,6 +162,18 @@ async def process_frozen(stage: Stage, seconds: float) -> None:
     await asyncio.sleep(seconds / 4)
 
 
+async def stale_cache(stage: Stage, seconds: float) -> None:
+    """Routes change while Redis is away, who changed them dies, and Redis is back when PostgreSQL goes."""
+    answering = (min(stage.sim.world.guilds) >> 22) % stage.scenario.shards
+    for _ in range(2):
+        await stage.servers.valkey.kill()
+        await asyncio.sleep(seconds / 4)
+        await stage.bots.kill(stage.places[answering])
+        await stage.servers.valkey.start()
+        await stage.outage(stage.servers.postgres, 4)
+        await stage.start(answering)
+
+
 async def disk_full(stage: Stage, seconds: float) -> None:
     """JetStream refuses to store in EVENTS; SANDBOX, in memory, goes on."""
     await asyncio.sleep(seconds / 4)
@@ -284,6 +296,7 @@ SCENARIOS = {
         Scenario("lives of sandboxes at 20/s", nothing, commands=20, lives=True, guilds=80),
         Scenario("registrations, 3 processes", nothing, commands=20, guilds=80, shards=3, processes=3),
         Scenario("process frozen", process_frozen, commands=4, guilds=80, shards=3, processes=3),
+        Scenario("stale route cache", stale_cache, commands=8, guilds=80, shards=2, processes=2),
         Scenario("rolling restart", rolling_restart, fixed_shards=False, shards=2),
         Scenario("disk full on nats", disk_full),
         Scenario("slow nats", slow_nats),
