@@ -97,7 +97,7 @@ async def redis_url(servers: EmbeddedServers) -> str:
     Neighbouring tests get different ones: a client that a test has left behind writes into its own database,
     not into the next test's. Published messages and SCRIPT are the server's, shared by all databases.
     """
-    await _revive(servers.valkey)
+    await revive(servers.valkey)
     url = urlunsplit(urlsplit(servers.redis_url)._replace(path=f"/{next(_redis_databases)}"))
     async with Redis.from_url(url) as client:
         await client.flushdb()
@@ -107,7 +107,7 @@ async def redis_url(servers: EmbeddedServers) -> str:
 @pytest.fixture
 async def nats_url(servers: EmbeddedServers) -> str:
     """The session's nats-server with no stream on it."""
-    await _revive(servers.nats)
+    await revive(servers.nats)
     client = await nats.connect(servers.nats_url)
     try:
         manager = client.jetstream()
@@ -121,7 +121,7 @@ async def nats_url(servers: EmbeddedServers) -> str:
 
 async def create_database(servers: EmbeddedServers, name: str, *, template: str = "template0") -> str:
     """Make a database that the bot's role owns; returns its address."""
-    await _revive(servers.postgres)
+    await revive(servers.postgres)
     role = urlsplit(servers.database_url).username
     await _administer(servers, f'CREATE DATABASE "{name}" OWNER "{role}" TEMPLATE "{template}"')
     return urlunsplit(urlsplit(servers.database_url)._replace(path=f"/{name}"))
@@ -129,7 +129,7 @@ async def create_database(servers: EmbeddedServers, name: str, *, template: str 
 
 async def drop_database(servers: EmbeddedServers, name: str) -> None:
     """Drop a database, cutting off whoever is still connected to it."""
-    await _revive(servers.postgres)
+    await revive(servers.postgres)
     await _administer(servers, f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
@@ -141,6 +141,7 @@ async def _administer(servers: EmbeddedServers, statement: str) -> None:
         await connection.close()
 
 
-async def _revive(server: EmbeddedServer) -> None:
+async def revive(server: EmbeddedServer) -> None:
+    """Start a server that an earlier test has stopped or killed."""
     if not server.running:
         await server.start()

@@ -18,7 +18,7 @@ import asyncpg
 import pytest
 
 from bot.embedded import EmbeddedServers
-from tests.conftest import TemplateDatabase, create_database, drop_database
+from tests.conftest import TemplateDatabase, create_database, drop_database, revive
 
 ROOT = Path(__file__).resolve().parents[2]
 ALICE, BOB = "200000000000000001", "200000000000000002"
@@ -100,6 +100,12 @@ class Shell:
         assert "\x1b" not in text
         for secret in self.secrets:
             assert secret not in text
+
+
+@pytest.fixture(autouse=True)
+async def _servers_run(servers: EmbeddedServers) -> None:
+    await revive(servers.valkey)
+    await revive(servers.nats)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import pytest
@@ -30,6 +31,9 @@ async def test_the_sessions_later_events_are_found_in_both_streams(
     for other in ("session:1:1300", "sessions:0:1301", "session:0:x", "session:0:", ""):
         await reader.publish("events.X", b"", headers={"Nats-Msg-Id": other} if other else None)
     await reader.flush()
+    async with asyncio.timeout(15):
+        while sum([(await js.stream_info(stream)).state.messages for stream in ("EVENTS", "SANDBOX")]) < 1205:
+            await asyncio.sleep(0.02)
     assert await stored.sequences("session", 0, after=1000, since=began) == set(range(1001, 1201))
     assert await stored.sequences("session", 1, after=0, since=began) == {1300}
     # The margin for another machine's clock included, all this is too early.
