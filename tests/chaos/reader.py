@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -59,23 +60,39 @@ class StreamReader:
     async def follow(self) -> None:
         """Read along until cancelled; an outage is waited out."""
         while True:
-            try:
+            with contextlib.suppress(nats.errors.Error, OSError):
                 await self.catch_up()
-            except (nats.errors.Error, OSError, TimeoutError):
-                self._subscription = None
             await asyncio.sleep(_PAUSE)
 
-    async def catch_up(self) -> None:
-        """Read what the stream holds and is not read yet. Raises nats-py's errors when that fails."""
+    async def catch_up(self) -> bool:
+        """Read what the stream holds and is not read yet; False when some of it did not come.
+
+        Raises nats-py's errors.
+        """
+        try:
+            return await self._catch_up()
+        except (nats.errors.Error, OSError):
+            await self._forget_consumer()
+            raise
+
+    async def _catch_up(self) -> bool:
         info = await self._js.stream_info(self._stream)
         if info.created != self._created:
             if self.life and info.created is not None:
                 self.ended[self._stream, self.life] = info.created.timestamp()
-            self._created, self._last, self._subscription = info.created, 0, None
+            await self._forget_consumer()
+            self._created, self._last = info.created, 0
             self.life += 1
         while self._last < info.state.last_seq:
             if not await self._read(info):
-                break
+                return False
+        return True
+
+    async def _forget_consumer(self) -> None:
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            with contextlib.suppress(nats.errors.Error):
+                await subscription.unsubscribe()
 
     async def _read(self, info: StreamInfo) -> int:
         if self._subscription is None:
@@ -97,7 +114,7 @@ class StreamReader:
             )
         except nats.errors.TimeoutError:
             # Removed before it could be read; a memory stream's consumer may also have gone with it.
-            self._subscription = None
+            await self._forget_consumer()
             await self._note_removed(info)
             return 0
         for message in batch:
@@ -145,5 +162,8 @@ async def reading(servers: Sequence[str]) -> AsyncIterator[dict[str, StreamReade
     finally:
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
         await client.close()
+        for failure in ended:
+            if isinstance(failure, Exception):
+                raise failure

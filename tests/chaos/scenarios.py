@@ -70,10 +70,22 @@ async def nats_node_killed(stage: Stage, seconds: float) -> None:
 
 
 async def redis_killed(stage: Stage, seconds: float) -> None:
-    """Redis is away most of the time; meanwhile the bot is killed too."""
+    """Redis is away most of the time."""
     await asyncio.sleep(1)
     await stage.outage(stage.servers.valkey, seconds - 2)
     await asyncio.sleep(1)
+
+
+async def bot_and_redis_killed(stage: Stage, seconds: float) -> None:
+    """Redis dies right after the bot, and the next process starts without it."""
+    for _ in range(2):
+        await asyncio.sleep(seconds / 4)
+        await stage.bots.kill(stage.places[0])
+        await stage.servers.valkey.kill()
+        starting = asyncio.create_task(stage.start(0))
+        await asyncio.sleep(5)
+        await stage.servers.valkey.start()
+        await starting
 
 
 async def postgres_killed(stage: Stage, seconds: float) -> None:
@@ -281,6 +293,7 @@ SCENARIOS = {
         Scenario("nats killed", nats_killed, least=14),
         Scenario("one nats node of three killed", nats_node_killed, nats_nodes=3, rate=400),
         Scenario("redis killed", redis_killed),
+        Scenario("bot and redis killed", bot_and_redis_killed),
         Scenario("postgres killed", postgres_killed),
         Scenario("op 7 storm", reconnect_storm),
         Scenario("op 9 true", invalid_resumable),

@@ -265,19 +265,18 @@ def _guilds_of(sim: DiscordSim) -> dict[int, int]:
 async def _settled(stage: Stage) -> None:
     """Return when everything sent is stored, acknowledged, or can't come any more."""
     deadline = time.monotonic() + _SETTLE_WITHIN
+    missing = [frame for frame in stage.sim.sent if is_published(frame)]
     while True:
         known = {m.identity for reader in stage.readers.values() for m in reader.messages}
-        known.update(_acks(stage))
-        missing = sum(
-            1
-            for frame in stage.sim.sent
-            if frame.session.alive and identity(frame) not in known and is_published(frame)
-        )
+        for tap in stage.taps:
+            known.update(tap.acks)
+        missing = [frame for frame in missing if frame.session.alive and identity(frame) not in known]
         if not missing:
             return
         if time.monotonic() > deadline:
-            raise ChaosError(f"{missing} frames were not stored {_SETTLE_WITHIN:g} s after the last fault")
-        await asyncio.sleep(0.3)
+            count = len(missing)
+            raise ChaosError(f"{count} frames were not stored {_SETTLE_WITHIN:g} s after the last fault")
+        await asyncio.sleep(0.5)
 
 
 async def _read_to_the_end(reader: StreamReader) -> None:
@@ -285,13 +284,14 @@ async def _read_to_the_end(reader: StreamReader) -> None:
     deadline = time.monotonic() + _READ_WITHIN
     while True:
         try:
-            await reader.catch_up()
+            if await reader.catch_up():
+                return
         except (nats.errors.Error, OSError):
             if time.monotonic() > deadline:
                 raise
-            await asyncio.sleep(0.5)
-        else:
-            return
+        if time.monotonic() > deadline:
+            raise ChaosError("a stream could not be read to its end")
+        await asyncio.sleep(0.5)
 
 
 def _ended(stage: Stage) -> dict[tuple[str, int], float]:

@@ -16,7 +16,6 @@ from discord_sim.flood import Flood
 from .bots import ChaosError
 from .sides import PRODUCTION, Sides
 
-_CHUNK = 50
 _DM_CHANNELS = 5
 _CHOKING = 0.1
 _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -30,6 +29,8 @@ class FloodTask:
 
     def __init__(self, sim: DiscordSim, guilds: list[SimGuild], rate: float) -> None:
         self._rate = rate
+        # A run begins with the first guild, so each is a whole round.
+        self._round = len(guilds)
         # Without "hold": events go on while the bot is away, as they do at Discord.
         self._flood = Flood(sim.world, sim.gateway, guilds=guilds, payload_bytes=1300, hold=False)
         self._stop = asyncio.Event()
@@ -40,11 +41,11 @@ class FloodTask:
     async def _run(self) -> None:
         while not self._stop.is_set():
             try:
-                report = await self._flood.run(_CHUNK, self._rate)
+                report = await self._flood.run(self._round, self._rate)
             except SimError:
                 # No session lives just now: what happens meanwhile reaches nobody, and is Discord's gap.
-                await asyncio.sleep(_CHUNK / self._rate)
-                self.made += _CHUNK
+                await asyncio.sleep(self._round / self._rate)
+                self.made += self._round
                 continue
             self.made += report.sent
             self.numbered += report.frames
