@@ -71,7 +71,8 @@ class Oddities:
         self._rate = rate
         self.channel_of: dict[int, str] = {}
         """Where the direct messages are, by payload identity."""
-        self._channels = [str(sim.world.snowflakes.next()) for _ in range(_DM_CHANNELS)]
+        friends = [sim.add_user(f"friend-{number}") for number in range(_DM_CHANNELS)]
+        self._channels = [str(sim.world.dm_channel(friend).id) for friend in friends]
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
@@ -119,7 +120,7 @@ class Oddities:
     def _direct_message(self) -> list[Frame]:
         _, other = self._two()
         channel_id = self._chance.choice(self._channels)
-        body = {**self._message(other, other), "channel_id": channel_id}
+        body = {**self._message(other, other), "channel_id": channel_id, "channel_type": 1}
         if self._chance.random() < _CHOKING:
             # discord.py's parser raises: the event is routed all the same, and the shard lives on.
             del body["author"]
