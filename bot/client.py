@@ -10,6 +10,7 @@ import structlog
 import yarl
 from discord.ext import commands
 
+from cogs._channels import RestChannels
 from cogs.sandbox import on_tree_error, sync_commands
 from sandbox_core.bootstrap import Core
 from sandbox_core.event_router import GatewayIntake
@@ -58,6 +59,7 @@ class SandboxBot(commands.AutoShardedBot):
         self.sandbox_core = core
         self.tuning = tuning or GatewayTuning()
         """The gateway's times."""
+        core.owners.directory = RestChannels(self.http)
         self._gateway: Gateway | None = None
         self._login_trouble = "not connected to Discord"
         self.sessions = SessionBook(core.resume_points, core.intake, core.metrics, stored=core.stored_events)

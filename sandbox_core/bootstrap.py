@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from .cleanup import CleanupMetrics, CleanupProvider, Notices
 from .dependencies import questions
 from .errors import DependencyUnavailable
-from .event_router import EventRouter, GatewayIntake, WatchedPath, watchers
+from .event_router import EventRouter, GatewayIntake, Notebook, OwnerFinder, WatchedPath, watchers
 from .health import HealthChecker, RoutingPart, ServerPart, SystemPart
 from .manager import LoggedManager, ManagerLimits, SandboxManager
 from .metrics import Metrics
@@ -35,6 +35,7 @@ from .postgres.routes import RouteRows
 from .postgres.switches import SwitchRequests
 from .redis.client import create_client
 from .redis.gateway_sessions import GatewaySessions
+from .redis.owner_notes import OwnerNotes
 from .redis.route_cache import RouteCache
 from .resume_points import ResumePoints
 from .route_provider import RouteFollower, RouteProvider
@@ -60,6 +61,8 @@ class Core:
     routes: RouteProvider
     router: EventRouter
     intake: GatewayIntake
+    owners: OwnerFinder
+    """Whose a guild-less event's channel is; give it a `directory` that asks Discord."""
     publisher: AckPublisher
     streams: Streams
     metrics: Metrics
@@ -139,9 +142,9 @@ async def open_core(
             fence=fence,
         )
         stack.push_async_callback(routes.close)
-        router = EventRouter(routes, metrics.routing, max_pending=settings.router_max_pending)
-        routes.attach(router)
+        router, owners = _router(settings, metrics, routes, redis)
         if announced is not None:
+            stack.push_async_callback(_tell_owners(redis, router, routes, owners))
             await fence.hear(routes.heard)
         routes.start()
 
@@ -201,6 +204,7 @@ async def open_core(
             routes=routes,
             router=router,
             intake=intake,
+            owners=owners,
             publisher=publisher,
             streams=streams,
             metrics=metrics,
@@ -230,6 +234,30 @@ async def _connect(nats: NatsConnection, settings: Settings, on_waiting: Waiting
             on_waiting(error)
         else:
             return
+
+
+def _router(
+    settings: Settings, metrics: Metrics, routes: RouteProvider, redis: Redis
+) -> tuple[EventRouter, OwnerFinder]:
+    owners = OwnerFinder(OwnerNotes(redis), metrics.routing)
+    router = EventRouter(routes, metrics.routing, max_pending=settings.router_max_pending, finder=owners)
+    routes.attach(router)
+    return router, owners
+
+
+def _tell_owners(
+    redis: Redis, router: EventRouter, routes: RouteProvider, owners: OwnerFinder
+) -> Callable[[], Awaitable[None]]:
+    """Begin to tell other processes whose channels and interactions are; the result ends it."""
+    notebook = Notebook(OwnerNotes(redis), router.channels, lambda: routes.current_table)
+    owners.on_found = notebook.channel
+    task = asyncio.create_task(notebook.run(), name="owner-notes")
+
+    async def end() -> None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    return end
 
 
 async def _leave(processes: Processes, process: GatewayProcess) -> None:

@@ -27,6 +27,11 @@ _LOOKUPS = (
     ("last_table", "hit"),
     ("none", "unknown"),
 )
+_ATTRIBUTIONS = (
+    *(("redis", result) for result in ("hit", "miss", "error")),
+    *(("discord", result) for result in ("hit", "miss", "error")),
+    ("none", "unknown"),
+)
 _DROPS = ("unreadable", "no_session")
 _CREATE_FAILURES = (*ERROR_CODES, "CANCELLED", "INTERNAL")
 
@@ -72,6 +77,8 @@ class RoutingMetrics(Collector):
         """Failed publish attempts by reason; the event itself is kept and tried again."""
         self.lookups: dict[tuple[str, str], int] = dict.fromkeys(_LOOKUPS, 0)
         """Route look-ups behind the in-process table, by (tier, result)."""
+        self.attributions: dict[tuple[str, str], int] = dict.fromkeys(_ATTRIBUTIONS, 0)
+        """Questions whose a guild-less event is, by (tier, result); `none` when no tier knew."""
         self.table_lookups = 0
         """Events decided by the in-process table alone."""
         self.dropped: dict[str, int] = dict.fromkeys(_DROPS, 0)
@@ -89,6 +96,10 @@ class RoutingMetrics(Collector):
         """Count route look-ups answered (or failed) by one tier behind the table."""
         key = (tier, result)
         self.lookups[key] = self.lookups.get(key, 0) + count
+
+    def attribution(self, tier: str, result: str) -> None:
+        """Count a question whose a guild-less event is; both are of fixed sets."""
+        self.attributions[tier, result] += 1
 
     def collect(self) -> Iterator[Metric]:
         """The families for a scrape."""
@@ -120,6 +131,14 @@ class RoutingMetrics(Collector):
         for (tier, result), count in list(self.lookups.items()):
             lookups.add_metric([tier, result], count)
         yield lookups
+        attributions = CounterMetricFamily(
+            "sandbox_event_attributions",
+            "Questions whose a guild-less event is, by tier and result",
+            labels=["tier", "result"],
+        )
+        for (tier, result), count in self.attributions.items():
+            attributions.add_metric([tier, result], count)
+        yield attributions
         yield _histogram(
             "sandbox_event_route_duration_seconds",
             "Frame read to acknowledged by JetStream",

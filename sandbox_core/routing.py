@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Final
 
 from . import subjects
-from .events import CONNECTION_EVENTS, GUILD_LOCATIONS, Frame
+from .events import CONNECTION_EVENTS, GUILD_LOCATIONS, Frame, Place
 from .models import Route
 
 
@@ -161,7 +161,7 @@ def decide(frame: Frame, table: RouteTable, now: float) -> Destination:
     The guild decides and nothing else does: the one the event names, or the one its channel or
     interaction was found to belong to. An event that has no guild is production's. One that has a guild
     which can't be told (it is unreadable, or an ephemeral message's channel is unknown) is never guessed
-    onto a side.
+    onto a side. What the event does not tell and the router found out is in its hints.
     """
     if is_handled_here(frame):
         return HANDLED
@@ -172,6 +172,6 @@ def decide(frame: Frame, table: RouteTable, now: float) -> Destination:
         return table.destination(guild_id, now) or PRODUCTION
     if not subjects.is_event_type(frame.type):
         return DEAD_LETTER
-    if frame.guild_id_unreadable or (frame.hints is not None and frame.hints.is_ephemeral):
+    if frame.guild_id_unreadable or (frame.hints is not None and frame.hints.place is Place.GUILD):
         return UNATTRIBUTED
     return PRODUCTION

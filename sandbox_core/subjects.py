@@ -23,6 +23,7 @@ ROUTE_NULL = "__NULL__"
 
 _EVENT_TYPE = re.compile(r"[A-Z][A-Z0-9_]{0,63}\Z")
 _GUILD_ID = re.compile(r"[0-9]{17,20}\Z")
+_SNOWFLAKE = re.compile(r"[0-9]{1,20}\Z")
 _SCHEMA = re.compile(r"sandbox_[0-9a-f]{8}\Z")
 
 
@@ -81,6 +82,21 @@ def gateway_session_key(application_id: int, shard_id: int, shard_count: int) ->
     return f"sandbox:gateway:{application_id}:{shard_count}:{shard_id}"
 
 
+def channel_owner_key(channel_id: str) -> str:
+    """`sandbox:gateway:channel:{id}`: whose a channel is, told among gateway processes."""
+    return f"sandbox:gateway:channel:{_checked_snowflake(channel_id)}"
+
+
+def interaction_guild_key(interaction_id: str) -> str:
+    """`sandbox:gateway:interaction:{id}`: the guild of an interaction, told among gateway processes."""
+    return f"sandbox:gateway:interaction:{_checked_snowflake(interaction_id)}"
+
+
+def is_snowflake(text: str) -> bool:
+    """True for the digits that Discord's ids consist of."""
+    return _SNOWFLAKE.match(text) is not None
+
+
 def is_guild_id(text: str) -> bool:
     """True for 17 to 20 digits, the only ids that a guild can be mapped by."""
     return _GUILD_ID.match(text) is not None
@@ -111,6 +127,12 @@ def _checked_type(event_type: str) -> str:
     if not is_event_type(event_type):
         raise InvalidInput("event type", event_type, "it is not A-Z, 0-9 and _", "`MESSAGE_CREATE`")
     return event_type
+
+
+def _checked_snowflake(text: str) -> str:
+    if not is_snowflake(text):
+        raise InvalidInput("Discord id", text, "it is not up to 20 digits", "`613425648685547541`")
+    return text
 
 
 def _checked_id(sandbox_id: UUID | str) -> str:

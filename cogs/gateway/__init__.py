@@ -7,6 +7,7 @@ In this form nothing can hold the socket back: while NATS is away, events wait i
 
 from __future__ import annotations
 
+from cogs._channels import RestChannels
 from cogs._core import AnyBot, acquire_core, release_core
 
 from ._listener import GatewayListener
@@ -20,6 +21,7 @@ async def setup(bot: AnyBot) -> None:
     Raises `SettingsError` or `DependencyUnavailable` when the bot brings no core and none can be opened.
     """
     core = await acquire_core(bot, __name__)
+    core.owners.directory = RestChannels(bot.http)
     await bot.add_cog(GatewayListener(bot, core))
 
 

@@ -2,16 +2,21 @@
 
 from .activity import Activity
 from .channels import ChannelOwners
+from .finder import ChannelDirectory, OwnerFinder
 from .intake import GatewayIntake, ready_session
 from .ledger import ShardLedger
+from .notebook import Notebook
 from .router import EventRouter, Publisher, Routes
 from .watched import WatchedPath, watchers
 
 __all__ = [
     "Activity",
+    "ChannelDirectory",
     "ChannelOwners",
     "EventRouter",
     "GatewayIntake",
+    "Notebook",
+    "OwnerFinder",
     "Publisher",
     "Routes",
     "ShardLedger",

@@ -1,13 +1,13 @@
 """Which guild a channel belongs to, learned from the gateway's own events.
 
 It attributes events that happen in a guild and carry no guild id: above all those of ephemeral messages.
-Only what this process's shards told is known; an event of another guild's channel stays unattributed.
+Only what this process's shards told is known here; `OwnerFinder` asks beyond.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Set
 
 import msgspec
 import structlog
@@ -50,6 +50,10 @@ class ChannelOwners:
         self._guild_of: dict[str, str] = {}
         self._channels_of: dict[str, set[str]] = {}
         self._interactions: OrderedDict[str, str] = OrderedDict()
+        self.on_interaction: Callable[[str, str], None] = _nobody
+        """Told each interaction's id and guild."""
+        self.on_channels: Callable[[str, Set[str]], None] = _nobody
+        """Told a guild and channels of it, whenever an event tells of some."""
 
     def __len__(self) -> int:
         return len(self._guild_of)
@@ -78,6 +82,7 @@ class ChannelOwners:
                     self._guild_of.pop(channel_id, None)
         else:
             self._interactions[data.id] = guild_id
+            self.on_interaction(data.id, guild_id)
             if data.channel_id is not None:
                 self._add(guild_id, (data.channel_id,))
             if len(self._interactions) > _INTERACTIONS_KEPT:
@@ -94,8 +99,18 @@ class ChannelOwners:
                 return guild_id
         return None if hints.interaction_id is None else self._interactions.get(hints.interaction_id)
 
+    def by_guild(self) -> Iterable[tuple[str, Set[str]]]:
+        """Every guild and its channels."""
+        return self._channels_of.items()
+
     def _add(self, guild_id: str, channel_ids: Iterable[str]) -> None:
         known = self._channels_of.setdefault(guild_id, set())
-        for channel_id in channel_ids:
-            known.add(channel_id)
-            self._guild_of[channel_id] = guild_id
+        new = set(channel_ids) - known
+        if new:
+            known |= new
+            self._guild_of.update(dict.fromkeys(new, guild_id))
+            self.on_channels(guild_id, new)
+
+
+def _nobody(_first: str, _second: object) -> None:
+    """No other process is told."""

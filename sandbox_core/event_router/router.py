@@ -28,7 +28,9 @@ from sandbox_core.nats.publisher import Publication
 from sandbox_core.routing import Destination, RouteTable, Side, decide, is_handled_here
 
 from .activity import Activity
+from .attribution import Attribution
 from .channels import ChannelOwners
+from .finder import OwnerFinder
 from .ledger import ShardLedger
 
 _log = structlog.get_logger("sandbox.router")
@@ -74,7 +76,8 @@ class _Event:
 class EventRouter:
     """Takes frames, decides each one's destination and keeps it until JetStream has acknowledged it.
 
-    `now` is in seconds since the epoch and judges expiry; `monotonic` is in seconds and measures.
+    `finder` asks beyond this process whose a guild-less event is. `now` is in seconds since the epoch and
+    judges expiry; `monotonic` is in seconds and measures.
     """
 
     def __init__(
@@ -83,6 +86,7 @@ class EventRouter:
         metrics: RoutingMetrics,
         *,
         max_pending: int,
+        finder: OwnerFinder | None = None,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -92,7 +96,12 @@ class EventRouter:
         self._now = now
         self._monotonic = monotonic
         self._publisher: Publisher | None = None
-        self._channels = ChannelOwners()
+        self.channels = ChannelOwners()
+        """What the gateway's events told about channels."""
+        # A quarter at most: the other events' room must not be taken by those that wait here.
+        self._attribution: Attribution[_Event] = Attribution(
+            self.channels, finder, self._attributed, max_waiting=max(1, max_pending // 4)
+        )
         self._last: dict[str, _Event] = {}
         """The last event of each lane that has any. A lane's first event is in flight, or in `_stopped`."""
         self._stopped: dict[str, _Event] = {}
@@ -130,7 +139,8 @@ class EventRouter:
     @property
     def held(self) -> int:
         """Frames whose side is not known yet."""
-        return sum(_length(first) for lane, first in self._stopped.items() if lane not in self._paused)
+        stopped = sum(_length(first) for lane, first in self._stopped.items() if lane not in self._paused)
+        return stopped + self._attribution.waiting
 
     @property
     def full(self) -> bool:
@@ -144,11 +154,12 @@ class EventRouter:
         """
         if frame.op != DISPATCH or not ledger.receive(frame.seq):
             return
+        waits = False
         if frame.guild_id is not None:
-            self._channels.learn(frame)
+            self.channels.learn(frame)
         elif frame.hints is not None:
-            frame.attributed_to = self._channels.owner(frame)
-        if is_handled_here(frame):
+            waits = not self._attribution.settle(frame)
+        if not waits and is_handled_here(frame):
             ledger.done(frame.seq)
             return
         event = _Event(frame, ledger)
@@ -157,12 +168,10 @@ class EventRouter:
         self._idle.clear()
         if self._pending >= self._max_pending or self._pending_bytes >= _MAX_PENDING_BYTES:
             self._room.clear()
-        last = self._last.get(event.lane)
-        self._last[event.lane] = event
-        if last is None:
-            self._start(event)
+        if waits:
+            self._attribution.wait(event)
         else:
-            last.behind = event
+            self._line_up(event)
 
     def count_dropped(self, reason: str) -> None:
         """A frame never came here because it can't be routed; `reason` is one of a fixed set."""
@@ -178,6 +187,7 @@ class EventRouter:
 
     async def close(self) -> None:
         """Stop deciding; what is not acknowledged by now is left to Discord's replay."""
+        await self._attribution.close()
         if self._settler is not None:
             self._settler.cancel()
             await asyncio.gather(self._settler, return_exceptions=True)
@@ -217,6 +227,22 @@ class EventRouter:
                 self._start(first)
 
     # Deciding
+
+    def _attributed(self, event: _Event) -> None:
+        """It was found out whose the event is, or that nobody can tell."""
+        if is_handled_here(event.frame):
+            self._finished(event)
+            return
+        event.lane = event.frame.attributed_to or _GUILDLESS
+        self._line_up(event)
+
+    def _line_up(self, event: _Event) -> None:
+        last = self._last.get(event.lane)
+        self._last[event.lane] = event
+        if last is None:
+            self._start(event)
+        else:
+            last.behind = event
 
     def _start(self, event: _Event) -> None:
         """The event is its lane's first, and nothing of the lane is in flight: decide it and publish."""

@@ -1,12 +1,13 @@
 """The view of gateway events: where their guild id is, and the frame that carries them."""
 
 from .frame import DISPATCH, Frame, FrameError, read_frame
-from .hints import Hints
+from .hints import DIRECT, Hints, Place
 from .owner_command import OWNER_COMMANDS, OwnerCommand, read_owner_command
 from .table import CONNECTION_EVENTS, GUILD_LOCATIONS, GuildLocation, guild_location
 
 __all__ = [
     "CONNECTION_EVENTS",
+    "DIRECT",
     "DISPATCH",
     "GUILD_LOCATIONS",
     "OWNER_COMMANDS",
@@ -15,6 +16,7 @@ __all__ = [
     "GuildLocation",
     "Hints",
     "OwnerCommand",
+    "Place",
     "guild_location",
     "read_frame",
     "read_owner_command",

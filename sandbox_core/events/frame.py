@@ -166,7 +166,7 @@ def _read_data(frame: Frame, data: msgspec.Raw, owner_ids: Collection[str]) -> N
         return
     _set_guild_id(frame, _plain(found), location)
     if _may_be_somebodys(frame, location):
-        frame.hints = read_hints(data)
+        frame.hints = read_hints(frame.type, data)
     if owner_ids and _is_direct_message(frame):
         message = _direct_message(data)
         if message.author is not None:
@@ -235,8 +235,8 @@ def _read_data_leniently(frame: Frame, data: dict[str, Any], owner_ids: Collecti
     else:
         value = data.get("guild_id")
     _set_guild_id(frame, value, location)
-    if _may_be_somebodys(frame, location):
-        frame.hints = pick_hints(data)
+    if frame.type != "INTERACTION_CREATE" and _may_be_somebodys(frame, location):
+        frame.hints = pick_hints(frame.type, data)
     if frame.type == "INTERACTION_CREATE" and isinstance(data.get("data"), dict):
         kind = data.get("type")
         content = data["data"]
