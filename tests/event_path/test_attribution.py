@@ -264,6 +264,21 @@ async def test_without_redis_discord_tells_and_without_both_it_is_neither_side(
     assert attributions(gateway, "discord", "error") > 0
 
 
+async def test_what_redis_did_not_take_is_noted_when_it_is_back(
+    fleet: Fleet, redis: Redis, servers: EmbeddedServers
+) -> None:
+    gateway = await process(fleet)
+    await servers.valkey.kill()
+    try:
+        take(gateway, "INTERACTION_CREATE", id=INTERACTION, type=2, guild_id=GUILD_A)
+        gateway.send(GUILD_A)
+        await gateway.idle()
+    finally:
+        await servers.valkey.start()
+    await noted(redis, interaction_guild_key(INTERACTION))
+    assert await redis.get(interaction_guild_key(INTERACTION)) == GUILD_A
+
+
 async def test_a_silent_discord_holds_an_event_for_a_bounded_time(fleet: Fleet, reader: Client) -> None:
     directory = Directory()
     directory.silent = True

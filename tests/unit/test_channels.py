@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sandbox_core.event_router import ChannelOwners
-from sandbox_core.events import Frame, read_frame
+from sandbox_core.events import Frame, Place, read_frame
 from sandbox_core.models import Route
 from sandbox_core.routing import PRODUCTION, UNATTRIBUTED, RouteTable, decide, sandbox_destination
 
@@ -83,6 +83,36 @@ def test_interactions_are_forgotten_in_time(owners: ChannelOwners, monkeypatch: 
         owners.learn(frame("INTERACTION_CREATE", id=str(number), type=2, guild_id=MAPPED))
     event = frame("MESSAGE_CREATE", interaction_metadata={"id": "0"}, flags=64)
     assert owners.owner(event) is None
+
+
+@pytest.mark.parametrize(
+    ("event_type", "data", "place"),
+    [
+        ("MESSAGE_CREATE", {"flags": 64}, Place.GUILD),
+        ("MESSAGE_CREATE", {"flags": 4}, Place.DIRECT),
+        ("MESSAGE_CREATE", {}, Place.DIRECT),
+        ("MESSAGE_CREATE", {"flags": 64, "channel_type": 1}, Place.DIRECT),
+        ("MESSAGE_CREATE", {"flags": 0, "channel_type": 3}, Place.DIRECT),
+        ("MESSAGE_CREATE", {"flags": 0, "channel_type": 11}, Place.GUILD),
+        ("MESSAGE_UPDATE", {"flags": 0}, Place.DIRECT),
+        ("MESSAGE_UPDATE", {"flags": 66}, Place.GUILD),
+        ("MESSAGE_UPDATE", {}, Place.UNCLEAR),
+        ("MESSAGE_DELETE", {}, Place.UNCLEAR),
+        ("TYPING_START", {}, Place.UNCLEAR),
+        ("MESSAGE_DELETE", {"flags": "64", "channel_type": "1"}, Place.UNCLEAR),
+    ],
+)
+def test_what_an_event_tells_of_its_place(event_type: str, data: dict[str, Any], place: Place) -> None:
+    hints = frame(event_type, channel_id="1", **data).hints
+    assert hints is not None
+    assert hints.place is place
+
+
+def test_what_names_its_guild_or_is_an_interaction_has_no_hints() -> None:
+    assert frame("MESSAGE_CREATE", channel_id="1", guild_id=MAPPED, flags=64).hints is None
+    assert frame("INTERACTION_CREATE", channel_id="1").hints is None
+    # Read leniently: a lone surrogate.
+    assert frame("INTERACTION_CREATE", channel_id="1", token="\ud83d").hints is None
 
 
 def test_strange_payloads_teach_nothing_and_tell_nothing(owners: ChannelOwners) -> None:

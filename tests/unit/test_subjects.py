@@ -26,11 +26,20 @@ ID = UUID("3f2a9c01-1111-4222-8333-444455556666")
         (subjects.nats_prefix(ID), "sandbox.3f2a9c01-1111-4222-8333-444455556666."),
         (subjects.redis_prefix(ID), "sandbox:3f2a9c01-1111-4222-8333-444455556666:"),
         (subjects.route_key("613425648685547541"), "sandbox:route:613425648685547541"),
+        (subjects.channel_owner_key("7"), "sandbox:gateway:channel:7"),
+        (subjects.interaction_guild_key("7"), "sandbox:gateway:interaction:7"),
         (subjects.schema_name("3f2a9c01"), "sandbox_3f2a9c01"),
     ],
 )
 def test_the_names(made: str, expected: str) -> None:
     assert made == expected
+
+
+@pytest.mark.parametrize("text", ["", "x", "1:2", "../1", "1\n", "\u0661", "1" * 21])
+def test_what_is_no_id_forms_no_key(text: str) -> None:
+    for build in (subjects.channel_owner_key, subjects.interaction_guild_key):
+        with pytest.raises(InvalidInput):
+            build(text)
 
 
 @pytest.mark.parametrize(
