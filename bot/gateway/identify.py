@@ -54,16 +54,14 @@ def pause_before(limit: StartLimit, attempts_in_a_row: int, shard_count: int) ->
     """Seconds from a shard's last IDENTIFY to its next, after so many whose sessions did not stay up.
 
     A few are free, then each pause is twice as long. From the reserve on the rest of the budget is spread
-    over the time until it is full again, so that a crash loop never comes to its end.
+    over all shards and the time until it is full again, so that a crash loop never comes to its end.
     """
-    if limit.remaining <= 0:
-        return limit.reset_after
     if attempts_in_a_row == 0:
         return 0.0
     beyond = attempts_in_a_row - _FREE_ATTEMPTS
     pause = 0.0 if beyond < 0 else min(_FIRST_PAUSE * 2.0 ** min(beyond, 10), _LONGEST_PAUSE)
     if limit.remaining <= limit.reserve(shard_count):
-        pause = max(pause, limit.reset_after / limit.remaining)
+        pause = max(pause, limit.reset_after * shard_count / max(limit.remaining, 1))
     return pause
 
 
@@ -166,6 +164,9 @@ class IdentifyGate:
             attempts = await self._attempts(shard_id)
             await self._refresh()
             pause = pause_before(self._limit, attempts.in_a_row, self.shard_count) - attempts.seconds_ago
+            if self._limit.remaining <= 0:
+                # Discord says from now on how long; one IDENTIFY more would cost the token.
+                pause = self._limit.reset_after
             if pause <= 0:
                 return
             if shard_id not in self.waiting:

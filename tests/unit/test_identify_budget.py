@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 
 import pytest
 from hypothesis import given
@@ -33,7 +34,6 @@ def limit(remaining: int, *, total: int = 1000, reset_after: float = DAY, bucket
         (50, 1, DAY / 50),
         (1, 1, DAY),
         (1, 0, 0.0),
-        (0, 0, DAY),
     ],
 )
 def test_the_pause_by_what_is_left_and_what_was_in_vain(remaining: int, attempts: int, pause: float) -> None:
@@ -43,17 +43,27 @@ def test_the_pause_by_what_is_left_and_what_was_in_vain(remaining: int, attempts
 def test_a_start_of_all_shards_is_kept_when_it_is_more_than_five_per_cent() -> None:
     assert limit(200).reserve(shard_count=1) == 50
     assert limit(200).reserve(shard_count=160) == 160
-    assert pause_before(limit(160), 1, shard_count=160) == DAY / 160
+    assert pause_before(limit(160), 1, shard_count=160) == DAY
 
 
-@given(total=st.sampled_from([1000, 2000]), shards=st.integers(1, 64), used=st.integers(0, 900))
-def test_a_crash_loop_never_uses_the_budget_up(total: int, shards: int, used: int) -> None:
-    remaining, now, attempts = total - used, 0.0, 0
-    while now < DAY:
-        remaining -= 1
-        attempts += 1
-        assert remaining > 0
-        now += max(pause_before(limit(remaining, reset_after=DAY - now), attempts, shards), SPACING)
+@given(total=st.sampled_from([1000, 2000]), shards=st.integers(1, 48), used=st.integers(0, 900))
+def test_a_crash_loop_of_all_shards_never_uses_the_budget_up(total: int, shards: int, used: int) -> None:
+    remaining, free_at = total - used, 0.0
+    last, attempts = [0.0] * shards, [0] * shards
+    due = [(0.0, shard) for shard in range(shards)]
+    while due[0][0] < DAY:
+        at, shard = heapq.heappop(due)
+        pause = pause_before(limit(remaining, total=total, reset_after=DAY - at), attempts[shard], shards)
+        if last[shard] + pause > at:
+            heapq.heappush(due, (last[shard] + pause, shard))
+        elif free_at > at:
+            heapq.heappush(due, (free_at, shard))
+        else:
+            assert remaining > 0
+            remaining -= 1
+            attempts[shard] += 1
+            last[shard], free_at = at, at + SPACING
+            heapq.heappush(due, (at + SPACING, shard))
 
 
 class Rows:
@@ -153,6 +163,18 @@ async def test_near_the_end_of_the_budget_not_knowing_counts_as_a_crash_loop() -
     world = World(limit(10))
     world.rows.away = True
     assert await world.identify(0) == pytest.approx(1000 + DAY / 10)
+
+
+async def test_an_empty_budget_is_waited_for_however_long_ago_the_last_start_was() -> None:
+    world = World(limit(0, reset_after=3600.0))
+    world.rows.in_a_row[0] = Attempts(7, 100_000.0)
+    waiting = asyncio.create_task(world.identify(0))
+    while world.now < 1000.0 + 3570:
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        world.said = limit(0, reset_after=4600.0 - world.now)
+    world.said = limit(1000)
+    assert await waiting >= 4570.0
 
 
 async def test_a_session_that_stayed_up_makes_good() -> None:
