@@ -1,8 +1,13 @@
-"""Where each shard's session can be resumed: kept in Redis, and in PostgreSQL while Redis is away."""
+"""Where each shard's session can be resumed: kept in Redis, and in PostgreSQL while Redis is away.
+
+A copy a few seconds old is always in PostgreSQL: who takes over a shard while Redis is away resumes from it,
+with a longer replay.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -19,6 +24,7 @@ _WITHIN = 1.0
 # After a failure Redis is left alone for this long: an outage then costs one time-out and not one for
 # each save.
 _REST_AFTER_FAILURE = 2.0
+_COPY_EVERY = 10.0
 
 
 class ResumePointStore(Protocol):
@@ -30,8 +36,8 @@ class ResumePointStore(Protocol):
     async def save(self, application_id: int, shard_count: int, points: Mapping[int, ResumePoint]) -> None:
         """Keep these shards' resume points."""
 
-    async def forget(self, application_id: int, shard_id: int, shard_count: int) -> None:
-        """The session is gone: nobody may try to resume it again."""
+    async def forget(self, application_id: int, shard_id: int, shard_count: int, session_id: str) -> None:
+        """This session is gone: nobody may try to resume it again. A newer session's point stays."""
 
 
 class ResumePoints:
@@ -52,9 +58,14 @@ class ResumePoints:
         self._monotonic = monotonic
         self._stores = (("Redis", redis), ("PostgreSQL", postgres))
         self._rest_until = 0.0
+        self._copied_at: dict[int, float] = {}
 
     async def load(self, application_id: int, shard_id: int, shard_count: int) -> ResumePoint | None:
-        """The shard's latest resume point. Raises `DependencyUnavailable` when neither server answers."""
+        """The shard's latest resume point.
+
+        Raises `DependencyUnavailable` when one server does not answer and the other has none: there may be
+        one all the same.
+        """
         found: list[ResumePoint] = []
         failures: list[DependencyUnavailable] = []
         for dependency, store in self._stores:
@@ -65,7 +76,7 @@ class ResumePoints:
                 failures.append(error)
             else:
                 found += [] if point is None else [point]
-        if len(failures) == 2:
+        if failures and not found:
             raise failures[0]
         return max(found, key=lambda point: point.saved_at, default=None)
 
@@ -82,17 +93,35 @@ class ResumePoints:
                 self._rest_until = self._monotonic() + _REST_AFTER_FAILURE
                 _log.warning("resume_points_kept_in_postgres", dependency="Redis", reason=error.reason)
             else:
+                await self._copy(application_id, shard_count, points)
                 return
         async with _patience("PostgreSQL"):
             await self._postgres.save(application_id, shard_count, points)
 
-    async def forget(self, application_id: int, shard_id: int, shard_count: int) -> None:
-        """Forget the shard's session in both. Raises `DependencyUnavailable` when one could not."""
+    async def _copy(self, application_id: int, shard_count: int, points: Mapping[int, ResumePoint]) -> None:
+        now = self._monotonic()
+        due = {
+            shard_id: point
+            for shard_id, point in points.items()
+            if now - self._copied_at.get(shard_id, -math.inf) >= _COPY_EVERY
+        }
+        if not due:
+            return
+        self._copied_at.update(dict.fromkeys(due, now))
+        try:
+            async with _patience("PostgreSQL"):
+                await self._postgres.save(application_id, shard_count, due)
+        except DependencyUnavailable as error:
+            # Redis has them, and the next copy is soon.
+            _log.debug("resume_points_not_copied", dependency="PostgreSQL", reason=error.reason)
+
+    async def forget(self, application_id: int, shard_id: int, shard_count: int, session_id: str) -> None:
+        """Forget this session of the shard in both. Raises `DependencyUnavailable` when one could not."""
         failure: DependencyUnavailable | None = None
         for dependency, store in self._stores:
             try:
                 async with _patience(dependency):
-                    await store.forget(application_id, shard_id, shard_count)
+                    await store.forget(application_id, shard_id, shard_count, session_id)
             except DependencyUnavailable as error:
                 failure = failure or error
         if failure is not None:

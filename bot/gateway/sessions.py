@@ -242,17 +242,21 @@ class SessionBook:
 
     async def ended(self, shard_id: int) -> None:
         """Discord says that the session can't be resumed."""
-        had_one = shard_id in self._resume_urls or shard_id in self._found
-        if had_one:
+        refused = self.resume_point(shard_id)
+        if refused is not None:
             self._lost.add(shard_id)
         self._resume_urls.pop(shard_id, None)
         self._found.pop(shard_id, None)
         self._published.pop(shard_id, None)
         self._receipts.pop(shard_id, None)
         self._written.pop(shard_id, None)
+        if refused is None:
+            return
         try:
             async with asyncio.timeout(_LOAD_WITHIN):
-                await self._store.forget(self._application_id, shard_id, self._shard_count)
+                await self._store.forget(
+                    self._application_id, shard_id, self._shard_count, refused.session_id
+                )
         except (DependencyUnavailable, TimeoutError):
             # Another process that tries it is refused in the same way, and identifies.
             _log.warning("session_not_forgotten", dependency="Redis or PostgreSQL", shard=shard_id)

@@ -65,15 +65,16 @@ class ResumePointRows:
                 ],
             )
 
-    async def forget(self, application_id: int, shard_id: int, shard_count: int) -> None:
-        """The session is gone: nobody may try to resume it again."""
+    async def forget(self, application_id: int, shard_id: int, shard_count: int, session_id: str) -> None:
+        """This session is gone: nobody may try to resume it again. A newer session's point stays."""
         async with connected(self._pool) as connection:
             await connection.execute(
                 """
                 DELETE FROM gateway_resume_points
-                WHERE application_id = $1 AND shard_count = $2 AND shard_id = $3
+                WHERE application_id = $1 AND shard_count = $2 AND shard_id = $3 AND session_id = $4
                 """,
                 application_id,
                 shard_count,
                 shard_id,
+                session_id,
             )

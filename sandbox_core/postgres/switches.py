@@ -40,6 +40,8 @@ ANSWERS = "sandbox_switched"
 TRUSTED_FOR = 5.0
 """Seconds after the sending of its last answered heartbeat for which a process trusts its table."""
 _MARGIN = 1.0
+UNTRUSTED_AFTER = TRUSTED_FOR + _MARGIN
+"""Seconds after which a process that PostgreSQL can't reach has stopped trusting its table."""
 _ASK_AGAIN_AFTER = 1.0
 # A notification's payload has to be shorter than 8000 bytes.
 _GUILDS_PER_REQUEST = 300

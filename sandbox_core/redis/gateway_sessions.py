@@ -51,7 +51,9 @@ class GatewaySessions:
         with translating():
             await pipeline.execute()
 
-    async def forget(self, application_id: int, shard_id: int, shard_count: int) -> None:
-        """The session is gone: nobody may try to resume it again."""
-        with translating():
-            await self._redis.delete(gateway_session_key(application_id, shard_id, shard_count))
+    async def forget(self, application_id: int, shard_id: int, shard_count: int, session_id: str) -> None:
+        """This session is gone: nobody may try to resume it again. A newer session's point stays."""
+        kept = await self.load(application_id, shard_id, shard_count)
+        if kept is None or kept.session_id == session_id:
+            with translating():
+                await self._redis.delete(gateway_session_key(application_id, shard_id, shard_count))

@@ -149,6 +149,10 @@ class RouteFollower:
                         _log.warning("route_link_lost", dependency="PostgreSQL", reason=self.trouble)
                     if self._linked:
                         attempt = 0
+                except Exception as error:
+                    # Whatever it was: without this link routes are looked up one by one for ever.
+                    self.trouble = type(error).__name__
+                    _log.exception("route_link_failed")
                 finally:
                     self._listening = self._linked = False
                     self._board.abandon()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Protocol
 
 import structlog
@@ -12,6 +12,7 @@ import structlog
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.metrics import RoutingMetrics
 from sandbox_core.models import Route, Switch
+from sandbox_core.postgres.switches import UNTRUSTED_AFTER
 from sandbox_core.redis.route_cache import RouteCache
 from sandbox_core.routing import RouteTable
 from sandbox_core.subjects import is_guild_id
@@ -74,6 +75,7 @@ class RouteProvider:
         fence: TellsFence | None = None,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._rows = rows
         self._cache = cache
@@ -83,6 +85,7 @@ class RouteProvider:
         self._fence = fence
         self._now = now
         self._monotonic = monotonic
+        self._sleep = sleep
         self._rest_until = {"redis": 0.0, "postgres": 0.0}
         self._unwritten: dict[str, Route | None] = {}
         self._writer: asyncio.Task[None] | None = None
@@ -239,8 +242,9 @@ class RouteProvider:
         try:
             return await self._processes.ask(guild_ids)
         except DependencyUnavailable as error:
-            # The change is committed, and without PostgreSQL no process goes on trusting its table.
+            # The change is committed, and without PostgreSQL no process goes on trusting its table for long.
             _log.warning("switch_not_asked", dependency=error.dependency, reason=error.reason)
+            await self._sleep(UNTRUSTED_AFTER)
             return Switch()
 
     async def _publish(self, routes: Mapping[str, Route | None]) -> None:

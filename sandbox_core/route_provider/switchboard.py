@@ -13,9 +13,13 @@ import contextlib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Protocol
 
+import structlog
+
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.models import Route
 from sandbox_core.routing import RouteTable
+
+_log = structlog.get_logger("sandbox.routes")
 
 
 class Gate(Protocol):
@@ -171,7 +175,12 @@ class Switchboard:
         while self._pending:
             drained = [guild_id for guild_id in self._pending if not self._gate.in_flight(guild_id)]
             if drained:
-                await self._gate.about_to_switch()
+                try:
+                    await self._gate.about_to_switch()
+                except Exception:
+                    # Whatever it was: a point that is not saved only makes a replay longer, and the guilds
+                    # must not stay stopped for it.
+                    _log.exception("switch_not_prepared", guilds=len(drained))
                 # Meanwhile one may have been settled, gone on, and begun to change again.
                 ready = [g for g in drained if g in self._pending and not self._gate.in_flight(g)]
                 self._take_effect({guild_id: self._pending.pop(guild_id) for guild_id in ready})

@@ -64,8 +64,10 @@ async def test_a_later_point_replaces_the_earlier(sessions: GatewaySessions) -> 
 
 async def test_a_forgotten_session_is_not_resumed(sessions: GatewaySessions) -> None:
     await sessions.save(APPLICATION, 2, {0: ONE, 1: TWO})
-    await sessions.forget(APPLICATION, 0, 2)
-    await sessions.forget(APPLICATION, 0, 2)
+    await sessions.forget(APPLICATION, 0, 2, "an-older-session")
+    assert await sessions.load(APPLICATION, 0, 2) == ONE
+    await sessions.forget(APPLICATION, 0, 2, ONE.session_id)
+    await sessions.forget(APPLICATION, 0, 2, ONE.session_id)
     assert await sessions.load(APPLICATION, 0, 2) is None
     assert await sessions.load(APPLICATION, 1, 2) == TWO
 
@@ -93,4 +95,4 @@ async def test_a_server_that_is_away(nowhere: GatewaySessions) -> None:
     with pytest.raises(DependencyUnavailable, match="Redis"):
         await nowhere.save(APPLICATION, 1, {0: ONE})
     with pytest.raises(DependencyUnavailable, match="Redis"):
-        await nowhere.forget(APPLICATION, 0, 1)
+        await nowhere.forget(APPLICATION, 0, 1, ONE.session_id)

@@ -50,7 +50,10 @@ async def test_rows_are_one_applications_shards_and_the_latest_counts(pool: Pool
     for application, shard, count in [(APPLICATION, 0, 1), (APPLICATION + 1, 0, 2)]:
         assert await rows.load(application, shard, count) is None
     for _ in range(2):
-        await rows.forget(APPLICATION, 0, 2)
+        await rows.forget(APPLICATION, 0, 2, "an-older-session")
+        assert await rows.load(APPLICATION, 0, 2) == replace(ONE, sequence=42)
+    for _ in range(2):
+        await rows.forget(APPLICATION, 0, 2, ONE.session_id)
     assert await rows.load(APPLICATION, 0, 2) is None
     assert await rows.load(APPLICATION, 1, 2) == TWO
 
@@ -68,8 +71,29 @@ async def test_while_redis_is_away_postgres_keeps_them(
     latest = replace(later, sequence=60, saved_at=later.saved_at + 1)
     await whole.save(APPLICATION, 1, {0: latest})
     assert await whole.load(APPLICATION, 0, 1) == latest
-    await whole.forget(APPLICATION, 0, 1)
+    await whole.forget(APPLICATION, 0, 1, "an-older-session")
+    assert await whole.load(APPLICATION, 0, 1) == latest
+    await whole.forget(APPLICATION, 0, 1, latest.session_id)
     assert await whole.load(APPLICATION, 0, 1) is None
+
+
+async def test_who_takes_over_while_redis_is_away_has_a_copy(
+    pool: Pool, redis: Redis, nowhere: GatewaySessions
+) -> None:
+    now = 100.0
+    points = ResumePoints(GatewaySessions(redis), ResumePointRows(pool), monotonic=lambda: now)
+    without_redis = ResumePoints(nowhere, ResumePointRows(pool))
+    # Nothing is copied yet: there may be a point in Redis, and nobody can say there is none.
+    with pytest.raises(DependencyUnavailable, match="Redis"):
+        await without_redis.load(APPLICATION, 0, 1)
+    await points.save(APPLICATION, 1, {0: ONE})
+    assert await without_redis.load(APPLICATION, 0, 1) == ONE
+    now = 109.0
+    await points.save(APPLICATION, 1, {0: replace(ONE, sequence=43)})
+    assert await without_redis.load(APPLICATION, 0, 1) == ONE
+    now = 110.0
+    await points.save(APPLICATION, 1, {0: replace(ONE, sequence=44)})
+    assert await without_redis.load(APPLICATION, 0, 1) == replace(ONE, sequence=44)
 
 
 async def test_redis_is_left_alone_for_a_while_after_a_failure(pool: Pool, redis: Redis) -> None:
@@ -104,4 +128,4 @@ async def test_both_away_is_said(nowhere: GatewaySessions) -> None:
         with pytest.raises(DependencyUnavailable):
             await points.save(APPLICATION, 1, {0: ONE})
         with pytest.raises(DependencyUnavailable):
-            await points.forget(APPLICATION, 0, 1)
+            await points.forget(APPLICATION, 0, 1, ONE.session_id)
