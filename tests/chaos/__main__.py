@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -38,7 +39,9 @@ async def _run(names: list[str], seed: int, seconds: float, logs: Path) -> bool:
     verdicts: dict[str, Verdict] = {}
     for name in names:
         console.print(f"{name} …", style="dim")
-        verdict = verdicts[name] = await play(SCENARIOS[name], seed, seconds, logs / name.replace(" ", "-"))
+        verdict = verdicts[name] = await play(
+            SCENARIOS[name], seed, seconds, logs / name.replace(" ", "-").replace("/", "-per-")
+        )
         if not verdict.passed:
             report.problems(console, name, verdict)
     console.print(report.table(verdicts, seed))
@@ -61,6 +64,10 @@ def main() -> int:
 
     async def run(logs: Path) -> None:
         nonlocal passed
+        task = asyncio.current_task()
+        if task is not None:
+            # Ended from outside, it still ends what it has started.
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         passed = await _run(names, seed, arguments.seconds, logs)
 
     with contextlib.ExitStack() as stack:

@@ -166,9 +166,10 @@ class Judge:
     def _place(self, frame: Frame, message: Stored) -> tuple[object, ...]:
         """Within what order is promised: a guild's events, or a direct message channel's, in one stream."""
         where = self._guild(frame) or self._channel_of.get(id(frame.payload))
-        # Ephemeral messages come on shard 0, whichever shard has the guild: nothing orders two connections.
+        # An event without a guild's id may wait until somebody has said whose it is, and for it nothing else
+        # waits; ephemeral messages also come on shard 0, and nothing orders two connections.
         unattributed = side_of(message.subject) == UNATTRIBUTED
-        return (message.stream, message.life, unattributed, where, frame.shard)
+        return (message.stream, message.life, unattributed, where, frame.guild_id is None, frame.shard)
 
     def _guild(self, frame: Frame) -> int | None:
         return self._guild_of.get(id(frame.payload), frame.guild_id)
