@@ -75,6 +75,17 @@ class GatewayIntake:
         """
         self._router.before_switch.append(action)
 
+    def lose(self, shard_id: int) -> None:
+        """Another process has the shard's session, and Discord replays there what is not acknowledged here.
+
+        That is published here no more.
+        """
+        ledger = self._ledgers.get(shard_id)
+        if ledger is not None and not ledger.lost:
+            discarded = self._router.discard(ledger)
+            if discarded:
+                _log.warning("events_left_to_the_new_holder", shard=shard_id, events=discarded)
+
     def forget(self, shard_id: int) -> None:
         """Another process has the shard: what was taken of it is still published, and nothing more comes."""
         self._ledgers.pop(shard_id, None)

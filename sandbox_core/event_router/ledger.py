@@ -20,6 +20,7 @@ class ShardLedger:
         "_pending",
         "_stored",
         "acknowledged",
+        "lost",
         "received",
         "session_id",
         "shard_id",
@@ -38,6 +39,8 @@ class ShardLedger:
         """The highest sequence received."""
         self.acknowledged = acknowledged
         """The resume point: a RESUME from here misses nothing."""
+        self.lost = False
+        """True when another process goes on with the session."""
         self._pending: deque[int] = deque()
         self._done: set[int] = set()
         self._stored = set(stored)
@@ -52,9 +55,9 @@ class ShardLedger:
         """Note a frame; False when there is nothing to do with it.
 
         That is so when this session's replay brings one that is here already, or one that another process
-        had published.
+        had published, and when the session is lost.
         """
-        if seq <= self.received:
+        if seq <= self.received or self.lost:
             return False
         self.received = seq
         self._pending.append(seq)
@@ -77,6 +80,14 @@ class ShardLedger:
             done.discard(seq)
         self.acknowledged = seq
         if self._empty is not None and not pending:
+            self._empty.set()
+
+    def lose(self) -> None:
+        """Another process has the session: it gets what is not done, and nothing more is received here."""
+        self.lost = True
+        self._pending.clear()
+        self._done.clear()
+        if self._empty is not None:
             self._empty.set()
 
     async def drained(self) -> None:

@@ -119,6 +119,9 @@ class Notebook:
                 self._away = True
                 await asyncio.sleep(_RETRY_SECONDS)
                 return
+            except Exception:
+                # Notes only help: a batch that can't be written is left out, and others still are tried.
+                _log.exception("owners_not_noted", dependency="Redis")
             self._away = False
         for queue, written in ((self._interactions, interactions), (self._channels, channels)):
             for identity in written:

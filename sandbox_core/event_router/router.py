@@ -58,6 +58,10 @@ class Publisher(Protocol):
 
     def submit(self, publication: Publication) -> None: ...
 
+    def in_flight(self) -> list[Publication]: ...
+
+    def withdraw(self, publication: Publication) -> None: ...
+
 
 class _Event:
     """A frame the router has taken responsibility for; `behind` is the next one of its lane."""
@@ -170,8 +174,14 @@ class EventRouter:
             self._room.clear()
         if waits:
             self._attribution.wait(event)
+            return
+        # As in `_attributed`, and not shared with it: every event would pay for the call.
+        last = self._last.get(event.lane)
+        self._last[event.lane] = event
+        if last is None:
+            self._start(event)
         else:
-            self._line_up(event)
+            last.behind = event
 
     def count_dropped(self, reason: str) -> None:
         """A frame never came here because it can't be routed; `reason` is one of a fixed set."""
@@ -191,6 +201,61 @@ class EventRouter:
         if self._settler is not None:
             self._settler.cancel()
             await asyncio.gather(self._settler, return_exceptions=True)
+
+    # Losing a session
+
+    def discard(self, ledger: ShardLedger) -> int:
+        """Drop the session's events, unacknowledged; other sessions' go on. Returns how many there were.
+
+        Those whose owner is still being asked for are dropped when the answer comes.
+        """
+        if self._publisher is None:
+            raise RuntimeError("a router without publisher has no sessions to lose")
+        ledger.lose()
+        before = self._pending
+        for publication in self._publisher.in_flight():
+            event = publication.context
+            if not isinstance(event, _Event):
+                continue
+            following = self._discard_from(event, ledger)
+            if event.ledger is not ledger:
+                continue
+            self._publisher.withdraw(publication)
+            if following is not None:
+                self._start(following)
+            if event.lane in self._paused:
+                self.on_drained()
+        for lane, event in list(self._stopped.items()):
+            following = self._discard_from(event, ledger)
+            if following is None:
+                del self._stopped[lane]
+            else:
+                self._stopped[lane] = following
+        return before - self._pending
+
+    def _discard_from(self, first: _Event, ledger: ShardLedger) -> _Event | None:
+        """Take the ledger's events out of the lane that begins with `first`; returns what is first then."""
+        lane = first.lane
+        until = self._leaving[lane][0] if lane in self._leaving else None
+        kept: list[_Event] = []
+        event: _Event | None = first
+        while event is not None:
+            if event.ledger is not ledger:
+                kept.append(event)
+            else:
+                self._taken_off(event)
+            if event is until and event.ledger is ledger:
+                _, table = self._leaving.pop(lane)
+                if kept:
+                    self._leaving[lane] = (kept[-1], table)
+            event = event.behind
+        for number, event in enumerate(kept):
+            event.behind = kept[number + 1] if number + 1 < len(kept) else None
+        if not kept:
+            del self._last[lane]
+            return None
+        self._last[lane] = kept[-1]
+        return kept[0]
 
     # Switching a guild's route
 
@@ -230,13 +295,13 @@ class EventRouter:
 
     def _attributed(self, event: _Event) -> None:
         """It was found out whose the event is, or that nobody can tell."""
+        if event.ledger.lost:
+            self._taken_off(event)
+            return
         if is_handled_here(event.frame):
             self._finished(event)
             return
         event.lane = event.frame.attributed_to or _GUILDLESS
-        self._line_up(event)
-
-    def _line_up(self, event: _Event) -> None:
         last = self._last.get(event.lane)
         self._last[event.lane] = event
         if last is None:
@@ -341,6 +406,9 @@ class EventRouter:
 
     def _finished(self, event: _Event) -> None:
         event.ledger.done(event.frame.seq)
+        self._taken_off(event)
+
+    def _taken_off(self, event: _Event) -> None:
         self._pending -= 1
         self._pending_bytes -= event.size
         if self._pending == 0:

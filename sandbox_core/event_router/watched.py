@@ -101,6 +101,16 @@ class WatchedPath:
         self._marks[publication] = [each.submitted(publication, frame) for each in self._watchers]
         self._publisher.submit(publication)
 
+    def in_flight(self) -> list[Publication]:
+        """What is not acknowledged yet."""
+        return [] if self._publisher is None else self._publisher.in_flight()
+
+    def withdraw(self, publication: Publication) -> None:
+        """Send it no more: its span never ends, as another process has the event."""
+        self._marks.pop(publication, None)
+        if self._publisher is not None:
+            self._publisher.withdraw(publication)
+
     def acknowledged(self, publication: Publication) -> None:
         """Tell the watchers, and the router."""
         for watcher, mark in zip(self._watchers, self._marks.pop(publication), strict=True):
