@@ -142,15 +142,19 @@ class Commands:
         return _render.routes(routes, names, guilds, provider.statistics())
 
     async def _cleanup(self, _actor: Actor, _arguments: Arguments) -> Answer:
-        return _render.cleaned(await self._core.cleanup.cleanup_expired())
+        return _render.cleaned(*await self._core.cleanup.run())
 
     async def _orphans(self, _actor: Actor, arguments: Arguments) -> Answer:
         cleanup = self._core.cleanup
         if not arguments:
             return _render.orphans(await cleanup.find_orphaned_resources())
-        if arguments[0].lower() != "fix":
-            raise InvalidInput("word", arguments[0], "only `fix` may follow", "`orphans fix` deletes them")
-        return _render.orphans_removed(await cleanup.cleanup_orphaned_resources())
+        words = [argument.lower() for argument in arguments]
+        if words not in (["fix"], ["fix", "unknown"]):
+            reason = "only `fix` or `fix unknown` may follow"
+            raise InvalidInput("word", " ".join(arguments), reason, "`orphans fix` deletes them")
+        unknown = len(words) == 2
+        done = await cleanup.cleanup_orphaned_resources(unknown=unknown)
+        return _render.orphans_removed(done, unknown=unknown)
 
     async def _sync(self, _actor: Actor, _arguments: Arguments) -> Answer:
         if "cogs.sandbox" not in self._bot.extensions:

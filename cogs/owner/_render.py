@@ -36,9 +36,10 @@ _USAGE: tuple[tuple[str, str], ...] = (
     ("extend NAME DURATION", "let a sandbox live longer: 90m, 24h, 3d"),
     ("audit NAME", "what happened to a sandbox, destroyed ones too (by id or last name)"),
     ("routes", "which server's events go to which sandbox"),
-    ("cleanup", "remove expired sandboxes now"),
+    ("cleanup", "remove expired sandboxes now, and what destroyed ones left"),
     ("orphans", "what lies in the stores and belongs to no sandbox"),
-    ("orphans fix", "delete that"),
+    ("orphans fix", "delete what destroyed sandboxes left of that"),
+    ("orphans fix unknown", "and what no sandbox known here left"),
     ("sync", "publish the slash commands in the dev servers"),
     ("health", "each server this bot needs, and how fast it answers"),
 )
@@ -208,7 +209,7 @@ def routes(
     return Answer(text, columns(rows) if routed else (), "routes.txt")
 
 
-def cleaned(report: CleanupReport) -> Answer:
+def cleaned(report: CleanupReport, left: OrphanCleanup) -> Answer:
     """The answer to `cleanup`."""
     lines = []
     if report.destroyed:
@@ -222,6 +223,9 @@ def cleaned(report: CleanupReport) -> Answer:
         )
     if report.left_to_others:
         lines.append(f"Being removed elsewhere at this moment: {report.left_to_others}")
+    if left.removed:
+        lines.append(f"🟢 Deleted {_count(len(left.removed), 'orphan', 'orphans')}")
+    lines += _not_removed(left, unknown=False)
     return Answer("\n".join(lines) or "Nothing is over: there was nothing to remove.", filename="cleanup.txt")
 
 
@@ -232,11 +236,15 @@ def orphans(report: OrphanReport) -> Answer:
     if not report.orphans:
         lines.append("Nothing lies around." if not report.unreadable else "Nothing lies around elsewhere.")
         return Answer("\n".join(lines), filename="orphans.txt")
-    lines.append(
-        f"**{_count(len(report.orphans), 'orphan', 'orphans')}**; `orphans fix` deletes all of them."
-    )
-    if not all(orphan.known for orphan in report.orphans):
-        lines.append("Those unknown here may belong to another installation on the same servers.")
+    number = f"**{_count(len(report.orphans), 'orphan', 'orphans')}**"
+    if all(orphan.known for orphan in report.orphans):
+        lines.append(f"{number}; `orphans fix` deletes all of them.")
+    else:
+        lines.append(f"{number}; `orphans fix` deletes what destroyed sandboxes left.")
+        lines.append(
+            "Those unknown here may belong to another installation on the same servers: "
+            "`orphans fix unknown` deletes them too."
+        )
     rows = [("STORE", "WHAT", "WHOSE")]
     rows += [
         (orphan.store, orphan.name, "a destroyed sandbox's" if orphan.known else "unknown here")
@@ -245,14 +253,24 @@ def orphans(report: OrphanReport) -> Answer:
     return Answer("\n".join(lines), columns(rows), "orphans.txt")
 
 
-def orphans_removed(done: OrphanCleanup) -> Answer:
-    """The answer to `orphans fix`."""
-    lines = [f"🔴 {store} can't be read: {shown(reason)}" for store, reason in done.found.unreadable.items()]
-    lines += [f"🔴 `{each.name}` is not deleted: {shown(reason)}" for each, reason in done.failed.items()]
-    lines += [f"🟠 `{each.name}` was left alone: it belongs to a live sandbox by now" for each in done.spared]
+def orphans_removed(done: OrphanCleanup, *, unknown: bool) -> Answer:
+    """The answer to `orphans fix`; `unknown` says that those were to be deleted as well."""
+    lines = _not_removed(done, unknown=unknown)
     lines.append(f"Deleted {_count(len(done.removed), 'orphan', 'orphans')}.")
     rows = [(orphan.store, orphan.name) for orphan in done.removed]
     return Answer("\n".join(lines), columns(rows) if rows else (), "orphans.txt")
+
+
+def _not_removed(done: OrphanCleanup, *, unknown: bool) -> list[str]:
+    lines = [f"🔴 {store} can't be read: {shown(reason)}" for store, reason in done.found.unreadable.items()]
+    lines += [f"🔴 `{each.name}` is not deleted: {shown(reason)}" for each, reason in done.failed.items()]
+    live = [each for each in done.spared if each.known or unknown]
+    lines += [f"🟠 `{each.name}` was left alone: it belongs to a live sandbox by now" for each in live]
+    strangers = len(done.spared) - len(live)
+    if strangers:
+        left = _count(strangers, "orphan is", "orphans are")
+        lines.append(f"🟠 {left} unknown here and left alone; `orphans` shows what they are")
+    return lines
 
 
 def no_commands_loaded() -> Answer:

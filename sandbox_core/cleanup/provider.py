@@ -239,11 +239,10 @@ class CleanupProvider:
         self._count(report, report.orphans)
         return report
 
-    async def cleanup_orphaned_resources(self, *, unknown: bool = True) -> OrphanCleanup:
-        """Find and remove orphans.
+    async def cleanup_orphaned_resources(self, *, unknown: bool = False) -> OrphanCleanup:
+        """Find and remove what sandboxes left that this database knows as destroyed.
 
-        With `unknown=False` only those of sandboxes that this database knows as destroyed: without a row,
-        they might be of another installation on the same servers.
+        With `unknown` also what has no row here, which may be another installation's on the same servers.
         """
         done = await self._search.remove(await self._search.find(), unknown=unknown)
         self._count(done.found, (*done.spared, *done.failed))
@@ -258,7 +257,7 @@ class CleanupProvider:
 
     async def run(self) -> tuple[CleanupReport, OrphanCleanup]:
         """The periodic pass: everything that is due, then what destroyed sandboxes have left behind."""
-        return await self.cleanup_expired(), await self.cleanup_orphaned_resources(unknown=False)
+        return await self.cleanup_expired(), await self.cleanup_orphaned_resources()
 
     async def refresh_gauges(self) -> None:
         """Bring the numbers of sandboxes up to date."""

@@ -22,7 +22,8 @@ OWNER_COMMANDS: Mapping[str, int] = MappingProxyType(
         "audit": 1,
         "routes": 0,
         "cleanup": 0,
-        "orphans": 1,
+        # `orphans fix unknown`.
+        "orphans": 2,
         "sync": 0,
         "health": 0,
     }

@@ -123,7 +123,9 @@ async def test_ids_nobody_knows_are_shown_but_removed_only_on_request(yard: Yard
     _, automatic = await yard.cleanup.run()
     assert (automatic.removed, stores(automatic.spared)) == ((), expected)
     assert yard.counted.orphan_counts == {"PostgreSQL": 1, "Redis": 1, "NATS": 1, MAPPINGS: 0}
-    done = await yard.cleanup.cleanup_orphaned_resources()
+    by_default = await yard.cleanup.cleanup_orphaned_resources()
+    assert (by_default.removed, stores(by_default.spared)) == ((), expected)
+    done = await yard.cleanup.cleanup_orphaned_resources(unknown=True)
     assert stores(done.removed) == expected
     assert (await yard.cleanup.find_orphaned_resources()).orphans == ()
 
@@ -173,7 +175,7 @@ async def test_a_creation_that_has_just_begun_is_no_orphan(yard: Yard, alice: Ac
     seen: list[tuple[tuple[Orphan, ...], tuple[object, ...]]] = []
 
     async def look() -> None:
-        done = await yard.cleanup.cleanup_orphaned_resources()
+        done = await yard.cleanup.cleanup_orphaned_resources(unknown=True)
         seen.append((done.found.orphans, done.found.degraded))
 
     points = ["create:inserted", "create:PostgreSQL", "create:Redis", "create:NATS", "create:running"]
@@ -212,7 +214,8 @@ async def test_a_schema_taken_between_the_question_and_the_drop_stays(yard: Yard
         ids = iter([taken, taken, taken])
         manager = yard.another_manager(new_id=lambda ids=ids: next(ids, None) or uuid4())
         await asyncio.gather(
-            *(yard.another_cleanup().cleanup_orphaned_resources() for _ in range(2)), manager.create(alice)
+            *(yard.another_cleanup().cleanup_orphaned_resources(unknown=True) for _ in range(2)),
+            manager.create(alice),
         )
         report = await yard.cleanup.find_orphaned_resources()
         assert (report.orphans, report.degraded) == ((), ())

@@ -17,6 +17,9 @@ from sandbox_core.models import Actor, SandboxStatus
 
 from .conftest import ALICE, COOKS, Scene
 
+STRANGER = "5e8b2d10-1c2d-4e3f-8a9b-0c1d2e3f4a5b"
+"""The id of a sandbox that this database never had."""
+
 
 async def test_help_names_every_command(scene: Scene) -> None:
     text = await scene.answer("help")
@@ -211,6 +214,18 @@ async def test_cleanup(scene: Scene) -> None:
     assert [sandbox.name for sandbox in await scene.core.manager.list()] == ["my-box"]
 
 
+async def test_cleanup_removes_what_destroyed_sandboxes_left_and_spares_the_unknown(scene: Scene) -> None:
+    gone = await scene.sandbox("gone")
+    await scene.core.manager.destroy(ALICE, "gone")
+    for owner in (gone.id, STRANGER):
+        await scene.core.redis.set(f"sandbox:{owner}:key", "1")
+    assert (await scene.answer("cleanup")).splitlines() == [
+        "🟢 Deleted 1 orphan",
+        "🟠 1 orphan is unknown here and left alone; `orphans` shows what they are",
+    ]
+    assert await scene.core.redis.keys("sandbox:*:key") == [f"sandbox:{STRANGER}:key"]
+
+
 async def test_cleanup_tells_what_it_could_not_remove(scene: Scene, servers: EmbeddedServers) -> None:
     await scene.sandbox("over-box")
     await scene.let_expire("over-box")
@@ -219,9 +234,11 @@ async def test_cleanup_tells_what_it_could_not_remove(scene: Scene, servers: Emb
         text = await scene.answer("cleanup")
     finally:
         await servers.valkey.start()
+    failed, unreadable = text.splitlines()
     assert re.match(
-        r"🔴 `over-box` is not removed: “.+” failed \(.+\), attempt 1; the next one <t:\d+:R>$", text
+        r"🔴 `over-box` is not removed: “.+” failed \(.+\), attempt 1; the next one <t:\d+:R>$", failed
     )
+    assert unreadable.startswith("🔴 Redis can't be read: ")
 
 
 async def test_orphans_are_shown_and_then_deleted(scene: Scene, servers: EmbeddedServers) -> None:
@@ -229,17 +246,23 @@ async def test_orphans_are_shown_and_then_deleted(scene: Scene, servers: Embedde
     live = await scene.sandbox("my-box")
     gone = await scene.sandbox("gone")
     await scene.core.manager.destroy(ALICE, "gone")
-    stranger = "5e8b2d10-1c2d-4e3f-8a9b-0c1d2e3f4a5b"
-    for owner in (live.id, gone.id, stranger):
+    for owner in (live.id, gone.id, STRANGER):
         await scene.core.redis.set(f"sandbox:{owner}:key", "1")
     text = await scene.answer("orphans")
-    assert text.startswith("**2 orphans**; `orphans fix` deletes all of them.\nThose unknown here may belong")
+    assert text.startswith("**2 orphans**; `orphans fix` deletes what destroyed sandboxes left.\n")
+    assert "`orphans fix unknown` deletes them too" in text
     assert re.search(rf"Redis +sandbox:{gone.id}:\* +a destroyed sandbox's", text)
-    assert re.search(rf"Redis +sandbox:{stranger}:\* +unknown here", text)
-    assert (await scene.answer("orphans all")).endswith("-# SANDBOX_007")
+    assert re.search(rf"Redis +sandbox:{STRANGER}:\* +unknown here", text)
+    for refused in ("orphans all", "orphans fix all"):
+        assert (await scene.answer(refused)).endswith("-# SANDBOX_007")
     assert await scene.core.redis.exists(f"sandbox:{gone.id}:key")
 
-    assert (await scene.answer("orphans FIX")).startswith("Deleted 2 orphans.")
+    spared, deleted, *_ = (await scene.answer("orphans FIX")).splitlines()
+    assert spared.startswith("🟠 1 orphan is unknown here and left alone")
+    assert deleted == "Deleted 1 orphan."
+    left = {f"sandbox:{owner}:key" for owner in (live.id, STRANGER)}
+    assert set(await scene.core.redis.keys("sandbox:*:key")) == left
+    assert (await scene.answer("orphans fix Unknown")).startswith("Deleted 1 orphan.")
     assert await scene.core.redis.keys("sandbox:*:key") == [f"sandbox:{live.id}:key"]
     assert await scene.answer("orphans fix") == "Deleted 0 orphans."
     await scene.core.pool.execute(f'DROP SCHEMA "{live.schema_name}" CASCADE')

@@ -28,6 +28,7 @@ COMMANDS = {
     "extend my-box 2 days": OwnerCommand("extend", ("my-box", "2", "days")),
     "audit My-Box": OwnerCommand("audit", ("My-Box",)),
     "orphans fix": OwnerCommand("orphans", ("fix",)),
+    "orphans fix unknown": OwnerCommand("orphans", ("fix", "unknown")),
 }
 NO_COMMANDS = [
     "",
