@@ -62,7 +62,13 @@ class SandboxBot(commands.AutoShardedBot):
         core.owners.directory = RestChannels(self.http)
         self._gateway: Gateway | None = None
         self._login_trouble = "not connected to Discord"
-        self.sessions = SessionBook(core.resume_points, core.intake, core.metrics, stored=core.stored_events)
+        self.sessions = SessionBook(
+            core.resume_points,
+            core.intake,
+            core.metrics,
+            stored=core.stored_events,
+            trust=core.publisher.trust,
+        )
 
     @property
     def intake(self) -> GatewayIntake:

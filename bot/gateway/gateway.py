@@ -40,6 +40,7 @@ class Gateway:
             anybody_else=self._holders.others,
             # A hand-over drains; while NATS is away that would only move the trouble.
             can_hand_over=lambda: core.nats.connected and not core.router.full,
+            trust=core.publisher.trust,
         )
         self._keeping: asyncio.Task[None] | None = None
 

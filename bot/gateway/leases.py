@@ -37,6 +37,7 @@ from typing import Protocol
 import structlog
 
 from sandbox_core.errors import DependencyUnavailable
+from sandbox_core.lease_trust import LeaseTrust
 from sandbox_core.postgres.shards import Leases
 
 from . import _tasks
@@ -47,6 +48,10 @@ LEASE = 6.0
 """Seconds a lease lasts from its last renewal."""
 TURN_EVERY = 1.0
 _ANSWER_WITHIN = 2.5
+# What was sent last has to be stored before another process that takes the shard looks.
+_TRUSTED = 5 / 6
+_STOOD_STILL = 1.0
+_NO_HAND_OVER_FOR = 30.0
 _UNVOUCHED_CLOSES = 3
 _TURNS_BEFORE_ASKING = 3
 
@@ -83,7 +88,9 @@ class Runs(Protocol):
 
     def begin(self, shard_id: int, shard_count: int) -> None: ...
 
-    async def hand_over(self, shard_id: int) -> None: ...
+    async def hand_over(self, shard_id: int) -> bool: ...
+
+    def lose(self, shard_id: int) -> None: ...
 
     async def drop(self, shard_id: int) -> None: ...
 
@@ -96,7 +103,8 @@ class LeaseKeeper:
     `shard_count` and `shard_ids` are given when the settings fix the shards; without, their number is
     agreed with the other processes, from Discord's `recommended`. `anybody_else` tells without PostgreSQL
     whether another process runs shards, or raises `DependencyUnavailable`. `can_hand_over` says whether
-    events can be drained now. `lease` and `monotonic` are in seconds.
+    events can be drained now. `trust` is told until when the leases hold. `lease` and `monotonic` are in
+    seconds.
     """
 
     def __init__(
@@ -109,6 +117,7 @@ class LeaseKeeper:
         shard_ids: Collection[int] | None = None,
         anybody_else: Callable[[], Awaitable[bool]],
         can_hand_over: Callable[[], bool] = lambda: True,
+        trust: LeaseTrust | None = None,
         lease: float = LEASE,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -122,6 +131,7 @@ class LeaseKeeper:
         self._prepared = False
         self._anybody_else = anybody_else
         self._can_hand_over = can_hand_over
+        self._trust = trust or LeaseTrust()
         self._lease = lease
         self._monotonic = monotonic
         self._leases: Leases | None = None
@@ -130,6 +140,7 @@ class LeaseKeeper:
         self._unreachable_turns = 0
         self._released: set[int] = set()
         self._handing_over: dict[int, asyncio.Task[None]] = {}
+        self._no_hand_over_until = -math.inf
         self._leaving = False
         self._wake = asyncio.Event()
         self._turned = asyncio.Event()
@@ -163,6 +174,11 @@ class LeaseKeeper:
             async with asyncio.timeout(_ANSWER_WITHIN):
                 leases = await self._ask(asked_at)
         except (DependencyUnavailable, TimeoutError) as error:
+            ended_at = self._monotonic()
+            # A turn that stood still in between says nothing about the database; the next one does.
+            if ended_at - asked_at < _ANSWER_WITHIN + _STOOD_STILL:
+                # Nobody takes a lapsed lease before it has reached the database for a whole one.
+                self._trust.extend(ended_at + self._lease * _TRUSTED)
             await self._unreachable(error)
             return
         if self._unreachable_turns:
@@ -173,6 +189,10 @@ class LeaseKeeper:
         self._unvouched_closes.clear()
         self._leases = leases
         self.trouble = ""
+        for shard_id in self._runs.running & leases.others:
+            self._runs.lose(shard_id)
+        # Only now: what was decided for the lost shards must not be sent.
+        self._trust.extend(asked_at + self._lease * _TRUSTED)
         await self._follow(leases)
 
     async def may_connect(self, shard_id: int, *, closed_at_once: bool) -> None:
@@ -197,6 +217,7 @@ class LeaseKeeper:
 
     async def leave(self) -> None:
         """Give everything up; what PostgreSQL does not hear of lapses by itself."""
+        self._trust.end()
         try:
             async with asyncio.timeout(_ANSWER_WITHIN):
                 await self._rows.leave()
@@ -265,19 +286,22 @@ class LeaseKeeper:
         return found
 
     async def _follow(self, leases: Leases) -> None:
-        for shard_id in self._runs.running & leases.others:
-            if shard_id not in self._handing_over:
-                _log.warning("shard_lost", shard=shard_id, reason="another process has its lease")
-                await self._runs.drop(shard_id)
+        lost = (self._runs.running & leases.others) - self._handing_over.keys()
+        for shard_id in lost:
+            _log.warning("shard_lost", shard=shard_id, reason="another process has its lease")
+        await asyncio.gather(*(self._runs.drop(shard_id) for shard_id in lost))
         if self._leaving:
             return
         self._begin(leases.mine - self._released)
         self._runs.settled(self._shard_count or 1)
-        if len(leases.mine) > leases.share and not self._handing_over and self._can_hand_over():
+        if len(leases.mine) > leases.share and not self._handing_over and self._may_hand_over():
             shard_id = max(leases.mine)
             self._handing_over[shard_id] = asyncio.create_task(
                 self._hand_over(shard_id), name=f"hand-over-{shard_id}"
             )
+
+    def _may_hand_over(self) -> bool:
+        return self._monotonic() >= self._no_hand_over_until and self._can_hand_over()
 
     def _begin(self, shard_ids: Collection[int]) -> None:
         for shard_id in sorted(set(shard_ids) - self._runs.running - self._handing_over.keys()):
@@ -286,7 +310,9 @@ class LeaseKeeper:
     async def _hand_over(self, shard_id: int) -> None:
         _log.info("shard_given_up", shard=shard_id, reason="another process is to have it")
         try:
-            await self._runs.hand_over(shard_id)
+            if not await self._runs.hand_over(shard_id):
+                self._no_hand_over_until = self._monotonic() + _NO_HAND_OVER_FOR
+                return
             await self._rows.release(self._shard_count or 1, shard_id)
             self._released.add(shard_id)
         except DependencyUnavailable as error:

@@ -19,6 +19,7 @@ import structlog
 
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.event_router import GatewayIntake
+from sandbox_core.lease_trust import LeaseTrust
 from sandbox_core.metrics import Metrics
 from sandbox_core.models import ResumePoint
 from sandbox_core.resume_points import ResumePointStore
@@ -75,7 +76,8 @@ class _Receipts:
 class SessionBook:
     """Knows each shard's session, and writes its resume point at most every 100 ms.
 
-    `now` is in seconds since the epoch, `monotonic` in seconds.
+    While `trust` does not hold it writes nothing: another process may have the sessions. `now` is in seconds
+    since the epoch, `monotonic` in seconds.
     """
 
     def __init__(
@@ -85,11 +87,13 @@ class SessionBook:
         metrics: Metrics,
         *,
         stored: ReadsStored | None = None,
+        trust: LeaseTrust | None = None,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._stored = stored
+        self._trust = trust or LeaseTrust()
         self._intake = intake
         self._metrics = metrics
         self._now = now
@@ -108,6 +112,7 @@ class SessionBook:
         """By shard, the sequences after the point found whose events are stored."""
         self._receipts: dict[int, _Receipts] = {}
         self._lost: set[int] = set()
+        self._disowned: set[int] = set()
         self._written: dict[int, tuple[ResumePoint, float]] = {}
         self._saving = asyncio.Lock()
         self._saver: asyncio.Task[None] | None = None
@@ -148,9 +153,15 @@ class SessionBook:
         self._published.pop(shard_id, None)
         self._receipts.pop(shard_id, None)
         self._written.pop(shard_id, None)
+        self._disowned.discard(shard_id)
         # Guilds may come and go while another process has the shard.
         self.introduced.discard(shard_id)
         self._intake.forget(shard_id)
+
+    def lose(self, shard_id: int) -> None:
+        """Another process has the shard: from now on nothing of it is published or saved here."""
+        self._disowned.add(shard_id)
+        self._intake.lose(shard_id)
 
     async def _load(self, shard_ids: Sequence[int]) -> None:
         try:
@@ -268,6 +279,8 @@ class SessionBook:
 
     async def _save(self) -> None:
         async with self._saving:
+            if self._monotonic() >= self._trust.until:
+                return
             changed = {shard_id: point for shard_id, point in self._points() if self._is_due(shard_id, point)}
             if not changed:
                 return
@@ -284,6 +297,8 @@ class SessionBook:
     def _points(self) -> Iterable[tuple[int, ResumePoint]]:
         now = self._now()
         for shard_id, url in self._resume_urls.items():
+            if shard_id in self._disowned:
+                continue
             ledger, receipts = self._intake.ledger(shard_id), self._receipts.get(shard_id)
             if ledger is None or receipts is None or receipts.session_id != ledger.session_id:
                 continue

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -52,19 +53,27 @@ class ShardSet:
         self._turns.shard_count = shard_count
         shard = Shard(self._client, shard_id, self._turns, self._may_connect, self._on_socket)
         self._shards[shard_id] = shard
-        task = asyncio.create_task(self._run(shard, shard_count), name=f"shard-{shard_id}")
-        self._tasks[shard_id] = task
-        task.add_done_callback(self._ended)
+        self._start(shard_id, self._run(shard, shard_count))
 
     def settled(self, shard_count: int) -> None:
         """It is known for now which shards are run here."""
         tell_shards(self._client, self._shards.keys(), shard_count)
 
-    async def hand_over(self, shard_id: int) -> None:
-        """End the shard so that another process can resume it where it ends here."""
+    async def hand_over(self, shard_id: int) -> bool:
+        """End the shard so that another process can resume it where it ends here.
+
+        False when its events are not acknowledged in time: then it goes on here.
+        """
         await self._end(shard_id)
-        await self._drained(shard_id)
+        if not await self._drained(shard_id):
+            self._start(shard_id, self._shards[shard_id].run())
+            return False
         await self._forget(shard_id, save=True)
+        return True
+
+    def lose(self, shard_id: int) -> None:
+        """Another process has the shard's session: from now on nothing of it is published or saved here."""
+        self._client.sessions.lose(shard_id)
 
     async def drop(self, shard_id: int) -> None:
         """End the shard, which another process runs by now."""
@@ -78,6 +87,11 @@ class ShardSet:
     async def _run(self, shard: Shard, shard_count: int) -> None:
         await self._client.sessions.add(shard.id, shard_count)
         await shard.run()
+
+    def _start(self, shard_id: int, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name=f"shard-{shard_id}")
+        self._tasks[shard_id] = task
+        task.add_done_callback(self._ended)
 
     def _on_socket(self, shard: Shard) -> None:
         # From its first connection on, which discord.py takes for granted in its shards.
@@ -93,18 +107,20 @@ class ShardSet:
             return
         self.failure.set_exception(task.exception() or RuntimeError("a shard ended by itself"))
 
-    async def _drained(self, shard_id: int) -> None:
+    async def _drained(self, shard_id: int) -> bool:
         ledger = self._client.intake.ledger(shard_id)
         if ledger is None:
-            return
+            return True
         try:
             async with asyncio.timeout(self._client.tuning.hand_over_within):
                 # The ledger is on the event path, and pays for nobody's waiting.
                 while ledger.lag:  # noqa: ASYNC110
                     await asyncio.sleep(_DRAIN_LOOK)
         except TimeoutError:
-            # The other process resumes before them; their message ids make the repetition harmless.
-            _log.warning("handed_over_with_events_unacknowledged", shard=shard_id, events=ledger.lag)
+            # They may be stored after the other process has looked, and their guilds' routes may change.
+            _log.warning("not_handed_over_with_events_unacknowledged", shard=shard_id, events=ledger.lag)
+            return False
+        return True
 
     async def _forget(self, shard_id: int, *, save: bool) -> None:
         await self._client.sessions.remove(shard_id, save=save)

@@ -23,6 +23,7 @@ from nats.aio.subscription import Subscription
 
 from sandbox_core import subjects
 from sandbox_core.errors import DependencyUnavailable
+from sandbox_core.lease_trust import LeaseTrust
 
 from .connection import NatsConnection
 
@@ -103,6 +104,8 @@ class AckPublisher:
         self._events = events
         self._ack_timeout = ack_timeout
         self._monotonic = monotonic
+        self.trust = LeaseTrust()
+        """Nothing is sent while it does not hold."""
         self._outstanding: dict[int, Publication] = {}
         self._ready: deque[Publication] = deque()
         self._wake = asyncio.Event()
@@ -123,8 +126,8 @@ class AckPublisher:
 
     @property
     def sending(self) -> bool:
-        """True while publications are sent; False while NATS or a stream is away."""
-        return self._open.is_set()
+        """True while publications are sent; False while NATS or a stream is away, or leases have lapsed."""
+        return self._open.is_set() and self._monotonic() < self.trust.until
 
     async def start(self) -> None:
         """Subscribe to the acknowledgements and begin to send; the connection must stand."""
@@ -163,6 +166,16 @@ class AckPublisher:
         self._empty.clear()
         self._queue(publication)
 
+    def in_flight(self) -> list[Publication]:
+        """What was taken and is not acknowledged yet."""
+        return list(self._outstanding.values())
+
+    def withdraw(self, publication: Publication) -> None:
+        """Send the publication no more; its acknowledgement, if one still comes, means nothing."""
+        del self._outstanding[publication.number]
+        if not self._outstanding:
+            self._empty.set()
+
     async def drained(self) -> None:
         """Return when nothing is outstanding."""
         await self._empty.wait()
@@ -180,21 +193,26 @@ class AckPublisher:
             self._wake.clear()
             while self._ready:
                 await self._open.wait()
+                now = self._monotonic()
+                if now >= self.trust.until:
+                    _log.warning("publishing_waits", dependency="PostgreSQL", reason="leases have lapsed")
+                    await self.trust.extended()
+                    continue
                 publication = self._ready.popleft()
-                # An acknowledgement of an earlier attempt may have come while it waited here.
+                # It was acknowledged by an earlier attempt, or withdrawn, while it waited here.
                 if publication.number not in self._outstanding:
                     continue
-                await self._send(publication)
+                await self._send(publication, now)
                 sent += 1
                 if sent % _SENDS_BETWEEN_YIELDS == 0:
                     await asyncio.sleep(0)
 
-    async def _send(self, publication: Publication) -> None:
+    async def _send(self, publication: Publication, now: float) -> None:
         client = self._connection.client
         if len(publication.payload) + _HEADER_ROOM > client.max_payload:
             self._spawn(self._shrink(publication))
             return
-        publication.sent_at = self._monotonic()
+        publication.sent_at = now
         try:
             await client.publish(
                 publication.subject,

@@ -43,9 +43,16 @@ class Slow:
 
     def __init__(self) -> None:
         self.taken: list[Publication] = []
+        self.withdrawn: list[Publication] = []
 
     def submit(self, publication: Publication) -> None:
         self.taken.append(publication)
+
+    def in_flight(self) -> list[Publication]:
+        return [publication for publication in self.taken if publication not in self.withdrawn]
+
+    def withdraw(self, publication: Publication) -> None:
+        self.withdrawn.append(publication)
 
 
 @pytest.fixture

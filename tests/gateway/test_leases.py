@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Collection
 from uuid import UUID, uuid4
@@ -12,6 +13,7 @@ from pydantic import SecretStr
 
 from bot.gateway.leases import LeaseKeeper
 from sandbox_core.errors import DependencyUnavailable
+from sandbox_core.lease_trust import LeaseTrust
 from sandbox_core.nats.connection import NatsConnection
 from sandbox_core.nats.shard_holders import ShardHolders
 from sandbox_core.postgres.pool import Pool, create_pool
@@ -27,6 +29,10 @@ class Runs:
     def __init__(self) -> None:
         self.shards: dict[int, int] = {}
         self.dropped: list[int] = []
+        self.trust = LeaseTrust()
+        self.lost: list[tuple[int, float]] = []
+        """With the trust of that moment."""
+        self.drains = True
         self.may_hand_over = asyncio.Event()
         self.may_hand_over.set()
 
@@ -37,9 +43,14 @@ class Runs:
     def begin(self, shard_id: int, shard_count: int) -> None:
         self.shards[shard_id] = shard_count
 
-    async def hand_over(self, shard_id: int) -> None:
+    async def hand_over(self, shard_id: int) -> bool:
         await self.may_hand_over.wait()
-        del self.shards[shard_id]
+        if self.drains:
+            del self.shards[shard_id]
+        return self.drains
+
+    def lose(self, shard_id: int) -> None:
+        self.lost.append((shard_id, self.trust.until))
 
     async def drop(self, shard_id: int) -> None:
         self.dropped.append(shard_id)
@@ -114,6 +125,7 @@ class Process:
             shard_count=shard_count,
             shard_ids=shard_ids,
             anybody_else=self._anybody_else,
+            trust=self.runs.trust,
             lease=lease,
             monotonic=lambda: time.monotonic() + self.ahead,
         )
@@ -330,6 +342,62 @@ async def test_a_vouched_shard_connects_at_once_and_one_closed_again_and_again_w
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_what_is_lost_is_told_before_the_leases_count_again(pool: Pool) -> None:
+    frozen, other = Process(pool, recommended=1), Process(pool, recommended=1)
+    await frozen.turn()
+    before = frozen.runs.trust.until
+    assert time.monotonic() < before < time.monotonic() + LEASE
+    await turns([other], lambda: other.shards == {0})
+    assert time.monotonic() >= before
+    await frozen.turn()
+    assert frozen.runs.lost == [(0, before)]
+    assert frozen.runs.dropped == [0]
+    assert frozen.runs.trust.until > time.monotonic()
+    await frozen.keeper.leave()
+    assert frozen.runs.trust.until == -math.inf
+
+
+async def test_a_turn_that_finds_the_database_away_lets_shards_go_on_unless_it_stood_still(
+    pool: Pool,
+) -> None:
+    process = Process(pool, recommended=1)
+    await process.turn()
+    process.link.cut = True
+    process.ahead += 2 * LEASE
+    before = process.runs.trust.until
+    assert before < time.monotonic() + process.ahead
+    stands_still = process.link._through
+
+    def stand_still() -> ShardRows:
+        process.ahead += 2 * LEASE + 5
+        return stands_still()
+
+    process.link._through = stand_still  # type: ignore[method-assign]
+    await process.turn()
+    assert process.runs.trust.until == before
+    process.link._through = stands_still  # type: ignore[method-assign]
+    await process.turn()
+    assert process.runs.trust.until > time.monotonic() + process.ahead
+    assert process.shards == {0}
+
+
+async def test_a_shard_that_does_not_drain_is_not_released(pool: Pool) -> None:
+    first, second = Process(pool), Process(pool)
+    await first.turn()
+    first.runs.drains = False
+    await second.turn()
+    for _ in range(5):
+        await first.turn()
+        await second.turn()
+    assert (first.shards, second.shards) == ({0, 1, 2, 3}, set())
+    first.runs.drains = True
+    assert first.keeper._handing_over == {}
+    await first.turn()
+    assert first.shards == {0, 1, 2, 3}, "each attempt costs a connection: the next one comes later"
+    first.ahead += 31
+    await turns([first, second], lambda: len(second.shards) == 2)
 
 
 async def test_holders_of_shards_answer_over_nats(nats_url: str) -> None:

@@ -233,6 +233,31 @@ async def test_a_process_that_was_frozen_lets_go_of_what_others_took(team: Team)
     assert len(team.sim.identifies) == SHARDS
 
 
+async def test_a_shard_whose_events_are_not_stored_is_not_handed_over(team: Team, nats_url: str) -> None:
+    first = await team.start()
+    await runs(first, SHARDS)
+    client = await nats.connect(nats_url)
+    try:
+        js = client.jetstream()
+        config = (await js.stream_info("EVENTS")).config
+        # A stream that takes no more: refused events wait, while NATS itself is there.
+        count = (await js.stream_info("EVENTS")).state.messages
+        await js.update_stream(config, max_msgs=count, discard="new")
+        flood = Flood(team.sim, 500, rate=500)
+        await flood.reached(500)
+        await flood.over()
+        second = await team.start()
+        await until(lambda: first.says("not_handed_over_with_events_unacknowledged"))
+        assert not first.says("shard_lost")
+        await js.update_stream(config)
+        await runs(first, SHARDS)
+        await team.checked()
+        await runs(second, 0)
+    finally:
+        await client.close()
+    assert len(team.sim.identifies) == SHARDS
+
+
 async def test_a_second_sigterm_ends_at_once(team: Team, servers: EmbeddedServers) -> None:
     bot = await team.start()
     await runs(bot, SHARDS)
