@@ -58,7 +58,10 @@ async def gone(connection: Connection, since: datetime, kind: str) -> list[Sandb
               AND EXISTS (
                 SELECT 1 FROM sandbox_audit_log AS a
                 WHERE a.sandbox_id = s.id AND a.event_type = 'sandbox_destroying'
-                  AND a.actor <> s.owner AND a.details ->> 'from' IN ('running', 'expired')
+                  AND a.actor <> s.owner
+                  -- Carried for the owner by a shell: `Actor.signature` ends so.
+                  AND NOT starts_with(reverse(a.actor), reverse(' for ' || s.owner))
+                  AND a.details ->> 'from' IN ('running', 'expired')
               )
               AND NOT EXISTS (
                 SELECT 1 FROM sandbox_notices AS n WHERE n.sandbox_id = s.id AND n.kind = $2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -106,11 +107,19 @@ async def test_whoever_destroys_their_own_needs_no_notice(
 ) -> None:
     await yard.sandbox(alice, "mine")
     await yard.manager.destroy(alice, "mine")
+    await yard.sandbox(alice, "from-the-shell")
+    await yard.manager.destroy(replace(alice, via="cli:root"), "from-the-shell")
     assert await told(yard) == []
     root = Actor("200000000000000009", "Root", is_bot_owner=True)
     await yard.sandbox(alice, "taken-away")
     await yard.manager.destroy(root, "taken-away")
     assert await told(yard) == [("gone", "taken-away")]
+    # Somebody else's shell, and an id that only ends like the owner's.
+    await yard.sandbox(alice, "by-the-operator")
+    await yard.manager.destroy(Actor("cli:root", is_bot_owner=True), "by-the-operator")
+    await yard.sandbox(alice, "by-another")
+    await yard.manager.destroy(Actor(f"1{alice.id}", is_bot_owner=True, via="cli:root"), "by-another")
+    assert await told(yard) == [("gone", "by-the-operator"), ("gone", "by-another")]
 
 
 async def test_a_failed_creation_and_old_news_are_told_to_nobody(yard: Yard, alice: Actor) -> None:
