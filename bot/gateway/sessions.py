@@ -112,6 +112,7 @@ class SessionBook:
         """By shard, the sequences after the point found whose events are stored."""
         self._receipts: dict[int, _Receipts] = {}
         self._lost: set[int] = set()
+        """Shards whose next READY may leave a gap: their session was refused, or is not known."""
         self._disowned: set[int] = set()
         self._written: dict[int, tuple[ResumePoint, float]] = {}
         self._saving = asyncio.Lock()
@@ -120,8 +121,8 @@ class SessionBook:
     async def open(self, application_id: int, shard_ids: Sequence[int], shard_count: int) -> None:
         """Load what an earlier process left, and begin to save.
 
-        When neither store can tell what it left, a new session begins. NATS being away is waited for: without
-        it nothing could be published.
+        When the stores can't tell what it left, a new session begins, which counts as a gap. NATS being away
+        is waited for: without it nothing could be published.
         """
         self._application_id = application_id
         self._shard_count = shard_count
@@ -154,24 +155,33 @@ class SessionBook:
         self._receipts.pop(shard_id, None)
         self._written.pop(shard_id, None)
         self._disowned.discard(shard_id)
+        self._lost.discard(shard_id)
         # Guilds may come and go while another process has the shard.
         self.introduced.discard(shard_id)
         self._intake.forget(shard_id)
 
     def lose(self, shard_id: int) -> None:
-        """Another process has the shard: from now on nothing of it is published or saved here."""
+        """Another process has the shard: from now on nothing of its session is published or saved here."""
         self._disowned.add(shard_id)
-        self._intake.lose(shard_id)
+        # A session that Discord has ended is replayed to nobody: what was taken of it is still published.
+        if shard_id in self._resume_urls:
+            self._intake.lose(shard_id)
 
     async def _load(self, shard_ids: Sequence[int]) -> None:
-        try:
-            async with asyncio.timeout(_LOAD_WITHIN):
-                for shard_id in shard_ids:
+        for shard_id in shard_ids:
+            try:
+                async with asyncio.timeout(_LOAD_WITHIN):
                     point = await self._store.load(self._application_id, shard_id, self._shard_count)
-                    if point is not None:
-                        self._found[shard_id] = point
-        except (DependencyUnavailable, TimeoutError):
-            _log.warning("sessions_not_loaded", dependency="Redis and PostgreSQL")
+            except (DependencyUnavailable, TimeoutError) as error:
+                # There may be one: the session that begins instead leaves out what it would have replayed.
+                self._lost.add(shard_id)
+                reason = str(error) or "no answer in time"
+                _log.warning(
+                    "session_not_loaded", dependency="Redis or PostgreSQL", shard=shard_id, reason=reason
+                )
+                continue
+            if point is not None:
+                self._found[shard_id] = point
         for shard_id in shard_ids:
             if shard_id in self._found:
                 self._published[shard_id] = await self._read_stored(shard_id, self._found[shard_id])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
+from structlog.testing import capture_logs
 
 from bot.embedded import EmbeddedServers
 from bot.gateway.sessions import SessionBook
@@ -98,3 +99,48 @@ async def test_the_next_process_passes_over_what_is_stored(core: Core) -> None:
     assert saved is not None
     assert (saved.sequence, saved.since > point.since) == (13, True)
     await second.close()
+
+
+async def test_a_session_that_cannot_be_looked_up_counts_as_a_possible_gap(
+    core: Core, servers: EmbeddedServers
+) -> None:
+    gaps = core.metrics.gateway_gaps._value.get
+    before = gaps()
+    book = book_of(core)
+    await servers.valkey.kill()
+    await book.open(APPLICATION, (), 1)
+    await book.add(0, 1)
+    assert book.resume_point(0) is None
+    send(core, dispatch(1, "READY", session_id="session", shard=[0, 1]))
+    with capture_logs() as logs:
+        book.began(0, "wss://resume.invalid")
+        # What follows is this process's own.
+        book.began(0, "wss://resume.invalid")
+    assert [entry["event"] for entry in logs] == ["session_lost"]
+    assert gaps() == before + 1
+    await servers.valkey.start()
+    await book.close()
+
+
+async def test_a_refused_session_is_forgotten_and_a_newer_one_is_not(core: Core) -> None:
+    thawed, holder = book_of(core), book_of(core)
+    for book, session_id in ((thawed, "old"), (holder, "new")):
+        await book.open(APPLICATION, (), 1)
+        assert book._saver is not None
+        book._saver.cancel()
+        send(core, dispatch(1, "READY", session_id=session_id, shard=[0, 1]))
+        book.began(0, "wss://resume.invalid")
+        await book._save()
+        if book is thawed:
+            refused = book.resume_point(0)
+            assert refused is not None
+            # The other process's intake is another one.
+            core.intake.forget(0)
+    thawed._found[0] = refused
+    thawed._resume_urls.clear()
+    await thawed.ended(0)
+    point = await core.resume_points.load(APPLICATION, 0, 1)
+    assert point is not None
+    assert point.session_id == "new"
+    await holder.ended(0)
+    assert await core.resume_points.load(APPLICATION, 0, 1) is None
