@@ -70,7 +70,10 @@ async def on_form(interaction: Interaction) -> None:
         duration = next(_values(data.get("components", ())), "")
         work = extend(core, interaction, match["sandbox"], duration)
         with correlated(core, "form extend", cause_id=interaction.id, user_id=interaction.user.id):
-            await answer_anew(interaction, core, work)
+            begun = await answer_anew(interaction, core, work)
+        if not begun:
+            # Discord keeps a form open that was not acknowledged, and the next submission counts.
+            _submitted.forget(match[0])
     except Exception as error:  # the edge of the program: every failure becomes an answer
         await report(interaction, error)
 

@@ -26,3 +26,7 @@ class Once:
         if len(self._seen) > _REMEMBERED:
             self._seen.popitem(last=False)
         return True
+
+    def forget(self, key: Hashable) -> None:
+        """It was not done after all: the next click is the first."""
+        self._seen.pop(key, None)

@@ -73,18 +73,32 @@ class Question:
         message = interaction.message
         if message is None or not _answered.first((message.id, about)):
             await interaction.response.defer()
-        elif choice == "no":
+            return
+        counts = False
+        try:
+            counts = await self._carry_out(interaction, core, message, yes=choice == "yes", about=about)
+        finally:
+            # Discord did not take this press, and still shows the buttons: the next one counts.
+            if not counts:
+                _answered.forget((message.id, about))
+
+    async def _carry_out(
+        self, interaction: Interaction, core: Core, message: discord.Message, *, yes: bool, about: str
+    ) -> bool:
+        """Whether Discord took the answer."""
+        if not yes:
             await self._close(interaction, about, self.kept)
         elif interaction.created_at - message.created_at > QUESTION_LIFE:
             await self._close(interaction, about, f"The question is too old; run `{self.command}` again.")
         else:
-            await answer_after(
+            return await answer_after(
                 interaction,
                 self.act(interaction, core, about),
                 meanwhile=_render.working(self.doing),
                 budget=self.budget,
                 late=lambda: self.late(core, about),
             )
+        return True
 
     async def _close(self, interaction: Interaction, about: str, reason: str) -> None:
         embed = _render.nothing_done(self.nothing_done, reason)

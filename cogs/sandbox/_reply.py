@@ -48,19 +48,21 @@ async def answer_anew(
     work: Coroutine[Any, Any, Answer],
     *,
     budget: float = BUDGET_SECONDS,
-) -> None:
+) -> bool:
     """Defer privately, then show in a message of its own what `work` returns or why it failed.
 
     Deferring comes first: Discord gives three seconds to the first sign of life, and fifteen minutes after.
     Then comes whether the caller may use the commands at all. That is no check of discord.py's: a failed one
     is passed on to the host's own error handlers, and they would answer what is answered already.
+
+    False when one of these failed, so that `work` was not begun.
     """
 
     async def acknowledged() -> None:
         await interaction.response.defer(ephemeral=True, thinking=True)
         await check_may_use(interaction, core.settings)
 
-    await _answer(interaction, acknowledged(), work, budget, _away(core, budget))
+    return await _answer(interaction, acknowledged(), work, budget, _away(core, budget))
 
 
 async def answer_in_place(
@@ -81,13 +83,14 @@ async def answer_after(
     meanwhile: discord.Embed,
     budget: float,
     late: Late,
-) -> None:
+) -> bool:
     """Replace the message of a pressed button by `meanwhile` without buttons, then by the answer.
 
-    `late` is asked when the work takes longer than `budget` seconds.
+    `late` is asked when the work takes longer than `budget` seconds. False when Discord did not take the
+    first of these, so that `work` was not begun.
     """
     acknowledge = interaction.response.edit_message(embed=meanwhile, view=None)
-    await _answer(interaction, acknowledge, work, budget, late)
+    return await _answer(interaction, acknowledge, work, budget, late)
 
 
 def _away(core: Core, waited: float) -> Late:
@@ -121,13 +124,16 @@ async def _answer(
     work: Coroutine[Any, Any, Answer],
     budget: float,
     late: Late,
-) -> None:
+) -> bool:
+    """Whether the work was begun."""
+    begun = False
     try:
         try:
             await acknowledge
         except BaseException:
             work.close()
             raise
+        begun = True
         try:
             answer = await within(budget, work)
         except TimeoutError:
@@ -141,3 +147,4 @@ async def _answer(
             answer.shown(message)
     except Exception as error:  # the edge of the program: every failure becomes an answer
         await report(interaction, error)
+    return begun

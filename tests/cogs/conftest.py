@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
+import aiohttp
 import discord
 import pytest
 import simcord
@@ -184,6 +185,11 @@ def text_of(embed: discord.Embed) -> str:
 def code_of(result: simcord.InteractionResult) -> str | None:
     """The error code of a private refusal."""
     return embed_of(result).footer.text
+
+
+async def no_connection(*_: object, **__: object) -> None:
+    """Instead of a request to Discord: one that never arrives."""
+    raise aiohttp.ServerDisconnectedError
 
 
 def labels_of(message: simcord.ResponseMessage) -> list[str]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import discord
 import pytest
 import simcord
 from structlog.testing import capture_logs
 
-from .conftest import DEV_GUILD, Press, Scene, button_id, code_of, embed_of, labels_of, text_of
+from .conftest import DEV_GUILD, Press, Scene, button_id, code_of, embed_of, labels_of, no_connection, text_of
 
 LABELS = ["Connect", "Register this server", "Extend", "Destroy"]
 
@@ -29,6 +30,23 @@ async def test_create_ends_with_its_four_buttons_and_they_stay(scene: Scene) -> 
     assert all(button.startswith("sandbox:") and len(button) <= 100 for button in ids)
     await scene.alice.click(answer, label="Connect")
     assert labels_of(answer) == LABELS
+
+
+async def test_a_form_that_could_not_be_acknowledged_counts_when_it_is_sent_again(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = await made(scene)
+    before = await scene.core.manager.get("mine")
+    form = await scene.alice.click(answer, label="Extend")
+    with monkeypatch.context() as discord_away:
+        for method in ("defer", "send_message"):
+            discord_away.setattr(discord.InteractionResponse, method, no_connection)
+        await scene.alice.submit_modal(form, {"sandbox:duration": "90m"})
+    # simcord closes every form that was sent; Discord's client keeps one open that nobody acknowledged.
+    form._interaction.modal_consumed = False
+    assert (await scene.core.manager.get("mine")).expires_at == before.expires_at
+    result = await scene.alice.submit_modal(form, {"sandbox:duration": "90m"})
+    assert embed_of(result).title == "Sandbox extended"
 
 
 async def test_connect_answers_in_a_message_of_its_own(scene: Scene) -> None:

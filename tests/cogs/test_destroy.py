@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import discord
 import pytest
 import simcord
 
 from sandbox_core.errors import SandboxNotFound
 
-from .conftest import COOKS_GUILD, Press, Scene, button_id, code_of, embed_of, text_of
+from .conftest import COOKS_GUILD, Press, Scene, button_id, code_of, embed_of, no_connection, text_of
 
 
 async def ask(scene: Scene, name: str) -> simcord.ResponseMessage:
@@ -79,6 +80,22 @@ async def test_the_first_of_both_buttons_counts(scene: Scene) -> None:
     assert destroy.result.acknowledged
     assert (await scene.core.manager.get("kept")).status == "running"
     assert question.embeds[0].title == "Nothing was deleted"
+
+
+@pytest.mark.parametrize("label", ["Destroy it", "Keep it"])
+async def test_a_press_that_could_not_be_acknowledged_leaves_the_question_open(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, label: str
+) -> None:
+    await scene.alice.slash(scene.channel, "sandbox create", name="mine")
+    question = await ask(scene, "mine")
+    with monkeypatch.context() as discord_away:
+        for method in ("edit_message", "send_message"):
+            discord_away.setattr(discord.InteractionResponse, method, no_connection)
+        Press(scene, scene.alice, question, label).send()
+        await scene.env.settle()
+    assert (await scene.core.manager.get("mine")).status == "running"
+    await scene.alice.click(question, label="Destroy it")
+    assert question.embeds[0].title == "Sandbox mine is destroyed"
 
 
 async def test_only_the_person_who_was_asked_may_answer(scene: Scene) -> None:
