@@ -19,6 +19,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamInfo
 _BATCH = 1000
 _PAUSE = 0.2
 _ANSWER_WITHIN = 2.0
+_CLOSES_WITHIN = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,8 @@ class StreamReader:
         self._subscription: JetStreamContext.PullSubscription | None = None
         self._last = 0
         self.life = 0
+        self.stopped = False
+        """Set when `follow` is to end: a cancellation alone can get lost inside a fetch that just ends."""
         self.ended: dict[tuple[str, int], float] = {}
         """When the stream was made anew, by its name and the life that was over."""
         self.messages: list[Stored] = []
@@ -59,7 +62,7 @@ class StreamReader:
 
     async def follow(self) -> None:
         """Read along until cancelled; an outage is waited out."""
-        while True:
+        while not self.stopped:
             with contextlib.suppress(nats.errors.Error, OSError):
                 await self.catch_up()
             await asyncio.sleep(_PAUSE)
@@ -160,10 +163,15 @@ async def reading(servers: Sequence[str]) -> AsyncIterator[dict[str, StreamReade
     try:
         yield readers
     finally:
+        for reader in readers.values():
+            reader.stopped = True
         for task in tasks:
             task.cancel()
         ended = await asyncio.gather(*tasks, return_exceptions=True)
-        await client.close()
+        with contextlib.suppress(TimeoutError):
+            # Nothing is left to be written, so nothing is lost when a half-open connection does not end.
+            async with asyncio.timeout(_CLOSES_WITHIN):
+                await client.close()
         for failure in ended:
             if isinstance(failure, Exception):
                 raise failure
