@@ -12,6 +12,7 @@ import structlog
 from discord.ext import commands
 
 from cogs._core import AnyBot
+from sandbox_core.cancellation import end
 from sandbox_core.errors import DependencyUnavailable, SandboxError
 from sandbox_core.manager import utc_now
 
@@ -70,9 +71,7 @@ class Upkeep(commands.Cog):
     async def cog_unload(self) -> None:
         """Stop the loops; a removal that is cut off is continued by whoever comes next."""
         tasks, self._tasks = self._tasks, []
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(*tasks)
         if tasks:
             try:
                 await self._record_activity()

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import structlog
 
+from sandbox_core.cancellation import end
 from sandbox_core.error_text import explain
 from sandbox_core.errors import (
     CleanupFailed,
@@ -340,14 +341,22 @@ def pause_after(attempts: int) -> timedelta:
     return min(_FIRST_RETRY * (1 << doublings), _LONGEST_PAUSE)
 
 
-async def bounded(store: str, work: Awaitable[None], *, within: float | None = None) -> None:
+async def bounded(store: str, work: Coroutine[Any, Any, None], *, within: float | None = None) -> None:
     """Run one store's step. Raises `DependencyUnavailable` when it takes more seconds than `within`."""
     limit = STEP_TIMEOUT if within is None else within
+    # A task of its own: a driver may lose the one cancellation that `asyncio.timeout` would send.
+    step = asyncio.create_task(work, name=f"step-{store}")
     try:
-        async with asyncio.timeout(limit):
-            await work
+        await asyncio.wait({step}, timeout=limit)
+        in_time = step.done()
+    finally:
+        await end(step)
+    if not in_time and step.cancelled():
+        raise DependencyUnavailable(store, f"no answer within {limit:g} s")
+    try:
+        step.result()
     except TimeoutError as error:
-        raise DependencyUnavailable(store, f"no answer within {limit:g} s") from error
+        raise DependencyUnavailable(store, "no answer in time") from error
 
 
 def reason_of(error: BaseException) -> str:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import AsyncIterator
+from typing import cast
 from uuid import UUID
 
 from redis.asyncio import Redis
 
+from sandbox_core.cancellation import Cancellations
 from sandbox_core.models import Sandbox
 from sandbox_core.redis.errors import translating
 from sandbox_core.subjects import redis_prefix
@@ -54,13 +57,23 @@ class RedisNamespace:
         return removed
 
     async def _unlink_all(self, pattern: str) -> int:
-        removed, cursor = 0, 0
-        while True:
-            cursor, keys = await self._redis.scan(cursor, match=pattern, count=_BATCH)
+        removed, cancellations = 0, Cancellations()
+        async for keys in self._scan(pattern):
             if keys:
                 removed += await self._redis.unlink(*keys)
+                cancellations.check()
+        return removed
+
+    async def _scan(self, pattern: str) -> AsyncIterator[list[str]]:
+        """Every key that matches, at times one twice, in batches that may be empty."""
+        cursor, cancellations = 0, Cancellations()
+        while True:
+            cursor, keys = await self._redis.scan(cursor, match=pattern, count=_BATCH)
+            cancellations.check()
+            # The client answers in text.
+            yield cast("list[str]", keys)
             if cursor == 0:
-                return removed
+                return
 
     async def check(self, sandbox: Sandbox) -> PartHealth:
         """Healthy when Redis answers; `facts` has `keys`, and `latency_ms` is that of one PING."""
@@ -75,18 +88,16 @@ class RedisNamespace:
 
     async def _count(self, pattern: str) -> tuple[int, bool]:
         seen: set[str] = set()
-        async for key in self._redis.scan_iter(match=pattern, count=_BATCH):
-            # SCAN may name a key twice.
-            seen.add(key)
+        async for keys in self._scan(pattern):
+            seen.update(keys)
             if len(seen) >= _COUNT_LIMIT:
-                return len(seen), False
+                return _COUNT_LIMIT, False
         return len(seen), True
 
     async def list_ids(self) -> set[str]:
         """UUIDs of the sandboxes that have keys; looks at every key of the server once."""
         found: set[str] = set()
         with translating():
-            async for key in self._redis.scan_iter(match="sandbox:*", count=_BATCH):
-                if match := _OWN_KEY.match(key):
-                    found.add(match[1])
+            async for keys in self._scan("sandbox:*"):
+                found.update(match[1] for key in keys if (match := _OWN_KEY.match(key)))
         return found

@@ -125,6 +125,33 @@ async def test_unloading_leaves_nothing_and_writes_the_activity(core: Core, bot:
     await bot.unload_extension(EXTENSION)
 
 
+async def test_unloading_ends_a_loop_whose_driver_loses_the_cancellation(
+    core: Core, bot: commands.Bot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost, begun = 0, asyncio.Event()
+
+    async def deaf() -> float:
+        nonlocal lost
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if lost == 2:
+                raise
+            lost += 1
+        return 1.0
+
+    monkeypatch.setattr("sandbox_core.cancellation._AGAIN_AFTER", 0.01)
+    upkeep = Upkeep(bot, core)
+    monkeypatch.setattr(upkeep, "remove_due", deaf)
+    await upkeep.cog_load()
+    await begun.wait()
+    async with asyncio.timeout(10):
+        await upkeep.cog_unload()
+    assert lost >= 1
+    assert upkeep_tasks() == []
+
+
 async def test_activity_is_kept_while_postgresql_is_away(
     core: Core, bot: commands.Bot, servers: EmbeddedServers
 ) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
@@ -44,6 +45,85 @@ async def test_only_the_sandboxs_own_keys_go(
         [ROUTE, redis_prefix(other.id) + "a", f"x{redis_prefix(mine.id)}a"]
     )
     assert await namespace.list_ids() == {str(other.id)}
+
+
+@pytest.mark.parametrize("command", ["SCAN", "UNLINK"])
+async def test_a_cancellation_that_the_driver_loses_ends_the_removal(
+    namespace: RedisNamespace,
+    redis: Redis,
+    sandbox: Sandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+) -> None:
+    """As `asyncio.wait_for` loses one that comes just as the request is written."""
+    await redis.mset({f"{redis_prefix(sandbox.id)}{number}": 1 for number in range(1_500)})
+    commands: list[str] = []
+    real = Redis.execute_command
+
+    async def cancelled_in_the_middle(self: Redis, *arguments: object, **options: object) -> object:
+        answer = await real(self, *arguments, **options)
+        commands.append(str(arguments[0]))
+        if arguments[0] == command:
+            removal.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asyncio.sleep(0)
+        return answer
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Redis, "execute_command", cancelled_in_the_middle)
+        removal = asyncio.create_task(namespace.delete_keys(sandbox.id))
+        with pytest.raises(asyncio.CancelledError):
+            await removal
+    assert commands[-1] == command
+    assert commands.count(command) == 1
+    # A removal within a task that was cancelled before, as undoing a creation is, goes on.
+    assert await _in_a_cancelled_task(namespace, sandbox) > 0
+    assert await redis.keys(redis_prefix(sandbox.id) + "*") == []
+
+
+async def _in_a_cancelled_task(namespace: RedisNamespace, sandbox: Sandbox) -> int:
+    async def undo() -> int:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return await namespace.delete_keys(sandbox.id)
+        raise AssertionError("nobody sets that event")
+
+    task = asyncio.create_task(undo())
+    await asyncio.sleep(0)
+    task.cancel()
+    return await task
+
+
+async def test_a_time_limit_around_a_removal_holds(
+    namespace: RedisNamespace, redis: Redis, sandbox: Sandbox
+) -> None:
+    """Many cancellations in a row, at whatever point of a real request each arrives."""
+    stop = False
+
+    async def worker() -> None:
+        number = 0
+        while not stop:
+            number += 1
+            await redis.mset({f"{redis_prefix(sandbox.id)}{number}-{part}": 1 for part in range(200)})
+
+    async def removal() -> None:
+        while True:
+            await namespace.delete_keys(sandbox.id)
+
+    writing = asyncio.create_task(worker())
+    try:
+        for turn in range(20):
+            removing = asyncio.create_task(removal())
+            for _ in range(20 + 7 * turn):
+                await asyncio.sleep(0)
+            removing.cancel()
+            done, _ = await asyncio.wait({removing}, timeout=10)
+            assert done
+            assert removing.cancelled()
+    finally:
+        stop = True
+        await writing
 
 
 @pytest.mark.parametrize("key", ["sandbox:route:100000000000000001", "sandbox:notes", "sandbox:3f2a9c01:x"])

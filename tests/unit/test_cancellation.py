@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from sandbox_core import cancellation
+from sandbox_core.cancellation import Cancellations, end
+from sandbox_core.errors import DependencyUnavailable
+from sandbox_core.manager.teardown import bounded
+
+
+@pytest.fixture(autouse=True)
+def _again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cancellation, "_AGAIN_AFTER", 0.01)
+
+
+class Deaf:
+    """Work that loses its first cancellations, as a driver may."""
+
+    def __init__(self, losing: int, finally_raises: Exception | None = None) -> None:
+        self.losing = losing
+        self.lost = 0
+        self.finally_raises = finally_raises
+        self.begun = asyncio.Event()
+
+    async def __call__(self) -> None:
+        self.begun.set()
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                if self.lost == self.losing:
+                    if self.finally_raises is not None:
+                        raise self.finally_raises from None
+                    raise
+                self.lost += 1
+
+
+async def test_tasks_are_cancelled_until_they_end() -> None:
+    works = [Deaf(0), Deaf(3), Deaf(1, ZeroDivisionError())]
+    tasks = [asyncio.create_task(work()) for work in works]
+    await asyncio.gather(*(work.begun.wait() for work in works))
+    async with asyncio.timeout(10):
+        await end(*tasks)
+    assert [task.cancelled() for task in tasks] == [True, True, False]
+    assert [work.lost for work in works] == [0, 3, 1]
+    await end(*tasks)
+    await end()
+
+
+async def test_whoever_waits_may_be_cancelled_and_the_tasks_end_all_the_same() -> None:
+    work = Deaf(5)
+    task = asyncio.create_task(work())
+    await work.begun.wait()
+    ending = asyncio.create_task(end(task))
+    while not work.lost:
+        await asyncio.sleep(0)
+    ending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await ending
+    assert task.cancelled()
+
+
+async def test_a_step_ends_at_its_limit_although_its_driver_is_deaf() -> None:
+    work = Deaf(3)
+    with pytest.raises(DependencyUnavailable) as late:
+        async with asyncio.timeout(10):
+            await bounded("Redis", work(), within=0.01)
+    assert late.value.reason == "no answer within 0.01 s"
+    assert work.lost == 3
+
+
+async def test_a_step_that_ends_with_its_own_error_keeps_it() -> None:
+    with pytest.raises(ZeroDivisionError):
+        await bounded("Redis", Deaf(1, ZeroDivisionError())(), within=0.01)
+    with pytest.raises(DependencyUnavailable) as away:
+        await bounded("NATS", Deaf(0, TimeoutError())(), within=0.01)
+    assert away.value.reason == "no answer in time"
+
+
+async def test_a_cancelled_step_passes_the_cancellation_on() -> None:
+    work = Deaf(2)
+    step = asyncio.create_task(bounded("Redis", work()))
+    await work.begun.wait()
+    step.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await step
+    assert work.lost == 2
+
+
+async def test_only_new_cancellations_count() -> None:
+    Cancellations().check()
+    reached = asyncio.Event()
+
+    async def work() -> str:
+        seen = Cancellations()
+        reached.set()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        Cancellations().check()
+        with pytest.raises(asyncio.CancelledError):
+            seen.check()
+        return "done"
+
+    task = asyncio.create_task(work())
+    await reached.wait()
+    task.cancel()
+    assert await task == "done"
