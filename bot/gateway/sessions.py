@@ -29,7 +29,6 @@ _log = structlog.get_logger("sandbox.gateway")
 _SAVE_INTERVAL = 0.1
 _REFRESH_AFTER = 10.0
 _LOAD_WITHIN = 3.0
-_READ_WITHIN = 10.0
 _NATS_PAUSE = 0.25
 _MOST_MARKS = 1000
 
@@ -192,19 +191,14 @@ class SessionBook:
         waits = False
         while True:
             try:
-                async with asyncio.timeout(_READ_WITHIN):
-                    return await self._stored.sequences(
-                        point.session_id, shard_id, after=point.sequence, since=point.since
-                    )
+                return await self._stored.sequences(
+                    point.session_id, shard_id, after=point.sequence, since=point.since
+                )
             except DependencyUnavailable as error:
                 if not waits:
                     _log.warning("session_waits", shard=shard_id, dependency=error.dependency)
                 waits = True
                 await asyncio.sleep(_NATS_PAUSE)
-            except TimeoutError:
-                # Better an event on two sides, if its guild's route changed just now, than none at all.
-                _log.error("stored_events_not_read", shard=shard_id, within=_READ_WITHIN)
-                return set()
 
     def established(self, shard_id: int) -> None:
         """READY or RESUMED came."""

@@ -7,7 +7,9 @@ between would find the event on both sides. So what the streams hold is asked fo
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -28,6 +30,8 @@ _log = structlog.get_logger("sandbox.nats")
 
 _BATCH = 500
 _FETCH_WITHIN = 2.0
+_READ_WITHIN = 10.0
+_LEAVE_WITHIN = 1.0
 _KEPT_UNUSED_SECONDS = 30.0
 # The moment comes from another machine's clock.
 _CLOCK_MARGIN = 15.0
@@ -37,38 +41,88 @@ _STREAMS = (
 )
 
 
-class StoredEvents:
-    """Reads message ids from both streams, without their payloads."""
+class _Question:
+    """One session's sequences, as they are found."""
 
-    def __init__(self, js: JetStreamContext) -> None:
+    def __init__(self, session_id: str, shard_id: int, after: int, since: float) -> None:
+        self.session = f"{session_id}:{shard_id}"
+        self.after = after
+        self.since = since
+        self.found: set[int] = set()
+        self.answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+
+class StoredEvents:
+    """Reads message ids from both streams, without their payloads.
+
+    A reading goes on for at most `within` seconds. What is asked while one goes on is answered by the next
+    one, together: a process takes all the shards of one that died in the same moment.
+    """
+
+    def __init__(self, js: JetStreamContext, *, within: float = _READ_WITHIN) -> None:
         self._js = js
+        self._within = within
+        self._asked: list[_Question] = []
+        self._reader: asyncio.Task[None] | None = None
 
     async def sequences(self, session_id: str, shard_id: int, *, after: int, since: float) -> set[int]:
         """The session's sequences beyond `after` that were stored since (seconds since the epoch).
 
-        A missing stream holds none. Raises `DependencyUnavailable` when NATS is away.
+        A missing stream holds none. When the time is over, those found by then are returned. Raises
+        `DependencyUnavailable` when NATS is away.
         """
+        question = _Question(session_id, shard_id, after, since)
+        self._asked.append(question)
+        if self._reader is None or self._reader.done():
+            self._reader = asyncio.create_task(self._answer(), name="stored-events")
+        await question.answered
+        return question.found
+
+    async def _answer(self) -> None:
+        while self._asked:
+            asked, self._asked = self._asked, []
+            try:
+                with translating():
+                    await self._read(asked)
+            except Exception as error:
+                # Also an unforeseen one goes to those who asked; else they would wait for ever.
+                for question in asked:
+                    if not question.answered.done():
+                        question.answered.set_exception(error)
+            finally:
+                for question in asked:
+                    # Done already, when who asked was cancelled.
+                    if not question.answered.done():
+                        question.answered.set_result(None)
+
+    async def _read(self, asked: Sequence[_Question]) -> None:
         started = time.perf_counter()
-        found: set[int] = set()
-        prefix = f"{session_id}:{shard_id}:"
-        read = 0
-        for stream, subject in _STREAMS:
-            with translating():
-                try:
-                    read += await self._collect(stream, subject, prefix, since, found)
-                except NotFoundError:
-                    continue
-        stored = {seq for seq in found if seq > after}
-        _log.info(
-            "stored_events_read",
-            shard=shard_id,
-            read=read,
-            stored=len(stored),
+        questions: dict[str, list[_Question]] = {}
+        for question in asked:
+            questions.setdefault(question.session, []).append(question)
+        since = min(question.since for question in asked)
+        try:
+            async with asyncio.timeout(self._within) as limit:
+                for stream, subject in _STREAMS:
+                    await self._collect(stream, subject, since, questions)
+        except TimeoutError:
+            # NATS's own means that it does not answer.
+            if not limit.expired():
+                raise
+            # Better an event on two sides, if its guild's route changed just now, than none at all.
+            log, event = _log.error, "stored_events_not_read_to_the_end"
+        else:
+            log, event = _log.info, "stored_events_read"
+        log(
+            event,
+            sessions=len(questions),
+            stored=sum(len(question.found) for question in asked),
             seconds=round(time.perf_counter() - started, 3),
         )
-        return stored
 
-    async def _collect(self, stream: str, subject: str, prefix: str, since: float, found: set[int]) -> int:
+    async def _collect(
+        self, stream: str, subject: str, since: float, questions: Mapping[str, Sequence[_Question]]
+    ) -> None:
         begin = datetime.fromtimestamp(max(since - _CLOCK_MARGIN, 0.0), UTC)
         config = ConsumerConfig(
             deliver_policy=DeliverPolicy.BY_START_TIME,
@@ -79,8 +133,10 @@ class StoredEvents:
             num_replicas=1,
             inactive_threshold=_KEPT_UNUSED_SECONDS,
         )
-        subscription = await self._js.pull_subscribe(subject, stream=stream, config=config)
-        read = 0
+        try:
+            subscription = await self._js.pull_subscribe(subject, stream=stream, config=config)
+        except NotFoundError:
+            return
         try:
             left = (await subscription.consumer_info()).num_pending or 0
             while left > 0:
@@ -93,20 +149,24 @@ class StoredEvents:
                         raise DependencyUnavailable("NATS", "a stream can't be read") from None
                     break
                 left -= len(messages)
-                read += len(messages)
                 for message in messages:
                     identity = (message.headers or {}).get("Nats-Msg-Id", "")
-                    if identity.startswith(prefix) and identity[len(prefix) :].isdigit():
-                        found.add(int(identity[len(prefix) :]))
+                    session, _, sequence = identity.rpartition(":")
+                    for question in questions.get(session, ()):
+                        if sequence.isdigit() and int(sequence) > question.after:
+                            question.found.add(int(sequence))
+        except NotFoundError:
+            # Not all of it was seen: the consumer, or the stream itself, went away in between.
+            raise DependencyUnavailable("NATS", "a stream was lost while it was read") from None
         finally:
             await self._leave(stream, subscription)
-        return read
 
     async def _leave(self, stream: str, subscription: JetStreamContext.PullSubscription) -> None:
         try:
-            info = await subscription.consumer_info()
-            await subscription.unsubscribe()
-            await self._js.delete_consumer(stream, info.name)
-        except (nats.errors.Error, OSError) as error:
+            async with asyncio.timeout(_LEAVE_WITHIN):
+                info = await subscription.consumer_info()
+                await subscription.unsubscribe()
+                await self._js.delete_consumer(stream, info.name)
+        except (nats.errors.Error, OSError, TimeoutError) as error:
             # The server removes a consumer that nobody uses by itself.
             _log.debug("consumer_not_removed", stream=stream, error=type(error).__name__)
