@@ -60,13 +60,18 @@ def generate_name(owner_name: str) -> str:
     return f"sandbox-{slug}-{suffix}"
 
 
-def parse_duration(text: str, *, maximum: timedelta, field: str = "TTL") -> timedelta:
-    """A life time from 1 minute to `maximum`; a bare number is hours."""
+def parse_duration(text: str, *, maximum: timedelta, field: str = "TTL", capped: bool = False) -> timedelta:
+    """A life time from 1 minute to `maximum`; a bare number is hours.
+
+    More than `maximum` is refused, or taken as the maximum when `capped`.
+    """
     cleaned = text.strip().lower()
     seconds = _seconds(cleaned)
     if seconds is None:
         raise InvalidInput(field, text, "it is not a duration", _TTL_EXAMPLE)
     if seconds > maximum.total_seconds():
+        if capped:
+            return maximum
         hours = maximum.total_seconds() / 3600
         raise InvalidInput(field, text, f"the most is {hours:g} hours", _TTL_EXAMPLE)
     if seconds < MIN_TTL.total_seconds():

@@ -49,7 +49,7 @@ def register_guild(
     """Send a server's live events to a sandbox instead of production; asks first."""
     must_be_answerable(yes)
     with busy("Asking Discord"):
-        sandbox, access = run(_look_up(name, guild, owner, unchecked=unchecked))
+        sandbox, access = run(_look_up(name, guild, owner, unchecked=unchecked, protected=protected))
     where = f"{access.name} ({access.guild_id})" if access.name else access.guild_id
     confirm(
         "Go on?",
@@ -77,7 +77,7 @@ def register_guild(
 
 
 async def _look_up(
-    name: str, guild: str, owner: str | None, *, unchecked: bool
+    name: str, guild: str, owner: str | None, *, unchecked: bool, protected: str | None
 ) -> tuple[Sandbox, GuildAccess]:
     if unchecked and owner is not None:
         raise usage("--unchecked is the operator's: whether --owner may do this, only Discord can say.")
@@ -87,8 +87,11 @@ async def _look_up(
         core.manager.check_may_manage(caller.actor(owner), sandbox, "register servers with")
         core.manager.check_running(sandbox)
         if unchecked:
-            return sandbox, GuildAccess(guild_id, bot_is_member=True, caller_manages=False)
-        (access,) = await guild_accesses(core.settings, [guild_id], owner)
+            access = GuildAccess(guild_id, bot_is_member=True, caller_manages=False)
+        else:
+            (access,) = await guild_accesses(core.settings, [guild_id], owner)
+        # Before the question: nobody should be asked about what they may not do.
+        core.manager.check_may_register(caller.actor(owner), access, confirmed=protected == guild_id)
         return sandbox, access
 
 

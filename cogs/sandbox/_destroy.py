@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from sandbox_core.bootstrap import Core
 
 DESTROY_SECONDS = 30.0
-"""How long a destruction may take. Each of its steps has a limit of its own, and these add up to less."""
+"""How long a caller waits for a destruction. Each of its steps has a limit of its own; should all of them
+need it, they add up to more, and the caller reads that cleanup goes on with it."""
 _AT_ONCE = 4
 """Sandboxes destroyed at the same time."""
 

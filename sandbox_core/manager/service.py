@@ -183,12 +183,14 @@ class SandboxManager:
     async def extend(self, actor: Actor, reference: str, duration: str) -> Extension:
         """Add to the present expiry, up to the longest life counted from the creation.
 
-        Raises `SandboxNotFound`, `NotPermitted`, `InvalidInput` or `SandboxNotRunning`.
+        Asking for more is no mistake: the result says that it was `capped`. Raises `SandboxNotFound`,
+        `NotPermitted`, `InvalidInput` or `SandboxNotRunning`.
         """
         sandbox = await self.get(reference)
         rules.may_change(actor, sandbox, "extend")
         limit = self._parts.limits.max_ttl
-        added = parse_duration(duration, maximum=limit, field="duration")
+        # A sandbox has an age, so even the whole of `limit` is more than there is to add.
+        added = parse_duration(duration, maximum=limit, field="duration", capped=True)
         now = self._parts.clock()
         async with transaction(self._parts.pool) as connection:
             current = await guild_steps.locked(connection, sandbox)

@@ -32,6 +32,8 @@ async def test_refusals(shell: Shell, arguments: tuple[str, ...], code: str) -> 
     assert (refused.code, refused.out) == (1, "")
     assert refused.err.startswith(f"{code}: ")
     assert refused.err.count("\n") == 1
+    if code == "SANDBOX_011":
+        assert f"`sandboxctl register-guild NAME {arguments[1]}`" in refused.err
     # The way out is this shell's, not Discord's.
     assert "/sandbox" not in refused.err
 

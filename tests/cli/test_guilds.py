@@ -11,6 +11,7 @@ from discord_sim import DiscordSim
 
 from .conftest import ALICE, BOB, GUILD, PROTECTED, Shell
 from .schemas import check
+from .terminal import on_terminal
 
 _MANAGE_GUILD = 1 << 5
 TOKEN = "sim.token-of.the-bot"
@@ -57,6 +58,9 @@ async def test_a_developer_needs_manage_server_in_that_server(scene: Scene) -> N
     refused = await as_alice("register-guild", "diverted", GUILD, "--yes")
     assert (refused.code, refused.out) == (1, "")
     assert refused.err.startswith("SANDBOX_010: ")
+    # And nobody is asked about what they may not do.
+    code, on_screen = await on_terminal(as_alice, "register-guild", "diverted", GUILD, answer="y")
+    assert (code, "SANDBOX_010: " in on_screen, "Go on?" in on_screen) == (1, True, False)
     # It is still Alice's sandbox, so she may give the events back.
     await as_alice.ok("unregister-guild", GUILD)
 

@@ -39,7 +39,7 @@ async def test_a_life_with_the_json_of_every_step(shell: Shell, database: asyncp
     check("unregister-guild", returned)
     assert returned["sandbox"]["guild_ids"] == []
 
-    extended = (await shell.ok("extend", "welcome-flow", "168", "--json")).json
+    extended = (await shell.ok("extend", "welcome-flow", "900h", "--json")).json
     check("extend", extended)
     assert extended["capped"]
 

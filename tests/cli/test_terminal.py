@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
-import os
-import pty
-import sys
 
 import pytest
 from rich.console import Console
@@ -16,43 +12,7 @@ from bot.cli._words import clean, relative
 from sandbox_core.manager import utc_now
 
 from .conftest import ALICE, NOBODY_LISTENS, Shell
-
-
-async def on_terminal(shell: Shell, *arguments: str, answer: str = "") -> tuple[int, str]:
-    """Run it with a terminal on every stream; `answer` is typed once a question stands there."""
-    ours, theirs = pty.openpty()
-    try:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "bot",
-            *arguments,
-            cwd=shell.home,
-            env={**shell.env, "TERM": "xterm-256color", "COLUMNS": "120"},
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-        )
-    finally:
-        os.close(theirs)
-    written, answered = b"", not answer
-    async with asyncio.timeout(30):
-        while True:
-            try:
-                chunk = await asyncio.to_thread(os.read, ours, 65536)
-            except OSError:
-                # Linux's answer when the other end is closed.
-                break
-            if not chunk:
-                break
-            written += chunk
-            if not answered and b"[y/N]" in written:
-                os.write(ours, f"{answer}\n".encode())
-                answered = True
-        code = await process.wait()
-    os.close(ours)
-    assert b"Traceback" not in written
-    return code, written.decode()
+from .terminal import on_terminal
 
 
 async def test_colour_and_the_question(shell: Shell) -> None:

@@ -127,6 +127,14 @@ def test_bad_durations_say_what_is_wrong(text: str, problem: str) -> None:
     assert "`24h`" in refused.value.example
 
 
+def test_more_than_the_maximum_is_the_maximum_where_that_is_wanted() -> None:
+    for text in ("169h", "900h", "10y", "9" * 400):
+        assert parse_duration(text, maximum=WEEK, capped=True) == WEEK
+    assert parse_duration("90m", maximum=WEEK, capped=True) == timedelta(minutes=90)
+    with pytest.raises(InvalidInput):
+        parse_duration("0", maximum=WEEK, capped=True)
+
+
 @given(st.text(alphabet="0123456789.smhdwy +-:,e()/*"))
 def test_a_duration_that_passes_is_within_the_limits(text: str) -> None:
     try:

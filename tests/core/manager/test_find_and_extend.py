@@ -130,6 +130,16 @@ async def test_extending_stops_at_the_longest_life(world: World, alice: Actor) -
     assert again.sandbox.expires_at == START + timedelta(hours=168)
 
 
+@pytest.mark.parametrize("duration", ["900h", "10y", "9" * 300])
+async def test_more_than_any_life_is_capped_and_not_refused(
+    world: World, alice: Actor, duration: str
+) -> None:
+    await world.manager.create(alice, name="mine", ttl="2h")
+    extension = await world.manager.extend(alice, "mine", duration)
+    assert extension.capped
+    assert extension.sandbox.expires_at == START + timedelta(hours=168)
+
+
 async def test_extending_never_shortens_a_life(world: World, alice: Actor) -> None:
     await world.manager.create(alice, name="mine", ttl="100h")
     stricter = world.with_limits(replace(world.limits, max_ttl=timedelta(hours=48)))
