@@ -118,7 +118,7 @@ class Upkeep(commands.Cog):
     async def tell(self) -> float:
         """Send the notices that are due, once the bot can send messages."""
         if self._bot.is_ready():
-            for notice in await self._core.notices.take():
+            async for notice in self._core.notices.take():
                 await deliver(self._bot, self._core, notice)
         return TELL_EVERY
 

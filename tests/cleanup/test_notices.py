@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from sandbox_core.cleanup import NoticeKind, Notices
+from sandbox_core.cleanup import Notice, NoticeKind, Notices
 from sandbox_core.cleanup.notices import STUCK_AFTER, leads_due
 from sandbox_core.errors import CleanupFailed, DependencyUnavailable
 from sandbox_core.models import Actor, GuildAccess
@@ -18,8 +18,12 @@ from .conftest import LEADS, START, Yard
 HOUR, TEN = timedelta(hours=1), timedelta(minutes=10)
 
 
+async def all_of(notices: Notices) -> list[Notice]:
+    return [notice async for notice in notices.take()]
+
+
 async def told(yard: Yard) -> list[tuple[str, str]]:
-    return [(notice.kind.value, notice.sandbox.name) for notice in await yard.notices.take()]
+    return [(notice.kind.value, notice.sandbox.name) for notice in await all_of(yard.notices)]
 
 
 @pytest.mark.parametrize(
@@ -43,7 +47,7 @@ async def test_the_owner_is_told_an_hour_and_ten_minutes_before(yard: Yard, alic
     yard.clock.now = sandbox.expires_at - HOUR - timedelta(seconds=1)
     assert await told(yard) == []
     yard.clock.forward(seconds=1)
-    (notice,) = await yard.notices.take()
+    (notice,) = await all_of(yard.notices)
     assert (notice.kind, notice.about) == (NoticeKind.EXPIRES, sandbox.expires_at)
     assert await told(yard) == []
     yard.clock.now = sandbox.expires_at - TEN
@@ -80,7 +84,7 @@ async def test_of_several_processes_one_tells(yard: Yard, alice: Actor) -> None:
         await yard.sandbox(alice, f"box-{number}", ttl="24h")
     yard.clock.forward(hours=23, minutes=30)
     several = [Notices(yard.pool, leads=LEADS, clock=yard.clock) for _ in range(3)]
-    taken = await asyncio.gather(*(each.take() for each in several))
+    taken = await asyncio.gather(*(all_of(each) for each in several))
     assert sorted(notice.sandbox.name for part in taken for notice in part) == [
         f"box-{number}" for number in range(5)
     ]
@@ -94,12 +98,36 @@ async def test_what_was_extended_between_the_look_and_the_lock_is_not_told(yard:
     assert await told(yard) == []
 
 
+async def test_who_stops_after_one_leaves_the_others_to_be_taken(yard: Yard, alice: Actor) -> None:
+    root = Actor("200000000000000009", "Root", is_bot_owner=True)
+    for name in ("first", "second"):
+        await yard.sandbox(alice, name, ttl="24h")
+    await yard.sandbox(alice, "destroyed", ttl="24h")
+    yard.clock.forward(hours=23)
+    await yard.manager.destroy(root, "destroyed")
+    expected = [("expires", "first"), ("expires", "second"), ("gone", "destroyed")]
+    for notice in expected:
+        taken = await anext(aiter(yard.notices.take()))
+        assert (taken.kind, taken.sandbox.name) == notice
+    assert await told(yard) == []
+
+
+async def test_what_ends_while_others_are_told_does_not_expire_soon(yard: Yard, alice: Actor) -> None:
+    for name in ("first", "second"):
+        await yard.sandbox(alice, name, ttl="24h")
+    yard.clock.forward(hours=23, minutes=59)
+    notices = yard.notices.take()
+    assert (await anext(notices)).sandbox.name == "first"
+    yard.clock.forward(minutes=1)
+    assert [notice.sandbox.name async for notice in notices] == []
+
+
 async def test_what_was_not_sent_is_handed_out_again(yard: Yard, alice: Actor) -> None:
     await yard.sandbox(alice, "mine", ttl="24h")
     yard.clock.forward(hours=23)
-    (notice,) = await yard.notices.take()
+    (notice,) = await all_of(yard.notices)
     await yard.notices.give_back(notice)
-    assert await yard.notices.take() == [notice]
+    assert await all_of(yard.notices) == [notice]
 
 
 async def test_whoever_destroys_their_own_needs_no_notice(
@@ -137,7 +165,7 @@ async def test_a_failed_creation_and_old_news_are_told_to_nobody(yard: Yard, ali
 async def test_no_leads_mean_no_warnings(yard: Yard, alice: Actor) -> None:
     await yard.sandbox(alice, "mine", ttl="1h")
     yard.clock.forward(minutes=59)
-    assert await Notices(yard.pool, leads=(), clock=yard.clock).take() == []
+    assert await all_of(Notices(yard.pool, leads=(), clock=yard.clock)) == []
 
 
 async def test_a_removal_that_keeps_failing_reaches_the_bots_owner_once(yard: Yard, alice: Actor) -> None:
@@ -147,7 +175,7 @@ async def test_a_removal_that_keeps_failing_reaches_the_bots_owner_once(yard: Ya
     for attempt in range(1, STUCK_AFTER + 4):
         with pytest.raises(CleanupFailed):
             await yard.cleanup.cleanup_sandbox(sandbox.id)
-        notices = await yard.notices.take()
+        notices = await all_of(yard.notices)
         assert len(notices) == (attempt == STUCK_AFTER), attempt
         for notice in notices:
             assert notice.kind is NoticeKind.STUCK

@@ -135,12 +135,29 @@ async def test_a_message_that_never_left_is_sent_later_and_any_other_is_not(
     key: object = aiohttp.client_reqrep.ConnectionKey("x", 443, True, None, None, None, None)
     fail_with(aiohttp.ClientConnectorError(key, OSError("refused")))  # type: ignore[arg-type]
     await scene.upkeep.tell()
-    assert len(await scene.core.notices.take()) == 2
+    assert len([notice async for notice in scene.core.notices.take()]) == 2
     for name in ("three", "four"):
         await scene.ends_in(await scene.sandbox(name, str(scene.root.id)), NINE)
     fail_with(aiohttp.ServerDisconnectedError())
     await scene.upkeep.tell()
-    assert await scene.core.notices.take() == []
+    assert [notice async for notice in scene.core.notices.take()] == []
+
+
+async def test_a_failure_that_nobody_foresaw_costs_one_notice_and_not_the_rest(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "two", "three"):
+        await scene.ends_in(await scene.sandbox(name), NINE)
+
+    def fault(*_: object) -> None:
+        raise RuntimeError("a fault")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("cogs.upkeep._render.notice", fault)
+        with pytest.raises(RuntimeError):
+            await scene.upkeep.tell()
+    await scene.upkeep.tell()
+    assert len(scene.messages(scene.alice)) == 2
 
 
 @pytest.mark.parametrize("extensions", [()])
