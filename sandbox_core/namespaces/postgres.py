@@ -15,6 +15,7 @@ from sandbox_core.errors import DependencyUnavailable, SchemaCreationFailed
 from sandbox_core.models import Sandbox, short_id
 from sandbox_core.postgres import Connection, Pool, connected, transaction
 from sandbox_core.postgres.errors import unavailable
+from sandbox_core.postgres.pool import COMMAND_TIMEOUT
 from sandbox_core.subjects import is_schema_name, schema_name
 
 from .base import PartHealth, PartState, counted
@@ -22,6 +23,14 @@ from .base import PartHealth, PartState, counted
 _log = structlog.get_logger("sandbox.namespaces")
 
 _PREFIX_LENGTH = len("sandbox_")
+
+DROP_WITHIN = 120.0
+"""Seconds that dropping a schema may take at most: many tables, or a worker's transaction that holds one.
+
+Whoever waits for less cancels it, which ends it on the server too.
+"""
+COUNT_WITHIN = 30.0
+"""The same for counting every row; the health check stops it much sooner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +79,11 @@ class SchemaProvisioner:
                     raise
                 raise SchemaCreationFailed(schema, str(error.args[0])) from error
 
-    async def drop_schema(self, schema: str) -> None:
-        """Drop the schema and everything in it; nothing happens when there is none."""
+    async def drop_schema(self, schema: str, *, within: float = DROP_WITHIN) -> None:
+        """Drop the schema and everything in it, within so many seconds; fine when there is none."""
         part = self.extract_sandbox_id(schema)
         async with connected(self._pool) as connection:
-            await connection.execute("SELECT drop_sandbox_schema($1)", part)
+            await connection.execute("SELECT drop_sandbox_schema($1)", part, timeout=within)
 
     async def exists(self, schema: str) -> bool:
         """Whether the schema is there."""
@@ -86,7 +95,9 @@ class SchemaProvisioner:
         """Tables and rows, counted now."""
         part = self.extract_sandbox_id(schema)
         async with connected(self._pool) as connection:
-            rows = await connection.fetch("SELECT * FROM get_sandbox_schema_stats($1)", part)
+            rows = await connection.fetch(
+                "SELECT * FROM get_sandbox_schema_stats($1)", part, timeout=COUNT_WITHIN
+            )
         return SchemaStats(schema, {row["table_name"]: row["row_count"] for row in rows})
 
     async def list_schemas(self) -> list[str]:
@@ -115,7 +126,8 @@ class SchemaProvisioner:
             # Asked under the lock: a creation may have taken the name since the schema was found.
             if not await _without_owner(connection, [schema]):
                 return False
-            return bool(await connection.fetchval("SELECT drop_sandbox_schema($1)", part))
+            dropped = await connection.fetchval("SELECT drop_sandbox_schema($1)", part, timeout=DROP_WITHIN)
+            return bool(dropped)
 
     # The namespace protocol
 
@@ -132,7 +144,8 @@ class SchemaProvisioner:
 
     async def _take_back(self, schema: str) -> None:
         try:
-            await self.drop_schema(schema)
+            # Nothing else bounds this, and a schema without rows goes at once.
+            await self.drop_schema(schema, within=COMMAND_TIMEOUT)
         except DependencyUnavailable as error:
             # The caller's own error is the one to see; the schema, if it stands, is listed as an orphan.
             _log.warning("schema_not_taken_back", schema=schema, reason=error.reason)
@@ -165,7 +178,10 @@ class SchemaProvisioner:
 
 async def _lock(connection: Connection, schema: str) -> None:
     # The lock that create_sandbox_schema and drop_sandbox_schema take, held from before the question on.
-    await connection.execute("SELECT pg_advisory_xact_lock(hashtext('sandbox_schema'), hashtext($1))", schema)
+    # Another one's DROP may hold it for as long as it takes.
+    await connection.execute(
+        "SELECT pg_advisory_xact_lock(hashtext('sandbox_schema'), hashtext($1))", schema, timeout=DROP_WITHIN
+    )
 
 
 async def _without_owner(connection: Connection, schemas: Collection[str]) -> list[str]:

@@ -19,7 +19,10 @@ Connection: TypeAlias = "asyncpg.Connection[Any] | PoolConnectionProxy[Any]"
 CONNECT_TIMEOUT = 2.0
 """Seconds to get a connection, new or from the pool."""
 COMMAND_TIMEOUT = 3.0
-"""Seconds one statement may take; several may fail in turn within the 10 s that a command has."""
+"""Seconds one statement may take; several may fail in turn within the 10 s that a command has.
+
+The few that may need longer, such as dropping a schema, are given a `timeout` of their own.
+"""
 
 
 async def create_pool(

@@ -9,13 +9,16 @@ import pytest
 
 from bot.embedded import EmbeddedServers
 from sandbox_core.errors import DependencyUnavailable, InvalidInput, SchemaCreationFailed
+from sandbox_core.manager.teardown import bounded
 from sandbox_core.models import Sandbox, SandboxStatus
 from sandbox_core.namespaces import PartState, SchemaProvisioner
-from sandbox_core.postgres import Pool, connected, sandboxes, transaction
+from sandbox_core.postgres import Pool, connected, create_pool, sandboxes, transaction
 
 from .conftest import NOW
 
 FOREIGN = "sandbox_prod_backup"
+SHORT = 0.3
+"""Seconds that a test allows to ordinary statements."""
 
 
 @pytest.fixture
@@ -63,6 +66,58 @@ async def test_dropping_at_once(provisioner: SchemaProvisioner) -> None:
     await provisioner.create("sandbox_3f2a9c01")
     await asyncio.gather(*(provisioner.drop_schema("sandbox_3f2a9c01") for _ in range(4)))
     assert await provisioner.list_schemas() == []
+
+
+async def _is_slow(pool: Pool, function: str) -> bool:
+    """Whether a call of `function` waits on the server for longer than the limit of other statements."""
+    async with connected(pool) as connection:
+        seconds = await connection.fetchval(
+            """
+            SELECT extract(epoch FROM clock_timestamp() - query_start)::float8 FROM pg_stat_activity
+            WHERE datname = current_database() AND state = 'active'
+            AND pid <> pg_backend_pid() AND position($1 IN query) > 0
+            """,
+            function,
+        )
+    return seconds is not None and seconds > 2 * SHORT
+
+
+@pytest.mark.parametrize("act", ["drop_schema", "drop_orphan", "stats"])
+async def test_what_takes_long_is_not_cut_off_as_other_statements_are(
+    database_url: str, pool: Pool, monkeypatch: pytest.MonkeyPatch, act: str
+) -> None:
+    schema = "sandbox_3f2a9c01"
+    monkeypatch.setattr("sandbox_core.postgres.pool.COMMAND_TIMEOUT", SHORT)
+    impatient = await create_pool(database_url, max_size=2)
+    function = "get_sandbox_schema_stats" if act == "stats" else "drop_sandbox_schema"
+    try:
+        provisioner = SchemaProvisioner(impatient)
+        await SchemaProvisioner(pool).create(schema)
+        async with transaction(pool) as worker:
+            await worker.execute(f"LOCK TABLE {schema}.communities IN ACCESS EXCLUSIVE MODE")
+            working = asyncio.ensure_future(getattr(provisioner, act)(schema))
+            async with asyncio.timeout(20):
+                while not await _is_slow(pool, function):
+                    assert not working.done()
+                    await asyncio.sleep(0.01)
+        await working
+        assert await provisioner.exists(schema) is (act == "stats")
+    finally:
+        impatient.terminate()
+
+
+async def test_whoever_waits_for_a_drop_no_longer_ends_it_on_the_server(
+    provisioner: SchemaProvisioner, pool: Pool, sandbox: Sandbox
+) -> None:
+    await provisioner.provision(sandbox)
+    async with transaction(pool) as worker:
+        await worker.execute(f"LOCK TABLE {sandbox.schema_name}.communities IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(DependencyUnavailable) as late:
+            await bounded("PostgreSQL", provisioner.drop(sandbox), within=0.2)
+        assert late.value.reason == "no answer within 0.2 s"
+    # The drop did not go on once the worker had let go.
+    await asyncio.wait_for(provisioner.stats(sandbox.schema_name), 20)
+    assert await provisioner.exists(sandbox.schema_name)
 
 
 async def test_only_exact_names_are_listed_and_cleaned(
