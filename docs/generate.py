@@ -44,6 +44,7 @@ EXAMPLES: Mapping[type[errors.SandboxError], errors.SandboxError] = {
         "sandbox_3f2a9c01", "permission denied for database bot"
     ),
     errors.CleanupFailed: errors.CleanupFailed("welcome-flow", "Redis", "no answer within 5 seconds"),
+    errors.StillWritten: errors.StillWritten("Redis", "keys"),
     errors.InvalidInput: _refused(parse_duration, "10y", maximum=timedelta(days=7)),
     errors.SandboxNotNamed: errors.SandboxNotNamed(("welcome-flow", "try-login")),
     errors.BotNotInGuild: errors.BotNotInGuild(_GUILD),

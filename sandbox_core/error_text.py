@@ -83,9 +83,18 @@ def _schema_creation(error: errors.SchemaCreationFailed) -> tuple[str, str]:
 
 
 def _cleanup(error: errors.CleanupFailed) -> tuple[str, str]:
+    # Some reasons are whole sentences.
+    reason = shown(error.reason.rstrip("."))
     return (
-        f"Destroying `{shown(error.sandbox_name)}` stopped at “{error.step}”: {shown(error.reason)}.",
+        f"Destroying `{shown(error.sandbox_name)}` stopped at “{error.step}”: {reason}.",
         "It will be retried by itself; its events already go to production again.",
+    )
+
+
+def _still_written(error: errors.StillWritten) -> tuple[str, str]:
+    return (
+        f"Something still writes the sandbox's {error.what} in {error.dependency}.",
+        "Stop the worker that uses the sandbox.",
     )
 
 
@@ -157,6 +166,7 @@ _TEXTS: dict[type, Callable[[Any], tuple[str, str]]] = {
     errors.SandboxNotFound: _not_found,
     errors.SchemaCreationFailed: _schema_creation,
     errors.CleanupFailed: _cleanup,
+    errors.StillWritten: _still_written,
     errors.InvalidInput: _invalid,
     errors.SandboxNotNamed: _not_named,
     errors.BotNotInGuild: _bot_not_in_guild,

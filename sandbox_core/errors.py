@@ -7,6 +7,7 @@ SandboxError
 ├── SandboxNotFound           SANDBOX_004
 ├── SchemaCreationFailed      SANDBOX_005
 ├── CleanupFailed             SANDBOX_006
+├── StillWritten              SANDBOX_006
 ├── InvalidInput              SANDBOX_007
 │   ├── SandboxNotNamed       SANDBOX_007
 │   └── BotNotInGuild         SANDBOX_007
@@ -109,6 +110,20 @@ class CleanupFailed(SandboxError):
         self.sandbox_name = sandbox_name
         self.step = step
         self.reason = reason
+
+
+class StillWritten(SandboxError):
+    """A removal found something new at every look, as long as a worker goes on writing it.
+
+    `dependency` is the store; `what` is what appears there, such as `keys`.
+    """
+
+    code = "SANDBOX_006"
+
+    def __init__(self, dependency: str, what: str) -> None:
+        super().__init__(dependency, what)
+        self.dependency = dependency
+        self.what = what
 
 
 class InvalidInput(SandboxError):

@@ -53,7 +53,10 @@ class Namespace(Protocol):
         ...
 
     async def drop(self, sandbox: Sandbox) -> None:
-        """Remove everything of this sandbox and of nobody else. Dropping what is not there is fine."""
+        """Remove everything of this sandbox and of nobody else. Dropping what is not there is fine.
+
+        Raises `StillWritten` when a worker makes more of it all the time.
+        """
         ...
 
     async def check(self, sandbox: Sandbox) -> PartHealth:

@@ -11,6 +11,7 @@ from uuid import UUID
 from redis.asyncio import Redis
 
 from sandbox_core.cancellation import Cancellations
+from sandbox_core.errors import StillWritten
 from sandbox_core.models import Sandbox
 from sandbox_core.redis.errors import translating
 from sandbox_core.subjects import redis_prefix
@@ -19,6 +20,11 @@ from .base import PartHealth, PartState, counted
 
 _BATCH = 500
 """Keys looked at per SCAN and removed per UNLINK: small enough not to hold the server up."""
+
+_ROUNDS = 5
+"""Looks at the whole keyspace for the keys of one sandbox; for what nobody writes any more it takes two."""
+_WRITTEN_MEANWHILE = 10_000
+"""Keys that may appear during a removal before it is given up: a worker is to be stopped, not outrun."""
 
 _COUNT_LIMIT = 10_000
 """Keys counted at most by a health check, so that a big keyspace can't make it slow."""
@@ -42,26 +48,36 @@ class RedisNamespace:
             await self._redis.ping()
 
     async def drop(self, sandbox: Sandbox) -> None:
-        """Remove every key of the sandbox."""
+        """Remove every key of the sandbox. Raises `StillWritten` while a worker keeps writing some."""
         await self.delete_keys(sandbox.id)
 
     async def delete_keys(self, sandbox_id: UUID) -> int:
         """Remove every key of this id, in batches, without blocking the server as KEYS would; how many.
 
-        A key written meanwhile may escape a SCAN; the rounds end with one that found nothing.
+        A key written meanwhile may escape a SCAN; the rounds end with one that found nothing. Raises
+        `StillWritten` when the last of `_ROUNDS` found something, too, or more was removed than can have
+        been there: a fast worker makes the keyspace grow ahead of the SCAN.
         """
         removed = 0
         with translating():
-            while unlinked := await self._unlink_all(redis_prefix(sandbox_id) + "*"):
+            most = await self._redis.dbsize() + _WRITTEN_MEANWHILE
+            for _ in range(_ROUNDS):
+                unlinked = await self._unlink_all(redis_prefix(sandbox_id) + "*", most=most - removed)
+                if not unlinked:
+                    return removed
                 removed += unlinked
-        return removed
+                if removed > most:
+                    break
+        raise StillWritten(self.store, "keys")
 
-    async def _unlink_all(self, pattern: str) -> int:
+    async def _unlink_all(self, pattern: str, *, most: int) -> int:
         removed, cancellations = 0, Cancellations()
         async for keys in self._scan(pattern):
             if keys:
                 removed += await self._redis.unlink(*keys)
                 cancellations.check()
+            if removed > most:
+                break
         return removed
 
     async def _scan(self, pattern: str) -> AsyncIterator[list[str]]:

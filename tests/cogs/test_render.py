@@ -78,6 +78,7 @@ EXAMPLES: dict[type[errors.SandboxError], errors.SandboxError] = {
         errors.SandboxNotFound(LONG, ["n" * 63] * 60),
         errors.SchemaCreationFailed("sandbox_3f2a9c01", LONG),
         errors.CleanupFailed(LONG, "Redis keys", LONG),
+        errors.StillWritten("Redis", "keys"),
         errors.InvalidInput("name", LONG, LONG, LONG),
         errors.SandboxNotNamed(["n" * 63] * 60),
         errors.BotNotInGuild("613425648685547541"),

@@ -15,6 +15,7 @@ SAMPLES: list[errors.SandboxError] = [
     errors.SandboxNotFound("flwo", ["flow"]),
     errors.SchemaCreationFailed("sandbox_3f2a9c01", "permission denied for database x"),
     errors.CleanupFailed("flow", "Redis", "it can't be reached"),
+    errors.StillWritten("Redis", "keys"),
     errors.InvalidInput("name", "A", "names are lower case", "`a`"),
     errors.SandboxNotNamed(),
     errors.SandboxNotNamed(["welcome-flow", "try-login"]),
@@ -53,6 +54,15 @@ def test_every_error_explains_itself(error: errors.SandboxError) -> None:
     # For logs and tracebacks: the code, the class and its facts.
     assert str(error).startswith(f"{error.code} {type(error).__name__}(")
     assert str(text) == f"{text.sentence} {text.way_out}".strip()
+
+
+def test_a_reason_that_is_a_sentence_ends_with_one_full_stop() -> None:
+    reason = explain(errors.StillWritten("Redis", "keys")).sentence
+    assert reason == "Something still writes the sandbox's keys in Redis."
+    text = explain(errors.CleanupFailed("flow", "Redis", reason))
+    assert text.sentence == (
+        "Destroying `flow` stopped at “Redis”: Something still writes the sandbox's keys in Redis."
+    )
 
 
 def test_every_code_is_used() -> None:

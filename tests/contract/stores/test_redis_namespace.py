@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 from redis import exceptions as rd
 from redis.asyncio import Redis
 
 from bot.embedded import EmbeddedServers
-from sandbox_core.errors import DependencyUnavailable
+from sandbox_core.errors import DependencyUnavailable, StillWritten
 from sandbox_core.models import Sandbox
 from sandbox_core.namespaces import PartState, RedisNamespace
 from sandbox_core.namespaces import redis as module
@@ -99,20 +100,13 @@ async def test_a_time_limit_around_a_removal_holds(
     namespace: RedisNamespace, redis: Redis, sandbox: Sandbox
 ) -> None:
     """Many cancellations in a row, at whatever point of a real request each arrives."""
-    stop = False
-
-    async def worker() -> None:
-        number = 0
-        while not stop:
-            number += 1
-            await redis.mset({f"{redis_prefix(sandbox.id)}{number}-{part}": 1 for part in range(200)})
 
     async def removal() -> None:
         while True:
-            await namespace.delete_keys(sandbox.id)
+            with suppress(StillWritten):
+                await namespace.delete_keys(sandbox.id)
 
-    writing = asyncio.create_task(worker())
-    try:
+    async with _writing(redis, sandbox):
         for turn in range(20):
             removing = asyncio.create_task(removal())
             for _ in range(20 + 7 * turn):
@@ -121,9 +115,56 @@ async def test_a_time_limit_around_a_removal_holds(
             done, _ = await asyncio.wait({removing}, timeout=10)
             assert done
             assert removing.cancelled()
+
+
+@asynccontextmanager
+async def _writing(redis: Redis, sandbox: Sandbox) -> AsyncIterator[None]:
+    """A worker that writes keys of the sandbox all the time, as fast as it can."""
+    stop = False
+
+    async def worker() -> None:
+        number = 0
+        while not stop:
+            number += 1
+            await redis.mset({f"{redis_prefix(sandbox.id)}{number}-{part}": 1 for part in range(200)})
+
+    writing = asyncio.create_task(worker())
+    try:
+        yield
     finally:
         stop = True
         await writing
+
+
+@pytest.mark.parametrize("rounds", [4, 5])
+async def test_keys_that_appear_in_every_round(
+    namespace: RedisNamespace,
+    redis: Redis,
+    sandbox: Sandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    rounds: int,
+) -> None:
+    """Up to the limit they are removed; a worker that goes on writing is named as what it is."""
+    key = redis_prefix(sandbox.id) + "again"
+    await redis.set(key, 1)
+    real, unlinked = Redis.unlink, 0
+
+    async def written_again(self: Redis, *names: str) -> int:
+        nonlocal unlinked
+        gone: int = await real(self, *names)
+        unlinked += 1
+        if unlinked < rounds:
+            await redis.set(key, 1)
+        return gone
+
+    monkeypatch.setattr(Redis, "unlink", written_again)
+    if rounds == 4:
+        assert await namespace.delete_keys(sandbox.id) == 4
+    else:
+        with pytest.raises(StillWritten) as failed:
+            await namespace.drop(sandbox)
+        assert (failed.value.dependency, failed.value.what) == ("Redis", "keys")
+    assert unlinked == rounds
 
 
 @pytest.mark.parametrize("key", ["sandbox:route:100000000000000001", "sandbox:notes", "sandbox:3f2a9c01:x"])
