@@ -38,6 +38,7 @@ from sandbox_core.postgres.cleanup import Failure
 from .observer import CleanupObserver, NoCleanupObserver
 from .orphans import OrphanSearch
 from .results import MAPPINGS, CleanupReport, Orphan, OrphanCleanup, OrphanReport
+from .rounds import Outcome, Round
 
 _log = structlog.get_logger("sandbox.cleanup")
 
@@ -49,8 +50,6 @@ AT_ONCE = 4
 PATIENCE = 60.0
 """Seconds that one store may take to remove its part of one sandbox while nobody waits for it."""
 _BATCH = 200
-
-_Outcome = Sandbox | Failure | DependencyUnavailable | None
 
 
 class CleanupProvider:
@@ -98,22 +97,17 @@ class CleanupProvider:
     async def cleanup_expired(self) -> CleanupReport:
         """Remove every sandbox that is due: expired, stopped half-way, or abandoned while it was created.
 
-        A failure of one does not keep the others, and is tried again after a pause that grows.
+        A failure of one does not keep the others, and is tried again after a pause that grows. What comes
+        due meanwhile is begun at once while fewer than `AT_ONCE` are being removed.
         """
         started = time.perf_counter()
-        tried: dict[UUID, _Outcome] = {}
-        away: DependencyUnavailable | None = None
-        try:
-            while away is None and (batch := [each for each in await self._due() if each.id not in tried]):
-                outcomes = await asyncio.gather(*(self._in_slot(each) for each in batch))
-                tried.update(zip((each.id for each in batch), outcomes, strict=True))
-                away = next((each for each in outcomes if isinstance(each, DependencyUnavailable)), None)
-        except DependencyUnavailable as error:
-            away = error
+        turn = Round(due=self._due, clean=self._in_slot, clock=self._parts.clock, at_once=AT_ONCE)
+        await turn.run()
+        outcomes, away = turn.outcomes.values(), turn.away
         report = CleanupReport(
-            destroyed=tuple(each for each in tried.values() if isinstance(each, Sandbox)),
-            failed=tuple(each for each in tried.values() if isinstance(each, Failure)),
-            left_to_others=sum(each is None for each in tried.values()),
+            destroyed=tuple(each for each in outcomes if isinstance(each, Sandbox)),
+            failed=tuple(each for each in outcomes if isinstance(each, Failure)),
+            left_to_others=sum(each is None for each in outcomes),
         )
         if away is not None or report.destroyed or report.failed:
             result = report.result if away is None else "unavailable"
@@ -129,7 +123,7 @@ class CleanupProvider:
                 connection, now, abandoned_before=now - teardown.ABANDONED_AFTER, limit=_BATCH
             )
 
-    async def _in_slot(self, sandbox: Sandbox) -> _Outcome:
+    async def _in_slot(self, sandbox: Sandbox) -> Outcome:
         async with self._slots:
             try:
                 return await self._clean(sandbox, CLEANUP)
@@ -220,7 +214,10 @@ class CleanupProvider:
         return outcome
 
     async def cleanup_redis_keys(self, sandbox_id: UUID) -> int:
-        """Remove the Redis keys of one sandbox, whatever its status; returns how many there were."""
+        """Remove the Redis keys of one sandbox, whatever its status; returns how many there were.
+
+        Raises `StillWritten` while a worker keeps writing some.
+        """
         return await self._keys.delete_keys(sandbox_id)
 
     async def failures(self, *, at_least: int = 1) -> list[Failure]:

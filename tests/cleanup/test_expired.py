@@ -6,10 +6,18 @@ from uuid import uuid4
 
 import pytest
 
-from sandbox_core.errors import CleanupFailed, DependencyUnavailable, SandboxNotFound, TransitionNotAllowed
+from sandbox_core.error_text import explain
+from sandbox_core.errors import (
+    CleanupFailed,
+    DependencyUnavailable,
+    SandboxNotFound,
+    StillWritten,
+    TransitionNotAllowed,
+)
 from sandbox_core.manager.teardown import pause_after
-from sandbox_core.models import Actor, AuditEvent, GuildAccess, SandboxStatus
+from sandbox_core.models import Actor, AuditEvent, GuildAccess, Sandbox, SandboxStatus
 from sandbox_core.postgres import connected, sandboxes, transaction
+from sandbox_core.subjects import redis_prefix
 
 from .conftest import GUILDS, Yard
 
@@ -121,6 +129,105 @@ async def test_one_failure_stops_nobody_else_and_backs_off(yard: Yard, alice: Ac
     assert await yard.left_of(bad) == []
     assert (await yard.audit(bad))[-1].details["failed_attempts"] == 11
     assert await yard.cleanup.failures() == []
+
+
+async def test_a_worker_that_keeps_writing_is_named_and_its_sandbox_goes_once_it_stops(
+    yard: Yard, alice: Actor
+) -> None:
+    sandbox = await yard.sandbox(alice, "busy", ttl="1h")
+    key = redis_prefix(sandbox.id)
+    stop, number = False, 0
+
+    async def worker() -> None:
+        nonlocal number
+        while not stop:
+            number += 1
+            await yard.redis.mset({f"{key}{number}-{part}": "x" for part in range(200)})
+
+    writing = [asyncio.create_task(worker()) for _ in range(3)]
+    try:
+        yard.clock.forward(hours=1)
+        async with asyncio.timeout(20):
+            (failure,) = (await yard.cleanup.cleanup_expired()).failed
+            with pytest.raises(CleanupFailed) as told:
+                await yard.manager.destroy(alice, "busy")
+    finally:
+        stop = True
+        await asyncio.gather(*writing)
+    reason = "Something still writes the sandbox's keys in Redis."
+    assert (failure.step, failure.reason) == ("Redis", reason)
+    assert explain(told.value).sentence == f"Destroying `busy` stopped at “Redis”: {reason}"
+    assert isinstance(told.value.__cause__, StillWritten)
+
+    yard.clock.forward(minutes=10)
+    assert [each.id for each in (await yard.cleanup.cleanup_expired()).destroyed] == [sandbox.id]
+    assert await yard.left_of(sandbox) == []
+    # What a worker writes after that is nobody's, and goes with the next periodic pass.
+    await yard.redis.set(key + "late", "x")
+    _, orphans = await yard.cleanup.run()
+    assert [(each.store, each.id) for each in orphans.removed] == [("Redis", str(sandbox.id))]
+    assert await yard.left_of(sandbox) == []
+
+
+async def test_a_slow_removal_delays_nobody(
+    yard: Yard, alice: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes due while another's keys are still being removed does not wait for them."""
+    monkeypatch.setattr("sandbox_core.cleanup.rounds.LOOK_AGAIN", 0.01)
+    slow = await yard.sandbox(alice, "slow", ttl="1h")
+    later = [await yard.sandbox(alice, f"later-{number}", ttl="2h") for number in range(6)]
+    reached, go_on = asyncio.Event(), asyncio.Event()
+
+    async def hang() -> None:
+        reached.set()
+        await go_on.wait()
+
+    yard.faults.at["destroy:NATS"] = hang
+    yard.clock.forward(hours=1)
+    turn = asyncio.create_task(yard.cleanup.cleanup_expired())
+    await reached.wait()
+    yard.redis_part.failing[later[0].id] = AWAY
+    yard.clock.forward(hours=1)
+    await _until_destroyed(yard, later[1:])
+    # One that failed meanwhile gets its next attempt too.
+    yard.redis_part.failing.clear()
+    yard.clock.forward(seconds=5)
+    await _until_destroyed(yard, later)
+    assert not turn.done()
+    assert (await yard.row(slow)).status is SandboxStatus.DESTROYING
+
+    go_on.set()
+    report = await turn
+    assert {each.id for each in report.destroyed} == {each.id for each in (slow, *later)}
+    assert (report.failed, yard.counted.passes) == ((), [("ok", 7)])
+    assert await yard.left_of(slow) == []
+
+
+async def _until_destroyed(yard: Yard, those: list[Sandbox]) -> None:
+    async with asyncio.timeout(20):
+        while {(await yard.row(each)).status for each in those} != {SandboxStatus.DESTROYED}:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_pass_that_is_cancelled_ends_its_removals(yard: Yard, alice: Actor) -> None:
+    sandbox = await yard.sandbox(alice, "mine", ttl="1h")
+    reached = asyncio.Event()
+
+    async def hang() -> None:
+        reached.set()
+        await asyncio.Event().wait()
+
+    yard.faults.at["destroy:NATS"] = hang
+    yard.clock.forward(hours=1)
+    turn = asyncio.create_task(yard.cleanup.cleanup_expired())
+    await reached.wait()
+    turn.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await turn
+    assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("cleanup-")]
+    # Nothing of it holds the sandbox any more.
+    assert [each.id for each in (await yard.cleanup.cleanup_expired()).destroyed] == [sandbox.id]
+    assert await yard.left_of(sandbox) == []
 
 
 async def test_a_fault_nobody_foresaw_is_a_failure_of_its_sandbox_alone(yard: Yard, alice: Actor) -> None:
@@ -250,7 +357,7 @@ async def test_a_claim_is_left_alone_while_it_is_held_and_taken_over_when_its_se
     async with connected(yard.pool) as connection:
         # As the server does when the process of that session has died.
         await connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_locks"
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_locks"
             " WHERE locktype = 'advisory' AND database ="
             " (SELECT oid FROM pg_database WHERE datname = current_database())"
         )
