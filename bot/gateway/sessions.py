@@ -24,9 +24,12 @@ from sandbox_core.metrics import Metrics
 from sandbox_core.models import ResumePoint
 from sandbox_core.resume_points import ResumePointStore
 
+from . import _tasks
+
 _log = structlog.get_logger("sandbox.gateway")
 
 _SAVE_INTERVAL = 0.1
+_FAILED_PAUSE = 1.0
 _REFRESH_AFTER = 10.0
 _LOAD_WITHIN = 3.0
 _NATS_PAUSE = 0.25
@@ -213,8 +216,7 @@ class SessionBook:
     async def close(self) -> None:
         """Write the last resume points; call it after the drain."""
         if self._saver is not None:
-            self._saver.cancel()
-            await asyncio.gather(self._saver, return_exceptions=True)
+            await _tasks.end([self._saver])
             await self._save()
 
     def resume_point(self, shard_id: int) -> ResumePoint | None:
@@ -279,7 +281,12 @@ class SessionBook:
     async def _save_often(self) -> None:
         while True:
             await asyncio.sleep(_SAVE_INTERVAL)
-            await self._save()
+            try:
+                await self._save()
+            except Exception:
+                # Whatever it is: a process that saves no more is noticed only when it dies.
+                _log.exception("resume_points_not_saved")
+                await asyncio.sleep(_FAILED_PAUSE)
 
     async def _save(self) -> None:
         async with self._saving:

@@ -338,21 +338,30 @@ class EventRouter:
             batch = lanes[:_SETTLE_BATCH]
             self._asked = set(batch)
             try:
-                table = await self._routes.resolve(batch)
+                self._settle(batch, await self._routes.resolve(batch))
             except DependencyUnavailable as error:
                 if not self.waiting_for:
                     _log.warning("events_held", dependency=error.dependency, reason=error.reason)
                 self.waiting_for = f"{error.dependency}: {error.reason}"
                 await asyncio.sleep(_HOLD_PAUSE)
-                continue
-            if self.waiting_for:
-                _log.info("events_released", held=self.held)
-                self.waiting_for = ""
-            for lane in batch:
-                # The answer to a question from before a switch is no longer an answer.
-                if lane in self._asked and lane in self._stopped:
-                    event = self._stopped.pop(lane)
-                    self._publish(event, decide(event.frame, table, self._now()))
+            except Exception:
+                # Whatever it is: without this task the events would wait for ever, and nobody would know.
+                _log.exception("held_events_not_settled", held=self.held)
+                self.waiting_for = self.waiting_for or "their routes: an internal error, see the log"
+                await asyncio.sleep(_HOLD_PAUSE)
+        # Also when those that waited are another process's by now.
+        self.waiting_for = ""
+
+    def _settle(self, lanes: Collection[str], table: RouteTable) -> None:
+        for lane in lanes:
+            # The answer to a question from before a switch is no longer an answer.
+            event = self._stopped.get(lane)
+            if lane in self._asked and event is not None:
+                self._publish(event, decide(event.frame, table, self._now()))
+                del self._stopped[lane]
+        if self.waiting_for:
+            _log.info("events_released", held=self.held)
+            self.waiting_for = ""
 
     # Publishing
 

@@ -35,6 +35,7 @@ _MESSAGE_TOO_LARGE = 10054  # JetStream's JSStreamMessageExceedsMaximumErr
 _HEADER_ROOM = 1024
 _SENDS_BETWEEN_YIELDS = 256
 _REFUSED_PAUSE = 0.25
+_FAILED_PAUSE = 1.0
 _SWEEP_INTERVAL = 0.5
 _RECOVERY_PAUSES = (0.05, 0.1, 0.25, 0.5, 1.0)
 
@@ -138,8 +139,8 @@ class AckPublisher:
         )
         self._connection.on_reconnect.append(self._on_reconnect)
         self._connection.on_disconnect.append(self._on_disconnect)
-        self._spawn(self._pump())
-        self._spawn(self._sweep())
+        self._spawn(self._keep_going(self._pump))
+        self._spawn(self._keep_going(self._sweep))
         self._recover()
 
     async def close(self) -> None:
@@ -184,6 +185,16 @@ class AckPublisher:
         self._ready.append(publication)
         self._wake.set()
 
+    async def _keep_going(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        while True:
+            try:
+                await work()
+            except Exception:
+                # Whatever it is: without this task nothing would be published any more.
+                _log.exception("publisher_task_failed")
+                self._wake.set()
+                await asyncio.sleep(_FAILED_PAUSE)
+
     # Sending
 
     async def _pump(self) -> None:
@@ -209,11 +220,11 @@ class AckPublisher:
 
     async def _send(self, publication: Publication, now: float) -> None:
         client = self._connection.client
-        if len(publication.payload) + _HEADER_ROOM > client.max_payload:
-            self._spawn(self._shrink(publication))
-            return
-        publication.sent_at = now
         try:
+            if len(publication.payload) + _HEADER_ROOM > client.max_payload:
+                self._spawn(self._shrink(publication))
+                return
+            publication.sent_at = now
             await client.publish(
                 publication.subject,
                 publication.payload,
@@ -225,6 +236,10 @@ class AckPublisher:
             self._events.attempt_failed("connection")
             _log.debug("publish_failed", error=type(error).__name__)
             self._retry_later(publication)
+        except Exception:
+            # Whatever is wrong with this one, it is tried again, and it does not hold up the others.
+            _log.exception("publish_failed", message_id=publication.headers.get("Nats-Msg-Id"))
+            self._retry_later(publication, _FAILED_PAUSE)
 
     async def _shrink(self, publication: Publication) -> None:
         limit = self._connection.client.max_payload - _HEADER_ROOM
@@ -256,6 +271,14 @@ class AckPublisher:
     # Acknowledgements
 
     async def _on_reply(self, message: Msg) -> None:
+        try:
+            self._answered(message)
+        except Exception:
+            # An answer that can't be read, or a fault in what follows an acknowledgement: nats-py would
+            # hand it to its error callback, which hides it. The next answers are still to be heard.
+            _log.exception("answer_not_handled", bytes=len(message.data))
+
+    def _answered(self, message: Msg) -> None:
         number = int(message.subject[len(self._inbox) :])
         publication = self._outstanding.get(number)
         if publication is None:
@@ -284,9 +307,9 @@ class AckPublisher:
             self._to_dead_letter(publication, "TOO_LARGE")
         self._retry_later(publication)
 
-    def _retry_later(self, publication: Publication) -> None:
+    def _retry_later(self, publication: Publication, pause: float = _REFUSED_PAUSE) -> None:
         publication.sent_at = 0.0
-        asyncio.get_running_loop().call_later(_REFUSED_PAUSE, self._queue, publication)
+        asyncio.get_running_loop().call_later(pause, self._queue, publication)
 
     async def _sweep(self) -> None:
         while True:

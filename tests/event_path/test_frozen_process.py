@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 import pytest
 from nats.aio.client import Client
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from bot.gateway.sessions import SessionBook
 from sandbox_core.bootstrap import Core, open_core
 from sandbox_core.event_router import EventRouter, GatewayIntake
 from sandbox_core.lease_trust import LeaseTrust
 from sandbox_core.metrics import RoutingMetrics
-from sandbox_core.models import Route
+from sandbox_core.models import ResumePoint, Route
 from sandbox_core.nats.connection import NatsConnection
 from sandbox_core.nats.publisher import AckPublisher
 from sandbox_core.nats.stored import StoredEvents
@@ -219,4 +220,33 @@ async def test_a_thawed_process_writes_nothing_over_the_new_holders_resume_point
     frozen._trust.extend(time.monotonic() + ahead + 5)
     await frozen._save()
     assert await saved() == "new"
+    await core.router.idle()
+
+
+async def test_the_saver_outlives_an_unforeseen_fault(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+    book = SessionBook(core.resume_points, core.intake, core.metrics)
+    store = core.resume_points
+    save = store.save
+    failed = 0
+
+    async def fail(application_id: int, shard_count: int, points: Mapping[int, ResumePoint]) -> None:
+        nonlocal failed
+        failed += 1
+        if failed == 1:
+            raise ZeroDivisionError
+        await save(application_id, shard_count, points)
+
+    monkeypatch.setattr(store, "save", fail)
+    monkeypatch.setattr("bot.gateway.sessions._FAILED_PAUSE", 0.01)
+    with capture_logs() as logs:
+        await book.open(APPLICATION, (0,), 1)
+        send(core.intake, dispatch(1, "READY", session_id="session", shard=[0, 1]))
+        book.began(0, "wss://resume.invalid")
+        await until(lambda: failed > 1)
+    (entry,) = [entry for entry in logs if entry["event"] == "resume_points_not_saved"]
+    assert entry["exc_info"]
+    await book.close()
+    point = await store.load(APPLICATION, 0, 1)
+    assert point is not None
+    assert point.session_id == "session"
     await core.router.idle()

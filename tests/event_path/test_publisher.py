@@ -12,6 +12,7 @@ import pytest
 from nats.aio.client import Client
 from nats.js.api import StorageType, StreamConfig
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from bot.embedded import EmbeddedServers
 from sandbox_core.errors import DependencyUnavailable
@@ -211,6 +212,59 @@ async def test_a_message_the_stream_never_takes_becomes_a_dead_letter(
     async with asyncio.timeout(10):
         await publisher.drained()
     assert [m.subject for m in await read_back(reader, "EVENTS")][-1] == "events.dead_letter.TOO_LARGE"
+
+
+async def test_unforeseen_faults_are_logged_and_publishing_goes_on(
+    publisher: AckPublisher, recorder: Recorder, reader: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publisher.submit(publication(0))
+    await publisher.drained()
+    faults = {"sweep", "send", "answer"}
+
+    def fault(name: str) -> None:
+        if name in faults:
+            faults.remove(name)
+            raise ZeroDivisionError(name)
+
+    sweep, acknowledged = publisher.resend_overdue, recorder.acknowledged
+    # Reading `max_payload` comes first in sending.
+    limit = publisher._connection.client.max_payload
+
+    def max_payload(_: object) -> int:
+        fault("send")
+        return limit
+
+    def resend() -> int:
+        fault("sweep")
+        return sweep()
+
+    def hear(taken: Publication) -> None:
+        acknowledged(taken)
+        fault("answer")
+
+    with capture_logs() as logs:
+        monkeypatch.setattr(type(publisher._connection.client), "max_payload", property(max_payload))
+        monkeypatch.setattr(publisher, "resend_overdue", resend)
+        monkeypatch.setattr(recorder, "acknowledged", hear)
+        for number in range(1, 4):
+            publisher.submit(publication(number))
+        async with asyncio.timeout(10):
+            await publisher.drained()
+        await until(lambda: not faults)
+        await until(lambda: len(logs) == 3)
+    assert {entry["event"] for entry in logs} == {
+        "publish_failed",
+        "answer_not_handled",
+        "publisher_task_failed",
+    }
+    assert all(entry["exc_info"] for entry in logs)
+    assert sorted(recorder.acknowledged_contexts, key=str) == [0, 1, 2, 3]
+    assert len(await read_back(reader, "EVENTS")) == 4
+    # The sweep goes on too.
+    swept = asyncio.Event()
+    monkeypatch.setattr(publisher, "resend_overdue", swept.set)
+    async with asyncio.timeout(10):
+        await swept.wait()
 
 
 async def test_streams_are_made_once_with_their_limits(streams: Streams, reader: Client) -> None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Collection
 
 import pytest
 from nats.aio.client import Client
+from structlog.testing import capture_logs
 
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.event_router import EventRouter, GatewayIntake
@@ -230,6 +231,46 @@ async def test_a_session_taken_over_goes_on_from_its_sequence(intake: GatewayInt
 async def test_a_publication_of_somebody_else_is_refused(router: EventRouter, slow: Slow) -> None:
     with pytest.raises(TypeError):
         router.acknowledged(Publication("events.X", b"", {}, None))
+
+
+async def test_held_events_outlive_an_unforeseen_fault(
+    intake: GatewayIntake, router: EventRouter, routes: Routes, slow: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    routes.current_table = None
+    resolve = routes.resolve
+    failed = 0
+
+    async def fail(guild_ids: Collection[str]) -> RouteTable:
+        nonlocal failed
+        failed += 1
+        if failed > 1:
+            return await resolve(guild_ids)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(routes, "resolve", fail)
+    with capture_logs() as logs:
+        send(intake, dispatch(1, guild_id=GUILD_A))
+        await until(lambda: router.waiting_for)
+        assert (router.held, slow.taken) == (1, [])
+        await until(lambda: failed > 1)
+        assert router.waiting_for.startswith("PostgreSQL") or router.held
+        routes.behind = RouteTable({GUILD_A: Route(SANDBOX_1, 1000.0)})
+        await until(lambda: slow.taken)
+    assert logs[0]["event"] == "held_events_not_settled"
+    assert logs[0]["exc_info"]
+    await until(lambda: not router.waiting_for)
+    assert subjects(slow.taken) == [f"sandbox.{SANDBOX_1}.events.MESSAGE_CREATE"]
+
+
+async def test_nothing_waits_once_a_held_session_is_lost(
+    intake: GatewayIntake, router: EventRouter, routes: Routes
+) -> None:
+    routes.current_table = None
+    send(intake, dispatch(1, guild_id=GUILD_A))
+    await until(lambda: router.waiting_for)
+    intake.lose(0)
+    await until(lambda: not router.waiting_for)
+    assert (router.pending, router.held) == (0, 0)
 
 
 async def test_a_router_without_publisher_says_so(routes: Routes) -> None:
