@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
@@ -113,6 +113,9 @@ class AckPublisher:
         self._open = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
+        self._refusals: Counter[int] = Counter()
+        """How often JetStream refused, by its error code, since it last had taken everything."""
+        self._refused_numbers: set[int] = set()
         self._next_number = 0
         self._inbox = ""
         self._subscription: Subscription | None = None
@@ -174,6 +177,8 @@ class AckPublisher:
     def withdraw(self, publication: Publication) -> None:
         """Send the publication no more; its acknowledgement, if one still comes, means nothing."""
         del self._outstanding[publication.number]
+        if self._refused_numbers:
+            self._no_more_refused(publication.number)
         if not self._outstanding:
             self._empty.set()
 
@@ -242,11 +247,17 @@ class AckPublisher:
             self._retry_later(publication, _FAILED_PAUSE)
 
     async def _shrink(self, publication: Publication) -> None:
-        limit = self._connection.client.max_payload - _HEADER_ROOM
         if "Content-Encoding" not in publication.headers:
             # A multi-megabyte frame takes long enough to compress that the loop should not wait for it.
-            publication.payload = await asyncio.to_thread(gzip.compress, publication.payload, 6)
+            try:
+                publication.payload = await asyncio.to_thread(gzip.compress, publication.payload, 6)
+            except Exception:
+                # Whatever it is, such as no memory just now: without another try its guild waits for ever.
+                _log.exception("publication_not_compressed", bytes=len(publication.payload))
+                self._retry_later(publication, _FAILED_PAUSE)
+                return
             publication.headers["Content-Encoding"] = "gzip"
+        limit = self._connection.client.max_payload - _HEADER_ROOM
         if len(publication.payload) > limit:
             self._to_dead_letter(publication, "TOO_LARGE")
         self._queue(publication)
@@ -298,14 +309,31 @@ class AckPublisher:
         del self._outstanding[number]
         if not self._outstanding:
             self._empty.set()
+        if self._refused_numbers:
+            self._no_more_refused(number)
         self._events.acknowledged(publication)
 
     def _refused(self, publication: Publication, error: _PubAckError) -> None:
         self._events.attempt_failed("refused")
-        _log.warning("publish_refused", code=error.err_code, description=error.description)
-        if error.err_code == _MESSAGE_TOO_LARGE:
+        if error.err_code == _MESSAGE_TOO_LARGE and not publication.is_dead_letter:
+            publication.sent_at = 0.0
+            if "Content-Encoding" not in publication.headers:
+                # The stream's own limit is below the server's.
+                self._spawn(self._shrink(publication))
+                return
             self._to_dead_letter(publication, "TOO_LARGE")
+        # Every guild tries again four times a second: a full disk must not be filled by what tells of it.
+        if error.err_code not in self._refusals:
+            _log.warning("publish_refused", code=error.err_code, description=error.description)
+        self._refusals[error.err_code] += 1
+        self._refused_numbers.add(publication.number)
         self._retry_later(publication)
+
+    def _no_more_refused(self, number: int) -> None:
+        self._refused_numbers.discard(number)
+        if not self._refused_numbers:
+            _log.info("publish_refusals_over", refusals=dict(self._refusals))
+            self._refusals.clear()
 
     def _retry_later(self, publication: Publication, pause: float = _REFUSED_PAUSE) -> None:
         publication.sent_at = 0.0

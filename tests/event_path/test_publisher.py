@@ -193,12 +193,17 @@ async def test_a_refusal_is_tried_again(publisher: AckPublisher, recorder: Recor
     # A stream that takes no more messages refuses, until it takes some again.
     config = (await reader.jetstream().stream_info("EVENTS")).config
     await reader.jetstream().update_stream(config, sealed=False, max_msgs=1, discard="new")
-    publisher.submit(publication(2))
-    await until(lambda: "refused" in recorder.failures)
-    await reader.jetstream().update_stream(config)
-    async with asyncio.timeout(10):
-        await publisher.drained()
-    assert recorder.acknowledged_contexts == [1, 2]
+    with capture_logs() as logs:
+        for number in (2, 3):
+            publisher.submit(publication(number))
+        await until(lambda: recorder.failures.count("refused") >= 6)
+        assert [entry["event"] for entry in logs] == ["publish_refused"], "one line for all of them"
+        await reader.jetstream().update_stream(config)
+        async with asyncio.timeout(10):
+            await publisher.drained()
+    assert sorted(recorder.acknowledged_contexts, key=str) == [1, 2, 3]
+    assert [entry["event"] for entry in logs] == ["publish_refused", "publish_refusals_over"]
+    assert logs[1]["refusals"] == {logs[0]["code"]: recorder.failures.count("refused")}
 
 
 async def test_a_message_the_stream_never_takes_becomes_a_dead_letter(
@@ -208,10 +213,16 @@ async def test_a_message_the_stream_never_takes_becomes_a_dead_letter(
     await publisher.drained()
     config = (await reader.jetstream().stream_info("EVENTS")).config
     await reader.jetstream().update_stream(config, max_msg_size=400)
-    publisher.submit(publication(2, payload=b"x" * 500))
+    publisher.submit(publication(2, payload=random.Random(1).randbytes(500)))
+    # What is refused for its size alone goes compressed, as where the server has the limit.
+    publisher.submit(publication(3, payload=b"x" * 500))
     async with asyncio.timeout(10):
         await publisher.drained()
-    assert [m.subject for m in await read_back(reader, "EVENTS")][-1] == "events.dead_letter.TOO_LARGE"
+    stored = {m.headers["Nats-Msg-Id"]: m for m in await read_back(reader, "EVENTS")}
+    assert stored["session:0:2"].subject == "events.dead_letter.TOO_LARGE"
+    assert stored["session:0:3"].subject == "events.TEST"
+    assert stored["session:0:3"].headers["Content-Encoding"] == "gzip"
+    assert gzip.decompress(stored["session:0:3"].data) == b"x" * 500
 
 
 async def test_unforeseen_faults_are_logged_and_publishing_goes_on(
