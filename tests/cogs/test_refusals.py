@@ -55,7 +55,7 @@ async def test_bad_ttls(scene: Scene, ttl: str) -> None:
     assert "TTL" in (embed_of(result).title or "")
 
 
-@pytest.mark.parametrize("duration", ["0", "-1h", "10y", "abc", "169h"])
+@pytest.mark.parametrize("duration", ["0", "-1h", "abc", "59s"])
 async def test_bad_durations(scene: Scene, duration: str) -> None:
     await scene.alice.slash(scene.channel, "sandbox create", name="alices")
     async with nothing_changes(scene):
