@@ -15,6 +15,9 @@ else can have the shard, by the database's own clock. What follows from there:
   connects (for all it knows the database is away from everybody), but only a few times: being closed at
   once again and again means that somebody else has the session, and it waits for the database.
   What both publish has the same message ids, and JetStream keeps it once.
+- A process that was frozen sends and saves nothing before its next turn (see `LeaseTrust`). Events of a
+  shard that turns out to be lost are dropped: Discord replays them to the new holder.
+- A shard is handed over only when all its events are acknowledged.
 
 A process that starts while PostgreSQL is away can't claim anything. It asks the others over NATS, without
 which nobody publishes: while one of them runs shards it waits, and with nobody there it runs all of them
