@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
 
 from bot.embedded import EmbeddedServers
-from bot.tour.readback import compare, message_id
+from bot.tour.readback import compare
 from tests.e2e.harness import Flood, Live, assert_exact, eventually
 
 
@@ -101,28 +99,6 @@ async def test_routes_changed_while_the_link_to_postgresql_was_down(
     live.sides.set(guild, None)
     await live.sim.flood(500)
     await live.checked()
-
-
-async def test_events_go_to_production_from_the_moment_of_expiry(live: Live, urls: dict[str, str]) -> None:
-    sandbox_id, guild = await live.mapped()
-    connection = await asyncpg.connect(urls["database_url"])
-    expires_at = datetime.now(UTC) + timedelta(seconds=1)
-    live.sides.set(guild, None, sandbox_id)
-    await connection.execute("UPDATE sandboxes SET expires_at = $1", expires_at)
-    await connection.close()
-    flood = asyncio.create_task(live.sim.flood(1_500, guilds=[guild], rate=1_000))
-    report = await flood
-    assert report.sent == 1_500
-    stored = {event.message_id: event for event in await live.checked()}
-    own = [f for f in live.sim.sent if f.guild_id == guild.id and message_id(f) in stored]
-    sent_at = {message_id(f): json.loads(f.raw)["d"].get("nonce") for f in own}
-    sandboxed = [i for i in sent_at if stored[i].stream == "SANDBOX"]
-    late = [i for i, nonce in sent_at.items() if nonce and int(nonce) / 1e9 >= expires_at.timestamp()]
-    assert sandboxed
-    assert late
-    assert {stored[i].stream for i in late} == {"EVENTS"}
-    order = [stored[message_id(f)].stream for f in own]
-    assert order[1:] == sorted(order[1:], reverse=True), "one cut, from the sandbox to production"
 
 
 @pytest.mark.parametrize("away", ["valkey", "nats"])
