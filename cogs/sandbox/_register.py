@@ -35,7 +35,7 @@ async def create(
     """Make a sandbox; a server that is asked about is registered by the answer to the question."""
     actor = await actor_of(interaction, core.settings)
     access = await access_to(interaction, guild) if guild is not None else None
-    doubt = await _doubt(core, actor, access) if access is not None else None
+    doubt = await _doubt(core, interaction, actor, access) if access is not None else None
     guilds = [access] if access is not None and doubt is None else []
     sandbox = await core.manager.create(actor, name=name, ttl=ttl, guilds=guilds)
     embed = _render.created(sandbox, guild_names(interaction.client, sandbox), doubt)
@@ -53,7 +53,7 @@ async def register(core: Core, interaction: Interaction, reference: str, guild: 
     # Asked now as well as after the click: nobody should be asked about what they may not do.
     core.manager.check_may_manage(actor, sandbox, "register servers with")
     core.manager.check_running(sandbox)
-    doubt = await _doubt(core, actor, access)
+    doubt = await _doubt(core, interaction, actor, access)
     if doubt is not None:
         buttons = QUESTION.buttons(interaction.user.id, _about(sandbox, access))
         return Answer(_render.register_question(sandbox, doubt), below(*buttons))
@@ -61,7 +61,9 @@ async def register(core: Core, interaction: Interaction, reference: str, guild: 
     return Answer(_render.registered(sandbox, access))
 
 
-async def _doubt(core: Core, actor: Actor, access: GuildAccess) -> _render.Doubt | None:
+async def _doubt(
+    core: Core, interaction: Interaction, actor: Actor, access: GuildAccess
+) -> _render.Doubt | None:
     """What the caller should know first; None when nothing is lost for production.
 
     Raises what registering would raise about the caller and the guild.
@@ -75,8 +77,11 @@ async def _doubt(core: Core, actor: Actor, access: GuildAccess) -> _render.Doubt
     if holder is not None and holder.routes_at(utc_now()) and not protected:
         # Production has none of its events already; whether this sandbox may have them, the manager says.
         return None
-    events = core.router.activity.production_events_last_minute(access.guild_id)
-    return _render.Doubt(access, events, protected) if events or protected else None
+    events: int | None = None
+    # Of a guild whose shard another process holds, this one counts nothing: that is no quiet guild.
+    if core.intake.receives(access.guild_id, interaction.client.shard_count or 1):
+        events = core.router.activity.production_events_last_minute(access.guild_id)
+    return None if events == 0 and not protected else _render.Doubt(access, events, protected)
 
 
 def _about(sandbox: Sandbox, access: GuildAccess) -> str:

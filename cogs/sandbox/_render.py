@@ -47,8 +47,8 @@ class Doubt:
     """Why registering a guild is asked about first."""
 
     access: GuildAccess
-    production_events: int
-    """Events of the guild that went to production in the last minute, as this process saw it."""
+    production_events: int | None
+    """Events of the guild that went to production in the last minute; None when another process has them."""
     protected: bool
     """The guild is one of those that only the bot's owner may register."""
 
@@ -227,7 +227,9 @@ def _doubt(doubt: Doubt, sandbox: Sandbox) -> str:
     access = doubt.access
     server = guild_label(access.guild_id, {access.guild_id: access.name})
     sentences = [f"{server} is one of the protected servers."] if doubt.protected else []
-    if doubt.production_events:
+    if doubt.production_events is None:
+        sentences.append(f"The traffic of {server} in the last minute is not known here.")
+    elif doubt.production_events:
         events = counted(doubt.production_events, "event", "events")
         sentences.append(f"In the last minute about {events} of {server} went to production.")
     sentences.append(

@@ -54,6 +54,15 @@ class GatewayIntake:
         """The bookkeeping of the shard's present session, or None before its first READY."""
         return self._ledgers.get(shard_id)
 
+    def receives(self, guild_id: str, shard_count: int) -> bool:
+        """True while the guild's events come to this process, not to another one that holds its shard.
+
+        A guild's shard is `(guild_id >> 22) % shard_count` (Discord's developer documentation, "Gateway",
+        sharding).
+        """
+        ledger = self._ledgers.get((int(guild_id) >> 22) % shard_count)
+        return ledger is not None and not ledger.lost
+
     @property
     def lag(self) -> int:
         """Frames received and not yet acknowledged, over all shards."""

@@ -67,6 +67,20 @@ async def test_a_quiet_server_and_a_sandboxed_one_are_not_asked_about(scene: Sce
     assert embed_of(again).title == "Server registered"
 
 
+async def test_a_server_whose_events_come_to_another_process_is_asked_about(scene: Scene) -> None:
+    await scene.alice.slash(scene.channel, "sandbox create", name="mine")
+    scene.core.intake.forget(0)
+    before = await scene.stored()
+    result = await scene.alice.slash(scene.channel, "sandbox register-guild", guild=str(COOKS_GUILD))
+    text = text_of(embed_of(result))
+    assert f"The traffic of **Cooks** (`{COOKS_GUILD}`) in the last minute is not known here." in text
+    assert "production gets none of its events" in text
+    assert await scene.stored() == before
+    assert result.response is not None
+    await scene.alice.click(result.response, label="Register it")
+    assert (await scene.core.manager.get("mine")).guild_ids == (str(COOKS_GUILD),)
+
+
 async def test_nobody_is_asked_about_what_they_may_not_do(scene: Scene) -> None:
     await scene.alice.slash(scene.channel, "sandbox create", name="mine")
     for guild_id in (COOKS_GUILD, MUSIC_GUILD, DEV_GUILD):
