@@ -32,8 +32,8 @@ run: $(STAMP)
 		exec $(BIN)/python -m bot.tour; \
 	fi
 
-# Two processes, each with servers of its own; a file's tests stay together.
-WORKERS ?= 2
+# Three processes, each with servers of its own: many tests wait for real processes. A file's tests stay together.
+WORKERS ?= 3
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(COVERAGE) $(ARGS)

@@ -58,11 +58,13 @@ class RedisNamespace:
         `StillWritten` when the last of `_ROUNDS` found something, too, or more was removed than can have
         been there: a fast worker makes the keyspace grow ahead of the SCAN.
         """
-        removed = 0
+        removed, cancellations = 0, Cancellations()
         with translating():
             most = await self._redis.dbsize() + _WRITTEN_MEANWHILE
+            cancellations.check()
             for _ in range(_ROUNDS):
-                unlinked = await self._unlink_all(redis_prefix(sandbox_id) + "*", most=most - removed)
+                pattern = redis_prefix(sandbox_id) + "*"
+                unlinked = await self._unlink_all(pattern, cancellations, most=most - removed)
                 if not unlinked:
                     return removed
                 removed += unlinked
@@ -70,9 +72,9 @@ class RedisNamespace:
                     break
         raise StillWritten(self.store, "keys")
 
-    async def _unlink_all(self, pattern: str, *, most: int) -> int:
-        removed, cancellations = 0, Cancellations()
-        async for keys in self._scan(pattern):
+    async def _unlink_all(self, pattern: str, cancellations: Cancellations, *, most: int) -> int:
+        removed = 0
+        async for keys in self._scan(pattern, cancellations):
             if keys:
                 removed += await self._redis.unlink(*keys)
                 cancellations.check()
@@ -80,9 +82,9 @@ class RedisNamespace:
                 break
         return removed
 
-    async def _scan(self, pattern: str) -> AsyncIterator[list[str]]:
+    async def _scan(self, pattern: str, cancellations: Cancellations) -> AsyncIterator[list[str]]:
         """Every key that matches, at times one twice, in batches that may be empty."""
-        cursor, cancellations = 0, Cancellations()
+        cursor = 0
         while True:
             cursor, keys = await self._redis.scan(cursor, match=pattern, count=_BATCH)
             cancellations.check()
@@ -104,7 +106,7 @@ class RedisNamespace:
 
     async def _count(self, pattern: str) -> tuple[int, bool]:
         seen: set[str] = set()
-        async for keys in self._scan(pattern):
+        async for keys in self._scan(pattern, Cancellations()):
             seen.update(keys)
             if len(seen) >= _COUNT_LIMIT:
                 return _COUNT_LIMIT, False
@@ -114,6 +116,6 @@ class RedisNamespace:
         """UUIDs of the sandboxes that have keys; looks at every key of the server once."""
         found: set[str] = set()
         with translating():
-            async for keys in self._scan("sandbox:*"):
+            async for keys in self._scan("sandbox:*", Cancellations()):
                 found.update(match[1] for key in keys if (match := _OWN_KEY.match(key)))
         return found

@@ -35,7 +35,6 @@ async def stored(scene: Scene) -> list[Any]:
         ("extend my-box", "SANDBOX_007"),
         ("extend my-box -1h", "SANDBOX_007"),
         ("extend my-box tomorrow", "SANDBOX_007"),
-        ("extend my-box 900", "SANDBOX_007"),
         ("audit", "SANDBOX_007"),
         ("extend over-box 2h", "SANDBOX_008"),
     ],
