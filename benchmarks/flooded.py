@@ -98,12 +98,17 @@ class Field:
             await running.end()
 
     async def clean(self) -> None:
-        """Empty streams, and nothing in Redis that a next process would go on with."""
+        """Empty streams, and no session that a next process would go on with."""
         await Streams(self.js, StreamLimits()).ensure()
         for stream in _SUBJECTS:
             await self.js.purge_stream(stream)
         async with Redis.from_url(self.servers.redis_url) as redis:
             await redis.flushdb()
+        connection = await asyncpg.connect(self.servers.database_url)
+        try:
+            await connection.execute("TRUNCATE gateway_resume_points")
+        finally:
+            await connection.close()
 
     async def stored(self) -> dict[str, int]:
         """MESSAGE_CREATEs in each stream, counted by the server."""
