@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
@@ -10,6 +11,7 @@ import typer
 from sandbox_core.errors import GuildNotRegistered, NotPermitted, SandboxError, SandboxNotFound
 from sandbox_core.manager import utc_now
 from sandbox_core.models import GuildAccess, Sandbox
+from sandbox_core.settings import Settings
 from sandbox_core.validation import parse_guild_id
 
 from ..exit_codes import ExitCode
@@ -17,7 +19,8 @@ from . import _caller as caller
 from . import _options as options
 from . import _shapes as shapes
 from ._discord import guild_accesses
-from ._outcome import exit_code, fail, run, usage
+from ._diversion import diversion, label
+from ._outcome import exit_code, fail, run
 from ._screen import Line, busy, confirm, emit, must_be_answerable, show
 from ._session import opened
 from ._unconfirmed import note_unconfirmed, unconfirmed_of
@@ -47,20 +50,20 @@ def register_guild(
     as_json: options.Json = False,
 ) -> None:
     """Send a server's live events to a sandbox instead of production; asks first."""
+    if unchecked and owner is not None:
+        vain = "--unchecked is the operator's: whether --owner may do this, only Discord can say."
+        fail([vain], ExitCode.USAGE)
     must_be_answerable(yes)
-    with busy("Asking Discord"):
-        sandbox, access = run(_look_up(name, guild, owner, unchecked=unchecked, protected=protected))
-    where = f"{access.name} ({access.guild_id})" if access.name else access.guild_id
-    confirm(
-        "Go on?",
-        yes=yes,
-        told=[
-            f"The live events of {where} will go to {sandbox.name}, and no longer to production,",
-            f"until {moment(sandbox.expires_at)} or `sandboxctl unregister-guild {access.guild_id}`.",
-        ],
-    )
+    request = _Request(guild=guild, owner=owner, unchecked=unchecked, protected=protected)
+    reference = name
+    if not yes:
+        with busy("Asking Discord"):
+            sandbox, access = run(_check(name, request))
+        confirm("Go on?", yes=yes, told=diversion([access], sandbox.name, moment(sandbox.expires_at)))
+        # By id: since the question the name may have gone to another sandbox.
+        reference = str(sandbox.id)
     with busy("Registering"):
-        registered = run(_register(sandbox, access, owner, confirmed=protected == access.guild_id))
+        registered, access = run(_register(reference, request))
     if as_json:
         emit(
             {
@@ -72,34 +75,50 @@ def register_guild(
             }
         )
         return
-    show(Line(f"The events of {where} now go to {registered.name}."))
+    show(Line(f"The events of {label(access)} now go to {registered.name}."))
     note_unconfirmed([registered])
 
 
-async def _look_up(
-    name: str, guild: str, owner: str | None, *, unchecked: bool, protected: str | None
-) -> tuple[Sandbox, GuildAccess]:
-    if unchecked and owner is not None:
-        raise usage("--unchecked is the operator's: whether --owner may do this, only Discord can say.")
-    guild_id = parse_guild_id(guild)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Request:
+    """What `register-guild` was asked to do."""
+
+    guild: str
+    owner: str | None
+    unchecked: bool
+    protected: str | None
+
+    @property
+    def confirmed(self) -> bool:
+        """True when the server's id was given a second time."""
+        return self.protected is not None and self.protected.strip() == self.guild.strip()
+
+    async def access(self, settings: Settings) -> GuildAccess:
+        """What the bot and the user may do in the server now."""
+        if self.unchecked:
+            return GuildAccess(parse_guild_id(self.guild), bot_is_member=True, caller_manages=False)
+        (access,) = await guild_accesses(settings, [self.guild], self.owner)
+        return access
+
+
+async def _check(name: str, request: _Request) -> tuple[Sandbox, GuildAccess]:
     async with opened() as core:
         sandbox = await core.manager.get(name)
-        core.manager.check_may_manage(caller.actor(owner), sandbox, "register servers with")
-        core.manager.check_running(sandbox)
-        if unchecked:
-            access = GuildAccess(guild_id, bot_is_member=True, caller_manages=False)
-        else:
-            (access,) = await guild_accesses(core.settings, [guild_id], owner)
+        access = await request.access(core.settings)
         # Before the question: nobody should be asked about what they may not do.
-        core.manager.check_may_register(caller.actor(owner), access, confirmed=protected == guild_id)
+        actor = caller.actor(request.owner)
+        await core.manager.check_register_guild(actor, sandbox, access, confirmed=request.confirmed)
         return sandbox, access
 
 
-async def _register(sandbox: Sandbox, access: GuildAccess, owner: str | None, *, confirmed: bool) -> Sandbox:
+async def _register(reference: str, request: _Request) -> tuple[Sandbox, GuildAccess]:
     async with opened() as core:
-        return await core.manager.register_guild(
-            caller.actor(owner), str(sandbox.id), access, confirmed=confirmed
+        # Also after the question, which may have stood for a while: what counts is what Discord says now.
+        access = await request.access(core.settings)
+        registered = await core.manager.register_guild(
+            caller.actor(request.owner), reference, access, confirmed=request.confirmed
         )
+        return registered, access
 
 
 def unregister_guild(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, NoReturn
 
 import typer
@@ -12,7 +13,8 @@ from rich.live import Live
 from sandbox_core.bootstrap import Core, NatsUse
 from sandbox_core.errors import DependencyUnavailable, SandboxError
 from sandbox_core.manager import Extension, utc_now
-from sandbox_core.models import Sandbox, SandboxStatus
+from sandbox_core.models import GuildAccess, Sandbox, SandboxStatus
+from sandbox_core.settings import Settings
 
 from ..exit_codes import ExitCode
 from . import _caller as caller
@@ -20,6 +22,7 @@ from . import _options as options
 from . import _shapes as shapes
 from . import _views as views
 from ._discord import guild_accesses
+from ._diversion import diversion
 from ._outcome import exit_code, fail, run, usage
 from ._screen import (
     Block,
@@ -62,17 +65,15 @@ def create(
         fail(
             ["Whose sandbox is it to be? Name a Discord user with --owner or SANDBOX_OWNER."], ExitCode.USAGE
         )
-    guild_ids = guild or []
-    if guild_ids:
-        confirm(
-            "Go on?",
-            yes=yes,
-            told=[
-                f"The live events of {', '.join(guild_ids)} will go to the sandbox, and not to production."
-            ],
-        )
+    request = _Creation(owner, name, ttl, guild or ())
+    if guild:
+        must_be_answerable(yes)
+    if guild and not yes:
+        with busy("Asking Discord"):
+            accesses = run(_check(request))
+        confirm("Go on?", yes=yes, told=diversion(accesses, name or "the new sandbox", "its end"))
     with busy("Creating"):
-        sandbox = run(_create(owner, name, ttl, guild_ids))
+        sandbox = run(_create(request))
     now = utc_now()
     if as_json:
         emit({"sandbox": shapes.sandbox_shape(sandbox, now), "unconfirmed": list(sandbox.unconfirmed)})
@@ -82,10 +83,37 @@ def create(
     note(f'\nFor a worker: eval "$(sandboxctl connect {sandbox.name})"')
 
 
-async def _create(owner: str, name: str | None, ttl: str | None, guild_ids: Sequence[str]) -> Sandbox:
+@dataclass(frozen=True, slots=True)
+class _Creation:
+    """What `create` was asked to make."""
+
+    owner: str
+    name: str | None
+    ttl: str | None
+    guild_ids: Sequence[str]
+
+    async def accesses(self, settings: Settings) -> list[GuildAccess]:
+        """What the bot and the owner may do in the servers now."""
+        return await guild_accesses(settings, self.guild_ids, self.owner)
+
+
+async def _check(request: _Creation) -> list[GuildAccess]:
+    async with opened() as core:
+        guilds = await request.accesses(core.settings)
+        # Before the question: nobody should be asked about what they may not do.
+        await core.manager.check_create(
+            caller.actor(request.owner), name=request.name, ttl=request.ttl, guilds=guilds
+        )
+        return guilds
+
+
+async def _create(request: _Creation) -> Sandbox:
     async with opened(NatsUse.SANDBOXES) as core:
-        guilds = await guild_accesses(core.settings, guild_ids, owner)
-        return await core.manager.create(caller.actor(owner), name=name, ttl=ttl, guilds=guilds)
+        # Also after a question, which may have stood for a while: what counts is what Discord says now.
+        guilds = await request.accesses(core.settings)
+        return await core.manager.create(
+            caller.actor(request.owner), name=request.name, ttl=request.ttl, guilds=guilds
+        )
 
 
 def list_(

@@ -79,13 +79,14 @@ class Life:
         if str(target.id) not in [value for _, value in choices]:
             raise StepFailed(f"Typing “login” into the option guild did not offer {target.name}.")
         self._screen.note(f"Typing “login” into the option guild offers: {', '.join(n for n, _ in choices)}")
-        await self._slash(
+        question = await self._slash(
             "register-guild",
-            "Server registered",
+            "Take this server away from production",
             shown={"guild": target.name},
             name=_NAME,
             guild=str(target.id),
         )
+        await self._yes(question, "Server registered")
         self._registered = range(len(self._sim.sent), 2**63)
 
     async def _live_events(self) -> None:
@@ -100,12 +101,7 @@ class Life:
     async def _destroy(self) -> None:
         self._screen.step("Done with it")
         question = await self._slash("destroy", f"Destroy the sandbox {_NAME}?", name=_NAME)
-        label = str(question.buttons[0]["label"]) if question.buttons else ""
-        self._screen.click(self._place.developer, label)
-        started = time.monotonic()
-        result = await self._sim.click(question, self._place.developer, label=label)
-        await result.wait_until(lambda r: not _title(r).startswith("Destroying"), timeout=30)
-        self._answered(result, time.monotonic() - started, "is destroyed")
+        await self._yes(question, "is destroyed")
         self._registered = range(self._registered.start, len(self._sim.sent))
         self._destroyed = True
 
@@ -149,6 +145,16 @@ class Life:
         result = await self._sim.slash(developer, channel, f"sandbox {command}", timeout=12, **options)
         self._answered(result, time.monotonic() - started, title)
         return result
+
+    async def _yes(self, question: InteractionResult, title: str) -> None:
+        """The developer presses the first button; the answer, headed by `title`, takes its place."""
+        asked = _title(question)
+        label = str(question.buttons[0]["label"]) if question.buttons else ""
+        self._screen.click(self._place.developer, label)
+        started = time.monotonic()
+        result = await self._sim.click(question, self._place.developer, label=label)
+        await result.wait_until(lambda r: _title(r) != asked and not _title(r).endswith("…"), timeout=30)
+        self._answered(result, time.monotonic() - started, title)
 
     def _answered(self, result: InteractionResult, seconds: float, title: str) -> None:
         self._screen.answer(result, seconds, self._sim.bot_user.name, self._sim.world.users)

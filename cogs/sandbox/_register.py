@@ -6,6 +6,7 @@ protected server takes a confirmation, is the manager's to say.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -14,7 +15,7 @@ import discord
 from cogs._core import AnyBot
 from sandbox_core.errors import ConfirmationNeeded, SandboxError
 from sandbox_core.manager import utc_now
-from sandbox_core.models import Actor, GuildAccess, Sandbox
+from sandbox_core.models import GuildAccess, Sandbox
 
 from . import _render
 from ._access import access_to, actor_of
@@ -34,14 +35,18 @@ async def create(
 ) -> Answer:
     """Make a sandbox; a server that is asked about is registered by the answer to the question."""
     actor = await actor_of(interaction, core.settings)
-    access = await access_to(interaction, guild) if guild is not None else None
-    doubt = await _doubt(core, interaction, actor, access) if access is not None else None
-    guilds = [access] if access is not None and doubt is None else []
+    if guild is None:
+        sandbox = await core.manager.create(actor, name=name, ttl=ttl)
+        return Answer(_render.created(sandbox, {}), below(*sandbox_buttons(sandbox.id)))
+    access = await access_to(interaction, guild)
+    check = core.manager.check_create(actor, name=name, ttl=ttl, guilds=[access])
+    doubt = await _doubt(core, interaction, access, protected=await _to_confirm(check))
+    guilds = [access] if doubt is None else []
     sandbox = await core.manager.create(actor, name=name, ttl=ttl, guilds=guilds)
     embed = _render.created(sandbox, guild_names(interaction.client, sandbox), doubt)
     if doubt is None:
         return Answer(embed, below(*sandbox_buttons(sandbox.id)))
-    question = QUESTION.buttons(interaction.user.id, _about(sandbox, doubt.access))
+    question = QUESTION.buttons(interaction.user.id, _about(sandbox, access))
     return Answer(embed, below(*question, *sandbox_buttons(sandbox.id, row=1)))
 
 
@@ -51,9 +56,8 @@ async def register(core: Core, interaction: Interaction, reference: str, guild: 
     access = await access_to(interaction, guild)
     sandbox = await core.manager.get(reference)
     # Asked now as well as after the click: nobody should be asked about what they may not do.
-    core.manager.check_may_manage(actor, sandbox, "register servers with")
-    core.manager.check_running(sandbox)
-    doubt = await _doubt(core, interaction, actor, access)
+    check = core.manager.check_register_guild(actor, sandbox, access)
+    doubt = await _doubt(core, interaction, access, protected=await _to_confirm(check))
     if doubt is not None:
         buttons = QUESTION.buttons(interaction.user.id, _about(sandbox, access))
         return Answer(_render.register_question(sandbox, doubt), below(*buttons))
@@ -61,27 +65,28 @@ async def register(core: Core, interaction: Interaction, reference: str, guild: 
     return Answer(_render.registered(sandbox, access))
 
 
-async def _doubt(
-    core: Core, interaction: Interaction, actor: Actor, access: GuildAccess
-) -> _render.Doubt | None:
-    """What the caller should know first; None when nothing is lost for production.
-
-    Raises what registering would raise about the caller and the guild.
-    """
-    protected = False
+async def _to_confirm(check: Awaitable[None]) -> bool:
+    """True when nothing but a confirmation is missing. Raises every other refusal of `check`."""
     try:
-        core.manager.check_may_register(actor, access)
+        await check
     except ConfirmationNeeded:
-        protected = True
+        return True
+    return False
+
+
+async def _doubt(
+    core: Core, interaction: Interaction, access: GuildAccess, *, protected: bool
+) -> _render.Doubt | None:
+    """What the caller should know first; None when production certainly loses nothing."""
     holder = await core.manager.for_guild(access.guild_id)
     if holder is not None and holder.routes_at(utc_now()) and not protected:
-        # Production has none of its events already; whether this sandbox may have them, the manager says.
+        # It is registered with this sandbox already, so production has none of its events.
         return None
-    events: int | None = None
-    # Of a guild whose shard another process holds, this one counts nothing: that is no quiet guild.
-    if core.intake.receives(access.guild_id, interaction.client.shard_count or 1):
-        events = core.router.activity.production_events_last_minute(access.guild_id)
-    return None if events == 0 and not protected else _render.Doubt(access, events, protected)
+    traffic = _render.Traffic(
+        events=core.router.activity.production_events_last_minute(access.guild_id),
+        watched=core.intake.watched_for(access.guild_id, interaction.client.shard_count or 1),
+    )
+    return None if traffic.is_none and not protected else _render.Doubt(access, traffic, protected)
 
 
 def _about(sandbox: Sandbox, access: GuildAccess) -> str:

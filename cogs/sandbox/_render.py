@@ -40,6 +40,22 @@ from ._text import (
 
 # Four parts of this size, the other fields and the title together stay below 6000 characters.
 _PART_LIMIT = 500
+_MINUTE = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What this process knows of a guild's events on their way to production."""
+
+    events: int
+    """Those that went there in the last minute, or since this process has watched."""
+    watched: float
+    """Seconds since when the guild's events come to this process; 0 when they go to another one."""
+
+    @property
+    def is_none(self) -> bool:
+        """True when a whole minute was watched, and nothing went to production."""
+        return self.events == 0 and self.watched >= _MINUTE
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +63,7 @@ class Doubt:
     """Why registering a guild is asked about first."""
 
     access: GuildAccess
-    production_events: int | None
-    """Events of the guild that went to production in the last minute; None when another process has them."""
+    traffic: Traffic
     protected: bool
     """The guild is one of those that only the bot's owner may register."""
 
@@ -227,16 +242,28 @@ def _doubt(doubt: Doubt, sandbox: Sandbox) -> str:
     access = doubt.access
     server = guild_label(access.guild_id, {access.guild_id: access.name})
     sentences = [f"{server} is one of the protected servers."] if doubt.protected else []
-    if doubt.production_events is None:
-        sentences.append(f"The traffic of {server} in the last minute is not known here.")
-    elif doubt.production_events:
-        events = counted(doubt.production_events, "event", "events")
-        sentences.append(f"In the last minute about {events} of {server} went to production.")
+    if traffic := _traffic(doubt.traffic, server):
+        sentences.append(traffic)
     sentences.append(
         f"Once it is registered, production gets none of its events: they go to `{sandbox.name}` until "
         f"{moment(sandbox.expires_at)} ({relative(sandbox.expires_at)}), or until it is unregistered."
     )
     return " ".join(sentences)
+
+
+def _traffic(traffic: Traffic, server: str) -> str:
+    if traffic.is_none:
+        return ""
+    events = counted(traffic.events, "event", "events")
+    if traffic.watched >= _MINUTE:
+        return f"In the last minute about {events} of {server} went to production."
+    if not traffic.watched:
+        return f"How many events of {server} go to production is not known: they do not come to this process."
+    seconds = counted(int(traffic.watched), "second", "seconds")
+    seen = f"about {events} went" if traffic.events else "none went"
+    return (
+        f"This bot has watched the events of {server} for {seconds} only; {seen} to production in that time."
+    )
 
 
 def _add_identity(embed: discord.Embed, sandbox: Sandbox) -> None:

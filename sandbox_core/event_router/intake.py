@@ -38,6 +38,8 @@ class GatewayIntake:
         self._router = router
         self._monotonic = monotonic
         self._ledgers: dict[int, ShardLedger] = {}
+        self._since: dict[int, float] = {}
+        """When each shard's session came to this process, by the clock above."""
         self.owner_ids: frozenset[str] = frozenset()
         """Users whose commands in direct messages somebody here carries out; those are not published."""
 
@@ -54,14 +56,16 @@ class GatewayIntake:
         """The bookkeeping of the shard's present session, or None before its first READY."""
         return self._ledgers.get(shard_id)
 
-    def receives(self, guild_id: str, shard_count: int) -> bool:
-        """True while the guild's events come to this process, not to another one that holds its shard.
+    def watched_for(self, guild_id: str, shard_count: int) -> float:
+        """Seconds since when the guild's events come to this process; 0 while another has its shard.
 
-        A guild's shard is `(guild_id >> 22) % shard_count` (Discord's developer documentation, "Gateway",
+        A session that is resumed after a lost connection goes on: what was missed meanwhile is replayed. A
+        guild's shard is `(guild_id >> 22) % shard_count` (Discord's developer documentation, "Gateway",
         sharding).
         """
-        ledger = self._ledgers.get((int(guild_id) >> 22) % shard_count)
-        return ledger is not None and not ledger.lost
+        shard_id = (int(guild_id) >> 22) % shard_count
+        ledger = self._ledgers.get(shard_id)
+        return 0.0 if ledger is None or ledger.lost else self._monotonic() - self._since[shard_id]
 
     @property
     def lag(self) -> int:
@@ -75,7 +79,7 @@ class GatewayIntake:
         """
         known = self._ledgers.get(shard_id)
         if known is None or known.session_id != session_id:
-            self._ledgers[shard_id] = ShardLedger(session_id, shard_id, sequence, stored)
+            self._begin(ShardLedger(session_id, shard_id, sequence, stored))
 
     def before_switch(self, action: Callable[[], Awaitable[None]]) -> None:
         """Have `action` awaited whenever a guild is drained and its route is about to change.
@@ -98,6 +102,11 @@ class GatewayIntake:
     def forget(self, shard_id: int) -> None:
         """Another process has the shard: what was taken of it is still published, and nothing more comes."""
         self._ledgers.pop(shard_id, None)
+        self._since.pop(shard_id, None)
+
+    def _begin(self, ledger: ShardLedger) -> None:
+        self._ledgers[ledger.shard_id] = ledger
+        self._since[ledger.shard_id] = self._monotonic()
 
     def read(self, raw: bytes) -> Frame | None:
         """Read one frame; None, after a log line, when the bytes are no gateway frame."""
@@ -114,7 +123,7 @@ class GatewayIntake:
             return
         if frame.type == "READY":
             session_id = ready_session(frame)[0]
-            self._ledgers[shard_id] = ShardLedger(session_id, shard_id)
+            self._begin(ShardLedger(session_id, shard_id))
         ledger = self._ledgers.get(shard_id)
         if ledger is None:
             # Discord sends nothing before READY or the replay of a resumed session.

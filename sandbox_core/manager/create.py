@@ -7,22 +7,16 @@ import time
 from collections.abc import Sequence
 from datetime import timedelta
 
-from sandbox_core.errors import (
-    GuildAlreadyMapped,
-    NameTaken,
-    OwnerLimitReached,
-    SandboxError,
-    SchemaCreationFailed,
-)
+from sandbox_core.errors import NameTaken, OwnerLimitReached, SandboxError, SchemaCreationFailed
 from sandbox_core.models import Actor, AuditEvent, GuildAccess, Sandbox, SandboxStatus
 from sandbox_core.namespaces import Namespace, SchemaProvisioner
-from sandbox_core.postgres import Connection, audit, connected, guild_mappings, sandboxes, transaction
+from sandbox_core.postgres import Connection, audit, connected, sandboxes, transaction
 from sandbox_core.postgres.errors import ShortIdTakenError
 from sandbox_core.validation import generate_name, parse_duration, parse_name
 
 from . import guilds as guild_steps
 from . import rules, teardown
-from .ports import Parts
+from .ports import ManagerLimits, Parts
 
 _ATTEMPTS = 8
 """Ids or generated names to try; even a second try is rare."""
@@ -48,6 +42,30 @@ async def create(
     return sandbox
 
 
+async def check(
+    parts: Parts,
+    actor: Actor,
+    *,
+    name: str | None,
+    ttl: str | None,
+    guilds: Sequence[GuildAccess],
+    confirmed: bool,
+) -> None:
+    """Raise what `create` would refuse now, `ConfirmationNeeded` last; changes nothing."""
+    chosen, _ = _read(parts.limits, name, ttl)
+    guild_ids = rules.may_divert_all(actor, guilds, parts.limits, confirmed=True)
+    await guild_steps.refuse_mapped(parts, guild_ids)
+    async with connected(parts.pool) as connection:
+        await sandboxes.refuse(connection, chosen, owner=actor.id, limit=parts.limits.max_per_owner)
+    rules.may_divert_all(actor, guilds, parts.limits, confirmed=confirmed)
+
+
+def _read(limits: ManagerLimits, name: str | None, ttl: str | None) -> tuple[str | None, timedelta]:
+    chosen = None if name is None else parse_name(name)
+    life = limits.default_ttl if ttl is None else parse_duration(ttl, maximum=limits.max_ttl)
+    return chosen, life
+
+
 def _failure(error: BaseException) -> str:
     if isinstance(error, SandboxError):
         return error.code
@@ -66,10 +84,10 @@ class _Creation:
         self, name: str | None, ttl: str | None, guilds: Sequence[GuildAccess], *, confirmed: bool
     ) -> Sandbox:
         limits = self._parts.limits
-        chosen = None if name is None else parse_name(name)
-        life = limits.default_ttl if ttl is None else parse_duration(ttl, maximum=limits.max_ttl)
+        chosen, life = _read(limits, name, ttl)
         guild_ids = rules.may_divert_all(self._actor, guilds, limits, confirmed=confirmed)
-        await self._refuse_mapped(guild_ids)
+        # The mapping itself decides; asking first keeps a plain refusal from making anything.
+        await guild_steps.refuse_mapped(self._parts, guild_ids)
 
         for _ in range(_ATTEMPTS):
             draft = self._draft(chosen or generate_name(self._actor.display_name), life)
@@ -81,17 +99,6 @@ class _Creation:
                 if chosen is not None:
                     raise
         raise SchemaCreationFailed(draft.schema_name, "no free name was found")
-
-    async def _refuse_mapped(self, guild_ids: list[str]) -> None:
-        # The mapping itself decides; asking first keeps a plain refusal from making anything.
-        if not guild_ids:
-            return
-        now = self._parts.clock()
-        async with connected(self._parts.pool) as connection:
-            for guild_id in guild_ids:
-                holder = await guild_mappings.holder_of(connection, guild_id)
-                if holder is not None and holder.routes_at(now):
-                    raise GuildAlreadyMapped(guild_id, holder.name)
 
     def _draft(self, name: str, life: timedelta) -> Sandbox:
         sandbox_id = self._parts.new_id()

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from sandbox_core.errors import GuildAlreadyMapped, GuildNotRegistered, SandboxNotFound
 from sandbox_core.models import Actor, AuditEvent, GuildAccess, Sandbox
-from sandbox_core.postgres import Connection, audit, guild_mappings, sandboxes, transaction
+from sandbox_core.postgres import Connection, audit, connected, guild_mappings, sandboxes, transaction
 from sandbox_core.validation import parse_guild_id
 
 from . import rules
 from .ports import Parts
+
+_REGISTER = "register servers with"
 
 
 async def register(
     parts: Parts, actor: Actor, sandbox: Sandbox, access: GuildAccess, *, confirmed: bool
 ) -> Sandbox:
     """Map the guild to the sandbox and tell the routes."""
-    rules.may_change(actor, sandbox, "register servers with")
+    rules.may_change(actor, sandbox, _REGISTER)
     guild_id = rules.may_divert(actor, access, parts.limits, confirmed=confirmed)
     now = parts.clock()
     async with transaction(parts.pool) as connection:
@@ -27,6 +30,31 @@ async def register(
         await sandboxes.touch(connection, current.id, now)
         registered = await locked(connection, current)
     return await parts.send_to(registered)
+
+
+async def check(
+    parts: Parts, actor: Actor, sandbox: Sandbox, access: GuildAccess, *, confirmed: bool
+) -> None:
+    """Raise what `register` would refuse now, `ConfirmationNeeded` last; changes nothing."""
+    rules.may_change(actor, sandbox, _REGISTER)
+    rules.must_run(sandbox, parts.clock())
+    guild_id = rules.may_divert(actor, access, parts.limits, confirmed=True)
+    await refuse_mapped(parts, [guild_id], sandbox)
+    rules.may_divert(actor, access, parts.limits, confirmed=confirmed)
+
+
+async def refuse_mapped(parts: Parts, guild_ids: Sequence[str], sandbox: Sandbox | None = None) -> None:
+    """Raise `GuildAlreadyMapped` when one of them sends its events to another sandbox than this."""
+    if not guild_ids:
+        return
+    now = parts.clock()
+    async with connected(parts.pool) as connection:
+        for guild_id in guild_ids:
+            holder = await guild_mappings.holder_of(connection, guild_id)
+            if holder is None or not holder.routes_at(now):
+                continue
+            if sandbox is None or holder.id != sandbox.id:
+                raise GuildAlreadyMapped(guild_id, holder.name)
 
 
 async def unregister(parts: Parts, actor: Actor, access: GuildAccess, expected: Sandbox | None) -> Sandbox:

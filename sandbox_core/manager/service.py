@@ -18,6 +18,7 @@ from sandbox_core.validation import NAME_MAX, parse_duration, parse_guild_id
 
 from . import guilds as guild_steps
 from . import rules, teardown
+from .create import check as check_create
 from .create import create
 from .ports import (
     Extension,
@@ -235,9 +236,26 @@ class SandboxManager:
         """Raise `SandboxNotRunning` unless the sandbox takes events now; past its expiry it does not."""
         rules.must_run(sandbox, self._parts.clock())
 
-    def check_may_register(self, actor: Actor, access: GuildAccess, *, confirmed: bool = False) -> None:
-        """Raise what `register_guild` raises about the actor and the guild, whatever the sandbox."""
-        rules.may_divert(actor, access, self._parts.limits, confirmed=confirmed)
+    async def check_create(
+        self,
+        actor: Actor,
+        *,
+        name: str | None = None,
+        ttl: str | None = None,
+        guilds: Sequence[GuildAccess] = (),
+        confirmed: bool = False,
+    ) -> None:
+        """Raise what `create` would refuse now, for a face that asks its caller something first.
+
+        `ConfirmationNeeded` comes last: then nothing else stands in the way.
+        """
+        await check_create(self._parts, actor, name=name, ttl=ttl, guilds=guilds, confirmed=confirmed)
+
+    async def check_register_guild(
+        self, actor: Actor, sandbox: Sandbox, access: GuildAccess, *, confirmed: bool = False
+    ) -> None:
+        """Raise what `register_guild` would refuse now; `ConfirmationNeeded` as with `check_create`."""
+        await guild_steps.check(self._parts, actor, sandbox, access, confirmed=confirmed)
 
     async def audit(self, reference: str, *, limit: int = 50) -> AuditEntries:
         """The newest `limit` entries of the audit log about one sandbox, the oldest of them first.

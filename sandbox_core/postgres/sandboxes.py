@@ -9,7 +9,7 @@ from uuid import UUID
 
 import asyncpg
 
-from sandbox_core.errors import OwnerLimitReached, TransitionNotAllowed
+from sandbox_core.errors import NameTaken, OwnerLimitReached, TransitionNotAllowed
 from sandbox_core.models import Sandbox, SandboxStatus, check_transition
 
 from .errors import ShortIdTakenError, translating
@@ -35,6 +35,24 @@ def sandbox_from_row(row: asyncpg.Record | Mapping[str, Any]) -> Sandbox:
     return Sandbox(**values)
 
 
+async def refuse(connection: Connection, name: str | None, *, owner: str, limit: int) -> None:
+    """Raise `OwnerLimitReached` or `NameTaken` when `insert` would do so now; it has the last word."""
+    with translating():
+        await _refuse_owner(connection, owner, limit)
+        taken = "SELECT true FROM sandboxes WHERE name = $1 AND status <> 'destroyed'"
+        if name is not None and await connection.fetchval(taken, name):
+            raise NameTaken(name)
+
+
+async def _refuse_owner(connection: Connection, owner: str, limit: int) -> None:
+    owned = await connection.fetch(
+        "SELECT name FROM sandboxes WHERE owner = $1 AND status <> 'destroyed' ORDER BY created_at, name",
+        owner,
+    )
+    if len(owned) >= limit:
+        raise OwnerLimitReached(limit, [row["name"] for row in owned])
+
+
 async def insert(connection: Connection, sandbox: Sandbox, *, limit: int) -> None:
     """Write a new row, in a transaction that keeps every other creation by the same owner waiting.
 
@@ -46,12 +64,7 @@ async def insert(connection: Connection, sandbox: Sandbox, *, limit: int) -> Non
         await connection.execute(
             "SELECT pg_advisory_xact_lock(hashtextextended('sandbox owner ' || $1::text, 0))", sandbox.owner
         )
-        owned = await connection.fetch(
-            "SELECT name FROM sandboxes WHERE owner = $1 AND status <> 'destroyed' ORDER BY created_at, name",
-            sandbox.owner,
-        )
-        if len(owned) >= limit:
-            raise OwnerLimitReached(limit, [row["name"] for row in owned])
+        await _refuse_owner(connection, sandbox.owner, limit)
         await connection.execute(
             """
             INSERT INTO sandboxes (id, name, owner, status, schema_name, created_at, expires_at, metadata)

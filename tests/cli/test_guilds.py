@@ -65,6 +65,42 @@ async def test_a_developer_needs_manage_server_in_that_server(scene: Scene) -> N
     await as_alice.ok("unregister-guild", GUILD)
 
 
+async def test_what_is_refused_is_not_asked_about(scene: Scene) -> None:
+    """Refusals with their codes first, then the question, then the change."""
+    await scene.operator.ok("register-guild", "diverted", GUILD, "--yes")
+    as_alice = scene.shell.having(SANDBOX_OWNER=ALICE)
+    as_bob = scene.shell.having(SANDBOX_OWNER=BOB)
+    create, register = ("create", "mine", "--guild"), ("register-guild", "diverted")
+    for shell, arguments, code in (
+        (as_bob, (*create, GUILD), "SANDBOX_010"),
+        (as_alice, (*create, PROTECTED), "SANDBOX_010"),
+        (as_alice, (*create, GUILD), "SANDBOX_003"),
+        (as_alice, (*create, "399999999999999999"), "SANDBOX_007"),
+        (as_alice, (*create, "no-id"), "SANDBOX_007"),
+        (as_alice, ("create", "Mine", "--guild", GUILD), "SANDBOX_007"),
+        (as_bob, (*register, GUILD), "SANDBOX_010"),
+        (as_alice, (*register, PROTECTED), "SANDBOX_010"),
+    ):
+        ended, on_screen = await on_terminal(shell, *arguments, answer="y")
+        assert (ended, f"{code}: " in on_screen, "Go on?" in on_screen) == (1, True, False), on_screen
+    assert [box["name"] for box in (await scene.shell.ok("list", "--json")).json["sandboxes"]] == ["diverted"]
+
+
+async def test_whoever_takes_events_from_production_is_told_so_and_asked(scene: Scene) -> None:
+    as_alice = scene.shell.having(SANDBOX_OWNER=ALICE)
+    for arguments in (("create", "mine", "--guild", GUILD), ("register-guild", "diverted", GUILD)):
+        code, on_screen = await on_terminal(as_alice, *arguments, answer="n")
+        assert (code, "Nothing was changed." in on_screen) == (1, True), on_screen
+        assert f"The live events of Cooks ({GUILD}) will go to {arguments[1]}" in on_screen
+        assert "How many events production loses by that is not known here" in on_screen
+    sandboxes = (await scene.shell.ok("list", "--json")).json["sandboxes"]
+    assert [(box["name"], box["guild_ids"]) for box in sandboxes] == [("diverted", [])]
+    code, on_screen = await on_terminal(as_alice, "create", "mine", "--guild", GUILD, answer="y")
+    assert (code, "mine" in on_screen) == (0, True), on_screen
+    assert (await scene.shell.ok("status", "mine", "--json")).json["sandbox"]["guild_ids"] == [GUILD]
+    await scene.shell.ok("destroy", "mine", "--yes")
+
+
 async def test_who_manages_a_server_may_take_its_events_back(scene: Scene) -> None:
     await scene.shell.ok("create", "of-bob", "--owner", BOB)
     await scene.operator.ok("register-guild", "of-bob", GUILD, "--yes")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import aiohttp
@@ -21,6 +21,7 @@ from simcord.interactions import base_payload
 
 from cogs.sandbox import sync_commands
 from sandbox_core.bootstrap import Core, open_core
+from sandbox_core.event_router import GatewayIntake
 from sandbox_core.settings import load_settings
 
 DEV_GUILD = 300000000000000001
@@ -46,6 +47,24 @@ def _create_guild_command(ctx: RequestContext) -> Any:
     return ctx.backend.register_commands(guild_id, [*kept, payload])[-1]
 
 
+class Stopwatch:
+    """The clock of the gateway's intake, in seconds; it stands still until a test puts it forward."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+
+    def __call__(self) -> float:
+        return self._now
+
+    def forward(self, seconds: float) -> None:
+        self._now += seconds
+
+
+@pytest.fixture
+def stopwatch() -> Stopwatch:
+    return Stopwatch()
+
+
 @pytest.fixture
 def role_ids() -> str:
     """`DISCORD_DEV_ROLE_IDS` of the test's bot."""
@@ -53,7 +72,9 @@ def role_ids() -> str:
 
 
 @pytest.fixture
-async def core(database_url: str, redis_url: str, nats_url: str, role_ids: str) -> AsyncIterator[Core]:
+async def core(
+    database_url: str, redis_url: str, nats_url: str, role_ids: str, stopwatch: Stopwatch
+) -> AsyncIterator[Core]:
     settings = load_settings(
         _env_file=None,
         database_url=database_url,
@@ -70,7 +91,7 @@ async def core(database_url: str, redis_url: str, nats_url: str, role_ids: str) 
         async with asyncio.timeout(10):
             while opened.routes.current_table is None:
                 await asyncio.sleep(0.005)
-        yield opened
+        yield replace(opened, intake=GatewayIntake(opened.router, monotonic=stopwatch))
 
 
 def make_bot(core: Core | None) -> commands.Bot:
@@ -125,7 +146,7 @@ def production_events(core: Core, guild_id: int, count: int) -> None:
 
 
 @pytest.fixture
-async def scene(simcord_env: simcord.Env, core: Core) -> Scene:
+async def scene(simcord_env: simcord.Env, core: Core, stopwatch: Stopwatch) -> Scene:
     env = simcord_env
     manage = discord.Permissions(manage_guild=True)
     alice, bob, bot_owner = (env.create_user(name) for name in ("alice", "bob", "root"))
@@ -148,6 +169,7 @@ async def scene(simcord_env: simcord.Env, core: Core) -> Scene:
     await env.settle()
     # simcord's frames do not pass the gateway's extension; as if they did, on the only shard.
     core.intake.adopt("simcord", 0, 0)
+    stopwatch.forward(3600)
     return Scene(env, core, channel, people[0], people[1], people[2], cooks)
 
 

@@ -9,6 +9,7 @@ from .conftest import (
     PROTECTED_GUILD,
     Press,
     Scene,
+    Stopwatch,
     button_id,
     code_of,
     embed_of,
@@ -73,12 +74,60 @@ async def test_a_server_whose_events_come_to_another_process_is_asked_about(scen
     before = await scene.stored()
     result = await scene.alice.slash(scene.channel, "sandbox register-guild", guild=str(COOKS_GUILD))
     text = text_of(embed_of(result))
-    assert f"The traffic of **Cooks** (`{COOKS_GUILD}`) in the last minute is not known here." in text
+    assert f"How many events of **Cooks** (`{COOKS_GUILD}`) go to production is not known" in text
     assert "production gets none of its events" in text
     assert await scene.stored() == before
     assert result.response is not None
     await scene.alice.click(result.response, label="Register it")
     assert (await scene.core.manager.get("mine")).guild_ids == (str(COOKS_GUILD),)
+
+
+async def test_within_the_first_minute_a_server_is_asked_about(scene: Scene, stopwatch: Stopwatch) -> None:
+    """After a restart, or when this process has just taken the shard, a busy server looks quiet."""
+    made = await scene.alice.slash(scene.channel, "sandbox create", name="mine")
+    scene.core.intake.forget(0)
+    scene.core.intake.adopt("after a restart", 0, 0)
+    stopwatch.forward(20)
+    before = await scene.stored()
+    asked = await scene.alice.slash(scene.channel, "sandbox register-guild", guild=str(COOKS_GUILD))
+    watched = f"This bot has watched the events of **Cooks** (`{COOKS_GUILD}`) for 20 seconds only; "
+    assert watched + "none went to production in that time." in text_of(embed_of(asked))
+    production_events(scene.core, DEV_GUILD, 1)
+    assert made.response is not None
+    pressed = await scene.alice.click(made.response, label="Register this server")
+    assert "for 20 seconds only; about 1 event went to production" in text_of(embed_of(pressed))
+    assert await scene.stored() == before
+    created = await scene.alice.slash(scene.channel, "sandbox create", name="another", guild=str(COOKS_GUILD))
+    assert watched in text_of(embed_of(created))
+    assert (await scene.stored())["guilds"] == []
+
+    stopwatch.forward(40)
+    quiet = await scene.alice.slash(
+        scene.channel, "sandbox register-guild", name="mine", guild=str(COOKS_GUILD)
+    )
+    assert embed_of(quiet).title == "Server registered"
+
+
+async def test_a_refusal_comes_before_the_question(scene: Scene) -> None:
+    """A question whose only answer is a refusal is not asked, also not about a protected server."""
+    await scene.bot_owner.slash(scene.channel, "sandbox create", name="first")
+    asked = await scene.bot_owner.slash(
+        scene.channel, "sandbox register-guild", name="first", guild=str(PROTECTED_GUILD)
+    )
+    assert asked.response is not None
+    await scene.bot_owner.click(asked.response, label="Register it")
+    await scene.bot_owner.slash(scene.channel, "sandbox create", name="second")
+    before = await scene.stored()
+    for command, options, code in (
+        ("sandbox register-guild", {"name": "second"}, "SANDBOX_003"),
+        ("sandbox create", {"name": "third"}, "SANDBOX_003"),
+    ):
+        refused = await scene.bot_owner.slash(scene.channel, command, guild=str(PROTECTED_GUILD), **options)
+        assert code_of(refused) == code, command
+    production_events(scene.core, COOKS_GUILD, 5)
+    taken = await scene.bot_owner.slash(scene.channel, "sandbox create", name="first", guild=str(COOKS_GUILD))
+    assert code_of(taken) == "SANDBOX_001"
+    assert await scene.stored() == before
 
 
 async def test_nobody_is_asked_about_what_they_may_not_do(scene: Scene) -> None:

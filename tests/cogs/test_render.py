@@ -68,7 +68,9 @@ def all_errors(root: type[errors.SandboxError] = errors.SandboxError) -> Iterato
 
 
 LONG = "x" * 3000
-DOUBT = _render.Doubt(GuildAccess("1" * 20, True, True, "*" * 100), 12_345, protected=True)
+DOUBT = _render.Doubt(
+    GuildAccess("1" * 20, True, True, "*" * 100), _render.Traffic(12_345, 3600.0), protected=True
+)
 EXAMPLES: dict[type[errors.SandboxError], errors.SandboxError] = {
     type(error): error
     for error in (

@@ -53,7 +53,8 @@ async def test_what_the_commands_send_is_what_discord_describes(
     assert "about 1 event" in asked.text
     await click(live, asked, "Register it", "Server registered")
 
-    await live.slash("create", name="second", guild=str(live.guilds[1].id))
+    second = await live.slash("create", name="second", guild=str(live.guilds[1].id))
+    await click(live, second, "Register it", "Server registered")
     menu = await live.slash("status")
     chosen = await sim.select(menu, alice, ["first"])
     await chosen.wait_until(lambda r: "1 of 1 server routed here" in r.text, timeout=15)

@@ -56,6 +56,13 @@ class Run:
         self.answers.append(result.text)
         return result
 
+    async def register(self) -> InteractionResult:
+        """The quiet server is registered with `box`: the press that answers the question about it."""
+        question = await self.slash("register-guild", name="box", guild=str(self.quiet.id))
+        done = await self.sim.click(question, self.alice, label="Register it")
+        await done.wait_until(lambda r: "Server registered" in r.text, timeout=20)
+        return done
+
 
 StartRun = Callable[..., Any]
 
@@ -109,8 +116,7 @@ async def test_an_operation_is_one_line_with_all_its_fields(start: StartRun) -> 
     async with start(LOG_LEVEL="INFO") as run:
         created = await run.slash("create", name="box")
         refused = await run.slash("create", name="box")
-        registered = await run.slash("register-guild", name="box", guild=str(run.quiet.id))
-        await registered.wait_until(lambda r: "Server registered" in r.text, timeout=20)
+        registered = await run.register()
 
         (line,) = [each for each in run.of(created) if each["event"] == "operation_done"]
         assert line["operation"] == "create"
@@ -134,8 +140,7 @@ async def test_what_a_command_causes_later_carries_its_id(start: StartRun, serve
     async with start() as run:
         await run.slash("create", name="box")
         await servers.valkey.kill()
-        registered = await run.slash("register-guild", name="box", guild=str(run.quiet.id))
-        await registered.wait_until(lambda r: "Server registered" in r.text, timeout=20)
+        registered = await run.register()
         await servers.valkey.start()
         late = [each for each in run.of(registered) if each["event"] == "route_cache_write_delayed"]
         assert late
