@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
+from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -34,6 +35,14 @@ _ATTRIBUTIONS = (
 )
 _DROPS = ("unreadable", "no_session")
 _CREATE_FAILURES = (*ERROR_CODES, "CANCELLED", "INTERNAL")
+
+_COMMANDS = (
+    *("create", "list", "status", "connect", "register-guild", "unregister-guild", "extend", "destroy"),
+    "help",
+)
+_NO_COMMAND = "button"
+CommandOutcome = Literal["done", "refused", "unavailable", "failed"]
+"""Answered; against the rules; a server is away (`SANDBOX_012`); a step or the program failed."""
 
 _EVENT_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30)
 
@@ -199,6 +208,21 @@ class Metrics:
         )
         for reason in _CREATE_FAILURES:
             self.create_failures.labels(reason=reason)
+        self.commands = Counter(
+            "sandbox_commands_total",
+            "Slash commands by how they ended; `button` is for buttons, menus and forms",
+            ["command", "outcome"],
+            registry=self.registry,
+        )
+        for command in (*_COMMANDS, _NO_COMMAND):
+            for outcome in get_args(CommandOutcome):
+                self.commands.labels(command=command, outcome=outcome)
+        self.command_seconds = Histogram(
+            "sandbox_command_duration_seconds",
+            "From an interaction's arrival to its answer",
+            buckets=_COMMAND_BUCKETS,
+            registry=self.registry,
+        )
         self.gateway_connected = Gauge(
             "sandbox_gateway_connected", "1 while the shard has a session", ["shard"], registry=self.registry
         )
@@ -217,6 +241,10 @@ class Metrics:
     def live_gauge(self, name: str, documentation: str, read: Callable[[], float]) -> None:
         """Register a gauge whose value is read when scraped; the last registration of a name counts."""
         self._live.sources[name] = (documentation, read)
+
+    def command(self, name: str | None, outcome: CommandOutcome) -> None:
+        """A slash command of this name ended; None, and any unknown one, for a button, a menu or a form."""
+        self.commands.labels(command=name if name in _COMMANDS else _NO_COMMAND, outcome=outcome).inc()
 
     # What the manager reports (its observer).
 

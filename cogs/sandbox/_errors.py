@@ -14,7 +14,7 @@ from cogs._core import CORE_ATTRIBUTE, AnyBot
 from sandbox_core.error_text import explain
 from sandbox_core.errors import SandboxError
 
-from . import _render
+from . import _outcome, _render
 
 if TYPE_CHECKING:
     from sandbox_core.bootstrap import Core
@@ -33,6 +33,8 @@ async def report(interaction: discord.Interaction[AnyBot], error: BaseException)
         return
     interaction.extras[_REPORTED] = True
     cause = error.original if isinstance(error, app_commands.CommandInvokeError) else error
+    if interaction.type is not discord.InteractionType.autocomplete:
+        _outcome.count(interaction, _outcome.outcome_of(cause))
     if isinstance(cause, SandboxError):
         embed = _render.refusal(explain(cause))
         _log.info("interaction_refused", error_code=cause.code, **_facts(interaction))

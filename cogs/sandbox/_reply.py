@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from cogs._deadline import within
 from sandbox_core.dependencies import check_dependencies
 from sandbox_core.errors import DependencyUnavailable, SandboxError
 
+from . import _outcome
 from ._access import check_may_use
 from ._errors import report
 
@@ -127,6 +129,7 @@ async def _answer(
 ) -> bool:
     """Whether the work was begun."""
     begun = False
+    started = time.perf_counter()
     try:
         try:
             await acknowledge
@@ -145,6 +148,8 @@ async def _answer(
         )
         if answer.shown is not None:
             answer.shown(message)
+        _outcome.count(interaction, "done")
     except Exception as error:  # the edge of the program: every failure becomes an answer
         await report(interaction, error)
+    _outcome.measure(interaction, time.perf_counter() - started)
     return begun

@@ -106,11 +106,10 @@ def test_every_alert_tells_a_person_what_to_do() -> None:
 def test_the_dashboard_is_laid_out() -> None:
     everything = dashboard()["panels"]
     ids = [panel["id"] for panel in everything]
-    assert len(set(ids)) == len(ids)
+    assert ids == sorted(set(ids))
     taken: set[tuple[int, int]] = set()
     for panel in everything:
         place = panel["gridPos"]
-        assert place["x"] + place["w"] <= 24
         cells = {
             (place["x"] + column, place["y"] + line)
             for column in range(place["w"])
@@ -118,10 +117,40 @@ def test_the_dashboard_is_laid_out() -> None:
         }
         assert not taken & cells, panel["title"]
         taken |= cells
+    bottom = max(line for _, line in taken) + 1
+    assert taken == {(column, line) for column in range(24) for line in range(bottom)}, "24 columns, no holes"
+
+
+# Panel types and units as Grafana's own dashboard schema and `@grafana/data` name them.
+_TYPES = {"stat", "timeseries"}
+_UNITS = {"short", "s", "eps"}
+
+
+def test_every_panel_says_what_it_shows() -> None:
+    assert dashboard()["schemaVersion"] >= 39, "older ones are rewritten by every Grafana that loads them"
+    assert dashboard()["uid"]
+    titles = [panel["title"] for panel in panels()]
+    assert len(set(titles)) == len(titles)
     for panel in panels():
-        assert panel["title"]
-        assert panel["description"]
-        assert panel["fieldConfig"]["defaults"]["unit"]
+        title = panel["title"]
+        assert panel["type"] in _TYPES, title
+        assert panel["description"].endswith("."), title
+        assert panel["fieldConfig"]["defaults"]["unit"] in _UNITS, title
+        steps = panel["fieldConfig"]["defaults"]["thresholds"]["steps"]
+        assert steps[0]["value"] is None, f"{title}: the first step has no beginning"
+        limits = [step["value"] for step in steps[1:]]
+        assert limits == sorted(limits), title
+        references = [target["refId"] for target in panel["targets"]]
+        assert len(set(references)) == len(references), title
+        for target in panel["targets"]:
+            labels = set(re.findall(r"{{(\w+)}}", target["legendFormat"]))
+            grouped = re.search(r"\bby \(([\w, ]+)\)", target["expr"])
+            kept = set(grouped[1].split(", ")) if grouped else set()
+            assert labels == kept - {"le"} or panel["type"] == "stat", f"{title}: {target['legendFormat']}"
+        if panel["type"] == "timeseries":
+            legends = [target["legendFormat"] for target in panel["targets"]]
+            assert all(legends) or len(legends) == 1, title
+            assert len(set(legends)) == len(legends), title
 
 
 def test_grafana_finds_dashboard_and_datasource() -> None:

@@ -34,7 +34,8 @@ from tests.e2e.programs import Program, program
 # Those that the documents name.
 DEVELOPER = "268473310986240001"
 GUILD, OTHER_GUILD = "613425648685547541", "613425648685547542"
-OPS = "127.0.0.1:9464"
+OPS, NEXT_OPS_PORT = "127.0.0.1:9464", "9465"
+_SUCCESSOR = "run.pid"
 _REDIS_DATABASE = "/62"
 _WITHIN = 60.0
 
@@ -50,6 +51,10 @@ class Place:
     environment: dict[str, str]
     directory: Path
     port: int
+    next_port: int
+    """Instead of the port on which the documents start a second bot."""
+    identifies: int = 0
+    """How many sessions had been begun when a drill began."""
     bot: Program | None = None
     ends: list[contextlib.AsyncExitStack] = field(default_factory=list)
 
@@ -79,7 +84,7 @@ class Place:
 
     async def shell(self, script: str) -> str:
         """Run a script and return what it printed; a command in it that fails, fails the test."""
-        local = script.replace(OPS, f"127.0.0.1:{self.port}")
+        local = script.replace(OPS, f"127.0.0.1:{self.port}").replace(NEXT_OPS_PORT, str(self.next_port))
         process = await asyncio.create_subprocess_exec(
             *("bash", "-euo", "pipefail", "-c", local),
             cwd=self.directory,
@@ -120,6 +125,20 @@ class Place:
             access = GuildAccess(guild_id, bot_is_member=True, caller_manages=True)
             sandbox = await self.core.manager.register_guild(actor, str(sandbox.id), access)
         return sandbox
+
+    async def end_successor(self) -> None:
+        """End the bot that a page's commands have started in the background; nothing when there is none."""
+        if not self._successor.exists():
+            return
+        pid = int(self._successor.read_text())
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+        await eventually(lambda: not _runs(pid))
+        self._successor.unlink()
+
+    @property
+    def _successor(self) -> Path:
+        return self.directory / _SUCCESSOR
 
     async def execute(self, statement: str, *arguments: object) -> None:
         """Change the database behind everybody's back."""
@@ -165,13 +184,14 @@ async def place(
         core = await stack.enter_async_context(
             open_core(settings, follow_routes=False, use_nats=NatsUse.SANDBOXES)
         )
-        made = Place(sim, alice, dev, core, environment, directory, free_port())
+        made = Place(sim, alice, dev, core, environment, directory, free_port(), free_port())
         try:
             await made.start_bot()
             yield made
         finally:
             for end in reversed(made.ends):
                 await end.aclose()
+            await made.end_successor()
     await drop_database(servers, "docs")
 
 
@@ -184,9 +204,14 @@ async def _programs(directory: Path, environment: dict[str, str]) -> AsyncIterat
         "python": [sys.executable],
     }
     (directory / "bin").mkdir()
+    # A bot that runs in the background is a process of its own, which signals reach.
+    bot = shlex.join([sys.executable, "-m", "bot"])
+    note = shlex.quote(str(directory / _SUCCESSOR))
+    run = f'if [ "$1" = run ]; then echo $$ > {note}; exec {bot} "$@"; fi\n'
     for name, command in programs.items():
         script = directory / "bin" / name
-        script.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
+        before = run if name == "sandboxctl" else ""
+        script.write_text(f'#!/bin/sh\n{before}exec {shlex.join(command)} "$@"\n')
         script.chmod(0o755)
     server = await asyncio.create_subprocess_exec(
         *(sys.executable, str(warm), "serve", str(endpoint)), cwd=directory, env=environment
@@ -197,6 +222,14 @@ async def _programs(directory: Path, environment: dict[str, str]) -> AsyncIterat
     finally:
         server.send_signal(signal.SIGTERM)
         await server.wait()
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 async def _delete_streams(nats_url: str) -> None:

@@ -15,6 +15,7 @@ import pytest
 from sandbox_core.models import Actor
 from tests.docs.conftest import DEVELOPER, GUILD, OTHER_GUILD, Place
 from tests.docs.markdown import ROOT, Block, blocks, name_of, pages
+from tests.e2e.harness import get
 
 _SUITE = "the tour is played by tests/e2e/test_programs.py, and the tests would run themselves"
 _DOCKER = "needs Docker and images from a registry"
@@ -41,6 +42,7 @@ NOT_RUN: Mapping[tuple[str, str], str] = {
     ("docs/cli.md", "sandboxctl connect welcome-flow --format fish | source"): "needs fish",
     ("docs/runbook.md", "alias sandboxctl='docker compose exec bot sandboxctl'"): _DOCKER,
     ("docs/runbook.md", "docker compose stop bot"): _DOCKER,
+    ("docs/runbook.md", "docker compose up --build --detach"): _DOCKER,
     (
         "docs/runbook.md",
         "GRANT CREATE ON DATABASE bot TO bot;",
@@ -159,6 +161,18 @@ async def _all_to_production_and_stopped(place: Place) -> None:
     assert place.sim.sessions[-1].last_client_close not in {None, 1000, 1001}
 
 
+async def _look_at_the_sessions(place: Place) -> None:
+    place.identifies = len(place.sim.identifies)
+
+
+async def _the_new_process_has_taken_over(place: Place) -> None:
+    assert place.bot is not None
+    assert await place.bot.exit_code() == 0
+    assert (await get(f"http://127.0.0.1:{place.next_port}", "/readyz"))[0] == 200
+    assert len(place.sim.identifies) == place.identifies, "a session was begun anew"
+    await place.end_successor()
+
+
 def _operator() -> Actor:
     return Actor(DEVELOPER, is_bot_owner=True)
 
@@ -168,6 +182,7 @@ DRILLS: Mapping[str, tuple[Step | None, Step | None]] = {
     "RB-SB-002": (_stuck, _nothing_is_stuck),
     "RB-SB-003": (_orphans, _only_ours_went),
     "Emergency": (_two_sandboxes, _all_to_production_and_stopped),
+    "Routine": (_look_at_the_sessions, _the_new_process_has_taken_over),
 }
 """By the first word of a section: the fault that it is about, and what has to be so afterwards."""
 
