@@ -127,6 +127,18 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
+class DatedRoute:
+    """A guild's route (None: mapped to no running sandbox), and as of when that is known.
+
+    The moment is the database's, in seconds since the epoch: every change that was committed before it is
+    contained. Minus infinity when nobody knows it.
+    """
+
+    route: Route | None
+    as_of: float
+
+
+@dataclass(frozen=True, slots=True)
 class Switch:
     """What the gateway processes said about a committed change of routes; they are told by name, `host:pid`.
 

@@ -18,6 +18,7 @@ FENCE_SUBJECT = "sandboxes.fence"
 """Where changed routes are told among processes; no stream keeps it."""
 
 ROUTE_KEY_PREFIX = "sandbox:route:"
+ROUTE_MOMENT_KEY_PREFIX = "sandbox:route-moment:"
 ROUTE_NULL = "__NULL__"
 """The cached value for a guild that is known to be mapped to no sandbox."""
 
@@ -72,6 +73,11 @@ def route_key(guild_id: str) -> str:
     if not is_guild_id(guild_id):
         raise InvalidInput("server id", guild_id, "a server id is 17 to 20 digits", "`613425648685547541`")
     return ROUTE_KEY_PREFIX + guild_id
+
+
+def route_moment_key(guild_id: str) -> str:
+    """`sandbox:route-moment:{guild_id}`: as of when the cached route was read."""
+    return ROUTE_MOMENT_KEY_PREFIX + route_key(guild_id).removeprefix(ROUTE_KEY_PREFIX)
 
 
 def gateway_session_key(application_id: int, shard_id: int, shard_count: int) -> str:

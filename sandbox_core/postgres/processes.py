@@ -35,16 +35,21 @@ class GatewayProcess:
         return cls(uuid4(), f"{socket.gethostname()}:{os.getpid()}")
 
 
-async def announce(connection: Connection, process: GatewayProcess) -> None:
-    """Say that the process lives. Driver errors pass: the connection's owner judges them."""
-    await connection.execute(
+async def announce(connection: Connection, process: GatewayProcess) -> float:
+    """Say that the process lives; the database's time meanwhile, in seconds since the epoch.
+
+    Driver errors pass: the connection's owner judges them.
+    """
+    moment: float = await connection.fetchval(
         """
         INSERT INTO gateway_processes (process_id, name) VALUES ($1, $2)
         ON CONFLICT (process_id) DO UPDATE SET seen_at = now()
+        RETURNING extract(epoch FROM clock_timestamp())::float8
         """,
         process.id,
         process.name,
     )
+    return moment
 
 
 class Processes:

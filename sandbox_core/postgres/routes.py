@@ -11,6 +11,9 @@ from .pool import Connection, Pool, connected
 CHANNEL = "sandbox_routes"
 """The notification channel on which triggers tell which guild's route changed."""
 
+MOMENT = "extract(epoch FROM clock_timestamp())::float8"
+"""SQL for the database's time, in seconds since the epoch."""
+
 _ALL = """
     SELECT guild_id, sandbox_id::text, extract(epoch FROM expires_at)::float8 AS expires_at
     FROM sandbox_routes
@@ -32,24 +35,28 @@ async def read_many(connection: Connection, guild_ids: Collection[str]) -> dict[
     return routes
 
 
+async def read_as_of(
+    connection: Connection, guild_ids: Collection[str]
+) -> tuple[dict[str, Route | None], float]:
+    """As `read_many`, with the database's time just before it read."""
+    # A statement of its own: within one, the time is taken after what it may see is settled.
+    as_of: float = await connection.fetchval(f"SELECT {MOMENT}")
+    return await read_many(connection, guild_ids), as_of
+
+
 class RouteRows:
     """Reads routes over the pool. Every method raises `DependencyUnavailable` when PostgreSQL is away."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def read_many(self, guild_ids: Collection[str]) -> dict[str, Route | None]:
-        """The routes of these guilds; None for a guild that is mapped to no running sandbox."""
-        async with connected(self._pool) as connection:
-            return await read_many(connection, guild_ids)
-
     async def read_as_of(self, guild_ids: Collection[str]) -> tuple[dict[str, Route | None], float]:
         """The routes of these guilds, and the database's time just before they were read."""
         async with connected(self._pool) as connection:
-            as_of = await connection.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8")
-            return await read_many(connection, guild_ids), as_of
+            return await read_as_of(connection, guild_ids)
 
-    async def read_all(self) -> dict[str, Route]:
-        """Every mapped guild's route."""
+    async def read_all(self) -> tuple[dict[str, Route], float]:
+        """Every mapped guild's route, and the database's time just before they were read."""
         async with connected(self._pool) as connection:
-            return await read_all(connection)
+            _, as_of = await read_as_of(connection, ())
+            return await read_all(connection), as_of

@@ -7,6 +7,9 @@ The table is trusted while the link is known to stand: for some seconds after th
 heartbeat that was answered. The age is judged whenever the table is used, so that a process that was
 stopped as a whole does not go on with what it knew before. See `sandbox_core.postgres.switches` for what
 rests on it.
+
+Without the link, what is known of each guild is kept with its moment, so that something older that is found
+elsewhere is not taken for news; see `Moments`.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ import asyncpg
 import structlog
 
 from sandbox_core.errors import DependencyUnavailable
-from sandbox_core.models import Route
+from sandbox_core.models import DatedRoute, Route
 from sandbox_core.postgres import routes as route_rows
 from sandbox_core.postgres import switches
 from sandbox_core.postgres.errors import unavailable
@@ -67,8 +70,13 @@ class RouteFollower:
         self._beaten_at = -math.inf
         self.trouble = ""
         """Why the table is not current, as a short sentence; "" while it is."""
-        self._heard: dict[str, tuple[float, float, Route | None]] = {}
-        """By guild: when a fence was heard (monotonic), what moment it tells of, and the route."""
+        self.on_read: Callable[[Mapping[str, DatedRoute]], None] = lambda routes: None
+        """Told the routes that were read because they had changed."""
+        self._moment = -math.inf
+        """The database's time at the last heartbeat that was answered."""
+        self._told: dict[str, tuple[float, DatedRoute]] = {}
+        """By guild: when a fence was heard (monotonic), and what it said."""
+        self._learned: dict[str, DatedRoute] = {}
         self._answers: list[str] = []
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -111,23 +119,41 @@ class RouteFollower:
         self._wake.set()
         await done
 
-    # What others say while the link is down
+    # What is known and what is heard while the link is down or silent
 
-    def fence(self, routes: Mapping[str, Route | None], as_of: float) -> None:
-        """Somebody tells what was committed of these guilds; `as_of` orders what is told of one guild.
+    def database_now(self) -> float | None:
+        """The database's time at present, as far as can be told without it; None when it never answered."""
+        if self._moment == -math.inf:
+            return None
+        return self._moment + self._monotonic() - self._beaten_at
+
+    def known(self, guild_id: str) -> DatedRoute | None:
+        """What this process itself knew last of the guild's route; None when it knows nothing."""
+        return later(self._board.known(guild_id), self._learned.get(guild_id))
+
+    def learn(self, routes: Mapping[str, DatedRoute]) -> None:
+        """These routes were found elsewhere, and nothing older is to be believed of them any more."""
+        for guild_id, dated in routes.items():
+            known = self._learned.get(guild_id)
+            # What is of an unknown moment may be over at any.
+            if dated.as_of > -math.inf and (known is None or known.as_of <= dated.as_of):
+                self._learned[guild_id] = dated
+
+    def fence(self, routes: Mapping[str, DatedRoute]) -> None:
+        """Somebody tells what was committed of these guilds.
 
         Counts only while the link is down or silent: over a link that stands PostgreSQL tells it itself.
         """
         now = self._monotonic()
-        for guild_id, route in routes.items():
-            known = self._heard.get(guild_id)
-            if known is None or known[1] <= as_of:
-                self._heard[guild_id] = (now, as_of, route)
+        for guild_id, dated in routes.items():
+            known = self._told.get(guild_id)
+            if known is None or known[1].as_of <= dated.as_of:
+                self._told[guild_id] = (now, dated)
 
-    def heard_of(self, guild_ids: Collection[str]) -> dict[str, Route | None]:
-        """What fences said of these guilds since the link was known to stand."""
-        heard = self._heard
-        return {guild_id: heard[guild_id][2] for guild_id in guild_ids if guild_id in heard}
+    def told(self, guild_id: str) -> DatedRoute | None:
+        """What a fence said last of the guild since the link was known to stand."""
+        told = self._told.get(guild_id)
+        return None if told is None else told[1]
 
     # The link
 
@@ -171,7 +197,7 @@ class RouteFollower:
     async def _follow(self, connection: asyncpg.Connection[Any]) -> None:
         connection.add_termination_listener(self._on_termination)
         # Announced before anything is read: whoever changes a route after that waits for this process.
-        await self._beat(connection)
+        moment = await self._beat(connection)
         self._listening = True
         # Listening first: a change that commits during the full read is told afterwards.
         await connection.add_listener(route_rows.CHANNEL, self._on_change)
@@ -179,7 +205,7 @@ class RouteFollower:
             await connection.add_listener(switches.REQUESTS, self._on_request)
         async with asyncio.timeout(_READ_WITHIN):
             table = RouteTable(await route_rows.read_all(connection))
-        self._board.load(table)
+        self._read(self._board.load(table, moment), moment)
         self._linked = True
         self.trouble = ""
         _log.info("routes_loaded", guilds=len(table))
@@ -190,25 +216,37 @@ class RouteFollower:
                     async with asyncio.timeout(left):
                         await self._wake.wait()
             else:
-                await self._beat(connection)
+                self._forget(await self._beat(connection))
             self._wake.clear()
             if self._board.to_read:
                 async with asyncio.timeout(_READ_WITHIN):
-                    self._board.were_read(await route_rows.read_many(connection, self._board.begin_reading()))
+                    routes, moment = await route_rows.read_as_of(connection, self._board.begin_reading())
+                self._board.were_read(routes, moment)
+                self._read(routes, moment)
             await self._answer(connection)
         raise ConnectionResetError("PostgreSQL closed the connection")
 
-    async def _beat(self, connection: Connection) -> None:
+    async def _beat(self, connection: Connection) -> float:
         sent_at = self._monotonic()
         async with asyncio.timeout(self._heartbeat):
             if self._process is None:
-                await connection.fetchval("SELECT 1")
+                moment: float = await connection.fetchval(f"SELECT {route_rows.MOMENT}")
             else:
-                await announce(connection, self._process)
-        self._beaten_at = sent_at
-        if self._linked:
-            # What was told earlier has come over the link by now.
-            self._heard = {guild: heard for guild, heard in self._heard.items() if heard[0] >= sent_at}
+                moment = await announce(connection, self._process)
+        self._beaten_at, self._moment = sent_at, moment
+        return moment
+
+    def _forget(self, moment: float) -> None:
+        """The table is known as of that moment: what was told and learned before has come over the link."""
+        self._board.confirmed(moment)
+        beaten_at = self._beaten_at
+        doubtful = self._board.unsettled
+        self._told = {g: told for g, told in self._told.items() if told[0] >= beaten_at or g in doubtful}
+        self._learned = {g: dated for g, dated in self._learned.items() if g in doubtful}
+
+    def _read(self, routes: Mapping[str, Route | None], moment: float) -> None:
+        if routes:
+            self.on_read({guild_id: DatedRoute(route, moment) for guild_id, route in routes.items()})
 
     async def _answer(self, connection: Connection) -> None:
         answers, self._answers = self._answers, []
@@ -240,3 +278,10 @@ class RouteFollower:
 
     def _on_termination(self, _connection: Connection) -> None:
         self._wake.set()
+
+
+def later(one: DatedRoute | None, other: DatedRoute | None) -> DatedRoute | None:
+    """Which of the two is as of the later moment; `one` when both are."""
+    if one is None or other is None:
+        return one or other
+    return other if other.as_of > one.as_of else one

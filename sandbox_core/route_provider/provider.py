@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Protocol
@@ -11,20 +12,19 @@ import structlog
 
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.metrics import RoutingMetrics
-from sandbox_core.models import Route, Switch
+from sandbox_core.models import DatedRoute, Route, Switch
 from sandbox_core.postgres.switches import UNTRUSTED_AFTER
 from sandbox_core.redis.route_cache import RouteCache
 from sandbox_core.routing import RouteTable
 from sandbox_core.subjects import is_guild_id
 
-from .follower import RouteFollower
+from .cache_writer import CACHE_TIMEOUT, CacheWriter
+from .follower import RouteFollower, later
 from .switchboard import Gate
 
 _log = structlog.get_logger("sandbox.routes")
 
-_CACHE_TIMEOUT = 1.0
 _SWITCH_TIMEOUT = 2.0
-_RETRY_PAUSE = 0.5
 # After a failure a tier is left alone for this long, so that an outage costs one time-out and not one
 # for each batch of events.
 _REST_AFTER_FAILURE = 1.0
@@ -33,14 +33,14 @@ _REST_AFTER_FAILURE = 1.0
 class RouteRows(Protocol):
     """Reads routes from PostgreSQL; raises `DependencyUnavailable` when it is away."""
 
-    async def read_many(self, guild_ids: Collection[str]) -> dict[str, Route | None]:
-        """The routes of these guilds; None where mapped to no running sandbox."""
-
     async def read_as_of(self, guild_ids: Collection[str]) -> tuple[dict[str, Route | None], float]:
-        """As `read_many`, with the database's time just before it read."""
+        """The routes of these guilds (None where mapped to no running sandbox).
 
-    async def read_all(self) -> dict[str, Route]:
-        """Every mapped guild's route."""
+        With the database's time just before it read.
+        """
+
+    async def read_all(self) -> tuple[dict[str, Route], float]:
+        """Every mapped guild's route, and the database's time just before it read."""
 
 
 class AsksProcesses(Protocol):
@@ -87,8 +87,9 @@ class RouteProvider:
         self._monotonic = monotonic
         self._sleep = sleep
         self._rest_until = {"redis": 0.0, "postgres": 0.0}
-        self._unwritten: dict[str, Route | None] = {}
-        self._writer: asyncio.Task[None] | None = None
+        self._writer = CacheWriter(cache)
+        if follower is not None:
+            follower.on_read = self._writer.write_soon
 
     def start(self) -> None:
         """Begin to follow changes; returns at once."""
@@ -97,11 +98,9 @@ class RouteProvider:
 
     async def close(self) -> None:
         """Stop following."""
-        if self._writer is not None:
-            self._writer.cancel()
-            await asyncio.gather(self._writer, return_exceptions=True)
         if self._follower is not None:
             await self._follower.close()
+        await self._writer.close()
 
     def attach(self, gate: Gate) -> None:
         """Switch no guild's route while `gate` has anything of it in flight."""
@@ -110,8 +109,13 @@ class RouteProvider:
 
     def heard(self, routes: Mapping[str, Route | None], as_of: float) -> None:
         """Take what a fence tells; see `RouteFence`."""
-        if self._follower is not None:
-            self._follower.fence(routes, as_of)
+        if self._follower is None:
+            return
+        dated = _dated(routes, as_of)
+        self._follower.fence(dated)
+        if not self._follower.current:
+            # Who tells it may die before Redis has taken it from there.
+            self._writer.write_soon(dated)
 
     @property
     def current_table(self) -> RouteTable | None:
@@ -150,28 +154,50 @@ class RouteProvider:
             self._metrics.lookup_seconds.observe(self._monotonic() - started)
 
     async def _resolve_behind(self, guild_ids: Collection[str]) -> RouteTable:
-        # A fence comes with each change, also of one whose new route could not be written to Redis.
-        found = self._follower.heard_of(guild_ids) if self._follower is not None else {}
-        found |= await self._cached([guild_id for guild_id in guild_ids if guild_id not in found])
+        found = await self._found(guild_ids)
+        own = self._known(guild_ids)
+        # Who knew something later than what is found keeps to it: Redis may come back with an old route.
+        found = {
+            guild_id: dated
+            for guild_id, dated in found.items()
+            if guild_id not in own or dated.as_of >= own[guild_id].as_of
+        }
         missing = [guild_id for guild_id in guild_ids if guild_id not in found]
-        last = self._follower.table if self._follower is not None else None
-        if not missing:
-            return RouteTable(_only_routes(found))
-        try:
-            rows = await self._read(missing)
-        except DependencyUnavailable:
-            if last is None:
-                self._metrics.lookup("none", "unknown", len(missing))
-                raise
-            self._metrics.lookup("last_table", "hit", len(missing))
-            return last.with_changes(found)
-        return RouteTable(_only_routes(found | rows))
+        if missing:
+            try:
+                found |= await self._read(missing)
+            except DependencyUnavailable:
+                own = self._known(missing)
+                if not own.keys() >= set(missing):
+                    self._metrics.lookup("none", "unknown", len(missing))
+                    raise
+                self._metrics.lookup("last_table", "hit", len(missing))
+                found |= own
+        if self._follower is not None:
+            self._follower.learn(found)
+        return RouteTable({guild_id: d.route for guild_id, d in found.items() if d.route is not None})
 
-    async def _cached(self, guild_ids: Collection[str]) -> dict[str, Route | None]:
+    def _known(self, guild_ids: Collection[str]) -> dict[str, DatedRoute]:
+        if self._follower is None:
+            return {}
+        known = {guild_id: self._follower.known(guild_id) for guild_id in guild_ids}
+        return {guild_id: dated for guild_id, dated in known.items() if dated is not None}
+
+    async def _found(self, guild_ids: Collection[str]) -> dict[str, DatedRoute]:
+        """What others say: in Redis, or over NATS when the new route could not be written to Redis."""
+        found = await self._cached(guild_ids)
+        if self._follower is not None:
+            for guild_id in guild_ids:
+                said = later(self._follower.told(guild_id), found.get(guild_id))
+                if said is not None:
+                    found[guild_id] = said
+        return found
+
+    async def _cached(self, guild_ids: Collection[str]) -> dict[str, DatedRoute]:
         if not guild_ids or self._monotonic() < self._rest_until["redis"]:
             return {}
         try:
-            async with asyncio.timeout(_CACHE_TIMEOUT):
+            async with asyncio.timeout(CACHE_TIMEOUT):
                 found = await self._cache.get_many(guild_ids)
         except (DependencyUnavailable, TimeoutError):
             self._failed("redis", len(guild_ids))
@@ -180,32 +206,30 @@ class RouteProvider:
         self._metrics.lookup("redis", "miss", len(guild_ids) - len(found))
         return found
 
-    async def _read(self, guild_ids: Collection[str]) -> dict[str, Route | None]:
+    async def _read(self, guild_ids: Collection[str]) -> dict[str, DatedRoute]:
         if self._monotonic() < self._rest_until["postgres"]:
             raise DependencyUnavailable("PostgreSQL", "it did not answer a moment ago")
         try:
-            rows = await self._rows.read_many(guild_ids)
+            rows = _dated(*await self._rows.read_as_of(guild_ids))
         except DependencyUnavailable:
             self._failed("postgres", len(guild_ids))
             raise
         self._metrics.lookup("postgres", "hit", len(rows))
-        await self._store(rows, only_if_absent=True)
+        await self._store(rows)
         return rows
 
     def _failed(self, tier: str, count: int) -> None:
         self._metrics.lookup(tier, "error", count)
         self._rest_until[tier] = self._monotonic() + _REST_AFTER_FAILURE
 
-    async def _store(self, routes: Mapping[str, Route | None], *, only_if_absent: bool) -> bool:
-        if self._monotonic() < self._rest_until["redis"] and only_if_absent:
-            return False
+    async def _store(self, rows: Mapping[str, DatedRoute]) -> None:
+        if self._monotonic() < self._rest_until["redis"]:
+            return
         try:
-            async with asyncio.timeout(_CACHE_TIMEOUT):
-                await self._cache.put_many(routes, only_if_absent=only_if_absent)
+            async with asyncio.timeout(CACHE_TIMEOUT):
+                await self._cache.put_many(rows, only_read=True)
         except (DependencyUnavailable, TimeoutError):
-            self._failed("redis", len(routes))
-            return False
-        return True
+            self._failed("redis", len(rows))
 
     # Changes
 
@@ -217,24 +241,30 @@ class RouteProvider:
         written first, and what was told over NATS. Redis being away delays nothing: its keys are written as
         soon as it is back.
         """
+        moment: float | None
         try:
-            committed, as_of = await self._rows.read_as_of(routes.keys())
+            committed, moment = await self._rows.read_as_of(routes.keys())
         except DependencyUnavailable:
-            committed, as_of = dict(routes), self._now()
+            committed = dict(routes)
+            moment = None if self._follower is None else self._follower.database_now()
+        # Only the database's time may stand in Redis, where it decides what replaces what.
+        written = _dated(committed, -math.inf if moment is None else moment)
+        told_as_of = self._now() if moment is None else moment
         if self._fence is not None:
-            await self._fence.tell(committed, as_of)
-        await self._publish(committed)
-        _, switch = await asyncio.gather(self._switch(committed), self._ask(committed.keys()))
+            await self._fence.tell(committed, told_as_of)
+        await self._writer.write(written)
+        switched = self._switch(_dated(committed, told_as_of))
+        _, switch = await asyncio.gather(switched, self._ask(committed.keys()))
         return switch
 
-    async def _switch(self, routes: Mapping[str, Route | None]) -> None:
+    async def _switch(self, routes: Mapping[str, DatedRoute]) -> None:
         if self._follower is None:
             return
         try:
             async with asyncio.timeout(_SWITCH_TIMEOUT):
                 await self._follower.refresh(routes.keys())
         except (DependencyUnavailable, TimeoutError):
-            self._follower.fence(routes, self._now())
+            self._follower.fence(routes)
 
     async def _ask(self, guild_ids: Collection[str]) -> Switch:
         if self._processes is None:
@@ -247,32 +277,12 @@ class RouteProvider:
             await self._sleep(UNTRUSTED_AFTER)
             return Switch()
 
-    async def _publish(self, routes: Mapping[str, Route | None]) -> None:
-        for guild_id in routes:
-            self._unwritten.pop(guild_id, None)
-        if not await self._store(routes, only_if_absent=False):
-            self._unwritten.update(routes)
-            _log.warning("route_cache_write_delayed", dependency="Redis", guilds=len(routes))
-            if self._writer is None or self._writer.done():
-                self._writer = asyncio.get_running_loop().create_task(
-                    self._write_later(), name="route-cache-writer"
-                )
-
-    async def _write_later(self) -> None:
-        while self._unwritten:
-            await asyncio.sleep(_RETRY_PAUSE)
-            batch = dict(self._unwritten)
-            if await self._store(batch, only_if_absent=False):
-                for guild_id, route in batch.items():
-                    if self._unwritten.get(guild_id) == route:
-                        self._unwritten.pop(guild_id, None)
-
     # The cache as such
 
     async def warm(self) -> int:
         """Put every route into Redis; returns how many. Raises `DependencyUnavailable`."""
-        rows = await self._rows.read_all()
-        await self._cache.put_many(rows, only_if_absent=False)
+        rows, as_of = await self._rows.read_all()
+        await self._cache.put_many(_dated(rows, as_of))
         return len(rows)
 
     async def invalidate(self, guild_id: str) -> None:
@@ -281,7 +291,7 @@ class RouteProvider:
 
     async def invalidate_sandbox(self, sandbox_id: str) -> int:
         """Forget what Redis holds of a sandbox's guilds; returns how many. Raises `DependencyUnavailable`."""
-        table = self.current_table or RouteTable(await self._rows.read_all())
+        table = self.current_table or RouteTable((await self._rows.read_all())[0])
         guild_ids = list(table.guilds_of(sandbox_id))
         await self._cache.invalidate(guild_ids)
         return len(guild_ids)
@@ -298,5 +308,5 @@ class RouteProvider:
         return counts
 
 
-def _only_routes(found: Mapping[str, Route | None]) -> dict[str, Route]:
-    return {guild_id: route for guild_id, route in found.items() if route is not None}
+def _dated(routes: Mapping[str, Route | None], as_of: float) -> dict[str, DatedRoute]:
+    return {guild_id: DatedRoute(route, as_of) for guild_id, route in routes.items()}

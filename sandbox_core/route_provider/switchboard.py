@@ -16,8 +16,10 @@ from typing import Protocol
 import structlog
 
 from sandbox_core.errors import DependencyUnavailable
-from sandbox_core.models import Route
+from sandbox_core.models import DatedRoute, Route
 from sandbox_core.routing import RouteTable
+
+from .moments import Moments
 
 _log = structlog.get_logger("sandbox.routes")
 
@@ -67,6 +69,7 @@ class Switchboard:
     def __init__(self) -> None:
         self.table: RouteTable | None = None
         """The last table known; None before the first full read."""
+        self._moments = Moments()
         self._gate: Gate = OpenGate()
         self._unread: set[str] = set()
         self._reading: set[str] = set()
@@ -93,7 +96,20 @@ class Switchboard:
         """These guilds' routes may have changed; nothing of them is published until they are settled."""
         if guild_ids:
             self._gate.pause(guild_ids)
+            self._moments.doubted(guild_ids)
             self._unread.update(guild_ids)
+
+    def known(self, guild_id: str) -> DatedRoute | None:
+        """The guild's route, as of when it is known for certain; None before the first full read."""
+        if self.table is None:
+            return None
+        pending = self._pending
+        route = pending[guild_id] if guild_id in pending else self.table.entry(guild_id)
+        return DatedRoute(route, self._moments.of(guild_id))
+
+    def confirmed(self, moment: float) -> None:
+        """PostgreSQL answered at that moment of its own, and has told all that was committed before."""
+        self._moments.confirmed(moment, self._unread | self._reading)
 
     def settled(self, guild_ids: Collection[str]) -> asyncio.Future[None]:
         """Done when the table shows what is committed now of these guilds, and nothing older is in flight.
@@ -109,6 +125,11 @@ class Switchboard:
         return done
 
     @property
+    def unsettled(self) -> frozenset[str]:
+        """The guilds whose routes are not what PostgreSQL says, or may not be."""
+        return frozenset(self._unread | self._reading | self._pending.keys())
+
+    @property
     def to_read(self) -> bool:
         """True when there are guilds whose routes have to be read."""
         return bool(self._unread)
@@ -118,21 +139,27 @@ class Switchboard:
         self._reading, self._unread = self._unread, set()
         return self._reading
 
-    def were_read(self, routes: Mapping[str, Route | None]) -> None:
-        """The committed routes of the guilds that `begin_reading` gave."""
+    def were_read(self, routes: Mapping[str, Route | None], moment: float) -> None:
+        """The committed routes of the guilds that `begin_reading` gave, read later than at that moment."""
         self._reading = set()
+        self._moments.read(routes.keys(), moment)
         self._go_to(routes)
 
-    def load(self, table: RouteTable) -> None:
-        """A full read: its routes take effect, those on another side than before by an exact switch."""
+    def load(self, table: RouteTable, moment: float) -> Mapping[str, Route | None]:
+        """A full read, later than at that moment: those on another side than before, by an exact switch.
+
+        Returns these with their new routes; none when it is the first.
+        """
+        self._moments.loaded(moment, self._unread | self._reading)
         if self.table is None:
             self.table = table
-            return
+            return {}
         switched = self.table.other_sides(table)
         self._gate.pause(switched.keys())
         before = self.table
         self.table = table.with_changes({guild_id: before.entry(guild_id) for guild_id in switched})
         self._go_to(switched)
+        return switched
 
     def put(self, routes: Mapping[str, Route | None]) -> None:
         """Change the table at once, for what is known to be committed while the link is down."""

@@ -16,13 +16,13 @@ from redis.asyncio import Redis
 from bot.embedded import EmbeddedServers
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.metrics import RoutingMetrics
-from sandbox_core.models import Route
+from sandbox_core.models import DatedRoute, Route
 from sandbox_core.postgres.pool import Pool, create_pool
 from sandbox_core.postgres.routes import RouteRows
 from sandbox_core.redis.client import create_client
 from sandbox_core.redis.route_cache import RouteCache
 from sandbox_core.route_provider import RouteFollower, RouteProvider
-from sandbox_core.subjects import ROUTE_NULL, route_key
+from sandbox_core.subjects import ROUTE_NULL, route_key, route_moment_key
 
 from .conftest import GUILD_A, GUILD_B, until
 
@@ -164,20 +164,65 @@ async def test_a_slow_reader_does_not_put_an_old_route_over_a_new_one(world: Wor
     await world.unmap(GUILD_A)
     await world.cold.guilds_changed({GUILD_A: None})
     cache = RouteCache(world.redis, timedelta(seconds=60))
-    await cache.put_many({GUILD_A: Route(sandbox_id, FAR)}, only_if_absent=True)
-    assert await cache.get_many([GUILD_A]) == {GUILD_A: None}
+    (kept,) = (await cache.get_many([GUILD_A])).values()
+    await cache.put_many({GUILD_A: DatedRoute(Route(sandbox_id, FAR), kept.as_of - 0.1)}, only_read=True)
+    assert await cache.get_many([GUILD_A]) == {GUILD_A: kept}
+    assert kept.route is None
 
 
 async def test_a_cached_route_ends_with_its_sandbox(world: World) -> None:
     cache = RouteCache(world.redis, timedelta(seconds=60), now=lambda: 1000.0)
-    await cache.put_many(
-        {GUILD_A: Route(SANDBOX, 1005.0), GUILD_B: Route(SANDBOX, 999.0)}, only_if_absent=False
-    )
+    ends_soon, is_over = Route(SANDBOX, 1005.0), Route(SANDBOX, 999.0)
+    await cache.put_many({GUILD_A: DatedRoute(ends_soon, 990.5), GUILD_B: DatedRoute(is_over, 990.5)})
     assert 0 < await world.redis.pttl(route_key(GUILD_A)) <= 5000
-    assert await cache.get_many([GUILD_A, GUILD_B]) == {GUILD_A: Route(SANDBOX, float("inf")), GUILD_B: None}
+    assert await cache.get_many([GUILD_A, GUILD_B]) == {
+        GUILD_A: DatedRoute(ends_soon, 990.5),
+        GUILD_B: DatedRoute(None, 990.5),
+    }
     assert await cache.get_many([]) == {}
-    await cache.put_many({}, only_if_absent=False)
+    await cache.put_many({})
     await cache.invalidate([])
+
+
+async def test_an_older_route_never_replaces_a_later_one(world: World) -> None:
+    cache = RouteCache(world.redis, timedelta(seconds=60))
+    new, old = DatedRoute(Route(SANDBOX, FAR), 20.25), DatedRoute(None, 20.125)
+    for only_read in (False, True):
+        await cache.put_many({GUILD_A: new}, only_read=only_read)
+        await cache.put_many({GUILD_A: old, GUILD_B: old}, only_read=only_read)
+        assert await cache.get_many([GUILD_A, GUILD_B]) == {GUILD_A: new, GUILD_B: old}
+        # Nor where the later one's key has run out meanwhile.
+        await world.redis.delete(route_key(GUILD_A))
+        await cache.put_many({GUILD_A: old}, only_read=only_read)
+        assert await cache.get_many([GUILD_A]) == {}
+    many = {str(10**17 + number): new for number in range(1_200)}
+    await cache.put_many(many)
+    assert await cache.get_many(many) == many
+
+
+async def test_a_route_of_an_unknown_moment_is_told_from_one_that_was_written_here(world: World) -> None:
+    cache = RouteCache(world.redis, timedelta(seconds=60))
+    unknown = DatedRoute(Route(SANDBOX, float("inf")), float("-inf"))
+    # Somebody else writes the key alone, beside a moment that belongs to another value, or to none.
+    for note in ("99.0 inf __NULL__", "no moment", "", "x y z", None):
+        if note is None:
+            await world.redis.delete(route_moment_key(GUILD_A))
+        else:
+            await world.redis.set(route_moment_key(GUILD_A), note)
+        await world.redis.set(route_key(GUILD_A), SANDBOX)
+        assert await cache.get_many([GUILD_A]) == {GUILD_A: unknown}, note
+        await cache.put_many({GUILD_A: DatedRoute(None, 100.0)}, only_read=True)
+        assert await cache.get_many([GUILD_A]) == {GUILD_A: unknown}, "it may be a change that is later"
+    await cache.put_many({GUILD_A: DatedRoute(None, 100.0)})
+    assert await cache.get_many([GUILD_A]) == {GUILD_A: DatedRoute(None, 100.0)}
+    # Who changes a route and can't ask for the moment writes it all the same.
+    await cache.put_many({GUILD_A: DatedRoute(Route(SANDBOX, FAR), float("-inf"))})
+    assert await cache.get_many([GUILD_A]) == {GUILD_A: unknown}
+    # Whatever is no text there is in nobody's way.
+    await world.redis.delete(route_key(GUILD_A))
+    await world.redis.lpush(route_moment_key(GUILD_A), "x")
+    await cache.put_many({GUILD_A: DatedRoute(None, 100.0)})
+    assert await cache.get_many([GUILD_A]) == {GUILD_A: DatedRoute(None, 100.0)}
 
 
 async def test_what_is_no_route_in_the_cache_is_asked_of_postgresql(world: World) -> None:
@@ -205,7 +250,7 @@ async def test_a_redis_that_refuses_writes_is_slower_and_never_wrong(world: Worl
 async def until_cached(world: World, routes: dict[str, Route | None]) -> None:
     cache = RouteCache(world.redis, timedelta(seconds=60))
     async with asyncio.timeout(15):
-        while await cache.get_many(routes) != routes:
+        while {guild: dated.route for guild, dated in (await cache.get_many(routes)).items()} != routes:
             await asyncio.sleep(0.02)
 
 

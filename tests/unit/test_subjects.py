@@ -26,6 +26,7 @@ ID = UUID("3f2a9c01-1111-4222-8333-444455556666")
         (subjects.nats_prefix(ID), "sandbox.3f2a9c01-1111-4222-8333-444455556666."),
         (subjects.redis_prefix(ID), "sandbox:3f2a9c01-1111-4222-8333-444455556666:"),
         (subjects.route_key("613425648685547541"), "sandbox:route:613425648685547541"),
+        (subjects.route_moment_key("613425648685547541"), "sandbox:route-moment:613425648685547541"),
         (subjects.channel_owner_key("7"), "sandbox:gateway:channel:7"),
         (subjects.interaction_guild_key("7"), "sandbox:gateway:interaction:7"),
         (subjects.schema_name("3f2a9c01"), "sandbox_3f2a9c01"),
