@@ -11,8 +11,8 @@ _MEANS = {
     "inflate": "inflate: zlib-stream",
     "decode": "decode: what routing needs of the JSON",
     "decide": "decide: route table, lanes, ledger",
-    "publish": "publish: headers, nats-py's write",
-    "ack": "ack: nats-py's read, bookkeeping, next in lane",
+    "publish": "publish: headers, the message's bytes, nats-py's write",
+    "ack": "ack: answers read, bookkeeping, next in lane",
     "other": "other: event loop, metrics, everything else",
 }
 

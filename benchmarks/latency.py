@@ -14,7 +14,7 @@ from typing import Any
 
 import nats
 
-from sandbox_core.nats.publisher import Publication
+from sandbox_core.nats.publication import Publication
 
 from .report import Section, Spread, percentile
 from .rig import Rig, rig

@@ -24,7 +24,7 @@ import structlog
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.events import DISPATCH, Frame
 from sandbox_core.metrics import RoutingMetrics
-from sandbox_core.nats.publisher import Publication
+from sandbox_core.nats.publication import Publication
 from sandbox_core.routing import Destination, RouteTable, Side, decide, is_handled_here
 
 from .activity import Activity

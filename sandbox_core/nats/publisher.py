@@ -1,69 +1,42 @@
 """Publishing with acknowledgements: many in flight, each kept until JetStream has stored it.
 
-One inbox subscription serves all acknowledgements; the reply subject carries the publication's number,
-so no future is made per event. A publication is sent again, with the same message id, after a refusal,
-a lost connection or an answer that does not come; JetStream drops what it has stored already
-(its `Nats-Msg-Id` de-duplication), so repeating is harmless.
+A publication is sent again, with the same message id, after a refusal, a lost connection or an answer that
+does not come; JetStream drops what it has stored already (its `Nats-Msg-Id` de-duplication), so repeating is
+harmless within the streams' duplicate window. Beyond it the streams are asked first.
 """
 
 from __future__ import annotations
 
 import asyncio
-import gzip
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Coroutine
+from datetime import timedelta
 from typing import Any, Protocol
 
-import msgspec
 import nats.errors
 import structlog
-from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
 
-from sandbox_core import subjects
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.lease_trust import LeaseTrust
 
+from .ack_inbox import AckInbox, PubAckError
 from .connection import NatsConnection
+from .late import KnowsStored, LateResends
+from .publication import Publication, PublisherEvents
+from .refusals import RefusalLog
+from .streams import DUPLICATE_WINDOW
+from .too_large import HEADER_ROOM, compress, make_dead_letter
+from .wire import PublishWire
 
 _log = structlog.get_logger("sandbox.nats")
 
-_STATUS_HEADER = "Status"
-_NO_RESPONDERS = "503"
 _MESSAGE_TOO_LARGE = 10054  # JetStream's JSStreamMessageExceedsMaximumErr
-_HEADER_ROOM = 1024
 _SENDS_BETWEEN_YIELDS = 256
 _REFUSED_PAUSE = 0.25
 _FAILED_PAUSE = 1.0
 _SWEEP_INTERVAL = 0.5
 _RECOVERY_PAUSES = (0.05, 0.1, 0.25, 0.5, 1.0)
-
-
-class Publication:
-    """One message on its way; `context` is the caller's, handed back when it is acknowledged."""
-
-    __slots__ = ("context", "headers", "is_dead_letter", "number", "payload", "sent_at", "subject")
-
-    def __init__(self, subject: str, payload: bytes, headers: dict[str, str], context: object) -> None:
-        self.subject = subject
-        self.payload = payload
-        self.headers = headers
-        self.context = context
-        self.is_dead_letter = False
-        """True when it could not be published where it belongs."""
-        self.number = -1
-        self.sent_at = 0.0
-
-
-class PublisherEvents(Protocol):
-    """What the publisher tells its owner, on the event loop."""
-
-    def acknowledged(self, publication: Publication) -> None:
-        """JetStream has stored the message (or had stored it before)."""
-
-    def attempt_failed(self, reason: str) -> None:
-        """An attempt failed and will be repeated; `reason` is one of a small fixed set."""
 
 
 class EnsuresStreams(Protocol):
@@ -73,22 +46,12 @@ class EnsuresStreams(Protocol):
         """Raises `DependencyUnavailable` when NATS does not answer."""
 
 
-class _PubAckError(msgspec.Struct, gc=False):
-    err_code: int = 0
-    description: str = ""
-
-
-class _PubAck(msgspec.Struct, gc=False):
-    error: _PubAckError | None = None
-
-
-_pub_ack = msgspec.json.Decoder(_PubAck).decode
-
-
 class AckPublisher:
     """Publishes until acknowledged. Bounded by its caller, who asks `outstanding`.
 
-    `ack_timeout` is in seconds; `monotonic` is the clock in seconds.
+    `stored` tells what the streams hold of what was sent longer than their `duplicate_window` ago; without
+    it such a publication is simply sent again. `ack_timeout` is in seconds; `monotonic` is the clock in
+    seconds.
     """
 
     def __init__(
@@ -97,28 +60,35 @@ class AckPublisher:
         streams: EnsuresStreams,
         events: PublisherEvents,
         *,
+        stored: KnowsStored | None = None,
+        duplicate_window: timedelta = DUPLICATE_WINDOW,
         ack_timeout: float = 5.0,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connection = connection
+        self._client = connection.client
         self._streams = streams
         self._events = events
         self._ack_timeout = ack_timeout
         self._monotonic = monotonic
         self.trust = LeaseTrust()
         """Nothing is sent while it does not hold."""
+        self._wire = PublishWire(self._client)
+        self._inbox = AckInbox(self._client, self)
+        self._reply = ""
+        self._late: LateResends | None = None
+        if stored is not None:
+            window = duplicate_window.total_seconds()
+            self._late = LateResends(stored, self, duplicate_window=window, monotonic=monotonic)
         self._outstanding: dict[int, Publication] = {}
         self._ready: deque[Publication] = deque()
+        """What could not be sent at once, or has to be sent again."""
         self._wake = asyncio.Event()
         self._open = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
-        self._refusals: Counter[int] = Counter()
-        """How often JetStream refused, by its error code, since it last had taken everything."""
-        self._refused_numbers: set[int] = set()
+        self._refusals = RefusalLog()
         self._next_number = 0
-        self._inbox = ""
-        self._subscription: Subscription | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._recovering = False
         self._closed = False
@@ -135,11 +105,8 @@ class AckPublisher:
 
     async def start(self) -> None:
         """Subscribe to the acknowledgements and begin to send; the connection must stand."""
-        client = self._connection.client
-        self._inbox = f"{client.new_inbox()}."
-        self._subscription = await client.subscribe(
-            f"{self._inbox}*", cb=self._on_reply, pending_msgs_limit=0, pending_bytes_limit=0
-        )
+        await self._inbox.open()
+        self._reply = self._inbox.prefix
         self._connection.on_reconnect.append(self._on_reconnect)
         self._connection.on_disconnect.append(self._on_disconnect)
         self._spawn(self._keep_going(self._pump))
@@ -149,17 +116,16 @@ class AckPublisher:
     async def close(self) -> None:
         """Stop sending; what is not acknowledged by now is left to the caller's replay."""
         self._closed = True
+        self._open.clear()
         self._connection.on_reconnect.remove(self._on_reconnect)
         self._connection.on_disconnect.remove(self._on_disconnect)
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._subscription is not None and self._connection.connected:
-            try:
-                await self._subscription.unsubscribe()
-            except nats.errors.Error as error:
-                _log.debug("inbox_not_unsubscribed", error=type(error).__name__)
+        if self._late is not None:
+            await self._late.close()
+        await self._inbox.close(connected=self._connection.connected)
 
     def submit(self, publication: Publication) -> None:
         """Take responsibility for one publication; returns at once."""
@@ -168,7 +134,16 @@ class AckPublisher:
         publication.number = number
         self._outstanding[number] = publication
         self._empty.clear()
-        self._queue(publication)
+        # Nearly always it can be sent here and now; whatever hinders it is the pump's.
+        if self._ready or not self._open.is_set():
+            self._queue(publication)
+            return
+        now = self._monotonic()
+        try:
+            if now >= self.trust.until or not self._put(publication, now):
+                self._queue(publication)
+        except Exception:
+            self._failed(publication)
 
     def in_flight(self) -> list[Publication]:
         """What was taken and is not acknowledged yet."""
@@ -176,11 +151,7 @@ class AckPublisher:
 
     def withdraw(self, publication: Publication) -> None:
         """Send the publication no more; its acknowledgement, if one still comes, means nothing."""
-        del self._outstanding[publication.number]
-        if self._refused_numbers:
-            self._no_more_refused(publication.number)
-        if not self._outstanding:
-            self._empty.set()
+        self._off(publication.number)
 
     async def drained(self) -> None:
         """Return when nothing is outstanding."""
@@ -189,6 +160,13 @@ class AckPublisher:
     def _queue(self, publication: Publication) -> None:
         self._ready.append(publication)
         self._wake.set()
+
+    def _off(self, number: int) -> None:
+        del self._outstanding[number]
+        if not self._outstanding:
+            self._empty.set()
+        if self._refusals.numbers:
+            self._refusals.no_more(number)
 
     async def _keep_going(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         while True:
@@ -201,6 +179,23 @@ class AckPublisher:
                 await asyncio.sleep(_FAILED_PAUSE)
 
     # Sending
+
+    def _put(self, publication: Publication, now: float) -> bool:
+        """Send it if that needs no waiting."""
+        payload = publication.payload
+        if len(payload) + HEADER_ROOM > self._client.max_payload:
+            return False
+        reply = f"{self._reply}{publication.number}"
+        if not self._wire.put(publication.subject, reply, publication.headers, payload):
+            return False
+        self._sent(publication, now)
+        return True
+
+    def _sent(self, publication: Publication, now: float) -> None:
+        publication.sent_at = now
+        publication.unanswered += 1
+        if publication.unanswered == 1:
+            publication.unanswered_since = now
 
     async def _pump(self) -> None:
         sent = 0
@@ -224,116 +219,90 @@ class AckPublisher:
                     await asyncio.sleep(0)
 
     async def _send(self, publication: Publication, now: float) -> None:
-        client = self._connection.client
         try:
-            if len(publication.payload) + _HEADER_ROOM > client.max_payload:
+            if self._late is not None and self._late.is_late(publication, now):
+                self._late.ask(publication)
+            elif len(publication.payload) + HEADER_ROOM > self._client.max_payload:
                 self._spawn(self._shrink(publication))
-                return
-            publication.sent_at = now
-            await client.publish(
-                publication.subject,
-                publication.payload,
-                reply=f"{self._inbox}{publication.number}",
-                headers=publication.headers,
-            )
+            elif not self._put(publication, now):
+                reply = f"{self._reply}{publication.number}"
+                await self._wire.send(publication.subject, reply, publication.headers, publication.payload)
+                self._sent(publication, now)
         except (nats.errors.Error, OSError) as error:
             # The connection is going: `_on_disconnect` closes the gate, `_on_reconnect` sends again.
             self._events.attempt_failed("connection")
             _log.debug("publish_failed", error=type(error).__name__)
             self._retry_later(publication)
         except Exception:
-            # Whatever is wrong with this one, it is tried again, and it does not hold up the others.
-            _log.exception("publish_failed", message_id=publication.headers.get("Nats-Msg-Id"))
-            self._retry_later(publication, _FAILED_PAUSE)
+            self._failed(publication)
+
+    def _failed(self, publication: Publication) -> None:
+        """Whatever is wrong with this one, it is tried again, and it does not hold up the others."""
+        _log.exception("publish_failed", message_id=publication.message_id)
+        self._retry_later(publication, _FAILED_PAUSE)
 
     async def _shrink(self, publication: Publication) -> None:
-        if "Content-Encoding" not in publication.headers:
-            # A multi-megabyte frame takes long enough to compress that the loop should not wait for it.
-            try:
-                publication.payload = await asyncio.to_thread(gzip.compress, publication.payload, 6)
-            except Exception:
-                # Whatever it is, such as no memory just now: without another try its guild waits for ever.
-                _log.exception("publication_not_compressed", bytes=len(publication.payload))
-                self._retry_later(publication, _FAILED_PAUSE)
-                return
-            publication.headers["Content-Encoding"] = "gzip"
-        limit = self._connection.client.max_payload - _HEADER_ROOM
-        if len(publication.payload) > limit:
-            self._to_dead_letter(publication, "TOO_LARGE")
+        try:
+            await compress(publication)
+        except Exception:
+            # Whatever it is, such as no memory just now: without another try its guild waits for ever.
+            _log.exception("publication_not_compressed", bytes=len(publication.payload))
+            self._retry_later(publication, _FAILED_PAUSE)
+            return
+        if len(publication.payload) + HEADER_ROOM > self._client.max_payload:
+            self._to_dead_letter(publication)
         self._queue(publication)
 
-    def _to_dead_letter(self, publication: Publication, reason: str) -> None:
-        _log.error(
-            "event_dead_lettered",
-            reason=reason,
-            subject=publication.subject,
-            bytes=len(publication.payload),
-            message_id=publication.headers.get("Nats-Msg-Id"),
-        )
+    def _to_dead_letter(self, publication: Publication) -> None:
         self._events.attempt_failed("dead_letter")
-        publication.headers["Dead-Letter-Subject"] = publication.subject
-        publication.headers["Dead-Letter-Bytes"] = str(len(publication.payload))
-        publication.headers["Nats-Expected-Stream"] = subjects.EVENTS_STREAM
-        publication.headers.pop("Content-Encoding", None)
-        publication.is_dead_letter = True
-        publication.subject = subjects.dead_letter_subject(reason)
-        publication.payload = b""
+        make_dead_letter(publication)
 
-    # Acknowledgements
+    # Answers
 
-    async def _on_reply(self, message: Msg) -> None:
-        try:
-            self._answered(message)
-        except Exception:
-            # An answer that can't be read, or a fault in what follows an acknowledgement: nats-py would
-            # hand it to its error callback, which hides it. The next answers are still to be heard.
-            _log.exception("answer_not_handled", bytes=len(message.data))
+    def stored(self, number: int) -> None:
+        """JetStream has the publication."""
+        publication = self._outstanding.get(number)
+        if publication is not None:
+            self._off(number)
+            self._events.acknowledged(publication)
 
-    def _answered(self, message: Msg) -> None:
-        number = int(message.subject[len(self._inbox) :])
+    def not_stored(self, number: int, error: PubAckError) -> None:
+        """JetStream refused an attempt."""
         publication = self._outstanding.get(number)
         if publication is None:
             return
-        if message.headers and message.headers.get(_STATUS_HEADER) == _NO_RESPONDERS:
-            # No stream listens on the subject: it is missing, or JetStream is still starting.
-            self._events.attempt_failed("no_stream")
-            self._open.clear()
-            self._retry_later(publication)
-            self._recover()
-            return
-        if b'"error"' in message.data:
-            error = _pub_ack(message.data).error
-            if error is not None:
-                self._refused(publication, error)
-                return
-        del self._outstanding[number]
-        if not self._outstanding:
-            self._empty.set()
-        if self._refused_numbers:
-            self._no_more_refused(number)
-        self._events.acknowledged(publication)
-
-    def _refused(self, publication: Publication, error: _PubAckError) -> None:
         self._events.attempt_failed("refused")
+        _answered(publication)
         if error.err_code == _MESSAGE_TOO_LARGE and not publication.is_dead_letter:
             publication.sent_at = 0.0
             if "Content-Encoding" not in publication.headers:
                 # The stream's own limit is below the server's.
                 self._spawn(self._shrink(publication))
                 return
-            self._to_dead_letter(publication, "TOO_LARGE")
-        # Every guild tries again four times a second: a full disk must not be filled by what tells of it.
-        if error.err_code not in self._refusals:
-            _log.warning("publish_refused", code=error.err_code, description=error.description)
-        self._refusals[error.err_code] += 1
-        self._refused_numbers.add(publication.number)
+            self._to_dead_letter(publication)
+        self._refusals.refused(number, error)
         self._retry_later(publication)
 
-    def _no_more_refused(self, number: int) -> None:
-        self._refused_numbers.discard(number)
-        if not self._refused_numbers:
-            _log.info("publish_refusals_over", refusals=dict(self._refusals))
-            self._refusals.clear()
+    def no_stream(self, number: int) -> None:
+        """Nobody was there to take an attempt."""
+        publication = self._outstanding.get(number)
+        if publication is None:
+            return
+        self._events.attempt_failed("no_stream")
+        _answered(publication)
+        self._open.clear()
+        self._retry_later(publication)
+        self._recover()
+
+    def found(self, publication: Publication) -> None:
+        """A stream holds what would have been sent late."""
+        self.stored(publication.number)
+
+    def missing(self, publication: Publication) -> None:
+        """No stream holds it: none of the attempts so far arrived."""
+        publication.unanswered = 0
+        publication.unanswered_since = 0.0
+        self._queue(publication)
 
     def _retry_later(self, publication: Publication, pause: float = _REFUSED_PAUSE) -> None:
         publication.sent_at = 0.0
@@ -360,6 +329,7 @@ class AckPublisher:
 
     def _on_disconnect(self) -> None:
         self._open.clear()
+        self._wire.drop()
 
     def _on_reconnect(self) -> None:
         # What was in flight may be lost or may be stored: only its repetition tells.
@@ -408,3 +378,10 @@ class AckPublisher:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("publisher_task_failed", exc_info=error)
+
+
+def _answered(publication: Publication) -> None:
+    """An attempt is known not to have been stored."""
+    publication.unanswered = max(0, publication.unanswered - 1)
+    if publication.unanswered == 0:
+        publication.unanswered_since = 0.0

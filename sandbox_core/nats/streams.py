@@ -23,9 +23,12 @@ _log = structlog.get_logger("sandbox.nats")
 
 _SANDBOX_MAX_AGE = timedelta(minutes=5)
 _SANDBOX_MAX_MESSAGES = 500_000
-# Repeats of an event are recognised by their message id for this long. JetStream allows no window
-# longer than a stream's age, and Discord keeps a session resumable for a few minutes.
-_DUPLICATE_WINDOW = timedelta(minutes=5)
+DUPLICATE_WINDOW = timedelta(minutes=5)
+"""Repeats of an event are recognised by their message id for this long.
+
+JetStream allows no window longer than a stream's age, and Discord keeps a session resumable for a few
+minutes.
+"""
 
 _DECIDED = ("subjects", "retention", "storage", "max_age", "max_msgs", "duplicate_window", "num_replicas")
 """What this project decides about a stream; the order of the names is that of a message about them."""
@@ -37,11 +40,12 @@ class StreamLimits:
 
     replicas: int = 1
     events_max_age: timedelta = timedelta(hours=24)
+    duplicate_window: timedelta = DUPLICATE_WINDOW
 
 
 def stream_configs(limits: StreamLimits) -> tuple[StreamConfig, StreamConfig]:
     """The configurations of `EVENTS` and `SANDBOX`."""
-    window = _DUPLICATE_WINDOW.total_seconds()
+    window = limits.duplicate_window.total_seconds()
     events = StreamConfig(
         name=subjects.EVENTS_STREAM,
         subjects=[subjects.EVENTS_SUBJECTS],

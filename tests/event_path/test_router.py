@@ -15,7 +15,8 @@ from sandbox_core.event_router import EventRouter, GatewayIntake
 from sandbox_core.metrics import RoutingMetrics
 from sandbox_core.models import Route
 from sandbox_core.nats.connection import NatsConnection
-from sandbox_core.nats.publisher import AckPublisher, Publication
+from sandbox_core.nats.publication import Publication
+from sandbox_core.nats.publisher import AckPublisher
 from sandbox_core.nats.streams import StreamLimits, Streams
 from sandbox_core.routing import RouteTable
 

@@ -1,0 +1,127 @@
+"""Publishing without `Client.publish`: the message's bytes go straight into nats-py's buffer.
+
+nats-py checks, encodes and copies every message in several steps and coroutines, which took a quarter of an
+event's time. Here a message becomes the same bytes in one step, by the NATS client protocol
+(docs.nats.io, "NATS Protocol", HPUB), and is appended where `Client.publish` would append it. nats-py's own
+task still writes the buffer to the socket, so order, back-pressure and the handling of a lost connection
+stay its own.
+
+Rests on nats-py 2.16's `Client`: `_send_command` appends to the list `_pending` and adds to
+`_pending_data_size`; the task `_flusher_task` takes a future from `_flush_queue`, writes the list, replaces
+it and resolves the future. With a client without these names, `Client.publish` is used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any
+
+import structlog
+from nats.aio.client import Client
+
+_log = structlog.get_logger("sandbox.nats")
+
+_NAMES = ("_status", "_pending", "_pending_data_size", "_flush_queue", "_flusher_task", "stats")
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+# As large as nats-py's own buffer: what is more waits until the socket has taken some.
+_MAX_BUFFERED_BYTES = 2 * 1024 * 1024
+_ROOM_WITHIN = 1.0
+
+
+class _LineStarts(dict[str, str]):
+    """A header's name to what stands before its value; only names that are a token (RFC 7230)."""
+
+    def __missing__(self, name: str) -> str:
+        if _TOKEN.fullmatch(name) is None:
+            raise ValueError(f"{name!r} can't name a header")
+        start = self[name] = f"{name}: "
+        return start
+
+
+_line_starts = _LineStarts()
+
+
+def encode(subject: str, reply: str, headers: dict[str, str], payload: bytes) -> bytes | None:
+    """A publication in the client protocol, as nats-py encodes it.
+
+    None for what nats-py would refuse or change: white space, and so any line break, in the subject or a
+    header's value, and a name that can't be a header's. `reply` is the caller's own and not looked at.
+    """
+    text = "".join([subject, *headers.values()])
+    if not subject or text.split() != [text]:
+        return None
+    try:
+        lines = "".join([f"{_line_starts[name]}{value}\r\n" for name, value in headers.items()])
+    except ValueError:
+        return None
+    head = f"NATS/1.0\r\n{lines}\r\n".encode()
+    size = len(head)
+    control = f"HPUB {subject} {reply} {size} {size + len(payload)}\r\n".encode()
+    return b"".join((control, head, payload, b"\r\n"))
+
+
+class PublishWire:
+    """Puts messages into one client's buffer."""
+
+    def __init__(self, client: Client) -> None:
+        # nats-py's private names have no types to rely on.
+        self._client: Any = client
+        missing = [name for name in _NAMES if not hasattr(client, name)]
+        self.direct = not missing
+        """False when this version of nats-py keeps its buffer elsewhere: then `put` takes nothing."""
+        if missing:
+            _log.warning("nats_client_unknown", missing=missing)
+        # Wakes the task that writes; nobody waits for it.
+        self._nobody: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._nobody.set_result(None)
+
+    def put(self, subject: str, reply: str, headers: dict[str, str], payload: bytes) -> bool:
+        """Have the message written; False when it has to be given to `send`, which may wait.
+
+        That is so without a connection, while the buffer is full, and for what `encode` does not take.
+        """
+        client = self._client
+        if not self.direct or client._status != Client.CONNECTED:
+            return False
+        if client._pending_data_size > _MAX_BUFFERED_BYTES:
+            return False
+        command = encode(subject, reply, headers, payload)
+        if command is None:
+            return False
+        queue = client._flush_queue
+        if queue.empty():
+            if client._flusher_task.done():
+                return False
+            queue.put_nowait(self._nobody)
+        client._pending.append(command)
+        client._pending_data_size += len(command)
+        stats = client.stats
+        stats["out_msgs"] += 1
+        stats["out_bytes"] += len(payload)
+        return True
+
+    async def send(self, subject: str, reply: str, headers: dict[str, str], payload: bytes) -> None:
+        """Publish by nats-py's own means, after waiting for room. Raises its errors."""
+        if self.direct:
+            await self._room()
+        await self._client.publish(subject, payload, reply=reply, headers=headers)
+
+    async def _room(self) -> None:
+        client = self._client
+        while client.is_connected and client._pending_data_size > _MAX_BUFFERED_BYTES:
+            written = asyncio.get_running_loop().create_future()
+            if not client._flush_queue.full():
+                client._flush_queue.put_nowait(written)
+            # A lost connection leaves it unresolved.
+            await asyncio.wait({written}, timeout=_ROOM_WITHIN)
+
+    def drop(self) -> None:
+        """Forget what is buffered, when the connection is lost.
+
+        nats-py would write it to the next connection, however late. Whoever put something into the buffer
+        has either heard of the loss or waits for an answer in vain; subscriptions are made anew in any case.
+        """
+        if self.direct:
+            self._client._pending = []
+            self._client._pending_data_size = 0

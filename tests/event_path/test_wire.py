@@ -1,0 +1,265 @@
+"""The short way of publishing puts the same bytes on the wire as nats-py does, or none."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any
+
+import nats.errors
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from nats.aio.client import Client
+from structlog.testing import capture_logs
+
+from sandbox_core.nats import wire
+from sandbox_core.nats.connection import NatsConnection
+from sandbox_core.nats.publication import Publication
+from sandbox_core.nats.publisher import AckPublisher
+from sandbox_core.nats.streams import StreamLimits, Streams
+from sandbox_core.nats.wire import PublishWire, encode
+
+from .conftest import SANDBOX_1, read_back, until
+from .test_publisher import Recorder, publication
+
+_ODD = st.text(st.sampled_from("aZ09.-_:% \t\r\n\x00\x0b\x1c\x85\u00a0\u2028ä😀"), max_size=8) | st.text(
+    max_size=8
+)
+_HEADERS = st.dictionaries(st.sampled_from(["Nats-Msg-Id", "Discord-Event", "X"]) | _ODD, _ODD, max_size=4)
+
+
+def at_once(work: Coroutine[Any, Any, None]) -> None:
+    """Run what never has to wait."""
+    with pytest.raises(StopIteration):
+        work.send(None)
+
+
+def by_nats_py(subject: str, reply: str, headers: dict[str, str], payload: bytes) -> bytes:
+    """What nats-py's own publish puts into its buffer."""
+    client = Client()
+    client._status = Client.CONNECTED
+    at_once(client.publish(subject, payload, reply=reply, headers=headers))
+    (command,) = client._pending
+    return command
+
+
+@given(subject=st.just("events.MESSAGE_CREATE") | _ODD, headers=_HEADERS, payload=st.binary(max_size=50))
+@example(subject="events.X", headers={"A": "x\r\nB: forged"}, payload=b"")
+@example(subject="events.X", headers={"A\r\nB: forged": "x"}, payload=b"")
+@example(subject="events.X", headers={"A": "x\r\n\r\nPUB events.FORGED 0\r\n"}, payload=b"")
+@example(subject="events.X 0\r\n\r\nPUB events.FORGED", headers={}, payload=b"")
+@example(subject="events.X", headers={"A": " padded "}, payload=b"")
+@example(subject="events.X", headers={"A": ""}, payload=b"\r\n")
+@example(subject="", headers={}, payload=b"")
+def test_the_same_bytes_or_none(subject: str, headers: dict[str, str], payload: bytes) -> None:
+    ours = encode(subject, "_INBOX.a.1", headers, payload)
+    try:
+        theirs = by_nats_py(subject, "_INBOX.a.1", headers, payload)
+    except (nats.errors.BadSubjectError, nats.errors.BadHeaderError):
+        assert ours is None
+        return
+    plain = not any(
+        character.isspace() for text in (subject, *headers, *headers.values()) for character in text
+    )
+    if plain and "" not in headers:
+        assert ours is not None
+    assert ours in {None, theirs}
+
+
+def test_no_value_can_end_its_line() -> None:
+    for character in map(chr, range(0x3000 + 1)):
+        if character.isspace():
+            assert encode("events.X", "r", {"A": f"a{character}b"}, b"") is None
+            assert encode(f"events{character}.X", "r", {"A": "a"}, b"") is None
+
+
+@pytest.fixture
+async def streams(connection: NatsConnection) -> Streams:
+    streams = Streams(connection.client.jetstream(timeout=2), StreamLimits())
+    await streams.ensure()
+    return streams
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+async def publisher(
+    connection: NatsConnection, streams: Streams, recorder: Recorder
+) -> AsyncIterator[AckPublisher]:
+    publisher = AckPublisher(connection, streams, recorder)
+    await publisher.start()
+    await until(lambda: publisher.sending)
+    yield publisher
+    await publisher.close()
+
+
+async def test_both_ways_store_the_same_message(
+    connection: NatsConnection, streams: Streams, reader: Client
+) -> None:
+    ways = PublishWire(connection.client)
+    headers = {"Nats-Msg-Id": "session:0:1", "Discord-Event": "X", "Sandbox-Id": SANDBOX_1, "Odd": "a=%;,b"}
+    assert ways.put("events.X", "", {**headers, "Nats-Msg-Id": "session:0:1"}, b"\x00\r\n{}")
+    await ways.send("events.X", "", {**headers, "Nats-Msg-Id": "session:0:2"}, b"\x00\r\n{}")
+    await connection.client.flush()
+    first, second = await read_back(reader, "EVENTS")
+    assert first.headers == headers
+    assert second.headers == {**headers, "Nats-Msg-Id": "session:0:2"}
+    assert (first.subject, first.data) == (second.subject, second.data) == ("events.X", b"\x00\r\n{}")
+    assert connection.client.stats["out_msgs"] >= 2
+
+
+async def test_a_header_that_would_forge_others_is_stored_as_one(
+    publisher: AckPublisher, recorder: Recorder, reader: Client
+) -> None:
+    forged = "x\r\nDiscord-Event: FORGED\r\n\r\n{}\r\nPUB events.FORGED 1\r\n1"
+    taken = publication(1)
+    taken.headers["Odd"] = forged
+    publisher.submit(taken)
+    publisher.submit(publication(2))
+    async with asyncio.timeout(10):
+        await publisher.drained()
+    messages = {message.headers["Nats-Msg-Id"]: message for message in await read_back(reader, "EVENTS")}
+    assert set(messages) == {"session:0:1", "session:0:2"}
+    assert set(messages["session:0:1"].headers) == {"Nats-Msg-Id", "Odd"}
+    assert "\n" not in messages["session:0:1"].headers["Odd"]
+    assert messages["session:0:1"].data == b"{}"
+    assert recorder.failures == []
+
+
+async def test_what_can_be_sent_is_sent_when_it_is_submitted(
+    publisher: AckPublisher, connection: NatsConnection
+) -> None:
+    for number in range(3):
+        publisher.submit(publication(number))
+    commands = [command for command in connection.client._pending if command.startswith(b"HPUB ")]
+    assert [b"session:0:%d\r\n" % number in command for number, command in enumerate(commands)] == [True] * 3
+    async with asyncio.timeout(10):
+        await publisher.drained()
+
+
+async def test_a_client_without_the_private_names_is_used_by_its_own_publish(
+    connection: NatsConnection,
+    streams: Streams,
+    recorder: Recorder,
+    reader: Client,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(wire, "_NAMES", (*wire._NAMES, "_renamed"))
+    with capture_logs() as logs:
+        publisher = AckPublisher(connection, streams, recorder)
+    assert [(entry["event"], entry["missing"]) for entry in logs] == [("nats_client_unknown", ["_renamed"])]
+    await publisher.start()
+    for number in range(300):
+        publisher.submit(publication(number))
+    async with asyncio.timeout(10):
+        await publisher.drained()
+    await publisher.close()
+    stored = [message.headers["Nats-Msg-Id"] for message in await read_back(reader, "EVENTS")]
+    assert stored == [f"session:0:{number}" for number in range(300)]
+
+
+async def test_a_full_buffer_is_waited_for_and_the_order_kept(
+    publisher: AckPublisher, connection: NatsConnection, reader: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "_MAX_BUFFERED_BYTES", 10_000)
+    sizes = []
+    put = PublishWire.put
+
+    def measured(self: PublishWire, *arguments: Any) -> bool:
+        taken = put(self, *arguments)
+        sizes.append(connection.client._pending_data_size)
+        return taken
+
+    monkeypatch.setattr(PublishWire, "put", measured)
+    for number in range(500):
+        publisher.submit(publication(number, payload=b"x" * 1000))
+    async with asyncio.timeout(20):
+        await publisher.drained()
+    assert 10_000 < max(sizes) < 13_000
+    stored = [message.headers["Nats-Msg-Id"] for message in await read_back(reader, "EVENTS")]
+    assert stored == [f"session:0:{number}" for number in range(500)]
+
+
+async def test_waiting_for_room_ends_with_the_connection_and_can_be_cancelled(
+    connection: NatsConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ways = PublishWire(connection.client)
+    monkeypatch.setattr(wire, "_ROOM_WITHIN", 0.01)
+    monkeypatch.setattr(connection.client, "_pending_data_size", 10**9)
+    # Nobody writes any more, as on a connection that has fallen silent.
+    monkeypatch.setattr(connection.client, "_flush_queue", asyncio.Queue(2))
+    waiting = asyncio.create_task(ways.send("events.X", "", {}, b""))
+    await until(connection.client._flush_queue.full)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(connection.client, "_status", Client.RECONNECTING)
+        with pytest.raises(nats.errors.OutboundBufferLimitError):
+            await ways.send("events.X", "", {}, b"")
+        assert not ways.put("events.X", "", {}, b"")
+
+
+async def test_what_was_buffered_when_the_connection_went_is_not_written_to_the_next_one(
+    publisher: AckPublisher, connection: NatsConnection, recorder: Recorder, reader: Client
+) -> None:
+    publisher.submit(publication(1))
+    publisher.submit(publication(2))
+    assert connection.client.pending_data_size > 0
+    publisher._on_disconnect()
+    assert (connection.client._pending, connection.client.pending_data_size) == ([], 0)
+    taken = next(iter(publisher.in_flight()))
+    publisher.withdraw(taken)
+    publisher._on_reconnect()
+    async with asyncio.timeout(10):
+        await publisher.drained()
+    assert [message.headers["Nats-Msg-Id"] for message in await read_back(reader, "EVENTS")] == [
+        "session:0:2"
+    ]
+    assert recorder.acknowledged_contexts == [2]
+
+
+async def test_without_its_writing_task_the_client_is_used_by_its_own_publish(
+    publisher: AckPublisher, connection: NatsConnection, recorder: Recorder
+) -> None:
+    task = connection.client._flusher_task
+    assert task is not None
+    task.cancel()
+    await until(task.done)
+    publisher.submit(publication(1))
+    async with asyncio.timeout(10):
+        await publisher.drained()
+    assert recorder.acknowledged_contexts == [1]
+
+
+async def test_a_fault_in_sending_does_not_reach_who_submits(
+    publisher: AckPublisher, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sandbox_core.nats.publisher._FAILED_PAUSE", 0.01)
+    broken = Publication("events.X", b"{}", {"Nats-Msg-Id": "\ud800"}, "broken")
+    with capture_logs() as logs:
+        publisher.submit(broken)
+        publisher.submit(publication(1))
+        await until(lambda: len(logs) > 2)
+    assert {entry["event"] for entry in logs} == {"publish_failed"}
+    assert recorder.acknowledged_contexts == [1]
+    publisher.withdraw(broken)
+    await publisher.drained()
+
+
+def test_nats_py_still_works_as_is_relied_on() -> None:
+    send, flush = inspect.getsource(Client._send_command), inspect.getsource(Client._flusher)
+    assert "self._pending.append(cmd)" in send
+    assert "self._pending_data_size += len(cmd)" in send
+    assert "await self._flush_queue.get()" in flush
+    assert "self._transport.writelines(self._pending[:])" in flush
+    assert "self._pending = []" in flush
+    assert "if not future.done()" in flush
+    assert "await self._ps.parse(b)" in inspect.getsource(Client._read_loop)
+    # Subscriptions are made anew from here, so a dropped SUB is no loss.
+    assert "for sid, sub in self._subs.items()" in inspect.getsource(Client._attempt_reconnect)
