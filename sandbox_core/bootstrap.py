@@ -151,7 +151,8 @@ async def open_core(
         limits = StreamLimits(settings.nats_replicas, timedelta(hours=settings.events_max_age_hours))
         streams = Streams(js, limits)
         tracing = find_tracing()
-        publisher = _publisher(nats, streams, router, tracing)
+        stored = StoredEvents(js)
+        publisher = _publisher(nats, streams, router, stored, tracing)
         if use_nats is NatsUse.EVENTS:
             await publisher.start()
             stack.push_async_callback(publisher.close)
@@ -216,7 +217,7 @@ async def open_core(
             process=process,
             processes=processes,
             resume_points=ResumePoints(GatewaySessions(redis), ResumePointRows(pool)),
-            stored_events=StoredEvents(js),
+            stored_events=stored,
         )
 
 
@@ -281,15 +282,19 @@ def _follower(settings: Settings, process: GatewayProcess | None) -> RouteFollow
 
 
 def _publisher(
-    nats: NatsConnection, streams: Streams, router: EventRouter, tracing: Tracing | None
+    nats: NatsConnection,
+    streams: Streams,
+    router: EventRouter,
+    stored: StoredEvents,
+    tracing: Tracing | None,
 ) -> AckPublisher:
     watching = watchers(tracing)
     if not watching:
-        publisher = AckPublisher(nats, streams, router)
+        publisher = AckPublisher(nats, streams, router, stored=stored)
         router.attach(publisher)
         return publisher
     path = WatchedPath(router, watching)
-    publisher = AckPublisher(nats, streams, path)
+    publisher = AckPublisher(nats, streams, path, stored=stored)
     router.attach(path.to(publisher))
     return publisher
 
