@@ -84,7 +84,7 @@ async def run_bot(
                 try:
                     await _run_client(bot, token, ops, stop, on_started)
                 finally:
-                    await readiness.detach()
+                    readiness.detach()
 
 
 async def _run_client(

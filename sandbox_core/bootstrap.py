@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -15,20 +16,22 @@ import structlog
 from nats.js import JetStreamContext
 from redis.asyncio import Redis
 
-from .cleanup import CleanupMetrics, CleanupProvider, Notices
-from .dependencies import questions
+from .cleanup import AT_MOST, CleanupMetrics, CleanupProvider, Notices
+from .dependencies import Question, questions
 from .errors import DependencyUnavailable
 from .event_router import EventRouter, GatewayIntake, Notebook, OwnerFinder, WatchedPath, watchers
-from .health import HealthChecker, RoutingPart, ServerPart, SystemPart
+from .health import HealthChecker, LostGuilds, RoutingPart, ServerPart, SystemPart
 from .manager import LoggedManager, ManagerLimits, SandboxManager
 from .metrics import Metrics
-from .namespaces import NatsNamespace, RedisNamespace, SchemaProvisioner
+from .models import Sandbox
+from .namespaces import Namespace, NatsNamespace, RedisNamespace, SchemaProvisioner
 from .nats.connection import NatsConnection
 from .nats.fence import RouteFence
 from .nats.publisher import AckPublisher
 from .nats.stored import StoredEvents
 from .nats.streams import StreamLimits, Streams
-from .postgres.pool import CONNECT_TIMEOUT, Pool, create_pool
+from .postgres.orphans import lost_mappings
+from .postgres.pool import CONNECT_TIMEOUT, Pool, connected, create_pool
 from .postgres.processes import GatewayProcess, Processes
 from .postgres.resume_points import ResumePointRows
 from .postgres.routes import RouteRows
@@ -46,6 +49,8 @@ _log = structlog.get_logger("sandbox.core")
 
 _JETSTREAM_TIMEOUT = 3.0
 _CLOSE_WITHIN = 2.0
+_SPARE_CONNECTIONS = 6
+"""Connections for everything else while as many sandboxes as possible are being removed."""
 _APPLICATION = "discord-sandboxes"
 
 
@@ -113,7 +118,10 @@ async def open_core(
     async with AsyncExitStack() as stack:
         metrics = Metrics()
         pool = await create_pool(
-            settings.database_url.get_secret_value(), min_size=0, application_name=_APPLICATION
+            settings.database_url.get_secret_value(),
+            min_size=0,
+            max_size=AT_MOST + _SPARE_CONNECTIONS,
+            application_name=_APPLICATION,
         )
         stack.push_async_callback(_close_pool, pool)
         redis = create_client(settings.redis_url.get_secret_value(), client_name=_APPLICATION)
@@ -160,17 +168,15 @@ async def open_core(
 
         schemas, keys = SchemaProvisioner(pool), RedisNamespace(redis)
         namespaces = (schemas, keys, NatsNamespace(js))
-        routing = RoutingPart(routes)
-        publishes = use_nats is NatsUse.EVENTS
-        asked = questions(pool, redis, js)
-        system: list[SystemPart] = [
-            ServerPart("PostgreSQL", asked["PostgreSQL"]),
-            ServerPart("Redis", asked["Redis"]),
-            ServerPart("NATS", asked["NATS"], lacks=lambda: _missing_streams(streams) if publishes else ""),
-        ]
-        if follow_routes:
-            system.append(routing)
-        health = HealthChecker((*namespaces, routing), system=system)
+        lacks_streams = partial(_missing_streams, streams) if use_nats is NatsUse.EVENTS else _nothing
+        health = _health_checker(
+            namespaces,
+            RoutingPart(routes, lost=_lost_guilds(pool)),
+            questions(pool, redis, js),
+            lacks_streams=lacks_streams,
+            follow_routes=follow_routes,
+        )
+        stack.push_async_callback(health.close)
         manager = LoggedManager(
             pool=pool,
             namespaces=namespaces,
@@ -221,8 +227,38 @@ async def open_core(
         )
 
 
+def _health_checker(
+    namespaces: Sequence[Namespace],
+    routing: RoutingPart,
+    asked: Mapping[str, Question],
+    *,
+    lacks_streams: Callable[[], str],
+    follow_routes: bool,
+) -> HealthChecker:
+    system: list[SystemPart] = [
+        ServerPart("PostgreSQL", asked["PostgreSQL"]),
+        ServerPart("Redis", asked["Redis"]),
+        ServerPart("NATS", asked["NATS"], lacks=lacks_streams),
+    ]
+    if follow_routes:
+        system.append(routing)
+    return HealthChecker((*namespaces, routing), system=system)
+
+
+def _lost_guilds(pool: Pool) -> LostGuilds:
+    async def lost(sandbox: Sandbox) -> list[str]:
+        async with connected(pool) as connection:
+            return [guild_id for guild_id, _ in await lost_mappings(connection, sandbox.id)]
+
+    return lost
+
+
 def _missing_streams(streams: Streams) -> str:
     return "" if streams.ready else "the streams are not there yet"
+
+
+def _nothing() -> str:
+    return ""
 
 
 async def _connect(nats: NatsConnection, settings: Settings, on_waiting: Waiting | None) -> None:

@@ -1,22 +1,31 @@
-"""The health of a sandbox, and of the whole system: what each part says, asked at the same time."""
+"""The health of a sandbox, and of the whole system: what each part says, asked at the same time.
+
+An answer comes in time whatever a server does: a request to one that hangs may take longer to give up than
+anybody who asks for health waits.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
+
+import structlog
 
 from .dependencies import Question
 from .error_text import explain
-from .errors import SandboxError
+from .errors import DependencyUnavailable, SandboxError
 from .models import Sandbox
 from .namespaces import PartHealth, PartState, counted
 from .routing import RouteTable
 
+_log = structlog.get_logger("sandbox.health")
+
 DEFAULT_TIMEOUT = 3.0
 """Seconds one part may take to answer."""
+_CLOSE_WITHIN = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,41 +105,63 @@ class Routes(Protocol):
     """Where the routing of guilds is read; see `RouteProvider`."""
 
     @property
+    def current_table(self) -> RouteTable | None: ...
+
+    @property
     def trouble(self) -> str: ...
 
     async def resolve(self, guild_ids: Collection[str]) -> RouteTable: ...
 
 
+LostGuilds = Callable[[Sandbox], Awaitable[Collection[str]]]
+"""The guilds that are registered with a running sandbox by the audit log, and not mapped to it."""
+
+
+async def _none_lost(_sandbox: Sandbox) -> Collection[str]:
+    return ()
+
+
 class RoutingPart:
-    """Whether this process really sends the events of a sandbox's guilds to it."""
+    """Whether the events of a sandbox's guilds really come to it, as far as this process knows."""
 
     store = "Routing"
 
-    def __init__(self, routes: Routes, *, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, routes: Routes, *, lost: LostGuilds = _none_lost, now: Callable[[], float] = time.time
+    ) -> None:
         """`now` is in seconds since the epoch and judges expiry."""
         self._routes = routes
+        self._lost = lost
         self._now = now
 
     async def check(self, sandbox: Sandbox) -> PartHealth:
-        """Healthy while every guild is routed here; `facts` has `guilds` and `routed`."""
+        """Healthy while every guild is routed here.
+
+        `facts` has `guilds`, `routed`, and of the others `lost`: registered, and mapped no more. Raises
+        `DependencyUnavailable`.
+        """
         started = time.perf_counter()
         table = await self._routes.resolve(sandbox.guild_ids)
+        lost = await self._lost(sandbox)
         now = self._now()
         routes = [table.route(guild_id, now) for guild_id in sandbox.guild_ids]
         routed = sum(route is not None and route.sandbox_id == str(sandbox.id) for route in routes)
         latency = (time.perf_counter() - started) * 1000
-        guilds = len(routes)
+        guilds = len(routes) + len(lost)
         of_all = counted(guilds, "server", "servers")
         detail = f"{routed} of {of_all} routed here" if guilds else "no servers registered"
         state = PartState.HEALTHY if routed == guilds else PartState.DEGRADED
+        if lost:
+            detail = f"{detail}; the mapping of {', '.join(sorted(lost))} is missing"
         if self._routes.trouble:
             state, detail = PartState.DEGRADED, f"{detail}; changes may come late: {self._routes.trouble}"
-        return PartHealth(self.store, state, detail, latency, {"guilds": guilds, "routed": routed})
+        facts = {"guilds": guilds, "routed": routed, "lost": len(lost)}
+        return PartHealth(self.store, state, detail, latency, facts)
 
     async def check_system(self) -> PartHealth:
         """Healthy while this process hears of every change at once."""
-        if self._routes.trouble:
-            detail = f"changes may come late: {self._routes.trouble}"
+        if self._routes.current_table is None or self._routes.trouble:
+            detail = f"changes may come late: {self._routes.trouble or 'the link to PostgreSQL is silent'}"
             return PartHealth(self.store, PartState.DEGRADED, detail, 0.0)
         return PartHealth(self.store, PartState.HEALTHY, "current", 0.0)
 
@@ -145,22 +176,61 @@ class HealthChecker:
         self._parts = tuple(parts)
         self._system = tuple(system)
         self._timeout = timeout
+        self._asking: dict[str, asyncio.Task[PartHealth]] = {}
+        self._late: set[asyncio.Task[PartHealth]] = set()
 
     async def check(self, sandbox: Sandbox) -> SandboxHealth:
         """Ask all parts of the sandbox at once; takes at most the timeout."""
-        async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(self._bounded(part.store, part.check(sandbox))) for part in self._parts
-            ]
-        return SandboxHealth(sandbox, tuple(task.result() for task in tasks))
+        asked = {part.store: self._begin(part.store, part.check(sandbox)) for part in self._parts}
+        return SandboxHealth(sandbox, await self._answers(asked, self._timeout))
 
-    async def check_system(self) -> SystemHealth:
-        """Ask all parts of the system at once; takes at most the timeout."""
-        async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(self._bounded(part.store, part.check_system())) for part in self._system
-            ]
-        return SystemHealth(tuple(task.result() for task in tasks))
+    async def check_system(self, *, within: float | None = None) -> SystemHealth:
+        """Ask all parts of the system at once; takes at most `within` seconds, or the timeout.
+
+        However many ask, each part is asked by one of them at a time, and the others get that answer.
+        """
+        for part in self._system:
+            if part.store not in self._asking or self._asking[part.store].done():
+                self._asking[part.store] = self._begin(part.store, part.check_system())
+        return SystemHealth(await self._answers(dict(self._asking), within or self._timeout, shared=True))
+
+    async def close(self) -> None:
+        """End the questions that are still open, as far as they end soon."""
+        tasks = {*self._asking.values(), *self._late}
+        self._give_up(tasks)
+        if tasks:
+            await asyncio.wait(tasks, timeout=_CLOSE_WITHIN)
+
+    def _begin(self, store: str, check: Awaitable[PartHealth]) -> asyncio.Task[PartHealth]:
+        return asyncio.create_task(self._bounded(store, check), name=f"health-{store}")
+
+    async def _answers(
+        self, asked: dict[str, asyncio.Task[PartHealth]], within: float, *, shared: bool = False
+    ) -> tuple[PartHealth, ...]:
+        """What each said; unless `shared`, a question that nobody waits for any more is cancelled."""
+        try:
+            if asked:
+                await asyncio.wait(asked.values(), timeout=within)
+        finally:
+            if not shared:
+                self._give_up(asked.values())
+        late = PartHealth("", PartState.UNHEALTHY, f"no answer within {within:g} s", within * 1000)
+        return tuple(
+            task.result() if task.done() else replace(late, store=store) for store, task in asked.items()
+        )
+
+    def _give_up(self, tasks: Iterable[asyncio.Task[PartHealth]]) -> None:
+        for task in tasks:
+            if not task.done() and task not in self._late:
+                # Nobody waits for its end: undoing a request on a server that hangs takes as long as that.
+                task.cancel()
+                self._late.add(task)
+                task.add_done_callback(self._ended_late)
+
+    def _ended_late(self, task: asyncio.Task[PartHealth]) -> None:
+        self._late.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("health_check_failed", exc_info=error)
 
     async def _bounded(self, store: str, check: Awaitable[PartHealth]) -> PartHealth:
         started = time.perf_counter()
@@ -170,6 +240,13 @@ class HealthChecker:
         except TimeoutError:
             detail = f"no answer within {self._timeout:g} s"
         except SandboxError as error:
-            detail = explain(error).sentence
+            detail = _reason(store, error)
         latency = (time.perf_counter() - started) * 1000
         return PartHealth(store, PartState.UNHEALTHY, detail, latency)
+
+
+def _reason(store: str, error: SandboxError) -> str:
+    # The part is named already.
+    if isinstance(error, DependencyUnavailable) and error.dependency == store:
+        return error.reason
+    return explain(error).sentence

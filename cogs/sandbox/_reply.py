@@ -11,8 +11,8 @@ import discord
 
 from cogs._core import AnyBot
 from cogs._deadline import within
-from sandbox_core.dependencies import check_dependencies
 from sandbox_core.errors import DependencyUnavailable, SandboxError
+from sandbox_core.namespaces import PartState
 
 from . import _outcome
 from ._access import check_may_use
@@ -107,16 +107,10 @@ async def what_is_away(core: Core, waited: float) -> DependencyUnavailable:
 
     When all of them answer, it is PostgreSQL, whose rows may be locked: the other two lock nothing.
     """
-    try:
-        checked = await within(
-            2 * PROBE_SECONDS,
-            check_dependencies(core.pool, core.redis, core.js, timeout=PROBE_SECONDS),
-        )
-    except TimeoutError:
-        checked = ()
-    for server in checked:
-        if server.problem:
-            return DependencyUnavailable(server.name, server.problem)
+    system = await core.health.check_system(within=PROBE_SECONDS)
+    for part in system.parts:
+        if part.state is PartState.UNHEALTHY:
+            return DependencyUnavailable(part.store, part.detail)
     return DependencyUnavailable("PostgreSQL", f"no answer within {waited:g} seconds")
 
 

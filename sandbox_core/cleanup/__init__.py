@@ -2,10 +2,11 @@
 
 from .notices import Notice, NoticeKind, Notices
 from .observer import CleanupMetrics, CleanupObserver, NoCleanupObserver
-from .provider import CLEANUP, CleanupProvider
+from .provider import AT_MOST, CLEANUP, CleanupProvider
 from .results import CleanupReport, Damage, Orphan, OrphanCleanup, OrphanReport
 
 __all__ = [
+    "AT_MOST",
     "CLEANUP",
     "CleanupMetrics",
     "CleanupObserver",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -38,7 +37,7 @@ from sandbox_core.postgres.cleanup import Failure
 from .observer import CleanupObserver, NoCleanupObserver
 from .orphans import OrphanSearch
 from .results import MAPPINGS, CleanupReport, Orphan, OrphanCleanup, OrphanReport
-from .rounds import Outcome, Round
+from .rounds import SLOW_AFTER, Outcome, Places, Round
 
 _log = structlog.get_logger("sandbox.cleanup")
 
@@ -46,7 +45,9 @@ CLEANUP = Actor("cleanup", "automatic cleanup")
 """Who the audit log names for automatic work."""
 
 AT_ONCE = 4
-"""Sandboxes that one process removes at the same time; each needs a connection now and then."""
+"""Sandboxes that one process removes at the same time, those not counted that take long."""
+AT_MOST = 10
+"""All of them together; each needs a connection of the pool, which has a few more for everybody else."""
 PATIENCE = 60.0
 """Seconds that one store may take to remove its part of one sandbox while nobody waits for it."""
 _BATCH = 200
@@ -70,9 +71,13 @@ class CleanupProvider:
         clock: Callable[[], datetime] = utc_now,
         observer: CleanupObserver | None = None,
         destruction_observer: ManagerObserver | None = None,
+        slow_after: float = SLOW_AFTER,
         faults: FaultPoint = no_fault,
     ) -> None:
-        """`namespaces` in the order they are provisioned; `schemas` and `keys` are two of the same stores."""
+        """`namespaces` in the order they are provisioned; `schemas` and `keys` are two of the same stores.
+
+        `slow_after` is in seconds, see `Places`.
+        """
         self._parts = TeardownParts(
             pool=pool,
             namespaces=tuple(namespaces),
@@ -84,7 +89,7 @@ class CleanupProvider:
         )
         self._keys = keys
         self._observer = observer or NoCleanupObserver()
-        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._places = Places(AT_ONCE, AT_MOST, slow_after=slow_after)
         self._search = OrphanSearch(
             pool=pool,
             schemas=schemas,
@@ -98,10 +103,10 @@ class CleanupProvider:
         """Remove every sandbox that is due: expired, stopped half-way, or abandoned while it was created.
 
         A failure of one does not keep the others, and is tried again after a pause that grows. What comes
-        due meanwhile is begun at once while fewer than `AT_ONCE` are being removed.
+        due meanwhile is begun at once while there is a place for it.
         """
         started = time.perf_counter()
-        turn = Round(due=self._due, clean=self._in_slot, clock=self._parts.clock, at_once=AT_ONCE)
+        turn = Round(due=self._due, clean=self._in_place, clock=self._parts.clock, places=self._places)
         await turn.run()
         outcomes, away = turn.outcomes.values(), turn.away
         report = CleanupReport(
@@ -123,8 +128,8 @@ class CleanupProvider:
                 connection, now, abandoned_before=now - teardown.ABANDONED_AFTER, limit=_BATCH
             )
 
-    async def _in_slot(self, sandbox: Sandbox) -> Outcome:
-        async with self._slots:
+    async def _in_place(self, sandbox: Sandbox) -> Outcome:
+        async with self._places.place():
             try:
                 return await self._clean(sandbox, CLEANUP)
             except DependencyUnavailable as error:

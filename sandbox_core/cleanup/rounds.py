@@ -1,9 +1,10 @@
-"""One pass over what is due: a slow removal keeps nobody else from beginning."""
+"""One pass over what is due: slow removals keep nobody else from beginning."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -18,12 +19,60 @@ Outcome = Sandbox | Failure | DependencyUnavailable | None
 
 LOOK_AGAIN = 1.0
 """Seconds between two looks for what has come due, while other removals run."""
+SLOW_AFTER = 3.0
+"""Seconds after which a removal no longer keeps the next one waiting."""
 _LEFT_FOR = 3.0
 """Seconds that one which somebody else was removing is left to them."""
 
 
+class Places:
+    """Bounds the removals of one process, whichever pass began them.
+
+    At most `at_once` are quick at the same time. One that takes longer than `slow_after` seconds is slow: it
+    goes on beside the quick ones, and leaves its place to the next, up to `at_most` altogether.
+    """
+
+    def __init__(self, at_once: int, at_most: int, *, slow_after: float = SLOW_AFTER) -> None:
+        self._at_once = at_once
+        self._at_most = at_most
+        self._slow_after = slow_after
+        self._quick: set[object] = set()
+        self._all: set[object] = set()
+        self._changed = asyncio.Event()
+
+    @property
+    def free(self) -> int:
+        """How many may begin now."""
+        return max(0, min(self._at_once - len(self._quick), self._at_most - len(self._all)))
+
+    async def room(self) -> None:
+        """Return when one may begin."""
+        while not self.free:
+            self._changed.clear()
+            await self._changed.wait()
+
+    @asynccontextmanager
+    async def place(self) -> AsyncIterator[None]:
+        """Wait for a place, and hold it until the end of the block."""
+        await self.room()
+        holder = object()
+        self._quick.add(holder)
+        self._all.add(holder)
+        timer = asyncio.get_running_loop().call_later(self._slow_after, self._slow, holder)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            self._all.discard(holder)
+            self._slow(holder)
+
+    def _slow(self, holder: object) -> None:
+        self._quick.discard(holder)
+        self._changed.set()
+
+
 class Round:
-    """Removes what is due until nothing is, at most `at_once` sandboxes at the same time."""
+    """Removes what is due until nothing is, as many sandboxes at the same time as there are places."""
 
     def __init__(
         self,
@@ -31,15 +80,16 @@ class Round:
         due: Callable[[], Awaitable[list[Sandbox]]],
         clean: Callable[[Sandbox], Coroutine[Any, Any, Outcome]],
         clock: Callable[[], datetime],
-        at_once: int,
+        places: Places,
     ) -> None:
+        """`clean` takes a place for as long as it works."""
         self.outcomes: dict[UUID, Outcome] = {}
         self.away: DependencyUnavailable | None = None
         """Why PostgreSQL could not be asked, if that happened at any time."""
         self._due = due
         self._clean = clean
         self._clock = clock
-        self._at_once = at_once
+        self._places = places
         self._running: dict[asyncio.Task[Outcome], UUID] = {}
         self._left_until: dict[UUID, float] = {}
 
@@ -59,15 +109,17 @@ class Round:
             await end(*self._running)
 
     async def _begin_due(self) -> None:
-        free = self._at_once - len(self._running)
-        if not free:
+        if self._running and not self._places.free:
             return
         try:
             found = [each for each in await self._due() if self._has_turn(each.id)]
         except DependencyUnavailable as error:
             self.away = error
             return
-        for sandbox in found[:free]:
+        if found:
+            # Another pass may have all the places.
+            await self._places.room()
+        for sandbox in found[: self._places.free]:
             task = asyncio.create_task(self._clean(sandbox), name=f"cleanup-{sandbox.short_id}")
             self._running[task] = sandbox.id
 

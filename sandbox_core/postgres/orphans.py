@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from uuid import UUID
 
 from sandbox_core.models import Sandbox
 
@@ -59,8 +60,11 @@ async def mappings(connection: Connection) -> list[tuple[str, Sandbox]]:
     return found
 
 
-async def lost_mappings(connection: Connection) -> list[tuple[str, Sandbox]]:
-    """Guilds that by the audit log are registered with a running sandbox, but are not mapped to it."""
+async def lost_mappings(connection: Connection, sandbox_id: UUID | None = None) -> list[tuple[str, Sandbox]]:
+    """Guilds that by the audit log are registered with a running sandbox, but are not mapped to it.
+
+    Of this sandbox, or of all.
+    """
     with translating():
         rows = await connection.fetch(
             f"""
@@ -73,12 +77,13 @@ async def lost_mappings(connection: Connection) -> list[tuple[str, Sandbox]]:
                 WHERE a.sandbox_id = s.id AND a.event_type IN ('guild_registered', 'guild_unregistered')
                 ORDER BY a.details ->> 'guild_id', a.created_at DESC, a.id DESC
             ) AS last ON last.event_type = 'guild_registered'
-            WHERE s.status = 'running' AND NOT EXISTS (
+            WHERE s.status = 'running' AND ($1::uuid IS NULL OR s.id = $1) AND NOT EXISTS (
                 SELECT 1 FROM sandbox_guild_mapping AS m
                 WHERE m.sandbox_id = s.id AND m.guild_id = last.guild_id
             )
             ORDER BY s.name, last.guild_id
-            """  # noqa: S608 (a constant)
+            """,  # noqa: S608 (a constant)
+            sandbox_id,
         )
     found = []
     for values in map(dict, rows):

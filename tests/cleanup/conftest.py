@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -97,12 +98,13 @@ class Faults:
 
 
 class Watched:
-    """A real namespace that counts what it drops, and fails while it is told to: for one sandbox, or all."""
+    """A real namespace that counts what it drops, and fails or hangs while it is told to."""
 
     def __init__(self, inner: Namespace) -> None:
         self.inner = inner
         self.dropped: list[UUID] = []
         self.failing: dict[UUID, Exception] = {}
+        self.hanging: dict[UUID, asyncio.Event] = {}
         self.away: Exception | None = None
 
     @property
@@ -118,6 +120,8 @@ class Watched:
         self.dropped.append(sandbox.id)
         if failure := self.away or self.failing.get(sandbox.id):
             raise failure
+        if sandbox.id in self.hanging:
+            await self.hanging[sandbox.id].wait()
         await self.inner.drop(sandbox)
 
     async def check(self, sandbox: Sandbox) -> PartHealth:
@@ -153,9 +157,9 @@ class Yard:
     def nats_part(self) -> Watched:
         return self.parts[2]
 
-    def another_cleanup(self) -> CleanupProvider:
+    def another_cleanup(self, **changed: object) -> CleanupProvider:
         """As another process would have it."""
-        return make_cleanup(self)
+        return make_cleanup(self, **changed)
 
     def another_manager(self, **changed: object) -> SandboxManager:
         return make_manager(self, **changed)
@@ -225,17 +229,18 @@ def make_manager(yard: Yard, **changed: object) -> SandboxManager:
     return SandboxManager(**(arguments | changed))  # type: ignore[arg-type]
 
 
-def make_cleanup(yard: Yard) -> CleanupProvider:
-    return CleanupProvider(
-        pool=yard.pool,
-        namespaces=yard.parts,
-        schemas=yard.schemas,
-        keys=yard.keys,
-        routes=yard.routes,
-        clock=yard.clock,
-        observer=yard.counted,
-        faults=yard.faults,
-    )
+def make_cleanup(yard: Yard, **changed: object) -> CleanupProvider:
+    arguments: dict[str, object] = {
+        "pool": yard.pool,
+        "namespaces": yard.parts,
+        "schemas": yard.schemas,
+        "keys": yard.keys,
+        "routes": yard.routes,
+        "clock": yard.clock,
+        "observer": yard.counted,
+        "faults": yard.faults,
+    }
+    return CleanupProvider(**(arguments | changed))  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -38,6 +38,23 @@ def watching(scene: Scene) -> int:
     return len(watches_of(cast("Any", scene.env.bot)))
 
 
+async def test_a_sandbox_without_its_mapping_is_degraded(scene: Scene) -> None:
+    """What `orphans` finds, `status` shows: the server was registered, and nobody unregistered it."""
+    await scene.alice.slash(scene.channel, "sandbox create", name="torn", guild=str(COOKS_GUILD))
+    await scene.core.pool.execute("DELETE FROM sandbox_guild_mapping")
+    await until(lambda: not scene.core.routes.statistics()["guilds"])
+    embed = (await opened(scene, name="torn")).embeds[0]
+    parts = {field.name: field.value or "" for field in embed.fields}
+    assert embed.description == "🟠 running, degraded"
+    assert f"0 of 1 server routed here; the mapping of {COOKS_GUILD} is missing" in parts["🟠 Routing"]
+    # Unregistered, it would be as it should be.
+    await scene.alice.slash(scene.channel, "sandbox register-guild", name="torn", guild=str(COOKS_GUILD))
+    assert "1 of 1 server routed here" in text_of((await opened(scene, name="torn")).embeds[0])
+    await scene.alice.slash(scene.channel, "sandbox unregister-guild", guild=str(COOKS_GUILD))
+    embed = (await opened(scene, name="torn")).embeds[0]
+    assert embed.description == "🟢 running, healthy"
+
+
 async def test_the_parts_show_their_figures(scene: Scene) -> None:
     await scene.alice.slash(scene.channel, "sandbox create", name="busy", guild=str(COOKS_GUILD))
     sandbox = await scene.core.manager.get("busy")
