@@ -20,6 +20,7 @@ from discord_sim import InteractionResult, SimChannel, SimUser
 
 _PROMPT = "❯ "  # noqa: RUF001 - a prompt, not a comparison
 _FIELDS_IN_A_ROW = 3
+_MOMENT = "%d %B %Y %H:%M"
 _BUTTON_STYLES = {
     1: "white on #5865f2",
     2: "white on #4e5058",
@@ -90,7 +91,11 @@ def _embed(embed: Mapping[str, Any], reader: _Reader) -> RenderableType:
         parts.append(reader.text(str(embed["description"])))
     parts.extend(_fields(embed.get("fields") or (), reader))
     if embed.get("footer"):
-        parts.append(Text(str(embed["footer"]["text"]), style="dim"))
+        footer = str(embed["footer"]["text"])
+        if embed.get("timestamp"):
+            when = datetime.fromisoformat(str(embed["timestamp"]))
+            footer += f" • {when.astimezone():{_MOMENT}}"
+        parts.append(Text(footer, style="dim"))
     colour = f"#{embed.get('color') or 0x4E5058:06x}"
     return _Barred(Group(*parts), colour)
 
@@ -165,7 +170,7 @@ class _Reader:
                 return Text(f"@{user.name if user is not None else body}", style="#c9cdfb on #3c4270")
             case "moment":
                 when = datetime.fromtimestamp(int(body), UTC)
-                shown = _relative(when) if match["form"] == "R" else f"{when.astimezone():%d %B %Y %H:%M}"
+                shown = _relative(when) if match["form"] == "R" else f"{when.astimezone():{_MOMENT}}"
                 return Text(shown, style="underline")
             case _:
                 return Text(body)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import shlex
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -22,6 +25,7 @@ from sandbox_core.settings import Settings, load_settings
 
 from ..client import SandboxBot
 from ..embedded import EmbeddedServers, embedded_servers
+from ..embedded._programs import postgres_programs
 from ..logs import configure_logging
 from ..migrate import migrate
 from ..ops import OpsServer
@@ -159,16 +163,35 @@ async def describe(servers: EmbeddedServers, stores: Stores) -> list[tuple[str, 
     ]
 
 
+def _shell_file(servers: EmbeddedServers, place: World, directory: Path) -> Path:
+    """A script that makes a shell one of this tour: settings, and `sandboxctl` and `psql` on the path."""
+    settings = {
+        "DATABASE_URL": servers.database_url,
+        "REDIS_URL": servers.redis_url,
+        "NATS_URL": servers.nats_url,
+        "DISCORD_TOKEN": place.sim.token,
+        "DISCORD_API_URL": place.sim.api_url,
+        "DISCORD_DEV_GUILD_IDS": str(place.dev_guild.id),
+        "SANDBOX_OWNER": str(place.developer.id),
+    }
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{postgres_programs()}"
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in settings.items()]
+    file = directory / "shell"
+    file.touch(mode=0o600)
+    file.write_text("\n".join((*lines, f"export PATH={shlex.quote(programs)}{os.pathsep}$PATH", "")))
+    return file
+
+
 def addresses(servers: EmbeddedServers, place: World, ops: OpsServer, log: Path) -> list[tuple[str, str]]:
-    """What a person needs who wants to look around while everything is up; no password among it."""
+    """What a person needs who wants to look around while everything is up; no password is printed."""
     database = urlsplit(servers.database_url)
     without_password = database._replace(netloc=f"{database.username}@{database.hostname}:{database.port}")
-    passwords = servers.postgres.data_dir / "passwords.json"
     control = f"http://127.0.0.1:{place.sim.port}/_sim"
     body = json.dumps({"user": place.developer.name, "guild": place.dev_guild.name, "path": "sandbox list"})
     return [
         ("ops endpoint", f"{ops.url}/readyz  /healthz  /metrics"),
-        ("DATABASE_URL", f"{urlunsplit(without_password)}  (password: role in {passwords})"),
+        ("DATABASE_URL", f"{urlunsplit(without_password)}  (its password is in the next line's file)"),
+        ("in a shell", f". {_shell_file(servers, place, log.parent)}"),
         ("REDIS_URL", servers.redis_url),
         ("NATS_URL", servers.nats_url),
         ("Discord API", place.sim.api_url),

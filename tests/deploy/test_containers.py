@@ -16,6 +16,7 @@ import tempfile
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -147,6 +148,24 @@ def test_data_outlives_a_container() -> None:
         "prometheus": {"/prometheus"},
         "grafana": {"/var/lib/grafana"},
     }
+
+
+def test_the_guide_names_the_published_addresses() -> None:
+    guide = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+    published = {
+        int(port["published"]): name
+        for name, service in services().items()
+        for port in service.get("ports", ())
+    }
+    named = re.findall(r"^(DATABASE|REDIS|NATS)_URL=(\S+)$", guide, re.MULTILINE)
+    assert [published[urlsplit(url).port or 0] for _, url in named] == ["postgres", "valkey", "nats-1"]
+    database = urlsplit(named[0][1])
+    environment = services()["postgres"]["environment"]
+    assert database.username == environment["POSTGRES_USER"]
+    assert database.path == f"/{environment['POSTGRES_DB']}"
+    for text in ("9090/alerts", "port 3000", "user `admin`"):
+        assert text in guide
+    assert {9090, 3000} <= published.keys()
 
 
 def test_every_service_is_watched_and_comes_back() -> None:

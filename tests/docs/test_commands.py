@@ -49,6 +49,10 @@ NOT_RUN: Mapping[tuple[str, str], str] = {
     ): "an example: names and owner are the reader's",
     ("README.md", INVITATION): "an address, and no command",
     ("docs/guide.md", INVITATION): "an address, and no command",
+    (
+        "docs/guide.md",
+        "DATABASE_URL=postgresql://sandbox:POSTGRES_PASSWORD@127.0.0.1:5432/sandbox",
+    ): "addresses: tests/deploy/test_containers.py compares them with the compose file",
 }
 """Page and first line of each block that is not run, and why."""
 
