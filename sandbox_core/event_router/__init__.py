@@ -3,10 +3,11 @@
 from .activity import Activity
 from .channels import ChannelOwners
 from .finder import ChannelDirectory, OwnerFinder
+from .held import Routes
 from .intake import GatewayIntake, ready_session
 from .ledger import ShardLedger
 from .notebook import Notebook
-from .router import EventRouter, Publisher, Routes
+from .router import EventRouter, Publisher
 from .watched import WatchedPath, watchers
 
 __all__ = [

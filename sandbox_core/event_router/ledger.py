@@ -20,9 +20,11 @@ class ShardLedger:
         "_pending",
         "_stored",
         "acknowledged",
+        "id_prefix",
         "lost",
         "received",
         "session_id",
+        "shard",
         "shard_id",
     )
 
@@ -35,6 +37,9 @@ class ShardLedger:
         """
         self.session_id = session_id
         self.shard_id = shard_id
+        self.shard = str(shard_id)
+        self.id_prefix = f"{session_id}:{shard_id}:"
+        """What stands before the sequence in the ids of this session's messages."""
         self.received = acknowledged
         """The highest sequence received."""
         self.acknowledged = acknowledged

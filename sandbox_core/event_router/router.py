@@ -19,9 +19,6 @@ import time
 from collections.abc import Awaitable, Callable, Collection
 from typing import Protocol
 
-import structlog
-
-from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.events import DISPATCH, Frame
 from sandbox_core.metrics import RoutingMetrics
 from sandbox_core.nats.publication import Publication
@@ -30,27 +27,14 @@ from sandbox_core.routing import Destination, RouteTable, Side, decide, is_handl
 from .activity import Activity
 from .attribution import Attribution
 from .channels import ChannelOwners
+from .event import GUILDLESS, Event, length, message_of
 from .finder import OwnerFinder
+from .held import RouteQuestions, Routes
 from .ledger import ShardLedger
 
-_log = structlog.get_logger("sandbox.router")
-
-_GUILDLESS = ""
 _NO_ROUTES = RouteTable()
-_HOLD_PAUSE = 0.25
-_SETTLE_BATCH = 1000
-_BAD_TYPE = "BAD_TYPE"
 # Bytes of frames held at most, next to the number of frames: a GUILD_CREATE can be megabytes.
 _MAX_PENDING_BYTES = 128 * 1024 * 1024
-
-
-class Routes(Protocol):
-    """Where the router learns the routes; see `RouteProvider`."""
-
-    @property
-    def current_table(self) -> RouteTable | None: ...
-
-    async def resolve(self, guild_ids: Collection[str]) -> RouteTable: ...
 
 
 class Publisher(Protocol):
@@ -61,20 +45,6 @@ class Publisher(Protocol):
     def in_flight(self) -> list[Publication]: ...
 
     def withdraw(self, publication: Publication) -> None: ...
-
-
-class _Event:
-    """A frame the router has taken responsibility for; `behind` is the next one of its lane."""
-
-    __slots__ = ("behind", "destination", "frame", "lane", "ledger", "size")
-
-    def __init__(self, frame: Frame, ledger: ShardLedger) -> None:
-        self.frame = frame
-        self.ledger = ledger
-        self.lane = frame.guild_id or frame.attributed_to or _GUILDLESS
-        self.size = len(frame.raw)
-        self.behind: _Event | None = None
-        self.destination: Destination | None = None
 
 
 class EventRouter:
@@ -103,19 +73,17 @@ class EventRouter:
         self.channels = ChannelOwners()
         """What the gateway's events told about channels."""
         # A quarter at most: the other events' room must not be taken by those that wait here.
-        self._attribution: Attribution[_Event] = Attribution(
+        self._attribution: Attribution[Event] = Attribution(
             self.channels, finder, self._attributed, max_waiting=max(1, max_pending // 4)
         )
-        self._last: dict[str, _Event] = {}
+        self._last: dict[str, Event] = {}
         """The last event of each lane that has any. A lane's first event is in flight, or in `_stopped`."""
-        self._stopped: dict[str, _Event] = {}
+        self._stopped: dict[str, Event] = {}
         """The first event of each lane that is paused, or whose route is not known."""
         self._paused: set[str] = set()
-        self._leaving: dict[str, tuple[_Event, RouteTable]] = {}
+        self._leaving: dict[str, tuple[Event, RouteTable]] = {}
         """Lanes with events from before a change of routes: the last of those, and the routes they go by."""
-        self._asked: set[str] = set()
-        """Lanes whose route is being asked for, and was not switched meanwhile."""
-        self._settler: asyncio.Task[None] | None = None
+        self._questions = RouteQuestions(routes, self._unknown, self._settle)
         self._pending = 0
         self._pending_bytes = 0
         self._room = asyncio.Event()
@@ -124,8 +92,6 @@ class EventRouter:
         self._idle.set()
         self.activity = Activity(now)
         """How busy guilds and sandboxes were in the last minute."""
-        self.waiting_for: str = ""
-        """Why events wait, naming the dependency; "" while none do."""
         self.on_drained: Callable[[], None] = _nothing
         """Called when a paused guild has nothing in flight any more."""
         self.before_switch: list[Callable[[], Awaitable[None]]] = []
@@ -143,8 +109,13 @@ class EventRouter:
     @property
     def held(self) -> int:
         """Frames whose side is not known yet."""
-        stopped = sum(_length(first) for lane, first in self._stopped.items() if lane not in self._paused)
+        stopped = sum(length(self._stopped[lane]) for lane in self._unknown())
         return stopped + self._attribution.waiting
+
+    @property
+    def waiting_for(self) -> str:
+        """Why events wait, naming the dependency; "" while none do."""
+        return self._questions.obstacle
 
     @property
     def full(self) -> bool:
@@ -166,7 +137,7 @@ class EventRouter:
         if not waits and is_handled_here(frame):
             ledger.done(frame.seq)
             return
-        event = _Event(frame, ledger)
+        event = Event(frame, ledger)
         self._pending += 1
         self._pending_bytes += event.size
         self._idle.clear()
@@ -198,9 +169,7 @@ class EventRouter:
     async def close(self) -> None:
         """Stop deciding; what is not acknowledged by now is left to Discord's replay."""
         await self._attribution.close()
-        if self._settler is not None:
-            self._settler.cancel()
-            await asyncio.gather(self._settler, return_exceptions=True)
+        await self._questions.close()
 
     # Losing a session
 
@@ -215,7 +184,7 @@ class EventRouter:
         before = self._pending
         for publication in self._publisher.in_flight():
             event = publication.context
-            if not isinstance(event, _Event):
+            if not isinstance(event, Event):
                 continue
             following = self._discard_from(event, ledger)
             if event.ledger is not ledger:
@@ -233,12 +202,12 @@ class EventRouter:
                 self._stopped[lane] = following
         return before - self._pending
 
-    def _discard_from(self, first: _Event, ledger: ShardLedger) -> _Event | None:
+    def _discard_from(self, first: Event, ledger: ShardLedger) -> Event | None:
         """Take the ledger's events out of the lane that begins with `first`; returns what is first then."""
         lane = first.lane
         until = self._leaving[lane][0] if lane in self._leaving else None
-        kept: list[_Event] = []
-        event: _Event | None = first
+        kept: list[Event] = []
+        event: Event | None = first
         while event is not None:
             if event.ledger is not ledger:
                 kept.append(event)
@@ -263,7 +232,7 @@ class EventRouter:
         """Publish nothing of these guilds that comes from now on until `resume`."""
         self.keep_side(guild_ids)
         self._paused.update(guild_ids)
-        self._asked.difference_update(guild_ids)
+        self._questions.void(guild_ids)
 
     def keep_side(self, guild_ids: Collection[str]) -> None:
         """What is here of these guilds goes by the routes as they are now, whatever changes next."""
@@ -293,7 +262,7 @@ class EventRouter:
 
     # Deciding
 
-    def _attributed(self, event: _Event) -> None:
+    def _attributed(self, event: Event) -> None:
         """It was found out whose the event is, or that nobody can tell."""
         if event.ledger.lost:
             self._taken_off(event)
@@ -301,7 +270,7 @@ class EventRouter:
         if is_handled_here(event.frame):
             self._finished(event)
             return
-        event.lane = event.frame.attributed_to or _GUILDLESS
+        event.lane = event.frame.attributed_to or GUILDLESS
         last = self._last.get(event.lane)
         self._last[event.lane] = event
         if last is None:
@@ -309,7 +278,7 @@ class EventRouter:
         else:
             last.behind = event
 
-    def _start(self, event: _Event) -> None:
+    def _start(self, event: Event) -> None:
         """The event is its lane's first, and nothing of the lane is in flight: decide it and publish."""
         if not event.lane:
             self._publish(event, decide(event.frame, _NO_ROUTES, self._now()))
@@ -327,70 +296,32 @@ class EventRouter:
         self._metrics.table_lookups += 1
         self._publish(event, decide(event.frame, table, self._now()))
 
-    def _hold(self, event: _Event) -> None:
+    def _hold(self, event: Event) -> None:
         self._stopped[event.lane] = event
         self._metrics.held += 1
-        if self._settler is None or self._settler.done():
-            self._settler = asyncio.get_running_loop().create_task(self._settle_held(), name="router-held")
+        self._questions.ask()
 
-    async def _settle_held(self) -> None:
-        while lanes := [lane for lane in self._stopped if lane not in self._paused]:
-            batch = lanes[:_SETTLE_BATCH]
-            self._asked = set(batch)
-            try:
-                self._settle(batch, await self._routes.resolve(batch))
-            except DependencyUnavailable as error:
-                if not self.waiting_for:
-                    _log.warning("events_held", dependency=error.dependency, reason=error.reason)
-                self.waiting_for = f"{error.dependency}: {error.reason}"
-                await asyncio.sleep(_HOLD_PAUSE)
-            except Exception:
-                # Whatever it is: without this task the events would wait for ever, and nobody would know.
-                _log.exception("held_events_not_settled", held=self.held)
-                self.waiting_for = self.waiting_for or "their routes: an internal error, see the log"
-                await asyncio.sleep(_HOLD_PAUSE)
-        # Also when those that waited are another process's by now.
-        self.waiting_for = ""
+    def _unknown(self) -> list[str]:
+        return [lane for lane in self._stopped if lane not in self._paused]
 
-    def _settle(self, lanes: Collection[str], table: RouteTable) -> None:
-        for lane in lanes:
-            # The answer to a question from before a switch is no longer an answer.
-            event = self._stopped.get(lane)
-            if lane in self._asked and event is not None:
-                self._publish(event, decide(event.frame, table, self._now()))
-                del self._stopped[lane]
-        if self.waiting_for:
-            _log.info("events_released", held=self.held)
-            self.waiting_for = ""
+    def _settle(self, lane: str, table: RouteTable) -> None:
+        event = self._stopped.get(lane)
+        if event is not None:
+            self._publish(event, decide(event.frame, table, self._now()))
+            del self._stopped[lane]
 
     # Publishing
 
-    def _publish(self, event: _Event, destination: Destination) -> None:
-        frame = event.frame
+    def _publish(self, event: Event, destination: Destination) -> None:
         event.destination = destination
         if self._publisher is None:
             raise RuntimeError("an event is to be published without a publisher")
-        shard = str(event.ledger.shard_id)
-        headers = {
-            "Nats-Msg-Id": f"{event.ledger.session_id}:{shard}:{frame.seq}",
-            "Nats-Expected-Stream": destination.stream,
-            "Discord-Event": frame.type,
-            "Discord-Shard": shard,
-        }
-        if frame.guild_id is not None:
-            headers["Discord-Guild-Id"] = frame.guild_id
-        if destination.sandbox_id is not None:
-            headers["Sandbox-Id"] = destination.sandbox_id
-        token = frame.type
-        if destination.side is Side.DEAD_LETTER:
-            # The event name is no subject token, so it can't stand in a header either.
-            token = headers["Discord-Event"] = _BAD_TYPE
-        self._publisher.submit(Publication(destination.prefix + token, frame.raw, headers, event))
+        self._publisher.submit(message_of(event, destination))
 
     def acknowledged(self, publication: Publication) -> None:
         """JetStream has the event: its frame is done, and the next one of its lane may go."""
         event = publication.context
-        if not isinstance(event, _Event) or event.destination is None:
+        if not isinstance(event, Event) or event.destination is None:
             raise TypeError("not a publication of this router")
         side = Side.DEAD_LETTER if publication.is_dead_letter else event.destination.side
         self._metrics.routed[side] += 1
@@ -413,11 +344,11 @@ class EventRouter:
         """The publisher will try again; count it."""
         self._metrics.error(reason)
 
-    def _finished(self, event: _Event) -> None:
+    def _finished(self, event: Event) -> None:
         event.ledger.done(event.frame.seq)
         self._taken_off(event)
 
-    def _taken_off(self, event: _Event) -> None:
+    def _taken_off(self, event: Event) -> None:
         self._pending -= 1
         self._pending_bytes -= event.size
         if self._pending == 0:
@@ -428,14 +359,6 @@ class EventRouter:
     def _has_room(self) -> bool:
         # Half empty before it reads on: waking the reader for every single event costs more.
         return self._pending <= self._max_pending // 2 and self._pending_bytes <= _MAX_PENDING_BYTES // 2
-
-
-def _length(event: _Event | None) -> int:
-    count = 0
-    while event is not None:
-        count += 1
-        event = event.behind
-    return count
 
 
 def _nothing() -> None:

@@ -14,7 +14,7 @@ import msgspec
 
 from .hints import Hints, pick_hints, read_hints
 from .owner_command import read_owner_command
-from .table import GuildLocation, guild_location
+from .table import GUILD_LOCATIONS, GuildLocation, guild_location
 
 DISPATCH = 0
 
@@ -24,50 +24,60 @@ _COMMAND_INTERACTIONS = frozenset({2, 4})  # APPLICATION_COMMAND and its autocom
 _COMPONENT_INTERACTIONS = frozenset({3, 5})  # MESSAGE_COMPONENT and MODAL_SUBMIT
 
 
+_NAMED_BY_ITS_ID = frozenset(
+    event for event, location in GUILD_LOCATIONS.items() if location is GuildLocation.OWN_ID
+)
+_READ_WITH_CARE = frozenset(
+    event
+    for event, location in GUILD_LOCATIONS.items()
+    if location in {GuildLocation.META, GuildLocation.NONE} or event == "INTERACTION_CREATE"
+)
+
+
 class FrameError(ValueError):
     """The bytes are not a gateway frame."""
 
 
-class Frame:
+# A structure is made without running Python code; nothing in it refers back, so the collector may pass it by.
+class Frame(msgspec.Struct, gc=False, eq=False):
     """One frame as received. `raw` is what Discord sent, after decompression, byte for byte."""
 
-    __slots__ = (
-        "attributed_to",
-        "guild_id",
-        "guild_id_unreadable",
-        "hints",
-        "is_own_interaction",
-        "is_owner_command",
-        "op",
-        "raw",
-        "received_at",
-        "seq",
-        "type",
-    )
-
-    def __init__(self, raw: bytes, op: int, event_type: str, seq: int, received_at: float) -> None:
-        self.raw = raw
-        self.op = op
-        self.type = event_type
-        """The event name, or "" when the frame is no dispatch."""
-        self.seq = seq
-        """The session's sequence number, or -1 when the frame is no dispatch."""
-        self.received_at = received_at
-        """When the frame was read, in seconds of the monotonic clock."""
-        self.guild_id: str | None = None
-        self.guild_id_unreadable = False
-        """A guild id stands at its place but is no snowflake, or is missing where it always is."""
-        self.attributed_to: str | None = None
-        """The guild that a guild-less event was found to belong to; the router sets it."""
-        self.hints: Hints | None = None
-        """What tells whose the event is when it could have a guild and has none."""
-        self.is_own_interaction = False
-        """An interaction of the bot's own `/sandbox` commands or components."""
-        self.is_owner_command = False
-        """A direct message in which an owner of the bot gives it a command."""
+    raw: bytes
+    op: int
+    type: str
+    """The event name, or "" when the frame is no dispatch."""
+    seq: int
+    """The session's sequence number, or -1 when the frame is no dispatch."""
+    received_at: float
+    """When the frame was read, in seconds of the monotonic clock."""
+    guild_id: str | None = None
+    guild_id_unreadable: bool = False
+    """A guild id stands at its place but is no snowflake, or is missing where it always is."""
+    attributed_to: str | None = None
+    """The guild of an event that names none, found by its channel or interaction; the router sets it."""
+    hints: Hints | None = None
+    """What tells whose the event is when it could have a guild and has none."""
+    is_own_interaction: bool = False
+    """An interaction of the bot's own `/sandbox` commands or components."""
+    is_owner_command: bool = False
+    """A direct message in which an owner of the bot gives it a command."""
 
     def __repr__(self) -> str:
         return f"<Frame op={self.op} type={self.type!r} seq={self.seq} guild_id={self.guild_id}>"
+
+
+class _PlainData(msgspec.Struct, gc=False):
+    guild_id: str | None = None
+    id: str | None = None
+
+
+class _PlainEnvelope(msgspec.Struct, gc=False):
+    """Nearly every dispatch: its guild's id is a string, and one pass over the JSON finds it."""
+
+    op: int
+    d: _PlainData
+    s: int
+    t: str
 
 
 class _Envelope(msgspec.Struct, gc=False):
@@ -113,6 +123,7 @@ class _DirectMessage(msgspec.Struct, gc=False):
     content: str = ""
 
 
+_plain_envelope = msgspec.json.Decoder(_PlainEnvelope).decode
 _envelope = msgspec.json.Decoder(_Envelope).decode
 _at_guild_id = msgspec.json.Decoder(_AtGuildId).decode
 _at_id = msgspec.json.Decoder(_AtId).decode
@@ -126,6 +137,19 @@ def read_frame(raw: bytes, received_at: float, owner_ids: Collection[str] = ()) 
 
     `owner_ids` are the users whose direct messages may be commands.
     """
+    try:
+        plain = _plain_envelope(raw)
+    except msgspec.MsgspecError:
+        return _read_any(raw, received_at, owner_ids)
+    event = plain.t
+    if plain.op == DISPATCH and event not in _READ_WITH_CARE:
+        guild_id = plain.d.id if event in _NAMED_BY_ITS_ID else plain.d.guild_id
+        if guild_id is not None and guild_id.isdigit() and guild_id.isascii():
+            return Frame(raw, DISPATCH, event, plain.s, received_at, guild_id)
+    return _read_any(raw, received_at, owner_ids)
+
+
+def _read_any(raw: bytes, received_at: float, owner_ids: Collection[str]) -> Frame:
     try:
         envelope = _envelope(raw)
         if envelope.op != DISPATCH:
@@ -159,11 +183,6 @@ def _read_data(frame: Frame, data: msgspec.Raw, owner_ids: Collection[str]) -> N
         found = _NULL if meta is None else meta.guild_id
     else:
         found = _at_guild_id(data).guild_id
-    text = bytes(found)
-    # The common case by far: a plain JSON string of digits.
-    if text[:1] == b'"' and text[1:-1].isdigit():
-        frame.guild_id = text[1:-1].decode()
-        return
     _set_guild_id(frame, _plain(found), location)
     if _may_be_somebodys(frame, location):
         frame.hints = read_hints(frame.type, data)

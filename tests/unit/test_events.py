@@ -208,3 +208,21 @@ def test_random_content_never_changes_the_guild(event_type: str, noise: dict[str
     frame = read_frame(raw, 0.0)
     assert frame.guild_id == (None if location is GuildLocation.NONE else GUILD)
     assert frame.raw == raw
+
+
+@given(
+    event_type=st.sampled_from([*sorted(GUILD_LOCATIONS), "AN_EVENT_OF_TOMORROW", "GUILD_CREATE"]),
+    guild_id=st.just(GUILD) | st.text(max_size=5) | json_values,
+    data=st.dictionaries(st.sampled_from(["id", "meta", "data", "type", "flags", "channel_id"]), json_values),
+    op=st.sampled_from([0, 0, 0, 10, 11]),
+)
+def test_one_pass_reads_what_the_careful_reading_reads(
+    event_type: str, guild_id: object, data: dict[str, Any], op: int
+) -> None:
+    for fields in ({**data, "guild_id": guild_id}, {**data, "id": guild_id}, data):
+        raw = json.dumps({"op": op, "d": fields, "s": 7, "t": event_type}).encode()
+        frame, careful = read_frame(raw, 1.0), frame_module._read_any(raw, 1.0, ())
+        for name in type(frame).__struct_fields__:
+            if name != "hints":
+                assert getattr(frame, name) == getattr(careful, name), name
+        assert (frame.hints is None) == (careful.hints is None)

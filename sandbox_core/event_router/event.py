@@ -1,0 +1,60 @@
+"""A frame on its way through the router, and the message it becomes."""
+
+from __future__ import annotations
+
+from sandbox_core.events import Frame
+from sandbox_core.nats.publication import Publication
+from sandbox_core.routing import Destination, Side
+
+from .ledger import ShardLedger
+
+GUILDLESS = ""
+"""The lane of the events that belong to no guild."""
+_BAD_TYPE = "BAD_TYPE"
+
+
+class Event:
+    """A frame the router has taken responsibility for; `behind` is the next one of its lane."""
+
+    __slots__ = ("behind", "destination", "frame", "lane", "ledger", "size")
+
+    def __init__(self, frame: Frame, ledger: ShardLedger) -> None:
+        self.frame = frame
+        self.ledger = ledger
+        self.lane = frame.guild_id or frame.attributed_to or GUILDLESS
+        self.size = len(frame.raw)
+        self.behind: Event | None = None
+        self.destination: Destination | None = None
+
+
+def length(event: Event | None) -> int:
+    """How many events the lane has from this one on."""
+    count = 0
+    while event is not None:
+        count += 1
+        event = event.behind
+    return count
+
+
+def message_of(event: Event, destination: Destination) -> Publication:
+    """The message that carries the event to its destination: the frame's bytes, and what they are in headers.
+
+    The message id is the same in every attempt and after every resume, in whichever process.
+    """
+    frame = event.frame
+    ledger = event.ledger
+    headers = {
+        "Nats-Msg-Id": f"{ledger.id_prefix}{frame.seq}",
+        "Nats-Expected-Stream": destination.stream,
+        "Discord-Event": frame.type,
+        "Discord-Shard": ledger.shard,
+    }
+    if frame.guild_id is not None:
+        headers["Discord-Guild-Id"] = frame.guild_id
+    if destination.sandbox_id is not None:
+        headers["Sandbox-Id"] = destination.sandbox_id
+    token = frame.type
+    if destination.side is Side.DEAD_LETTER:
+        # The event name is no subject token, so it can't stand in a header either.
+        token = headers["Discord-Event"] = _BAD_TYPE
+    return Publication(destination.prefix + token, frame.raw, headers, event)
