@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import io
 import sys
 from typing import Annotated
 
 import typer
 
+from .. import __version__
 from . import connect, doctor, guilds, process, sandboxes, upkeep
-
-_DISTRIBUTION = "discord-server-sandboxes"
 
 app = typer.Typer(
     name="sandboxctl",
@@ -48,7 +46,7 @@ app.command("migrate", rich_help_panel=_PROCESS)(process.migrate)
 
 def _show_version(asked: bool) -> None:
     if asked:
-        typer.echo(f"sandboxctl {importlib.metadata.version(_DISTRIBUTION)}")
+        typer.echo(f"sandboxctl {__version__}")
         raise typer.Exit
 
 

@@ -7,7 +7,6 @@ Facts from Discord's developer documentation: resources "Guild" (Get Guild, Get 
 from __future__ import annotations
 
 import asyncio
-import importlib.metadata
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -19,6 +18,7 @@ from sandbox_core.models import GuildAccess
 from sandbox_core.settings import Settings
 from sandbox_core.validation import parse_guild_id
 
+from .. import __version__
 from ..exit_codes import ExitCode
 from ._outcome import CommandFailed, usage
 
@@ -97,7 +97,7 @@ async def discord_rest(settings: Settings) -> AsyncIterator[DiscordRest]:
         )
     headers = {
         "Authorization": f"Bot {settings.discord_token.get_secret_value()}",
-        "User-Agent": f"DiscordBot (sandboxctl, {importlib.metadata.version('discord-server-sandboxes')})",
+        "User-Agent": f"DiscordBot (sandboxctl, {__version__})",
     }
     async with aiohttp.ClientSession(headers=headers) as session:
         yield DiscordRest(session, settings.discord_api_url or _API)
