@@ -162,6 +162,8 @@ class ResumePoint:
     since: float = 0.0
     """Nothing after `sequence` was received, and so published, before this moment."""
     saved_at: float = 0.0
+    epoch: int = 0
+    """That of the lease under which it was saved; 0 when not known. See `Leases.mine`."""
 
 
 @dataclass(frozen=True, slots=True)

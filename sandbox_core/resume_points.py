@@ -7,6 +7,7 @@ with a longer replay.
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -34,14 +35,19 @@ class ResumePointStore(Protocol):
         """The shard's resume point, or None when there is none that can be used."""
 
     async def save(self, application_id: int, shard_count: int, points: Mapping[int, ResumePoint]) -> None:
-        """Keep these shards' resume points."""
+        """Keep these shards' resume points, but for those that would go back.
+
+        A point is not kept when the present one was saved under a later epoch: whoever has the shard now
+        knows what the earlier holder can't, also of the same session. Nor is one of the same session with a
+        lower sequence.
+        """
 
     async def forget(self, application_id: int, shard_id: int, shard_count: int, session_id: str) -> None:
         """This session is gone: nobody may try to resume it again. A newer session's point stays."""
 
 
 class ResumePoints:
-    """Both stores as one; of two points of a shard the one saved last counts.
+    """Both stores as one; of two points of a shard the later counts.
 
     A server that is merely slow counts as away. `monotonic` is in seconds.
     """
@@ -78,7 +84,7 @@ class ResumePoints:
                 found += [] if point is None else [point]
         if failures and not found:
             raise failures[0]
-        return max(found, key=lambda point: point.saved_at, default=None)
+        return functools.reduce(_later, found) if found else None
 
     async def save(self, application_id: int, shard_count: int, points: Mapping[int, ResumePoint]) -> None:
         """Keep these resume points in one of the servers.
@@ -126,6 +132,14 @@ class ResumePoints:
                 failure = failure or error
         if failure is not None:
             raise failure
+
+
+def _later(one: ResumePoint, other: ResumePoint) -> ResumePoint:
+    if one.session_id == other.session_id:
+        return max(one, other, key=lambda point: (point.sequence, point.saved_at))
+    if one.epoch and other.epoch and one.epoch != other.epoch:
+        return max(one, other, key=lambda point: point.epoch)
+    return max(one, other, key=lambda point: point.saved_at)
 
 
 @asynccontextmanager

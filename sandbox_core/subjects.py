@@ -53,6 +53,11 @@ def shard_holders_subject(application_id: int) -> str:
     return f"sandboxes.gateway.{application_id:d}.holders"
 
 
+def shard_takeovers_subject(application_id: int) -> str:
+    """Where is told who took shards of this application from whom; outside of every stream."""
+    return f"sandboxes.gateway.{application_id:d}.takeovers"
+
+
 def sandbox_filter(sandbox_id: UUID | str) -> str:
     """Every subject of one sandbox: `sandbox.{sandbox_id}.>`."""
     return f"{nats_prefix(sandbox_id)}>"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import yarl
 
 from sandbox_core.nats.shard_holders import ShardHolders
+from sandbox_core.nats.takeovers import Takeovers
 from sandbox_core.postgres.identifies import IdentifyRows
 from sandbox_core.postgres.shards import ShardRows
 
@@ -31,6 +32,7 @@ class Gateway:
         self.turns = IdentifyGate(IdentifyRows(core.pool, application_id), limit, lambda: start_limit(client))
         self._shards = ShardSet(client, self.turns, self._may_connect)
         self._holders = ShardHolders(core.nats, application_id, lambda: bool(self._shards.running))
+        self._takeovers = Takeovers(core.nats, application_id)
         self._keeper = LeaseKeeper(
             ShardRows(core.pool, application_id, core.process.id, lease=LEASE),
             self._shards,
@@ -38,10 +40,12 @@ class Gateway:
             shard_count=settings.discord_shard_count,
             shard_ids=settings.discord_shard_ids,
             anybody_else=self._holders.others,
+            takeovers=self._takeovers,
             # A hand-over drains; while NATS is away that would only move the trouble.
             can_hand_over=lambda: core.nats.connected and not core.router.full,
             trust=core.publisher.trust,
         )
+        client.sessions.lease_epoch = self._keeper.epoch
         self._keeping: asyncio.Task[None] | None = None
 
     @classmethod
@@ -69,6 +73,7 @@ class Gateway:
         Raises `GatewayRefusedError` when Discord refuses one for good.
         """
         await self._holders.start()
+        await self._takeovers.hear(self._keeper.taken)
         self._keeping = asyncio.create_task(self._keeper.run(), name="shard-leases")
         await asyncio.wait({self._keeping, self._shards.failure}, return_when=asyncio.FIRST_COMPLETED)
         if self._shards.failure.done():
@@ -88,6 +93,7 @@ class Gateway:
         await _tasks.end([self._keeping])
         await self._keeper.leave()
         await self._holders.close()
+        await self._takeovers.close()
 
     async def _may_connect(self, shard_id: int, *, closed_at_once: bool) -> None:
         await self._keeper.may_connect(shard_id, closed_at_once=closed_at_once)

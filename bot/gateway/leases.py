@@ -9,19 +9,25 @@ else can have the shard, by the database's own clock. What follows from there:
   does not touch the database. When it is back, all leases have lapsed. A process takes lapsed leases only
   after it has reached the database for a whole lease without a break; by then every process that lives has
   renewed its own, which it tries every second.
-- A process that alone is cut off from PostgreSQL loses its shards to others after six seconds and does not
-  know it. Both then have the same session, and Discord closes the older connection. Before this process
-  connects a shard again whose lease it can't vouch for, it asks the database. Getting no answer, it
-  connects (for all it knows the database is away from everybody), but only a few times: being closed at
-  once again and again means that somebody else has the session, and it waits for the database.
-  What both publish has the same message ids, and JetStream keeps it once.
+- A process that alone is cut off from PostgreSQL loses its shards to others after six seconds. Who takes
+  them tells it over NATS, with the epoch of each, which grows with every change of holder: whoever runs one
+  of an earlier epoch publishes and saves nothing more of it from that moment, closes its connection, and
+  makes no other before it has the lease again. The taker waits half a second for that, before it looks what
+  is stored.
+- A process that does not hear it is cut off from both. It publishes nothing while NATS is away, and what it
+  saves of the session is refused by its earlier epoch. Discord closes its connection when the session is
+  resumed elsewhere. Before this process connects a shard again whose lease it can't vouch for, it asks the
+  database. Getting no answer, it connects (for all it knows the database is away from everybody), but only a
+  few times: being closed at once again and again means that somebody else has the session, and it waits for
+  the database. What both publish has the same message ids, and JetStream keeps it once.
 - A process that was frozen sends and saves nothing before its next turn (see `LeaseTrust`). Events of a
   shard that turns out to be lost are dropped: Discord replays them to the new holder.
 - A shard is handed over only when all its events are acknowledged.
 
 A process that starts while PostgreSQL is away can't claim anything. It asks the others over NATS, without
-which nobody publishes: while one of them runs shards it waits, and with nobody there it runs all of them
-without leases, until the database is back and the leases are taken, by whoever is first.
+which nobody publishes: while one of them runs shards, or asks just now and comes first, it waits. With nobody
+there it runs all of them without leases, until the database is back and the leases are taken, by whoever is
+first.
 
 Processes with fixed shards take the same leases, so that a restart hands sessions over in the same way and
 two processes with the same fixed shards don't fight. With PostgreSQL away at the start they run them without
@@ -33,17 +39,19 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
-from typing import Protocol
+from dataclasses import replace
 
 import structlog
 
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.lease_trust import LeaseTrust
+from sandbox_core.nats.takeovers import STOPS_WITHIN
 from sandbox_core.postgres.shards import Leases
 
 from . import _tasks
+from .lease_parts import Rows, Runs, TellsTakeovers
 
 _log = structlog.get_logger("sandbox.gateway")
 
@@ -57,47 +65,7 @@ _STOOD_STILL = 1.0
 _NO_HAND_OVER_FOR = 30.0
 _UNVOUCHED_CLOSES = 3
 _TURNS_BEFORE_ASKING = 3
-
-
-class Rows(Protocol):
-    """The leases of this process; see `ShardRows`."""
-
-    async def agree(self, recommended: int) -> int: ...
-
-    async def prepare(self, shard_count: int) -> None: ...
-
-    async def share(self, shard_count: int, *, may_take_lapsed: bool, taking: bool) -> Leases: ...
-
-    async def fix(
-        self,
-        shard_count: int,
-        shard_ids: Collection[int],
-        running: Collection[int],
-        *,
-        may_take_lapsed: bool,
-        taking: bool,
-    ) -> Leases: ...
-
-    async def release(self, shard_count: int, shard_id: int) -> None: ...
-
-    async def leave(self) -> None: ...
-
-
-class Runs(Protocol):
-    """What runs the shards; see `ShardSet`."""
-
-    @property
-    def running(self) -> frozenset[int]: ...
-
-    def begin(self, shard_id: int, shard_count: int) -> None: ...
-
-    async def hand_over(self, shard_id: int) -> bool: ...
-
-    def lose(self, shard_id: int) -> None: ...
-
-    async def drop(self, shard_id: int) -> None: ...
-
-    def settled(self, shard_count: int) -> None: ...
+_TELL_FOR = 30.0
 
 
 class LeaseKeeper:
@@ -105,9 +73,9 @@ class LeaseKeeper:
 
     `shard_count` and `shard_ids` are given when the settings fix the shards; without, their number is
     agreed with the other processes, from Discord's `recommended`. `anybody_else` tells without PostgreSQL
-    whether another process runs shards, or raises `DependencyUnavailable`. `can_hand_over` says whether
-    events can be drained now. `trust` is told until when the leases hold. `lease` and `monotonic` are in
-    seconds.
+    whether another process runs shards, or raises `DependencyUnavailable`. `takeovers` tells others what was
+    taken from them; what they tell is given to `taken`. `can_hand_over` says whether events can be drained
+    now. `trust` is told until when the leases hold. `lease` and `monotonic` are in seconds.
     """
 
     def __init__(
@@ -119,6 +87,7 @@ class LeaseKeeper:
         shard_count: int | None = None,
         shard_ids: Collection[int] | None = None,
         anybody_else: Callable[[], Awaitable[bool]],
+        takeovers: TellsTakeovers,
         can_hand_over: Callable[[], bool] = lambda: True,
         trust: LeaseTrust | None = None,
         lease: float = LEASE,
@@ -133,6 +102,7 @@ class LeaseKeeper:
         self._shard_count = shard_count
         self._prepared = False
         self._anybody_else = anybody_else
+        self._takeovers = takeovers
         self._can_hand_over = can_hand_over
         self._trust = trust or LeaseTrust()
         self._lease = lease
@@ -143,6 +113,11 @@ class LeaseKeeper:
         self._unreachable_turns = 0
         self._released: set[int] = set()
         self._handing_over: dict[int, asyncio.Task[None]] = {}
+        self._dropping: dict[int, asyncio.Task[None]] = {}
+        self._taken: dict[int, float] = {}
+        """Shards that others said they took, and when."""
+        self._tell_until: dict[int, float] = {}
+        """Shards that were taken from others, and until when these are told so."""
         self._no_hand_over_until = -math.inf
         self._leaving = False
         self._wake = asyncio.Event()
@@ -153,6 +128,29 @@ class LeaseKeeper:
     def standing_by(self) -> bool:
         """True when all shards are other processes'."""
         return self._leases is not None and not self._leases.mine and not self._runs.running
+
+    def epoch(self, shard_id: int) -> int:
+        """The epoch of this process's last confirmed lease on the shard; 0 without."""
+        return 0 if self._leases is None else self._leases.mine.get(shard_id, 0)
+
+    def taken(self, shard_count: int, epochs: Mapping[int, int]) -> Collection[int]:
+        """Another process says that it took these shards, and with which epochs.
+
+        Nothing more of them is published or saved here from now on. Returns those that were run here.
+        """
+        if shard_count != self._shard_count:
+            return ()
+        taken = {shard_id for shard_id, epoch in epochs.items() if epoch > self.epoch(shard_id)}
+        self._taken |= dict.fromkeys(taken, self._monotonic())
+        if self._leases is not None:
+            self._leases = _without(self._leases, taken)
+        lost = self._runs.running & taken
+        for shard_id in lost:
+            self._runs.lose(shard_id)
+        for shard_id in lost - self._handing_over.keys() - self._dropping.keys():
+            _log.warning("shard_lost", shard=shard_id, reason="another process says that it took it")
+            self._dropping[shard_id] = asyncio.create_task(self._drop(shard_id), name=f"drop-{shard_id}")
+        return lost
 
     async def run(self) -> None:
         """Take turns until cancelled."""
@@ -166,7 +164,7 @@ class LeaseKeeper:
                         await self._wake.wait()
                 self._wake.clear()
         finally:
-            await _tasks.end(self._handing_over.values())
+            await _tasks.end([*self._handing_over.values(), *self._dropping.values()])
 
     async def turn(self) -> None:
         """Renew, take and give up, once."""
@@ -190,16 +188,21 @@ class LeaseKeeper:
         self._reached_since = min(self._reached_since, asked_at)
         self._confirmed_at = asked_at
         self._unvouched_closes.clear()
-        self._leases = leases
+        # The database may have answered before somebody took what it says is ours.
+        self._taken = {s: at for s, at in self._taken.items() if at >= asked_at or s not in leases.mine}
+        self._leases = leases = _without(leases, self._taken)
         self.trouble = ""
         for shard_id in self._runs.running & leases.others:
             self._runs.lose(shard_id)
         # Only now: what was decided for the lost shards must not be sent.
         self._trust.extend(asked_at + self._lease * _TRUSTED)
+        await self._tell_taken_over(leases)
         await self._follow(leases)
 
     async def may_connect(self, shard_id: int, *, closed_at_once: bool) -> None:
         """Return when the shard may connect again. `closed_at_once`: Discord did that to its last one."""
+        while shard_id in self._taken:
+            await self._next_turn()
         if self._vouched(shard_id):
             return
         await self._next_turn()
@@ -288,14 +291,29 @@ class LeaseKeeper:
             self.trouble = "its shards are claimed in PostgreSQL, which is away; another process runs some"
         return found
 
+    async def _tell_taken_over(self, leases: Leases) -> None:
+        now, told = self._monotonic(), self._tell_until
+        told.update(dict.fromkeys(leases.taken_over, now + _TELL_FOR))
+        self._tell_until = {s: until for s, until in told.items() if now < until and s in leases.mine}
+        if self._tell_until:
+            epochs = {shard_id: leases.mine[shard_id] for shard_id in self._tell_until}
+            within = STOPS_WITHIN if leases.taken_over else 0.0
+            await self._takeovers.tell(self._shard_count or 1, epochs, within=within)
+
+    async def _drop(self, shard_id: int) -> None:
+        try:
+            await self._runs.drop(shard_id)
+        finally:
+            del self._dropping[shard_id]
+
     async def _follow(self, leases: Leases) -> None:
-        lost = (self._runs.running & leases.others) - self._handing_over.keys()
+        lost = (self._runs.running & leases.others) - self._handing_over.keys() - self._dropping.keys()
         for shard_id in lost:
             _log.warning("shard_lost", shard=shard_id, reason="another process has its lease")
         await asyncio.gather(*(self._runs.drop(shard_id) for shard_id in lost))
         if self._leaving:
             return
-        self._begin(leases.mine - self._released)
+        self._begin(leases.mine.keys() - self._released)
         self._runs.settled(self._shard_count or 1)
         if len(leases.mine) > leases.share and not self._handing_over and self._may_hand_over():
             shard_id = max(leases.mine)
@@ -307,7 +325,8 @@ class LeaseKeeper:
         return self._monotonic() >= self._no_hand_over_until and self._can_hand_over()
 
     def _begin(self, shard_ids: Collection[int]) -> None:
-        for shard_id in sorted(set(shard_ids) - self._runs.running - self._handing_over.keys()):
+        busy = self._runs.running | self._handing_over.keys() | self._taken.keys()
+        for shard_id in sorted(set(shard_ids) - busy):
             self._runs.begin(shard_id, self._shard_count or 1)
 
     async def _hand_over(self, shard_id: int) -> None:
@@ -329,3 +348,7 @@ def _fixed(shard_count: int | None, shard_ids: Collection[int] | None) -> frozen
     if shard_count is None:
         return None
     return frozenset(range(shard_count) if shard_ids is None else shard_ids)
+
+
+def _without(leases: Leases, taken: Collection[int]) -> Leases:
+    return replace(leases, mine={s: epoch for s, epoch in leases.mine.items() if s not in taken})

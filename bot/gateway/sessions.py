@@ -108,6 +108,9 @@ class SessionBook:
         """The shards whose session is established: READY or RESUMED came on a connection that stands."""
         self.introduced: set[int] = set()
         """The shards of which discord.py has seen a READY, Discord's or one of our own."""
+        self.lease_epoch: Callable[[int], int] = lambda shard_id: 0
+        """The epoch of this process's lease on a shard; 0 without."""
+        self._found_epochs: dict[int, int] = {}
         self._resume_urls: dict[int, str] = {}
         self._found: dict[int, ResumePoint] = {}
         self._published: dict[int, set[int]] = {}
@@ -154,6 +157,7 @@ class SessionBook:
         self._resume_urls.pop(shard_id, None)
         self._found.pop(shard_id, None)
         self._published.pop(shard_id, None)
+        self._found_epochs.pop(shard_id, None)
         self._receipts.pop(shard_id, None)
         self._written.pop(shard_id, None)
         self._disowned.discard(shard_id)
@@ -184,6 +188,7 @@ class SessionBook:
                 continue
             if point is not None:
                 self._found[shard_id] = point
+                self._found_epochs[shard_id] = point.epoch
         for shard_id in shard_ids:
             if shard_id in self._found:
                 self._published[shard_id] = await self._read_stored(shard_id, self._found[shard_id])
@@ -315,12 +320,14 @@ class SessionBook:
                 continue
             receipts.mark(now, ledger.received)
             done = ledger.acknowledged
-            yield shard_id, ResumePoint(ledger.session_id, url, done, receipts.since(done), now)
+            # Who runs the shard without a lease, PostgreSQL being away, goes on in place of whom it found.
+            epoch = max(self.lease_epoch(shard_id), self._found_epochs.get(shard_id, 0))
+            yield shard_id, ResumePoint(ledger.session_id, url, done, receipts.since(done), now, epoch)
 
     def _is_due(self, shard_id: int, point: ResumePoint) -> bool:
         written, saved_at = self._written.get(shard_id, (None, 0.0))
         if written is None or self._monotonic() - saved_at >= _REFRESH_AFTER:
             # Also a quiet shard's point has to outlive what the stores keep, and to tell a recent moment.
             return True
-        now = (point.session_id, point.resume_url, point.sequence)
-        return now != (written.session_id, written.resume_url, written.sequence)
+        now = (point.session_id, point.resume_url, point.sequence, point.epoch)
+        return now != (written.session_id, written.resume_url, written.sequence, written.epoch)

@@ -21,7 +21,7 @@ class ResumePointRows:
         async with connected(self._pool) as connection:
             row = await connection.fetchrow(
                 """
-                SELECT session_id, resume_url, sequence, since, saved_at FROM gateway_resume_points
+                SELECT session_id, resume_url, sequence, since, saved_at, epoch FROM gateway_resume_points
                 WHERE application_id = $1 AND shard_count = $2 AND shard_id = $3
                 """,
                 application_id,
@@ -36,19 +36,25 @@ class ResumePointRows:
             row["sequence"],
             row["since"].timestamp(),
             row["saved_at"].timestamp(),
+            row["epoch"],
         )
 
     async def save(self, application_id: int, shard_count: int, points: Mapping[int, ResumePoint]) -> None:
-        """Keep these shards' resume points."""
+        """Keep these shards' resume points, but for those that `ResumePointStore.save` refuses."""
         async with connected(self._pool) as connection:
             await connection.executemany(
                 """
-                INSERT INTO gateway_resume_points
-                    (application_id, shard_count, shard_id, session_id, resume_url, sequence, since, saved_at)
-                VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+                INSERT INTO gateway_resume_points AS kept (
+                    application_id, shard_count, shard_id,
+                    session_id, resume_url, sequence, since, saved_at, epoch
+                )
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
                 ON CONFLICT (application_id, shard_count, shard_id) DO UPDATE SET
                     session_id = excluded.session_id, resume_url = excluded.resume_url,
-                    sequence = excluded.sequence, since = excluded.since, saved_at = excluded.saved_at
+                    sequence = excluded.sequence, since = excluded.since, saved_at = excluded.saved_at,
+                    epoch = excluded.epoch
+                WHERE excluded.epoch >= kept.epoch
+                    AND (excluded.session_id <> kept.session_id OR excluded.sequence >= kept.sequence)
                 """,
                 [
                     (
@@ -60,6 +66,7 @@ class ResumePointRows:
                         point.sequence,
                         datetime.fromtimestamp(point.since, UTC),
                         datetime.fromtimestamp(point.saved_at, UTC),
+                        point.epoch,
                     )
                     for shard_id, point in points.items()
                 ],

@@ -6,8 +6,9 @@ that took or renewed it.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 from uuid import UUID
 
 from .pool import Connection, Pool, connected, transaction
@@ -17,12 +18,19 @@ from .pool import Connection, Pool, connected, transaction
 class Leases:
     """What one turn found, by shard number."""
 
-    mine: frozenset[int]
-    """Held by this process, renewed or taken now."""
+    mine: Mapping[int, int]
+    """Held by this process, renewed or taken now; each with its epoch."""
     others: frozenset[int]
     """Held by other processes whose leases have not lapsed."""
     share: int
     """How many shards this process should hold."""
+    taken_over: frozenset[int] = frozenset()
+    """Of `mine`, those taken now from another process whose lease had lapsed."""
+
+
+class _Taken(NamedTuple):
+    epochs: dict[int, int]
+    over: frozenset[int]
 
 
 class ShardRows:
@@ -91,11 +99,13 @@ class ShardRows:
                 await self._be_seen(connection, shard_count)
             share = await self._fair_share(connection, shard_count)
             missing = share - len(mine) if taking else 0
+            taken = _Taken({}, frozenset())
             if missing > 0:
-                mine |= await self._take(
+                taken = await self._take(
                     connection, shard_count, range(shard_count), missing, lapsed=may_take_lapsed
                 )
-            return Leases(mine, await self._others(connection, shard_count), share)
+            others = await self._others(connection, shard_count)
+            return Leases(mine | taken.epochs, others, share, taken.over)
 
     async def fix(
         self,
@@ -108,14 +118,17 @@ class ShardRows:
     ) -> Leases:
         """As `share`, for a process whose shards are fixed; a lapsed one that is `running` here is ours."""
         async with transaction(self._pool) as connection:
-            mine = await self._renew(connection, shard_count)
+            mine, over = await self._renew(connection, shard_count), frozenset[int]()
             if taking:
-                mine |= await self._take(
+                first = await self._take(
                     connection, shard_count, shard_ids, len(shard_ids), lapsed=may_take_lapsed
                 )
-                unleased = set(running) - mine
-                mine |= await self._take(connection, shard_count, unleased, len(unleased), lapsed=True)
-            return Leases(mine, await self._others(connection, shard_count), len(shard_ids))
+                mine |= first.epochs
+                unleased = set(running) - mine.keys()
+                second = await self._take(connection, shard_count, unleased, len(unleased), lapsed=True)
+                mine |= second.epochs
+                over = first.over | second.over
+            return Leases(mine, await self._others(connection, shard_count), len(shard_ids), over)
 
     async def release(self, shard_count: int, shard_id: int) -> None:
         """Another process may have the shard."""
@@ -165,19 +178,19 @@ class ShardRows:
             shard_count,
         )
 
-    async def _renew(self, connection: Connection, shard_count: int) -> frozenset[int]:
+    async def _renew(self, connection: Connection, shard_count: int) -> dict[int, int]:
         rows = await connection.fetch(
             """
             UPDATE gateway_shards SET lease_until = clock_timestamp() + make_interval(secs => $4)
             WHERE application_id = $1 AND shard_count = $2 AND holder = $3
-            RETURNING shard_id
+            RETURNING shard_id, epoch
             """,
             self._application_id,
             shard_count,
             self._process_id,
             self._lease,
         )
-        return frozenset(row["shard_id"] for row in rows)
+        return {row["shard_id"]: row["epoch"] for row in rows}
 
     async def _fair_share(self, connection: Connection, shard_count: int) -> int:
         """Shares differ by one at most, and the larger ones are those of the longest-standing processes."""
@@ -206,19 +219,21 @@ class ShardRows:
         most: int,
         *,
         lapsed: bool,
-    ) -> frozenset[int]:
+    ) -> _Taken:
         rows = await connection.fetch(
             """
-            UPDATE gateway_shards SET
-                holder = $3, lease_until = clock_timestamp() + make_interval(secs => $4)
-            WHERE application_id = $1 AND shard_count = $2 AND shard_id IN (
-                SELECT shard_id FROM gateway_shards
+            WITH free AS (
+                SELECT shard_id, holder FROM gateway_shards
                 WHERE application_id = $1 AND shard_count = $2 AND shard_id = ANY($5)
                     AND (holder IS NULL OR ($7 AND holder <> $3 AND lease_until < clock_timestamp()))
                 ORDER BY shard_id LIMIT $6
                 FOR UPDATE SKIP LOCKED
             )
-            RETURNING shard_id
+            UPDATE gateway_shards AS shard SET
+                holder = $3, lease_until = clock_timestamp() + make_interval(secs => $4)
+            FROM free
+            WHERE application_id = $1 AND shard_count = $2 AND shard.shard_id = free.shard_id
+            RETURNING shard.shard_id, epoch, free.holder IS NOT NULL AS is_taken_over
             """,
             self._application_id,
             shard_count,
@@ -228,7 +243,10 @@ class ShardRows:
             most,
             lapsed,
         )
-        return frozenset(row["shard_id"] for row in rows)
+        return _Taken(
+            {row["shard_id"]: row["epoch"] for row in rows},
+            frozenset(row["shard_id"] for row in rows if row["is_taken_over"]),
+        )
 
     async def _others(self, connection: Connection, shard_count: int) -> frozenset[int]:
         rows = await connection.fetch(

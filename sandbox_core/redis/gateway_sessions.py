@@ -21,6 +21,24 @@ __all__ = ["GatewaySessions", "ResumePoint"]
 _KEPT_SECONDS = 900
 
 
+# For each key: the point, its session, its sequence, its epoch. What is no point is replaced by any.
+_SAVE = """
+for i = 1, #KEYS do
+  local first = 4 * i - 2
+  local text = redis.pcall('GET', KEYS[i])
+  local read, kept = pcall(cjson.decode, text)
+  local later = true
+  if read and type(kept) == 'table' and type(kept.sequence) == 'number' then
+    local kept_epoch = type(kept.epoch) == 'number' and kept.epoch or 0
+    later = tonumber(ARGV[first + 3]) >= kept_epoch
+      and (kept.session_id ~= ARGV[first + 1] or tonumber(ARGV[first + 2]) >= kept.sequence)
+  end
+  if later then
+    redis.call('SET', KEYS[i], ARGV[first], 'EX', ARGV[1])
+  end
+end
+"""
+
 _decode = msgspec.json.Decoder(ResumePoint).decode
 
 
@@ -29,6 +47,7 @@ class GatewaySessions:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+        self._save = redis.register_script(_SAVE)
 
     async def load(self, application_id: int, shard_id: int, shard_count: int) -> ResumePoint | None:
         """The shard's resume point, or None when there is none that can be used."""
@@ -43,13 +62,18 @@ class GatewaySessions:
             return None
 
     async def save(self, application_id: int, shard_count: int, points: Mapping[int, ResumePoint]) -> None:
-        """Keep these shards' resume points, in one round trip."""
-        pipeline = self._redis.pipeline(transaction=False)
-        for shard_id, point in points.items():
-            key = gateway_session_key(application_id, shard_id, shard_count)
-            pipeline.set(key, msgspec.json.encode(point), ex=_KEPT_SECONDS)
+        """Keep these shards' resume points in one round trip, but for those that would go back.
+
+        See `ResumePointStore.save`.
+        """
+        if not points:
+            return
+        keys = [gateway_session_key(application_id, shard_id, shard_count) for shard_id in points]
+        arguments: list[str | bytes | int] = [_KEPT_SECONDS]
+        for point in points.values():
+            arguments += (msgspec.json.encode(point), point.session_id, point.sequence, point.epoch)
         with translating():
-            await pipeline.execute()
+            await self._save(keys, arguments)
 
     async def forget(self, application_id: int, shard_id: int, shard_count: int, session_id: str) -> None:
         """This session is gone: nobody may try to resume it again. A newer session's point stays."""

@@ -223,6 +223,43 @@ async def test_a_thawed_process_writes_nothing_over_the_new_holders_resume_point
     await core.router.idle()
 
 
+async def test_a_process_that_does_not_know_that_it_lost_its_lease_writes_over_nothing(core: Core) -> None:
+    """It is cut off from PostgreSQL, and so its trust holds."""
+    books, intakes = [], []
+    for epoch in (4, 5):
+        intake = GatewayIntake(core.router)
+        book = SessionBook(core.resume_points, intake, core.metrics)
+        book.lease_epoch = lambda shard_id, epoch=epoch: epoch + shard_id  # type: ignore[misc]
+        await book.open(APPLICATION, (0,), 1)
+        assert book._saver is not None
+        book._saver.cancel()
+        books.append(book)
+        intakes.append(intake)
+    for book, intake, session_id in zip(books, intakes, ("old", "new"), strict=True):
+        send(intake, dispatch(1, "READY", session_id=session_id, shard=[0, 1]))
+        book.began(0, "wss://resume.invalid")
+        await book._save()
+    cut_off, _ = books
+    send(intakes[0], dispatch(2, guild_id=GUILD_A))
+    await core.router.idle()
+    await cut_off._save()
+    point = await core.resume_points.load(APPLICATION, 0, 1)
+    assert point is not None
+    assert (point.session_id, point.epoch) == ("new", 5)
+    # Who goes on with a session while PostgreSQL is away has no lease, and stands where it found it.
+    successor = SessionBook(core.resume_points, GatewayIntake(core.router), core.metrics)
+    await successor.open(APPLICATION, (0,), 1)
+    found = successor.resume_point(0)
+    assert found is not None
+    successor.resuming(0, found)
+    send(successor._intake, dispatch(2, guild_id=GUILD_A))
+    await core.router.idle()
+    await successor.close()
+    point = await core.resume_points.load(APPLICATION, 0, 1)
+    assert point is not None
+    assert (point.session_id, point.sequence, point.epoch) == ("new", 2, 5)
+
+
 async def test_the_saver_outlives_an_unforeseen_fault(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
     book = SessionBook(core.resume_points, core.intake, core.metrics)
     store = core.resume_points

@@ -17,6 +17,7 @@ from bot.tour.readback import compare, read_streams, stored_count
 from discord_sim import DiscordSim, SimGuild, SimUser
 from discord_sim.snowflake import shard_of
 from tests.e2e.harness import Flood, Sides
+from tests.event_path.proxy import proxied
 
 from .conftest import BotProcess, StartProcess, until
 
@@ -231,6 +232,33 @@ async def test_a_process_that_was_frozen_lets_go_of_what_others_took(team: Team)
     await flood.over()
     await team.checked()
     assert len(team.sim.identifies) == SHARDS
+
+
+async def test_a_process_cut_off_from_postgresql_alone_stops_when_its_shards_are_taken(
+    team: Team, database_url: str
+) -> None:
+    async with proxied(database_url) as (proxy, through_it):
+        first, second = await team.start(DATABASE_URL=through_it), await team.start()
+        for bot in (first, second):
+            await runs(bot, SHARDS // 2)
+        await team.map_one(team.guilds[0])
+        before = len(team.sim.resumes)
+        flood = Flood(team.sim, 6_000, rate=300)
+        proxy.cut()
+        # Told by the one that takes them: it hears nothing from the database.
+        await until(lambda: first.says("shard_lost"), within=30)
+        await runs(first, 0)
+        await runs(second, SHARDS)
+        await flood.over()
+        await team.checked()
+        assert not first.says("leases_confirmed")
+        # Neither took a session from the other again.
+        assert len(team.sim.resumes) == before + SHARDS // 2
+        assert all(resume.replayed is not None for resume in team.sim.resumes)
+        assert len(team.sim.identifies) == SHARDS
+        proxy.mend()
+        for bot in (first, second):
+            await runs(bot, SHARDS // 2)
 
 
 async def test_a_shard_whose_events_are_not_stored_is_not_handed_over(team: Team, nats_url: str) -> None:

@@ -78,7 +78,7 @@ async def test_indexes(connection: asyncpg.Connection) -> None:
         ("gateway_processes", "process_id name started_at seen_at"),
         (
             "gateway_resume_points",
-            "application_id shard_count shard_id session_id resume_url sequence since saved_at",
+            "application_id shard_count shard_id session_id resume_url sequence since saved_at epoch",
         ),
     ],
 )

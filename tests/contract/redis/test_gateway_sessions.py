@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
+import msgspec
 import pytest
 from redis.asyncio import Redis
 
@@ -54,6 +56,41 @@ async def test_what_is_no_resume_point_is_none(
 ) -> None:
     await redis.set(gateway_session_key(APPLICATION, 0, 1), foreign)
     assert await sessions.load(APPLICATION, 0, 1) is None
+
+
+async def test_a_point_without_an_epoch_counts_as_the_first(redis: Redis, sessions: GatewaySessions) -> None:
+    """As an earlier version writes it; and that one reads what this one writes."""
+    key = gateway_session_key(APPLICATION, 0, 1)
+    await redis.set(
+        key, '{"session_id":"old","resume_url":"wss://x","sequence":7,"since":1.5,"saved_at":2.5}'
+    )
+    loaded = await sessions.load(APPLICATION, 0, 1)
+    assert loaded == ResumePoint("old", "wss://x", 7, 1.5, 2.5, epoch=0)
+    await sessions.save(APPLICATION, 1, {0: ONE})
+    assert await sessions.load(APPLICATION, 0, 1) == ONE
+
+    @dataclass
+    class Earlier:
+        session_id: str
+        resume_url: str
+        sequence: int
+        since: float = 0.0
+        saved_at: float = 0.0
+
+    kept = msgspec.json.decode(await redis.get(key), type=Earlier)
+    assert kept == Earlier(ONE.session_id, ONE.resume_url, ONE.sequence)
+
+
+@pytest.mark.parametrize(
+    "foreign", ["", "{", "null", "[1]", '{"sequence":"x"}', '{"sequence":99,"epoch":"x"}']
+)
+async def test_what_is_no_point_is_replaced(redis: Redis, sessions: GatewaySessions, foreign: str) -> None:
+    await redis.set(gateway_session_key(APPLICATION, 0, 1), foreign)
+    await redis.lpush(gateway_session_key(APPLICATION, 1, 2), "x")
+    await sessions.save(APPLICATION, 1, {0: ONE})
+    await sessions.save(APPLICATION, 2, {1: TWO})
+    assert await sessions.load(APPLICATION, 0, 1) == ONE
+    assert await sessions.load(APPLICATION, 1, 2) == TWO
 
 
 async def test_a_later_point_replaces_the_earlier(sessions: GatewaySessions) -> None:

@@ -13,7 +13,7 @@ from sandbox_core.postgres import Pool, create_pool
 from sandbox_core.postgres.resume_points import ResumePointRows
 from sandbox_core.redis.client import create_client
 from sandbox_core.redis.gateway_sessions import GatewaySessions, ResumePoint
-from sandbox_core.resume_points import ResumePoints
+from sandbox_core.resume_points import ResumePoints, ResumePointStore
 
 APPLICATION = 300000000000000001
 ONE = ResumePoint("one", "wss://gateway.invalid/?a=b", 41, 1_700_000_000.5, 1_700_000_001.25)
@@ -56,6 +56,56 @@ async def test_rows_are_one_applications_shards_and_the_latest_counts(pool: Pool
         await rows.forget(APPLICATION, 0, 2, ONE.session_id)
     assert await rows.load(APPLICATION, 0, 2) is None
     assert await rows.load(APPLICATION, 1, 2) == TWO
+
+
+@pytest.fixture(params=["Redis", "PostgreSQL"])
+def store(request: pytest.FixtureRequest, pool: Pool, redis: Redis) -> ResumePointStore:
+    return GatewaySessions(redis) if request.param == "Redis" else ResumePointRows(pool)
+
+
+async def test_a_point_never_goes_back(store: ResumePointStore) -> None:
+    """Saved in this order: what is kept, what is tried, and whether it replaces the first."""
+    same, other = ONE.session_id, TWO.session_id
+    attempts = [
+        ((same, 41, 0), (same, 40, 0), False),
+        ((same, 41, 0), (same, 41, 0), True),
+        ((same, 2**40, 3), (same, 2**40 + 1, 3), True),
+        ((same, 41, 3), (same, 40, 4), False),
+        ((same, 41, 3), (same, 42, 4), True),
+        # What the earlier holder knows of the session does not tell what the later one has published.
+        ((same, 41, 4), (same, 42, 3), False),
+        ((same, 41, 4), (other, 1, 3), False),
+        ((same, 41, 4), (other, 1, 0), False),
+        ((same, 41, 4), (other, 1, 4), True),
+        ((same, 41, 4), (other, 1, 5), True),
+        ((same, 41, 0), (other, 1, 0), True),
+    ]
+    for shard_id, (kept, tried, replaces) in enumerate(attempts):
+        points = [
+            replace(ONE, session_id=session_id, sequence=sequence, epoch=epoch, saved_at=float(number))
+            for number, (session_id, sequence, epoch) in enumerate((kept, tried))
+        ]
+        for point in points:
+            # Among others, as those of a process are saved together.
+            await store.save(APPLICATION, 20, {18: TWO, shard_id: point, 19: TWO})
+        assert await store.load(APPLICATION, shard_id, 20) == points[replaces], (kept, tried)
+    assert await store.load(APPLICATION, 19, 20) == TWO
+
+
+async def test_of_two_stores_the_later_point_counts(pool: Pool, redis: Redis) -> None:
+    sessions, rows = GatewaySessions(redis), ResumePointRows(pool)
+    both = ResumePoints(sessions, rows)
+    cases = [
+        # Of one session the higher sequence, of two the later epoch, without epochs the one saved last.
+        (replace(ONE, sequence=9, saved_at=2.0), replace(ONE, sequence=8, saved_at=3.0)),
+        (replace(ONE, epoch=3, saved_at=2.0), replace(TWO, epoch=2, saved_at=3.0)),
+        (replace(ONE, epoch=0, saved_at=3.0), replace(TWO, epoch=2, saved_at=2.0)),
+    ]
+    for shard_id, (later, earlier) in enumerate(cases):
+        for number, (one, other) in enumerate([(later, earlier), (earlier, later)]):
+            await sessions.save(APPLICATION + number, 3, {shard_id: one})
+            await rows.save(APPLICATION + number, 3, {shard_id: other})
+            assert await both.load(APPLICATION + number, shard_id, 3) == later
 
 
 async def test_while_redis_is_away_postgres_keeps_them(
