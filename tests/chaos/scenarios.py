@@ -174,8 +174,25 @@ async def process_frozen(stage: Stage, seconds: float) -> None:
     await asyncio.sleep(seconds / 4)
 
 
+async def cut_off(stage: Stage, seconds: float) -> None:
+    """One process alone does not reach PostgreSQL: the other takes its shards, and both may be connected."""
+    if stage.way is None:
+        raise ChaosError("there is no way to cut")
+    process = stage.places[0]
+    await asyncio.sleep(seconds / 4)
+    stage.way.cut()
+    await until(lambda: process.events["shard_lost"], _RECONNECTS_WITHIN, "the loss of its shards")
+    await asyncio.sleep(seconds / 2)
+    stage.way.mend()
+    await until(lambda: process.events["leases_confirmed"], _RECONNECTS_WITHIN, "its return")
+    await asyncio.sleep(seconds / 4)
+
+
 async def stale_cache(stage: Stage, seconds: float) -> None:
-    """Routes change while Redis is away, who changed them dies, and Redis is back when PostgreSQL goes."""
+    """Routes change while Redis is away, who changed them dies, and Redis is back when PostgreSQL goes.
+
+    The other processes knew the new routes, and the one that starts again is not there before PostgreSQL is.
+    """
     answering = (min(stage.sim.world.guilds) >> 22) % stage.scenario.shards
     for _ in range(2):
         await stage.servers.valkey.kill()
@@ -310,6 +327,15 @@ SCENARIOS = {
         Scenario("registrations, 3 processes", nothing, commands=20, guilds=80, shards=3, processes=3),
         Scenario("process frozen", process_frozen, commands=4, guilds=80, shards=3, processes=3),
         Scenario("stale route cache", stale_cache, commands=8, guilds=80, shards=2, processes=2),
+        Scenario(
+            "cut off from postgres",
+            cut_off,
+            fixed_shards=False,
+            proxied=True,
+            guilds=80,
+            shards=4,
+            processes=2,
+        ),
         Scenario("rolling restart", rolling_restart, fixed_shards=False, shards=2),
         Scenario("disk full on nats", disk_full),
         Scenario("slow nats", slow_nats),

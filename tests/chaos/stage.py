@@ -19,6 +19,7 @@ import nats.errors
 from bot.embedded import EmbeddedServer, EmbeddedServers, NatsServer, embedded_servers
 from bot.migrate import migrate
 from discord_sim import DiscordSim, SimError, SimGuild
+from tests.event_path.proxy import Proxy, proxied
 
 from .bots import Bot, Bots, ChaosError, bots
 from .cluster import nats_cluster
@@ -42,7 +43,8 @@ class Scenario:
 
     `rate` is events a second, `commands` commands a second; `lives` makes these whole lives of sandboxes.
     `least` is how many seconds the faults take at the shortest. With `fixed_shards` process n of `processes`
-    runs shard n; without, the shards are claimed.
+    runs shard n; without, the shards are claimed. With `proxied`, process 0's way to PostgreSQL
+    can be cut.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Scenario:
     shards: int = 1
     processes: int = 1
     fixed_shards: bool = True
+    proxied: bool = False
     nats_nodes: int = 1
     heartbeat_ms: int = 41_250
     least: float = 0.0
@@ -75,14 +78,19 @@ class Stage:
     identifies_allowed: int = 0
     places: dict[int, Bot] = field(default_factory=dict)
     """The process that stands at each number."""
+    way: Proxy | None = None
+    """Process 0's way to PostgreSQL, when the scenario may cut it."""
+    database_url_there: str = ""
 
     def process_environment(self, number: int) -> dict[str, str]:
         """What process `number` gets besides the settings of all."""
         scenario = self.scenario
+        way = {"DATABASE_URL": self.database_url_there} if self.way is not None and number == 0 else {}
         if not scenario.fixed_shards:
-            return {}
+            return way
         mine = [s for s in range(scenario.shards) if s % scenario.processes == number]
         return {
+            **way,
             "DISCORD_SHARD_COUNT": str(scenario.shards),
             "DISCORD_SHARD_IDS": ",".join(map(str, mine)),
         }
@@ -169,6 +177,9 @@ async def _stage(stack: AsyncExitStack, scenario: Scenario, seed: int, logs: Pat
     logs.mkdir(parents=True, exist_ok=True)
     running = await stack.enter_async_context(bots(environment, logs))
     readers = await stack.enter_async_context(reading([node.url for node in nodes]))
+    way, database_url_there = None, ""
+    if scenario.proxied:
+        way, database_url_there = await stack.enter_async_context(proxied(servers.database_url))
     return Stage(
         sim=sim,
         servers=servers,
@@ -179,6 +190,8 @@ async def _stage(stack: AsyncExitStack, scenario: Scenario, seed: int, logs: Pat
         scenario=scenario,
         readers=readers,
         identifies_allowed=scenario.shards,
+        way=way,
+        database_url_there=database_url_there,
     )
 
 
