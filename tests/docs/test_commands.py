@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Awaitable, Callable, Mapping
 
 import pytest
@@ -178,6 +179,23 @@ async def _the_new_process_has_taken_over(place: Place) -> None:
     await place.end_successor()
 
 
+async def _stopped(place: Place) -> None:
+    assert place.bot is not None
+    place.bot.signal(signal.SIGTERM)
+    assert await place.bot.exit_code() == 0
+    sandbox = await place.core.manager.get("welcome-flow")
+    await place.execute(
+        f"INSERT INTO \"{sandbox.schema_name}\".communities (guild_id, name) VALUES ($1, 'kept')", GUILD
+    )
+
+
+async def _as_it_was(place: Place) -> None:
+    sandbox = await place.core.manager.get("welcome-flow")
+    assert sandbox.guild_ids == (GUILD,)
+    psql = f'psql "$DATABASE_URL" -tAc "SELECT name FROM {sandbox.schema_name}.communities"'
+    assert await place.shell(psql) == "kept\n"
+
+
 def _operator() -> Actor:
     return Actor(DEVELOPER, is_bot_owner=True)
 
@@ -187,6 +205,7 @@ DRILLS: Mapping[str, tuple[Step | None, Step | None]] = {
     "RB-SB-002": (_stuck, _nothing_is_stuck),
     "RB-SB-003": (_orphans, _only_ours_went),
     "Emergency": (_two_sandboxes, _all_to_production_and_stopped),
+    "Backup": (_stopped, _as_it_was),
     "Routine": (_look_at_the_sessions, _the_new_process_has_taken_over),
 }
 """By the first word of a section: the fault that it is about, and what has to be so afterwards."""
