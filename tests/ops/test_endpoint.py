@@ -172,6 +172,12 @@ async def test_the_numbers_are_what_was_done(live: Live, servers: EmbeddedServer
     assert grew("sandbox_create_failures_total", "SANDBOX_007") == 1
     failures = sum(value for (name, *_), value in after.items() if name == "sandbox_create_failures_total")
     assert failures == 2
+    assert after["sandbox_commands_total", "create", "done"] == 3
+    assert after["sandbox_commands_total", "create", "refused"] == 2
+    assert after["sandbox_commands_total", "destroy", "done"] == 1
+    ended = {key: value for key, value in after.items() if key[0] == "sandbox_commands_total"}
+    assert not any(value for (*_, how), value in ended.items() if how in {"unavailable", "failed"})
+    assert after["sandbox_command_duration_seconds_count",] == sum(ended.values())
     assert after["sandbox_active_count",] == after["sandbox_active_total", str(live.alice.id)] == 2
     assert after["sandbox_active_total", "other"] == 0
     assert after["sandbox_guild_mappings",] == 2
