@@ -110,7 +110,8 @@ class SessionBook:
         """The shards of which discord.py has seen a READY, Discord's or one of our own."""
         self.lease_epoch: Callable[[int], int] = lambda shard_id: 0
         """The epoch of this process's lease on a shard; 0 without."""
-        self._found_epochs: dict[int, int] = {}
+        self._epochs: dict[int, int] = {}
+        """The latest epoch known of each shard's session."""
         self._resume_urls: dict[int, str] = {}
         self._found: dict[int, ResumePoint] = {}
         self._published: dict[int, set[int]] = {}
@@ -157,7 +158,7 @@ class SessionBook:
         self._resume_urls.pop(shard_id, None)
         self._found.pop(shard_id, None)
         self._published.pop(shard_id, None)
-        self._found_epochs.pop(shard_id, None)
+        self._epochs.pop(shard_id, None)
         self._receipts.pop(shard_id, None)
         self._written.pop(shard_id, None)
         self._disowned.discard(shard_id)
@@ -188,7 +189,7 @@ class SessionBook:
                 continue
             if point is not None:
                 self._found[shard_id] = point
-                self._found_epochs[shard_id] = point.epoch
+                self._epochs[shard_id] = point.epoch
         for shard_id in shard_ids:
             if shard_id in self._found:
                 self._published[shard_id] = await self._read_stored(shard_id, self._found[shard_id])
@@ -320,8 +321,10 @@ class SessionBook:
                 continue
             receipts.mark(now, ledger.received)
             done = ledger.acknowledged
-            # Who runs the shard without a lease, PostgreSQL being away, goes on in place of whom it found.
-            epoch = max(self.lease_epoch(shard_id), self._found_epochs.get(shard_id, 0))
+            # Who runs the shard without a lease, PostgreSQL being away, goes on in place of whom it found; and
+            # a database that is restored from a copy counts from an earlier epoch again.
+            epoch = max(self.lease_epoch(shard_id), self._epochs.get(shard_id, 0))
+            self._epochs[shard_id] = epoch
             yield shard_id, ResumePoint(ledger.session_id, url, done, receipts.since(done), now, epoch)
 
     def _is_due(self, shard_id: int, point: ResumePoint) -> bool:
