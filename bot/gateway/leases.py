@@ -65,7 +65,6 @@ _STOOD_STILL = 1.0
 _NO_HAND_OVER_FOR = 30.0
 _UNVOUCHED_CLOSES = 3
 _TURNS_BEFORE_ASKING = 3
-_TELL_FOR = 30.0
 
 
 class LeaseKeeper:
@@ -116,8 +115,8 @@ class LeaseKeeper:
         self._dropping: dict[int, asyncio.Task[None]] = {}
         self._taken: dict[int, float] = {}
         """Shards that others said they took, and when."""
-        self._tell_until: dict[int, float] = {}
-        """Shards that were taken from others, and until when these are told so."""
+        self._taken_over: set[int] = set()
+        """Shards of this process that were taken from others."""
         self._no_hand_over_until = -math.inf
         self._leaving = False
         self._wake = asyncio.Event()
@@ -292,11 +291,10 @@ class LeaseKeeper:
         return found
 
     async def _tell_taken_over(self, leases: Leases) -> None:
-        now, told = self._monotonic(), self._tell_until
-        told.update(dict.fromkeys(leases.taken_over, now + _TELL_FOR))
-        self._tell_until = {s: until for s, until in told.items() if now < until and s in leases.mine}
-        if self._tell_until:
-            epochs = {shard_id: leases.mine[shard_id] for shard_id in self._tell_until}
+        self._taken_over = (self._taken_over | leases.taken_over) & leases.mine.keys()
+        if self._taken_over:
+            # At every turn: who does not hear it now may be back on NATS later, and still without PostgreSQL.
+            epochs = {shard_id: leases.mine[shard_id] for shard_id in self._taken_over}
             within = STOPS_WITHIN if leases.taken_over else 0.0
             await self._takeovers.tell(self._shard_count or 1, epochs, within=within)
 

@@ -321,8 +321,8 @@ class SessionBook:
                 continue
             receipts.mark(now, ledger.received)
             done = ledger.acknowledged
-            # Who runs the shard without a lease, PostgreSQL being away, goes on in place of whom it found; and
-            # a database that is restored from a copy counts from an earlier epoch again.
+            # Who runs the shard without a lease, PostgreSQL being away, goes on in place of whom it found;
+            # and a database that is restored from a copy counts from an earlier epoch again.
             epoch = max(self.lease_epoch(shard_id), self._epochs.get(shard_id, 0))
             self._epochs[shard_id] = epoch
             yield shard_id, ResumePoint(ledger.session_id, url, done, receipts.since(done), now, epoch)

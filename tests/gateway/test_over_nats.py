@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import partial
 
 import pytest
 from pydantic import SecretStr
@@ -15,9 +16,11 @@ from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.nats.connection import NatsConnection
 from sandbox_core.nats.shard_holders import ShardHolders
 from sandbox_core.nats.takeovers import Takeovers
+from sandbox_core.postgres.pool import create_pool
 from sandbox_core.subjects import shard_holders_subject, shard_takeovers_subject
 
 from .conftest import until
+from .test_leases import Process
 
 APPLICATION = 1_234_567_890_123_456_789
 
@@ -81,6 +84,32 @@ async def test_of_those_who_ask_at_the_same_time_one_runs(connect: Connect) -> N
             await asyncio.gather(*(candidate.turn(within) for candidate in candidates))
         for candidate in candidates:
             await candidate.holders.close()
+
+
+async def test_of_processes_that_start_together_without_postgresql_one_runs_all_shards(
+    connect: Connect, database_url: str
+) -> None:
+    connections = [await connect() for _ in range(2)]
+    async with await create_pool(database_url) as pool:
+        for _ in range(10):
+            processes = [Process(pool, recommended=2) for _ in connections]
+            holders = []
+            for process, connection in zip(processes, connections, strict=True):
+                process.link.cut = True
+                runs = process.runs
+                holder = ShardHolders(connection, APPLICATION, lambda runs=runs: bool(runs.running))
+                await holder.start()
+                await connection.client.flush()
+                process.keeper._anybody_else = partial(holder.others, within=0.05)
+                holders.append(holder)
+            async with asyncio.timeout(20):
+                while not any(process.shards for process in processes):
+                    await asyncio.gather(*(process.turn() for process in processes))
+            for _ in range(3):
+                assert sorted(len(process.shards) for process in processes) == [0, 2]
+                await asyncio.gather(*(process.turn() for process in processes))
+            for holder in holders:
+                await holder.close()
 
 
 async def test_who_stood_still_while_it_asked_asks_again(connect: Connect) -> None:
