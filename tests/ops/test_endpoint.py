@@ -74,7 +74,9 @@ async def test_the_version_is_the_projects(live: Live) -> None:
     _, _, body = await fetch(live, "/version")
     version = json.loads(body)["version"]
     assert version == bot.__version__
-    assert version == tomllib.loads((_ROOT / "pyproject.toml").read_text())["project"]["version"]
+    project = tomllib.loads((_ROOT / "pyproject.toml").read_text())
+    assert project["project"]["dynamic"] == ["version"], "it stands in one place"
+    assert project["tool"]["hatch"]["version"]["path"] == "bot/__init__.py"
 
 
 @pytest.mark.parametrize("name", ["postgres", "valkey", "nats"])
