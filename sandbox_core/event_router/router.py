@@ -86,6 +86,7 @@ class EventRouter:
         self._questions = RouteQuestions(routes, self._unknown, self._settle)
         self._pending = 0
         self._pending_bytes = 0
+        self._full = False
         self._room = asyncio.Event()
         self._room.set()
         self._idle = asyncio.Event()
@@ -120,7 +121,7 @@ class EventRouter:
     @property
     def full(self) -> bool:
         """True when the caller should wait for `room` before it reads on."""
-        return not self._room.is_set()
+        return self._full
 
     def route(self, frame: Frame, ledger: ShardLedger) -> None:
         """Take one dispatch frame; returns at once.
@@ -138,10 +139,12 @@ class EventRouter:
             ledger.done(frame.seq)
             return
         event = Event(frame, ledger)
+        if not self._pending:
+            self._idle.clear()
         self._pending += 1
         self._pending_bytes += event.size
-        self._idle.clear()
         if self._pending >= self._max_pending or self._pending_bytes >= _MAX_PENDING_BYTES:
+            self._full = True
             self._room.clear()
         if waits:
             self._attribution.wait(event)
@@ -353,7 +356,8 @@ class EventRouter:
         self._pending_bytes -= event.size
         if self._pending == 0:
             self._idle.set()
-        if not self._room.is_set() and self._has_room():
+        if self._full and self._has_room():
+            self._full = False
             self._room.set()
 
     def _has_room(self) -> bool:

@@ -132,8 +132,9 @@ class AckPublisher:
         number = self._next_number
         self._next_number = number + 1
         publication.number = number
+        if not self._outstanding:
+            self._empty.clear()
         self._outstanding[number] = publication
-        self._empty.clear()
         # Nearly always it can be sent here and now; whatever hinders it is the pump's.
         if self._ready or not self._open.is_set():
             self._queue(publication)
