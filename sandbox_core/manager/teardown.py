@@ -352,7 +352,8 @@ async def bounded(store: str, work: Coroutine[Any, Any, None], *, within: float 
     finally:
         await end(step)
     if not in_time and step.cancelled():
-        raise DependencyUnavailable(store, f"no answer within {limit:g} s")
+        # It may have answered all the time, and have had too much to do.
+        raise DependencyUnavailable(store, f"not done within {limit:g} s")
     try:
         step.result()
     except TimeoutError as error:

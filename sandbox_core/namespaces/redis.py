@@ -4,27 +4,17 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncIterator
-from typing import cast
 from uuid import UUID
 
 from redis.asyncio import Redis
 
 from sandbox_core.cancellation import Cancellations
-from sandbox_core.errors import StillWritten
 from sandbox_core.models import Sandbox
 from sandbox_core.redis.errors import translating
 from sandbox_core.subjects import redis_prefix
 
 from .base import PartHealth, PartState, counted
-
-_BATCH = 500
-"""Keys looked at per SCAN and removed per UNLINK: small enough not to hold the server up."""
-
-_ROUNDS = 5
-"""Looks at the whole keyspace for the keys of one sandbox; for what nobody writes any more it takes two."""
-_WRITTEN_MEANWHILE = 10_000
-"""Keys that may appear during a removal before it is given up: a worker is to be stopped, not outrun."""
+from .key_removal import KeyRemoval, scan
 
 _COUNT_LIMIT = 10_000
 """Keys counted at most by a health check, so that a big keyspace can't make it slow."""
@@ -54,44 +44,10 @@ class RedisNamespace:
     async def delete_keys(self, sandbox_id: UUID) -> int:
         """Remove every key of this id, in batches, without blocking the server as KEYS would; how many.
 
-        A key written meanwhile may escape a SCAN; the rounds end with one that found nothing. Raises
-        `StillWritten` when the last of `_ROUNDS` found something, too, or more was removed than can have
-        been there: a fast worker makes the keyspace grow ahead of the SCAN.
+        Raises `StillWritten` while a worker keeps writing some.
         """
-        removed, cancellations = 0, Cancellations()
         with translating():
-            most = await self._redis.dbsize() + _WRITTEN_MEANWHILE
-            cancellations.check()
-            for _ in range(_ROUNDS):
-                pattern = redis_prefix(sandbox_id) + "*"
-                unlinked = await self._unlink_all(pattern, cancellations, most=most - removed)
-                if not unlinked:
-                    return removed
-                removed += unlinked
-                if removed > most:
-                    break
-        raise StillWritten(self.store, "keys")
-
-    async def _unlink_all(self, pattern: str, cancellations: Cancellations, *, most: int) -> int:
-        removed = 0
-        async for keys in self._scan(pattern, cancellations):
-            if keys:
-                removed += await self._redis.unlink(*keys)
-                cancellations.check()
-            if removed > most:
-                break
-        return removed
-
-    async def _scan(self, pattern: str, cancellations: Cancellations) -> AsyncIterator[list[str]]:
-        """Every key that matches, at times one twice, in batches that may be empty."""
-        cursor = 0
-        while True:
-            cursor, keys = await self._redis.scan(cursor, match=pattern, count=_BATCH)
-            cancellations.check()
-            # The client answers in text.
-            yield cast("list[str]", keys)
-            if cursor == 0:
-                return
+            return await KeyRemoval(self._redis, redis_prefix(sandbox_id) + "*").run()
 
     async def check(self, sandbox: Sandbox) -> PartHealth:
         """Healthy when Redis answers; `facts` has `keys`, and `latency_ms` is that of one PING."""
@@ -106,7 +62,7 @@ class RedisNamespace:
 
     async def _count(self, pattern: str) -> tuple[int, bool]:
         seen: set[str] = set()
-        async for keys in self._scan(pattern, Cancellations()):
+        async for _, keys in scan(self._redis, pattern, Cancellations()):
             seen.update(keys)
             if len(seen) >= _COUNT_LIMIT:
                 return _COUNT_LIMIT, False
@@ -116,6 +72,6 @@ class RedisNamespace:
         """UUIDs of the sandboxes that have keys; looks at every key of the server once."""
         found: set[str] = set()
         with translating():
-            async for keys in self._scan("sandbox:*", Cancellations()):
+            async for _, keys in scan(self._redis, "sandbox:*", Cancellations()):
                 found.update(match[1] for key in keys if (match := _OWN_KEY.match(key)))
         return found

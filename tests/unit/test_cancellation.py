@@ -67,7 +67,7 @@ async def test_a_step_ends_at_its_limit_although_its_driver_is_deaf() -> None:
     with pytest.raises(DependencyUnavailable) as late:
         async with asyncio.timeout(10):
             await bounded("Redis", work(), within=0.01)
-    assert late.value.reason == "no answer within 0.01 s"
+    assert late.value.reason == "not done within 0.01 s"
     assert work.lost == 3
 
 

@@ -167,6 +167,45 @@ async def test_keys_that_appear_in_every_round(
     assert unlinked == rounds
 
 
+@pytest.mark.parametrize(("per_scan", "given_up"), [(500, True), (2, False)])
+async def test_a_fast_worker_in_a_big_keyspace_is_noticed_before_the_end_of_the_first_look(
+    namespace: RedisNamespace,
+    redis: Redis,
+    sandbox: Sandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    per_scan: int,
+    given_up: bool,
+) -> None:
+    """There the keyspace grows ahead of the SCAN, and the look would take for ever; a slow one is outrun."""
+    prefix = redis_prefix(sandbox.id)
+    for start in range(0, 100_000, 10_000):
+        await redis.mset({f"other:{start + number}": 1 for number in range(10_000)})
+    await redis.mset({f"{prefix}before:{number}": 1 for number in range(5_000)})
+    real, scans, written, writing = Redis.scan, 0, 0, True
+
+    async def while_a_worker_writes(self: Redis, *arguments: object, **options: object) -> object:
+        nonlocal scans, written
+        scans += 1
+        if writing:
+            await redis.mset({f"{prefix}{written + number}": 1 for number in range(per_scan)})
+            written += per_scan
+        return await real(self, *arguments, **options)
+
+    monkeypatch.setattr(Redis, "scan", while_a_worker_writes)
+    if given_up:
+        with pytest.raises(StillWritten):
+            await namespace.delete_keys(sandbox.id)
+        assert scans < 200
+    else:
+        with pytest.raises(StillWritten):
+            # Few keys, but some at each of the looks.
+            await namespace.delete_keys(sandbox.id)
+        assert scans > 5 * 200
+    writing = False
+    assert await namespace.delete_keys(sandbox.id) > 0
+    assert await redis.keys(prefix + "*") == []
+
+
 @pytest.mark.parametrize("key", ["sandbox:route:100000000000000001", "sandbox:notes", "sandbox:3f2a9c01:x"])
 async def test_other_keys_below_the_same_word_are_nobodys(
     namespace: RedisNamespace, redis: Redis, key: str
