@@ -4,10 +4,23 @@ from __future__ import annotations
 
 import pytest
 
-from sandbox_core.errors import NotPermitted, SandboxNotFound, SandboxNotRunning
-from sandbox_core.models import Actor, AuditEvent, SandboxStatus
+from sandbox_core.errors import (
+    BotNotInGuild,
+    ConfirmationNeeded,
+    GuildAlreadyMapped,
+    GuildProtected,
+    InvalidInput,
+    NameTaken,
+    NotPermitted,
+    OwnerLimitReached,
+    SandboxNotFound,
+    SandboxNotRunning,
+)
+from sandbox_core.models import Actor, AuditEvent, GuildAccess, SandboxStatus
 
-from .conftest import World
+from .conftest import PROTECTED, World
+
+FREE, OTHER = "100000000000000001", "100000000000000002"
 
 UNKNOWN_ID = "82a0bcf2-1126-4996-a067-47c24b15d5b6"
 
@@ -31,6 +44,74 @@ async def test_whether_it_runs_now(world: World, alice: Actor) -> None:
     with pytest.raises(SandboxNotRunning) as gone:
         world.manager.check_running(await world.manager.destroy(alice, "mine"))
     assert gone.value.status is SandboxStatus.DESTROYED
+
+
+def guild(guild_id: str, *, manages: bool = True, member: bool = True) -> GuildAccess:
+    return GuildAccess(guild_id, bot_is_member=member, caller_manages=manages)
+
+
+async def test_what_create_would_refuse(world: World, alice: Actor, bob: Actor, bot_owner: Actor) -> None:
+    """A face that asks first tells refusals before its question; the same ones, and nothing is changed."""
+    await world.manager.create(bob, name="taken", guilds=[guild(FREE)])
+    before = await world.rows()
+    for arguments, refusal in (
+        ({"name": "Not-A-Name"}, InvalidInput),
+        ({"ttl": "never"}, InvalidInput),
+        ({"name": "taken"}, NameTaken),
+        ({"guilds": [guild("x")]}, InvalidInput),
+        ({"guilds": [guild(OTHER, manages=False)]}, NotPermitted),
+        ({"guilds": [guild(OTHER, member=False)]}, BotNotInGuild),
+        ({"guilds": [guild(PROTECTED)]}, GuildProtected),
+        ({"guilds": [guild(FREE)]}, GuildAlreadyMapped),
+    ):
+        for refused in (world.manager.check_create, world.manager.create):
+            with pytest.raises(refusal):
+                await refused(alice, **arguments)  # type: ignore[arg-type]
+    await world.manager.check_create(alice, name="free", ttl="2h", guilds=[guild(OTHER)])
+    # The confirmation comes last: nothing else is in the way then.
+    with pytest.raises(ConfirmationNeeded):
+        await world.manager.check_create(bot_owner, name="free", guilds=[guild(PROTECTED)])
+    with pytest.raises(NameTaken):
+        await world.manager.check_create(bot_owner, name="taken", guilds=[guild(PROTECTED)])
+    await world.manager.check_create(bot_owner, name="free", guilds=[guild(PROTECTED)], confirmed=True)
+    assert await world.rows() == before
+
+
+async def test_the_owners_limit_is_told_before_a_question(world: World, alice: Actor) -> None:
+    for _ in range(5):
+        await world.manager.check_create(alice)
+        await world.manager.create(alice)
+    with pytest.raises(OwnerLimitReached):
+        await world.manager.check_create(alice)
+    with pytest.raises(OwnerLimitReached):
+        await world.manager.create(alice)
+
+
+async def test_what_register_guild_would_refuse(
+    world: World, alice: Actor, bob: Actor, bot_owner: Actor
+) -> None:
+    mine = await world.manager.create(alice, name="mine", ttl="1h", guilds=[guild(FREE)])
+    theirs = await world.manager.create(bob, name="theirs", ttl="2h")
+    manager = world.manager
+    for actor, sandbox, access, refusal in (
+        (bob, mine, guild(OTHER), NotPermitted),
+        (alice, mine, guild(OTHER, manages=False), NotPermitted),
+        (alice, mine, guild(PROTECTED), GuildProtected),
+        (bob, theirs, guild(FREE), GuildAlreadyMapped),
+        (bot_owner, mine, guild(PROTECTED), ConfirmationNeeded),
+    ):
+        with pytest.raises(refusal):
+            await manager.check_register_guild(actor, sandbox, access)
+        with pytest.raises(refusal):
+            await manager.register_guild(actor, sandbox.name, access)
+    await manager.check_register_guild(alice, mine, guild(OTHER))
+    await manager.check_register_guild(alice, mine, guild(FREE))
+    await manager.check_register_guild(bot_owner, mine, guild(PROTECTED), confirmed=True)
+    world.clock.now = mine.expires_at
+    with pytest.raises(SandboxNotRunning):
+        await manager.check_register_guild(alice, mine, guild(OTHER))
+    # What an expired sandbox had is free.
+    await manager.check_register_guild(bob, theirs, guild(FREE))
 
 
 async def test_the_audit_log_outlives_its_sandbox(world: World, alice: Actor) -> None:
