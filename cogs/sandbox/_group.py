@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 Interaction = discord.Interaction[AnyBot]
 
 _NAME = "Which sandbox"
-_GUILD = "A server by its id; the list shows those you manage"
+_GUILD = "A server you manage, from the list or by its id"
 
 
 @app_commands.guild_only()
@@ -61,7 +61,7 @@ class SandboxCommands(app_commands.Group, name="sandbox", description="Sandboxes
     @app_commands.describe(
         name="3 to 63 of a-z, 0-9 and -; made up for you when left out",
         ttl="How long it lives: 90m, 24h, 3d, or a number of hours",
-        guild="Register this server with it at once",
+        guild="Register a server with it at once: one you manage, from the list or by its id",
     )
     async def create(
         self,
