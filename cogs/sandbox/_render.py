@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -123,7 +124,9 @@ def status(
 
 def which_sandbox(count: int) -> discord.Embed:
     """The question above a menu of the caller's sandboxes."""
-    text = f"You have {counted(count, 'sandbox', 'sandboxes')}, and this server is registered with none."
+    text = (
+        f"You have {counted(count, 'sandbox', 'sandboxes')}, and this server is registered with none of them."
+    )
     return discord.Embed(title="Which sandbox?", description=text, colour=BLUE)
 
 
@@ -259,7 +262,7 @@ def _traffic(traffic: Traffic, server: str) -> str:
         return f"In the last minute about {events} of {server} went to production."
     if not traffic.watched:
         return f"How many events of {server} go to production is not known: they do not come to this process."
-    seconds = counted(int(traffic.watched), "second", "seconds")
+    seconds = counted(math.ceil(traffic.watched), "second", "seconds")
     seen = f"about {events} went" if traffic.events else "none went"
     return (
         f"This bot has watched the events of {server} for {seconds} only; {seen} to production in that time."

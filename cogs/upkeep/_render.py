@@ -65,8 +65,8 @@ def _stuck(notice: Notice) -> discord.Embed:
     embed = discord.Embed(
         title=f"Sandbox {sandbox.name} can't be removed",
         description=(
-            "Its events go to production, but cleaning it up fails again and again. It is tried further; "
-            "this message comes once."
+            "Its events go to production, but removing what is in it fails again and again. The bot keeps "
+            "trying; it tells you this once."
         ),
         colour=_RED,
     )
