@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from sandbox_core.bootstrap import Core
 from sandbox_core.errors import GuildNotRegistered, NotPermitted, SandboxError, SandboxNotFound
 from sandbox_core.manager import utc_now
 from sandbox_core.models import GuildAccess, Sandbox
@@ -103,7 +104,7 @@ class _Request:
 
 async def _check(name: str, request: _Request) -> tuple[Sandbox, GuildAccess]:
     async with opened() as core:
-        sandbox = await core.manager.get(name)
+        sandbox = await _sandbox_of(core, name, request)
         access = await request.access(core.settings)
         # Before the question: nobody should be asked about what they may not do.
         actor = caller.actor(request.owner)
@@ -113,12 +114,21 @@ async def _check(name: str, request: _Request) -> tuple[Sandbox, GuildAccess]:
 
 async def _register(reference: str, request: _Request) -> tuple[Sandbox, GuildAccess]:
     async with opened() as core:
+        sandbox = await _sandbox_of(core, reference, request)
         # Also after the question, which may have stood for a while: what counts is what Discord says now.
         access = await request.access(core.settings)
         registered = await core.manager.register_guild(
-            caller.actor(request.owner), reference, access, confirmed=request.confirmed
+            caller.actor(request.owner), str(sandbox.id), access, confirmed=request.confirmed
         )
         return registered, access
+
+
+async def _sandbox_of(core: Core, reference: str, request: _Request) -> Sandbox:
+    """The sandbox, if the caller may use it for this: what needs no answer of Discord is refused first."""
+    sandbox = await core.manager.get(reference)
+    core.manager.check_may_manage(caller.actor(request.owner), sandbox, "register servers with")
+    core.manager.check_running(sandbox)
+    return sandbox
 
 
 def unregister_guild(

@@ -99,6 +99,8 @@ class _Creation:
 
 async def _check(request: _Creation) -> list[GuildAccess]:
     async with opened() as core:
+        # What needs no answer of Discord is refused first.
+        await core.manager.check_create(caller.actor(request.owner), name=request.name, ttl=request.ttl)
         guilds = await request.accesses(core.settings)
         # Before the question: nobody should be asked about what they may not do.
         await core.manager.check_create(
