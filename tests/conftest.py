@@ -11,6 +11,8 @@ import logging
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,8 @@ from redis.asyncio import Redis
 
 from bot.embedded import EmbeddedServer, EmbeddedServers, embedded_servers
 from bot.migrate import migrate
+
+ROOT = Path(__file__).resolve().parents[1]
 
 _numbers = itertools.count(1)
 # Database 0 is left to tests that look at the server itself; see `redis_url`.
@@ -54,6 +58,20 @@ def _logging_as_it_was() -> Iterator[None]:
     structlog.configure(**configured)
     root.handlers[:] = handlers
     root.setLevel(level)
+
+
+@pytest.fixture(scope="session")
+def warm_sandboxctl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+    """A command that is `sandboxctl` without the second that its imports take; see `tests/warm.py`."""
+    warm, endpoint = ROOT / "tests" / "warm.py", tmp_path_factory.mktemp("warm") / "socket"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, str(warm), "serve", str(endpoint)], env=environment, stdout=subprocess.PIPE
+    ) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == b"serving\n"
+        yield [sys.executable, "-S", "-E", str(warm), str(endpoint)]
+        server.terminate()
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,8 @@ import asyncpg
 import pytest
 
 from bot.embedded import EmbeddedServers
-from tests.conftest import TemplateDatabase, create_database, drop_database, revive
+from tests.conftest import ROOT, TemplateDatabase, create_database, drop_database, revive
 
-ROOT = Path(__file__).resolve().parents[2]
 ALICE, BOB = "200000000000000001", "200000000000000002"
 GUILD, PROTECTED = "100000000000000001", "100000000000000099"
 NOBODY_LISTENS = "127.0.0.1:1"
@@ -43,10 +42,14 @@ class Ended:
 
 @dataclass(frozen=True)
 class Shell:
-    """Runs `sandboxctl` with its own settings only; what holds for every run is asserted in `ended`."""
+    """Runs `sandboxctl` with its own settings only; what holds for every run is asserted in `ended`.
+
+    `warm` is a command that does what `sandboxctl` does, sooner.
+    """
 
     env: Mapping[str, str]
     home: Path
+    warm: Sequence[str]
     secrets: tuple[str, ...] = field(default=())
 
     def having(self, **env: str | None) -> Shell:
@@ -55,7 +58,7 @@ class Shell:
         return replace(self, env={name: value for name, value in merged.items() if value is not None})
 
     async def __call__(self, *arguments: str, within: float = 30.0) -> Ended:
-        return await self.ended(await self.start(*arguments), within=within)
+        return await self.ended(await self.program(*self.warm, *arguments), within=within)
 
     async def ok(self, *arguments: str) -> Ended:
         """Run it; anything but success fails the test."""
@@ -64,11 +67,12 @@ class Shell:
         return ended
 
     async def start(self, *arguments: str) -> asyncio.subprocess.Process:
+        """Start it as itself, for tests that send signals."""
         return await self.program(sys.executable, "-m", "bot", *arguments)
 
     async def script(self, text: str, *, program: str = "sh") -> Ended:
         """Run a shell's script in which `sandboxctl` is this one."""
-        function = f'sandboxctl() {{ {shlex.quote(sys.executable)} -m bot "$@"; }}\n'
+        function = f'sandboxctl() {{ {shlex.join(self.warm)} "$@"; }}\n'
         return await self.ended(await self.program(program, "-c", function + text))
 
     async def program(self, *command: str) -> asyncio.subprocess.Process:
@@ -110,22 +114,27 @@ async def _servers_run(servers: EmbeddedServers) -> None:
 
 @pytest.fixture(scope="module")
 async def shell(
-    servers: EmbeddedServers, template_db: TemplateDatabase, tmp_path_factory: pytest.TempPathFactory
+    servers: EmbeddedServers,
+    template_db: TemplateDatabase,
+    warm_sandboxctl: list[str],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[Shell]:
     """A shell with a migrated database of the module's own. The other stores hold keys by sandbox id."""
     name = f"cli_{next(_numbers)}"
     url = await create_database(servers, name, template=template_db.name)
-    yield _shell(servers, url, tmp_path_factory.mktemp(name))
+    yield _shell(servers, url, tmp_path_factory.mktemp(name), warm_sandboxctl)
     await drop_database(servers, name)
 
 
 @pytest.fixture
-async def fresh_shell(servers: EmbeddedServers, empty_database_url: str, tmp_path: Path) -> Shell:
+async def fresh_shell(
+    servers: EmbeddedServers, empty_database_url: str, warm_sandboxctl: list[str], tmp_path: Path
+) -> Shell:
     """A shell whose database has nothing in it."""
-    return _shell(servers, empty_database_url, tmp_path)
+    return _shell(servers, empty_database_url, tmp_path, warm_sandboxctl)
 
 
-def _shell(servers: EmbeddedServers, database_url: str, home: Path) -> Shell:
+def _shell(servers: EmbeddedServers, database_url: str, home: Path, warm: Sequence[str]) -> Shell:
     env = {
         "PATH": os.environ["PATH"],
         "HOME": str(home),
@@ -138,7 +147,7 @@ def _shell(servers: EmbeddedServers, database_url: str, home: Path) -> Shell:
     }
     password = urlsplit(database_url).password
     assert password
-    return Shell(env, home, (password,))
+    return Shell(env, home, warm, (password,))
 
 
 @pytest.fixture

@@ -38,6 +38,7 @@ async def scene(shell: Shell) -> AsyncIterator[Scene]:
         with_discord = Shell(
             {**shell.env, "DISCORD_TOKEN": TOKEN, "DISCORD_API_URL": sim.api_url},
             shell.home,
+            shell.warm,
             (*shell.secrets, TOKEN),
         )
         await shell.ok("create", "diverted", "--owner", ALICE)

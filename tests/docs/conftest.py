@@ -155,7 +155,10 @@ class Place:
 
 @pytest.fixture(scope="module")
 async def place(
-    servers: EmbeddedServers, template_db: TemplateDatabase, tmp_path_factory: pytest.TempPathFactory
+    servers: EmbeddedServers,
+    template_db: TemplateDatabase,
+    warm_sandboxctl: list[str],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[Place]:
     """One place for all pages: Alice, who manages the servers, and a running bot."""
     directory = tmp_path_factory.mktemp("docs")
@@ -183,7 +186,7 @@ async def place(
             "DISCORD_API_URL": sim.api_url,
             "DISCORD_DEV_GUILD_IDS": str(dev.id),
         }
-        await stack.enter_async_context(_programs(directory, environment))
+        _write_programs(directory, warm_sandboxctl)
         settings = default_settings(database_url=database_url, redis_url=redis_url, nats_url=servers.nats_url)
         core = await stack.enter_async_context(
             open_core(settings, follow_routes=False, use_nats=NatsUse.SANDBOXES)
@@ -199,14 +202,9 @@ async def place(
     await drop_database(servers, "docs")
 
 
-@contextlib.asynccontextmanager
-async def _programs(directory: Path, environment: dict[str, str]) -> AsyncIterator[None]:
+def _write_programs(directory: Path, sandboxctl: list[str]) -> None:
     """`sandboxctl` and `python` as a person's PATH would have them."""
-    warm, endpoint = ROOT / "tests" / "docs" / "warm.py", directory / "warm.sock"
-    programs = {
-        "sandboxctl": [sys.executable, "-S", "-E", str(warm), str(endpoint)],
-        "python": [sys.executable],
-    }
+    programs = {"sandboxctl": sandboxctl, "python": [sys.executable]}
     (directory / "bin").mkdir()
     # A bot that runs in the background is a process of its own, which signals reach.
     bot = shlex.join([sys.executable, "-m", "bot"])
@@ -217,15 +215,6 @@ async def _programs(directory: Path, environment: dict[str, str]) -> AsyncIterat
         before = run if name == "sandboxctl" else ""
         script.write_text(f'#!/bin/sh\n{before}exec {shlex.join(command)} "$@"\n')
         script.chmod(0o755)
-    server = await asyncio.create_subprocess_exec(
-        *(sys.executable, str(warm), "serve", str(endpoint)), cwd=directory, env=environment
-    )
-    try:
-        await eventually(endpoint.exists)
-        yield
-    finally:
-        server.send_signal(signal.SIGTERM)
-        await server.wait()
 
 
 def _runs(pid: int) -> bool:

@@ -23,8 +23,10 @@ CLOCKED = {"XINFO CONSUMERS", "PTTL", "HPTTL", "OBJECT IDLETIME"}
 
 async def seeded(client: Redis, redis: Redis) -> None:
     await redis.flushdb()
+    pipeline = client.pipeline(transaction=False)
     for words in SEED_COMMANDS:
-        await client.execute_command(*words)
+        pipeline.execute_command(*words)
+    await pipeline.execute()
 
 
 async def filled_in(words: tuple[str, ...], client: Redis) -> list[Any]:
@@ -42,19 +44,28 @@ async def reply_to(client: Redis, words: list[Any]) -> Any:
 
 async def everything(redis: Redis, prefix: str) -> dict[str, Any]:
     """Every key without the prefix, with its type and content. A key outside the prefix keeps its name."""
+    keys = await redis.keys()
+    kinds = redis.pipeline(transaction=False)
+    for key in keys:
+        kinds.type(key)
+    contents = redis.pipeline(transaction=False)
     read = {
-        "string": redis.get,
-        "list": lambda key: redis.lrange(key, 0, -1),
-        "set": redis.smembers,
-        "zset": lambda key: redis.zrange(key, 0, -1, withscores=True),
-        "hash": redis.hgetall,
-        "stream": redis.xrange,
+        "string": contents.get,
+        "list": lambda key: contents.lrange(key, 0, -1),
+        "set": contents.smembers,
+        "zset": lambda key: contents.zrange(key, 0, -1, withscores=True),
+        "hash": contents.hgetall,
+        "stream": contents.xrange,
     }
-    found = {}
-    for key in await redis.keys():
-        kind = await redis.type(key)
-        found[key.removeprefix(prefix)] = (kind, await read[kind](key), await redis.ttl(key) > 0)
-    return found
+    found = await kinds.execute()
+    for key, kind in zip(keys, found, strict=True):
+        read[kind](key)
+        contents.ttl(key)
+    answers = await contents.execute()
+    return {
+        key.removeprefix(prefix): (kind, content, left > 0)
+        for key, kind, content, left in zip(keys, found, answers[::2], answers[1::2], strict=True)
+    }
 
 
 @pytest.mark.parametrize("words", SAMPLES, ids=" ".join)

@@ -1,4 +1,4 @@
-"""`sandboxctl` without its start-up time, for pages with dozens of commands.
+"""`sandboxctl` without its start-up time, for tests with dozens of commands.
 
 The server imports the command line once; each command is a fork of it. The client hands over its arguments,
 working directory, environment and standard streams, and ends with the command's exit code.
@@ -29,6 +29,7 @@ def serve(path: str) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen()
+        print("serving", flush=True)
         while True:
             connection, _ = listener.accept()
             if os.fork() == 0:
@@ -85,4 +86,7 @@ def ask(path: str, arguments: list[str]) -> int:
 if __name__ == "__main__":
     if sys.argv[1] == "serve":
         serve(sys.argv[2])
-    sys.exit(ask(sys.argv[1], sys.argv[2:]))
+    code = ask(sys.argv[1], sys.argv[2:])
+    if code < 0:
+        os.kill(os.getpid(), -code)
+    sys.exit(code)
