@@ -22,6 +22,7 @@ import asyncpg
 import nats
 import pytest
 import structlog
+from hypothesis import settings
 from redis.asyncio import Redis
 
 from bot.embedded import EmbeddedServer, EmbeddedServers, embedded_servers
@@ -41,6 +42,9 @@ def pytest_configure() -> None:
     already set wins. A run that a shell put into the background ignores SIGINT, and so would every program
     that a test starts and stops.
     """
+    # How long an example takes says more about the machine than about the code.
+    settings.register_profile("no-deadline", deadline=None)
+    settings.load_profile("no-deadline")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     memory = Path("/dev/shm")  # noqa: S108 (pytest makes a private directory in it)

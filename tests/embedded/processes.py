@@ -16,6 +16,14 @@ def alive(pid: int) -> bool:
     return state not in {"Z", "X"}
 
 
+def command_line(pid: int) -> str:
+    """How the process was called; "" when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
 def descendants(pid: int) -> set[int]:
     """Every process below `pid`."""
     found: set[int] = set()
@@ -34,7 +42,7 @@ async def until_gone(pids: Iterable[int]) -> None:
     try:
         await until(lambda: not any(map(alive, wanted)))
     except TimeoutError:
-        left = {pid: Path(f"/proc/{pid}/cmdline").read_text() for pid in wanted if alive(pid)}
+        left = {pid: command_line(pid) for pid in wanted if alive(pid)}
         raise AssertionError(f"still running: {left}") from None
 
 

@@ -61,7 +61,6 @@ WORDS = [*NAMES, *OPTIONS, *PATTERNS, *NUMBERS, *SEEDED_ALSO, "store", "\u017fto
 LINES = [*SAMPLES, *(tuple(line.split()) for line in REFUSED)]
 
 BY_CHANCE = settings(
-    deadline=None,
     # `border` is seeded anew for each example.
     suppress_health_check=[HealthCheck.function_scoped_fixture],
     # A dozen commands can be read as they are; making them fewer takes minutes on a real server.
