@@ -2,8 +2,8 @@
 
 Whoever can run this command with the bot's settings holds the bot's passwords: that is the operator, with
 the rights of the bot's owner. `--owner` (or `SANDBOX_OWNER`) acts for one developer instead, with that
-developer's rights and no more. Changes are written to the audit log as `cli:{os user}`, or
-`cli:{os user} for {owner}`.
+developer's rights and no more; whoever is in `DISCORD_OWNER_IDS` is the bot's owner here too. Changes are
+written to the audit log as `cli:{os user}`, or `cli:{os user} for {owner}`.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ import sys
 from sandbox_core.errors import SandboxNotNamed
 from sandbox_core.manager import SandboxManager
 from sandbox_core.models import Actor
+from sandbox_core.settings import Settings
 
 from ._outcome import usage
 
 
-def actor(owner: str | None) -> Actor:
+def actor(owner: str | None, settings: Settings) -> Actor:
     """The operator, or with `owner` that developer."""
     shell = f"cli:{_os_user()}"
     if owner is None:
         return Actor(shell, is_bot_owner=True)
-    return Actor(owner, via=shell)
+    return Actor(owner, is_bot_owner=owner in settings.discord_owner_ids, via=shell)
 
 
 def _os_user() -> str:

@@ -6,7 +6,13 @@ import re
 from datetime import UTC, datetime, timedelta
 
 from sandbox_core.error_text import explain
-from sandbox_core.errors import ConfirmationNeeded, GuildAlreadyMapped, GuildNotRegistered, SandboxError
+from sandbox_core.errors import (
+    ConfirmationNeeded,
+    GuildAlreadyMapped,
+    GuildNotRegistered,
+    GuildProtected,
+    SandboxError,
+)
 
 _SLASH_COMMAND = re.compile(r"/sandbox ([a-z-]+)((?: [a-z_]+:[^\s`]+)*)")
 _ARGUMENT = re.compile(r"[a-z_]+:([^\s`]+)")
@@ -20,6 +26,9 @@ def error_line(error: SandboxError) -> str:
         way_out = f"Unregister it there first: `sandboxctl unregister-guild {error.guild_id}`."
     elif isinstance(error, ConfirmationNeeded):
         way_out = f"To go on, name it a second time: `--protected {error.guild_id}`."
+    elif isinstance(error, GuildProtected):
+        registering = f"sandboxctl register-guild NAME {error.guild_id} --protected {error.guild_id}"
+        way_out = f"The operator may, without --owner and SANDBOX_OWNER: `{registering}`."
     elif isinstance(error, GuildNotRegistered):
         way_out = f"`sandboxctl register-guild NAME {error.guild_id}` registers it."
     return f"{text.code}: {_for_shell(f'{text.sentence} {way_out}'.strip())}"

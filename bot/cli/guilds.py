@@ -107,7 +107,7 @@ async def _check(name: str, request: _Request) -> tuple[Sandbox, GuildAccess]:
         sandbox = await _sandbox_of(core, name, request)
         access = await request.access(core.settings)
         # Before the question: nobody should be asked about what they may not do.
-        actor = caller.actor(request.owner)
+        actor = caller.actor(request.owner, core.settings)
         await core.manager.check_register_guild(actor, sandbox, access, confirmed=request.confirmed)
         return sandbox, access
 
@@ -118,7 +118,7 @@ async def _register(reference: str, request: _Request) -> tuple[Sandbox, GuildAc
         # Also after the question, which may have stood for a while: what counts is what Discord says now.
         access = await request.access(core.settings)
         registered = await core.manager.register_guild(
-            caller.actor(request.owner), str(sandbox.id), access, confirmed=request.confirmed
+            caller.actor(request.owner, core.settings), str(sandbox.id), access, confirmed=request.confirmed
         )
         return registered, access
 
@@ -126,7 +126,9 @@ async def _register(reference: str, request: _Request) -> tuple[Sandbox, GuildAc
 async def _sandbox_of(core: Core, reference: str, request: _Request) -> Sandbox:
     """The sandbox, if the caller may use it for this: what needs no answer of Discord is refused first."""
     sandbox = await core.manager.get(reference)
-    core.manager.check_may_manage(caller.actor(request.owner), sandbox, "register servers with")
+    core.manager.check_may_manage(
+        caller.actor(request.owner, core.settings), sandbox, "register servers with"
+    )
     core.manager.check_running(sandbox)
     return sandbox
 
@@ -217,7 +219,9 @@ async def _registered(name: str | None, owner: str | None) -> list[_Mapping]:
         else:
             sandboxes = await core.manager.list(owner=owner)
         for sandbox in sandboxes:
-            core.manager.check_may_manage(caller.actor(owner), sandbox, "unregister servers from")
+            core.manager.check_may_manage(
+                caller.actor(owner, core.settings), sandbox, "unregister servers from"
+            )
         return [(guild_id, sandbox) for sandbox in sandboxes for guild_id in sandbox.guild_ids]
 
 
@@ -231,7 +235,7 @@ async def _unregister_each(
             access = GuildAccess(guild_id, bot_is_member=True, caller_manages=False)
             try:
                 left = await core.manager.unregister_guild(
-                    caller.actor(owner), access, reference=str(sandbox.id)
+                    caller.actor(owner, core.settings), access, reference=str(sandbox.id)
                 )
             except (GuildNotRegistered, SandboxNotFound):
                 # Somebody was faster: its events go where they are wanted.
@@ -246,7 +250,7 @@ async def _unregister_each(
 async def _unregister(guild: str, name: str | None, owner: str | None) -> Sandbox:
     guild_id = parse_guild_id(guild)
     async with opened() as core:
-        actor = caller.actor(owner)
+        actor = caller.actor(owner, core.settings)
         access = GuildAccess(guild_id, bot_is_member=True, caller_manages=False)
         try:
             return await core.manager.unregister_guild(actor, access, reference=name)

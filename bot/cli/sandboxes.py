@@ -57,6 +57,14 @@ def create(
         list[str] | None,
         typer.Option("--guild", metavar="SERVER_ID", help="A server to register at once; may be repeated."),
     ] = None,
+    protected: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--protected",
+            metavar="SERVER_ID",
+            help="Confirm a --guild of DISCORD_PROTECTED_GUILD_IDS, for the bot's owner: its id once more.",
+        ),
+    ] = None,
     yes: options.Yes = False,
     as_json: options.Json = False,
 ) -> None:
@@ -65,7 +73,7 @@ def create(
         fail(
             ["Whose sandbox is it to be? Name a Discord user with --owner or SANDBOX_OWNER."], ExitCode.USAGE
         )
-    request = _Creation(owner, name, ttl, guild or ())
+    request = _Creation(owner, name, ttl, guild or (), frozenset(map(str.strip, protected or ())))
     if guild:
         must_be_answerable(yes)
     if guild and not yes:
@@ -91,6 +99,16 @@ class _Creation:
     name: str | None
     ttl: str | None
     guild_ids: Sequence[str]
+    protected: frozenset[str]
+    """The servers that were named a second time."""
+
+    async def check(self, core: Core, guilds: Sequence[GuildAccess]) -> None:
+        """Raise what would be refused now; last `ConfirmationNeeded`, for one that is not in `protected`."""
+        actor = caller.actor(self.owner, core.settings)
+        check = core.manager.check_create
+        await check(actor, name=self.name, ttl=self.ttl, guilds=guilds, confirmed=True)
+        unconfirmed = [access for access in guilds if access.guild_id not in self.protected]
+        await check(actor, name=self.name, ttl=self.ttl, guilds=unconfirmed)
 
     async def accesses(self, settings: Settings) -> list[GuildAccess]:
         """What the bot and the owner may do in the servers now."""
@@ -100,12 +118,10 @@ class _Creation:
 async def _check(request: _Creation) -> list[GuildAccess]:
     async with opened() as core:
         # What needs no answer of Discord is refused first.
-        await core.manager.check_create(caller.actor(request.owner), name=request.name, ttl=request.ttl)
+        await request.check(core, ())
         guilds = await request.accesses(core.settings)
         # Before the question: nobody should be asked about what they may not do.
-        await core.manager.check_create(
-            caller.actor(request.owner), name=request.name, ttl=request.ttl, guilds=guilds
-        )
+        await request.check(core, guilds)
         return guilds
 
 
@@ -113,8 +129,14 @@ async def _create(request: _Creation) -> Sandbox:
     async with opened(NatsUse.SANDBOXES) as core:
         # Also after a question, which may have stood for a while: what counts is what Discord says now.
         guilds = await request.accesses(core.settings)
+        if guilds:
+            await request.check(core, guilds)
         return await core.manager.create(
-            caller.actor(request.owner), name=request.name, ttl=request.ttl, guilds=guilds
+            caller.actor(request.owner, core.settings),
+            name=request.name,
+            ttl=request.ttl,
+            guilds=guilds,
+            confirmed=True,
         )
 
 
@@ -132,10 +154,10 @@ def list_(
     now = utc_now()
     if as_json:
         emit({"sandboxes": [shapes.sandbox_shape(sandbox, now) for sandbox in sandboxes]})
-    elif sandboxes:
+    elif sandboxes or not on_terminal():
+        # A pipe has the headings as its first line, whatever comes after it.
         show(views.listing(sandboxes, now, absolute=not on_terminal()))
     else:
-        # A pipe gets no line that is no sandbox.
         note("No sandbox matches." if owner or status else "There are no sandboxes.")
 
 
@@ -238,7 +260,7 @@ def extend(
 
 async def _extend(name: str, duration: str, owner: str | None) -> Extension:
     async with opened() as core:
-        return await core.manager.extend(caller.actor(owner), name, duration)
+        return await core.manager.extend(caller.actor(owner, core.settings), name, duration)
 
 
 def destroy(
@@ -292,7 +314,7 @@ async def _to_destroy(names: Sequence[str], owner: str | None, everything: bool)
         found = {sandbox.id: sandbox for sandbox in [await core.manager.get(name) for name in names]}
         for sandbox in found.values():
             # Asked now as well as on destroying: nobody should be asked about what they may not do.
-            core.manager.check_may_manage(caller.actor(owner), sandbox, "destroy")
+            core.manager.check_may_manage(caller.actor(owner, core.settings), sandbox, "destroy")
         return list(found.values())
 
 
@@ -305,7 +327,9 @@ async def _destroy(
         for sandbox in sandboxes:
             try:
                 # By id: since the question the name may have gone to another sandbox.
-                destroyed.append(await core.manager.destroy(caller.actor(owner), str(sandbox.id)))
+                destroyed.append(
+                    await core.manager.destroy(caller.actor(owner, core.settings), str(sandbox.id))
+                )
             except SandboxError as error:
                 failed.append((sandbox, error))
     return destroyed, failed

@@ -128,6 +128,35 @@ async def test_a_protected_server_needs_the_operator_and_its_id_twice(scene: Sce
     await scene.operator.ok("register-guild", "diverted", PROTECTED, "--yes", "--protected", PROTECTED)
 
 
+async def test_create_takes_a_protected_server_for_the_bots_owner_only(scene: Scene) -> None:
+    create = ("create", "guarded", "--yes", "--guild", GUILD, "--guild", PROTECTED)
+    confirmed = (*create, "--protected", PROTECTED)
+    refused = await scene.shell.having(SANDBOX_OWNER=ALICE)(*confirmed)
+    assert (refused.code, refused.out) == (1, "")
+    # The way out that is offered exists: see the test above.
+    assert f"`sandboxctl register-guild NAME {PROTECTED} --protected {PROTECTED}`" in refused.err
+
+    as_owner = scene.shell.having(SANDBOX_OWNER=BOB, DISCORD_OWNER_IDS=BOB)
+    for arguments in (create, (*create, "--protected", GUILD)):
+        unconfirmed = await as_owner(*arguments)
+        assert (unconfirmed.code, unconfirmed.out) == (1, "")
+        assert f"`--protected {PROTECTED}`" in unconfirmed.err
+    code, on_screen = await on_terminal(as_owner, *(each for each in create if each != "--yes"), answer="y")
+    assert (code, "SANDBOX_010: " in on_screen, "Go on?" in on_screen) == (1, True, False), on_screen
+    assert len((await scene.shell.ok("list", "--json")).json["sandboxes"]) == 1
+    done = (await as_owner.ok(*confirmed, "--json")).json
+    assert (done["sandbox"]["owner"], done["sandbox"]["guild_ids"]) == (BOB, [GUILD, PROTECTED])
+    await as_owner.ok("destroy", "guarded", "--yes")
+
+
+async def test_the_bots_owner_may_act_on_everybodys_sandboxes(scene: Scene) -> None:
+    refused = await scene.shell.having(SANDBOX_OWNER=BOB)("extend", "diverted", "1h")
+    assert refused.err.startswith("SANDBOX_010: ")
+    await scene.shell.having(SANDBOX_OWNER=BOB, DISCORD_OWNER_IDS=BOB).ok("extend", "diverted", "1h")
+    entries = (await scene.shell.ok("audit", "diverted", "--json")).json["entries"]
+    assert f" for {BOB}" in entries[-1]["actor"]
+
+
 async def test_without_a_token_only_the_operator_vouches(scene: Scene, shell: Shell) -> None:
     refused = await shell("register-guild", "diverted", GUILD, "--yes")
     assert (refused.code, refused.out) == (2, "")

@@ -33,7 +33,10 @@ async def test_colour_and_the_question(shell: Shell) -> None:
     code, gone = await on_terminal(shell, "destroy", "on-screen", answer="y")
     assert code == 0
     assert "on-screen is destroyed." in gone
-    assert (await shell.ok("list")).out == ""
+    # A pipe always has the headings as its first line; a person gets a sentence.
+    assert (await shell.ok("list")).out == "NAME  ID  OWNER  STATUS  SERVERS  ENDS\n"
+    code, nothing = await on_terminal(shell, "list")
+    assert (code, "There are no sandboxes." in nothing, "NAME" in nothing) == (0, True, False)
 
 
 async def test_names_are_completed_soon_or_not_at_all(shell: Shell) -> None:
