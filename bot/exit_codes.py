@@ -17,3 +17,5 @@ class ExitCode(IntEnum):
     """A server that is needed is away."""
     INTERRUPTED = 130
     """Ended by Ctrl-C, as shells number it: 128 and the signal."""
+    UNREAD = 141
+    """Whoever read standard output has closed it; numbered as for other programs, which SIGPIPE ends."""

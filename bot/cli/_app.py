@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from typing import Annotated
 
 import typer
 
 from .. import __version__
-from . import connect, doctor, guilds, process, sandboxes, upkeep
+from . import _streams, connect, doctor, guilds, process, sandboxes, upkeep
 
 app = typer.Typer(
     name="sandboxctl",
@@ -46,7 +45,7 @@ app.command("migrate", rich_help_panel=_PROCESS)(process.migrate)
 
 def _show_version(asked: bool) -> None:
     if asked:
-        typer.echo(f"sandboxctl {__version__}")
+        _streams.write(f"sandboxctl {__version__}")
         raise typer.Exit
 
 
@@ -61,8 +60,8 @@ def _root(
 
 def main() -> None:
     """The console script."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # A terminal without some character must not end the command.
-            stream.reconfigure(errors="replace")
-    app(prog_name="sandboxctl")
+    _streams.prepare()
+    try:
+        app(prog_name="sandboxctl")
+    except _streams.OutputLost as lost:
+        sys.exit(_streams.give_up(lost))

@@ -15,6 +15,7 @@ from sandbox_core.settings import SettingsError
 
 from ..exit_codes import ExitCode
 from ._loop import run_on_fast_loop
+from ._streams import OutputLost
 from ._words import error_line
 
 _Result = TypeVar("_Result")
@@ -49,6 +50,9 @@ def run(work: Coroutine[Any, Any, _Result], *, interrupted: ExitCode = ExitCode.
         fail([error_line(error)], exit_code(error))
     except KeyboardInterrupt:
         raise typer.Exit(interrupted) from None
+    except OutputLost:
+        # While watching; what it means is the same for every command.
+        raise
     except Exception as error:
         # The last resort: its text may hold secrets, so only its kind is shown.
         if os.environ.get("LOG_LEVEL", "").upper() == "DEBUG":

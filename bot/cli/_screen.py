@@ -18,6 +18,7 @@ from rich.text import Text
 
 from ..exit_codes import ExitCode
 from ._outcome import fail, stopped_before_words
+from ._streams import write
 from ._words import clean
 
 _GAP = "  "
@@ -71,7 +72,7 @@ def show(*blocks: Block) -> None:
     if on_terminal():
         console().print(pretty(*blocks))
     else:
-        typer.echo(plain(*blocks))
+        write(plain(*blocks))
 
 
 def console() -> Console:
@@ -81,7 +82,7 @@ def console() -> Console:
 
 def emit(value: Mapping[str, Any], *, compact: bool = False) -> None:
     """Write JSON to standard output: one line when `compact`, else indented. ASCII, so safe to show."""
-    typer.echo(json.dumps(value, indent=None if compact else 2))
+    write(json.dumps(value, indent=None if compact else 2))
 
 
 def plain(*blocks: Block) -> str:

@@ -17,6 +17,7 @@ from ._environment import as_dotenv, as_exports, as_fish
 from ._outcome import fail, run
 from ._screen import busy, emit, note, on_terminal
 from ._session import opened
+from ._streams import write
 
 _NOT_EXECUTABLE, _NOT_FOUND = 126, 127
 """What a shell answers where a command can't be run."""
@@ -46,7 +47,7 @@ def connect(
         emit(variables)
         return
     writer = {Format.SH: as_exports, Format.DOTENV: as_dotenv, Format.FISH: as_fish}[form]
-    typer.echo(writer(variables), nl=False)
+    write(writer(variables), newline=False)
     if on_terminal() and form is Format.SH:
         note(f'\nTo set these in this shell: eval "$(sandboxctl connect {variables["SANDBOX_NAME"]})"')
 

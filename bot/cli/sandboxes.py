@@ -39,6 +39,7 @@ from ._screen import (
     show,
 )
 from ._session import opened
+from ._streams import write
 from ._unconfirmed import note_unconfirmed, unconfirmed_of
 from ._words import error_line, iso, moment, relative
 
@@ -211,7 +212,7 @@ async def _watch(name: str | None, owner: str | None, interval: float, as_json: 
             if as_json:
                 emit(shape, compact=True)
             else:
-                typer.echo(plain(*blocks) + "\n")
+                write(plain(*blocks) + "\n")
             await asyncio.sleep(interval)
 
 
@@ -295,7 +296,7 @@ def destroy(
             }
         )
     elif destroyed:
-        typer.echo("\n".join(f"{sandbox.name} is destroyed." for sandbox in destroyed))
+        write("\n".join(f"{sandbox.name} is destroyed." for sandbox in destroyed))
         note_unconfirmed(destroyed)
     elif not failed:
         note("There was nothing to destroy.")

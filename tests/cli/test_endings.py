@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 import time
 
 import pytest
@@ -133,6 +134,24 @@ async def test_a_life_that_fails_several_times_has_the_highest_code(shell: Shell
     assert [each["code"] for each in failed.json["failed"]] == ["SANDBOX_006"]
     assert failed.err.startswith("SANDBOX_006: ")
     await shell.ok("destroy", "stuck", "--yes")
+
+
+async def test_output_that_nobody_takes(shell: Shell) -> None:
+    """A pipe closed by its reader, a full disk and closed streams: no traceback, and the right code."""
+    await shell.ok("create", "unread", "--owner", ALICE)
+    pipe = "set -o pipefail\nsandboxctl status unread --watch --interval 0.5 | head -n 1"
+    read = await shell.script(pipe, program="bash")
+    assert (read.code, read.err, read.out.split()) == (141, "", ["Name:", "unread"])
+    for command in ("list", "list --json", "connect unread", "--version"):
+        full = await shell.script(f"sandboxctl {command} >/dev/full")
+        assert (full.code, full.err) == (1, "Standard output can't be written: No space left on device.\n")
+    program = f"{sys.executable} -m bot"
+    for closed in (">&-", "<&- >&-", "<&- >&- 2>&-"):
+        ended = await shell.script(f"{program} list --json {closed}")
+        assert (ended.code, ended.out, ended.err) == (0, "", ""), closed
+    refused = await shell.script(f"{program} status no-such-one >&-")
+    assert (refused.code, refused.err.startswith("SANDBOX_004: ")) == (1, True)
+    await shell.ok("destroy", "unread", "--yes")
 
 
 async def test_interrupting_ends_without_a_word(shell: Shell) -> None:
