@@ -37,7 +37,6 @@ DESTROY_POINTS = [
     "destroy:destroyed",
 ]
 EXPIRE_POINTS = ["destroy:expired", *DESTROY_POINTS]
-SEEDS = [random.SystemRandom().randrange(2**32) for _ in range(5)]
 TRANSIENT = {
     SandboxStatus.PENDING,
     SandboxStatus.CREATING,
