@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import nats.errors
 import structlog
 
+from sandbox_core import cancellation
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.lease_trust import LeaseTrust
 
@@ -119,10 +120,8 @@ class AckPublisher:
         self._open.clear()
         self._connection.on_reconnect.remove(self._on_reconnect)
         self._connection.on_disconnect.remove(self._on_disconnect)
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        # nats-py loses a cancellation now and then, and the recovery would go on for ever.
+        await cancellation.end(*self._tasks)
         if self._late is not None:
             await self._late.close()
         await self._inbox.close(connected=self._connection.connected)
@@ -205,6 +204,10 @@ class AckPublisher:
             self._wake.clear()
             while self._ready:
                 await self._open.wait()
+                if self._wire.full:
+                    # Meanwhile anything below may change.
+                    await self._wire.room()
+                    continue
                 now = self._monotonic()
                 if now >= self.trust.until:
                     _log.warning("publishing_waits", dependency="PostgreSQL", reason="leases have lapsed")

@@ -77,7 +77,7 @@ class PublishWire:
         self._nobody.set_result(None)
 
     def put(self, subject: str, reply: str, headers: dict[str, str], payload: bytes) -> bool:
-        """Have the message written; False when it has to be given to `send`, which may wait.
+        """Have the message written; False when it has to be given to `send`, once there is room.
 
         That is so without a connection, while the buffer is full, and for what `encode` does not take.
         """
@@ -102,14 +102,19 @@ class PublishWire:
         return True
 
     async def send(self, subject: str, reply: str, headers: dict[str, str], payload: bytes) -> None:
-        """Publish by nats-py's own means, after waiting for room. Raises its errors."""
-        if self.direct:
-            await self._room()
+        """Publish by nats-py's own means. Raises its errors."""
         await self._client.publish(subject, payload, reply=reply, headers=headers)
 
-    async def _room(self) -> None:
+    @property
+    def full(self) -> bool:
+        """True while what is sent should wait for `room`; never without a connection."""
         client = self._client
-        while client.is_connected and client._pending_data_size > _MAX_BUFFERED_BYTES:
+        return self.direct and client.is_connected and client._pending_data_size > _MAX_BUFFERED_BYTES
+
+    async def room(self) -> None:
+        """Return when the socket has taken what was buffered, or the connection is lost."""
+        client = self._client
+        while self.full:
             written = asyncio.get_running_loop().create_future()
             if not client._flush_queue.full():
                 client._flush_queue.put_nowait(written)

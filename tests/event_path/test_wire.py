@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Coroutine
+import math
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any
 
 import nats.errors
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from nats.aio.client import Client
 from structlog.testing import capture_logs
 
+from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.nats import wire
 from sandbox_core.nats.connection import NatsConnection
 from sandbox_core.nats.publication import Publication
@@ -193,13 +195,14 @@ async def test_waiting_for_room_ends_with_the_connection_and_can_be_cancelled(
     monkeypatch.setattr(connection.client, "_pending_data_size", 10**9)
     # Nobody writes any more, as on a connection that has fallen silent.
     monkeypatch.setattr(connection.client, "_flush_queue", asyncio.Queue(2))
-    waiting = asyncio.create_task(ways.send("events.X", "", {}, b""))
+    waiting = asyncio.create_task(ways.room())
     await until(connection.client._flush_queue.full)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(connection.client, "_status", Client.RECONNECTING)
+        await ways.room()
         with pytest.raises(nats.errors.OutboundBufferLimitError):
             await ways.send("events.X", "", {}, b"")
         assert not ways.put("events.X", "", {}, b"")
@@ -263,3 +266,80 @@ def test_nats_py_still_works_as_is_relied_on() -> None:
     assert "await self._ps.parse(b)" in inspect.getsource(Client._read_loop)
     # Subscriptions are made anew from here, so a dropped SUB is no loss.
     assert "for sid, sub in self._subs.items()" in inspect.getsource(Client._attempt_reconnect)
+
+
+@pytest.fixture
+def stuck(connection: NatsConnection) -> Iterator[Callable[[], None]]:
+    """A buffer that is full and that nobody writes, until the result is called."""
+    client = connection.client
+    queue = client._flush_queue
+    client._pending_data_size, client._flush_queue = 10**9, asyncio.Queue(2)
+
+    def go_on() -> None:
+        while not client._flush_queue.empty():
+            written = client._flush_queue.get_nowait()
+            if not written.done():
+                written.set_result(None)
+        client._pending_data_size, client._flush_queue = 0, queue
+
+    yield go_on
+    if client._flush_queue is not queue:
+        go_on()
+
+
+async def test_what_is_withdrawn_while_there_is_no_room_is_not_sent(
+    publisher: AckPublisher, connection: NatsConnection, reader: Client, stuck: Callable[[], None]
+) -> None:
+    taken = publication(1)
+    publisher.submit(taken)
+    await until(connection.client._flush_queue.qsize)
+    publisher.withdraw(taken)
+    stuck()
+    publisher.submit(publication(2))
+    async with asyncio.timeout(10):
+        await publisher.drained()
+    await connection.client.flush()
+    stored = [message.headers["Nats-Msg-Id"] for message in await read_back(reader, "EVENTS")]
+    assert stored == ["session:0:2"]
+
+
+async def test_leases_that_lapse_while_there_is_no_room_stop_what_waits(
+    publisher: AckPublisher, connection: NatsConnection, reader: Client, stuck: Callable[[], None]
+) -> None:
+    waiting = publication(1)
+    publisher.submit(waiting)
+    await until(connection.client._flush_queue.qsize)
+    publisher.trust.end()
+    with capture_logs() as logs:
+        stuck()
+        await until(lambda: logs or waiting.sent_at)
+    assert (waiting.sent_at, [entry["event"] for entry in logs]) == (0.0, ["publishing_waits"])
+    publisher.trust.extend(math.inf)
+    async with asyncio.timeout(10):
+        await publisher.drained()
+    assert len(await read_back(reader, "EVENTS")) == 1
+
+
+async def test_closing_ends_a_recovery_that_lost_its_cancellation(
+    connection: NatsConnection, recorder: Recorder
+) -> None:
+    class LosesOne:
+        cancelled = 0
+
+        async def ensure(self) -> None:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                self.cancelled += 1
+                if self.cancelled > 1:
+                    raise
+                # As `asyncio.wait_for` on Python 3.11, which nats-py sends its requests through.
+                raise DependencyUnavailable("NATS", "no answer in time") from None
+
+    streams = LosesOne()
+    publisher = AckPublisher(connection, streams, recorder)
+    await publisher.start()
+    await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        await publisher.close()
+    assert streams.cancelled == 2
