@@ -16,6 +16,7 @@ import structlog
 from nats.js import JetStreamContext
 from redis.asyncio import Redis
 
+from . import cancellation
 from .cleanup import AT_MOST, CleanupMetrics, CleanupProvider, Notices
 from .dependencies import Question, questions
 from .errors import DependencyUnavailable
@@ -290,11 +291,7 @@ def _tell_owners(
     owners.on_found = notebook.channel
     task = asyncio.create_task(notebook.run(), name="owner-notes")
 
-    async def end() -> None:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-    return end
+    return partial(cancellation.end, task)
 
 
 async def _leave(processes: Processes, process: GatewayProcess) -> None:

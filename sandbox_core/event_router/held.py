@@ -8,6 +8,7 @@ from typing import Protocol
 
 import structlog
 
+from sandbox_core import cancellation
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.routing import RouteTable
 
@@ -59,8 +60,7 @@ class RouteQuestions:
     async def close(self) -> None:
         """Ask no more."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await cancellation.end(self._task)
 
     async def _ask_all(self) -> None:
         while lanes := self._waiting():

@@ -17,6 +17,7 @@ from typing import Protocol
 
 import structlog
 
+from sandbox_core import cancellation
 from sandbox_core.errors import DependencyUnavailable
 
 from .publication import Publication
@@ -81,8 +82,7 @@ class LateResends:
     async def close(self) -> None:
         """Ask no more; those asked for are judged no more."""
         if self._asking is not None:
-            self._asking.cancel()
-            await asyncio.gather(self._asking, return_exceptions=True)
+            await cancellation.end(self._asking)
 
     async def _ask_all(self) -> None:
         while self._waiting:

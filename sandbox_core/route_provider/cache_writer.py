@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 import structlog
 
+from sandbox_core import cancellation
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.models import DatedRoute
 from sandbox_core.redis.route_cache import RouteCache
@@ -34,8 +35,8 @@ class CacheWriter:
     async def close(self) -> None:
         """Write nothing more; what is not written is lost."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            # redis-py loses a cancellation now and then, and while Redis is away this would go on for ever.
+            await cancellation.end(self._task)
 
     async def write(self, routes: Mapping[str, DatedRoute]) -> None:
         """Write these routes now, or as soon as Redis takes them."""

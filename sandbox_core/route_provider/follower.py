@@ -25,6 +25,7 @@ from typing import Any
 import asyncpg
 import structlog
 
+from sandbox_core import cancellation
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.models import DatedRoute, Route
 from sandbox_core.postgres import routes as route_rows
@@ -92,9 +93,7 @@ class RouteFollower:
     async def close(self) -> None:
         """Stop following; the last table stays."""
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await cancellation.end(self._task)
             self._task = None
         await self._board.close()
 

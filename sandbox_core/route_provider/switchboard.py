@@ -9,12 +9,12 @@ guild goes on. Other guilds never wait.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Protocol
 
 import structlog
 
+from sandbox_core import cancellation
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.models import DatedRoute, Route
 from sandbox_core.routing import RouteTable
@@ -87,9 +87,7 @@ class Switchboard:
     async def close(self) -> None:
         """Switch nothing more."""
         if self._switching is not None:
-            self._switching.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._switching
+            await cancellation.end(self._switching)
             self._switching = None
 
     def changed(self, guild_ids: Collection[str]) -> None:

@@ -1,13 +1,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 
 import pytest
 
 from sandbox_core import cancellation
 from sandbox_core.cancellation import Cancellations, end
 from sandbox_core.errors import DependencyUnavailable
+from sandbox_core.event_router.held import RouteQuestions
 from sandbox_core.manager.teardown import bounded
+from sandbox_core.models import DatedRoute
+from sandbox_core.nats.late import LateResends
+from sandbox_core.nats.publication import Publication
+from sandbox_core.route_provider.cache_writer import CacheWriter
 
 
 @pytest.fixture(autouse=True)
@@ -107,3 +114,49 @@ async def test_only_new_cancellations_count() -> None:
     await reached.wait()
     task.cancel()
     assert await task == "done"
+
+
+class AwayAndDeaf:
+    """A server that is away, behind a driver that loses the first cancellation."""
+
+    current_table = None
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.lost = 0
+
+    async def _ask(self, *_: object, **__: object) -> Any:
+        self.asked.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if self.lost:
+                raise
+            self.lost += 1
+            raise DependencyUnavailable("Redis", "no answer in time") from None
+
+    put_many = resolve = sequences = _ask
+
+
+async def test_what_tries_for_ever_ends_although_its_driver_is_deaf() -> None:
+    server: Any = AwayAndDeaf()
+    writer = CacheWriter(server)
+    writer.write_soon({"1": DatedRoute(None, 1.0)})
+    await ended(server, writer.close())
+
+    server = AwayAndDeaf()
+    questions = RouteQuestions(server, lambda: ["1"], lambda lane, table: None)
+    questions.ask()
+    await ended(server, questions.close())
+
+    server = AwayAndDeaf()
+    late = LateResends(server, server, duplicate_window=1.0)
+    late.ask(Publication("events.X", b"", {"Nats-Msg-Id": "session:0:1"}, None))
+    await ended(server, late.close())
+
+
+async def ended(server: AwayAndDeaf, closing: Coroutine[Any, Any, None]) -> None:
+    async with asyncio.timeout(10):
+        await server.asked.wait()
+        await closing
+    assert server.lost == 1
