@@ -21,7 +21,9 @@ else can have the shard, by the database's own clock. What follows from there:
   few times: being closed at once again and again means that somebody else has the session, and it waits for
   the database. What both publish has the same message ids, and JetStream keeps it once.
 - A process that was frozen sends and saves nothing before its next turn (see `LeaseTrust`). Events of a
-  shard that turns out to be lost are dropped: Discord replays them to the new holder.
+  shard that turns out to be lost are dropped: Discord replays them to the new holder. So are those of a shard
+  that is free again, or this process's again, when its epoch tells that another one had it in between: then
+  the shard is begun anew, from what the last holder saved.
 - A shard is handed over only when all its events are acknowledged.
 
 A process that starts while PostgreSQL is away can't claim anything. It asks the others over NATS, without
@@ -189,14 +191,16 @@ class LeaseKeeper:
         self._unvouched_closes.clear()
         # The database may have answered before somebody took what it says is ours.
         self._taken = {s: at for s, at in self._taken.items() if at >= asked_at or s not in leases.mine}
-        self._leases = leases = _without(leases, self._taken)
+        leases = _without(leases, self._taken)
+        lost = self._lost(leases)
+        self._leases = leases
         self.trouble = ""
-        for shard_id in self._runs.running & leases.others:
+        for shard_id in lost:
             self._runs.lose(shard_id)
         # Only now: what was decided for the lost shards must not be sent.
         self._trust.extend(asked_at + self._lease * _TRUSTED)
         await self._tell_taken_over(leases)
-        await self._follow(leases)
+        await self._follow(leases, lost)
 
     async def may_connect(self, shard_id: int, *, closed_at_once: bool) -> None:
         """Return when the shard may connect again. `closed_at_once`: Discord did that to its last one."""
@@ -304,11 +308,18 @@ class LeaseKeeper:
         finally:
             del self._dropping[shard_id]
 
-    async def _follow(self, leases: Leases) -> None:
-        lost = (self._runs.running & leases.others) - self._handing_over.keys() - self._dropping.keys()
-        for shard_id in lost:
-            _log.warning("shard_lost", shard=shard_id, reason="another process has its lease")
-        await asyncio.gather(*(self._runs.drop(shard_id) for shard_id in lost))
+    def _lost(self, leases: Leases) -> Collection[int]:
+        """What is run here and another process has, or had since the last turn that reached the database."""
+        held = {} if self._leases is None else self._leases.mine
+        changed = {shard_id for shard_id, epoch in held.items() if leases.mine.get(shard_id) != epoch}
+        return self._runs.running & (leases.others | changed)
+
+    async def _follow(self, leases: Leases, lost: Collection[int]) -> None:
+        to_drop = self._runs.running & set(lost) - self._handing_over.keys() - self._dropping.keys()
+        for shard_id in to_drop:
+            had = "has" if shard_id in leases.others else "had"
+            _log.warning("shard_lost", shard=shard_id, reason=f"another process {had} its lease")
+        await asyncio.gather(*(self._runs.drop(shard_id) for shard_id in to_drop))
         if self._leaving:
             return
         self._begin(leases.mine.keys() - self._released)

@@ -479,6 +479,28 @@ async def test_what_is_lost_is_told_before_the_leases_count_again(pool: Pool) ->
     assert frozen.runs.trust.until == -math.inf
 
 
+@pytest.mark.parametrize("leaves", [True, False], ids=["leaves", "dies"])
+@pytest.mark.parametrize("fixed", [None, 1], ids=["shared", "fixed"])
+async def test_a_shard_that_another_process_had_in_between_is_begun_anew(
+    pool: Pool, fixed: int | None, leaves: bool
+) -> None:
+    frozen = Process(pool, recommended=1, shard_count=fixed)
+    other = Process(pool, recommended=1, shard_count=fixed)
+    await frozen.turn()
+    before = frozen.runs.trust.until
+    await turns([other], lambda: other.shards == {0})
+    if leaves:
+        await other.keeper.leave()
+    else:
+        await lapsed(pool)
+    await frozen.turn()
+    assert frozen.runs.lost == [(0, before)], "what it decided before the other one is not sent"
+    assert frozen.runs.dropped == [0]
+    await turns([frozen], lambda: frozen.shards == {0})
+    assert (frozen.runs.lost, frozen.runs.dropped) == ([(0, before)], [0])
+    assert frozen.keeper.epoch(0) == 3
+
+
 async def test_a_turn_that_finds_the_database_away_lets_shards_go_on_unless_it_stood_still(
     pool: Pool,
 ) -> None:
