@@ -13,6 +13,7 @@ from sandbox_core.manager import utc_now
 from sandbox_core.models import AuditEntry
 
 from ..exit_codes import ExitCode
+from . import _caller as caller
 from . import _options as options
 from . import _shapes as shapes
 from . import _views as views
@@ -114,7 +115,9 @@ async def _find() -> OrphanReport:
 
 async def _remove(unknown: bool) -> OrphanCleanup:
     async with opened(NatsUse.SANDBOXES) as core:
-        return await core.cleanup.cleanup_orphaned_resources(unknown=unknown)
+        return await core.cleanup.cleanup_orphaned_resources(
+            unknown=unknown, actor=caller.actor(None, core.settings)
+        )
 
 
 def audit(

@@ -144,7 +144,7 @@ class Commands:
     async def _cleanup(self, _actor: Actor, _arguments: Arguments) -> Answer:
         return _render.cleaned(*await self._core.cleanup.run())
 
-    async def _orphans(self, _actor: Actor, arguments: Arguments) -> Answer:
+    async def _orphans(self, actor: Actor, arguments: Arguments) -> Answer:
         cleanup = self._core.cleanup
         if not arguments:
             return _render.orphans(await cleanup.find_orphaned_resources())
@@ -153,7 +153,7 @@ class Commands:
             reason = "only `fix` or `fix unknown` may follow"
             raise InvalidInput("word", " ".join(arguments), reason, "`orphans fix` deletes them")
         unknown = len(words) == 2
-        done = await cleanup.cleanup_orphaned_resources(unknown=unknown)
+        done = await cleanup.cleanup_orphaned_resources(unknown=unknown, actor=actor)
         return _render.orphans_removed(done, unknown=unknown)
 
     async def _sync(self, _actor: Actor, _arguments: Arguments) -> Answer:

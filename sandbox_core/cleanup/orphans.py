@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from uuid import UUID
 
+import structlog
+
 from sandbox_core.errors import SandboxError
 from sandbox_core.manager.ports import RouteChanges
 from sandbox_core.manager.teardown import bounded, reason_of
@@ -21,6 +23,8 @@ from sandbox_core.postgres import routes as route_rows
 from sandbox_core.subjects import redis_prefix, sandbox_filter, schema_name
 
 from .results import MAPPINGS, Damage, Orphan, OrphanCleanup, OrphanReport
+
+_log = structlog.get_logger("sandbox.cleanup")
 
 _LIST_TIMEOUT = 120.0
 """Seconds to list one store; Redis looks at every key it has."""
@@ -37,7 +41,6 @@ class OrphanSearch:
         schemas: SchemaProvisioner,
         others: Sequence[Namespace],
         routes: RouteChanges,
-        actor: Actor,
         clock: Callable[[], datetime],
     ) -> None:
         """`others` are the stores besides PostgreSQL, where ids are whole UUIDs."""
@@ -45,7 +48,6 @@ class OrphanSearch:
         self._schemas = schemas
         self._others = tuple(others)
         self._routes = routes
-        self._actor = actor
         self._clock = clock
 
     async def find(self) -> OrphanReport:
@@ -101,10 +103,11 @@ class OrphanSearch:
                 damaged.append(Damage(now, f"the schema {now.schema_name}"))
         return damaged
 
-    async def remove(self, found: OrphanReport, *, unknown: bool) -> OrphanCleanup:
+    async def remove(self, found: OrphanReport, actor: Actor, *, unknown: bool) -> OrphanCleanup:
         """Remove what was found, each after asking again whether it belongs to a live sandbox by now.
 
-        Without `unknown` only what this database's destroyed sandboxes have left.
+        Without `unknown` only what this database's destroyed sandboxes have left. The audit log of such a
+        sandbox tells what `actor` removed.
         """
         removed: list[Orphan] = []
         spared: list[Orphan] = []
@@ -114,14 +117,18 @@ class OrphanSearch:
                 spared.append(orphan)
                 continue
             try:
-                (removed if await self._remove(orphan) else spared).append(orphan)
+                gone = await self._remove(orphan, actor)
             except SandboxError as error:
                 failed[orphan] = reason_of(error)
+                continue
+            (removed if gone else spared).append(orphan)
+            if gone and orphan.known and orphan.store != MAPPINGS:
+                await self._note(orphan, actor)
         return OrphanCleanup(tuple(removed), tuple(spared), failed, found)
 
-    async def _remove(self, orphan: Orphan) -> bool:
+    async def _remove(self, orphan: Orphan, actor: Actor) -> bool:
         if orphan.store == MAPPINGS:
-            return await self._unmap(orphan.id)
+            return await self._unmap(orphan.id, actor)
         if orphan.store == self._schemas.store:
             return await self._schemas.drop_orphan(schema_name(orphan.id))
         # A whole UUID is never given twice: what is without a live sandbox now stays so.
@@ -132,7 +139,30 @@ class OrphanSearch:
         await bounded(orphan.store, namespace.drop(_gone(orphan.id, self._clock())), within=_DROP_TIMEOUT)
         return True
 
-    async def _unmap(self, guild_id: str) -> bool:
+    async def _note(self, orphan: Orphan, actor: Actor) -> None:
+        try:
+            async with transaction(self._pool) as connection:
+                sandbox_id = await orphan_rows.left_by(connection, orphan.id)
+                if sandbox_id is None:
+                    return
+                await audit.record(
+                    connection,
+                    sandbox_id,
+                    AuditEvent.STATUS_CHANGED,
+                    actor=actor,
+                    at=self._clock(),
+                    details={
+                        "from": SandboxStatus.DESTROYED.value,
+                        "to": SandboxStatus.DESTROYED.value,
+                        "removed_orphan": orphan.name,
+                        "store": orphan.store,
+                    },
+                )
+        except SandboxError as error:
+            # It is removed all the same, and will not be found again.
+            _log.warning("orphan_not_noted", orphan=orphan.name, reason=reason_of(error))
+
+    async def _unmap(self, guild_id: str, actor: Actor) -> bool:
         async with transaction(self._pool) as connection:
             holder = await guild_mappings.holder_of(connection, guild_id)
             if holder is None or holder.status is not SandboxStatus.DESTROYED:
@@ -143,7 +173,7 @@ class OrphanSearch:
                 connection,
                 holder.id,
                 AuditEvent.GUILD_UNREGISTERED,
-                actor=self._actor,
+                actor=actor,
                 at=self._clock(),
                 details={"guild_id": guild_id, "reason": "orphaned"},
             )

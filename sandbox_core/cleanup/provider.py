@@ -95,7 +95,6 @@ class CleanupProvider:
             schemas=schemas,
             others=[namespace for namespace in namespaces if namespace.store != schemas.store],
             routes=routes,
-            actor=CLEANUP,
             clock=clock,
         )
 
@@ -241,12 +240,15 @@ class CleanupProvider:
         self._count(report, report.orphans)
         return report
 
-    async def cleanup_orphaned_resources(self, *, unknown: bool = False) -> OrphanCleanup:
+    async def cleanup_orphaned_resources(
+        self, *, unknown: bool = False, actor: Actor = CLEANUP
+    ) -> OrphanCleanup:
         """Find and remove what sandboxes left that this database knows as destroyed.
 
         With `unknown` also what has no row here, which may be another installation's on the same servers.
+        The audit log names `actor`.
         """
-        done = await self._search.remove(await self._search.find(), unknown=unknown)
+        done = await self._search.remove(await self._search.find(), actor, unknown=unknown)
         self._count(done.found, (*done.spared, *done.failed))
         if done.removed or done.failed:
             _log.info("orphans_removed", removed=len(done.removed), failed=len(done.failed))

@@ -42,6 +42,22 @@ async def owners(connection: Connection, ids: Collection[str]) -> Ownership:
     return Ownership(live, frozenset(row["id"] for row in rows) - live)
 
 
+async def left_by(connection: Connection, found: str) -> UUID | None:
+    """The destroyed sandbox with this UUID, or of those with this short id the one destroyed last."""
+    whole = len(found) == 36
+    with translating():
+        sandbox_id: UUID | None = await connection.fetchval(
+            """
+            SELECT id FROM sandboxes
+            WHERE status = 'destroyed' AND (id = $1::text::uuid OR schema_name = $2)
+            ORDER BY destroyed_at DESC LIMIT 1
+            """,
+            found if whole else None,
+            None if whole else f"sandbox_{found}",
+        )
+    return sandbox_id
+
+
 async def mappings(connection: Connection) -> list[tuple[str, Sandbox]]:
     """Guilds mapped to sandboxes that are destroyed, each with its sandbox."""
     with translating():

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 from nats.js.api import AckPolicy, ConsumerConfig, StorageType, StreamConfig
 
-from sandbox_core.cleanup import Orphan
+from sandbox_core.cleanup import CLEANUP, Orphan
 from sandbox_core.cleanup.results import MAPPINGS
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.models import Actor, GuildAccess, Sandbox, short_id
@@ -111,9 +111,24 @@ async def test_what_destroyed_sandboxes_left_is_found_and_only_then_removed(yard
         f"worker-{live.short_id}"
     }
     assert yard.routes.current[GUILDS[0]] is None
-    assert (await yard.audit(gone))[-1].details == {"guild_id": GUILDS[0], "reason": "orphaned"}
+    *removed, mapping = (await yard.audit(gone))[-4:]
+    assert mapping.details == {"guild_id": GUILDS[0], "reason": "orphaned"}
+    assert {(entry.details["store"], entry.details["removed_orphan"]) for entry in removed} == {
+        ("NATS", f"sandbox.{gone.id}.>"),
+        ("PostgreSQL", gone.schema_name),
+        ("Redis", f"sandbox:{gone.id}:*"),
+    }
+    assert {entry.actor for entry in (*removed, mapping)} == {CLEANUP.id}
     assert yard.counted.orphan_counts == {"PostgreSQL": 0, "Redis": 0, "NATS": 0, MAPPINGS: 0}
     assert (await yard.cleanup.find_orphaned_resources()).orphans == ()
+
+
+async def test_who_removes_orphans_is_in_the_audit_log(yard: Yard, alice: Actor) -> None:
+    gone = await yard.sandbox(alice, "gone")
+    await yard.manager.destroy(alice, "gone")
+    await leave(yard, gone.id)
+    await yard.cleanup.cleanup_orphaned_resources(actor=Actor("cli:root"))
+    assert [entry.actor for entry in (await yard.audit(gone))[-3:]] == ["cli:root"] * 3
 
 
 async def test_ids_nobody_knows_are_shown_but_removed_only_on_request(yard: Yard) -> None:
@@ -200,7 +215,7 @@ async def test_what_became_live_meanwhile_is_spared(yard: Yard, alice: Actor) ->
     )
     await map_by_hand(yard, sandbox, GUILDS[0])
     found = await yard.cleanup.find_orphaned_resources()
-    done = await yard.cleanup._search.remove(type(found)(orphans=stale), unknown=True)
+    done = await yard.cleanup._search.remove(type(found)(orphans=stale), CLEANUP, unknown=True)
     assert (done.removed, done.spared, dict(done.failed)) == ((), stale, {})
     assert await yard.left_of(sandbox) == ["schema", "keys", "events", "mappings"]
 
