@@ -29,6 +29,7 @@ from bot.embedded import EmbeddedServer, EmbeddedServers, embedded_servers
 from bot.migrate import migrate
 
 ROOT = Path(__file__).resolve().parents[1]
+WARM = Path(__file__).with_name("warm.py")
 
 _numbers = itertools.count(1)
 # Database 0 is left to tests that look at the server itself; see `redis_url`.
@@ -65,17 +66,24 @@ def _logging_as_it_was() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def warm_sandboxctl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
-    """A command that is `sandboxctl` without the second that its imports take; see `tests/warm.py`."""
-    warm, endpoint = ROOT / "tests" / "warm.py", tmp_path_factory.mktemp("warm") / "socket"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+def warm_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where a server runs `sandboxctl` without the second that its imports take; see `tests/warm.py`."""
+    endpoint = tmp_path_factory.mktemp("warm") / "socket"
     with subprocess.Popen(
-        [sys.executable, str(warm), "serve", str(endpoint)], env=environment, stdout=subprocess.PIPE
+        [sys.executable, str(WARM), "serve", str(endpoint)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
     ) as server:
         assert server.stdout is not None
         assert server.stdout.readline() == b"serving\n"
-        yield [sys.executable, "-S", "-E", str(warm), str(endpoint)]
+        yield endpoint
         server.terminate()
+
+
+@pytest.fixture(scope="session")
+def warm_sandboxctl(warm_endpoint: Path) -> list[str]:
+    """A command that is `sandboxctl`, sooner."""
+    return [sys.executable, "-S", "-E", str(WARM), str(warm_endpoint)]
 
 
 @dataclass(frozen=True)

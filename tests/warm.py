@@ -5,10 +5,13 @@ working directory, environment and standard streams, and ends with the command's
 
     python warm.py serve SOCKET
     python warm.py SOCKET ARGUMENT...
+
+`tests.forked` is a client that can send signals, too.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -23,6 +26,9 @@ _STREAMS = 3
 def serve(path: str) -> None:
     """Answer until terminated."""
     from bot.cli import main
+
+    # What `run` imports is imported once as well.
+    importlib.import_module("bot.runner")
 
     # Nobody waits for the forks that answer: the system collects them.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -53,8 +59,11 @@ def _answer(connection: socket.socket, main: object) -> None:
         os.environ.update(command["environment"])
         sys.argv = ["sandboxctl", *command["arguments"]]
         os._exit(_code_of(main))
+    for stream in streams:
+        os.close(stream)
+    connection.sendall(f"{child}\n".encode())
     _, status = os.waitpid(child, 0)
-    connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())
+    connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
     os._exit(0)
 
 
@@ -80,7 +89,9 @@ def ask(path: str, arguments: list[str]) -> int:
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(path)
         socket.send_fds(connection, [json.dumps(request).encode()], list(range(_STREAMS)))
-        return int(connection.recv(16) or b"70")
+        with connection.makefile() as answers:
+            answers.readline()
+            return int(answers.readline() or "70")
 
 
 if __name__ == "__main__":

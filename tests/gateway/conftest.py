@@ -7,15 +7,16 @@ import json
 import os
 import re
 import signal
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import nats
 import pytest
 
 from discord_sim import DiscordSim
+from tests.forked import ForkedProcess, start_forked
 
 _STARTED_WITHIN = 40
 
@@ -34,7 +35,7 @@ StartProcess = Callable[..., Awaitable["BotProcess"]]
 class BotProcess:
     """One `python -m bot run`; its log is kept for the failure message."""
 
-    process: asyncio.subprocess.Process
+    process: ForkedProcess
     log: list[str] = field(default_factory=list)
     reader: asyncio.Task[None] | None = None
 
@@ -76,7 +77,7 @@ async def sim() -> AsyncIterator[DiscordSim]:
 
 @pytest.fixture
 async def start_bot(
-    sim: DiscordSim, database_url: str, redis_url: str, nats_url: str
+    sim: DiscordSim, database_url: str, redis_url: str, nats_url: str, warm_endpoint: Path
 ) -> AsyncIterator[StartProcess]:
     """Starts a bot process, with more settings by their variables; those alive at the end are killed."""
     dev = sim.add_guild("Dev")
@@ -96,17 +97,10 @@ async def start_bot(
     started: list[BotProcess] = []
 
     async def start(**more: str) -> BotProcess:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "bot", "run"),
-            env={**environment, **more},
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
+        process = await start_forked(warm_endpoint, "run", environment={**environment, **more})
         bot = BotProcess(process)
 
         async def read() -> None:
-            assert process.stdout is not None
             async for line in process.stdout:
                 bot.log.append(line.decode().rstrip())
 
