@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -152,6 +154,17 @@ async def test_output_that_nobody_takes(shell: Shell) -> None:
     refused = await shell.script(f"{program} status no-such-one >&-")
     assert (refused.code, refused.err.startswith("SANDBOX_004: ")) == (1, True)
     await shell.ok("destroy", "unread", "--yes")
+
+
+async def test_interrupting_while_it_loads_ends_without_a_traceback(shell: Shell, tmp_path: Path) -> None:
+    """A module that takes for ever to load stands for those that take half a second."""
+    (tmp_path / "typer.py").write_text("import signal\nprint('loading', flush=True)\nsignal.pause()\n")
+    process = await shell.having(PYTHONPATH=str(tmp_path)).start("list")
+    assert process.stdout is not None
+    assert await process.stdout.readline() == b"loading\n"
+    process.send_signal(signal.SIGINT)
+    ended = await shell.ended(process)
+    assert (ended.code, ended.out, ended.err) == (-signal.SIGINT, "", "")
 
 
 async def test_interrupting_ends_without_a_word(shell: Shell) -> None:
