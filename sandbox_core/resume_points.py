@@ -27,6 +27,9 @@ _WITHIN = 1.0
 _REST_AFTER_FAILURE = 2.0
 _COPY_EVERY = 10.0
 
+NEITHER = "Redis and PostgreSQL"
+"""The dependency named when neither store answers."""
+
 
 class ResumePointStore(Protocol):
     """Keeps resume points. Every method raises `DependencyUnavailable` when its server is away."""
@@ -70,7 +73,7 @@ class ResumePoints:
         """The shard's latest resume point.
 
         Raises `DependencyUnavailable` when one server does not answer and the other has none: there may be
-        one all the same.
+        one all the same. With neither answering it names `NEITHER`.
         """
         found: list[ResumePoint] = []
         failures: list[DependencyUnavailable] = []
@@ -82,6 +85,8 @@ class ResumePoints:
                 failures.append(error)
             else:
                 found += [] if point is None else [point]
+        if len(failures) == len(self._stores):
+            raise DependencyUnavailable(NEITHER, failures[0].reason)
         if failures and not found:
             raise failures[0]
         return functools.reduce(_later, found) if found else None

@@ -22,7 +22,7 @@ from sandbox_core.event_router import GatewayIntake
 from sandbox_core.lease_trust import LeaseTrust
 from sandbox_core.metrics import Metrics
 from sandbox_core.models import ResumePoint
-from sandbox_core.resume_points import ResumePointStore
+from sandbox_core.resume_points import NEITHER, ResumePointStore
 
 from . import _tasks
 
@@ -33,6 +33,9 @@ _FAILED_PAUSE = 1.0
 _REFRESH_AFTER = 10.0
 _LOAD_WITHIN = 3.0
 _NATS_PAUSE = 0.25
+_STORES_PAUSE = 0.25
+# Discord keeps a session for a few minutes; most of what a crash cost is replayed by then.
+_STORES_WITHIN = 60.0
 _MOST_MARKS = 1000
 
 
@@ -78,8 +81,9 @@ class _Receipts:
 class SessionBook:
     """Knows each shard's session, and writes its resume point at most every 100 ms.
 
-    While `trust` does not hold it writes nothing: another process may have the sessions. `now` is in seconds
-    since the epoch, `monotonic` in seconds.
+    While `trust` does not hold it writes nothing: another process may have the sessions. For what an earlier
+    process left it waits at most `stores_within` seconds. `now` is in seconds since the epoch, `monotonic` in
+    seconds.
     """
 
     def __init__(
@@ -90,10 +94,12 @@ class SessionBook:
         *,
         stored: ReadsStored | None = None,
         trust: LeaseTrust | None = None,
+        stores_within: float = _STORES_WITHIN,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
+        self._stores_within = stores_within
         self._stored = stored
         self._trust = trust or LeaseTrust()
         self._intake = intake
@@ -127,8 +133,9 @@ class SessionBook:
     async def open(self, application_id: int, shard_ids: Sequence[int], shard_count: int) -> None:
         """Load what an earlier process left, and begin to save.
 
-        When the stores can't tell what it left, a new session begins, which counts as a gap. NATS being away
-        is waited for: without it nothing could be published.
+        While neither store answers, they are asked again, for a while: nobody could tell where events go
+        either, and Discord replays what comes meanwhile. When they can't tell all the same, a new session
+        begins, which counts as a gap. NATS being away is waited for: without it nothing could be published.
         """
         self._application_id = application_id
         self._shard_count = shard_count
@@ -175,10 +182,10 @@ class SessionBook:
             self._intake.lose(shard_id)
 
     async def _load(self, shard_ids: Sequence[int]) -> None:
+        until = self._monotonic() + self._stores_within
         for shard_id in shard_ids:
             try:
-                async with asyncio.timeout(_LOAD_WITHIN):
-                    point = await self._store.load(self._application_id, shard_id, self._shard_count)
+                point = await self._find(shard_id, until)
             except (DependencyUnavailable, TimeoutError) as error:
                 # There may be one: the session that begins instead leaves out what it would have replayed.
                 self._lost.add(shard_id)
@@ -193,6 +200,20 @@ class SessionBook:
         for shard_id in shard_ids:
             if shard_id in self._found:
                 self._published[shard_id] = await self._read_stored(shard_id, self._found[shard_id])
+
+    async def _find(self, shard_id: int, until: float) -> ResumePoint | None:
+        waits = False
+        while True:
+            try:
+                async with asyncio.timeout(_LOAD_WITHIN):
+                    return await self._store.load(self._application_id, shard_id, self._shard_count)
+            except DependencyUnavailable as error:
+                if error.dependency != NEITHER or self._monotonic() >= until:
+                    raise
+            if not waits:
+                _log.warning("session_waits", shard=shard_id, dependency=NEITHER)
+            waits = True
+            await asyncio.sleep(_STORES_PAUSE)
 
     async def _read_stored(self, shard_id: int, point: ResumePoint) -> set[int]:
         if self._stored is None:

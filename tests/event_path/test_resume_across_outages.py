@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -120,6 +121,41 @@ async def test_a_session_that_cannot_be_looked_up_counts_as_a_possible_gap(
     assert gaps() == before + 1
     await servers.valkey.start()
     await book.close()
+
+
+async def test_while_neither_store_answers_the_next_process_waits_for_a_while(
+    core: Core, servers: EmbeddedServers
+) -> None:
+    first = book_of(core)
+    await first.open(APPLICATION, (0,), 1)
+    send(core, dispatch(1, "READY", session_id="session", shard=[0, 1]))
+    first.began(0, "wss://resume.invalid")
+    await first._save()
+    assert first._saver is not None
+    first._saver.cancel()
+    core.intake.forget(0)
+    await servers.valkey.kill()
+    await servers.postgres.kill()
+
+    impatient = SessionBook(core.resume_points, core.intake, core.metrics, stores_within=0.0)
+    await impatient.open(APPLICATION, (0,), 1)
+    assert impatient.resume_point(0) is None
+    assert impatient._saver is not None
+    impatient._saver.cancel()
+
+    second = book_of(core)
+    with capture_logs() as logs:
+        opening = asyncio.create_task(second.open(APPLICATION, (0,), 1))
+        await until(lambda: [entry for entry in logs if entry["event"] == "session_waits"])
+        await servers.postgres.start()
+        async with asyncio.timeout(30):
+            await opening
+    assert [entry for entry in logs if entry["event"] == "session_not_loaded"] == []
+    point = second.resume_point(0)
+    assert point is not None
+    assert (point.session_id, point.resume_url) == ("session", "wss://resume.invalid")
+    await servers.valkey.start()
+    await second.close()
 
 
 async def test_a_refused_session_is_forgotten_and_a_newer_one_is_not(core: Core) -> None:
