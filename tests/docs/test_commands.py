@@ -123,10 +123,11 @@ async def _nothing_lives(place: Place) -> None:
 
 async def _stuck(place: Place) -> None:
     stuck = await place.sandbox("stuck")
-    await place.execute("UPDATE sandboxes SET status = 'destroying' WHERE id = $1", stuck.id)
+    # In one statement: the bot looks for unfinished removals all the time.
     await place.execute(
+        "WITH stuck AS (UPDATE sandboxes SET status = 'destroying' WHERE id = $1 RETURNING id) "
         "INSERT INTO sandbox_cleanup (sandbox_id, attempts, failed_step, reason, next_attempt_at) "
-        "VALUES ($1, 7, 'PostgreSQL', 'no answer within 60 seconds', now() + interval '10 minutes')",
+        "SELECT id, 7, 'PostgreSQL', 'not done within 60 seconds', now() + interval '10 minutes' FROM stuck",
         stuck.id,
     )
 
