@@ -88,6 +88,7 @@ CONTENDERS: dict[str, Contender] = {
     "bare discord.py": references.bare_discord_py,
     "obvious listener": references.obvious_listener,
     "two hops": references.two_hops,
+    "concurrent hops": references.concurrent_hops,
     "nats-py ceiling": references.publish_ceiling,
     "inflating only": references.inflating_only,
     "reading only": references.reading_only,

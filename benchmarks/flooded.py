@@ -136,7 +136,7 @@ class Field:
         done["flood_per_second"] = floods[-1]["per_second"] if floods else 0.0
         stored = await self.stored()
         done["stored"] = stored
-        if kind in {"this bot", "obvious listener", "two hops", "nats-py ceiling"}:
+        if kind in {"this bot", "obvious listener", "two hops", "concurrent hops", "nats-py ceiling"}:
             total = sum(stored.values())
             if total != events + warm_up:
                 raise ContenderError(f"{kind}: {events + warm_up} were sent, {total} are stored: {stored}")

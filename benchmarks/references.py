@@ -6,8 +6,8 @@ import asyncio
 import json
 import os
 import zlib
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import aiohttp
@@ -130,8 +130,55 @@ async def obvious_listener(task: Task) -> AsyncIterator[Counter]:
 
 @asynccontextmanager
 async def two_hops(task: Task) -> AsyncIterator[Counter]:
-    """Everything into one stream; a durable consumer asks Redis and publishes a second time."""
+    """Everything into one stream; a durable consumer's callback asks Redis and publishes a second time.
 
+    nats-py runs a callback for one message after the other.
+    """
+
+    @asynccontextmanager
+    async def callback(js: Any, forward: Forward) -> AsyncIterator[None]:
+        config = ConsumerConfig(ack_wait=60)
+        subscription = await js.subscribe(
+            "hop.>", durable="router", cb=forward, manual_ack=True, config=config
+        )
+        yield
+        await subscription.unsubscribe()
+
+    async with _hops(task, callback) as done:
+        yield done
+
+
+@asynccontextmanager
+async def concurrent_hops(task: Task) -> AsyncIterator[Counter]:
+    """The same at its best: the consumer fetches many messages and forwards them at once."""
+
+    @asynccontextmanager
+    async def fetching(js: Any, forward: Forward) -> AsyncIterator[None]:
+        async def fetch() -> None:
+            consumer = await js.pull_subscribe("hop.>", durable="router", config=ConsumerConfig(ack_wait=60))
+            while True:
+                try:
+                    messages = await consumer.fetch(_AT_ONCE, timeout=1)
+                except TimeoutError:
+                    continue
+                await asyncio.gather(*(forward(message) for message in messages))
+
+        forwarding = asyncio.create_task(fetch())
+        yield
+        forwarding.cancel()
+        await asyncio.gather(forwarding, return_exceptions=True)
+
+    async with _hops(task, fetching) as done:
+        yield done
+
+
+Forward = Callable[[Any], Awaitable[None]]
+
+
+@asynccontextmanager
+async def _hops(
+    task: Task, consume: Callable[[Any, Forward], AbstractAsyncContextManager[None]]
+) -> AsyncIterator[Counter]:
     done = 0
     turns = asyncio.Semaphore(_AT_ONCE)
     async with _stores(task) as (redis, js):
@@ -152,23 +199,11 @@ async def two_hops(task: Task) -> AsyncIterator[Counter]:
             await message.ack()
             done += 1
 
-        async def second_hop() -> None:
-            consumer = await js.pull_subscribe("hop.>", durable="router", config=ConsumerConfig(ack_wait=60))
-            while True:
-                try:
-                    messages = await consumer.fetch(_AT_ONCE, timeout=1)
-                except TimeoutError:
-                    continue
-                await asyncio.gather(*(forward(message) for message in messages))
-
         await redis.mset({f"bench:route:{guild}": sandbox for guild, sandbox in task.mapped.items()})
-        forwarding = asyncio.create_task(second_hop())
         try:
-            async with _client(task, lambda: _listening(on_frame)):
+            async with consume(js, forward), _client(task, lambda: _listening(on_frame)):
                 yield lambda: done
         finally:
-            forwarding.cancel()
-            await asyncio.gather(forwarding, return_exceptions=True)
             await js.delete_stream("HOP")
 
 
