@@ -18,11 +18,14 @@ from typing import Any
 
 import msgspec
 
+from bot._loading import loading
 from bot.cli import run_on_fast_loop
 
-from . import references, this_bot
-from .sampler import Sampler
-from .task import Contender, Counter, Task
+# As the bot loads its own.
+with loading():
+    from . import references, this_bot
+    from .sampler import Sampler
+    from .task import Contender, Counter, Task
 
 _POLL = 0.001
 

@@ -107,6 +107,8 @@ class Field:
         connection = await asyncpg.connect(self.servers.database_url)
         try:
             await connection.execute("TRUNCATE gateway_resume_points")
+            # So many new sessions in a row would be taken for a crash loop, and made to wait.
+            await connection.execute("UPDATE gateway_shards SET identifies = 0")
         finally:
             await connection.close()
 

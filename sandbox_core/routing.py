@@ -64,10 +64,11 @@ class RouteTable:
     __slots__ = ("_entries",)
 
     def __init__(self, routes: Mapping[str, Route] | None = None) -> None:
-        self._entries: dict[str, tuple[float, Destination]] = {
-            guild_id: (route.expires_at, sandbox_destination(route.sandbox_id))
-            for guild_id, route in (routes or {}).items()
-        }
+        # A hundred thousand guilds have a few sandboxes: those with the same route share what it makes.
+        entries: dict[Route, tuple[float, Destination]] = {}
+        for route in set((routes or {}).values()):
+            entries[route] = (route.expires_at, sandbox_destination(route.sandbox_id))
+        self._entries = {guild_id: entries[route] for guild_id, route in (routes or {}).items()}
 
     def with_changes(self, changes: Mapping[str, Route | None]) -> RouteTable:
         """A table with some guilds' routes replaced; None removes one."""

@@ -12,6 +12,7 @@ import typer
 
 from sandbox_core.settings import Settings, load_database_settings, load_settings, require_discord
 
+from .._loading import loading
 from ..exit_codes import ExitCode
 from ..migrate import MigrationError
 from ..migrate import migrate as apply_migrations
@@ -55,9 +56,10 @@ async def _migrate(down: bool) -> None:
 
 async def _run(load: Callable[[], Settings]) -> None:
     # discord.py and its HTTP client take longer to load than most commands to run.
-    from ..logs import configure_logging  # noqa: PLC0415
-    from ..ops import OpsAddressError  # noqa: PLC0415
-    from ..runner import StartRefusedError, run_bot, stop_on_signals  # noqa: PLC0415
+    with loading():
+        from ..logs import configure_logging  # noqa: PLC0415
+        from ..ops import OpsAddressError  # noqa: PLC0415
+        from ..runner import StartRefusedError, run_bot, stop_on_signals  # noqa: PLC0415
 
     settings = load()
     require_discord(settings)

@@ -24,7 +24,15 @@ _SOME = f"{_ALL} WHERE guild_id = ANY($1::text[])"
 async def read_all(connection: Connection) -> dict[str, Route]:
     """Every mapped guild's route. Driver errors pass: the follower and `RouteRows` judge them."""
     rows = await connection.fetch(_ALL)
-    return {row["guild_id"]: Route(row["sandbox_id"], row["expires_at"]) for row in rows}
+    # Guilds of one sandbox share its route.
+    made: dict[tuple[str, float], Route] = {}
+    routes = {}
+    for guild_id, sandbox_id, expires_at in rows:
+        route = made.get((sandbox_id, expires_at))
+        if route is None:
+            route = made[sandbox_id, expires_at] = Route(sandbox_id, expires_at)
+        routes[guild_id] = route
+    return routes
 
 
 async def read_many(connection: Connection, guild_ids: Collection[str]) -> dict[str, Route | None]:
