@@ -60,6 +60,9 @@ async def _mappings(section: Section) -> None:
             for count in _MAPPINGS
         ],
     )
+    section.note(
+        "Half a second of each start is discord.py's wait for a last GUILD_CREATE, during which events are routed."
+    )
 
 
 async def _processes(section: Section) -> None:
