@@ -61,7 +61,8 @@ async def _mappings(section: Section) -> None:
         ],
     )
     section.note(
-        "Half a second of each start is discord.py's wait for a last GUILD_CREATE, during which events are routed."
+        "Half a second of each start is discord.py's wait for a last GUILD_CREATE, during which events are "
+        "routed."
     )
 
 
