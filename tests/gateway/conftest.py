@@ -16,6 +16,7 @@ import nats
 import pytest
 
 from discord_sim import DiscordSim
+from sandbox_core.postgres.pool import Pool, create_pool
 from tests.forked import ForkedProcess, start_forked
 
 _STARTED_WITHIN = 40
@@ -145,3 +146,10 @@ async def read_back(nats_url: str, pattern: str = r"events\.MESSAGE_CREATE") -> 
     finally:
         await client.close()
     return Delivered(payloads, order, doubled)
+
+
+@pytest.fixture
+async def pool(database_url: str) -> AsyncIterator[Pool]:
+    pool = await create_pool(database_url)
+    yield pool
+    await pool.close()

@@ -20,7 +20,7 @@ from sandbox_core.postgres.pool import create_pool
 from sandbox_core.subjects import shard_holders_subject, shard_takeovers_subject
 
 from .conftest import until
-from .test_leases import Process
+from .leasing import Process
 
 APPLICATION = 1_234_567_890_123_456_789
 
