@@ -35,7 +35,7 @@ run: $(STAMP)
 # Each process has servers of its own; there are more than cores, as many tests wait for other processes. A
 # file's tests stay together, and files go by name: the slow ones are not all left to the end.
 # Measuring coverage makes everything half as slow again, so it has to be asked for.
-WORKERS ?= 6
+WORKERS ?= 4
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(if $(COVERAGE),$(MEASURED)) $(ARGS)

@@ -51,6 +51,7 @@ class StreamReader:
         self._created: datetime | None = None
         self._subscription: JetStreamContext.PullSubscription | None = None
         self._last = 0
+        self._reading = asyncio.Lock()
         self.life = 0
         self.stopped = False
         """Set when `follow` is to end: a cancellation alone can get lost inside a fetch that just ends."""
@@ -72,11 +73,13 @@ class StreamReader:
 
         Raises nats-py's errors.
         """
-        try:
-            return await self._catch_up()
-        except (nats.errors.Error, OSError):
-            await self._forget_consumer()
-            raise
+        # Who follows and who reads to the end share a consumer: each would skip what the other was given.
+        async with self._reading:
+            try:
+                return await self._catch_up()
+            except (nats.errors.Error, OSError):
+                await self._forget_consumer()
+                raise
 
     async def _catch_up(self) -> bool:
         info = await self._js.stream_info(self._stream)

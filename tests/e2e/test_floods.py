@@ -17,7 +17,7 @@ EVENTS = 5_000
 async def test_registering_and_unregistering_in_a_flood(live: Live) -> None:
     guild = live.guilds[0]
     sandbox_id = await live.create()
-    flood = Flood(live.sim, EVENTS, rate=2_000)
+    flood = Flood(live.sim, EVENTS, rate=1_000)
     for done in range(500, 4_500, 1_000):
         await flood.reached(done)
         await live.register(guild, sandbox_id)
