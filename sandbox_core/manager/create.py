@@ -156,7 +156,12 @@ class _Creation:
 
     async def _provision(self, sandbox: Sandbox) -> None:
         for namespace in self._parts.namespaces:
-            await teardown.bounded(namespace.store, namespace.provision(sandbox))
+            try:
+                await teardown.bounded(namespace.store, namespace.provision(sandbox))
+            except asyncio.CancelledError:
+                # It may have come too late, and found everything made.
+                self._made.append(namespace)
+                raise
             self._made.append(namespace)
             await self._parts.faults(f"create:{namespace.store}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import asyncpg
 import pytest
@@ -176,6 +177,24 @@ async def test_cancellation_at_any_moment_leaves_nothing_half_made(world: World,
     else:
         pytest.fail("no creation got through")
     assert turns > 0
+
+
+async def test_a_cancellation_that_finds_a_step_done_undoes_it(world: World, alice: Actor) -> None:
+    reached = asyncio.Event()
+
+    async def done_all_the_same() -> None:
+        reached.set()
+        # As a driver that loses a cancellation at the very end.
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+    world.postgres_part.after_provision.append(done_all_the_same)
+    task = asyncio.create_task(world.manager.create(alice, guilds=GUILDS))
+    await reached.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await assert_undone(world, alice, code=None)
 
 
 async def test_what_cannot_be_taken_back_stays_destroying(world: World, alice: Actor) -> None:
