@@ -103,7 +103,9 @@ async def read_stream(js: JetStreamContext, stream: str) -> list[StoredEvent]:
     subscription = await js.pull_subscribe(
         STREAMS[stream],
         stream=stream,
-        config=ConsumerConfig(deliver_policy=DeliverPolicy.ALL, ack_policy=AckPolicy.NONE),
+        config=ConsumerConfig(
+            deliver_policy=DeliverPolicy.ALL, ack_policy=AckPolicy.NONE, mem_storage=True, num_replicas=1
+        ),
     )
     consumer = (await subscription.consumer_info()).name
     events: list[StoredEvent] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import socket
@@ -13,6 +14,7 @@ from typing import Any
 
 import aiohttp
 import nats
+import nats.errors
 from nats.js import JetStreamContext
 
 from bot.client import SandboxBot
@@ -26,6 +28,8 @@ from sandbox_core.settings import Settings
 
 PATIENCE = 20.0
 """Seconds a test waits for what has to come; it fails afterwards, so no run gets longer than it must."""
+
+_READ_AGAIN = 2
 
 _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -156,6 +160,10 @@ class Live:
         async with jetstream(self.run.settings) as js:
             if wait:
                 await eventually(lambda: self._complete(js), fail=False)
+            for _ in range(_READ_AGAIN):
+                # A cluster that has just lost a node can take its time to make a consumer.
+                with contextlib.suppress(nats.errors.TimeoutError):
+                    return await read_streams(js)
             return await read_streams(js)
 
     async def _complete(self, js: JetStreamContext) -> bool:
