@@ -157,7 +157,7 @@ class AckInbox:
             try:
                 self._answers.no_stream(int(number))
             except Exception:
-                # As above.
+                # The next answers are still to be heard.
                 _log.exception("answer_not_handled", bytes=len(message.data))
         else:
             self._hear(int(number), message.data)

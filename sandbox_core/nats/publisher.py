@@ -143,6 +143,7 @@ class AckPublisher:
             if now >= self.trust.until or not self._put(publication, now):
                 self._queue(publication)
         except Exception:
+            # Whatever is wrong with this one, it must not hold up the others.
             self._failed(publication)
 
     def in_flight(self) -> list[Publication]:
@@ -238,10 +239,11 @@ class AckPublisher:
             _log.debug("publish_failed", error=type(error).__name__)
             self._retry_later(publication)
         except Exception:
+            # Whatever is wrong with this one, it must not hold up the others.
             self._failed(publication)
 
     def _failed(self, publication: Publication) -> None:
-        """Whatever is wrong with this one, it is tried again, and it does not hold up the others."""
+        """Log what is being handled, and try again later."""
         _log.exception("publish_failed", message_id=publication.message_id)
         self._retry_later(publication, _FAILED_PAUSE)
 
