@@ -28,6 +28,7 @@ from .models import Sandbox
 from .namespaces import Namespace, NatsNamespace, RedisNamespace, SchemaProvisioner
 from .nats.connection import NatsConnection
 from .nats.fence import RouteFence
+from .nats.message_ids import MessageIds
 from .nats.publisher import AckPublisher
 from .nats.stored import StoredEvents
 from .nats.streams import StreamLimits, Streams
@@ -50,6 +51,8 @@ _log = structlog.get_logger("sandbox.core")
 
 _JETSTREAM_TIMEOUT = 3.0
 _CLOSE_WITHIN = 2.0
+# A dead process's shards are to be resumed 15 s after its end; its leases last for six of them.
+_STORED_WITHIN = 5.0
 _SPARE_CONNECTIONS = 6
 """Connections for everything else while as many sandboxes as possible are being removed."""
 _APPLICATION = "discord-sandboxes"
@@ -160,8 +163,9 @@ async def open_core(
         limits = StreamLimits(settings.nats_replicas, timedelta(hours=settings.events_max_age_hours))
         streams = Streams(js, limits)
         tracing = find_tracing()
-        stored = StoredEvents(js)
-        publisher = _publisher(nats, streams, router, stored, tracing)
+        message_ids = MessageIds(nats.client, js)
+        stored = StoredEvents(message_ids, within=_STORED_WITHIN)
+        publisher = _publisher(nats, streams, router, StoredEvents(message_ids), tracing)
         if use_nats is NatsUse.EVENTS:
             await publisher.start()
             stack.push_async_callback(publisher.close)

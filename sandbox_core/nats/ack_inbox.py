@@ -1,20 +1,14 @@
 """Hearing JetStream's answers to publications: one inbox for all, the subject's last token is the number.
 
-nats-py parses a message with several patterns, wraps it, queues it and wakes a task for it, which took a
-tenth of an event's time. Answers come in bursts, and nearly all say the same: stored. So the bytes that
-arrive are first looked through for those; whatever is not plainly one takes nats-py's way, and comes back
-through an ordinary subscription.
-
-The client protocol (docs.nats.io, "NATS Protocol", MSG): `MSG <subject> <sid> <#bytes>`, line break, payload,
-line break. Rests on nats-py 2.16: `Client._read_loop` hands every piece that arrives to `_ps.parse`, a
-`Parser` that keeps an unfinished rest in `buf` and says in `state` whether it is between two messages.
-Without these names every answer takes nats-py's way.
+nats-py's way with a message took a tenth of an event's time. Answers come in bursts, and nearly all say the
+same: stored. So they are read from the bytes that arrive, see `incoming`; what is not plainly an answer,
+such as the status that nobody took the publication, comes through an ordinary subscription.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 import nats.errors
@@ -22,13 +16,13 @@ import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
-from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
+
+from .incoming import LINE_BREAK, Incoming, incoming
 
 _log = structlog.get_logger("sandbox.nats")
 
 _STATUS_HEADER = "Status"
 _NO_RESPONDERS = "503"
-_LINE_BREAK = len(b"\r\n")
 
 
 class PubAckError(msgspec.Struct, gc=False):
@@ -62,13 +56,12 @@ class AckInbox:
     """Subscribes for one publisher's answers."""
 
     def __init__(self, client: Client, answers: Answers) -> None:
-        self._client: Any = client
+        self._client = client
         self._answers = answers
         self.prefix = ""
         """A publication's reply subject is this and its number; known once the inbox is open."""
         self._subscription: Subscription | None = None
-        self._parser: Any = None
-        self._parse_slowly: Any = None
+        self._incoming: Incoming | None = None
         self._line = re.compile(b"")
 
     async def open(self) -> None:
@@ -77,62 +70,42 @@ class AckInbox:
         self._subscription = await self._client.subscribe(
             f"{self.prefix}*", cb=self._on_message, pending_msgs_limit=0, pending_bytes_limit=0
         )
-        parser = getattr(self._client, "_ps", None)
-        sid = getattr(self._subscription, "_id", None)
-        if not isinstance(parser, Parser) or not hasattr(parser, "buf") or not isinstance(sid, int):
-            _log.warning("nats_parser_unknown")
-            return
-        self._line = re.compile(rb"MSG %b(\d+) %d (\d+)\r\n" % (re.escape(self.prefix.encode()), sid))
-        self._parser, self._parse_slowly = parser, parser.parse
-        # The parser itself stays: it may just now be in the middle of what it was given before.
-        self._parser.parse = self._parse
+        known = incoming(self._client, self._subscription)
+        if known is not None:
+            self._incoming, sid = known
+            self._line = re.compile(rb"MSG %b(\d+) %d (\d+)\r\n" % (re.escape(self.prefix.encode()), sid))
+            self._incoming.use(self)
 
     async def close(self, *, connected: bool) -> None:
         """Hear no more; without a connection the server is not told."""
-        if self._parser is not None and self._parser.parse == self._parse:
-            self._parser.parse = self._parse_slowly
+        if self._incoming is not None:
+            self._incoming.leave(self)
+            self._incoming = None
         if self._subscription is not None and connected:
             try:
                 await self._subscription.unsubscribe()
             except nats.errors.Error as error:
                 _log.debug("inbox_not_unsubscribed", error=type(error).__name__)
 
-    # The short way
+    # The short way; see `incoming.Way`
 
-    async def _parse(self, data: bytes = b"") -> None:
-        parser = self._parser
-        if parser.state != AWAITING_CONTROL_LINE:
-            await self._parse_slowly(data)
-            return
-        if parser.buf:
-            data = bytes(parser.buf) + data
-            parser.buf.clear()
-        position = self._take(data)
-        if position < len(data):
-            rest = data[position:]
-            if self._line.match(rest):
-                # An answer whose end has not come yet: what comes next completes it.
-                parser.buf.extend(rest)
-            else:
-                await self._parse_slowly(rest)
-
-    def _take(self, data: bytes) -> int:
-        """Handle the answers that `data` begins with; returns where something else begins."""
+    def take(self, data: bytes, position: int) -> tuple[int, int]:
+        """Handle the answers that stand in `data` from `position` on."""
         match, size = self._line.match, len(data)
-        position = count = 0
+        count = 0
         while line := match(data, position):
             begin = line.end()
             end = begin + int(line[2])
-            if end + _LINE_BREAK > size:
+            if end + len(LINE_BREAK) > size:
                 break
             self._hear(int(line[1]), data[begin:end])
-            position = end + _LINE_BREAK
+            position = end + len(LINE_BREAK)
             count += 1
-        if count:
-            stats = self._client.stats
-            stats["in_msgs"] += count
-            stats["in_bytes"] += position
-        return position
+        return position, count
+
+    def begins(self, data: bytes, position: int) -> bool:
+        """True when an unfinished answer stands there."""
+        return self._line.match(data, position) is not None
 
     # Both ways
 

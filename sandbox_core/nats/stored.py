@@ -9,36 +9,32 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-import nats.errors
 import structlog
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
-from nats.js.errors import NotFoundError
 
 from sandbox_core import subjects
-from sandbox_core.errors import DependencyUnavailable
 
 from .errors import translating
 
-if TYPE_CHECKING:
-    from nats.js import JetStreamContext
-
 _log = structlog.get_logger("sandbox.nats")
 
-_BATCH = 500
-_FETCH_WITHIN = 2.0
-_READ_WITHIN = 10.0
-_LEAVE_WITHIN = 1.0
-_KEPT_UNUSED_SECONDS = 30.0
 # The moment comes from another machine's clock.
 _CLOCK_MARGIN = 15.0
 _STREAMS = (
     (subjects.EVENTS_STREAM, subjects.EVENTS_SUBJECTS),
     (subjects.SANDBOX_STREAM, subjects.SANDBOX_SUBJECTS),
 )
+
+
+class ReadsMessageIds(Protocol):
+    """Reads a stream; see `MessageIds`."""
+
+    async def read(
+        self, stream: str, subject: str, begin: datetime, found: Callable[[str], None]
+    ) -> None: ...
 
 
 class _Question:
@@ -53,14 +49,15 @@ class _Question:
 
 
 class StoredEvents:
-    """Reads message ids from both streams, without their payloads.
+    """Finds sessions' sequences in both streams.
 
-    A reading goes on for at most `within` seconds. What is asked while one goes on is answered by the next
-    one, together: a process takes all the shards of one that died in the same moment.
+    What is asked while a reading goes on is answered by the next one, together: a process takes all the
+    shards of one that died in the same moment. A reading goes on for at most `within` seconds; without, to
+    its end.
     """
 
-    def __init__(self, js: JetStreamContext, *, within: float = _READ_WITHIN) -> None:
-        self._js = js
+    def __init__(self, message_ids: ReadsMessageIds, *, within: float | None = None) -> None:
+        self._message_ids = message_ids
         self._within = within
         self._asked: list[_Question] = []
         self._reader: asyncio.Task[None] | None = None
@@ -100,11 +97,19 @@ class StoredEvents:
         questions: dict[str, list[_Question]] = {}
         for question in asked:
             questions.setdefault(question.session, []).append(question)
+
+        def found(message_id: str) -> None:
+            session, _, sequence = message_id.rpartition(":")
+            for question in questions.get(session, ()):
+                if sequence.isdigit() and int(sequence) > question.after:
+                    question.found.add(int(sequence))
+
         since = min(question.since for question in asked)
+        begin = datetime.fromtimestamp(max(since - _CLOCK_MARGIN, 0.0), UTC)
         try:
             async with asyncio.timeout(self._within) as limit:
                 for stream, subject in _STREAMS:
-                    await self._collect(stream, subject, since, questions)
+                    await self._message_ids.read(stream, subject, begin, found)
         except TimeoutError:
             # NATS's own means that it does not answer.
             if not limit.expired():
@@ -119,54 +124,3 @@ class StoredEvents:
             stored=sum(len(question.found) for question in asked),
             seconds=round(time.perf_counter() - started, 3),
         )
-
-    async def _collect(
-        self, stream: str, subject: str, since: float, questions: Mapping[str, Sequence[_Question]]
-    ) -> None:
-        begin = datetime.fromtimestamp(max(since - _CLOCK_MARGIN, 0.0), UTC)
-        config = ConsumerConfig(
-            deliver_policy=DeliverPolicy.BY_START_TIME,
-            opt_start_time=begin,
-            ack_policy=AckPolicy.NONE,
-            headers_only=True,
-            mem_storage=True,
-            num_replicas=1,
-            inactive_threshold=_KEPT_UNUSED_SECONDS,
-        )
-        try:
-            subscription = await self._js.pull_subscribe(subject, stream=stream, config=config)
-        except NotFoundError:
-            return
-        try:
-            left = (await subscription.consumer_info()).num_pending or 0
-            while left > 0:
-                try:
-                    messages = await subscription.fetch(min(left, _BATCH), timeout=_FETCH_WITHIN)
-                except nats.errors.TimeoutError:
-                    # What was counted may have been removed since: by age, or with its sandbox.
-                    left = (await subscription.consumer_info()).num_pending or 0
-                    if left:
-                        raise DependencyUnavailable("NATS", "a stream can't be read") from None
-                    break
-                left -= len(messages)
-                for message in messages:
-                    identity = (message.headers or {}).get("Nats-Msg-Id", "")
-                    session, _, sequence = identity.rpartition(":")
-                    for question in questions.get(session, ()):
-                        if sequence.isdigit() and int(sequence) > question.after:
-                            question.found.add(int(sequence))
-        except NotFoundError:
-            # Not all of it was seen: the consumer, or the stream itself, went away in between.
-            raise DependencyUnavailable("NATS", "a stream was lost while it was read") from None
-        finally:
-            await self._leave(stream, subscription)
-
-    async def _leave(self, stream: str, subscription: JetStreamContext.PullSubscription) -> None:
-        try:
-            async with asyncio.timeout(_LEAVE_WITHIN):
-                info = await subscription.consumer_info()
-                await subscription.unsubscribe()
-                await self._js.delete_consumer(stream, info.name)
-        except (nats.errors.Error, OSError, TimeoutError) as error:
-            # The server removes a consumer that nobody uses by itself.
-            _log.debug("consumer_not_removed", stream=stream, error=type(error).__name__)

@@ -11,7 +11,7 @@ from nats.aio.client import Client
 from nats.protocol.parser import Parser
 from structlog.testing import capture_logs
 
-from sandbox_core.nats import ack_inbox
+from sandbox_core.nats import incoming
 from sandbox_core.nats.ack_inbox import AckInbox, PubAckError
 from sandbox_core.nats.connection import NatsConnection
 from sandbox_core.nats.streams import StreamLimits, Streams
@@ -156,7 +156,7 @@ async def test_with_another_parser_nats_pys_way_is_taken(
     class Renamed:
         """What nats-py's parser no longer is."""
 
-    monkeypatch.setattr(ack_inbox, "Parser", Renamed)
+    monkeypatch.setattr(incoming, "Parser", Renamed)
     inbox = AckInbox(connection.client, heard)
     with capture_logs() as logs:
         await inbox.open()
@@ -175,7 +175,7 @@ async def test_closed_it_leaves_the_parser_as_it_was(connection: NatsConnection,
     parser = connection.client._ps
     inbox = AckInbox(connection.client, heard)
     await inbox.open()
-    assert parser.parse == inbox._parse
+    assert isinstance(getattr(parser.parse, "__self__", None), incoming.Incoming)
     await inbox.close(connected=True)
     assert parser.parse.__func__ is Parser.parse  # type: ignore[attr-defined]
     await connection.client.flush()

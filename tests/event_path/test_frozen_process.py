@@ -18,6 +18,7 @@ from sandbox_core.lease_trust import LeaseTrust
 from sandbox_core.metrics import RoutingMetrics
 from sandbox_core.models import ResumePoint, Route
 from sandbox_core.nats.connection import NatsConnection
+from sandbox_core.nats.message_ids import MessageIds
 from sandbox_core.nats.publisher import AckPublisher
 from sandbox_core.nats.stored import StoredEvents
 from sandbox_core.nats.streams import StreamLimits, Streams
@@ -79,7 +80,7 @@ async def test_what_was_decided_before_a_freeze_is_not_sent_after_it(
     send(frozen.intake, dispatch(1, guild_id=GUILD_B), 1)
     frozen.ahead += 10
 
-    stored = StoredEvents(elsewhere.client.jetstream(timeout=3))
+    stored = StoredEvents(MessageIds(elsewhere.client, elsewhere.client.jetstream(timeout=3)))
     holder.routes.current_table = RouteTable({GUILD_A: Route(SANDBOX_1, 1e12)})
     holder.intake.adopt("session", 0, 0, await stored.sequences("session", 0, after=0, since=began))
     await holder.start()

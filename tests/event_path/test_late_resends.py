@@ -17,6 +17,7 @@ from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.nats.ack_inbox import PubAckError
 from sandbox_core.nats.connection import NatsConnection
 from sandbox_core.nats.late import LateResends
+from sandbox_core.nats.message_ids import MessageIds
 from sandbox_core.nats.publication import Publication
 from sandbox_core.nats.publisher import AckPublisher
 from sandbox_core.nats.stored import StoredEvents
@@ -47,7 +48,7 @@ async def publisher(
         connection,
         Streams(js, StreamLimits(duplicate_window=_WINDOW)),
         recorder,
-        stored=StoredEvents(js),
+        stored=StoredEvents(MessageIds(connection.client, js)),
         duplicate_window=_WINDOW,
         monotonic=clock,
     )

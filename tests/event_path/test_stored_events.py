@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
+from collections.abc import Callable
+from datetime import datetime
 
 import pytest
 from nats.aio.client import Client
-from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from structlog.testing import capture_logs
 
 from bot.embedded import EmbeddedServers
 from sandbox_core.errors import DependencyUnavailable
+from sandbox_core.nats import incoming, message_ids
 from sandbox_core.nats.connection import NatsConnection
+from sandbox_core.nats.message_ids import MessageIds
 from sandbox_core.nats.stored import StoredEvents
 from sandbox_core.nats.streams import StreamLimits, Streams
 
 from .conftest import SANDBOX_1, until
 
 
+def stored_events(connection: NatsConnection) -> StoredEvents:
+    return StoredEvents(MessageIds(connection.client, connection.client.jetstream(timeout=1)))
+
+
 async def test_the_sessions_later_events_are_found_in_both_streams(
     connection: NatsConnection, reader: Client
 ) -> None:
     js = connection.client.jetstream(timeout=3)
-    stored = StoredEvents(js)
+    stored = stored_events(connection)
     assert await stored.sequences("session", 0, after=0, since=time.time()) == set()
     await Streams(js, StreamLimits()).ensure()
     began = time.time()
@@ -46,7 +54,7 @@ async def test_the_sessions_later_events_are_found_in_both_streams(
 
 
 async def test_nats_away_is_said(connection: NatsConnection, servers: EmbeddedServers) -> None:
-    stored = StoredEvents(connection.client.jetstream(timeout=1))
+    stored = stored_events(connection)
     await servers.nats.kill()
     await until(lambda: not connection.connected)
     with pytest.raises(DependencyUnavailable, match="NATS"):
@@ -71,30 +79,28 @@ async def test_when_the_time_is_over_what_was_found_counts(
     js = connection.client.jetstream(timeout=3)
     began = time.time()
     await fill(reader, js, 2000)
-    fetched = 0
-    original = JetStreamContext.PullSubscription.fetch
 
-    async def fetch(subscription: object, batch: int, timeout: float) -> list[Msg]:
-        nonlocal fetched
-        fetched += 1
-        if fetched == 2:
-            # Longer than the reading may take.
+    class Slow(MessageIds):
+        """Takes longer than it may after the first stream."""
+
+        async def read(
+            self, stream: str, subject: str, begin: datetime, found: Callable[[str], None]
+        ) -> None:
+            await super().read(stream, subject, begin, found)
             await asyncio.Event().wait()
-        return await original(subscription, batch, timeout=timeout)
 
-    with pytest.MonkeyPatch.context() as patch, capture_logs() as logs:
-        patch.setattr(JetStreamContext.PullSubscription, "fetch", fetch)
-        found = await StoredEvents(js, within=0.5).sequences("session", 1, after=0, since=began)
-    assert found == set(range(1, 501, 4))
+    stored = StoredEvents(Slow(connection.client, js), within=0.5)
+    with capture_logs() as logs:
+        found = await stored.sequences("session", 1, after=0, since=began)
+    assert found == set(range(1, 2001, 4))
     assert [entry["event"] for entry in logs] == ["stored_events_not_read_to_the_end"]
-    assert (await js.stream_info("EVENTS")).state.consumer_count == 0
 
 
 async def test_shards_taken_at_once_share_readings(connection: NatsConnection, reader: Client) -> None:
     js = connection.client.jetstream(timeout=3)
     began = time.time()
     await fill(reader, js, 2000)
-    stored = StoredEvents(js)
+    stored = stored_events(connection)
     with capture_logs() as logs:
         found = await asyncio.gather(
             *(stored.sequences("session", shard, after=400 * shard, since=began) for shard in range(4))
@@ -103,23 +109,110 @@ async def test_shards_taken_at_once_share_readings(connection: NatsConnection, r
     assert [entry["sessions"] for entry in logs] == [4]
 
 
-async def test_a_consumer_lost_in_between_is_no_answer(connection: NatsConnection, reader: Client) -> None:
+async def test_a_consumer_lost_in_between_is_no_answer(
+    connection: NatsConnection, reader: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     js = connection.client.jetstream(timeout=3)
     began = time.time()
     await fill(reader, js, 1200)
-    original = JetStreamContext.PullSubscription.fetch
-    fetched = 0
+    monkeypatch.setattr(message_ids, "_BATCH", 500)
+    monkeypatch.setattr(message_ids, "_BATCH_WITHIN", 0.5)
+    original = message_ids._Batches.until
 
-    async def fetch(subscription: JetStreamContext.PullSubscription, batch: int, timeout: float) -> list[Msg]:
-        nonlocal fetched
-        fetched += 1
-        if fetched == 2:
-            await js.delete_consumer("EVENTS", (await subscription.consumer_info()).name)
-        return await original(subscription, batch, timeout=timeout)
+    async def until_one_is_gone(batches: message_ids._Batches, received: int, within: float) -> bool:
+        if received == 1000:
+            info = await js.consumers_info("EVENTS")
+            await js.delete_consumer("EVENTS", info[0].name)
+        return await original(batches, received, within)
 
-    stored = StoredEvents(js)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(JetStreamContext.PullSubscription, "fetch", fetch)
+    stored = stored_events(connection)
+    with monkeypatch.context() as patch:
+        patch.setattr(message_ids._Batches, "until", until_one_is_gone)
+        # The batch on its way is read; the next one has nobody to come from.
         with pytest.raises(DependencyUnavailable, match="NATS"):
             await stored.sequences("session", 1, after=0, since=began)
     assert len(await stored.sequences("session", 1, after=0, since=began)) == 300
+
+
+async def test_what_was_removed_meanwhile_is_not_waited_for(
+    connection: NatsConnection, reader: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    js = connection.client.jetstream(timeout=3)
+    began = time.time()
+    await fill(reader, js, 1200)
+    monkeypatch.setattr(message_ids, "_BATCH", 500)
+    original = message_ids._Batches.until
+
+    async def until_purged(batches: message_ids._Batches, received: int, within: float) -> bool:
+        if received == 500:
+            result = await original(batches, received, within)
+            await js.purge_stream("EVENTS", keep=100)
+            return result
+        return await original(batches, received, within)
+
+    monkeypatch.setattr(message_ids._Batches, "until", until_purged)
+    found = await stored_events(connection).sequences("session", 1, after=0, since=began)
+    assert found == {seq for seq in (*range(1, 501), *range(1101, 1201)) if seq % 4 == 1}
+
+
+async def test_with_another_parser_nats_pys_way_is_taken(
+    connection: NatsConnection, reader: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Renamed:
+        """What nats-py's parser no longer is."""
+
+    monkeypatch.setattr(incoming, "Parser", Renamed)
+    began = time.time()
+    await fill(reader, connection.client.jetstream(timeout=3), 1200)
+    found = await stored_events(connection).sequences("session", 1, after=0, since=began)
+    assert found == set(range(1, 1200, 4))
+
+
+@pytest.mark.parametrize("largest", [1, 7, 60, 500, 100_000])
+async def test_cut_anywhere_the_same_ids_are_found(connection: NatsConnection, largest: int) -> None:
+    client = connection.client
+    found: list[str] = []
+    batches = message_ids._Batches(found.append)
+    subscription = await client.subscribe(client.new_inbox(), cb=batches.on_message)
+    other = await client.subscribe("other")
+    known = incoming.incoming(client, subscription)
+    assert known is not None
+    ways, sid = known
+    batches.numbered(sid)
+    ways.use(batches)
+    pieces: list[bytes] = []
+    for number in range(200):
+        chance = number % 7
+        if chance == 0:
+            # A message that looks like one of the consumer's inside.
+            pieces.append(_message(b"MSG other %d" % other._id, b"HMSG events.X %d x 40 40\r\n" % sid))
+        elif chance == 1:
+            pieces.append(_headers_only(sid, b"Nats-Msg-Size: 5\r\n"))
+        elif chance == 2:
+            pieces.append(_headers_only(sid, b"X: Nats-Msg-Id: x\r\nNats-Msg-Id: %d\r\n" % number))
+        else:
+            pieces.append(_headers_only(sid, b"Nats-Msg-Id: %d\r\nNats-Msg-Size: 5\r\n" % number))
+    data = b"".join(pieces)
+    random_sizes = random.Random(largest)
+    position = 0
+    while position < len(data):
+        size = random_sizes.randint(1, largest)
+        await client._ps.parse(data[position : position + size])
+        position += size
+    others = sum(1 for number in range(200) if number % 7 == 0)
+    assert await batches.until(200 - others, 5)
+    assert sorted(map(int, found)) == [number for number in range(200) if number % 7 > 1]
+    for _ in range(others):
+        assert (await other.next_msg()).data.startswith(b"HMSG ")
+    assert not client._ps.buf
+    ways.leave(batches)
+    await client.flush()
+
+
+def _message(control: bytes, payload: bytes) -> bytes:
+    return b"%b %d\r\n%b\r\n" % (control, len(payload), payload)
+
+
+def _headers_only(sid: int, lines: bytes) -> bytes:
+    head = b"NATS/1.0\r\n%b\r\n" % lines
+    return b"HMSG events.X %d $JS.ACK.x %d %d\r\n%b\r\n" % (sid, len(head), len(head), head)

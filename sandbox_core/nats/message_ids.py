@@ -1,0 +1,188 @@
+"""Reading the message ids of a stream, many of them, without the payloads.
+
+A consumer that asks for headers only gets them in batches of its own choice (docs.nats.io, "JetStream wire
+API": `$JS.API.CONSUMER.MSG.NEXT.<stream>.<consumer>`). They are read from the bytes that arrive, see
+`incoming`: through nats-py's parser and its headers a minute's events would take longer than a dead
+process's shards may wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from datetime import datetime
+
+import msgspec
+import nats.errors
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo, DeliverPolicy
+from nats.js.errors import NotFoundError
+
+from sandbox_core.errors import DependencyUnavailable
+
+from .errors import DEPENDENCY
+from .incoming import LINE_BREAK, Incoming, incoming
+
+_log = structlog.get_logger("sandbox.nats")
+
+_BATCH = 5000
+_BATCH_WITHIN = 2.0
+_LEAVE_WITHIN = 1.0
+_KEPT_UNUSED_SECONDS = 30.0
+_NANOSECONDS = 1_000_000_000
+_MESSAGE_ID = "Nats-Msg-Id"
+_STATUS = b"NATS/1.0 "
+_ID_LINE = b"\r\nNats-Msg-Id: "
+
+
+class _Batches:
+    """Counts what arrives for one consumer and hands on the message ids; an `incoming.Way`."""
+
+    def __init__(self, found: Callable[[str], None]) -> None:
+        self._found = found
+        self._line = re.compile(b"")
+        self.received = 0
+        self._awaited = 0
+        self._moved = asyncio.Event()
+
+    def numbered(self, sid: int) -> None:
+        """Take the messages of the subscription with this number."""
+        self._line = re.compile(rb"HMSG \S+ %d (?:\S+ )?(\d+) (\d+)\r\n" % sid)
+
+    async def until(self, received: int, within: float) -> bool:
+        """Wait for so many in all; False when the server ended the batch before, or the time was over."""
+        self._awaited = received
+        self._moved.clear()
+        if self.received >= received:
+            return True
+        try:
+            async with asyncio.timeout(within):
+                await self._moved.wait()
+        except TimeoutError:
+            return False
+        return self.received >= received
+
+    def take(self, data: bytes, position: int) -> tuple[int, int]:
+        """Count the messages that stand in `data` from `position` on."""
+        match, size = self._line.match, len(data)
+        count = 0
+        while line := match(data, position):
+            begin = line.end()
+            headers_end = begin + int(line[1])
+            end = begin + int(line[2]) + len(LINE_BREAK)
+            if end > size:
+                break
+            # The first line ends the version, or tells a status.
+            if data.startswith(_STATUS, begin):
+                self._moved.set()
+            else:
+                at = data.find(_ID_LINE, begin, headers_end)
+                if at >= 0:
+                    at += len(_ID_LINE)
+                    self._count(data[at : data.find(LINE_BREAK, at)].decode(errors="replace"))
+                else:
+                    self._count("")
+            position = end
+            count += 1
+        return position, count
+
+    def begins(self, data: bytes, position: int) -> bool:
+        """True when an unfinished message of the consumer stands there."""
+        return self._line.match(data, position) is not None
+
+    async def on_message(self, message: Msg) -> None:
+        """Count a message that came nats-py's way."""
+        headers = message.headers or {}
+        if "Status" in headers:
+            self._moved.set()
+        else:
+            self._count(headers.get(_MESSAGE_ID, ""))
+
+    def _count(self, message_id: str) -> None:
+        self.received += 1
+        if message_id:
+            self._found(message_id)
+        if self.received >= self._awaited:
+            self._moved.set()
+
+
+class MessageIds:
+    """Reads one stream at a time."""
+
+    def __init__(self, client: Client, js: JetStreamContext) -> None:
+        self._client = client
+        self._js = js
+
+    async def read(self, stream: str, subject: str, begin: datetime, found: Callable[[str], None]) -> None:
+        """Tell `found` the ids of the stream's messages since `begin` that stand in it now.
+
+        A message without an id is passed over, and so is a missing stream. Raises `DependencyUnavailable`
+        when not all could be read, and nats-py's errors.
+        """
+        config = ConsumerConfig(
+            deliver_policy=DeliverPolicy.BY_START_TIME,
+            opt_start_time=begin,
+            ack_policy=AckPolicy.NONE,
+            filter_subject=subject,
+            headers_only=True,
+            mem_storage=True,
+            num_replicas=1,
+            inactive_threshold=_KEPT_UNUSED_SECONDS,
+        )
+        try:
+            consumer = await self._js.add_consumer(stream, config)
+        except NotFoundError:
+            return
+        batches = _Batches(found)
+        inbox = self._client.new_inbox()
+        subscription = await self._client.subscribe(
+            inbox, cb=batches.on_message, pending_msgs_limit=0, pending_bytes_limit=0
+        )
+        ways: Incoming | None = None
+        try:
+            known = incoming(self._client, subscription)
+            if known is not None:
+                ways, sid = known
+                batches.numbered(sid)
+                ways.use(batches)
+            await self._read(consumer, inbox, batches)
+        except NotFoundError:
+            # Not all of it was seen: the consumer, or the stream itself, went away in between.
+            raise DependencyUnavailable(DEPENDENCY, "a stream was lost while it was read") from None
+        finally:
+            if ways is not None:
+                ways.leave(batches)
+            await self._leave(consumer, subscription)
+
+    async def _read(self, consumer: ConsumerInfo, inbox: str, batches: _Batches) -> None:
+        stream, name = consumer.stream_name, consumer.name
+        left = (await self._js.consumer_info(stream, name)).num_pending or 0
+        while left > 0:
+            number = min(left, _BATCH)
+            question = {"batch": number, "no_wait": True}
+            await self._client.publish(
+                f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}", msgspec.json.encode(question), reply=inbox
+            )
+            if await batches.until(batches.received + number, _BATCH_WITHIN):
+                left -= number
+                continue
+            # What was counted may have been removed since: by age, or with its sandbox.
+            info = await self._js.consumer_info(stream, name)
+            delivered = 0 if info.delivered is None else info.delivered.consumer_seq
+            if not await batches.until(delivered, _BATCH_WITHIN):
+                raise DependencyUnavailable(DEPENDENCY, "a stream can't be read")
+            left = info.num_pending or 0
+
+    async def _leave(self, consumer: ConsumerInfo, subscription: Subscription) -> None:
+        try:
+            async with asyncio.timeout(_LEAVE_WITHIN):
+                await subscription.unsubscribe()
+                await self._js.delete_consumer(consumer.stream_name, consumer.name)
+        except (nats.errors.Error, OSError, TimeoutError) as error:
+            # The server removes a consumer that nobody uses by itself.
+            _log.debug("consumer_not_removed", stream=consumer.stream_name, error=type(error).__name__)
