@@ -27,6 +27,8 @@ class Task:
     """Guild to sandbox, for what publishes without asking."""
     profile: bool = False
     payload_bytes: int = 1300
+    ops_port: int = 0
+    """Where the bot's ops endpoint listens; 0 is any free port."""
 
     def to_json(self) -> str:
         """For a command line."""

@@ -28,7 +28,7 @@ async def this_bot(task: Task) -> AsyncIterator[Counter]:
         discord_api_url=task.api_url,
         discord_dev_guild_ids=task.dev_guild,
         sandbox_max_per_owner=100_000,
-        ops_port=0,
+        ops_port=task.ops_port,
         log_level="ERROR",
         _env_file=None,
     )

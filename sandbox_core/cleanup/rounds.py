@@ -1,4 +1,4 @@
-"""One pass over what is due: slow removals keep nobody else from beginning."""
+"""One pass over what is due: slow removals keep nobody else from beginning, and many begin one by one."""
 
 from __future__ import annotations
 
@@ -23,6 +23,10 @@ SLOW_AFTER = 3.0
 """Seconds after which a removal no longer keeps the next one waiting."""
 _LEFT_FOR = 3.0
 """Seconds that one which somebody else was removing is left to them."""
+SPREAD_OVER = 7.0
+"""Seconds over which the beginnings of many are spread: what expires is to be gone within ten."""
+_APART = 0.12
+"""Seconds between two beginnings where there is time: events keep the pace they have without removals."""
 
 
 class Places:
@@ -92,36 +96,60 @@ class Round:
         self._places = places
         self._running: dict[asyncio.Task[Outcome], UUID] = {}
         self._left_until: dict[UUID, float] = {}
+        self._waiting = 0
+        """How many are due and have not begun."""
+        self._next_at = 0.0
+        self._spread_until = 0.0
 
     async def run(self) -> None:
         """Return when nothing runs and nothing more is due, or PostgreSQL is away."""
         try:
-            await self._begin_due()
-            while self._running:
-                done, _ = await asyncio.wait(
-                    self._running, timeout=LOOK_AGAIN, return_when=asyncio.FIRST_COMPLETED
-                )
-                for task in done:
+            await self._begin_next()
+            while self._running or self._waiting:
+                for task in await self._some_done():
                     self._note(self._running.pop(task), task.result())
                 if self._running or self.away is None:
-                    await self._begin_due()
+                    await self._begin_next()
+                else:
+                    return
         finally:
             await end(*self._running)
 
-    async def _begin_due(self) -> None:
+    async def _some_done(self) -> set[asyncio.Task[Outcome]]:
+        """Wait until one may begin, or for those that end before."""
+        within = LOOK_AGAIN
+        if self._waiting and self._places.free:
+            within = min(within, max(0.0, self._next_at - _now()))
+        if not self._running:
+            await asyncio.sleep(within)
+            return set()
+        done, _ = await asyncio.wait(self._running, timeout=within, return_when=asyncio.FIRST_COMPLETED)
+        return done
+
+    async def _begin_next(self) -> None:
+        if self._waiting and _now() < self._next_at:
+            return
         if self._running and not self._places.free:
             return
         try:
             found = [each for each in await self._due() if self._has_turn(each.id)]
         except DependencyUnavailable as error:
             self.away = error
+            self._waiting = 0
             return
-        if found:
-            # Another pass may have all the places.
-            await self._places.room()
-        for sandbox in found[: self._places.free]:
-            task = asyncio.create_task(self._clean(sandbox), name=f"cleanup-{sandbox.short_id}")
-            self._running[task] = sandbox.id
+        now = _now()
+        if not self._waiting:
+            self._spread_until = now + SPREAD_OVER
+        self._waiting = max(0, len(found) - 1)
+        if not found:
+            return
+        # Another pass may have all the places.
+        await self._places.room()
+        sandbox = found[0]
+        task = asyncio.create_task(self._clean(sandbox), name=f"cleanup-{sandbox.short_id}")
+        self._running[task] = sandbox.id
+        if self._waiting:
+            self._next_at = now + min(_APART, max(0.0, self._spread_until - now) / self._waiting)
 
     def _has_turn(self, sandbox_id: UUID) -> bool:
         if sandbox_id in self._running.values():

@@ -1,4 +1,4 @@
-"""Removals that take long: they go on, and keep nobody else from being removed."""
+"""Removals that take long keep nobody else from being removed, and many removals are spread."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from sandbox_core.cleanup import rounds
 from sandbox_core.cleanup.provider import AT_MOST, AT_ONCE
 from sandbox_core.cleanup.rounds import Places
 from sandbox_core.models import Actor, Sandbox, SandboxStatus
@@ -17,6 +18,10 @@ async def _until_destroyed(yard: Yard, those: list[Sandbox]) -> None:
     async with asyncio.timeout(20):
         while {(await yard.row(each)).status for each in those} != {SandboxStatus.DESTROYED}:
             await asyncio.sleep(0.01)
+
+
+async def _destroyed(yard: Yard, those: list[Sandbox]) -> int:
+    return sum([(await yard.row(each)).status is SandboxStatus.DESTROYED for each in those])
 
 
 async def test_as_many_slow_removals_as_there_are_places_hold_nobody_up(
@@ -87,3 +92,30 @@ async def test_slow_ones_are_bounded_too() -> None:
     await asyncio.gather(*holders, return_exceptions=True)
     await waiting
     assert (held, places.free) == (5, 2)
+
+
+async def test_many_begin_one_after_another_over_the_time_there_is(
+    yard: Yard, alice: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, asked = 0.0, 0
+
+    def clock() -> float:
+        nonlocal asked
+        asked += 1
+        return now
+
+    monkeypatch.setattr(rounds, "_now", clock)
+    monkeypatch.setattr(rounds, "LOOK_AGAIN", 0.01)
+    those = [await yard.sandbox(alice, f"sandbox-{number}", ttl="1h") for number in range(3)]
+    yard.clock.forward(hours=1)
+    turn = asyncio.create_task(yard.cleanup.cleanup_expired())
+    for begun in (1, 2):
+        async with asyncio.timeout(20):
+            while await _destroyed(yard, those) < begun:
+                await asyncio.sleep(0.01)
+            seen = asked
+            while asked < seen + 10:
+                await asyncio.sleep(0.01)
+        assert await _destroyed(yard, those) == begun
+        now += 0.12
+    assert {each.id for each in (await turn).destroyed} == {each.id for each in those}
