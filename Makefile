@@ -33,7 +33,7 @@ run: $(STAMP)
 	fi
 
 # Each process has servers of its own; there are more than cores, as many tests wait for other processes. A
-# file's tests stay together, and files go by name: the slow ones are not all left to the end.
+# file's tests stay together, and files go in the order of the collection (see tests/conftest.py).
 # Measuring coverage makes everything half as slow again, so it has to be asked for.
 WORKERS ?= 4
 

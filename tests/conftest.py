@@ -53,6 +53,23 @@ def pytest_configure() -> None:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Spread each directory's files over the whole run.
+
+    Some directories' tests wait for other processes most of the time, others' compute: side by side in the
+    workers they take turns with the cores.
+    """
+    files: dict[Path, dict[Path, None]] = {}
+    for item in items:
+        files.setdefault(item.path.parent, {})[item.path] = None
+    places = {
+        path: (number + 0.5) / len(siblings)
+        for siblings in files.values()
+        for number, path in enumerate(siblings)
+    }
+    items.sort(key=lambda item: places[item.path])
+
+
 @pytest.fixture(autouse=True)
 def _logging_as_it_was() -> Iterator[None]:
     """Some of what is tested configures the process's logging; the next test captures it as it was."""
