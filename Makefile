@@ -22,6 +22,8 @@ MEASURED := --cov=sandbox_core --cov-branch --cov-report=term --cov-fail-under=$
 
 export KEEP
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Tests and benchmarks start hundreds of processes; each would compile every module anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: run test check docs bench format lock clean setup
 

@@ -174,7 +174,10 @@ async def create_database(servers: EmbeddedServers, name: str, *, template: str 
     """Make a database that the bot's role owns; returns its address."""
     await revive(servers.postgres)
     role = urlsplit(servers.database_url).username
-    await _administer(servers, f'CREATE DATABASE "{name}" OWNER "{role}" TEMPLATE "{template}"')
+    # Copied as files, which takes a third of the time, as nothing has to wait for the disk (`fast`).
+    await _administer(
+        servers, f'CREATE DATABASE "{name}" OWNER "{role}" TEMPLATE "{template}" STRATEGY file_copy'
+    )
     return urlunsplit(urlsplit(servers.database_url)._replace(path=f"/{name}"))
 
 

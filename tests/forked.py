@@ -41,9 +41,16 @@ class ForkedProcess:
         return self.returncode
 
 
-async def start_forked(endpoint: Path, *arguments: str, environment: Mapping[str, str]) -> ForkedProcess:
-    """Start `sandboxctl ARGUMENTS` as a fork of the server at `endpoint`; see `tests/warm.py`."""
-    request = {"arguments": arguments, "directory": str(Path.cwd()), "environment": dict(environment)}
+async def start_forked(
+    endpoint: Path, *arguments: str, environment: Mapping[str, str], name: str = "sandboxctl"
+) -> ForkedProcess:
+    """Start the program `name` as a fork of the server at `endpoint`; see `tests/warm.py`."""
+    request = {
+        "program": name,
+        "arguments": arguments,
+        "directory": str(Path.cwd()),
+        "environment": dict(environment),
+    }
     reading, writing = os.pipe()
     connection = socket.socket(socket.AF_UNIX)
     nothing = os.open(os.devnull, os.O_RDONLY)

@@ -2,6 +2,7 @@
 
 The server imports the command line once; each command is a fork of it. The client hands over its arguments,
 working directory, environment and standard streams, and ends with the command's exit code.
+`tests.cleanup.mortal` is started as a fork of it, too.
 
     python warm.py serve SOCKET
     python warm.py SOCKET ARGUMENT...
@@ -18,6 +19,7 @@ import signal
 import socket
 import sys
 import traceback
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 _STREAMS = 3
@@ -29,6 +31,7 @@ def serve(path: str) -> None:
 
     # What `run` imports is imported once as well.
     importlib.import_module("bot.runner")
+    programs = {"sandboxctl": main, "mortal": importlib.import_module("tests.cleanup.mortal").main}
 
     # Nobody waits for the forks that answer: the system collects them.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -41,11 +44,11 @@ def serve(path: str) -> None:
             if os.fork() == 0:
                 listener.close()
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                _answer(connection, main)
+                _answer(connection, programs)
             connection.close()
 
 
-def _answer(connection: socket.socket, main: object) -> None:
+def _answer(connection: socket.socket, programs: Mapping[str, Callable[[], object]]) -> None:
     request, streams, _, _ = socket.recv_fds(connection, 1 << 20, _STREAMS)
     command = json.loads(request)
     child = os.fork()
@@ -57,8 +60,8 @@ def _answer(connection: socket.socket, main: object) -> None:
         os.chdir(command["directory"])
         os.environ.clear()
         os.environ.update(command["environment"])
-        sys.argv = ["sandboxctl", *command["arguments"]]
-        os._exit(_code_of(main))
+        sys.argv = [command["program"], *command["arguments"]]
+        os._exit(_code_of(programs[command["program"]]))
     for stream in streams:
         os.close(stream)
     connection.sendall(f"{child}\n".encode())
@@ -67,8 +70,7 @@ def _answer(connection: socket.socket, main: object) -> None:
     os._exit(0)
 
 
-def _code_of(main: object) -> int:
-    assert callable(main)
+def _code_of(main: Callable[[], object]) -> int:
     try:
         main()
     except SystemExit as end:
@@ -85,7 +87,12 @@ def _code_of(main: object) -> int:
 
 def ask(path: str, arguments: list[str]) -> int:
     """Run one command and return its exit code."""
-    request = {"arguments": arguments, "directory": str(Path.cwd()), "environment": dict(os.environ)}
+    request = {
+        "program": "sandboxctl",
+        "arguments": arguments,
+        "directory": str(Path.cwd()),
+        "environment": dict(os.environ),
+    }
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(path)
         socket.send_fds(connection, [json.dumps(request).encode()], list(range(_STREAMS)))

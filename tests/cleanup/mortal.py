@@ -1,4 +1,4 @@
-"""A process to be killed: `python -m tests.cleanup.mortal`, with what to do as JSON on stdin.
+"""A process to be killed, with what to do as JSON in its argument; `tests/warm.py` starts it.
 
 At the fault point it is given it kills itself with SIGKILL; without one it creates and destroys until
 somebody else kills it. It says on stdout what it has begun, one line each.
@@ -31,7 +31,12 @@ from sandbox_core.subjects import redis_prefix, sandbox_subject
 ALICE = Actor("200000000000000001", "Alice")
 
 
-async def main(task: dict[str, Any]) -> None:
+def main() -> None:
+    """Do what the first argument says."""
+    asyncio.run(_live(json.loads(sys.argv[1])))
+
+
+async def _live(task: dict[str, Any]) -> None:
     async def faults(point: str) -> None:
         if point == task.get("die_at"):
             os.kill(os.getpid(), signal.SIGKILL)
@@ -75,7 +80,3 @@ async def main(task: dict[str, Any]) -> None:
         case "load":
             await asyncio.gather(*(live(number, guild) for number, guild in enumerate(task["guilds"])))
     print("survived", flush=True)
-
-
-if __name__ == "__main__":
-    asyncio.run(main(json.load(sys.stdin)))

@@ -206,13 +206,13 @@ async def live_through(yard: Yard, commands: Sequence[Command]) -> None:
     await life.end()
 
 
-@settings(max_examples=30, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, suppress_health_check=list(HealthCheck))
 @given(st.lists(changes, max_size=15))
 async def test_every_answer_and_every_rule_while_nothing_fails(yard: Yard, commands: list[Command]) -> None:
     await live_through(yard, commands)
 
 
-@settings(max_examples=30, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.one_of(changes, creations, faults), max_size=15))
 async def test_every_rule_whatever_fails(yard: Yard, commands: list[Command]) -> None:
     await live_through(yard, commands)

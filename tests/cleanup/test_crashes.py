@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import signal
-import sys
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,12 @@ import pytest
 from sandbox_core.models import Actor, GuildAccess, Route, Sandbox, SandboxStatus
 from sandbox_core.postgres import connected
 from sandbox_core.subjects import SANDBOX_STREAM, route_key
+from tests.forked import ForkedProcess, start_forked
 
 from .conftest import GUILDS, Yard
 
-ROOT = Path(__file__).resolve().parents[2]
+Start = Callable[..., Awaitable[ForkedProcess]]
+
 CREATE_POINTS = [
     "create:inserted",
     "create:PostgreSQL",
@@ -55,26 +58,20 @@ def task(database_url: str, redis_url: str, nats_url: str) -> dict[str, Any]:
     }
 
 
-async def start(task: dict[str, Any]) -> asyncio.subprocess.Process:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "tests.cleanup.mortal",
-        cwd=ROOT,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    assert process.stdin is not None
-    process.stdin.write(json.dumps(task).encode())
-    process.stdin.close()
-    return process
+@pytest.fixture
+def start(warm_endpoint: Path, task: dict[str, Any]) -> Start:
+    async def start(**more: Any) -> ForkedProcess:
+        return await start_forked(
+            warm_endpoint, json.dumps(task | more), environment=os.environ, name="mortal"
+        )
+
+    return start
 
 
-async def run_to_death(task: dict[str, Any]) -> None:
-    process = await start(task)
-    out, err = await asyncio.wait_for(process.communicate(), 30)
-    assert process.returncode == -signal.SIGKILL, (out, err.decode())
+async def run_to_death(process: ForkedProcess) -> None:
+    async with asyncio.timeout(30):
+        printed = await process.stdout.read()
+        assert await process.wait() == -signal.SIGKILL, printed.decode()
 
 
 async def one_pass(yard: Yard) -> None:
@@ -115,8 +112,8 @@ async def assert_nothing_but(yard: Yard, running: list[Sandbox]) -> None:
 
 
 @pytest.mark.parametrize("point", CREATE_POINTS)
-async def test_killed_while_it_creates(yard: Yard, task: dict[str, Any], point: str) -> None:
-    await run_to_death(task | {"do": "create", "die_at": point})
+async def test_killed_while_it_creates(yard: Yard, start: Start, point: str) -> None:
+    await run_to_death(await start(do="create", die_at=point))
     (row,) = await yard.manager.list()
     finished = point in {"create:running", "create:routes"}
     assert row.status is (SandboxStatus.RUNNING if finished else SandboxStatus.CREATING)
@@ -137,7 +134,7 @@ async def test_killed_while_it_creates(yard: Yard, task: dict[str, Any], point: 
     [("destroy", point) for point in DESTROY_POINTS] + [("expire", point) for point in EXPIRE_POINTS],
 )
 async def test_killed_while_it_removes(
-    yard: Yard, task: dict[str, Any], alice: Actor, guilds: list[GuildAccess], do: str, point: str
+    yard: Yard, start: Start, alice: Actor, guilds: list[GuildAccess], do: str, point: str
 ) -> None:
     yard.clock.now = datetime.now(UTC) - timedelta(minutes=90)
     ttl = "1h" if do == "expire" else "100h"
@@ -147,7 +144,7 @@ async def test_killed_while_it_removes(
         await yard.redis.set(route_key(guild_id), str(sandbox.id), ex=600)
     yard.routes.current = dict.fromkeys(GUILDS, Route(str(sandbox.id), sandbox.expires_at.timestamp()))
 
-    await run_to_death(task | {"do": do, "die_at": point})
+    await run_to_death(await start(do=do, die_at=point))
     await one_pass(yard)
 
     await assert_nothing_but(yard, [])
@@ -163,20 +160,19 @@ async def test_killed_while_it_removes(
 
 
 @pytest.mark.parametrize("_round", range(5))
-async def test_killed_at_any_moment_under_load(yard: Yard, task: dict[str, Any], _round: int) -> None:
+async def test_killed_at_any_moment_under_load(yard: Yard, start: Start, _round: int) -> None:
     seed = random.SystemRandom().randrange(2**32)
     print(f"seed {seed}")
     moment = random.Random(seed)
-    process = await start(task | {"do": "load", "guilds": GUILDS})
-    assert process.stdout is not None
+    process = await start(do="load", guilds=GUILDS)
     try:
         async with asyncio.timeout(30):
             for _ in range(moment.randrange(1, 12)):
                 assert await process.stdout.readline()
         await asyncio.sleep(moment.uniform(0, 0.15))
     finally:
-        process.kill()
-        await process.communicate()
+        process.send_signal(signal.SIGKILL)
+        await process.wait()
 
     await one_pass(yard)
 

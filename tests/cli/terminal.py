@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import pty
-import sys
 
 from .conftest import Shell
 
@@ -15,10 +14,7 @@ async def on_terminal(shell: Shell, *arguments: str, answer: str = "") -> tuple[
     ours, theirs = pty.openpty()
     try:
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "bot",
-            *arguments,
+            *(*shell.warm, *arguments),
             cwd=shell.home,
             env={**shell.env, "TERM": "xterm-256color", "COLUMNS": "120"},
             stdin=theirs,

@@ -157,7 +157,7 @@ def waits(line: Line) -> bool:
     return not first.split() or command_name([*first.split(), *line[1:]]) in BLOCKING
 
 
-@settings(BY_CHANCE, max_examples=300)
+@settings(BY_CHANCE, max_examples=120)
 @given(
     st.lists(
         st.tuples(lines(), st.sampled_from(["alone", "transaction", "pipeline"])), min_size=6, max_size=16
@@ -188,7 +188,7 @@ def is_steady(line: Line) -> bool:
     return bool(first.split()) and first.split()[0].upper() not in UNSTEADY
 
 
-@settings(BY_CHANCE, max_examples=150)
+@settings(BY_CHANCE, max_examples=60)
 @given(st.lists(lines().filter(is_steady), min_size=4, max_size=12))
 async def test_replies_do_not_depend_on_other_keys(border: Border, told: list[Line]) -> None:
     """Not even a key's existence, length or type can be told."""
