@@ -61,7 +61,7 @@ async def start_forked(
         os.close(nothing)
         os.close(writing)
     answers, writer = await asyncio.open_unix_connection(sock=connection)
-    stdout = asyncio.StreamReader()
+    stdout = asyncio.StreamReader(limit=1 << 20)
     await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(stdout), os.fdopen(reading, "rb")
     )

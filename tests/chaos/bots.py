@@ -1,4 +1,4 @@
-"""The real bot, `python -m bot run`, as processes that can be killed, stopped and replaced."""
+"""The real bot as processes that can be killed, stopped and replaced."""
 
 from __future__ import annotations
 
@@ -9,13 +9,20 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+
+from tests.forked import ForkedProcess
 
 ROOT = Path(__file__).resolve().parents[2]
 _STARTED_WITHIN = 60.0
 _ENDS_WITHIN = 15.0
+
+
+Process = asyncio.subprocess.Process | ForkedProcess
+Start = Callable[[Mapping[str, str]], Awaitable[Process]]
+"""Starts `sandboxctl run` in an environment, with standard error in its standard output."""
 
 
 class ChaosError(Exception):
@@ -35,7 +42,7 @@ async def until(condition: Callable[[], object], within: float, what: str) -> No
 class Bot:
     """One process. Its log is written to a file and counted by message."""
 
-    def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
+    def __init__(self, process: Process, log: Path) -> None:
         self.process = process
         self.log = log
         self.events: Counter[str] = Counter()
@@ -72,7 +79,7 @@ class Bot:
             async with asyncio.timeout(_ENDS_WITHIN):
                 code = await self.process.wait()
         except TimeoutError:
-            self.process.kill()
+            self.process.send_signal(signal.SIGKILL)
             await self.process.wait()
             raise ChaosError(f"a bot did not end within {_ENDS_WITHIN:g} s of {number.name}") from None
         finally:
@@ -96,7 +103,8 @@ class Bot:
 class Bots:
     """Every process of one scenario; those still alive at the end are killed."""
 
-    def __init__(self, environment: Mapping[str, str], logs: Path) -> None:
+    def __init__(self, environment: Mapping[str, str], logs: Path, start: Start) -> None:
+        self._start = start
         self._environment = dict(environment)
         self._logs = logs
         self.all: list[Bot] = []
@@ -116,15 +124,7 @@ class Bots:
 
     async def launch(self, environment: Mapping[str, str]) -> Bot:
         """Start one more process, with these settings besides those of all; it is not ready yet."""
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "bot", "run"),
-            cwd=ROOT,
-            env={**_inherited(), **self._environment, **environment},
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            limit=1 << 20,
-        )
+        process = await self._start({**_inherited(), **self._environment, **environment})
         bot = Bot(process, self._logs / f"bot-{len(self.all)}.log")
         self.all.append(bot)
         return bot
@@ -142,14 +142,27 @@ class Bots:
 
 
 @asynccontextmanager
-async def bots(environment: Mapping[str, str], logs: Path) -> AsyncIterator[Bots]:
+async def bots(environment: Mapping[str, str], logs: Path, start: Start) -> AsyncIterator[Bots]:
     """Starts none; ends all."""
-    running = Bots(environment, logs)
+    running = Bots(environment, logs, start)
     try:
         yield running
     finally:
         for bot in running.running:
             await bot.end(signal.SIGKILL)
+
+
+async def start_program(environment: Mapping[str, str]) -> Process:
+    """`python -m bot run`."""
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "bot", "run"),
+        cwd=ROOT,
+        env=environment,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        limit=1 << 20,
+    )
 
 
 def _inherited() -> dict[str, str]:

@@ -21,7 +21,7 @@ from bot.migrate import migrate
 from discord_sim import DiscordSim, SimError, SimGuild
 from tests.event_path.proxy import Proxy, proxied
 
-from .bots import Bot, Bots, ChaosError, bots
+from .bots import Bot, Bots, ChaosError, Start, bots, start_program
 from .cluster import nats_cluster
 from .judge import Judge, Verdict, identity, is_published
 from .reader import StreamReader, reading
@@ -118,7 +118,9 @@ class Stage:
         self.identifies_allowed += self.scenario.shards
 
 
-async def play(scenario: Scenario, seed: int, seconds: float, logs: Path) -> Verdict:
+async def play(
+    scenario: Scenario, seed: int, seconds: float, logs: Path, start: Start = start_program
+) -> Verdict:
     """Run one scenario; whatever goes wrong is in the verdict. `seconds` is how long the faults go on."""
     verdict = Verdict()
     started = time.monotonic()
@@ -126,7 +128,7 @@ async def play(scenario: Scenario, seed: int, seconds: float, logs: Path) -> Ver
     try:
         async with asyncio.timeout(length + _OVERTIME):
             async with AsyncExitStack() as stack:
-                stage = await _stage(stack, scenario, seed, logs)
+                stage = await _stage(stack, scenario, seed, logs, start)
                 await _play(stage, length, verdict)
     except (ChaosError, SimError, TimeoutError, nats.errors.Error, OSError) as error:
         verdict.problems.append(f"{type(error).__name__}: {error}" if str(error) else "the time limit struck")
@@ -134,7 +136,7 @@ async def play(scenario: Scenario, seed: int, seconds: float, logs: Path) -> Ver
     return verdict
 
 
-async def _stage(stack: AsyncExitStack, scenario: Scenario, seed: int, logs: Path) -> Stage:
+async def _stage(stack: AsyncExitStack, scenario: Scenario, seed: int, logs: Path, start: Start) -> Stage:
     memory = Path("/dev/shm")  # noqa: S108 (a private directory is made in it)
     directory = Path(
         stack.enter_context(
@@ -175,7 +177,7 @@ async def _stage(stack: AsyncExitStack, scenario: Scenario, seed: int, logs: Pat
         **scenario.environment,
     }
     logs.mkdir(parents=True, exist_ok=True)
-    running = await stack.enter_async_context(bots(environment, logs))
+    running = await stack.enter_async_context(bots(environment, logs, start))
     readers = await stack.enter_async_context(reading([node.url for node in nodes]))
     way, database_url_there = None, ""
     if scenario.proxied:
