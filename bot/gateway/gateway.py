@@ -29,6 +29,7 @@ class Gateway:
     ) -> None:
         core, settings = client.sandbox_core, client.sandbox_core.settings
         self.url = yarl.URL(url)
+        self._nats = core.nats
         self.turns = IdentifyGate(IdentifyRows(core.pool, application_id), limit, lambda: start_limit(client))
         self._shards = ShardSet(client, self.turns, self._may_connect)
         self._holders = ShardHolders(core.nats, application_id, lambda: bool(self._shards.running))
@@ -73,6 +74,7 @@ class Gateway:
         Raises `GatewayRefusedError` when Discord refuses one for good.
         """
         await self._holders.start()
+        self._nats.on_reconnect.append(self._keeper.nats_is_back)
         await self._takeovers.hear(self._keeper.taken)
         self._keeping = asyncio.create_task(self._keeper.run(), name="shard-leases")
         await asyncio.wait({self._keeping, self._shards.failure}, return_when=asyncio.FIRST_COMPLETED)
@@ -91,6 +93,7 @@ class Gateway:
         if self._keeping is None or self._keeping.done():
             return
         await _tasks.end([self._keeping])
+        self._nats.on_reconnect.remove(self._keeper.nats_is_back)
         await self._keeper.leave()
         await self._holders.close()
         await self._takeovers.close()

@@ -14,12 +14,14 @@ else can have the shard, by the database's own clock. What follows from there:
   of an earlier epoch publishes and saves nothing more of it from that moment, closes its connection, and
   makes no other before it has the lease again. The taker waits half a second for that, before it looks what
   is stored.
-- A process that does not hear it is cut off from both. It publishes nothing while NATS is away, and what it
-  saves of the session is refused by its earlier epoch. Discord closes its connection when the session is
-  resumed elsewhere. Before this process connects a shard again whose lease it can't vouch for, it asks the
-  database. Getting no answer, it connects (for all it knows the database is away from everybody), but only a
-  few times: being closed at once again and again means that somebody else has the session, and it waits for
-  the database. What both publish has the same message ids, and JetStream keeps it once.
+- A process that does not hear it is cut off from both. It publishes nothing while NATS is away, nor, while
+  PostgreSQL is, before it would have heard it from NATS: takers say it in every turn. What it saves of the
+  session is refused by its earlier epoch. Discord closes its connection when the session is resumed
+  elsewhere. Before this process connects a shard again whose lease it can't vouch for, it asks the database.
+  Getting no answer, it connects (for all it knows the database is away from everybody), but only a few
+  times: being closed at once again and again means that somebody else has the session, and it waits for the
+  database.
+  What both publish has the same message ids, and JetStream keeps it once.
 - A process that was frozen sends and saves nothing before its next turn (see `LeaseTrust`). Events of a
   shard that turns out to be lost are dropped: Discord replays them to the new holder. So are those of a shard
   that is free again, or this process's again, when its epoch tells that another one had it in between: then
@@ -64,6 +66,8 @@ _ANSWER_WITHIN = 2.5
 # What was sent last has to be stored before another process that takes the shard looks.
 _TRUSTED = 5 / 6
 _STOOD_STILL = 1.0
+# Takers say it in every turn: one second, and what the database takes to answer.
+_TOLD_AGAIN_WITHIN = 2.5
 _NO_HAND_OVER_FOR = 30.0
 _UNVOUCHED_CLOSES = 3
 _TURNS_BEFORE_ASKING = 3
@@ -110,6 +114,7 @@ class LeaseKeeper:
         self._monotonic = monotonic
         self._leases: Leases | None = None
         self._confirmed_at = -math.inf
+        self._deaf_until = -math.inf
         self._reached_since = math.inf
         self._unreachable_turns = 0
         self._released: set[int] = set()
@@ -153,6 +158,11 @@ class LeaseKeeper:
             self._dropping[shard_id] = asyncio.create_task(self._drop(shard_id), name=f"drop-{shard_id}")
         return lost
 
+    def nats_is_back(self) -> None:
+        """Takeovers may have been told in vain: without PostgreSQL nothing is sent before they are again."""
+        self._deaf_until = self._monotonic() + _TOLD_AGAIN_WITHIN
+        self._trust.until = min(self._trust.until, self._confirmed_at + self._lease * _TRUSTED)
+
     async def run(self) -> None:
         """Take turns until cancelled."""
         try:
@@ -178,7 +188,7 @@ class LeaseKeeper:
         except (DependencyUnavailable, TimeoutError) as error:
             ended_at = self._monotonic()
             # A turn that stood still in between says nothing about the database; the next one does.
-            if ended_at - asked_at < _ANSWER_WITHIN + _STOOD_STILL:
+            if ended_at - asked_at < _ANSWER_WITHIN + _STOOD_STILL and ended_at >= self._deaf_until:
                 # Nobody takes a lapsed lease before it has reached the database for a whole one.
                 self._trust.extend(ended_at + self._lease * _TRUSTED)
             await self._unreachable(error)

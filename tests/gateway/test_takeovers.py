@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from uuid import uuid4
 
 from sandbox_core.postgres.pool import Pool
@@ -130,3 +131,30 @@ async def test_a_takeover_counts_against_an_answer_that_is_older(pool: Pool) -> 
     rows.share = share  # type: ignore[method-assign]
     await process.turn()
     assert process.shards == {0}
+
+
+async def test_back_on_nats_and_without_postgresql_a_process_listens_before_it_sends(pool: Pool) -> None:
+    process = Process(pool, recommended=1)
+    await process.turn()
+    trust = process.runs.trust
+
+    def may_send() -> bool:
+        return time.monotonic() + process.ahead < trust.until
+
+    process.link.cut = True
+    process.ahead = 60.0
+    await process.turn()
+    assert may_send(), "PostgreSQL may be away from everybody"
+    process.keeper.nats_is_back()
+    assert not may_send(), "a takeover may have been told while it could not hear"
+    await process.turn()
+    assert not may_send()
+    # By then who took its shard has said so again.
+    process.ahead += 2.6
+    await process.turn()
+    assert may_send()
+    # With a lease that holds there is nothing to wait for.
+    process.link.cut = False
+    await process.turn()
+    process.keeper.nats_is_back()
+    assert may_send()
