@@ -123,7 +123,7 @@ class InteractionResult:
         return "\n".join(m.text for m in [*messages, *self.followups] if m.text)
 
     async def wait_until(
-        self, condition: Callable[[InteractionResult], bool], timeout: float = 5.0
+        self, condition: Callable[[InteractionResult], bool], timeout: float = 30.0
     ) -> InteractionResult:
         """Wait for later edits or follow-ups.
 

@@ -131,7 +131,7 @@ class DiscordSim(SimServer):
         channel: SimChannel,
         path: str,
         *,
-        timeout: float = 5.0,
+        timeout: float = 30.0,
         wait: bool = True,
         values: Mapping[str, Any] | None = None,
         **options: Any,
@@ -166,7 +166,7 @@ class DiscordSim(SimServer):
         *,
         focused: str,
         value: Any = "",
-        timeout: float = 5.0,
+        timeout: float = 30.0,
         **other: Any,
     ) -> list[tuple[str, Any]]:
         """The choices (name, value) offered while typing ``value`` into an option."""
@@ -181,7 +181,7 @@ class DiscordSim(SimServer):
         *,
         label: str | None = None,
         custom_id: str | None = None,
-        timeout: float = 5.0,
+        timeout: float = 30.0,
         wait: bool = True,
     ) -> InteractionResult:
         """Press a button, named by label or custom id, or the only one.
@@ -200,7 +200,7 @@ class DiscordSim(SimServer):
         values: Sequence[Any],
         *,
         custom_id: str | None = None,
-        timeout: float = 5.0,
+        timeout: float = 30.0,
         wait: bool = True,
     ) -> InteractionResult:
         """Choose values (or labels, or entities) in a select menu."""
@@ -212,13 +212,15 @@ class DiscordSim(SimServer):
         user: SimUser,
         values: Mapping[str, Any] | None = None,
         *,
-        timeout: float = 5.0,
+        timeout: float = 30.0,
         wait: bool = True,
     ) -> InteractionResult:
         """Send the form that ``opened`` showed; values go by custom id."""
         return await self.actors.submit_modal(opened, user, values or {}, timeout=timeout, wait=wait)
 
-    async def dm(self, user: SimUser, text: str, *, timeout: float = 5.0, count: int = 1) -> list[SimMessage]:
+    async def dm(
+        self, user: SimUser, text: str, *, timeout: float = 30.0, count: int = 1
+    ) -> list[SimMessage]:
         """Write to the bot; its replies, once ``count`` came or ``timeout`` passed."""
         return await self.actors.dm(user, text, timeout=timeout, count=count)
 
@@ -297,7 +299,7 @@ class DiscordSim(SimServer):
         """The frames kept while :attr:`record` was on."""
         return self.hub.sent
 
-    async def wait_connected(self, shards: int = 1, timeout: float = 10.0) -> None:
+    async def wait_connected(self, shards: int = 1, timeout: float = 30.0) -> None:
         """Wait until this many different shards are connected.
 
         Raises:
@@ -310,7 +312,7 @@ class DiscordSim(SimServer):
         if not await self.gateway.changed.wait_for(lambda: len(connected()) >= shards, timeout):
             raise SimTimeout(f"shards connected after {timeout} s: {sorted(connected())}")
 
-    async def wait_for(self, condition: Callable[[], bool], timeout: float = 5.0) -> None:
+    async def wait_for(self, condition: Callable[[], bool], timeout: float = 30.0) -> None:
         """Wait for anything that sessions, messages or interactions can change.
 
         Raises:

@@ -57,7 +57,7 @@ class Shell:
         merged = {**self.env, **env}
         return replace(self, env={name: value for name, value in merged.items() if value is not None})
 
-    async def __call__(self, *arguments: str, within: float = 30.0) -> Ended:
+    async def __call__(self, *arguments: str, within: float = 60.0) -> Ended:
         return await self.ended(await self.program(*self.warm, *arguments), within=within)
 
     async def ok(self, *arguments: str) -> Ended:
@@ -85,7 +85,7 @@ class Shell:
             stderr=asyncio.subprocess.PIPE,
         )
 
-    async def ended(self, process: asyncio.subprocess.Process, *, within: float = 30.0) -> Ended:
+    async def ended(self, process: asyncio.subprocess.Process, *, within: float = 60.0) -> Ended:
         try:
             async with asyncio.timeout(within):
                 out, err = await process.communicate()

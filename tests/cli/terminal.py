@@ -24,7 +24,7 @@ async def on_terminal(shell: Shell, *arguments: str, answer: str = "") -> tuple[
     finally:
         os.close(theirs)
     written, answered = b"", not answer
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             try:
                 chunk = await asyncio.to_thread(os.read, ours, 65536)

@@ -106,7 +106,7 @@ async def test_watching_writes_an_object_per_line_until_interrupted(shell: Shell
     await shell.ok("create", "watched", "--owner", ALICE)
     process = await shell.start("status", "watched", "--watch", "--interval", "0.5", "--json")
     assert process.stdout is not None
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         looks = [json.loads(await process.stdout.readline()) for _ in range(2)]
     process.send_signal(signal.SIGINT)
     ended = await shell.ended(process)

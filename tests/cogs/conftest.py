@@ -88,7 +88,7 @@ async def core(
     async with open_core(settings) as opened:
         # nats-py starts the task that reads answers with the first request.
         await opened.js.account_info()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while opened.routes.current_table is None:
                 await asyncio.sleep(0.005)
         yield replace(opened, intake=GatewayIntake(opened.router, monotonic=stopwatch))
@@ -183,7 +183,7 @@ async def pass_time(scene: Scene, seconds: float) -> None:
         scene.env.settle_timeout = before
 
 
-async def until(condition: Callable[[], object], within: float = 20.0) -> None:
+async def until(condition: Callable[[], object], within: float = 60.0) -> None:
     """Wait until `condition` is true; after `within` seconds the test fails."""
     async with asyncio.timeout(within):
         while not condition():

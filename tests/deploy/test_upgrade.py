@@ -113,7 +113,7 @@ class Rollout:
     async def slash(self, command: str, **options: Any) -> InteractionResult:
         """Alice uses `/sandbox {command}`; a refusal fails the test."""
         channel = self.dev.default_channel
-        result = await self.sim.slash(self.alice, channel, f"sandbox {command}", timeout=20, **options)
+        result = await self.sim.slash(self.alice, channel, f"sandbox {command}", timeout=60, **options)
         assert re.search(r"SANDBOX_\d{3}", result.text) is None, result.text
         return result
 
@@ -129,7 +129,7 @@ class Rollout:
         result = await self.slash("register-guild", name="kept", guild=str(guild.id))
         if "away from production" in result.text:
             result = await self.sim.click(result, self.alice, label=result.buttons[0]["label"])
-        await result.wait_until(lambda r: "Server registered" in r.text, timeout=20)
+        await result.wait_until(lambda r: "Server registered" in r.text, timeout=60)
         self.sides.set(guild, self._kept)
 
     async def unregister(self, guild: SimGuild) -> None:
@@ -154,7 +154,7 @@ class Rollout:
         """`/sandbox destroy`, and yes."""
         result = await self.slash("destroy", name=name)
         result = await self.sim.click(result, self.alice, label="Destroy it")
-        await result.wait_until(lambda r: f"{name} is destroyed" in r.text, timeout=20)
+        await result.wait_until(lambda r: f"{name} is destroyed" in r.text, timeout=60)
 
     async def checked(self) -> None:
         """Make sure that both streams hold exactly what Discord sent, each event where it belongs."""

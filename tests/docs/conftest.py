@@ -114,7 +114,7 @@ class Place:
         if any(button["label"] == "Register it" for button in result.buttons):
             # The bot has not watched this server for long; the guide says what to press then.
             result = await self.sim.click(result, self.alice, label="Register it")
-            await result.wait_until(lambda r: "Server registered" in r.text, timeout=15)
+            await result.wait_until(lambda r: "Server registered" in r.text, timeout=60)
         assert re.search(r"SANDBOX_0\d\d", result.text) is None, f"{line}: {result.text}"
         return result.text
 

@@ -119,7 +119,7 @@ class Live:
         self.dev, *self.guilds = guilds
         self.sides = Sides(sim)
 
-    async def slash(self, command: str, *, timeout: float = 15.0, **options: Any) -> InteractionResult:
+    async def slash(self, command: str, *, timeout: float = 60.0, **options: Any) -> InteractionResult:
         """Alice uses `/sandbox {command}` in the dev guild."""
         channel = self.dev.default_channel
         return await self.sim.slash(self.alice, channel, f"sandbox {command}", timeout=timeout, **options)

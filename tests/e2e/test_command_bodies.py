@@ -28,7 +28,7 @@ def description() -> openapi.OpenApi:
 async def click(live: Live, shown: InteractionResult, label: str, then: str) -> InteractionResult:
     """Alice presses a button; returns once its answer has this text."""
     result = await live.sim.click(shown, live.alice, label=label)
-    await result.wait_until(lambda r: then in r.text, timeout=15)
+    await result.wait_until(lambda r: then in r.text, timeout=60)
     return result
 
 
@@ -41,7 +41,7 @@ async def test_what_the_commands_send_is_what_discord_describes(
     form = await sim.click(made, alice, label="Extend")
     assert form.modal is not None
     extended = await sim.submit_modal(form, alice, {"sandbox:duration": "1h"})
-    await extended.wait_until(lambda r: "Sandbox extended" in r.text, timeout=15)
+    await extended.wait_until(lambda r: "Sandbox extended" in r.text, timeout=60)
 
     in_use = live.guilds[0]
     sim.message(in_use)
@@ -57,7 +57,7 @@ async def test_what_the_commands_send_is_what_discord_describes(
     await click(live, second, "Register it", "Server registered")
     menu = await live.slash("status")
     chosen = await sim.select(menu, alice, ["first"])
-    await chosen.wait_until(lambda r: "1 of 1 server routed here" in r.text, timeout=15)
+    await chosen.wait_until(lambda r: "1 of 1 server routed here" in r.text, timeout=60)
     watched = await live.slash("status", name="second", watch=True)
     await click(live, watched, "Refresh", "Sandbox second")
     await click(live, watched, "Stop watching", "Sandbox second")

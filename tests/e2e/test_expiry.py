@@ -125,5 +125,5 @@ async def test_it_is_gone_within_ten_seconds_and_its_owner_hears_of_it(live: Liv
         ]
 
     await eventually(lambda: told() == ["Sandbox box is gone"])
-    await asyncio.wait_for(live.run.stop(), 20)
+    await asyncio.wait_for(live.run.stop(), 60)
     assert told() == ["Sandbox box is gone"]

@@ -61,7 +61,7 @@ async def test_a_destroyed_sandboxs_guild_goes_to_production(live: Live) -> None
     question = await live.slash("destroy", name="box")
     live.sides.set(guild, None, sandbox_id)
     answer = await live.sim.click(question, live.alice, label="Destroy it")
-    await answer.wait_until(lambda r: "is destroyed" in r.text, timeout=20)
+    await answer.wait_until(lambda r: "is destroyed" in r.text, timeout=60)
     live.sides.set(guild, None)
     live.sim.message(guild)
     stored = await live.checked()

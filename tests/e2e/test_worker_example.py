@@ -75,7 +75,7 @@ async def listening(js: JetStreamContext, stream: str) -> bool:
 
 
 async def rank(live: Live, guild: SimGuild) -> str:
-    return (await live.sim.slash(live.alice, guild.default_channel, "rank", timeout=15)).text
+    return (await live.sim.slash(live.alice, guild.default_channel, "rank", timeout=60)).text
 
 
 async def stop(running: Program, number: signal.Signals) -> None:

@@ -48,6 +48,6 @@ async def until_gone(pids: Iterable[int]) -> None:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Return when `condition` holds; `TimeoutError` after 20 seconds."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.01)

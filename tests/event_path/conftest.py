@@ -24,7 +24,7 @@ def dispatch(seq: int, event_type: str = "MESSAGE_CREATE", **data: Any) -> bytes
     return json.dumps({"t": event_type, "s": seq, "op": 0, "d": data}).encode()
 
 
-async def until(condition: Callable[[], object], within: float = 15.0) -> None:
+async def until(condition: Callable[[], object], within: float = 60.0) -> None:
     """Return when the condition holds; fail when it does not in time."""
     async with asyncio.timeout(within):
         while not condition():

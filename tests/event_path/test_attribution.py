@@ -96,7 +96,7 @@ def attributions(gateway: Gateway, tier: str, result: str) -> int:
 
 
 async def noted(redis: Redis, key: str) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await redis.get(key) is None:
             await asyncio.sleep(0.01)
 
@@ -285,7 +285,7 @@ async def test_a_silent_discord_holds_an_event_for_a_bounded_time(fleet: Fleet, 
     gateway = await process(fleet, directory)
     for number in range(1, 40):
         take(gateway, "MESSAGE_DELETE", id="1", channel_id=str(1000 + number))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await gateway.core.router.idle()
     assert {side for _, side in await where(reader)} == {UNATTRIBUTED}
     assert gateway.core.metrics.routing.routed["unattributed"] == 39

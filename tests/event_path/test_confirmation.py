@@ -48,7 +48,7 @@ class Gateway:
         return len(self.by_guild.get(guild_id, ())) >= count
 
     async def idle(self) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await self.core.router.idle()
 
 
@@ -196,7 +196,7 @@ async def test_a_process_with_something_in_flight_confirms_when_it_is_acknowledg
     monkeypatch.undo()
     for publish in held:
         publish()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         assert (await registering).unconfirmed == ()
     await busy.idle()
     assert await stored(reader) == {

@@ -148,7 +148,7 @@ async def test_while_neither_store_answers_the_next_process_waits_for_a_while(
         opening = asyncio.create_task(second.open(APPLICATION, (0,), 1))
         await until(lambda: [entry for entry in logs if entry["event"] == "session_waits"])
         await servers.postgres.start()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await opening
     assert [entry for entry in logs if entry["event"] == "session_not_loaded"] == []
     point = second.resume_point(0)

@@ -52,7 +52,7 @@ async def in_redis(world: World, guild_id: str) -> str | None:
 
 
 async def until_in_redis(world: World, guild_id: str, value: str) -> None:
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         while await in_redis(world, guild_id) != value:
             await asyncio.sleep(0.02)
 

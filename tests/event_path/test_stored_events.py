@@ -42,7 +42,7 @@ async def test_the_sessions_later_events_are_found_in_both_streams(
     for other in ("session:1:1300", "sessions:0:1301", "session:0:x", "session:0:", ""):
         await reader.publish("events.X", b"", headers={"Nats-Msg-Id": other} if other else None)
     await reader.flush()
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         while sum([(await js.stream_info(stream)).state.messages for stream in ("EVENTS", "SANDBOX")]) < 1205:
             await asyncio.sleep(0.02)
     assert await stored.sequences("session", 0, after=1000, since=began) == set(range(1001, 1201))
@@ -68,7 +68,7 @@ async def fill(reader: Client, js: JetStreamContext, count: int) -> None:
     for seq in range(1, count + 1):
         await reader.publish("events.X", b"x", headers={"Nats-Msg-Id": f"session:{seq % 4}:{seq}"})
     await reader.flush()
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         while (await js.stream_info("EVENTS")).state.messages < count:
             await asyncio.sleep(0.02)
 

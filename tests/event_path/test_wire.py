@@ -123,7 +123,7 @@ async def test_a_header_that_would_forge_others_is_stored_as_one(
     taken.headers["Odd"] = forged
     publisher.submit(taken)
     publisher.submit(publication(2))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await publisher.drained()
     messages = {message.headers["Nats-Msg-Id"]: message for message in await read_back(reader, "EVENTS")}
     assert set(messages) == {"session:0:1", "session:0:2"}
@@ -140,7 +140,7 @@ async def test_what_can_be_sent_is_sent_when_it_is_submitted(
         publisher.submit(publication(number))
     commands = [command for command in connection.client._pending if command.startswith(b"HPUB ")]
     assert [b"session:0:%d\r\n" % number in command for number, command in enumerate(commands)] == [True] * 3
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await publisher.drained()
 
 
@@ -158,7 +158,7 @@ async def test_a_client_without_the_private_names_is_used_by_its_own_publish(
     await publisher.start()
     for number in range(300):
         publisher.submit(publication(number))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await publisher.drained()
     await publisher.close()
     stored = [message.headers["Nats-Msg-Id"] for message in await read_back(reader, "EVENTS")]
@@ -180,7 +180,7 @@ async def test_a_full_buffer_is_waited_for_and_the_order_kept(
     monkeypatch.setattr(PublishWire, "put", measured)
     for number in range(500):
         publisher.submit(publication(number, payload=b"x" * 1000))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await publisher.drained()
     assert 10_000 < max(sizes) < 13_000
     stored = [message.headers["Nats-Msg-Id"] for message in await read_back(reader, "EVENTS")]
@@ -219,7 +219,7 @@ async def test_what_was_buffered_when_the_connection_went_is_not_written_to_the_
     taken = next(iter(publisher.in_flight()))
     publisher.withdraw(taken)
     publisher._on_reconnect()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await publisher.drained()
     assert [message.headers["Nats-Msg-Id"] for message in await read_back(reader, "EVENTS")] == [
         "session:0:2"
@@ -235,7 +235,7 @@ async def test_without_its_writing_task_the_client_is_used_by_its_own_publish(
     task.cancel()
     await until(task.done)
     publisher.submit(publication(1))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await publisher.drained()
     assert recorder.acknowledged_contexts == [1]
 
@@ -296,7 +296,7 @@ async def test_what_is_withdrawn_while_there_is_no_room_is_not_sent(
     publisher.withdraw(taken)
     stuck()
     publisher.submit(publication(2))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await publisher.drained()
     await connection.client.flush()
     stored = [message.headers["Nats-Msg-Id"] for message in await read_back(reader, "EVENTS")]
@@ -315,7 +315,7 @@ async def test_leases_that_lapse_while_there_is_no_room_stop_what_waits(
         await until(lambda: logs or waiting.sent_at)
     assert (waiting.sent_at, [entry["event"] for entry in logs]) == (0.0, ["publishing_waits"])
     publisher.trust.extend(math.inf)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await publisher.drained()
     assert len(await read_back(reader, "EVENTS")) == 1
 
@@ -340,6 +340,6 @@ async def test_closing_ends_a_recovery_that_lost_its_cancellation(
     publisher = AckPublisher(connection, streams, recorder)
     await publisher.start()
     await asyncio.sleep(0)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await publisher.close()
     assert streams.cancelled == 2

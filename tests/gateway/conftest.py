@@ -22,7 +22,7 @@ from tests.forked import ForkedProcess, start_forked
 _STARTED_WITHIN = 40
 
 
-async def until(condition: Callable[[], object], within: float = 20.0) -> None:
+async def until(condition: Callable[[], object], within: float = 60.0) -> None:
     """Return when the condition holds; fail when it does not in time."""
     async with asyncio.timeout(within):
         while not condition():
@@ -63,7 +63,7 @@ class BotProcess:
     async def end(self, number: signal.Signals) -> int:
         """Send a signal and return the exit code."""
         self.process.send_signal(number)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             code = await self.process.wait()
             if self.reader is not None:
                 await self.reader

@@ -154,7 +154,7 @@ class Process:
 
 async def turns(processes: Collection[Process], until: Callable[[], bool]) -> None:
     """Let processes take turns until it holds; no shard is ever run by two."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not until():
             for process in processes:
                 await process.turn()
@@ -165,6 +165,6 @@ async def turns(processes: Collection[Process], until: Callable[[], bool]) -> No
 
 async def lapsed(pool: Pool) -> None:
     """Return when nobody's lease holds any more."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not await pool.fetchval("SELECT bool_and(lease_until < clock_timestamp()) FROM gateway_shards"):
             await asyncio.sleep(0.01)

@@ -83,7 +83,7 @@ async def sides_of(reader: Client, frames: list[Frame]) -> list[str]:
     """Where each of these is, when all are stored; they are in order on each side."""
     wanted = {f"{frame.session_id}:{frame.shard}:{frame.seq}": frame for frame in frames}
     js = reader.jetstream()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             found: dict[str, str] = {}
             for stream in ("EVENTS", "SANDBOX"):

@@ -158,7 +158,7 @@ async def test_a_vouched_shard_connects_at_once_and_one_closed_again_and_again_w
     process = Process(pool, recommended=1)
     running = asyncio.create_task(process.keeper.run())
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not process.shards:
                 await asyncio.sleep(0.01)
             for _ in range(5):

@@ -75,7 +75,7 @@ class Team:
         )
         if "away from production" in result.text:
             result = await self.sim.click(result, self.alice, label=result.buttons[0]["label"])
-        await result.wait_until(lambda r: "Server registered" in r.text, timeout=20)
+        await result.wait_until(lambda r: "Server registered" in r.text, timeout=60)
         self.sides.set(guild, sandbox_id)
 
     async def checked(self) -> None:
@@ -84,7 +84,7 @@ class Team:
         try:
             js = client.jetstream()
             wanted = sum(1 for event in self.sides.expected() if event.sides)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while await stored_count(js) < wanted:
                     await asyncio.sleep(0.05)
             result = compare(self.sides.expected(), await read_streams(js))
@@ -108,7 +108,7 @@ async def readiness(bot: BotProcess) -> tuple[int, dict[str, object]]:
 
 async def runs(bot: BotProcess, count: int) -> None:
     """Return when the process has so many shards connected."""
-    async with asyncio.timeout(30), aiohttp.ClientSession() as http:
+    async with asyncio.timeout(60), aiohttp.ClientSession() as http:
         while True:
             async with http.get(f"{bot.ops_url}/metrics") as response:
                 text = await response.text()
@@ -143,12 +143,12 @@ async def test_every_command_is_answered_by_one_process_only(team: Team) -> None
         await runs(bot, SHARDS // 2)
     everywhere = {shard_of(guild.id, SHARDS): guild for guild in team.guilds}
     assert len(everywhere) == SHARDS
-    await team.sim.dm(team.sim.owner, "status", timeout=10)
+    await team.sim.dm(team.sim.owner, "status", timeout=60)
     before = len(team.sim.requests)
     for _ in range(3):
-        answer = await team.sim.slash(team.alice, team.dev.default_channel, "sandbox list", timeout=10)
+        answer = await team.sim.slash(team.alice, team.dev.default_channel, "sandbox list", timeout=60)
         assert answer.text
-    replies = await team.sim.dm(team.sim.owner, "status", timeout=10)
+    replies = await team.sim.dm(team.sim.owner, "status", timeout=60)
     assert len(replies) == 1
     answered = Counter(
         request.path for request in team.sim.requests[before:] if request.path.endswith("/callback")

@@ -143,7 +143,7 @@ async def test_the_password_is_not_in_the_command_line(database_url: str) -> Non
         await transaction.start()
         await connection.execute("LOCK TABLE schema_migrations")
         migrating = asyncio.create_task(migrate(database_url))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not await connection.fetchval(
                 "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'schema_migrations'::regclass"
             ):

@@ -31,7 +31,7 @@ class Listener:
     async def heard(self) -> list[dict[str, Any]]:
         await self._connection.execute("SELECT pg_notify('sandbox_routes', 'end')")
         messages = []
-        while (payload := await asyncio.wait_for(self._queue.get(), 10)) != "end":
+        while (payload := await asyncio.wait_for(self._queue.get(), 60)) != "end":
             messages.append(json.loads(payload))
         return messages
 
@@ -186,7 +186,7 @@ async def test_registering_two_guilds_at_once(connection: asyncpg.Connection, da
 async def _until_blocked(database_url: str, pid: int) -> None:
     watcher = await asyncpg.connect(database_url)
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not await watcher.fetchval("SELECT cardinality(pg_blocking_pids($1)) > 0", pid):
                 await asyncio.sleep(0.01)
     finally:

@@ -51,7 +51,7 @@ class Run:
     async def slash(self, command: str, **options: Any) -> InteractionResult:
         """Alice's command."""
         result = await self.sim.slash(
-            self.alice, self.guild.default_channel, f"sandbox {command}", timeout=20, **options
+            self.alice, self.guild.default_channel, f"sandbox {command}", timeout=60, **options
         )
         self.answers.append(result.text)
         return result
@@ -60,7 +60,7 @@ class Run:
         """The quiet server is registered with `box`: the press that answers the question about it."""
         question = await self.slash("register-guild", name="box", guild=str(self.quiet.id))
         done = await self.sim.click(question, self.alice, label="Register it")
-        await done.wait_until(lambda r: "Server registered" in r.text, timeout=20)
+        await done.wait_until(lambda r: "Server registered" in r.text, timeout=60)
         return done
 
 
@@ -179,7 +179,7 @@ async def test_no_secret_is_printed_or_kept(
             await run.slash("status", name="box")
             await server.start()
         await sim.drop()
-        direct = await sim.dm(run.alice, "status", timeout=20)
+        direct = await sim.dm(run.alice, "status", timeout=60)
         await eventually(lambda: "nats_reconnected" in run.running.errors)
         printed = run.running.output + run.running.errors
         answers = [*run.answers, *(message.content for message in direct)]

@@ -30,7 +30,7 @@ async def core(database_url: str, redis_url: str, nats_url: str) -> AsyncIterato
         _env_file=None, database_url=database_url, redis_url=redis_url, nats_url=nats_url
     )
     async with open_core(settings) as opened:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             while opened.routes.current_table is None:
                 await asyncio.sleep(0.01)
         yield opened

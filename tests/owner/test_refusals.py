@@ -122,7 +122,7 @@ async def test_postgresql_away(scene: Scene, servers: EmbeddedServers) -> None:
 
 
 async def until_not_current(scene: Scene) -> None:
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         while scene.core.routes.current_table is not None:
             await asyncio.sleep(0.01)
 
@@ -149,7 +149,7 @@ async def test_postgresql_hanging_does_not_leave_the_owner_without_an_answer(
     blocker = await asyncpg.connect(database_url)
     try:
         await blocker.execute("BEGIN; LOCK TABLE sandboxes")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             assert (await scene.answer("list")).endswith("-# SANDBOX_012")
     finally:
         await blocker.close()
@@ -192,11 +192,11 @@ async def test_unloading_waits_for_the_answer_that_is_under_way(scene: Scene, da
     try:
         await blocker.execute("BEGIN; LOCK TABLE sandboxes")
         asked = asyncio.create_task(scene.dm("list"))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not cog._running:
                 await asyncio.sleep(0)
         unloading = asyncio.create_task(scene.bot.unload_extension("cogs.owner"))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while scene.core.intake.owner_ids:
                 await asyncio.sleep(0)
         assert not unloading.done()

@@ -72,7 +72,7 @@ async def bot(
         await asyncio.gather(running, return_exceptions=True)
 
 
-async def wait_until(condition: Any, within: float = 15.0) -> None:
+async def wait_until(condition: Any, within: float = 60.0) -> None:
     async with asyncio.timeout(within):
         while not condition():
             await asyncio.sleep(0.005)
@@ -119,7 +119,7 @@ async def events(nats_url: str, stream: str, guild: SimGuild) -> list[str]:
 
 
 async def routed(bot: Any) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await bot.sandbox_core.router.idle()
 
 

@@ -21,7 +21,7 @@ from sandbox_core.routing import RouteTable
 SANDBOX = "3f2a9c01-7b1c-4b7e-9d55-0d3f0a1b2c3d"
 
 
-async def until(condition: Callable[[], object], within: float = 15.0) -> None:
+async def until(condition: Callable[[], object], within: float = 60.0) -> None:
     async with asyncio.timeout(within):
         while not condition():
             await asyncio.sleep(0.005)
@@ -36,7 +36,7 @@ async def running(bot: commands.Bot, *, load_first: bool) -> AsyncIterator[Core]
             await bot.load_extension("cogs.gateway")
         connection = asyncio.create_task(bot.connect())
         try:
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(60):
                 await bot.wait_until_ready()
             if not load_first:
                 await bot.load_extension("cogs.gateway")
@@ -98,7 +98,7 @@ async def test_events_are_routed_and_the_host_goes_on(
             for guild in guilds:
                 sim.message(guild, content=f"{guild.name} {number}")
         await until(lambda: len(heard) == 20 * len(guilds))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await core.router.idle()
     sandboxed = await messages(nats_url, "SANDBOX")
     production = await messages(nats_url, "EVENTS")
@@ -141,7 +141,7 @@ async def test_unloading_leaves_the_bot_as_it_was(sim: DiscordSim, environment: 
         core: Core = again.sandbox_core  # type: ignore[attr-defined]
         sim.message(guild, content="after the reload")
         await until(lambda: heard)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await core.router.idle()
         ledger = core.intake.ledger(0)
         assert ledger is not None

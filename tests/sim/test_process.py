@@ -59,12 +59,12 @@ async def running() -> AsyncIterator[Running]:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert process.stdout is not None
-    info = json.loads(await asyncio.wait_for(process.stdout.readline(), 10))
+    info = json.loads(await asyncio.wait_for(process.stdout.readline(), 60))
     async with aiohttp.ClientSession() as http:
         yield Running(process, info, http)
     if process.returncode is None:
         process.send_signal(signal.SIGTERM)
-    assert await asyncio.wait_for(process.wait(), 10) == 0
+    assert await asyncio.wait_for(process.wait(), 60) == 0
 
 
 async def test_flood_emit_faults_and_state(running: Running) -> None:
@@ -114,7 +114,7 @@ async def test_a_taken_port_is_a_plain_sentence(sim: DiscordSim) -> None:
         stderr=asyncio.subprocess.PIPE,
         cwd=ROOT,
     )
-    _, errors = await asyncio.wait_for(process.communicate(), 10)
+    _, errors = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 1
     assert errors.decode().startswith("cannot listen: ")
     assert "Traceback" not in errors.decode()

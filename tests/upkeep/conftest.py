@@ -35,7 +35,7 @@ async def core(database_url: str, redis_url: str, nats_url: str) -> AsyncIterato
     async with open_core(settings) as opened:
         # nats-py starts the task that reads answers with the first request.
         await opened.js.account_info()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while opened.routes.current_table is None:
                 await asyncio.sleep(0.005)
         yield opened

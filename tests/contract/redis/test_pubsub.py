@@ -24,7 +24,7 @@ async def neighbour(redis_url: str) -> AsyncIterator[Redis]:
 
 
 async def next_message(pubsub: PubSub) -> dict[str, Any]:
-    message = await pubsub.get_message(timeout=10)
+    message = await pubsub.get_message(timeout=60)
     assert message is not None
     return message
 
@@ -74,7 +74,7 @@ async def test_handlers_are_found_by_the_name_they_were_given_for(world: World) 
         await client.publish("news", "one")
         await client.publish("job.done", "two")
         while len(received) < 2:
-            await pubsub.get_message(timeout=10)
+            await pubsub.get_message(timeout=60)
     assert received == [of("message", "news", "one"), of("pmessage", "job.done", "two", pattern="job.*")]
 
 
@@ -118,7 +118,7 @@ async def test_a_subscription_is_all_that_a_pubsub_sends(confined: Redis) -> Non
         await pubsub.subscribe("news")
         await next_message(pubsub)
         await pubsub.execute_command("PING", "still there")
-        assert "still there" in repr(await pubsub.parse_response(timeout=10))
+        assert "still there" in repr(await pubsub.parse_response(timeout=60))
 
 
 async def test_everybodys_notifications_are_refused(confined: Redis, production: Redis) -> None:

@@ -217,7 +217,7 @@ async def test_the_stream_is_lost_and_made_again(
 
     worker = asyncio.create_task(work())
     await emit(js, sandbox, "MESSAGE_CREATE", "before")
-    assert await asyncio.wait_for(received.get(), 10) == "before"
+    assert await asyncio.wait_for(received.get(), 60) == "before"
     config = (await js.stream_info(SANDBOX_STREAM)).config
     refused = asyncio.Event()
     subscribe = context._subscribe
@@ -231,10 +231,10 @@ async def test_the_stream_is_lost_and_made_again(
 
     monkeypatch.setattr(context, "_subscribe", noting_refusals)
     await js.delete_stream(SANDBOX_STREAM)
-    await asyncio.wait_for(refused.wait(), 10)
+    await asyncio.wait_for(refused.wait(), 60)
     await js.add_stream(config)
     await emit(js, sandbox, "MESSAGE_CREATE", "after")
-    assert await asyncio.wait_for(received.get(), 10) == "after"
+    assert await asyncio.wait_for(received.get(), 60) == "after"
     worker.cancel()
     with pytest.raises(asyncio.CancelledError):
         await worker
@@ -257,7 +257,7 @@ async def test_nats_restarts_under_a_worker(
 
     worker = asyncio.create_task(work())
     await emit(js, sandbox, "MESSAGE_CREATE", "before")
-    assert await asyncio.wait_for(received.get(), 10) == "before"
+    assert await asyncio.wait_for(received.get(), 60) == "before"
     config = (await js.stream_info(SANDBOX_STREAM)).config
     await servers.nats.kill()
     await servers.nats.start()
@@ -268,7 +268,7 @@ async def test_nats_restarts_under_a_worker(
         except Exception:
             await asyncio.sleep(0.05)
     await emit(js, sandbox, "MESSAGE_CREATE", "after")
-    assert await asyncio.wait_for(received.get(), 20) == "after"
+    assert await asyncio.wait_for(received.get(), 60) == "after"
     worker.cancel()
     with pytest.raises(asyncio.CancelledError):
         await worker
@@ -289,7 +289,7 @@ async def test_without_an_id_it_is_production(
             await asyncio.sleep(0.01)
         await js.publish("events.dead_letter.TOO_LARGE", b"")
         await context.publish("events.MESSAGE_CREATE", b'{"d":"now"}')
-        event = await asyncio.wait_for(first, 10)
+        event = await asyncio.wait_for(first, 60)
         assert (event.type, event.data) == ("MESSAGE_CREATE", "now")
         await events.aclose()  # type: ignore[attr-defined]
 
@@ -323,7 +323,7 @@ async def test_a_consumer_removed_under_a_worker_is_made_again(
         await asyncio.sleep(0.01)
     await js.delete_consumer(SANDBOX_STREAM, made[0].name)
     await emit(js, sandbox, "MESSAGE_CREATE", "after")
-    assert (await asyncio.wait_for(first, 10)).data == {"content": "after"}
+    assert (await asyncio.wait_for(first, 60)).data == {"content": "after"}
 
 
 async def test_a_stream_without_room_for_a_consumer(context: SandboxContext, js: JetStreamContext) -> None:
@@ -351,9 +351,9 @@ async def test_hours_without_an_event_end_nothing(
 
     monkeypatch.setattr("sandbox_core.context._fetch", counted)
     first = asyncio.create_task(anext(context.events()))
-    await asyncio.wait_for(in_vain.wait(), 10)
+    await asyncio.wait_for(in_vain.wait(), 60)
     await emit(js, sandbox, "MESSAGE_CREATE", "at last")
-    assert (await asyncio.wait_for(first, 10)).data == {"content": "at last"}
+    assert (await asyncio.wait_for(first, 60)).data == {"content": "at last"}
 
 
 async def test_after_leaving_the_context_no_event_is_waited_for(

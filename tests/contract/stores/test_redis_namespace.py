@@ -112,7 +112,7 @@ async def test_a_time_limit_around_a_removal_holds(
             for _ in range(20 + 7 * turn):
                 await asyncio.sleep(0)
             removing.cancel()
-            done, _ = await asyncio.wait({removing}, timeout=10)
+            done, _ = await asyncio.wait({removing}, timeout=60)
             assert done
             assert removing.cancelled()
 
