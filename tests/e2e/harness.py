@@ -26,7 +26,7 @@ from bot.tour.stage import default_settings
 from discord_sim import DiscordSim, Frame, InteractionResult, SimGuild, SimUser
 from sandbox_core.settings import Settings
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds a test waits for what has to come; it fails afterwards, so no run gets longer than it must."""
 
 _READ_AGAIN = 2
