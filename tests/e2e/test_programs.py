@@ -15,6 +15,7 @@ from bot.embedded import EmbeddedServers
 from discord_sim import DiscordSim
 from tests.e2e.harness import eventually, free_port, get
 from tests.e2e.programs import Program, program
+from tests.embedded.processes import told_of
 
 
 def discord_environment(sim: DiscordSim, dev_guild_id: int, port: int) -> dict[str, str]:
@@ -236,15 +237,10 @@ async def test_a_tour_that_fails_says_so_and_names_the_log(tmp_path: Path) -> No
     async with program("bot.tour", directory=tmp_path, TMPDIR=str(tmp_path)) as running:
         await eventually(lambda: "2 The bot" in running.output or not running.running)
         running.look_at_family()
-        (valkey,) = [pid for pid in running.family if program_of(pid) == "valkey-server"]
+        (valkey,) = [pid for pid in running.family if told_of(pid, "comm").strip() == "valkey-server"]
         os.kill(valkey, signal.SIGKILL)
         assert await running.exit_code() == 1
     assert "✗ Step" in running.output
     assert "Traceback" not in running.output + running.errors
     (log,) = tmp_path.glob("sandbox-tour-*.log")
     assert str(log) in running.output
-
-
-def program_of(pid: int) -> str:
-    """The name of a process's program."""
-    return Path(f"/proc/{pid}/comm").read_text().strip()

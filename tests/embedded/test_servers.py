@@ -26,7 +26,7 @@ from bot.embedded import (
     _programs,
     embedded_servers,
 )
-from tests.embedded.processes import alive, command_line, descendants, until
+from tests.embedded.processes import alive, descendants, told_of, until
 
 KINDS = [PostgresServer, ValkeyServer, NatsServer]
 
@@ -221,7 +221,7 @@ async def test_postgres_asks_for_the_password(servers_of_postgres: PostgresServe
     passwords = server.data_dir / "passwords.json"
     assert passwords.stat().st_mode & 0o777 == 0o600
     for pid in descendants(os.getpid()):
-        called = command_line(pid)
+        called = told_of(pid, "cmdline")
         assert str(urlsplit(server.url).password) not in called
         assert str(urlsplit(server.admin_url).password) not in called
     assert str(urlsplit(server.url).password) not in repr(server)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -10,6 +11,7 @@ import asyncpg
 import pytest
 
 from bot.migrate import MigrationError, migrate, migrations_dir
+from tests.embedded.processes import descendants, told_of
 
 # Everything in the schema `public`, in words that are equal exactly when the definitions are.
 CATALOGUE = """
@@ -148,19 +150,13 @@ async def test_the_password_is_not_in_the_command_line(database_url: str) -> Non
                 "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'schema_migrations'::regclass"
             ):
                 await asyncio.sleep(0.01)
-        command_lines = [(Path("/proc") / pid / "cmdline").read_text() for pid in _children()]
+        command_lines = [told_of(pid, "cmdline") for pid in descendants(os.getpid())]
         await transaction.rollback()
         await migrating
     finally:
         await connection.close()
     assert any("dbmate" in line for line in command_lines)
     assert not any(password in line for line in command_lines)
-
-
-def _children() -> list[str]:
-    """Process ids of this process's children."""
-    lists = Path("/proc/self/task").glob("*/children")
-    return [pid for children in lists for pid in children.read_text().split()]
 
 
 @pytest.mark.parametrize("name", MIGRATIONS)
