@@ -107,8 +107,10 @@ async def test_both_ways_store_the_same_message(
     headers = {"Nats-Msg-Id": "session:0:1", "Discord-Event": "X", "Sandbox-Id": SANDBOX_1, "Odd": "a=%;,b"}
     assert ways.put("events.X", "", {**headers, "Nats-Msg-Id": "session:0:1"}, b"\x00\r\n{}")
     await ways.send("events.X", "", {**headers, "Nats-Msg-Id": "session:0:2"}, b"\x00\r\n{}")
-    await connection.client.flush()
-    first, second = await read_back(reader, "EVENTS")
+    async with asyncio.timeout(60):
+        while len(stored := await read_back(reader, "EVENTS")) < 2:
+            await asyncio.sleep(0.01)
+    first, second = stored
     assert first.headers == headers
     assert second.headers == {**headers, "Nats-Msg-Id": "session:0:2"}
     assert (first.subject, first.data) == (second.subject, second.data) == ("events.X", b"\x00\r\n{}")
