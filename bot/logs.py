@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from typing import TextIO
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, unquote_plus, urlsplit
 
 import structlog
 
@@ -19,13 +19,18 @@ _NOISY = (
     "discord.gateway",
     "discord.client",
     "discord.shard",
+    # At debug these print addresses that hold interactions' tokens, with which anybody may answer.
+    "discord.webhook.async_",
+    "discord.webhook.sync",
     "nats.aio.client",
     "aiohttp.access",
 )
 
 
-_SHORTEST_PASSWORD = 6
-"""Shorter ones are left alone: they would be found, and given away, in ordinary words."""
+_SHORTEST = 6
+"""Shorter passwords are left alone outside their address: they would be found, and given away, in words."""
+_PASSWORD_PARAMETERS = frozenset({"password", "sslpassword", "ssl_password"})
+"""Of libpq's addresses, which asyncpg reads, and of redis-py's."""
 
 
 class Redaction:
@@ -46,15 +51,36 @@ class Redaction:
 
 
 def secrets_of(settings: Settings) -> Iterator[str]:
-    """The token, the servers' addresses that hold passwords, and these passwords."""
+    """The token, the servers' addresses that hold secrets, and these secrets."""
     if settings.discord_token is not None:
         yield settings.discord_token.get_secret_value()
-    for url in (settings.database_url, settings.redis_url, settings.nats_url):
-        for part in url.get_secret_value().split(","):
-            password = urlsplit(part.strip()).password
-            if password:
-                yield part.strip()
-                yield from (each for each in {password, unquote(password)} if len(each) >= _SHORTEST_PASSWORD)
+    yield from _secrets_in(settings.database_url.get_secret_value())
+    yield from _secrets_in(settings.redis_url.get_secret_value())
+    for server in settings.nats_url.get_secret_value().split(","):
+        yield from _secrets_in(server.strip(), name_is_token=True)
+
+
+def _secrets_in(address: str, *, name_is_token: bool = False) -> Iterator[str]:
+    """`name_is_token`: a user name without a password is a secret too, as in NATS addresses."""
+    parts = urlsplit(address)
+    written = [*_query_passwords(parts)]
+    if parts.password:
+        written.append(parts.password)
+    elif name_is_token and parts.username:
+        written.append(parts.username)
+    if written:
+        yield address
+    for secret in written:
+        yield from (
+            form for form in {secret, unquote(secret), unquote_plus(secret)} if len(form) >= _SHORTEST
+        )
+
+
+def _query_passwords(parts: SplitResult) -> Iterator[str]:
+    for parameter in parts.query.split("&"):
+        name, _, value = parameter.partition("=")
+        if value and name.lower() in _PASSWORD_PARAMETERS:
+            yield value
 
 
 def configure_logging(settings: Settings, stream: TextIO | None = None) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from bot.embedded import EmbeddedServers
 from bot.logs import Redaction, secrets_of
-from discord_sim import DiscordSim, InteractionResult, SimGuild, SimUser
+from discord_sim import DiscordSim, Frame, InteractionResult, SimGuild, SimUser
 from sandbox_core.settings import Settings
 from tests.e2e.harness import eventually, free_port, get
 from tests.e2e.programs import Program, program
@@ -65,6 +65,11 @@ class Run:
 
 
 StartRun = Callable[..., Any]
+
+
+def interactions(sim: DiscordSim) -> list[Frame]:
+    """The frames that brought the bot an interaction, each with a token of its own."""
+    return [frame for frame in sim.sent if frame.type == "INTERACTION_CREATE"]
 
 
 @pytest.fixture
@@ -168,7 +173,7 @@ async def test_no_secret_is_printed_or_kept(
     start: StartRun, sim: DiscordSim, servers: EmbeddedServers, urls: dict[str, str], form: str
 ) -> None:
     """Everything happens in one run: work, refusals, outages of each server, a lost connection."""
-    async with start(LOG_FORMAT=form) as run:
+    async with start(LOG_FORMAT=form, LOG_LEVEL="DEBUG") as run:
         await run.slash("create", name="box")
         await run.slash("create", name="box")
         await run.slash("connect", name="box")
@@ -183,7 +188,9 @@ async def test_no_secret_is_printed_or_kept(
         await eventually(lambda: "nats_reconnected" in run.running.errors)
         printed = run.running.output + run.running.errors
         answers = [*run.answers, *(message.content for message in direct)]
+        tokens = {str(json.loads(frame.raw)["d"]["token"]) for frame in interactions(sim)}
     assert len(answers) == 11
+    assert len(tokens) >= len(run.answers)
     connection = await asyncpg.connect(urls["database_url"])
     try:
         kept = str([tuple(row) for row in await connection.fetch("SELECT * FROM sandbox_audit_log")])
@@ -192,7 +199,7 @@ async def test_no_secret_is_printed_or_kept(
     assert "sandbox_created" in kept
     password = urlsplit(urls["database_url"]).password
     assert password
-    for secret in (_TOKEN, password, _NATS_PASSWORD, urls["database_url"]):
+    for secret in (_TOKEN, password, _NATS_PASSWORD, urls["database_url"], *tokens):
         for where in (printed, kept, *answers):
             assert secret not in where
     assert "[secret]" not in printed, "nothing had to be taken out: nothing was put in"
@@ -220,3 +227,47 @@ def test_what_a_library_repeats_is_taken_out() -> None:
             assert secret not in redact(None, "", line)
     assert redact(None, "", "redis is away, two:4222 answers") == "redis is away, two:4222 answers"
     assert "ssw0rd" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "address", "secrets"),
+    [
+        ("nats_url", "nats://t0ken-of-nats@one:4222", ["t0ken-of-nats"]),
+        ("nats_url", "nats://one:4222, nats://an%20other@two:4222", ["an%20other", "an other"]),
+        ("database_url", "postgresql://bot@db/bot?password=in%2Bquery&ssl=on", ["in%2Bquery", "in+query"]),
+        ("database_url", "postgresql://db/bot?user=bot&sslpassword=of-the-key", ["of-the-key"]),
+        ("database_url", "postgresql://bot:com,ma-pass@one,two/bot", ["com,ma-pass"]),
+        ("redis_url", "redis://cache:6379/0?password=in-the-query", ["in-the-query"]),
+        ("redis_url", "redis://cache:6379/0?username=bot&ssl_password=of+the+key", ["of the key"]),
+    ],
+)
+def test_every_form_of_a_secret_in_an_address_is_taken_out(
+    name: str, address: str, secrets: list[str]
+) -> None:
+    addresses = {
+        "database_url": "postgresql://db/bot",
+        "redis_url": "redis://cache",
+        "nats_url": "nats://one",
+    }
+    settings = Settings(discord_token="a-token", _env_file=None, **{**addresses, name: address})  # type: ignore[arg-type]
+    redact = Redaction(secrets_of(settings))
+    for secret in secrets:
+        assert redact(None, "", f"it said: {secret}.") == "it said: [secret]."
+    (held,) = [part.strip() for part in address.split(", ") if "@" in part or "?" in part]
+    assert redact(None, "", f"{held} does not answer") == "[secret] does not answer"
+
+
+def test_a_short_secret_is_taken_out_with_its_address_only() -> None:
+    settings = Settings(
+        database_url="postgresql://sandbox@db/bot",
+        redis_url="redis://:lost@cache:6379/0",
+        nats_url="nats://one@nats:4222",
+        _env_file=None,
+    )
+    redact = Redaction(secrets_of(settings))
+    line = "redis://:lost@cache:6379/0 and nats://one@nats:4222 are lost"
+    assert redact(None, "", line) == "[secret] and [secret] are lost"
+    # PostgreSQL's user names are no secrets, and the bot's own are ordinary words.
+    assert redact(None, "", "the sandbox of postgresql://sandbox@db/bot is lost") == (
+        "the sandbox of postgresql://sandbox@db/bot is lost"
+    )
