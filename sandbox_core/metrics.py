@@ -35,6 +35,8 @@ _ATTRIBUTIONS = (
 )
 _DROPS = ("unreadable", "no_session")
 _CREATE_FAILURES = (*ERROR_CODES, "CANCELLED", "INTERNAL")
+# The other codes are refusals: they take milliseconds, and would hide among them how long work takes.
+_ATTEMPTS_THAT_FAILED = {"SANDBOX_005", "SANDBOX_006", "SANDBOX_012", "CANCELLED", "INTERNAL"}
 
 _COMMANDS = (
     *("create", "list", "status", "connect", "register-guild", "unregister-guild", "extend", "destroy"),
@@ -190,7 +192,7 @@ class Metrics:
         )
         self.creation_seconds = Histogram(
             "sandbox_creation_duration_seconds",
-            "From the request to a running sandbox",
+            "From the request to a running sandbox, or to the end of an attempt that failed or was cancelled",
             buckets=_COMMAND_BUCKETS,
             registry=self.registry,
         )
@@ -253,9 +255,12 @@ class Metrics:
         self.created_total.inc()
         self.creation_seconds.observe(seconds)
 
-    def create_failed(self, reason: str) -> None:
-        """A creation ended with this error code."""
+    def create_failed(self, reason: str, seconds: float) -> None:
+        """A creation ended with this error code, this long after it was asked for."""
         self.create_failures.labels(reason=reason).inc()
+        if reason in _ATTEMPTS_THAT_FAILED:
+            # A command gives up after seconds: of the slowest creations none would be left to observe.
+            self.creation_seconds.observe(seconds)
 
     def destroyed(self, seconds: float) -> None:
         """A sandbox became `destroyed`, this long after it was asked for."""

@@ -36,7 +36,7 @@ async def create(
     try:
         sandbox = await _Creation(parts, actor).run(name, ttl, guilds, confirmed=confirmed)
     except BaseException as error:
-        parts.observer.create_failed(_failure(error))
+        parts.observer.create_failed(_failure(error), time.perf_counter() - started)
         raise
     parts.observer.created(time.perf_counter() - started)
     return sandbox

@@ -51,8 +51,11 @@ class ManagerObserver(Protocol):
 
     def created(self, seconds: float) -> None: ...
 
-    def create_failed(self, reason: str) -> None:
-        """`reason` is an error code, `CANCELLED`, or `INTERNAL` for a fault without a code."""
+    def create_failed(self, reason: str, seconds: float) -> None:
+        """`reason` is an error code, `CANCELLED`, or `INTERNAL` for a fault without a code.
+
+        `seconds` include what undoing took.
+        """
         ...
 
     def destroyed(self, seconds: float) -> None: ...
@@ -64,7 +67,7 @@ class NoObserver:
     def created(self, seconds: float) -> None:
         """Ignore it."""
 
-    def create_failed(self, reason: str) -> None:
+    def create_failed(self, reason: str, seconds: float) -> None:
         """Ignore it."""
 
     def destroyed(self, seconds: float) -> None:

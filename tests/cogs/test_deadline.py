@@ -112,6 +112,31 @@ async def test_every_command_answers_while_postgres_hangs(
     assert await core.pool.fetchval("SELECT count(*) FROM sandbox_audit_log") == 0
 
 
+async def test_a_creation_that_was_given_up_counts_as_slow(core: Core, database_url: str) -> None:
+    create = SandboxCommands(core, budget=0.2).get_command("create")
+    assert create is not None
+
+    def observed() -> tuple[float, float, float]:
+        value = core.metrics.registry.get_sample_value
+        name = "sandbox_creation_duration_seconds"
+        return (
+            value(f"{name}_count") or 0.0,
+            value(f"{name}_sum") or 0.0,
+            value("sandbox_create_failures_total", {"reason": "CANCELLED"}) or 0.0,
+        )
+
+    before = observed()
+    async with postgres_hangs(database_url):
+        interaction = RecordedInteraction(HostStub())
+        await cast("Any", create).callback(cast("Any", create).binding, interaction, name="never")
+    async with asyncio.timeout(60):
+        while observed()[2] == before[2]:
+            await asyncio.sleep(0.01)
+    count, seconds, _ = (now - then for now, then in zip(observed(), before, strict=True))
+    assert count == 1
+    assert seconds >= 0.2
+
+
 async def test_autocomplete_gives_up_in_time(
     core: Core, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from prometheus_client import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
@@ -44,13 +45,24 @@ def test_the_event_path_is_counted() -> None:
 def test_the_life_cycle_is_counted() -> None:
     metrics = Metrics()
     metrics.created(0.2)
-    metrics.create_failed("SANDBOX_002")
+    metrics.create_failed("SANDBOX_002", 0.001)
     metrics.destroyed(0.1)
     samples = scraped(metrics)
     assert samples[("sandbox_created_total", ())] == 1
     assert samples[("sandbox_destroyed_total", ())] == 1
     assert samples[("sandbox_creation_duration_seconds_count", ())] == 1
     assert samples[("sandbox_create_failures_total", (("reason", "SANDBOX_002"),))] == 1
+
+
+@pytest.mark.parametrize("reason", ["CANCELLED", "INTERNAL", "SANDBOX_005", "SANDBOX_012"])
+def test_creations_that_did_not_succeed_are_no_faster_for_it(reason: str) -> None:
+    metrics = Metrics()
+    metrics.created(0.2)
+    metrics.create_failed(reason, 8.1)
+    samples = scraped(metrics)
+    assert samples[("sandbox_creation_duration_seconds_bucket", (("le", "5.0"),))] == 1
+    assert samples[("sandbox_creation_duration_seconds_bucket", (("le", "10.0"),))] == 2
+    assert samples[("sandbox_created_total", ())] == 1
 
 
 def test_a_histogram_is_cumulative_and_its_bounds_are_inclusive() -> None:

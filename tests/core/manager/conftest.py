@@ -61,13 +61,15 @@ class RecordedRoutes:
 class Observed:
     created_seconds: list[float] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    failed_seconds: list[float] = field(default_factory=list)
     destroyed_seconds: list[float] = field(default_factory=list)
 
     def created(self, seconds: float) -> None:
         self.created_seconds.append(seconds)
 
-    def create_failed(self, reason: str) -> None:
+    def create_failed(self, reason: str, seconds: float) -> None:
         self.failures.append(reason)
+        self.failed_seconds.append(seconds)
 
     def destroyed(self, seconds: float) -> None:
         self.destroyed_seconds.append(seconds)

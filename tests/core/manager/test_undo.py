@@ -130,6 +130,7 @@ async def test_cancellation_leaves_nothing(world: World, alice: Actor, part: str
         await task
     await assert_undone(world, alice, code=None)
     assert world.observed.failures == ["CANCELLED"]
+    assert len(world.observed.failed_seconds) == 1
 
 
 async def test_a_second_cancellation_does_not_stop_the_undoing(world: World, alice: Actor) -> None:
