@@ -90,7 +90,7 @@ empty variable counts as not set. A wrong or missing one stops the start with on
 exit code 2. [.env.example](../.env.example) is a file to begin with.
 
 A secret can also stand in a file that the variable with `_FILE` behind its name names, as containers are
-given them: {files}.
+given them: {files}. A secret that is given in both ways stops the start.
 
 Ids of servers, users and roles: in Discord's *User Settings*, *Advanced*, turn on *Developer Mode*; then
 *Copy ID* is in the menu of each."""

@@ -133,23 +133,41 @@ class _SecretFiles(PydanticBaseSettingsSource):
         self._named_in = [source for source in named_in if isinstance(source, EnvSettingsSource)]
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """The content of the secret's file, or None when none is named."""
+        """The content of the secret's file, or None when none is named.
+
+        Raises `SettingsError` when it can't be read, or when the secret is given directly as well: which one
+        is meant can't be told, and the wrong one may be another installation's.
+        """
         variable = f"{field_name}_file"
-        path = next((found for source in self._named_in if (found := source.env_vars.get(variable))), None)
+        path = self._given(variable)
         if path is None or not _is_secret(field):
             return None, field_name, False
+        if self._given(field_name) is not None:
+            names = f"{field_name.upper()} and {variable.upper()}"
+            raise SettingsError([f"{names} are both set: leave one of them out, or empty."])
         try:
             return Path(path).read_text(encoding="utf-8").strip(), field_name, False
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is no text"
             raise SettingsError([f"{variable.upper()} names a file that can't be read: {reason}."]) from None
 
+    def _given(self, variable: str) -> str | None:
+        return next((found for source in self._named_in if (found := source.env_vars.get(variable))), None)
+
     def __call__(self) -> dict[str, Any]:
-        """The secrets that were found."""
-        found = {
-            name: self.get_field_value(field, name)[0]
-            for name, field in self.settings_cls.model_fields.items()
-        }
+        """The secrets that were found. Raises `SettingsError` with every problem there is."""
+        found: dict[str, Any] = {}
+        problems: list[str] = []
+        overridden = self.settings_sources_data.get("InitSettingsSource", {})
+        for name, field in self.settings_cls.model_fields.items():
+            if name in overridden:
+                continue
+            try:
+                found[name] = self.get_field_value(field, name)[0]
+            except SettingsError as error:
+                problems += error.problems
+        if problems:
+            raise SettingsError(problems)
         return {name: value for name, value in found.items() if value}
 
 
@@ -178,7 +196,7 @@ class DatabaseSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """What is given directly wins over the file that a `_FILE` variable names."""
+        """Overrides, then the environment, then `.env`; last come the files that `_FILE` variables name."""
         files = _SecretFiles(settings_cls, env_settings, dotenv_settings)
         return init_settings, env_settings, dotenv_settings, files
 

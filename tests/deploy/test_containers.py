@@ -5,7 +5,7 @@ Docker Compose itself reads the file, as after `cp .env.example .env`; hadolint 
 
 from __future__ import annotations
 
-import ast
+import dis
 import functools
 import json
 import os
@@ -16,13 +16,14 @@ import sys
 import tempfile
 from importlib import metadata
 from pathlib import Path
+from types import CodeType
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
 from bot.embedded._programs import nats_program, postgres_programs, valkey_program
-from sandbox_core.settings import Settings
+from sandbox_core.settings import Settings, SettingsError, load_settings
 from tests.deploy.tools import DEPLOY, ROOT, read_yaml, wheel_program
 from tests.docs.markdown import blocks
 
@@ -184,10 +185,39 @@ def test_the_token_can_come_from_a_file() -> None:
     (secret,) = bot["secrets"]
     assert secret["target"] == bot["environment"]["DISCORD_TOKEN_FILE"]
     assert Path(document["secrets"][secret["source"]]["file"]).name == "discord_token"
-    # What is given directly would win; empty is not given.
+    # Given in both ways it would be refused; empty is not given.
     assert bot["environment"]["DISCORD_TOKEN"] == ""
     user = next(rest for word, rest in instructions() if word == "USER")
     assert f"container's user, {user}," in (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("setting", ["database_url", "redis_url", "nats_url"])
+def test_addresses_can_come_from_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, setting: str) -> None:
+    """As the compose file's first lines show it for PostgreSQL."""
+    head = _COMPOSE.read_text(encoding="utf-8").split("\nname:", 1)[0]
+    shown = [line.removeprefix("#")[3:] for line in head.splitlines() if line.startswith("#   ")]
+    override = "\n".join(shown).replace("database_url", setting).replace("DATABASE_URL", setting.upper())
+    done = run_compose("config", "--format", "json", passwords=_PASSWORDS, override=override)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    address = {"database_url": "postgresql", "redis_url": "redis", "nats_url": "nats"}[setting] + "://mine:1"
+    (tmp_path / "secret").write_text(f"{address}\n")
+    monkeypatch.chdir(tmp_path)
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    for service in ("migrate", "bot") if setting == "database_url" else ("bot",):
+        described = document["services"][service]
+        (secret,) = described["secrets"]
+        assert described["environment"][f"{setting.upper()}_FILE"] == secret["target"]
+        assert Path(document["secrets"][secret["source"]]["file"]).name == setting
+    for name, value in document["services"]["bot"]["environment"].items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv(f"{setting.upper()}_FILE", str(tmp_path / "secret"))
+    assert getattr(load_settings(), setting).get_secret_value() == address
+    # Without the empty one, what stands in the compose file would be a second address.
+    monkeypatch.setenv(setting.upper(), services()["bot"]["environment"][setting.upper()])
+    with pytest.raises(SettingsError, match="are both set"):
+        load_settings()
 
 
 def test_every_service_is_watched_and_comes_back() -> None:
@@ -301,12 +331,27 @@ def imported_packages() -> set[str]:
         for path in (ROOT / package).rglob("*.py"):
             if {"embedded", "tour"} & set(path.relative_to(ROOT).parts):
                 continue
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                if isinstance(node, ast.Import):
-                    found |= {alias.name.partition(".")[0] for alias in node.names}
-                elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-                    found.add(node.module.partition(".")[0])
+            found |= _imports(compile(path.read_text(encoding="utf-8"), path, "exec", dont_inherit=True))
     return found - sys.stdlib_module_names - {"bot", "cogs", "sandbox_core"}
+
+
+def _imports(code: CodeType) -> set[str]:
+    """The top-level packages that the code imports absolutely, that in its functions and classes too.
+
+    Read from compiled code, as `ast.parse` fails where it is not alone: up to Python 3.11.7 its recursion
+    counter is one for the whole interpreter (python/cpython#106905), and garbage that is collected meanwhile
+    may print a traceback, for which Python parses too.
+    """
+    found: set[str] = set()
+    # Before IMPORT_NAME come two constants: how many packages upwards, and the names.
+    steps = [step for step in dis.get_instructions(code) if step.opname != "EXTENDED_ARG"]
+    for level, _, step in zip(steps, steps[1:], steps[2:], strict=False):
+        if step.opname == "IMPORT_NAME" and level.argval == 0:
+            found.add(str(step.argval).partition(".")[0])
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            found |= _imports(constant)
+    return found
 
 
 def test_the_image_has_every_package_the_bot_imports() -> None:

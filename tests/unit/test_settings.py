@@ -181,8 +181,30 @@ def test_a_secret_may_stand_in_a_file(environ: pytest.MonkeyPatch, tmp_path: Pat
     assert settings.discord_token is not None
     assert settings.discord_token.get_secret_value() == "from a file"
     assert settings.database_url.get_secret_value() == SERVERS["DATABASE_URL"]
-    environ.setenv("DISCORD_TOKEN", "given directly")
-    assert load_settings().discord_token == SecretStr("given directly")
+    overridden = load_settings(database_url=SERVERS["DATABASE_URL"], discord_token="given by the caller")
+    assert overridden.discord_token == SecretStr("given by the caller")
+
+
+@pytest.mark.parametrize("where", ["environment", ".env"])
+def test_a_secret_that_is_given_twice_is_refused(
+    environ: pytest.MonkeyPatch, tmp_path: Path, where: str
+) -> None:
+    (tmp_path / "url").write_text("nats://from-a-file:4222")
+    given = {"NATS_URL_FILE": str(tmp_path / "url"), "DISCORD_TOKEN_FILE": str(tmp_path / "missing")}
+    if where == ".env":
+        (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in given.items()))
+    else:
+        for name, value in given.items():
+            environ.setenv(name, value)
+    with pytest.raises(SettingsError) as problem:
+        load_settings()
+    assert problem.value.problems == [
+        "DISCORD_TOKEN_FILE names a file that can't be read: No such file or directory.",
+        "NATS_URL and NATS_URL_FILE are both set: leave one of them out, or empty.",
+    ]
+    assert load_settings(nats_url=SERVERS["NATS_URL"], discord_token="x").discord_token == SecretStr("x")
+    environ.setenv("NATS_URL", "")
+    assert load_settings(discord_token="x").nats_url == SecretStr("nats://from-a-file:4222")
 
 
 def test_a_secret_file_that_cannot_be_read_is_a_sentence(environ: pytest.MonkeyPatch, tmp_path: Path) -> None:
