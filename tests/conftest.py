@@ -31,6 +31,9 @@ from bot.migrate import migrate
 ROOT = Path(__file__).resolve().parents[1]
 WARM = Path(__file__).with_name("warm.py")
 
+_LONG_FILES = {"chaos", "cli", "deploy", "docs", "e2e", "gateway"}
+_LONG_FILES_UNTIL = 0.75
+
 _numbers = itertools.count(1)
 # Database 0 is left to tests that look at the server itself; see `redis_url`.
 _redis_databases = itertools.cycle(range(1, 64))
@@ -57,14 +60,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Spread each directory's files over the whole run.
 
     Some directories' tests wait for other processes most of the time, others' compute: side by side in the
-    workers they take turns with the cores.
+    workers they take turns with the cores. None of those that take long is left to the end, where the other
+    workers would have nothing more to do.
     """
     files: dict[Path, dict[Path, None]] = {}
     for item in items:
         files.setdefault(item.path.parent, {})[item.path] = None
     places = {
-        path: (number + 0.5) / len(siblings)
-        for siblings in files.values()
+        path: (number + 0.5) / len(siblings) * (_LONG_FILES_UNTIL if directory.name in _LONG_FILES else 1.0)
+        for directory, siblings in files.items()
         for number, path in enumerate(siblings)
     }
     items.sort(key=lambda item: places[item.path])
