@@ -118,6 +118,11 @@ class Place:
         assert re.search(r"SANDBOX_0\d\d", result.text) is None, f"{line}: {result.text}"
         return result.text
 
+    @property
+    def operator(self) -> Actor:
+        """Who may do everything."""
+        return Actor(DEVELOPER, is_bot_owner=True)
+
     async def sandbox(self, name: str, *guild_ids: str, owner: str = DEVELOPER) -> Sandbox:
         """A running sandbox of this name with these servers, made unless it is there."""
         actor = Actor(owner, is_bot_owner=True)
@@ -143,6 +148,12 @@ class Place:
     @property
     def _successor(self) -> Path:
         return self.directory / _SUCCESSOR
+
+    @property
+    def database_and_role(self) -> str:
+        """`DATABASE ... TO ...`, for a GRANT."""
+        url = urlsplit(self.environment["DATABASE_URL"])
+        return f'DATABASE "{url.path[1:]}" TO "{url.username}"'
 
     async def execute(self, statement: str, *arguments: object) -> None:
         """Change the database behind everybody's back."""

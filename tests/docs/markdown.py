@@ -76,6 +76,12 @@ def anchors(page: Path) -> set[str]:
     return found
 
 
+def inline_code(page: Path) -> list[str]:
+    """What stands between backticks in the page's sentences and tables."""
+    text = without_fences(page.read_text(encoding="utf-8"))
+    return [span.strip("`").replace("\\|", "|") for span in _INLINE_CODE.findall(text)]
+
+
 def links(page: Path) -> Iterator[str]:
     """Every link's target, those of pictures too."""
     yield from _LINK.findall(_INLINE_CODE.sub("", without_fences(page.read_text(encoding="utf-8"))))

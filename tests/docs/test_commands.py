@@ -1,8 +1,9 @@
 """Every command in the documents is run: on real servers, with the bot connected to a local Discord.
 
 `sh` blocks are scripts and must succeed; in `console` blocks what follows a `$` line is what it prints, with
-`…` for anything; `discord` blocks are slash commands that a person types. Everything else has its reason in
-`NOT_RUN`. A page's blocks run in their order; the runbook's sections are drills, each with its fault.
+`…` for anything; `discord` blocks are slash commands that a person types, `sql` blocks statements. Everything
+else has its reason in `NOT_RUN`. A page's blocks run in their order; the runbook's sections are drills, each
+with its fault. Commands within sentences are those of test_inline.py.
 """
 
 from __future__ import annotations
@@ -13,13 +14,12 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import pytest
 
-from sandbox_core.models import Actor
-from tests.docs.conftest import DEVELOPER, GUILD, OTHER_GUILD, Place
+from tests.docs.conftest import GUILD, OTHER_GUILD, Place
 from tests.docs.markdown import ROOT, Block, blocks, name_of, pages
 from tests.e2e.harness import get
 
 _SUITE = "the tour is played by tests/e2e/test_programs.py, and the tests would run themselves"
-_DOCKER = "needs Docker and images from a registry"
+_DOCKER = "needs Docker and images from a registry; test_compose_lines.py reads it"
 _DISCORD = "needs a real application at Discord"
 
 INVITATION = (
@@ -40,14 +40,13 @@ NOT_RUN: Mapping[tuple[str, str], str] = {
         "docs/guide.md",
         "sandboxctl exec welcome-flow -- python docs/worker_example.py",
     ): "runs until it is stopped: tests/e2e/test_worker_example.py does that",
-    ("docs/cli.md", "sandboxctl connect welcome-flow --format fish | source"): "needs fish",
-    ("docs/runbook.md", "alias sandboxctl='docker compose exec bot sandboxctl'"): _DOCKER,
+    (
+        "docs/cli.md",
+        "sandboxctl connect welcome-flow --format fish | source",
+    ): "test_inline.py does, where fish is installed",
+    ("docs/runbook.md", "alias sandboxctl='docker compose run --rm --no-deps bot sandboxctl'"): _DOCKER,
     ("docs/runbook.md", "docker compose stop bot"): _DOCKER,
     ("docs/runbook.md", "docker compose up --build --detach"): _DOCKER,
-    (
-        "docs/runbook.md",
-        "GRANT CREATE ON DATABASE bot TO bot;",
-    ): "an example: names and owner are the reader's",
     ("README.md", INVITATION): "an address, and no command",
     ("docs/guide.md", INVITATION): "an address, and no command",
     (
@@ -77,7 +76,9 @@ def _runs(block: Block) -> bool:
 def test_every_block_is_run_or_has_its_reason() -> None:
     for block in _all():
         if _runs(block):
-            assert block.language in {"sh", "console", "discord"}, f"{block} is neither run nor explained"
+            assert block.language in {"sh", "sql", "console", "discord"}, (
+                f"{block} is neither run nor explained"
+            )
             assert block.page in {*STORIES, RUNBOOK}, f"{block} is on a page that is not run"
     stale = set(NOT_RUN) - {(block.page, block.first_line) for block in _all()}
     assert not stale
@@ -88,6 +89,9 @@ async def run(place: Place, block: Block) -> None:
     match block.language:
         case "sh":
             await place.shell(block.text)
+        case "sql":
+            # The database and its role are called otherwise here.
+            await place.execute(block.text.replace("DATABASE bot TO bot", place.database_and_role))
         case "discord":
             for line in block.text.splitlines():
                 await place.slash(line)
@@ -139,7 +143,7 @@ async def _nothing_is_stuck(place: Place) -> None:
 
 async def _orphans(place: Place) -> None:
     gone, damaged = await place.sandbox("gone"), await place.sandbox("damaged")
-    await place.core.manager.destroy(_operator(), "gone")
+    await place.core.manager.destroy(place.operator, "gone")
     await place.execute(f'CREATE SCHEMA "{gone.schema_name}"')
     await place.execute('CREATE SCHEMA "sandbox_0badcafe"')
     await place.execute('CREATE SCHEMA "sandbox_prod_backup"')
@@ -195,10 +199,6 @@ async def _as_it_was(place: Place) -> None:
     assert sandbox.guild_ids == (GUILD,)
     psql = f'psql "$DATABASE_URL" -tAc "SELECT name FROM {sandbox.schema_name}.communities"'
     assert await place.shell(psql) == "kept\n"
-
-
-def _operator() -> Actor:
-    return Actor(DEVELOPER, is_bot_owner=True)
 
 
 DRILLS: Mapping[str, tuple[Step | None, Step | None]] = {
