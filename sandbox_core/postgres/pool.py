@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -64,12 +65,45 @@ async def _prepare(connection: Connection) -> None:
     )
 
 
+# The event loop itself holds tasks only weakly.
+_releases: set[asyncio.Task[None]] = set()
+
+
+def _release(pool: Pool, connection: PoolConnectionProxy[Any]) -> asyncio.Task[None]:
+    """Give the connection back, in a task that always asks for what that raised.
+
+    `Pool.release` only shields its work from a cancellation: what the work raises afterwards would be
+    reported as never retrieved.
+    """
+    task = asyncio.get_running_loop().create_task(pool.release(connection), name="postgres-release")
+    _releases.add(task)
+    task.add_done_callback(_released)
+    return task
+
+
+def _released(task: asyncio.Task[None]) -> None:
+    _releases.discard(task)
+    if not task.cancelled():
+        # Whoever waits for it is told too; the pool has dropped the connection.
+        task.exception()
+
+
 @asynccontextmanager
 async def connected(pool: Pool) -> AsyncIterator[Connection]:
     """A connection from the pool, for reading; driver errors inside are translated."""
     with translating():
-        async with pool.acquire(timeout=CONNECT_TIMEOUT) as connection:
+        connection = await pool.acquire(timeout=CONNECT_TIMEOUT)
+        try:
             yield connection
+        except asyncio.CancelledError:
+            # It is taken back behind our back: a server that hangs must not hold up who was cancelled.
+            _release(pool, connection)
+            raise
+        except BaseException:
+            await asyncio.shield(_release(pool, connection))
+            raise
+        else:
+            await asyncio.shield(_release(pool, connection))
 
 
 @asynccontextmanager
