@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 import aiohttp
 import discord
@@ -106,6 +107,15 @@ class SandboxBot(commands.AutoShardedBot):
     def standing_by(self) -> bool:
         """True when other processes have all the shards."""
         return self._gateway is not None and self._gateway.standing_by
+
+    @property
+    def gateway_latency(self) -> float | None:
+        """Seconds from the last heartbeat to its acknowledgement, on the slowest connection that stands.
+
+        None while none of them was acknowledged: the first one may be sent a whole interval after the start.
+        """
+        known = [s for shard, s in self.latencies if shard in self.sessions.connected and math.isfinite(s)]
+        return max(known, default=None)
 
     async def login(self, token: str) -> None:
         """Log in; while Discord is away, try again.

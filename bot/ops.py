@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import discord
@@ -14,6 +14,8 @@ from prometheus_client.exposition import choose_encoder
 from . import __version__
 from .readiness import Readiness
 
+_CLOSE_WITHIN = 0.25
+
 
 class OpsAddressError(Exception):
     """The address to listen on can't be used; the text names it."""
@@ -22,15 +24,11 @@ class OpsAddressError(Exception):
 class OpsServer:
     """Answers while the process starts, works and stops, whatever else is away."""
 
-    def __init__(self, readiness: Readiness) -> None:
+    def __init__(self, readiness: Readiness, registry: CollectorRegistry) -> None:
         self._readiness = readiness
-        self._registry: Callable[[], CollectorRegistry | None] = lambda: None
+        self._registry = registry
         self.url = ""
         """Where it listens, once it does."""
-
-    def serve_metrics(self, registry: CollectorRegistry) -> None:
-        """Answer `/metrics` from this registry."""
-        self._registry = lambda: registry
 
     def application(self) -> web.Application:
         """The routes."""
@@ -60,12 +58,9 @@ class OpsServer:
         return web.json_response(answer, status=200 if report.ready else 503)
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        registry = self._registry()
-        if registry is None:
-            raise web.HTTPServiceUnavailable(text="the process is starting\n")
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         # The encoder's content type has parameters, which aiohttp takes only as a whole header.
-        return web.Response(body=encode(registry), headers={"Content-Type": content_type})
+        return web.Response(body=encode(self._registry), headers={"Content-Type": content_type})
 
     async def _version(self, request: web.Request) -> web.Response:
         return web.json_response(
@@ -79,10 +74,13 @@ class OpsServer:
 
 
 @asynccontextmanager
-async def ops_server(host: str, port: int, readiness: Readiness) -> AsyncIterator[OpsServer]:
+async def ops_server(
+    host: str, port: int, readiness: Readiness, registry: CollectorRegistry
+) -> AsyncIterator[OpsServer]:
     """Serve on `host` and `port` (0: any free one). Raises `OpsAddressError` when it can't listen there."""
-    server = OpsServer(readiness)
-    runner = web.AppRunner(server.application(), access_log=None)
+    server = OpsServer(readiness, registry)
+    # Whoever asks just now need not be answered: aiohttp would wait for it for a minute.
+    runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=_CLOSE_WITHIN)
     await runner.setup()
     try:
         site = web.TCPSite(runner, host, port)

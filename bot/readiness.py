@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from sandbox_core.bootstrap import Core
-from sandbox_core.errors import DependencyUnavailable
+from sandbox_core.health import HealthChecker, SystemHealth
 from sandbox_core.namespaces import PartState
 
 ANSWER_WITHIN = 1.0
@@ -24,7 +24,10 @@ class Report:
     standing_by: bool = False
     """There is nothing to do at the moment: other processes have all the shards."""
     latencies_ms: dict[str, float] = field(default_factory=dict)
-    """How many milliseconds each server took to answer a real request; only those that did."""
+    """How many milliseconds each server took to answer a real request; only those that did.
+
+    `gateway`: how long Discord took to acknowledge the last heartbeat, on the slowest connection.
+    """
 
     @property
     def ready(self) -> bool:
@@ -41,6 +44,9 @@ class GatewayState(Protocol):
     @property
     def standing_by(self) -> bool: ...
 
+    @property
+    def gateway_latency(self) -> float | None: ...
+
 
 class Readiness:
     """Collects what `/readyz` answers; usable from the first moment of the process on."""
@@ -48,43 +54,57 @@ class Readiness:
     def __init__(self) -> None:
         self._core: Core | None = None
         self._gateway: GatewayState | None = None
-        self._starting: dict[str, str] = {}
+        self._servers: HealthChecker | None = None
+        self._unready = {"start": "not finished"}
 
-    def waiting(self, error: DependencyUnavailable) -> None:
-        """The start waits for this server."""
-        self._starting = {error.dependency: error.reason}
+    def starting(self, servers: HealthChecker) -> None:
+        """The core is being opened; until it is, these are asked."""
+        self._servers = servers
 
     def attach(self, core: Core, gateway: GatewayState) -> None:
         """The core is open; from now on its parts are asked."""
         self._core = core
         self._gateway = gateway
-        self._starting = {}
 
     def detach(self) -> None:
         """The core is about to close."""
-        self._core = None
-        self._starting = {"stop": "the process is ending"}
+        self._core = self._servers = None
+        self._unready = {"stop": "the process is ending"}
 
     async def report(self) -> Report:
         """Ask every part now; takes a second at most."""
         core, gateway = self._core, self._gateway
         if core is None or gateway is None:
-            return Report(self._starting or {"start": "not finished"}, {})
+            return await self._not_yet()
         system = await core.health.check_system(within=ANSWER_WITHIN)
-        failing = {part.store: part.detail for part in system.parts if part.state is not PartState.HEALTHY}
-        degraded = {store: failing.pop(store) for store in _TOLERATED if store in failing}
-        missing = failing
+        missing, degraded = _failing(system)
         if gateway.gateway_trouble:
             missing["gateway"] = gateway.gateway_trouble
         if core.router.waiting_for:
             missing["Routing"] = f"events wait for {core.router.waiting_for}"
-        return Report(
-            missing,
-            degraded,
-            gateway.standing_by,
-            {
-                part.store: round(part.latency_ms, 1)
-                for part in system.parts
-                if part.state is not PartState.UNHEALTHY and part.latency_ms
-            },
-        )
+        latencies = _latencies(system)
+        if gateway.gateway_latency is not None:
+            latencies["gateway"] = round(gateway.gateway_latency * 1000, 1)
+        return Report(missing, degraded, gateway.standing_by, latencies)
+
+    async def _not_yet(self) -> Report:
+        if self._servers is None:
+            return Report(dict(self._unready), {})
+        system = await self._servers.check_system(within=ANSWER_WITHIN)
+        missing, degraded = _failing(system)
+        return Report(self._unready | missing, degraded, latencies_ms=_latencies(system))
+
+
+def _failing(system: SystemHealth) -> tuple[dict[str, str], dict[str, str]]:
+    """What keeps the process from its work, and what it can do without."""
+    failing = {part.store: part.detail for part in system.parts if part.state is not PartState.HEALTHY}
+    degraded = {store: failing.pop(store) for store in _TOLERATED if store in failing}
+    return failing, degraded
+
+
+def _latencies(system: SystemHealth) -> dict[str, float]:
+    return {
+        part.store: round(part.latency_ms, 1)
+        for part in system.parts
+        if part.state is not PartState.UNHEALTHY and part.latency_ms
+    }

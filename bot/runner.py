@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from functools import partial
+from typing import Any
 
 import discord
 import structlog
 
-from sandbox_core.bootstrap import Core, open_core
+from sandbox_core import cancellation
+from sandbox_core.bootstrap import open_core
+from sandbox_core.closing import Closing
 from sandbox_core.errors import DependencyUnavailable
+from sandbox_core.metrics import Metrics
 from sandbox_core.settings import Settings, require_discord
 
 from .client import SandboxBot
@@ -21,9 +26,14 @@ from .readiness import Readiness
 
 _log = structlog.get_logger("sandbox.bot")
 
-# Seconds; with closing the connections before and everything else behind, a stop takes less than ten.
+END_WITHIN = 8.0
+"""Seconds from the signal until nothing is waited for any more, so that the process has ended after ten."""
+# And of these, for each step at most; behind them the connections are closed in what is left.
+_CLOSE_GATEWAY_WITHIN = 2.0
 _DRAIN_WITHIN = 4.5
-_SAVE_WITHIN = 3.0
+_SAVE_WITHIN = 2.0
+_LEAVE_WITHIN = 2.0
+_CLOSE_BOT_WITHIN = 2.0
 _REFUSALS = {
     4004: "Discord refused the token: DISCORD_TOKEN takes the bot's present token.",
     4010: "Discord refused the shards: DISCORD_SHARD_IDS takes numbers below DISCORD_SHARD_COUNT.",
@@ -66,54 +76,79 @@ async def run_bot(
     token = require_discord(settings)
     if settings.discord_api_url is not None:
         discord.http.Route.BASE = settings.discord_api_url
-    readiness = Readiness()
-    async with ops_server(settings.ops_host, settings.ops_port, readiness) as ops:
+    readiness, metrics, closing = Readiness(), Metrics(), Closing(END_WITHIN)
+    async with (
+        _begun_by(stop, closing),
+        ops_server(settings.ops_host, settings.ops_port, readiness, metrics.registry) as ops,
+    ):
         _log.info("ops_listening", url=ops.url)
 
         def waiting(error: DependencyUnavailable) -> None:
             if stop.is_set():
                 raise _StoppedWhileWaitingError
-            readiness.waiting(error)
             _log.warning("waiting_for_dependency", dependency=error.dependency, reason=error.reason)
 
+        opening = open_core(
+            settings, on_waiting=waiting, on_servers=readiness.starting, metrics=metrics, closing=closing
+        )
         with contextlib.suppress(_StoppedWhileWaitingError):
-            async with open_core(settings, on_waiting=waiting) as core:
+            async with opening as core:
                 bot = SandboxBot(core, tuning)
                 readiness.attach(core, bot)
-                ops.serve_metrics(core.metrics.registry)
                 try:
-                    await _run_client(bot, token, ops, stop, on_started)
+                    await _run_client(bot, token, stop, closing, partial(_started, bot, ops, on_started))
                 finally:
                     readiness.detach()
 
 
-async def _run_client(
-    bot: SandboxBot, token: str, ops: OpsServer, stop: asyncio.Event, on_started: OnStarted | None
-) -> None:
-    async def started() -> None:
-        await bot.wait_until_ready()
-        _log.info("bot_ready", shards=sorted(bot.shards), guilds=len(bot.guilds))
-        if on_started is not None:
-            await on_started(bot, ops)
+@contextlib.asynccontextmanager
+async def _begun_by(stop: asyncio.Event, closing: Closing) -> AsyncIterator[None]:
+    """The end begins with the signal, whatever the process is at then."""
 
-    async with bot:
-        running = asyncio.create_task(bot.start(token), name="bot")
-        follow_up = asyncio.create_task(started(), name="bot-started")
-        stopping = asyncio.create_task(stop.wait(), name="bot-stop")
-        try:
-            waiting = {running, stopping, follow_up}
-            while waiting and not (running.done() or stopping.done()):
-                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-                if follow_up.done():
-                    waiting.discard(follow_up)
-                    follow_up.result()
-            if running.done():
-                _raise_refusal(running)
-        finally:
-            await _end(bot)
-            for task in (running, follow_up, stopping):
-                task.cancel()
-            await asyncio.gather(running, follow_up, stopping, return_exceptions=True)
+    async def begin() -> None:
+        await stop.wait()
+        closing.begin()
+
+    task = asyncio.create_task(begin(), name="stop-watch")
+    try:
+        yield
+    finally:
+        await cancellation.end(task)
+
+
+async def _started(bot: SandboxBot, ops: OpsServer, on_started: OnStarted | None) -> None:
+    await bot.wait_until_ready()
+    _log.info("bot_ready", shards=sorted(bot.shards), guilds=len(bot.guilds))
+    if on_started is not None:
+        await on_started(bot, ops)
+
+
+async def _run_client(
+    bot: SandboxBot,
+    token: str,
+    stop: asyncio.Event,
+    closing: Closing,
+    started: Callable[[], Coroutine[Any, Any, None]],
+) -> None:
+    # Not left as a context, too: that would wait for what was cut off.
+    await bot.__aenter__()
+    running = asyncio.create_task(bot.start(token), name="bot")
+    follow_up = asyncio.create_task(started(), name="bot-started")
+    stopping = asyncio.create_task(stop.wait(), name="bot-stop")
+    try:
+        waiting = {running, stopping, follow_up}
+        while waiting and not (running.done() or stopping.done()):
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if follow_up.done():
+                waiting.discard(follow_up)
+                follow_up.result()
+        if running.done():
+            _raise_refusal(running)
+    finally:
+        # The start first: one that goes on would load again what is unloaded, and connect.
+        tasks = partial(cancellation.end, running, follow_up, stopping)
+        await closing.finish("start", tasks, at_most=_CLOSE_BOT_WITHIN)
+        await end(bot, closing)
 
 
 def _raise_refusal(running: asyncio.Task[None]) -> None:
@@ -125,28 +160,27 @@ def _raise_refusal(running: asyncio.Task[None]) -> None:
         raise StartRefusedError(_REFUSALS[error.code]) from None
 
 
-async def _end(bot: SandboxBot) -> None:
+async def end(bot: SandboxBot, closing: Closing) -> None:
+    """Read no further, drain, save where to resume, leave, and close; what does not end in time is left.
+
+    Nothing is lost by what is left: Discord replays from the point that was saved last.
+    """
     if bot.has_gateway:
-        await bot.gateway.stop()
-    await _drain(bot.sandbox_core)
-    try:
-        async with asyncio.timeout(_SAVE_WITHIN):
-            await bot.sessions.close()
-            if bot.has_gateway:
-                # From here on another process resumes; what is left to close here holds nobody up.
-                await bot.gateway.leave()
-    except TimeoutError:
-        # The next process resumes from an older point, and once the leases have lapsed.
-        _log.warning("stopped_without_telling", within=_SAVE_WITHIN)
-    await bot.close()
-
-
-async def _drain(core: Core) -> None:
-    try:
-        async with asyncio.timeout(_DRAIN_WITHIN):
-            await core.router.idle()
-    except TimeoutError:
-        _log.error("stopped_with_events_unacknowledged", events=core.router.pending)
+        await closing.finish("connections to Discord", bot.gateway.stop, at_most=_CLOSE_GATEWAY_WITHIN)
+    router = bot.sandbox_core.router
+    if not await closing.step("drain", router.idle, at_most=_DRAIN_WITHIN):
+        _log.error("stopped_with_events_unacknowledged", events=router.pending)
+    untold = []
+    if not await closing.step("resume points", bot.sessions.close, at_most=_SAVE_WITHIN):
+        untold.append("resume points")
+    # From here on another process resumes; what is left to close here holds nobody up.
+    if bot.has_gateway and not await closing.step("leases", bot.gateway.leave, at_most=_LEAVE_WITHIN):
+        untold.append("leases")
+    if untold:
+        # The next process resumes from an older point, or once the leases have lapsed.
+        _log.warning("stopped_without_telling", left=untold)
+    await closing.finish("bot", bot.close, at_most=_CLOSE_BOT_WITHIN)
+    await closing.finish("HTTP to Discord", bot.http.close, at_most=_CLOSE_BOT_WITHIN)
 
 
 @contextlib.contextmanager

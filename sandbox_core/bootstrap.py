@@ -16,8 +16,9 @@ import structlog
 from nats.js import JetStreamContext
 from redis.asyncio import Redis
 
-from . import cancellation
+from . import cancellation, live_gauges
 from .cleanup import AT_MOST, CleanupMetrics, CleanupProvider, Notices
+from .closing import Closing
 from .dependencies import Question, questions
 from .errors import DependencyUnavailable
 from .event_router import EventRouter, GatewayIntake, Notebook, OwnerFinder, WatchedPath, watchers
@@ -26,7 +27,7 @@ from .manager import LoggedManager, ManagerLimits, SandboxManager
 from .metrics import Metrics
 from .models import Sandbox
 from .namespaces import Namespace, NatsNamespace, RedisNamespace, SchemaProvisioner
-from .nats.connection import NatsConnection
+from .nats.connection import NOT_CONNECTED, NatsConnection
 from .nats.fence import RouteFence
 from .nats.message_ids import MessageIds
 from .nats.publisher import AckPublisher
@@ -50,7 +51,8 @@ from .tracing import Tracing, find_tracing
 _log = structlog.get_logger("sandbox.core")
 
 _JETSTREAM_TIMEOUT = 3.0
-_CLOSE_WITHIN = 2.0
+_CLOSE_WITHIN = 10.0
+_CLOSE_EACH_WITHIN = 2.0
 # A dead process's shards are to be resumed 15 s after its end; its leases last for six of them.
 _STORED_WITHIN = 5.0
 _SPARE_CONNECTIONS = 6
@@ -111,6 +113,9 @@ async def open_core(
     follow_routes: bool = True,
     use_nats: NatsUse = NatsUse.EVENTS,
     on_waiting: Waiting | None = None,
+    on_servers: Callable[[HealthChecker], None] | None = None,
+    metrics: Metrics | None = None,
+    closing: Closing | None = None,
 ) -> AsyncIterator[Core]:
     """Open the core and close it at the end.
 
@@ -118,32 +123,36 @@ async def open_core(
     to answer, the start waits for it with `on_waiting`, reporting every attempt; without,
     `DependencyUnavailable` is raised. `follow_routes=False` is for short-lived users such as the command
     line: routes are then looked up in Redis and PostgreSQL.
+
+    `on_servers` is given, before any server is waited for, what asks all of them whether they answer.
+    `metrics` is what to count in, for a caller that shows it from before the core is open; `closing` is the
+    limit for a caller's whole end, of which the core's is a part.
     """
     async with AsyncExitStack() as stack:
-        metrics = Metrics()
-        pool = await create_pool(
-            settings.database_url.get_secret_value(),
-            min_size=0,
-            max_size=AT_MOST + _SPARE_CONNECTIONS,
-            application_name=_APPLICATION,
-        )
-        stack.push_async_callback(_close_pool, pool)
-        redis = create_client(settings.redis_url.get_secret_value(), client_name=_APPLICATION)
-        stack.push_async_callback(redis.aclose)
-        nats = NatsConnection()
-        stack.push_async_callback(nats.close)
+        metrics = metrics or Metrics()
+        closing = closing or Closing(_CLOSE_WITHIN)
+        stack.push_async_callback(closing.over)
+
+        live_gauges.prepare(metrics)
+        at_end = partial(_at_end, stack, closing)
+        pool, redis, nats = await _connections(settings, stack, closing)
+        js = nats.client.jetstream(timeout=_JETSTREAM_TIMEOUT)
+        asked = questions(pool, redis, js)
+        if on_servers is not None:
+            servers = HealthChecker((), system=_servers(_askable_at_once(asked, nats)))
+            at_end("health", servers.close)
+            on_servers(servers)
         if use_nats is NatsUse.EVENTS:
             await _connect(nats, settings, on_waiting)
         elif use_nats is NatsUse.SANDBOXES:
             with suppress(DependencyUnavailable):
                 await nats.connect(settings.nats_url, name=_APPLICATION)
-        js = nats.client.jetstream(timeout=_JETSTREAM_TIMEOUT)
 
         process, processes = GatewayProcess.this(), Processes(pool)
         # Only a process that publishes is one to wait for when routes change.
         announced = process if follow_routes and use_nats is NatsUse.EVENTS else None
         if announced is not None:
-            stack.push_async_callback(_leave, processes, announced)
+            stack.push_async_callback(_leave, processes, announced, closing)
         fence = RouteFence(nats)
         routes = RouteProvider(
             RouteRows(pool),
@@ -153,23 +162,22 @@ async def open_core(
             processes=SwitchRequests(pool),
             fence=fence,
         )
-        stack.push_async_callback(routes.close)
+        at_end("routes", routes.close)
         router, owners = _router(settings, metrics, routes, redis)
         if announced is not None:
-            stack.push_async_callback(_tell_owners(redis, router, routes, owners))
+            at_end("owner notes", _tell_owners(redis, router, routes, owners))
             await fence.hear(routes.heard)
         routes.start()
 
-        limits = StreamLimits(settings.nats_replicas, timedelta(hours=settings.events_max_age_hours))
-        streams = Streams(js, limits)
+        streams = Streams(js, _stream_limits(settings))
         tracing = find_tracing()
         message_ids = MessageIds(nats.client, js)
         stored = StoredEvents(message_ids, within=_STORED_WITHIN)
         publisher = _publisher(nats, streams, router, StoredEvents(message_ids), tracing)
         if use_nats is NatsUse.EVENTS:
             await publisher.start()
-            stack.push_async_callback(publisher.close)
-        stack.push_async_callback(router.close)
+            at_end("publisher", publisher.close)
+        at_end("router", router.close)
 
         schemas, keys = SchemaProvisioner(pool), RedisNamespace(redis)
         namespaces = (schemas, keys, NatsNamespace(js))
@@ -177,11 +185,11 @@ async def open_core(
         health = _health_checker(
             namespaces,
             RoutingPart(routes, lost=_lost_guilds(pool)),
-            questions(pool, redis, js),
+            asked,
             lacks_streams=lacks_streams,
             follow_routes=follow_routes,
         )
-        stack.push_async_callback(health.close)
+        at_end("health", health.close)
         manager = LoggedManager(
             pool=pool,
             namespaces=namespaces,
@@ -204,14 +212,13 @@ async def open_core(
             observer=CleanupMetrics(metrics.registry, owner_labels=settings.metrics_owner_labels),
             destruction_observer=metrics,
         )
-        notices = Notices(pool, leads=settings.expiry_notices)
         intake = GatewayIntake(router)
-        _measure(metrics, intake, router, publisher, routes)
+        live_gauges.read(metrics, intake, router, publisher, routes)
         yield Core(
             settings=settings,
             manager=manager,
             cleanup=cleanup,
-            notices=notices,
+            notices=Notices(pool, leads=settings.expiry_notices),
             health=health,
             routes=routes,
             router=router,
@@ -232,6 +239,42 @@ async def open_core(
         )
 
 
+def _nothing() -> str:
+    return ""
+
+
+def _at_end(
+    stack: AsyncExitStack, closing: Closing, name: str, close: Callable[[], Awaitable[object]]
+) -> None:
+    stack.push_async_callback(closing.finish, name, close, at_most=_CLOSE_EACH_WITHIN)
+
+
+async def _connections(
+    settings: Settings, stack: AsyncExitStack, closing: Closing
+) -> tuple[Pool, Redis, NatsConnection]:
+    """Clients of all three servers, none of which is asked for anything yet."""
+    pool = await create_pool(
+        settings.database_url.get_secret_value(),
+        min_size=0,
+        max_size=AT_MOST + _SPARE_CONNECTIONS,
+        application_name=_APPLICATION,
+    )
+    stack.push_async_callback(_close_pool, pool, closing)
+    redis = create_client(settings.redis_url.get_secret_value(), client_name=_APPLICATION)
+    _at_end(stack, closing, "Redis", redis.aclose)
+    nats = NatsConnection()
+    stack.push_async_callback(_close_nats, nats, closing)
+    return pool, redis, nats
+
+
+def _servers(asked: Mapping[str, Question], lacks_streams: Callable[[], str] = _nothing) -> list[SystemPart]:
+    return [
+        ServerPart("PostgreSQL", asked["PostgreSQL"]),
+        ServerPart("Redis", asked["Redis"]),
+        ServerPart("NATS", asked["NATS"], lacks=lacks_streams),
+    ]
+
+
 def _health_checker(
     namespaces: Sequence[Namespace],
     routing: RoutingPart,
@@ -240,11 +283,7 @@ def _health_checker(
     lacks_streams: Callable[[], str],
     follow_routes: bool,
 ) -> HealthChecker:
-    system: list[SystemPart] = [
-        ServerPart("PostgreSQL", asked["PostgreSQL"]),
-        ServerPart("Redis", asked["Redis"]),
-        ServerPart("NATS", asked["NATS"], lacks=lacks_streams),
-    ]
+    system = _servers(asked, lacks_streams)
     if follow_routes:
         system.append(routing)
     return HealthChecker((*namespaces, routing), system=system)
@@ -258,12 +297,22 @@ def _lost_guilds(pool: Pool) -> LostGuilds:
     return lost
 
 
+def _stream_limits(settings: Settings) -> StreamLimits:
+    return StreamLimits(settings.nats_replicas, timedelta(hours=settings.events_max_age_hours))
+
+
 def _missing_streams(streams: Streams) -> str:
     return "" if streams.ready else "the streams are not there yet"
 
 
-def _nothing() -> str:
-    return ""
+def _askable_at_once(asked: Mapping[str, Question], nats: NatsConnection) -> dict[str, Question]:
+    async def jetstream() -> None:
+        # A client that was never connected takes questions as if it had been.
+        if not nats.connected:
+            raise DependencyUnavailable("NATS", NOT_CONNECTED)
+        await asked["NATS"]()
+
+    return {**asked, "NATS": jetstream}
 
 
 async def _connect(nats: NatsConnection, settings: Settings, on_waiting: Waiting | None) -> None:
@@ -298,13 +347,12 @@ def _tell_owners(
     return partial(cancellation.end, task)
 
 
-async def _leave(processes: Processes, process: GatewayProcess) -> None:
-    try:
-        async with asyncio.timeout(_CLOSE_WITHIN):
-            await processes.leave(process)
-    except (DependencyUnavailable, TimeoutError):
-        # The others wait for it until it counts as gone.
-        _log.info("process_not_removed", process=process.name)
+async def _leave(processes: Processes, process: GatewayProcess, closing: Closing) -> None:
+    with suppress(DependencyUnavailable):
+        if await closing.step("leave", partial(processes.leave, process), at_most=_CLOSE_EACH_WITHIN):
+            return
+    # The others wait for it until it counts as gone.
+    _log.info("process_not_removed", process=process.name)
 
 
 def _follower(settings: Settings, process: GatewayProcess | None) -> RouteFollower:
@@ -336,39 +384,13 @@ def _publisher(
     return publisher
 
 
-def _measure(
-    metrics: Metrics,
-    intake: GatewayIntake,
-    router: EventRouter,
-    publisher: AckPublisher,
-    routes: RouteProvider,
-) -> None:
-    metrics.live_gauge(
-        "sandbox_gateway_inflight", "Frames taken and not yet acknowledged", lambda: router.pending
-    )
-    metrics.live_gauge(
-        "sandbox_gateway_ack_lag",
-        "Frames received and not yet acknowledged, over all shards",
-        lambda: intake.lag,
-    )
-    metrics.live_gauge("sandbox_events_held", "Frames whose side is not known yet", lambda: router.held)
-    metrics.live_gauge(
-        "sandbox_publishing",
-        "1 while events are published; 0 while NATS or a stream is away",
-        lambda: publisher.sending,
-    )
-    metrics.live_gauge(
-        "sandbox_guild_mappings",
-        "Guilds in the in-process route table",
-        lambda: int(routes.statistics()["guilds"]),
-    )
-
-
-async def _close_pool(pool: Pool) -> None:
+async def _close_pool(pool: Pool, closing: Closing) -> None:
     # A connection that is stuck in a query of a dead server would hold up the end of the process.
-    try:
-        async with asyncio.timeout(_CLOSE_WITHIN):
-            await pool.close()
-    except TimeoutError:
+    if not await closing.step("PostgreSQL", pool.close, at_most=_CLOSE_EACH_WITHIN):
         _log.warning("postgres_pool_terminated")
         pool.terminate()
+
+
+async def _close_nats(nats: NatsConnection, closing: Closing) -> None:
+    if not await closing.finish("NATS", nats.close, at_most=_CLOSE_EACH_WITHIN):
+        nats.abort()

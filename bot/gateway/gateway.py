@@ -48,6 +48,7 @@ class Gateway:
         )
         client.sessions.lease_epoch = self._keeper.epoch
         self._keeping: asyncio.Task[None] | None = None
+        self._left = False
 
     @classmethod
     async def ask(cls, client: SandboxBot, application_id: int) -> Gateway:
@@ -89,9 +90,13 @@ class Gateway:
         await self._shards.stop()
 
     async def leave(self) -> None:
-        """Give up the leases, after the drain: from now on other processes resume the sessions."""
-        if self._keeping is None or self._keeping.done():
+        """Give up the leases, after the drain: from now on other processes resume the sessions.
+
+        A second call does nothing, also when the first was cut off.
+        """
+        if self._left or self._keeping is None or self._keeping.done():
             return
+        self._left = True
         await _tasks.end([self._keeping])
         self._nats.on_reconnect.remove(self._keeper.nats_is_back)
         await self._keeper.leave()

@@ -245,6 +245,9 @@ class SessionBook:
         if self._saver is not None:
             await _tasks.end([self._saver])
             await self._save()
+            if unsaved := [shard_id for shard_id, point in self._points() if self._is_due(shard_id, point)]:
+                # Discord replays more than it had to.
+                _log.warning("stopped_with_older_resume_points", shards=unsaved)
 
     def resume_point(self, shard_id: int) -> ResumePoint | None:
         """Where to resume the shard now, or None when it has to identify."""

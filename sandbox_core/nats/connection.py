@@ -14,8 +14,9 @@ from sandbox_core.errors import DependencyUnavailable
 
 _log = structlog.get_logger("sandbox.nats")
 
+NOT_CONNECTED = "no server accepts the connection"
 _FOREVER = -1
-_FLUSH_WITHIN = 2
+_FLUSH_WITHIN = 1
 _CANCEL_AGAIN_AFTER = 0.1
 
 
@@ -49,7 +50,7 @@ class NatsConnection:
         try:
             await asyncio.wait_for(asyncio.shield(self._connecting), within)
         except TimeoutError:
-            raise DependencyUnavailable("NATS", "no server accepts the connection") from None
+            raise DependencyUnavailable("NATS", NOT_CONNECTED) from None
 
     async def _connect(self, url: SecretStr, name: str) -> None:
         async def reconnected() -> None:
@@ -106,3 +107,10 @@ class NatsConnection:
             self.client._pending = []
             self.client._pending_data_size = 0
         await self.client.close()
+
+    def abort(self) -> None:
+        """Drop the connection at once, with whatever was not sent; after a `close` that took too long."""
+        transport = self.client._transport
+        writer = getattr(transport, "_io_writer", None)
+        if writer is not None:
+            writer.transport.abort()

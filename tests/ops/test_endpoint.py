@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import tomllib
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import aiohttp
@@ -17,13 +14,17 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 import bot
-from bot.embedded import EmbeddedServer, EmbeddedServers
+from bot.embedded import EmbeddedServers
+from discord_sim import DiscordSim
+from tests.e2e.conftest import StartLive
 from tests.e2e.harness import Live, eventually
-from tests.embedded.processes import descendants
+from tests.ops.hanging import frozen
 
 _ROOT = Path(__file__).resolve().parents[2]
 _WITHIN = 5.0
 """Seconds an answer may take at most on a loaded machine; servers that hang are given one second."""
+
+_NOT_CONNECTED = "no server accepts the connection"
 
 Samples = dict[tuple[str, ...], float]
 
@@ -48,26 +49,66 @@ async def samples_of(live: Live) -> Samples:
     }
 
 
-@asynccontextmanager
-async def frozen(server: EmbeddedServer) -> AsyncIterator[None]:
-    """The server's process hangs: its port takes connections and nothing answers."""
-    processes = [server.pid, *descendants(server.pid)]
-    for process in processes:
-        os.kill(process, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for process in processes:
-            with suppress(ProcessLookupError):
-                os.kill(process, signal.SIGCONT)
-
-
 async def test_readiness_tells_how_fast_each_server_answers(live: Live) -> None:
     status, _, body = await fetch(live, "/readyz")
     answer = json.loads(body)
     assert (status, answer["status"]) == (200, "ready")
-    assert set(answer["latencies_ms"]) == {"PostgreSQL", "Redis", "NATS"}
+    # The gateway's follows with the first heartbeat, which may be most of a minute away.
+    assert set(answer["latencies_ms"]) - {"gateway"} == {"PostgreSQL", "Redis", "NATS"}
     assert all(0 < latency < 1000 for latency in answer["latencies_ms"].values())
+
+
+async def test_readiness_tells_how_fast_discord_acknowledges_heartbeats(
+    sim: DiscordSim, start_live: StartLive
+) -> None:
+    sim.rules.heartbeat_interval_ms = 1_000
+    live = await start_live()
+
+    async def told() -> bool:
+        _, _, body = await fetch(live, "/readyz")
+        return 0 < json.loads(body)["latencies_ms"].get("gateway", 0) < 60_000
+
+    await eventually(told)
+    sim.refuse_resume_url(how="hang")
+    await sim.drop()
+
+    async def not_told() -> bool:
+        status, _, body = await fetch(live, "/readyz")
+        return status == 503 and "gateway" not in json.loads(body)["latencies_ms"]
+
+    await eventually(not_told)
+    sim.refuse_resume_url(False)
+    await eventually(_is_ready(live))
+
+
+@pytest.mark.parametrize("names", [("nats",), ("postgres", "valkey", "nats")])
+async def test_everything_answers_while_the_start_waits_for_servers_that_hang(
+    start_live: StartLive, servers: EmbeddedServers, names: tuple[str, ...]
+) -> None:
+    async with frozen(*(getattr(servers, name) for name in names)):
+        live = await start_live(ready=False)
+        await eventually(_answers(live))
+        parts = {"postgres": "PostgreSQL", "valkey": "Redis", "nats": "NATS"}
+        hanging = {parts[name] for name in names}
+
+        async def all_named() -> bool:
+            status, _, body = await fetch(live, "/readyz")
+            answer = json.loads(body)
+            named = answer["missing"] | answer.get("degraded", {})
+            assert status == 503
+            assert all(named.values())
+            assert named.get("NATS", _NOT_CONNECTED) == _NOT_CONNECTED
+            return named.keys() == {"start", *hanging} and not hanging & answer["latencies_ms"].keys()
+
+        await eventually(all_named)
+        samples = await samples_of(live)
+        assert samples["sandbox_publishing",] == 0
+        assert samples["sandbox_created_total",] == 0
+        for path in ("/healthz", "/version"):
+            assert (await fetch(live, path))[0] == 200
+    await live.run.ready()
+    await eventually(_is_ready(live))
+    assert (await samples_of(live))["sandbox_publishing",] == 1
 
 
 async def test_the_version_is_the_projects(live: Live) -> None:
@@ -196,6 +237,13 @@ async def test_the_numbers_are_what_was_done(live: Live, servers: EmbeddedServer
         "sandbox_events_held",
     ):
         assert after[name,] == 0, name
+
+
+def _answers(live: Live) -> Callable[[], Awaitable[bool]]:
+    async def answers() -> bool:
+        return (await live.get("/healthz"))[0] == 200
+
+    return answers
 
 
 def _is_ready(live: Live) -> Callable[[], Awaitable[bool]]:

@@ -1,0 +1,25 @@
+"""Servers that hang."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from bot.embedded import EmbeddedServer
+from tests.embedded.processes import descendants
+
+
+@asynccontextmanager
+async def frozen(*servers: EmbeddedServer) -> AsyncIterator[None]:
+    """The servers' processes hang: their ports take connections and nothing answers."""
+    processes = [pid for server in servers for pid in (server.pid, *descendants(server.pid))]
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in processes:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGCONT)
