@@ -37,7 +37,7 @@ run: $(STAMP)
 # Each process has servers of its own; there are more than cores, as many tests wait for other processes. A
 # file's tests stay together, and files go in the order of the collection (see tests/conftest.py).
 # Measuring coverage makes everything half as slow again, so it has to be asked for.
-WORKERS ?= 5
+WORKERS ?= 6
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(if $(COVERAGE),$(MEASURED)) $(ARGS)
