@@ -10,13 +10,15 @@ from redis.asyncio import Redis
 from sandbox_core.cancellation import Cancellations
 from sandbox_core.errors import StillWritten
 
-_BATCH = 500
-"""Keys looked at per SCAN and removed per UNLINK: small enough not to hold the server up."""
+_LEAST, _MOST = 100, 2000
+"""Keys looked at per SCAN: at most so many that the server is held up for less than a millisecond."""
+_AT_ONCE = 100
+"""Keys that a SCAN should find, and an UNLINK take: reading and writing them holds the event loop up."""
 _LOOKS = 5
 """Looks at the whole keyspace for the keys; for what nobody writes any more it takes two."""
 _WRITTEN_MEANWHILE = 10_000
 """Keys that may appear during a look before it is given up: a worker is to be stopped, not outrun."""
-_FIRST_LOOK_BACK = 64
+_FIRST_LOOK_BACK = 32
 """Batches after which the first look looks back; from then on, whenever they have doubled."""
 _SAMPLE = 16
 """Batches that are looked at again."""
@@ -25,11 +27,15 @@ _SAMPLE = 16
 async def scan(
     redis: Redis, pattern: str, cancellations: Cancellations
 ) -> AsyncIterator[tuple[int, list[str]]]:
-    """Every key that matches, at times one twice, in batches that may be empty, each with its cursor."""
-    cursor = 0
+    """Every key that matches, at times one twice, in batches that may be empty, each with its cursor.
+
+    Where few match, each SCAN looks at more: most of its cost is that of asking.
+    """
+    cursor, count = 0, _LEAST
     while True:
-        cursor, keys = await redis.scan(cursor, match=pattern, count=_BATCH)
+        cursor, keys = await redis.scan(cursor, match=pattern, count=count)
         cancellations.check()
+        count = min(_MOST, max(_LEAST, count * _AT_ONCE // len(keys) if keys else 2 * count), 2 * count)
         # The client answers in text.
         yield cursor, cast("list[str]", keys)
         if cursor == 0:
