@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -96,8 +97,9 @@ class Round:
         self._places = places
         self._running: dict[asyncio.Task[Outcome], UUID] = {}
         self._left_until: dict[UUID, float] = {}
-        self._waiting = 0
-        """How many are due and have not begun."""
+        self._waiting: deque[Sandbox] = deque()
+        """What was due when it was looked for last, and has not begun."""
+        self._looked_at = 0.0
         self._next_at = 0.0
         self._spread_until = 0.0
 
@@ -108,10 +110,9 @@ class Round:
             while self._running or self._waiting:
                 for task in await self._some_done():
                     self._note(self._running.pop(task), task.result())
-                if self._running or self.away is None:
-                    await self._begin_next()
-                else:
+                if self.away is not None and not self._running:
                     return
+                await self._begin_next()
         finally:
             await end(*self._running)
 
@@ -127,29 +128,31 @@ class Round:
         return done
 
     async def _begin_next(self) -> None:
-        if self._waiting and _now() < self._next_at:
+        now = _now()
+        if self._waiting and now < self._next_at:
             return
         if self._running and not self._places.free:
             return
-        try:
-            found = [each for each in await self._due() if self._has_turn(each.id)]
-        except DependencyUnavailable as error:
-            self.away = error
-            self._waiting = 0
-            return
-        now = _now()
         if not self._waiting:
             self._spread_until = now + SPREAD_OVER
-        self._waiting = max(0, len(found) - 1)
-        if not found:
-            return
-        # Another pass may have all the places.
-        await self._places.room()
-        sandbox = found[0]
-        task = asyncio.create_task(self._clean(sandbox), name=f"cleanup-{sandbox.short_id}")
-        self._running[task] = sandbox.id
+        if not self._waiting or now >= self._looked_at + LOOK_AGAIN:
+            self._waiting.clear()
+            try:
+                self._waiting.extend(await self._due())
+            except DependencyUnavailable as error:
+                self.away = error
+                return
+            self._looked_at = now
+        while self._waiting:
+            sandbox = self._waiting.popleft()
+            if self._has_turn(sandbox.id):
+                # Another pass may have all the places.
+                await self._places.room()
+                task = asyncio.create_task(self._clean(sandbox), name=f"cleanup-{sandbox.short_id}")
+                self._running[task] = sandbox.id
+                break
         if self._waiting:
-            self._next_at = now + min(_APART, max(0.0, self._spread_until - now) / self._waiting)
+            self._next_at = now + min(_APART, max(0.0, self._spread_until - now) / len(self._waiting))
 
     def _has_turn(self, sandbox_id: UUID) -> bool:
         if sandbox_id in self._running.values():

@@ -10,8 +10,8 @@ from redis.asyncio import Redis
 from sandbox_core.cancellation import Cancellations
 from sandbox_core.errors import StillWritten
 
-_LEAST, _MOST = 100, 2000
-"""Keys looked at per SCAN: at most so many that the server is held up for less than a millisecond."""
+_LEAST, _MOST = 100, 4000
+"""Keys looked at per SCAN: at most so many that the server is held up for about a millisecond."""
 _AT_ONCE = 100
 """Keys that a SCAN should find, and an UNLINK take: reading and writing them holds the event loop up."""
 _LOOKS = 5
