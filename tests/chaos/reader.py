@@ -120,8 +120,8 @@ class StreamReader:
             )
         except nats.errors.TimeoutError:
             # Removed before it could be read; a memory stream's consumer may also have gone with it.
-            await self._forget_consumer()
             await self._note_removed(info)
+            await self._forget_consumer()
             return 0
         for message in batch:
             data = message.metadata
@@ -141,8 +141,12 @@ class StreamReader:
         return len(batch)
 
     async def _note_removed(self, info: StreamInfo) -> None:
+        if self._subscription is None:
+            return
+        # What stands before the last message read may well be there still.
+        left = (await self._subscription.consumer_info()).num_pending
         now = await self._js.stream_info(self._stream)
-        if now.created == self._created and now.state.messages == 0:
+        if now.created == self._created and left == 0:
             self.missed += info.state.last_seq - self._last
             self._last = info.state.last_seq
 
