@@ -100,6 +100,7 @@ async def connected(pool: Pool) -> AsyncIterator[Connection]:
             _release(pool, connection)
             raise
         except BaseException:
+            # Whatever it is: the pool must have its connection back before it goes on.
             await asyncio.shield(_release(pool, connection))
             raise
         else:

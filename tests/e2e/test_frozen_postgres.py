@@ -7,10 +7,7 @@ server, which runs for this test alone: every command, button, menu and form, an
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, cast
 from uuid import uuid4
@@ -24,7 +21,7 @@ from cogs.sandbox._presses import _HANDLERS, _QUESTIONS
 from discord_sim import InteractionResult
 from sandbox_core.events.owner_command import OWNER_COMMANDS
 from tests.e2e.harness import Live, eventually
-from tests.embedded.processes import descendants
+from tests.embedded.hanging import frozen
 
 from .conftest import StartLive
 
@@ -54,19 +51,6 @@ async def postgres(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Po
     async with embedded_servers(tmp_path_factory.mktemp("frozen"), fast=True) as own:
         await migrate(own.database_url)
         yield own.postgres
-
-
-@asynccontextmanager
-async def frozen(server: PostgresServer) -> AsyncIterator[None]:
-    processes = [server.pid, *descendants(server.pid)]
-    for process in processes:
-        os.kill(process, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for process in processes:
-            with suppress(ProcessLookupError):
-                os.kill(process, signal.SIGCONT)
 
 
 @dataclass

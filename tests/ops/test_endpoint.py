@@ -18,7 +18,7 @@ from bot.embedded import EmbeddedServers
 from discord_sim import DiscordSim
 from tests.e2e.conftest import StartLive
 from tests.e2e.harness import Live, eventually
-from tests.ops.hanging import frozen
+from tests.embedded.hanging import frozen
 
 _ROOT = Path(__file__).resolve().parents[2]
 _WITHIN = 5.0

@@ -19,7 +19,7 @@ from discord_sim import DiscordSim
 from sandbox_core.closing import Closing
 from tests.e2e.harness import eventually, free_port, get
 from tests.e2e.programs import program
-from tests.ops.hanging import frozen
+from tests.embedded.hanging import frozen
 
 _GUARD = 60.0
 _STORED = "sandbox_events_routed_total"
