@@ -24,6 +24,7 @@ COMMAND_TIMEOUT = 3.0
 
 The few that may need longer, such as dropping a schema, are given a `timeout` of their own.
 """
+_CANCELLED_WITHIN = 0.5
 
 
 async def create_pool(
@@ -96,8 +97,8 @@ async def connected(pool: Pool) -> AsyncIterator[Connection]:
         try:
             yield connection
         except asyncio.CancelledError:
-            # It is taken back behind our back: a server that hangs must not hold up who was cancelled.
-            _release(pool, connection)
+            # What was under way ends on the server before it can do more; one that hangs is not waited for.
+            await asyncio.wait({_release(pool, connection)}, timeout=_CANCELLED_WITHIN)
             raise
         except BaseException:
             # Whatever it is: the pool must have its connection back before it goes on.

@@ -115,6 +115,9 @@ async def test_whoever_waits_for_a_drop_no_longer_ends_it_on_the_server(
         with pytest.raises(DependencyUnavailable) as late:
             await bounded("PostgreSQL", provisioner.drop(sandbox), within=0.2)
         assert late.value.reason == "not done within 0.2 s"
+        async with asyncio.timeout(60):
+            while await worker.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                await asyncio.sleep(0.01)
     # The drop did not go on once the worker had let go.
     await asyncio.wait_for(provisioner.stats(sandbox.schema_name), 60)
     assert await provisioner.exists(sandbox.schema_name)
