@@ -29,6 +29,8 @@ from sandbox_core.route_provider import RouteProvider
 from sandbox_core.subjects import redis_prefix, sandbox_subject
 
 ALICE = Actor("200000000000000001", "Alice")
+SESSIONS = "mortal"
+"""The application's name of its PostgreSQL sessions."""
 
 
 def main() -> None:
@@ -41,7 +43,7 @@ async def _live(task: dict[str, Any]) -> None:
         if point == task.get("die_at"):
             os.kill(os.getpid(), signal.SIGKILL)
 
-    pool = await create_pool(task["database_url"], max_size=12)
+    pool = await create_pool(task["database_url"], max_size=12, application_name=SESSIONS)
     redis = create_client(task["redis_url"])
     js = (await nats.connect(task["nats_url"])).jetstream(timeout=2)
     schemas, keys = SchemaProvisioner(pool), RedisNamespace(redis)

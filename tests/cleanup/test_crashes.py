@@ -20,6 +20,7 @@ from sandbox_core.subjects import SANDBOX_STREAM, route_key
 from tests.forked import ForkedProcess, start_forked
 
 from .conftest import GUILDS, Yard
+from .mortal import SESSIONS
 
 Start = Callable[..., Awaitable[ForkedProcess]]
 
@@ -68,10 +69,21 @@ def start(warm_endpoint: Path, task: dict[str, Any]) -> Start:
     return start
 
 
-async def run_to_death(process: ForkedProcess) -> None:
+async def run_to_death(yard: Yard, process: ForkedProcess) -> None:
     async with asyncio.timeout(60):
         printed = await process.stdout.read()
         assert await process.wait() == -signal.SIGKILL, printed.decode()
+    await sessions_ended(yard)
+
+
+async def sessions_ended(yard: Yard) -> None:
+    """Until PostgreSQL has noticed the death: before that, the dead one's claims hold."""
+    async with asyncio.timeout(60), connected(yard.pool) as connection:
+        while await connection.fetchval(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = $1",
+            SESSIONS,
+        ):
+            await asyncio.sleep(0.01)
 
 
 async def one_pass(yard: Yard) -> None:
@@ -113,7 +125,7 @@ async def assert_nothing_but(yard: Yard, running: list[Sandbox]) -> None:
 
 @pytest.mark.parametrize("point", CREATE_POINTS)
 async def test_killed_while_it_creates(yard: Yard, start: Start, point: str) -> None:
-    await run_to_death(await start(do="create", die_at=point))
+    await run_to_death(yard, await start(do="create", die_at=point))
     (row,) = await yard.manager.list()
     finished = point in {"create:running", "create:routes"}
     assert row.status is (SandboxStatus.RUNNING if finished else SandboxStatus.CREATING)
@@ -144,7 +156,7 @@ async def test_killed_while_it_removes(
         await yard.redis.set(route_key(guild_id), str(sandbox.id), ex=600)
     yard.routes.current = dict.fromkeys(GUILDS, Route(str(sandbox.id), sandbox.expires_at.timestamp()))
 
-    await run_to_death(await start(do=do, die_at=point))
+    await run_to_death(yard, await start(do=do, die_at=point))
     await one_pass(yard)
 
     await assert_nothing_but(yard, [])
@@ -173,6 +185,7 @@ async def test_killed_at_any_moment_under_load(yard: Yard, start: Start, _round:
     finally:
         process.send_signal(signal.SIGKILL)
         await process.wait()
+    await sessions_ended(yard)
 
     await one_pass(yard)
 

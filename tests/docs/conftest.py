@@ -86,7 +86,8 @@ class Place:
         """Run a script and return what it printed; a command in it that fails, fails the test."""
         local = script.replace(OPS, f"127.0.0.1:{self.port}").replace(NEXT_OPS_PORT, str(self.next_port))
         process = await asyncio.create_subprocess_exec(
-            *("bash", "-euo", "pipefail", "-c", local),
+            # With something after the last command bash stays its parent, as a person's shell does.
+            *("bash", "-euo", "pipefail", "-c", f"{local}\n:"),
             cwd=self.directory,
             env=self.environment,
             stdin=asyncio.subprocess.DEVNULL,
@@ -220,10 +221,14 @@ def _write_programs(directory: Path, sandboxctl: list[str]) -> None:
     # A bot that runs in the background is a process of its own, which signals reach.
     bot = shlex.join([sys.executable, "-m", "bot"])
     note = shlex.quote(str(directory / _SUCCESSOR))
-    run = f'if [ "$1" = run ]; then echo $$ > {note}; exec {bot} "$@"; fi\n'
+    # And installing completion looks for the shell among its own parents.
+    itself = (
+        f'if [ "$1" = run ]; then echo $$ > {note}; exec {bot} "$@"; fi\n'
+        f'if [ "$1" = --install-completion ]; then exec {bot} "$@"; fi\n'
+    )
     for name, command in programs.items():
         script = directory / "bin" / name
-        before = run if name == "sandboxctl" else ""
+        before = itself if name == "sandboxctl" else ""
         script.write_text(f'#!/bin/sh\n{before}exec {shlex.join(command)} "$@"\n')
         script.chmod(0o755)
 
