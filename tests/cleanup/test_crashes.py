@@ -79,10 +79,11 @@ async def run_to_death(yard: Yard, process: ForkedProcess) -> None:
 async def sessions_ended(yard: Yard) -> None:
     """Until PostgreSQL has noticed the death: before that, the dead one's claims hold."""
     async with asyncio.timeout(60), connected(yard.pool) as connection:
-        while await connection.fetchval(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = $1",
-            SESSIONS,
-        ):
+        left = (
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND application_name = $1"
+        )
+        while await connection.fetchval(left, SESSIONS):
             await asyncio.sleep(0.01)
 
 

@@ -18,9 +18,8 @@ from tests.docs.conftest import GUILD, OTHER_GUILD, Place
 from tests.docs.markdown import ROOT, Block, blocks, name_of, pages
 from tests.e2e.harness import get
 
-_SUITE = "the tour is played by tests/e2e/test_programs.py, and the tests would run themselves"
+_MAKE = "test_make.py does"
 _DOCKER = "needs Docker and images from a registry; test_compose_lines.py reads it"
-_DISCORD = "needs a real application at Discord"
 
 INVITATION = (
     "https://discord.com/oauth2/authorize"
@@ -31,10 +30,10 @@ NOT_RUN: Mapping[tuple[str, str], str] = {
     (
         "README.md",
         "make run    # one sandbox's life, played offline on real servers, in a few seconds",
-    ): _SUITE,
-    ("README.md", "DISCORD_TOKEN=… DISCORD_DEV_GUILD_IDS=… make run"): _DISCORD,
-    ("docs/guide.md", "make run"): _SUITE,
-    ("docs/guide.md", "DISCORD_TOKEN=… DISCORD_DEV_GUILD_IDS=… make run"): _DISCORD,
+    ): _MAKE,
+    ("README.md", "DISCORD_TOKEN=… DISCORD_DEV_GUILD_IDS=… make run"): _MAKE,
+    ("docs/guide.md", "make run"): _MAKE,
+    ("docs/guide.md", "DISCORD_TOKEN=… DISCORD_DEV_GUILD_IDS=… make run"): _MAKE,
     ("docs/guide.md", "docker compose up --build --detach"): _DOCKER,
     (
         "docs/guide.md",

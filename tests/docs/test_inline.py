@@ -23,6 +23,7 @@ from cogs.sandbox._group import SandboxCommands
 from tests.deploy.tools import needed
 from tests.docs.conftest import DEVELOPER, GUILD, OTHER_GUILD, Place
 from tests.docs.markdown import ROOT, blocks, inline_code, pages
+from tests.docs.test_make import MADE
 
 _SANDBOX = "welcome-flow"
 _VALUES = {
@@ -34,14 +35,11 @@ _VALUES = {
 }
 _PROGRAMS = {"sandboxctl", "docker", "make", "pip", "eval", "unset", "curl", "psql", "python", "promtool"}
 
-_TARGET = "test_pages.py looks for the target; CI and the tests of the tour run it"
 NOT_RUN: Mapping[str, str] = {
     "sandboxctl run": "every page is read with it running: see `Place.start_bot`",
     "sandboxctl status NAME --watch": "runs until it is stopped: tests/cli does that",
     "pip install .": "test_the_checkout_can_be_installed",
-    **dict.fromkeys(
-        ("make run", "make run KEEP=1", "make check", "make bench", "make chaos", "make docs"), _TARGET
-    ),
+    **dict.fromkeys(MADE - {"make test"}, "test_make.py does"),
 }
 _ASKS = re.compile(r"sandboxctl (?:register-guild|destroy|unregister-guild --all)\b")
 """Without a terminal they need `--yes`."""

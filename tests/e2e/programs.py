@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 from tests.embedded.processes import descendants, until_gone
@@ -53,6 +54,10 @@ class Program:
         """Send a signal."""
         self._process.send_signal(number)
 
+    def press_ctrl_c(self) -> None:
+        """What a terminal does: SIGINT to the program and to all that it has started."""
+        os.killpg(self._process.pid, signal.SIGINT)
+
     @property
     def running(self) -> bool:
         """True until it has ended."""
@@ -67,18 +72,23 @@ class Program:
         return code
 
 
-@asynccontextmanager
-async def program(*arguments: str, directory: Path, **environment: str) -> AsyncIterator[Program]:
+def program(*arguments: str, directory: Path, **environment: str) -> AbstractAsyncContextManager[Program]:
     """`python -m …` in `directory` with this environment alone; killed if the test leaves it running."""
+    imports = {"PYTHONPATH": str(ROOT)}
+    return command(sys.executable, "-m", *arguments, directory=directory, **imports | environment)
+
+
+@asynccontextmanager
+async def command(*words: str, directory: Path, **environment: str) -> AsyncIterator[Program]:
+    """Any command, like `program`, with a process group of its own."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        *arguments,
+        *words,
         cwd=directory,
-        env={"PATH": os.defpath, "PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8", **environment},
+        env={"PATH": os.defpath, "LC_ALL": "C.UTF-8", **environment},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
     )
     running = Program(process)
     try:
@@ -86,7 +96,9 @@ async def program(*arguments: str, directory: Path, **environment: str) -> Async
     finally:
         if running.running:
             running.look_at_family()
-            process.kill()
+            for pid in (process.pid, *running.family):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             await running.exit_code()
 
 
