@@ -7,7 +7,7 @@ from collections import deque
 
 from aiohttp import web
 
-from discord_sim.frames import Encoder, Frame, encode
+from discord_sim.frames import Encoder, Frame, encode, garbage
 from discord_sim.jsontypes import JsonValue
 
 BATCH = 64
@@ -66,6 +66,10 @@ class Connection:
     def abort(self) -> None:
         """Drop the TCP connection without a close frame (the client sees 1006)."""
         self._transport.abort()
+
+    def garble(self) -> None:
+        """Send what can't be decompressed, between two messages."""
+        self._transport.write(garbage())
 
     def mute(self, on: bool) -> None:
         """Neither send nor answer, while TCP stays up: a half-open connection."""

@@ -142,6 +142,8 @@ class ControlApi:
             sim.close(int(body["code"]), shard)
         elif kind == "drop":
             sim.drop(shard)
+        elif kind == "garble":
+            sim.garble(shard)
         elif kind == "freeze_acks":
             sim.freeze_acks(on, shard)
         elif kind == "half_open":

@@ -55,6 +55,10 @@ class Faults:
         """Reset TCP without a close frame; clients see 1006."""
         return self._strike(shard, Connection.abort)
 
+    def garble(self, shard: int | None = None) -> asyncio.Future[int]:
+        """Spoil the compressed stream: nothing that follows on the connection can be read."""
+        return self._strike(shard, Connection.garble)
+
     def half_open(self, on: bool = True, shard: int | None = None) -> None:
         """Keep TCP up but neither send nor answer anything on today's connections."""
         for connection in self._struck(shard):

@@ -146,6 +146,11 @@ class Encoder:
         return _message(_BINARY, _STORED.pack(0, size, size ^ 0xFFFF) + head + packed)
 
 
+def garbage() -> bytes:
+    """A WebSocket message that looks compressed and can't be: block type 3 is reserved (RFC 1951, 3.2.3)."""
+    return _message(_BINARY, b"\x07\x00\x00\xff\xff")
+
+
 def _message(kind: int, data: bytes) -> bytes:
     """An unmasked, final WebSocket frame (RFC 6455, section 5.2)."""
     size = len(data)

@@ -242,6 +242,10 @@ class DiscordSim(SimServer):
         """A TCP reset; awaiting it waits until the connections have ended."""
         return self.faults.drop(shard)
 
+    def garble(self, shard: int | None = None) -> Awaitable[int]:
+        """A message that can't be decompressed; awaiting it waits until the connections have ended."""
+        return self.faults.garble(shard)
+
     def freeze_acks(self, on: bool = True, shard: int | None = None) -> None:
         """Leave heartbeats unacknowledged."""
         self.faults.freeze_acks(on, shard)

@@ -31,6 +31,8 @@ class Ending(Enum):
     """Discord does not take the session, or an IDENTIFY (op 9)."""
     SILENT = "silent"
     """A heartbeat was not acknowledged before the next was due."""
+    GARBLED = "garbled"
+    """What came could not be decompressed."""
     HELD_BACK = "held back"
     """The router stayed full for longer than the socket may stay unread."""
 

@@ -24,6 +24,7 @@ from sandbox_core.redis.gateway_sessions import ResumePoint
 
 from .endings import KEEPS_SESSION, ConnectionEndedError, Ending, closed, resumable_code
 from .heartbeat import Heartbeat
+from .inflate import inflater
 from .priming import prime, ready_resume_url, resumable
 from .sessions import SessionBook
 from .tuning import GatewayTuning
@@ -50,7 +51,9 @@ _PARSED = frozenset(
         "THREAD_DELETE",
     }
 )
-_DATA = (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY)
+_ATTENDED_TO = _PARSED | {"INTERACTION_CREATE"}
+"""Events of a guild that may take more than being routed; of those without a guild any may."""
+_DATA = (aiohttp.WSMsgType.BINARY, aiohttp.WSMsgType.TEXT)
 
 
 class _HelloData(msgspec.Struct):
@@ -139,6 +142,7 @@ class RoutedWebSocket(DiscordWebSocket):
         """READY or RESUMED has come on this connection."""
         self.heartbeat: Heartbeat | None = None
         self.silent = False
+        self._inflate = inflater(self._decompressor)
         self.made.append(self)
 
     async def introduce(self, client: discord.Client, point: ResumePoint) -> None:
@@ -159,55 +163,60 @@ class RoutedWebSocket(DiscordWebSocket):
             self._reading()
 
     async def poll_event(self) -> None:
-        """Handle the next message."""
-        # Without a time-out per message, which costs a tenth of an event: the heartbeat notices silence.
-        message = await self.socket.receive()
-        if message.type in _DATA:
-            await self.received_message(message.data)
-        elif self.silent:
-            raise ConnectionEndedError(Ending.SILENT)
-        else:
-            raise closed(self.socket.close_code)
+        """Handle messages up to the next one that takes more than being routed, and that one."""
+        while True:
+            # Without a time-out per message, which costs a tenth of an event: the heartbeat notices silence.
+            message = await self.socket.receive()
+            if message.type not in _DATA:
+                raise self._ended()
+            frame = self._take(message.data)
+            if frame is not None:
+                await self._attend(frame)
+                return
 
-    async def received_message(self, message: Any, /) -> None:
-        """Route one gateway message; wait while the router is full."""
-        text: str | None = message
-        if isinstance(message, bytes):
-            text = self._decompressor.decompress(message)
-        if text is None:
-            return
-        frame = self.intake.read(text.encode())
-        if frame is None:
-            return
+    def _ended(self) -> Exception:
+        return ConnectionEndedError(Ending.SILENT) if self.silent else closed(self.socket.close_code)
+
+    def _take(self, data: bytes | str) -> Frame | None:
+        """Route what a message brought; returns the frame when there is more to do with it."""
+        raw = data.encode() if isinstance(data, str) else self._inflate(data)
+        if raw is None:
+            return None
+        intake = self.intake
+        frame = intake.read(raw)
+        if frame is None or frame.op != DISPATCH:
+            return frame
+        # For the heartbeat; discord.py sets it for what it parses only.
+        self.sequence = frame.seq
+        intake.take(frame, self.shard_id or 0)
+        if intake.full or frame.guild_id is None or frame.type in _ATTENDED_TO:
+            return frame
+        return None
+
+    async def _attend(self, frame: Frame) -> None:
+        """Do the rest for a frame; wait while the router is full."""
         if frame.op != DISPATCH:
             await self._control(frame)
             return
-        # For the heartbeat; discord.py sets it for what it parses only.
-        self.sequence = frame.seq
-        self._route(frame)
+        if frame.type == "READY":
+            self.metrics.gateway_identifies.inc()
+            self.sessions.began(self.shard_id or 0, ready_resume_url(frame))
+            self._established()
+        elif frame.type == "RESUMED":
+            self.metrics.gateway_resumes.inc()
+            self._established()
         if _is_parsed(frame):
-            await self._parse(frame, text)
+            await self._parse(frame)
         if self.intake.full:
             await self._wait_for_room()
 
-    def _route(self, frame: Frame) -> None:
-        shard_id = self.shard_id or 0
-        self.intake.take(frame, shard_id)
-        if frame.type == "READY":
-            self.metrics.gateway_identifies.inc()
-            self.sessions.began(shard_id, ready_resume_url(frame))
-            self._established(shard_id)
-        elif frame.type == "RESUMED":
-            self.metrics.gateway_resumes.inc()
-            self._established(shard_id)
-
-    def _established(self, shard_id: int) -> None:
+    def _established(self) -> None:
         self.established = True
-        self.sessions.established(shard_id)
+        self.sessions.established(self.shard_id or 0)
 
-    async def _parse(self, frame: Frame, text: str) -> None:
+    async def _parse(self, frame: Frame) -> None:
         try:
-            await super().received_message(text)
+            await super().received_message(frame.raw.decode())
         except Exception:
             # discord.py's parsers raise whatever a payload they don't expect makes them raise, which
             # would end the shard. The event is routed already; only this bot's own view misses it.

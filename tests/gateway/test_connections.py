@@ -37,13 +37,17 @@ async def strike(sim: DiscordSim, how: str) -> None:
         await sim.close(int(number))
     elif kind == "drop":
         await sim.drop()
+    elif kind == "garble":
+        await sim.garble()
     elif kind == "op7":
         await sim.reconnect()
     else:
         await sim.invalidate(number == "true")
 
 
-@pytest.mark.parametrize("how", ["close 4000", "close 4003", "close 4008", "drop", "op7", "op9 true"])
+@pytest.mark.parametrize(
+    "how", ["close 4000", "close 4003", "close 4008", "drop", "garble", "op7", "op9 true"]
+)
 async def test_what_leaves_the_session_is_resumed(live: Live, sim: DiscordSim, how: str) -> None:
     flood = Flood(sim, 1_500, rate=1_000)
     for times in (1, 2):

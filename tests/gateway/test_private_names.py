@@ -6,6 +6,7 @@ import asyncio
 import inspect
 
 import discord
+from discord import utils
 from discord.ext import commands
 from discord.gateway import DiscordWebSocket
 
@@ -70,3 +71,5 @@ def test_the_socket_has_what_is_overridden_and_used() -> None:
     assert "call_hooks('before_identify'" in source
     assert "self._keep_alive" in source
     assert "self._decompressor" in source
+    assert "self._decompressor.decompress(msg)" in source
+    assert utils._ActiveDecompressionContext.COMPRESSION_TYPE in {"zlib-stream", "zstd-stream"}
