@@ -10,8 +10,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ._errors import EmbeddedServerError
@@ -34,6 +34,8 @@ class ProcessPlan:
     """uid and gid to run as; only root can ask for another than its own."""
     reach: Sequence[Path] = ()
     """What that user must get at."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables besides the few that every program gets; no secrets either."""
     lease: int | None = None
     """A locked descriptor that the program holds for as long as it runs."""
 
@@ -126,7 +128,7 @@ def _spawn_guard(plan: ProcessPlan, control: socket.socket) -> subprocess.Popen[
     wanted = {
         "command": list(plan.command),
         # Nothing of ours: variables such as PGDATA or PGPORT would change what the servers do.
-        "environment": {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},
+        "environment": {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC", **plan.environment},
         "stop_signal": int(plan.stop_signal),
         "grace": plan.grace,
         "user": plan.user,
