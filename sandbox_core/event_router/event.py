@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sandbox_core.events import Frame
 from sandbox_core.nats.publication import Publication
+from sandbox_core.nats.wire import Label
 from sandbox_core.routing import Destination, Side
 
 from .ledger import ShardLedger
@@ -43,11 +44,25 @@ def message_of(event: Event, destination: Destination) -> Publication:
     """
     frame = event.frame
     ledger = event.ledger
+    key = (destination.prefix, frame.type, ledger.shard, frame.guild_id)
+    label = _labels.get(key)
+    if label is None:
+        if len(_labels) >= _MOST_LABELS:
+            _labels.clear()
+        label = _labels[key] = _label_of(frame, ledger.shard, destination)
+    return Publication(label, f"{ledger.id_prefix}{frame.seq}", frame.raw, event)
+
+
+_labels: dict[tuple[str, str, str, str | None], Label] = {}
+"""By all that is in them: a busy guild's messages of one type say the same but for their ids."""
+_MOST_LABELS = 20_000
+
+
+def _label_of(frame: Frame, shard: str, destination: Destination) -> Label:
     headers = {
-        "Nats-Msg-Id": f"{ledger.id_prefix}{frame.seq}",
         "Nats-Expected-Stream": destination.stream,
         "Discord-Event": frame.type,
-        "Discord-Shard": ledger.shard,
+        "Discord-Shard": shard,
     }
     if frame.guild_id is not None:
         headers["Discord-Guild-Id"] = frame.guild_id
@@ -57,4 +72,4 @@ def message_of(event: Event, destination: Destination) -> Publication:
     if destination.side is Side.DEAD_LETTER:
         # The event name is no subject token, so it can't stand in a header either.
         token = headers["Discord-Event"] = _BAD_TYPE
-    return Publication(destination.prefix + token, frame.raw, headers, event)
+    return Label(destination.prefix + token, headers)

@@ -44,7 +44,10 @@ class TraceEvents:
 
     def submitted(self, publication: Publication, frame: Frame) -> object:
         """Begin the span; the publication's headers carry its context."""
-        return self._tracing.event(publication.headers, frame.received_at)
+        headers = dict(publication.label.headers)
+        span = self._tracing.event(headers, frame.received_at)
+        publication.label_anew(publication.subject, headers)
+        return span
 
     def acknowledged(self, _publication: Publication, mark: object) -> None:
         """End the span."""
@@ -59,9 +62,9 @@ class LogDecisions:
         _log.debug(
             "event_decided",
             subject=publication.subject,
-            message_id=publication.headers.get("Nats-Msg-Id"),
+            message_id=publication.message_id,
             guild_id=frame.guild_id,
-            sandbox_id=publication.headers.get("Sandbox-Id"),
+            sandbox_id=publication.label.headers.get("Sandbox-Id"),
         )
         return frame.received_at
 
@@ -70,7 +73,7 @@ class LogDecisions:
         elapsed = time.monotonic() - cast("float", mark)
         _log.debug(
             "event_acknowledged",
-            message_id=publication.headers.get("Nats-Msg-Id"),
+            message_id=publication.message_id,
             duration_ms=round(elapsed * 1000, 2),
         )
 

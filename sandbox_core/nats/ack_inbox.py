@@ -23,6 +23,8 @@ _log = structlog.get_logger("sandbox.nats")
 
 _STATUS_HEADER = "Status"
 _NO_RESPONDERS = "503"
+_STORED = rb'\{"stream":"\w+", ?"seq":\d+(?:,"duplicate": ?true)?\}\r\n'
+"""The answer itself, as the server writes nearly every one; it has no room for a refusal."""
 
 
 class PubAckError(msgspec.Struct, gc=False):
@@ -63,6 +65,7 @@ class AckInbox:
         self._subscription: Subscription | None = None
         self._incoming: Incoming | None = None
         self._line = re.compile(b"")
+        self._stored = self._line
 
     async def open(self) -> None:
         """Begin to hear; the connection must stand. Raises nats-py's errors."""
@@ -73,7 +76,9 @@ class AckInbox:
         known = incoming(self._client, self._subscription)
         if known is not None:
             self._incoming, sid = known
-            self._line = re.compile(rb"MSG %b(\d+) %d (\d+)\r\n" % (re.escape(self.prefix.encode()), sid))
+            line = rb"MSG %b(\d+) %d (\d+)\r\n" % (re.escape(self.prefix.encode()), sid)
+            self._line = re.compile(line)
+            self._stored = re.compile(line + _STORED)
             self._incoming.use(self)
 
     async def close(self, *, connected: bool) -> None:
@@ -91,15 +96,26 @@ class AckInbox:
 
     def take(self, data: bytes, position: int) -> tuple[int, int]:
         """Handle the answers that stand in `data` from `position` on."""
-        match, size = self._line.match, len(data)
+        match, plainly, size = self._line.match, self._stored.match, len(data)
+        stored = self._answers.stored
         count = 0
-        while line := match(data, position):
-            begin = line.end()
-            end = begin + int(line[2])
-            if end + len(LINE_BREAK) > size:
+        while True:
+            if line := plainly(data, position):
+                position = line.end()
+                try:
+                    stored(int(line[1]))
+                except Exception:
+                    # As in `_hear`.
+                    _log.exception("answer_not_handled", bytes=int(line[2]))
+            elif line := match(data, position):
+                begin = line.end()
+                end = begin + int(line[2])
+                if end + len(LINE_BREAK) > size:
+                    break
+                self._hear(int(line[1]), data[begin:end])
+                position = end + len(LINE_BREAK)
+            else:
                 break
-            self._hear(int(line[1]), data[begin:end])
-            position = end + len(LINE_BREAK)
             count += 1
         return position, count
 

@@ -27,6 +27,7 @@ from sandbox_core.errors import DependencyUnavailable
 
 from .errors import DEPENDENCY
 from .incoming import LINE_BREAK, Incoming, incoming
+from .wire import MESSAGE_ID
 
 _log = structlog.get_logger("sandbox.nats")
 
@@ -35,9 +36,8 @@ _BATCH_WITHIN = 2.0
 _LEAVE_WITHIN = 1.0
 _KEPT_UNUSED_SECONDS = 30.0
 _NANOSECONDS = 1_000_000_000
-_MESSAGE_ID = "Nats-Msg-Id"
 _STATUS = b"NATS/1.0 "
-_ID_LINE = b"\r\nNats-Msg-Id: "
+_ID_LINE = f"\r\n{MESSAGE_ID}: ".encode()
 
 
 class _Batches:
@@ -101,7 +101,7 @@ class _Batches:
         if "Status" in headers:
             self._moved.set()
         else:
-            self._count(headers.get(_MESSAGE_ID, ""))
+            self._count(headers.get(MESSAGE_ID, ""))
 
     def _count(self, message_id: str) -> None:
         self.received += 1

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import msgspec
 
-MESSAGE_ID = "Nats-Msg-Id"
-"""The header by which JetStream recognises a repeated message within the stream's duplicate window."""
+from .wire import MESSAGE_ID, Label
 
 
 # A structure is made without running Python code. Nothing that `context` leads to may refer back to it: the
@@ -15,9 +15,11 @@ MESSAGE_ID = "Nats-Msg-Id"
 class Publication(msgspec.Struct, gc=False, eq=False):
     """One message on its way; `context` is the caller's, handed back when it is acknowledged."""
 
-    subject: str
+    label: Label
+    """Where it goes, and its headers but the id."""
+    message_id: str
+    """What JetStream recognises a repetition by."""
     payload: bytes
-    headers: dict[str, str]
     context: object
     is_dead_letter: bool = False
     """True when it could not be published where it belongs."""
@@ -31,9 +33,18 @@ class Publication(msgspec.Struct, gc=False, eq=False):
     """When the first of those was sent, in seconds of the monotonic clock: it may be stored since."""
 
     @property
-    def message_id(self) -> str:
-        """What JetStream recognises a repetition by, or "" when it has nothing to."""
-        return self.headers.get(MESSAGE_ID, "")
+    def subject(self) -> str:
+        """Where it goes."""
+        return self.label.subject
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """All of its headers, in a mapping of the caller's own."""
+        return {MESSAGE_ID: self.message_id, **self.label.headers}
+
+    def label_anew(self, subject: str, headers: Mapping[str, str]) -> None:
+        """Have it go to `subject` with these headers and its id."""
+        self.label = Label(subject, headers)
 
 
 class PublisherEvents(Protocol):

@@ -187,7 +187,7 @@ class AckPublisher:
         if len(payload) + HEADER_ROOM > self._client.max_payload:
             return False
         reply = f"{self._reply}{publication.number}"
-        if not self._wire.put(publication.subject, reply, publication.headers, payload):
+        if not self._wire.put(publication.label, publication.message_id, reply, payload):
             return False
         self._sent(publication, now)
         return True
@@ -281,7 +281,7 @@ class AckPublisher:
         _answered(publication)
         if error.err_code == _MESSAGE_TOO_LARGE and not publication.is_dead_letter:
             publication.sent_at = 0.0
-            if "Content-Encoding" not in publication.headers:
+            if "Content-Encoding" not in publication.label.headers:
                 # The stream's own limit is below the server's.
                 self._spawn(self._shrink(publication))
                 return

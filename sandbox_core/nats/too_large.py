@@ -21,11 +21,11 @@ _LEVEL = 6
 
 async def compress(publication: Publication) -> None:
     """Compress the payload, once. Raises whatever hinders it, such as no memory just now."""
-    if "Content-Encoding" in publication.headers:
+    if "Content-Encoding" in publication.label.headers:
         return
     # A multi-megabyte frame takes long enough to compress that the loop should not wait for it.
     publication.payload = await asyncio.to_thread(gzip.compress, publication.payload, _LEVEL)
-    publication.headers["Content-Encoding"] = "gzip"
+    publication.label_anew(publication.subject, {**publication.label.headers, "Content-Encoding": "gzip"})
 
 
 def make_dead_letter(publication: Publication) -> None:
@@ -37,11 +37,13 @@ def make_dead_letter(publication: Publication) -> None:
         bytes=len(publication.payload),
         message_id=publication.message_id,
     )
-    headers = publication.headers
-    headers["Dead-Letter-Subject"] = publication.subject
-    headers["Dead-Letter-Bytes"] = str(len(publication.payload))
-    headers["Nats-Expected-Stream"] = subjects.EVENTS_STREAM
+    headers = {
+        **publication.label.headers,
+        "Dead-Letter-Subject": publication.subject,
+        "Dead-Letter-Bytes": str(len(publication.payload)),
+        "Nats-Expected-Stream": subjects.EVENTS_STREAM,
+    }
     headers.pop("Content-Encoding", None)
     publication.is_dead_letter = True
-    publication.subject = subjects.dead_letter_subject(_TOO_LARGE)
+    publication.label_anew(subjects.dead_letter_subject(_TOO_LARGE), headers)
     publication.payload = b""

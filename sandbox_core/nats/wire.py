@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 import structlog
 from nats.aio.client import Client
@@ -23,42 +24,50 @@ from nats.aio.client import Client
 _log = structlog.get_logger("sandbox.nats")
 
 _NAMES = ("_status", "_pending", "_pending_data_size", "_flush_queue", "_flusher_task", "stats")
+MESSAGE_ID: Final = "Nats-Msg-Id"
+"""The header by which JetStream recognises a repeated message within the stream's duplicate window."""
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+"""What can name a header (RFC 7230)."""
 # As large as nats-py's own buffer: what is more waits until the socket has taken some.
 _MAX_BUFFERED_BYTES = 2 * 1024 * 1024
 _ROOM_WITHIN = 1.0
 
 
-class _LineStarts(dict[str, str]):
-    """A header's name to what stands before its value; only names that are a token (RFC 7230)."""
+class Label:
+    """Where messages go and what they say of themselves besides their id: made once, for many of them.
 
-    def __missing__(self, name: str) -> str:
-        if _TOKEN.fullmatch(name) is None:
-            raise ValueError(f"{name!r} can't name a header")
-        start = self[name] = f"{name}: "
-        return start
-
-
-_line_starts = _LineStarts()
-
-
-def encode(subject: str, reply: str, headers: dict[str, str], payload: bytes) -> bytes | None:
-    """A publication in the client protocol, as nats-py encodes it.
-
-    None for what nats-py would refuse or change: white space, and so any line break, in the subject or a
-    header's value, and a name that can't be a header's. `reply` is the caller's own and not looked at.
+    Not to be changed; another is made for what is different.
     """
+
+    __slots__ = ("_lines", "_start", "headers", "subject")
+
+    def __init__(self, subject: str, headers: Mapping[str, str]) -> None:
+        self.subject: Final = subject
+        self.headers: Final = headers
+        self._start: Final = f"HPUB {subject} "
+        self._lines: Final = _lines(subject, headers)
+
+    def encode(self, message_id: str, reply: str, payload: bytes) -> bytes | None:
+        """A message in the client protocol, as nats-py encodes it.
+
+        None for what nats-py would refuse or change: white space, and so any line break, in the subject, the
+        id or a header's value, and a name that can't be a header's. `reply` is the caller's own and not
+        looked at.
+        """
+        lines = self._lines
+        if lines is None or message_id.split() != [message_id]:
+            return None
+        head = f"NATS/1.0\r\n{MESSAGE_ID}: {message_id}\r\n{lines}\r\n".encode()
+        size = len(head)
+        control = f"{self._start}{reply} {size} {size + len(payload)}\r\n".encode()
+        return b"".join((control, head, payload, b"\r\n"))
+
+
+def _lines(subject: str, headers: Mapping[str, str]) -> str | None:
     text = "".join([subject, *headers.values()])
-    if not subject or text.split() != [text]:
+    if not subject or text.split() != [text] or not all(map(_TOKEN.fullmatch, headers)):
         return None
-    try:
-        lines = "".join([f"{_line_starts[name]}{value}\r\n" for name, value in headers.items()])
-    except ValueError:
-        return None
-    head = f"NATS/1.0\r\n{lines}\r\n".encode()
-    size = len(head)
-    control = f"HPUB {subject} {reply} {size} {size + len(payload)}\r\n".encode()
-    return b"".join((control, head, payload, b"\r\n"))
+    return "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
 
 
 class PublishWire:
@@ -76,17 +85,17 @@ class PublishWire:
         self._nobody: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._nobody.set_result(None)
 
-    def put(self, subject: str, reply: str, headers: dict[str, str], payload: bytes) -> bool:
+    def put(self, label: Label, message_id: str, reply: str, payload: bytes) -> bool:
         """Have the message written; False when it has to be given to `send`, once there is room.
 
-        That is so without a connection, while the buffer is full, and for what `encode` does not take.
+        That is so without a connection, while the buffer is full, and for what `Label.encode` does not take.
         """
         client = self._client
         if not self.direct or client._status != Client.CONNECTED:
             return False
         if client._pending_data_size > _MAX_BUFFERED_BYTES:
             return False
-        command = encode(subject, reply, headers, payload)
+        command = label.encode(message_id, reply, payload)
         if command is None:
             return False
         queue = client._flush_queue

@@ -64,6 +64,8 @@ def arriving(inbox: AckInbox, other_sid: int, seed: int) -> tuple[bytes, list[tu
         ]
         if kind == "stored":
             payload = b'{"stream":"EVENTS","seq":%d}' % number
+            if chance.random() < 0.3:
+                payload = b'{"stream":"EVENTS","seq":%d,"duplicate": true}' % number
             if chance.random() < 0.2:
                 payload = b'{"stream":"EVENTS", "duplicate": true, "domain":"error", "seq":1}'
             answers.append(("stored", number))

@@ -22,6 +22,7 @@ from sandbox_core.nats.publication import Publication
 from sandbox_core.nats.publisher import AckPublisher
 from sandbox_core.nats.stored import StoredEvents
 from sandbox_core.nats.streams import StreamLimits, Streams
+from sandbox_core.nats.wire import Label
 
 from .conftest import SANDBOX_1, read_back, until
 from .test_publisher import Clock, Recorder, publication
@@ -62,7 +63,7 @@ async def unheard(publisher: AckPublisher, *publications: Publication) -> None:
     """Send, and lose the answers."""
     lost: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(publisher._inbox, "_hear", lambda number, _: lost.append(number))
+        patch.setattr(publisher, "stored", lost.append)
         for each in publications:
             publisher.submit(each)
         await until(lambda: len(lost) == len(publications))
@@ -92,7 +93,7 @@ async def stored_ids(reader: Client, stream: str = "EVENTS") -> list[str]:
 async def test_what_is_stored_counts_as_acknowledged_and_the_rest_is_sent(
     publisher: AckPublisher, recorder: Recorder, clock: Clock, reader: Client
 ) -> None:
-    other = Publication(f"sandbox.{SANDBOX_1}.events.X", b"{}", {"Nats-Msg-Id": "other:3:7"}, "other")
+    other = Publication(Label(f"sandbox.{SANDBOX_1}.events.X", {}), "other:3:7", b"{}", "other")
     await unheard(publisher, publication(1), other, publication(3))
     lost_on_the_way(publisher, publication(2), publication(4))
     await forgotten(reader.jetstream())
@@ -114,7 +115,7 @@ async def test_what_is_stored_counts_as_acknowledged_and_the_rest_is_sent(
 async def test_an_outage_longer_than_the_window_stores_nothing_twice(
     publisher: AckPublisher, recorder: Recorder, clock: Clock, reader: Client, servers: EmbeddedServers
 ) -> None:
-    sandboxed = Publication(f"sandbox.{SANDBOX_1}.events.X", b"{}", {"Nats-Msg-Id": "session:0:9"}, 9)
+    sandboxed = Publication(Label(f"sandbox.{SANDBOX_1}.events.X", {}), "session:0:9", b"{}", 9)
     await unheard(publisher, *(publication(number) for number in range(5)), sandboxed)
     lost_on_the_way(publisher, publication(5))
     await forgotten(reader.jetstream())
@@ -192,7 +193,7 @@ class Judgements:
 
 
 def late(message_id: str, since: float) -> Publication:
-    publication = Publication("events.X", b"", {"Nats-Msg-Id": message_id}, None)
+    publication = Publication(Label("events.X", {}), message_id, b"", None)
     publication.unanswered, publication.unanswered_since = 1, since
     return publication
 

@@ -20,6 +20,7 @@ from sandbox_core.nats.connection import NatsConnection
 from sandbox_core.nats.publication import Publication
 from sandbox_core.nats.publisher import AckPublisher
 from sandbox_core.nats.streams import StreamLimits, Streams
+from sandbox_core.nats.wire import Label
 
 from .conftest import SANDBOX_1, read_back, until
 
@@ -72,7 +73,7 @@ async def publisher(
 
 
 def publication(number: int, subject: str = "events.TEST", payload: bytes = b"{}") -> Publication:
-    return Publication(subject, payload, {"Nats-Msg-Id": f"session:0:{number}"}, number)
+    return Publication(Label(subject, {}), f"session:0:{number}", payload, number)
 
 
 async def test_many_in_flight_arrive_in_order(
@@ -139,7 +140,7 @@ async def test_an_acknowledgement_that_does_not_come_is_asked_for_again(
     await publisher.drained()
     lost: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(publisher._inbox, "_hear", lambda number, _: lost.append(number))
+        patch.setattr(publisher, "stored", lost.append)
         publisher.submit(publication(1))
         await until(lambda: lost)
     assert publisher.resend_overdue() == 0

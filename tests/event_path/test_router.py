@@ -18,6 +18,7 @@ from sandbox_core.nats.connection import NatsConnection
 from sandbox_core.nats.publication import Publication
 from sandbox_core.nats.publisher import AckPublisher
 from sandbox_core.nats.streams import StreamLimits, Streams
+from sandbox_core.nats.wire import Label
 from sandbox_core.routing import RouteTable
 
 from .conftest import GUILD_A, GUILD_B, SANDBOX_1, SANDBOX_2, dispatch, read_back, until
@@ -231,7 +232,7 @@ async def test_a_session_taken_over_goes_on_from_its_sequence(intake: GatewayInt
 
 async def test_a_publication_of_somebody_else_is_refused(router: EventRouter, slow: Slow) -> None:
     with pytest.raises(TypeError):
-        router.acknowledged(Publication("events.X", b"", {}, None))
+        router.acknowledged(Publication(Label("events.X", {}), "session:0:1", b"", None))
 
 
 async def test_held_events_outlive_an_unforeseen_fault(

@@ -21,7 +21,7 @@ from sandbox_core.nats.connection import NatsConnection
 from sandbox_core.nats.publication import Publication
 from sandbox_core.nats.publisher import AckPublisher
 from sandbox_core.nats.streams import StreamLimits, Streams
-from sandbox_core.nats.wire import PublishWire, encode
+from sandbox_core.nats.wire import Label, PublishWire
 
 from .conftest import SANDBOX_1, read_back, until
 from .test_publisher import Recorder, publication
@@ -29,7 +29,7 @@ from .test_publisher import Recorder, publication
 _ODD = st.text(st.sampled_from("aZ09.-_:% \t\r\n\x00\x0b\x1c\x85\u00a0\u2028ä😀"), max_size=8) | st.text(
     max_size=8
 )
-_HEADERS = st.dictionaries(st.sampled_from(["Nats-Msg-Id", "Discord-Event", "X"]) | _ODD, _ODD, max_size=4)
+_HEADERS = st.dictionaries(st.sampled_from(["Discord-Event", "X"]) | _ODD, _ODD, max_size=4)
 
 
 def at_once(work: Coroutine[Any, Any, None]) -> None:
@@ -47,25 +47,38 @@ def by_nats_py(subject: str, reply: str, headers: dict[str, str], payload: bytes
     return command
 
 
-@given(subject=st.just("events.MESSAGE_CREATE") | _ODD, headers=_HEADERS, payload=st.binary(max_size=50))
-@example(subject="events.X", headers={"A": "x\r\nB: forged"}, payload=b"")
-@example(subject="events.X", headers={"A\r\nB: forged": "x"}, payload=b"")
-@example(subject="events.X", headers={"A": "x\r\n\r\nPUB events.FORGED 0\r\n"}, payload=b"")
-@example(subject="events.X 0\r\n\r\nPUB events.FORGED", headers={}, payload=b"")
-@example(subject="events.X", headers={"A": " padded "}, payload=b"")
-@example(subject="events.X", headers={"A": ""}, payload=b"\r\n")
-@example(subject="", headers={}, payload=b"")
-def test_the_same_bytes_or_none(subject: str, headers: dict[str, str], payload: bytes) -> None:
-    ours = encode(subject, "_INBOX.a.1", headers, payload)
+@given(
+    subject=st.just("events.MESSAGE_CREATE") | _ODD,
+    headers=_HEADERS,
+    message_id=st.just("session:0:1") | _ODD,
+    payload=st.binary(max_size=50),
+)
+@example(subject="events.X", headers={"A": "x\r\nB: forged"}, message_id="s:0:1", payload=b"")
+@example(subject="events.X", headers={"A\r\nB: forged": "x"}, message_id="s:0:1", payload=b"")
+@example(
+    subject="events.X",
+    headers={"A": "x\r\n\r\nPUB events.FORGED 0\r\n"},
+    message_id="s:0:1",
+    payload=b"",
+)
+@example(subject="events.X", headers={}, message_id="s\r\nB: forged", payload=b"")
+@example(subject="events.X", headers={}, message_id="", payload=b"")
+@example(subject="events.X 0\r\n\r\nPUB events.FORGED", headers={}, message_id="s:0:1", payload=b"")
+@example(subject="events.X", headers={"A": " padded "}, message_id="s:0:1", payload=b"")
+@example(subject="events.X", headers={"A": ""}, message_id="s:0:1", payload=b"\r\n")
+@example(subject="", headers={}, message_id="s:0:1", payload=b"")
+def test_the_same_bytes_or_none(
+    subject: str, headers: dict[str, str], message_id: str, payload: bytes
+) -> None:
+    ours = Label(subject, headers).encode(message_id, "_INBOX.a.1", payload)
+    whole = {"Nats-Msg-Id": message_id, **headers}
     try:
-        theirs = by_nats_py(subject, "_INBOX.a.1", headers, payload)
+        theirs = by_nats_py(subject, "_INBOX.a.1", whole, payload)
     except (nats.errors.BadSubjectError, nats.errors.BadHeaderError):
         assert ours is None
         return
-    plain = not any(
-        character.isspace() for text in (subject, *headers, *headers.values()) for character in text
-    )
-    if plain and "" not in headers:
+    plain = not any(character.isspace() for text in (subject, *whole, *whole.values()) for character in text)
+    if plain and message_id and "" not in headers:
         assert ours is not None
     assert ours in {None, theirs}
 
@@ -73,8 +86,9 @@ def test_the_same_bytes_or_none(subject: str, headers: dict[str, str], payload: 
 def test_no_value_can_end_its_line() -> None:
     for character in map(chr, range(0x3000 + 1)):
         if character.isspace():
-            assert encode("events.X", "r", {"A": f"a{character}b"}, b"") is None
-            assert encode(f"events{character}.X", "r", {"A": "a"}, b"") is None
+            assert Label("events.X", {"A": f"a{character}b"}).encode("s:0:1", "r", b"") is None
+            assert Label(f"events{character}.X", {"A": "a"}).encode("s:0:1", "r", b"") is None
+            assert Label("events.X", {"A": "a"}).encode(f"s:0:1{character}", "r", b"") is None
 
 
 @pytest.fixture
@@ -104,14 +118,14 @@ async def test_both_ways_store_the_same_message(
     connection: NatsConnection, streams: Streams, reader: Client
 ) -> None:
     ways = PublishWire(connection.client)
-    headers = {"Nats-Msg-Id": "session:0:1", "Discord-Event": "X", "Sandbox-Id": SANDBOX_1, "Odd": "a=%;,b"}
-    assert ways.put("events.X", "", {**headers, "Nats-Msg-Id": "session:0:1"}, b"\x00\r\n{}")
+    headers = {"Discord-Event": "X", "Sandbox-Id": SANDBOX_1, "Odd": "a=%;,b"}
+    assert ways.put(Label("events.X", headers), "session:0:1", "", b"\x00\r\n{}")
     await ways.send("events.X", "", {**headers, "Nats-Msg-Id": "session:0:2"}, b"\x00\r\n{}")
     async with asyncio.timeout(60):
         while len(stored := await read_back(reader, "EVENTS")) < 2:
             await asyncio.sleep(0.01)
     first, second = stored
-    assert first.headers == headers
+    assert first.headers == {**headers, "Nats-Msg-Id": "session:0:1"}
     assert second.headers == {**headers, "Nats-Msg-Id": "session:0:2"}
     assert (first.subject, first.data) == (second.subject, second.data) == ("events.X", b"\x00\r\n{}")
     assert connection.client.stats["out_msgs"] >= 2
@@ -122,7 +136,7 @@ async def test_a_header_that_would_forge_others_is_stored_as_one(
 ) -> None:
     forged = "x\r\nDiscord-Event: FORGED\r\n\r\n{}\r\nPUB events.FORGED 1\r\n1"
     taken = publication(1)
-    taken.headers["Odd"] = forged
+    taken.label_anew(taken.subject, {"Odd": forged})
     publisher.submit(taken)
     publisher.submit(publication(2))
     async with asyncio.timeout(60):
@@ -207,7 +221,7 @@ async def test_waiting_for_room_ends_with_the_connection_and_can_be_cancelled(
         await ways.room()
         with pytest.raises(nats.errors.OutboundBufferLimitError):
             await ways.send("events.X", "", {}, b"")
-        assert not ways.put("events.X", "", {}, b"")
+        assert not ways.put(Label("events.X", {}), "session:0:1", "", b"")
 
 
 async def test_what_was_buffered_when_the_connection_went_is_not_written_to_the_next_one(
@@ -246,7 +260,7 @@ async def test_a_fault_in_sending_does_not_reach_who_submits(
     publisher: AckPublisher, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sandbox_core.nats.publisher._FAILED_PAUSE", 0.01)
-    broken = Publication("events.X", b"{}", {"Nats-Msg-Id": "\ud800"}, "broken")
+    broken = Publication(Label("events.X", {}), "\ud800", b"{}", "broken")
     with capture_logs() as logs:
         publisher.submit(broken)
         publisher.submit(publication(1))

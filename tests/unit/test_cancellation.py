@@ -14,6 +14,7 @@ from sandbox_core.manager.teardown import bounded
 from sandbox_core.models import DatedRoute
 from sandbox_core.nats.late import LateResends
 from sandbox_core.nats.publication import Publication
+from sandbox_core.nats.wire import Label
 from sandbox_core.route_provider.cache_writer import CacheWriter
 
 
@@ -151,7 +152,7 @@ async def test_what_tries_for_ever_ends_although_its_driver_is_deaf() -> None:
 
     server = AwayAndDeaf()
     late = LateResends(server, server, duplicate_window=1.0)
-    late.ask(Publication("events.X", b"", {"Nats-Msg-Id": "session:0:1"}, None))
+    late.ask(Publication(Label("events.X", {}), "session:0:1", b"", None))
     await ended(server, late.close())
 
 
