@@ -15,12 +15,12 @@ _INTERVAL = 0.001
 
 # First match decides, from the innermost frame outwards: file, then function or words of the line.
 _PLACES: tuple[tuple[str, str, str], ...] = (
-    ("discord/utils.py", "decompress", "inflate"),
-    ("bot/gateway/socket.py", "decompress", "inflate"),
+    ("bot/gateway/inflate.py", "", "inflate"),
     ("sandbox_core/events/", "", "decode"),
     ("sandbox_core/event_router/intake.py", "read", "decode"),
     ("sandbox_core/routing.py", "", "decide"),
     ("sandbox_core/nats/ack_inbox.py", "", "ack"),
+    ("sandbox_core/nats/incoming.py", "", "ack"),
     ("sandbox_core/nats/publisher.py", "stored", "ack"),
     ("sandbox_core/nats/publisher.py", "_off", "ack"),
     ("sandbox_core/event_router/router.py", "acknowledged", "ack"),
