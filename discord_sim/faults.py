@@ -80,9 +80,9 @@ class Faults:
             connection.send_op(HEARTBEAT)
 
     def refuse_resume_url(self, on: bool = True, *, how: str = "drop") -> None:
-        """Break the resume URL; ``how`` is ``"drop"`` or ``"hang"``."""
-        if how not in ("drop", "hang"):
-            raise ValueError(f"how must be 'drop' or 'hang', not {how!r}")
+        """Break the resume URL; ``how`` is ``"drop"``, ``"hang"`` or ``"garble"``."""
+        if how not in ("drop", "hang", "garble"):
+            raise ValueError(f"how must be 'drop', 'hang' or 'garble', not {how!r}")
         self._gateway.rules.refuse_resume_url = how if on else None
         self._gateway.changed.notify()
 

@@ -76,7 +76,8 @@ class GatewayRules:
         required_shards: Close with 4011 when a client uses fewer shards.
         disallowed_intents: Close with 4014 when a client asks for these.
         refuse_resume_url: ``"drop"`` breaks connections to the resume URL,
-            ``"hang"`` never answers them, None serves them.
+            ``"hang"`` never answers them, ``"garble"`` sends them what can't be
+            decompressed, None serves them.
         session_starts_left: What /gateway/bot reports and IDENTIFY consumes. Who
             identifies with none left loses the token: close code 4004.
     """
@@ -108,7 +109,8 @@ class Gateway:
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Handle one WebSocket from its handshake to its end."""
-        if request.path.startswith("/resume") and self.rules.refuse_resume_url:
+        refused = self.rules.refuse_resume_url if request.path.startswith("/resume") else None
+        if refused in {"drop", "hang"}:
             await self._refuse(request)
         if request.headers.get("Upgrade", "").lower() != "websocket":
             return web.Response(status=404)
@@ -119,6 +121,8 @@ class Gateway:
         self.connections.append(connection)
         pump = asyncio.create_task(connection.pump())
         try:
+            if refused == "garble":
+                connection.garble()
             connection.send_op(
                 HELLO, {"heartbeat_interval": self.rules.heartbeat_interval_ms, "_trace": ["sim"]}
             )

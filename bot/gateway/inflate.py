@@ -47,7 +47,8 @@ def inflater(discords: Any) -> Inflate:
 
 class _ZlibStream:
     def __init__(self) -> None:
-        self._inflate = zlib_ng.decompressobj().decompress
+        self._stream = zlib_ng.decompressobj()
+        self._inflate = self._stream.decompress
         self._parts: list[bytes] = []
 
     def inflate(self, data: bytes) -> bytes | None:
@@ -58,6 +59,10 @@ class _ZlibStream:
             data = b"".join((*self._parts, data))
             self._parts.clear()
         try:
-            return self._inflate(data)
+            inflated = self._inflate(data)
         except _error as error:
             raise ConnectionEndedError(Ending.GARBLED) from error
+        if not inflated and self._stream.eof:
+            # Whatever came after a stream's end would count for nothing.
+            raise ConnectionEndedError(Ending.GARBLED)
+        return inflated

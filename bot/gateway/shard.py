@@ -141,7 +141,7 @@ class Shard:
         try:
             await self._open(point)
         except ConnectionEndedError as ended:
-            if ended.ending is not Ending.CLOSED or ended.session_lost:
+            if ended.ending not in {Ending.CLOSED, Ending.GARBLED} or ended.session_lost:
                 raise
         except _FAILURES as error:
             _log.info("resume_failed", shard=self.id, error=type(error).__name__)

@@ -65,7 +65,7 @@ class ChannelOwners:
             return
         try:
             data = _payload(frame.raw).d
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             _log.warning("channels_not_learned", type=frame.type, error=type(error).__name__)
             return
         if frame.type in _TELLS_CHANNELS:

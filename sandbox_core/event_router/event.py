@@ -47,15 +47,19 @@ def message_of(event: Event, destination: Destination) -> Publication:
     key = (destination.prefix, frame.type, ledger.shard, frame.guild_id)
     label = _labels.get(key)
     if label is None:
-        if len(_labels) >= _MOST_LABELS:
-            _labels.clear()
-        label = _labels[key] = _label_of(frame, ledger.shard, destination)
+        label = _label_of(frame, ledger.shard, destination)
+        # A dead letter's event has any name.
+        if destination.side is not Side.DEAD_LETTER:
+            if len(_labels) >= _MOST_LABELS:
+                del _labels[next(iter(_labels))]
+            _labels[key] = label
     return Publication(label, f"{ledger.id_prefix}{frame.seq}", frame.raw, event)
 
 
 _labels: dict[tuple[str, str, str, str | None], Label] = {}
 """By all that is in them: a busy guild's messages of one type say the same but for their ids."""
-_MOST_LABELS = 20_000
+_MOST_LABELS = 10_000
+"""About 10 MB of them; the oldest makes room."""
 
 
 def _label_of(frame: Frame, shard: str, destination: Destination) -> Label:

@@ -123,6 +123,8 @@ class _DirectMessage(msgspec.Struct, gc=False):
     content: str = ""
 
 
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError)
+"""What msgspec raises: the second for a string that is no UTF-8."""
 _plain_envelope = msgspec.json.Decoder(_PlainEnvelope).decode
 _envelope = msgspec.json.Decoder(_Envelope).decode
 _at_guild_id = msgspec.json.Decoder(_AtGuildId).decode
@@ -139,7 +141,7 @@ def read_frame(raw: bytes, received_at: float, owner_ids: Collection[str] = ()) 
     """
     try:
         plain = _plain_envelope(raw)
-    except msgspec.MsgspecError:
+    except _UNREADABLE:
         return _read_any(raw, received_at, owner_ids)
     event = plain.t
     if plain.op == DISPATCH and event not in _READ_WITH_CARE:
@@ -158,7 +160,7 @@ def _read_any(raw: bytes, received_at: float, owner_ids: Collection[str]) -> Fra
             raise FrameError("a dispatch without event name or sequence number")
         frame = Frame(raw, DISPATCH, envelope.t, envelope.s, received_at)
         _read_data(frame, envelope.d, owner_ids)
-    except msgspec.MsgspecError:
+    except _UNREADABLE:
         # The strict decoder refuses what Python's accepts (a lone surrogate in a message, a `d` that is
         # a list): such a frame is rare, and still has to be routed.
         return _read_leniently(raw, received_at, owner_ids)
@@ -227,7 +229,8 @@ def _is_own(kind: int, name: object, custom_id: object) -> bool:
 
 def _read_leniently(raw: bytes, received_at: float, owner_ids: Collection[str]) -> Frame:
     try:
-        envelope: Any = json.loads(raw)
+        # Bytes that are no UTF-8 say nothing of the guild, and the frame is somebody's all the same.
+        envelope: Any = json.loads(raw.decode(errors="replace"))
     except ValueError as error:
         raise FrameError("not JSON") from error
     if not isinstance(envelope, dict) or not isinstance(envelope.get("op"), int):

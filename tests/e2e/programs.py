@@ -7,14 +7,14 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from tests.embedded.processes import descendants, until_gone
 
 ROOT = Path(__file__).resolve().parents[2]
-_STARTS_WITHIN = 60.0
+_ENDS_WITHIN = 60.0
 
 
 class Program:
@@ -55,7 +55,7 @@ class Program:
         self._process.send_signal(number)
 
     def press_ctrl_c(self) -> None:
-        """What a terminal does: SIGINT to the program and to all that it has started."""
+        """What a terminal does: SIGINT to all of a command's process group."""
         os.killpg(self._process.pid, signal.SIGINT)
 
     @property
@@ -63,43 +63,58 @@ class Program:
         """True until it has ended."""
         return self._process.returncode is None
 
-    async def exit_code(self) -> int:
-        """Wait for its end, and for the end of everything it had started."""
-        async with asyncio.timeout(_STARTS_WITHIN):
+    async def exit_code(self, within: float = _ENDS_WITHIN) -> int:
+        """Wait for its end, and for the end of everything it had started; `within` in seconds."""
+        async with asyncio.timeout(within):
             code = await self._process.wait()
             await asyncio.gather(*self._readers)
         await until_gone(self.family)
         return code
 
 
-def program(*arguments: str, directory: Path, **environment: str) -> AbstractAsyncContextManager[Program]:
+@asynccontextmanager
+async def program(*arguments: str, directory: Path, **environment: str) -> AsyncIterator[Program]:
     """`python -m …` in `directory` with this environment alone; killed if the test leaves it running."""
     imports = {"PYTHONPATH": str(ROOT)}
-    return command(sys.executable, "-m", *arguments, directory=directory, **imports | environment)
-
-
-@asynccontextmanager
-async def command(*words: str, directory: Path, **environment: str) -> AsyncIterator[Program]:
-    """Any command, like `program`, with a process group of its own."""
-    process = await asyncio.create_subprocess_exec(
-        *words,
-        cwd=directory,
-        env={"PATH": os.defpath, "LC_ALL": "C.UTF-8", **environment},
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,
-    )
+    words = (sys.executable, "-m", *arguments)
+    process = await _start(words, directory, imports | environment, own_group=False)
     running = Program(process)
     try:
         yield running
     finally:
         if running.running:
             running.look_at_family()
-            for pid in (process.pid, *running.family):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            process.kill()
             await running.exit_code()
+
+
+@asynccontextmanager
+async def command(*words: str, directory: Path, **environment: str) -> AsyncIterator[Program]:
+    """Any command, in a process group of its own, of which nothing is left when the test is over."""
+    process = await _start(words, directory, environment, own_group=True)
+    running = Program(process)
+    try:
+        yield running
+    finally:
+        running.look_at_family()
+        # Servers are in groups of their own and end with the program that has started them.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await running.exit_code()
+
+
+async def _start(
+    words: Sequence[str], directory: Path, environment: Mapping[str, str], *, own_group: bool
+) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *words,
+        cwd=directory,
+        env={"PATH": os.defpath, "LC_ALL": "C.UTF-8", **environment},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=own_group,
+    )
 
 
 async def _collect(stream: asyncio.StreamReader | None, into: bytearray) -> None:

@@ -65,12 +65,15 @@ def arriving(inbox: AckInbox, other_sid: int, seed: int) -> tuple[bytes, list[tu
         if kind == "stored":
             payload = b'{"stream":"EVENTS","seq":%d}' % number
             if chance.random() < 0.3:
-                payload = b'{"stream":"EVENTS","seq":%d,"duplicate": true}' % number
+                payload = b'{"stream":"EVENTS", "seq":%d,"duplicate": true}' % number
             if chance.random() < 0.2:
                 payload = b'{"stream":"EVENTS", "duplicate": true, "domain":"error", "seq":1}'
             answers.append(("stored", number))
         elif kind == "refused":
             payload = b'{"error":{"code":503,"err_code":10077,"description":"MSG x 1 2\\r\\n"},"seq":0}'
+            if chance.random() < 0.5:
+                # Not as any server writes it: the refusal behind what a stored message begins with.
+                payload = b'{"stream":"EVENTS","seq":0,"error":{"err_code":10077}}'
             answers.append(("refused 10077", number))
         elif kind == "no stream":
             status = b"NATS/1.0 503\r\n\r\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Collection
+from typing import Any
 
 import pytest
 from nats.aio.client import Client
@@ -155,6 +156,25 @@ async def test_a_bad_event_name_is_a_dead_letter(intake: GatewayIntake, slow: Sl
     send(intake, dispatch(1, "bad.>\r\nname", guild_id=GUILD_A))
     assert slow.taken[0].subject == "events.dead_letter.BAD_TYPE"
     assert slow.taken[0].headers["Discord-Event"] == "BAD_TYPE"
+
+
+async def test_what_messages_have_in_common_is_kept_for_the_latest_of_them_only(
+    intake: GatewayIntake, router: EventRouter, slow: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: dict[Any, Label] = {}
+    monkeypatch.setattr("sandbox_core.event_router.event._labels", kept)
+    monkeypatch.setattr("sandbox_core.event_router.event._MOST_LABELS", 2)
+    guild_ids = [str(10**17 + number) for number in (0, 0, 1, 2, 0)]
+    for seq, guild_id in enumerate(guild_ids, 1):
+        send(intake, dispatch(seq, guild_id=guild_id))
+        # One of a guild at a time is on its way.
+        router.acknowledged(slow.taken[-1])
+    send(intake, dispatch(6, "bad.name", guild_id=GUILD_A))
+    assert [p.headers["Discord-Guild-Id"] for p in slow.taken] == [*guild_ids, GUILD_A]
+    assert [p.message_id for p in slow.taken] == [f"session:0:{seq}" for seq in range(1, 7)]
+    assert slow.taken[0].label is slow.taken[1].label
+    assert slow.taken[0].label is not slow.taken[4].label
+    assert [label.headers["Discord-Guild-Id"] for label in kept.values()] == guild_ids[-2:]
 
 
 async def test_a_full_router_holds_its_source_back_until_half_is_done(

@@ -8,6 +8,8 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from bot.embedded import EmbeddedServers
 from discord_sim import DiscordSim
 
@@ -108,12 +110,13 @@ async def test_a_session_that_discord_gave_up_is_begun_anew_and_counted(
     assert await second.end(signal.SIGTERM) == 0
 
 
+@pytest.mark.parametrize("how", ["drop", "garble"])
 async def test_a_dead_resume_address_is_left_for_the_normal_one(
-    sim: DiscordSim, start_bot: Callable[[], Any]
+    sim: DiscordSim, start_bot: Callable[[], Any], how: str
 ) -> None:
     first = await start_bot()
     assert await first.end(signal.SIGTERM) == 0
-    sim.refuse_resume_url(True)
+    sim.refuse_resume_url(True, how=how)
     second = await start_bot()
     await until(lambda: second.says("resume_url_failed"))
     assert (len(sim.identifies), len(sim.resumes)) == (1, 1)

@@ -118,12 +118,31 @@ def test_an_unknown_event_is_read_at_the_top_level() -> None:
     [
         b'{"t":"MESSAGE_CREATE","s":1,"op":0,"d":{"content":"\\ud800","guild_id":"%s"}}' % GUILD.encode(),
         b'{"t":"MESSAGE_CREATE","s":1,"op":0,"d":{"x":NaN,"guild_id":"%s"}}' % GUILD.encode(),
+        b'{"t":"MESSAGE_CREATE","s":1,"op":0,"d":{"id":"\xff","guild_id":"%s"}}' % GUILD.encode(),
     ],
-    ids=["lone surrogate", "not a number"],
+    ids=["lone surrogate", "not a number", "no UTF-8"],
 )
 def test_what_only_the_lenient_decoder_takes_is_routed_all_the_same(raw: bytes) -> None:
     frame = read_frame(raw, 0.0)
     assert (frame.type, frame.guild_id, frame.raw) == ("MESSAGE_CREATE", GUILD, raw)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"t":"MESSAGE_CREATE","s":1,"op":0,"d":{"guild_id":"\xff"}}',
+        b'{"t":"INTERACTION_CREATE","s":1,"op":0,"d":{"guild_id":"\xff","data":{"name":"\xfe"}}}',
+    ],
+)
+def test_a_guild_that_is_no_utf_8_is_unreadable(raw: bytes) -> None:
+    frame = read_frame(raw, 0.0)
+    assert (frame.guild_id, frame.guild_id_unreadable, frame.raw) == (None, True, raw)
+
+
+def test_an_event_without_utf_8_in_what_tells_its_owner_is_read() -> None:
+    frame = read_frame(b'{"t":"MESSAGE_CREATE","s":1,"op":0,"d":{"channel_id":"\xff"}}', 0.0)
+    assert (frame.type, frame.guild_id, frame.guild_id_unreadable) == ("MESSAGE_CREATE", None, False)
+    assert frame.hints is not None
 
 
 @pytest.mark.parametrize(
