@@ -105,7 +105,7 @@ class AckInbox:
                 try:
                     stored(int(line[1]))
                 except Exception:
-                    # As in `_hear`.
+                    # A fault in what follows an acknowledgement: the next answers are still to be heard.
                     _log.exception("answer_not_handled", bytes=int(line[2]))
             elif line := match(data, position):
                 begin = line.end()

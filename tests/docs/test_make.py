@@ -40,7 +40,15 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of this checkout; what has been installed and checked for this one counts for it, too."""
     copy = tmp_path_factory.mktemp("make") / "checkout"
     left_out = shutil.ignore_patterns(
-        ".git", ".venv", ".local", "__pycache__", "build", "dist", ".hypothesis"
+        ".git",
+        ".venv",
+        ".local",
+        ".coverage*",
+        ".hypothesis",
+        ".pytest_cache",
+        "__pycache__",
+        "build",
+        "dist",
     )
     shutil.copytree(ROOT, copy, ignore=left_out)
     return copy
