@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from nats.js.api import ClusterInfo
 
 from bot._wheel_programs import find_wheel_program
 from tests.deploy.tools import DEPLOY
-from tests.e2e.harness import eventually, free_port
+from tests.e2e.harness import eventually, free_port, get
 
 NAMES = ("nats-1", "nats-2", "nats-3")
 
@@ -95,6 +96,14 @@ class Cluster:
                 return (await client.jetstream().stream_info(stream)).cluster
         except (nats.js.errors.APIError, nats.errors.Error, OSError):
             return None
+
+    async def led(self) -> bool:
+        """Whether every node knows JetStream's leader; one that does not refuses for all of them."""
+        for name in self._running:
+            status, body = await get(f"http://127.0.0.1:{self._monitors[name]}", "/jsz")
+            if status != 200 or not json.loads(body).get("meta_cluster", {}).get("leader"):
+                return False
+        return True
 
     async def answers(self) -> bool:
         """Whether JetStream has a leader and takes requests."""

@@ -24,8 +24,8 @@ async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
 
 
 async def replicated(cluster: Cluster) -> bool:
-    """Whether both streams are complete on all three nodes."""
-    return all([await cluster.replicated(stream) for stream in _STREAMS])
+    """Whether both streams are complete on all three nodes, and consumers can be made to read them."""
+    return await cluster.led() and all([await cluster.replicated(stream) for stream in _STREAMS])
 
 
 async def test_nodes_die_while_events_flow(start_live: StartLive, cluster: Cluster) -> None:
