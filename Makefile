@@ -15,7 +15,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-PACKAGES := bot cogs sandbox_core discord_sim
+PACKAGES := bot/sandbox_bot cogs/sandbox_cogs sandbox_core discord_sim
 # The domain's coverage gate, in per cent of lines and branches.
 COVERAGE_MIN := 95
 MEASURED := --cov=sandbox_core --cov-branch --cov-report=term --cov-fail-under=$(COVERAGE_MIN)
@@ -31,7 +31,7 @@ run: $(STAMP)
 	@if [ -n "$$DISCORD_TOKEN" ] || grep -qs '^DISCORD_TOKEN=..*' .env; then \
 		exec $(BIN)/sandboxctl run --embedded --data-dir .local; \
 	else \
-		exec $(BIN)/python -m bot.tour; \
+		exec $(BIN)/python -m sandbox_bot.tour; \
 	fi
 
 # Each process has servers of its own; there are more than cores, as many tests wait for other processes. A
@@ -79,6 +79,6 @@ setup: $(STAMP)
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 from rich.console import Console
 
-from bot.cli import run_on_fast_loop
+from sandbox_bot.cli import run_on_fast_loop
 
 from . import cpu, create, growth, latency, lifecycle, switch, throughput
 from .report import RESULTS, Section, machine

@@ -18,8 +18,8 @@ from typing import Any
 
 import msgspec
 
-from bot._loading import loading
-from bot.cli import run_on_fast_loop
+from sandbox_bot._loading import loading
+from sandbox_bot.cli import run_on_fast_loop
 
 # As the bot loads its own.
 with loading():

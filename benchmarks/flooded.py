@@ -19,7 +19,7 @@ import nats
 from nats.js import JetStreamContext
 from redis.asyncio import Redis
 
-from bot.embedded import EmbeddedServers
+from sandbox_bot.embedded import EmbeddedServers
 from sandbox_core.nats.streams import StreamLimits, Streams
 
 from .rig import SimProcess, servers, sim_process

@@ -15,12 +15,12 @@ from typing import Any
 
 import aiohttp
 
-from bot.client import SandboxBot
-from bot.embedded import EmbeddedServers, embedded_servers
-from bot.logs import configure_logging
-from bot.migrate import migrate
-from bot.ops import OpsServer
-from bot.runner import run_bot
+from sandbox_bot.client import SandboxBot
+from sandbox_bot.embedded import EmbeddedServers, embedded_servers
+from sandbox_bot.logs import configure_logging
+from sandbox_bot.migrate import migrate
+from sandbox_bot.ops import OpsServer
+from sandbox_bot.runner import run_bot
 from sandbox_core.settings import load_settings
 
 _TOKEN = "bench-token"  # noqa: S105 - accepted by the local simulator alone

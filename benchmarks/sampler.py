@@ -15,7 +15,7 @@ _INTERVAL = 0.001
 
 # First match decides, from the innermost frame outwards: file, then function or words of the line.
 _PLACES: tuple[tuple[str, str, str], ...] = (
-    ("bot/gateway/inflate.py", "", "inflate"),
+    ("bot/sandbox_bot/gateway/inflate.py", "", "inflate"),
     ("sandbox_core/events/", "", "decode"),
     ("sandbox_core/event_router/intake.py", "read", "decode"),
     ("sandbox_core/routing.py", "", "decide"),
@@ -36,7 +36,7 @@ _PLACES: tuple[tuple[str, str, str], ...] = (
     ("nats/", "", "publish"),
     ("sandbox_core/event_router/", "", "decide"),
     ("aiohttp/", "", "read"),
-    ("bot/gateway/", "", "read"),
+    ("bot/sandbox_bot/gateway/", "", "read"),
     ("discord/gateway.py", "", "read"),
 )
 _OTHER = "other"

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from bot.client import SandboxBot
-from bot.logs import configure_logging
-from bot.ops import OpsServer
-from bot.runner import run_bot
+from sandbox_bot.client import SandboxBot
+from sandbox_bot.logs import configure_logging
+from sandbox_bot.ops import OpsServer
+from sandbox_bot.runner import run_bot
 from sandbox_core.settings import load_settings
 
 from .task import Counter, Task

@@ -16,10 +16,10 @@ from discord import app_commands
 from discord.ext import commands
 
 EXTENSIONS = (
-    "cogs.sandbox",  # /sandbox in the dev servers
-    "cogs.owner",  # the owner's commands in direct messages
-    "cogs.gateway",  # every event to production or to its sandbox
-    "cogs.upkeep",  # expired sandboxes go, and their owners are told
+    "sandbox_cogs.sandbox",  # /sandbox in the dev servers
+    "sandbox_cogs.owner",  # the owner's commands in direct messages
+    "sandbox_cogs.gateway",  # every event to production or to its sandbox
+    "sandbox_cogs.upkeep",  # expired sandboxes go, and their owners are told
 )
 
 
@@ -54,7 +54,7 @@ class CommunityBot(commands.Bot):
             await self.load_extension(extension)
         # Publishes /sandbox in the dev servers and leaves the other commands there alone. A host that
         # syncs its own tree for these servers does not need it.
-        from cogs.sandbox import sync_commands  # noqa: PLC0415
+        from sandbox_cogs.sandbox import sync_commands  # noqa: PLC0415
 
         await sync_commands(self)
 

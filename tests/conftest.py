@@ -25,8 +25,8 @@ import structlog
 from hypothesis import settings
 from redis.asyncio import Redis
 
-from bot.embedded import EmbeddedServer, EmbeddedServers, embedded_servers
-from bot.migrate import migrate
+from sandbox_bot.embedded import EmbeddedServer, EmbeddedServers, embedded_servers
+from sandbox_bot.migrate import migrate
 
 ROOT = Path(__file__).resolve().parents[1]
 WARM = Path(__file__).with_name("warm.py")

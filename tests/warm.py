@@ -27,10 +27,10 @@ _STREAMS = 3
 
 def serve(path: str) -> None:
     """Answer until terminated."""
-    from bot.cli import main
+    from sandbox_bot.cli import main
 
     # What `run` imports is imported once as well.
-    importlib.import_module("bot.runner")
+    importlib.import_module("sandbox_bot.runner")
     programs = {"sandboxctl": main, "mortal": importlib.import_module("tests.cleanup.mortal").main}
 
     # Nobody waits for the forks that answer: the system collects them.

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bot.cli import run_on_fast_loop
+from sandbox_bot.cli import run_on_fast_loop
 
 from . import report
 from .judge import Verdict

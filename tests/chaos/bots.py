@@ -153,9 +153,9 @@ async def bots(environment: Mapping[str, str], logs: Path, start: Start) -> Asyn
 
 
 async def start_program(environment: Mapping[str, str]) -> Process:
-    """`python -m bot run`."""
+    """`python -m sandbox_bot run`."""
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bot", "run"),
+        *(sys.executable, "-m", "sandbox_bot", "run"),
         cwd=ROOT,
         env=environment,
         stdin=asyncio.subprocess.DEVNULL,

@@ -12,7 +12,7 @@ from pathlib import Path
 import nats
 import nats.errors
 
-from bot.embedded import NatsServer
+from sandbox_bot.embedded import NatsServer
 
 from .bots import ChaosError
 

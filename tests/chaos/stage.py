@@ -16,9 +16,9 @@ from pathlib import Path
 
 import nats.errors
 
-from bot.embedded import EmbeddedServer, EmbeddedServers, NatsServer, embedded_servers
-from bot.migrate import migrate
 from discord_sim import DiscordSim, SimError, SimGuild
+from sandbox_bot.embedded import EmbeddedServer, EmbeddedServers, NatsServer, embedded_servers
+from sandbox_bot.migrate import migrate
 from tests.event_path.proxy import Proxy, proxied
 
 from .bots import Bot, Bots, ChaosError, Start, bots, start_program

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from bot.embedded import NatsServer
+from sandbox_bot.embedded import NatsServer
 
 HOST = "127.0.0.1"
 _CHUNK = 1 << 18

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bot.embedded import EmbeddedServer, EmbeddedServers
+from sandbox_bot.embedded import EmbeddedServer, EmbeddedServers
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.models import Actor, AuditEvent, SandboxStatus
 

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import pytest
 
-from bot.embedded import EmbeddedServers
+from sandbox_bot.embedded import EmbeddedServers
 from tests.conftest import ROOT, TemplateDatabase, create_database, drop_database, revive
 
 ALICE, BOB = "200000000000000001", "200000000000000002"
@@ -68,7 +68,7 @@ class Shell:
 
     async def start(self, *arguments: str) -> asyncio.subprocess.Process:
         """Start it as itself, for tests that send signals."""
-        return await self.program(sys.executable, "-m", "bot", *arguments)
+        return await self.program(sys.executable, "-m", "sandbox_bot", *arguments)
 
     async def script(self, text: str, *, program: str = "sh") -> Ended:
         """Run a shell's script in which `sandboxctl` is this one."""

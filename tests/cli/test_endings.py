@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from bot.cli import app
+from sandbox_bot.cli import app
 
 from .conftest import ALICE, NOBODY_LISTENS, Shell
 from .schemas import check

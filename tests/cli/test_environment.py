@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 from dotenv import dotenv_values
 
-from bot.cli._environment import as_dotenv, as_exports, as_fish
+from sandbox_bot.cli._environment import as_dotenv, as_exports, as_fish
 
 from .conftest import ALICE, Shell
 

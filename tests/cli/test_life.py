@@ -8,7 +8,7 @@ import signal
 
 import asyncpg
 
-from bot.embedded import EmbeddedServers
+from sandbox_bot.embedded import EmbeddedServers
 
 from .conftest import ALICE, BOB, GUILD, NOBODY_LISTENS, Shell
 from .schemas import check

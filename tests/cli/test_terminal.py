@@ -7,8 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
-from bot.cli._screen import Cell, Facts, Grid, Line, plain, pretty
-from bot.cli._words import clean, relative
+from sandbox_bot.cli._screen import Cell, Facts, Grid, Line, plain, pretty
+from sandbox_bot.cli._words import clean, relative
 from sandbox_core.manager import utc_now
 
 from .conftest import ALICE, NOBODY_LISTENS, Shell

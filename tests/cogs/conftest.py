@@ -19,7 +19,7 @@ from simcord.backend import serializers
 from simcord.http.router import RequestContext, route
 from simcord.interactions import base_payload
 
-from cogs.sandbox import sync_commands
+from sandbox_cogs.sandbox import sync_commands
 from sandbox_core.bootstrap import Core, open_core
 from sandbox_core.event_router import GatewayIntake
 from sandbox_core.settings import load_settings
@@ -107,7 +107,7 @@ def simcord_bot(core: Core) -> commands.Bot:
     bot = make_bot(core)
 
     async def setup_hook() -> None:
-        await bot.load_extension("cogs.sandbox")
+        await bot.load_extension("sandbox_cogs.sandbox")
         await sync_commands(bot)
 
     bot.setup_hook = setup_hook  # type: ignore[method-assign]

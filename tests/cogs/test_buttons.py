@@ -148,7 +148,7 @@ async def test_a_double_click_is_answered_once(scene: Scene, label: str) -> None
 async def test_buttons_and_forms_survive_a_restart_of_the_bot(scene: Scene, simcord_bot: Any) -> None:
     answer = await made(scene)
     form = await scene.alice.click(answer, label="Extend")
-    await simcord_bot.reload_extension("cogs.sandbox")
+    await simcord_bot.reload_extension("sandbox_cogs.sandbox")
     extended = await scene.alice.submit_modal(form, {"sandbox:duration": "1h"})
     assert embed_of(extended).title == "Sandbox extended"
     for label, title in (

@@ -17,9 +17,9 @@ import discord
 import pytest
 from structlog.testing import capture_logs
 
-from cogs._deadline import within
-from cogs.sandbox import _access, _autocomplete
-from cogs.sandbox._group import SandboxCommands
+from sandbox_cogs._deadline import within
+from sandbox_cogs.sandbox import _access, _autocomplete
+from sandbox_cogs.sandbox._group import SandboxCommands
 from sandbox_core.bootstrap import Core
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.models import Actor, GuildAccess
@@ -97,7 +97,7 @@ async def test_every_command_answers_while_postgres_hangs(
     async def access(_bot: object, guild_id: str, _user_id: int) -> GuildAccess:
         return GuildAccess(guild_id, bot_is_member=True, caller_manages=True)
 
-    monkeypatch.setattr("cogs.sandbox._access.guild_access", access)
+    monkeypatch.setattr("sandbox_cogs.sandbox._access.guild_access", access)
     interaction = RecordedInteraction(HostStub())
     found = SandboxCommands(core, budget=0.2).get_command(command)
     assert found is not None

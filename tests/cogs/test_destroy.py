@@ -115,7 +115,7 @@ async def test_only_the_person_who_was_asked_may_answer(scene: Scene) -> None:
 async def test_a_question_survives_a_restart_of_the_bot(scene: Scene, simcord_bot: Any) -> None:
     await scene.alice.slash(scene.channel, "sandbox create", name="doomed")
     question = await ask(scene, "doomed")
-    await simcord_bot.reload_extension("cogs.sandbox")
+    await simcord_bot.reload_extension("sandbox_cogs.sandbox")
     await scene.alice.click(question, label="Destroy it")
     assert question.embeds[0].title == "Sandbox doomed is destroyed"
 

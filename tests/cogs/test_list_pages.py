@@ -81,7 +81,7 @@ async def test_a_list_that_became_shorter_shows_its_last_page(scene: Scene, simc
     message = await shown(scene, all=True)
     await scene.alice.click(message, label="Next")
     await scene.core.pool.execute("DELETE FROM sandboxes WHERE name LIKE '%-2_' OR name LIKE '%-1_'")
-    await simcord_bot.reload_extension("cogs.sandbox")
+    await simcord_bot.reload_extension("sandbox_cogs.sandbox")
     await scene.alice.click(message, label="Next")
     assert page_of(message) is None
     assert message.embeds[0].title == "10 sandboxes"

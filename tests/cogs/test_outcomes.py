@@ -8,7 +8,7 @@ import discord
 import pytest
 from discord import app_commands
 
-from cogs.sandbox import _outcome
+from sandbox_cogs.sandbox import _outcome
 from sandbox_core.errors import (
     CleanupFailed,
     DependencyUnavailable,

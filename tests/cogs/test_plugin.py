@@ -1,4 +1,4 @@
-"""`cogs.sandbox` as an extension of somebody else's bot: everything of theirs keeps working."""
+"""`sandbox_cogs.sandbox` as an extension of somebody else's bot: everything of theirs keeps working."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from discord import app_commands
 from discord.ext import commands
 from structlog.testing import capture_logs
 
-from cogs._core import CoreNotAttached, acquire_core, core_of, release_core
-from cogs.sandbox import on_tree_error, sync_commands
+from sandbox_cogs._core import CoreNotAttached, acquire_core, core_of, release_core
+from sandbox_cogs.sandbox import on_tree_error, sync_commands
 from sandbox_core.bootstrap import Core
 from sandbox_core.errors import NameTaken
 from sandbox_core.settings import SettingsError
 
 from .conftest import DEV_GUILD, embed_of, make_bot
 
-EXTENSION = "cogs.sandbox"
+EXTENSION = "sandbox_cogs.sandbox"
 DEV = discord.Object(DEV_GUILD)
 
 
@@ -106,7 +106,7 @@ def simcord_bot(core: Core) -> HostBot:
 @pytest.fixture(autouse=True)
 def _same_modules_afterwards() -> Iterator[None]:
     """Unloading an extension forgets its modules; other tests go on with those they imported."""
-    before = {name: module for name, module in sys.modules.items() if name.startswith("cogs")}
+    before = {name: module for name, module in sys.modules.items() if name.startswith("sandbox_cogs")}
     yield
     sys.modules.update(before)
 

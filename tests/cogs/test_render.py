@@ -9,7 +9,7 @@ from uuid import UUID
 import discord
 import pytest
 
-from cogs.sandbox import _render, _render_destroy, _render_list, _text
+from sandbox_cogs.sandbox import _render, _render_destroy, _render_list, _text
 from sandbox_core import errors
 from sandbox_core.error_text import explain
 from sandbox_core.health import SandboxHealth

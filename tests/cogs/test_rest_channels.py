@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 import discord
 import pytest
 
-from cogs._channels import RestChannels
 from discord_sim import DiscordSim
+from sandbox_cogs._channels import RestChannels
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.events import DIRECT
 

@@ -10,7 +10,14 @@ import pytest
 import simcord
 from structlog.testing import capture_logs
 
-from cogs.sandbox._watch import EVERY_SECONDS, MOST_AT_ONCE, WATCH_SECONDS, Watched, Watches, watches_of
+from sandbox_cogs.sandbox._watch import (
+    EVERY_SECONDS,
+    MOST_AT_ONCE,
+    WATCH_SECONDS,
+    Watched,
+    Watches,
+    watches_of,
+)
 from sandbox_core.errors import DependencyUnavailable
 
 from .conftest import COOKS_GUILD, Scene, embed_of, labels_of, pass_time, text_of, until
@@ -120,7 +127,7 @@ async def test_with_several_sandboxes_a_menu_asks_which(scene: Scene, simcord_bo
     assert message.embeds[0].title == "Which sandbox?"
     (menu,) = message.components[0]["components"]
     assert [option["label"] for option in menu["options"]] == ["second", "first"]
-    await simcord_bot.reload_extension("cogs.sandbox")
+    await simcord_bot.reload_extension("sandbox_cogs.sandbox")
     sandbox = await scene.core.manager.get("first")
     await scene.alice.select(message, [str(sandbox.id)])
     assert message.embeds[0].title == "Sandbox first"
@@ -234,7 +241,7 @@ async def test_a_fault_while_watching_is_logged_and_raises_nowhere(
 async def test_unloading_ends_all_watching(scene: Scene, simcord_bot: Any) -> None:
     await made(scene, "mine")
     await opened(scene, name="mine", watch=True)
-    await simcord_bot.reload_extension("cogs.sandbox")
+    await simcord_bot.reload_extension("sandbox_cogs.sandbox")
     before = edits(scene)
     await pass_time(scene, EVERY_SECONDS)
     assert edits(scene) == before

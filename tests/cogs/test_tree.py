@@ -9,7 +9,7 @@ import discord
 import pytest
 from discord import app_commands
 
-from cogs.sandbox._group import SandboxCommands
+from sandbox_cogs.sandbox._group import SandboxCommands
 from sandbox_core.bootstrap import Core
 from sandbox_core.error_text import has_own_text
 from sandbox_core.errors import SandboxError

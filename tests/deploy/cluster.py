@@ -14,7 +14,7 @@ import nats.js.errors
 from nats.aio.client import Client
 from nats.js.api import ClusterInfo
 
-from bot._wheel_programs import find_wheel_program
+from sandbox_bot._wheel_programs import find_wheel_program
 from tests.deploy.tools import DEPLOY
 from tests.e2e.harness import eventually, free_port, get
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -54,7 +55,7 @@ DROP TABLE sandbox_layouts;
 """
 
 _CHANGES = {
-    "bot/__init__.py": ('__version__ = "0.1.0"', f'__version__ = "{VERSION}"'),
+    "bot/sandbox_bot/__init__.py": ('__version__ = "0.1.0"', f'__version__ = "{VERSION}"'),
     "sandbox_core/namespaces/postgres.py": (
         "SELECT create_sandbox_schema($1)",
         "SELECT create_sandbox_schema($1, 'small')",
@@ -73,3 +74,8 @@ def make_next_version(directory: Path) -> Path:
         assert source.count(old) == 1, f"{name} has changed: {old}"
         (copy / name).write_text(source.replace(old, new))
     return copy
+
+
+def python_path(code: Path) -> str:
+    """Where Python finds that version's packages, before the installed ones."""
+    return os.pathsep.join(str(code / folder) for folder in ("bot", "cogs", "."))

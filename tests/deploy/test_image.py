@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from bot import __version__
 from discord_sim import DiscordSim
+from sandbox_bot import __version__
 from tests.deploy.tools import DEPLOY, ROOT
 from tests.e2e.harness import eventually, free_port, get
 
@@ -28,9 +28,10 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     itself, which is not installed in the image, nor what only tests need.
     """
     directory = tmp_path_factory.mktemp("image")
-    for source in re.findall(r"^COPY (\w+) /app/\1$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE):
+    copied = re.findall(r"^COPY (?!--)(\S+) /app/(\S+)$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
+    for source, target in copied:
         shutil.copytree(
-            ROOT / source, directory / "app" / source, ignore=shutil.ignore_patterns("__pycache__")
+            ROOT / source, directory / "app" / target, ignore=shutil.ignore_patterns("__pycache__")
         )
     assert compileall.compile_dir(directory / "app", quiet=1)
     packages = directory / "lib" / "python" / "site-packages"
@@ -72,7 +73,7 @@ class Container:
         packages = self._image / "lib" / "python" / "site-packages"
         return await asyncio.create_subprocess_exec(
             # -S: this environment's own packages stay out of sight.
-            *(sys.executable, "-S", "-m", "bot", *arguments),
+            *(sys.executable, "-S", "-m", "sandbox_bot", *arguments),
             cwd=self._image / "app",
             env={
                 "PATH": str(self._image / "bin"),
@@ -99,7 +100,11 @@ class Container:
 async def test_every_command_that_operators_use_works_in_the_image(
     image: Path, sim: DiscordSim, urls: dict[str, str]
 ) -> None:
-    assert {path.name for path in (image / "app").iterdir()} == {"bot", "cogs", "sandbox_core", "migrations"}
+    assert {path.name for path in (image / "app").iterdir()} == {
+        "sandbox_bot",
+        "sandbox_cogs",
+        "sandbox_core",
+    }
     before = _files(image)
     alice = sim.add_user("alice")
     dev = sim.add_guild("dev", owner=alice)

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from bot.embedded import EmbeddedServers
+from sandbox_bot.embedded import EmbeddedServers
 from sandbox_core.postgres import connected
 from tests.deploy.tools import DEPLOY, ROOT, alert_rules, anchors, needed, read_yaml
 from tests.e2e.harness import PATIENCE, Live, eventually, free_port

@@ -13,10 +13,10 @@ from typing import Any
 import asyncpg
 import pytest
 
-from bot import __version__
-from bot.tour.readback import compare, read_streams, stored_count
 from discord_sim import DiscordSim, InteractionResult, SimGuild
-from tests.deploy.next_version import VERSION, make_next_version
+from sandbox_bot import __version__
+from sandbox_bot.tour.readback import compare, read_streams, stored_count
+from tests.deploy.next_version import VERSION, make_next_version, python_path
 from tests.deploy.tools import ROOT
 from tests.e2e.harness import Flood, Sides, assert_exact, eventually, get, jetstream, settings_for
 from tests.e2e.programs import Program, program
@@ -86,9 +86,9 @@ class Rollout:
         settings = settings_for(self.sim, self.dev, self.urls)
         running = await self._stack.enter_async_context(
             program(
-                *("bot", "run"),
+                *("sandbox_bot", "run"),
                 directory=code,
-                PYTHONPATH=str(code),
+                PYTHONPATH=python_path(code),
                 DISCORD_TOKEN=self.sim.token,
                 DISCORD_API_URL=self.sim.api_url,
                 DISCORD_DEV_GUILD_IDS=str(self.dev.id),
@@ -103,9 +103,9 @@ class Rollout:
     async def migrate(self, code: Path) -> None:
         """What `sandboxctl migrate` of that version does."""
         async with program(
-            *("bot", "migrate"),
+            *("sandbox_bot", "migrate"),
             directory=code,
-            PYTHONPATH=str(code),
+            PYTHONPATH=python_path(code),
             DATABASE_URL=self.urls["database_url"],
         ) as running:
             assert await running.exit_code() == 0, running.errors

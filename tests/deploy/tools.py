@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import pytest
 import yaml
 
-from bot._wheel_programs import find_wheel_program
+from sandbox_bot._wheel_programs import find_wheel_program
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"

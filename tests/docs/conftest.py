@@ -19,10 +19,10 @@ import nats
 import pytest
 from redis.asyncio import Redis
 
-from bot.embedded import EmbeddedServers
-from bot.embedded._programs import postgres_programs
-from bot.tour.stage import default_settings
 from discord_sim import DiscordSim, SimGuild, SimUser
+from sandbox_bot.embedded import EmbeddedServers
+from sandbox_bot.embedded._programs import postgres_programs
+from sandbox_bot.tour.stage import default_settings
 from sandbox_core.bootstrap import Core, NatsUse, open_core
 from sandbox_core.errors import SandboxNotFound
 from sandbox_core.models import Actor, GuildAccess, Sandbox
@@ -66,7 +66,7 @@ class Place:
         self.ends.append(stack)
         environment = {key: value for key, value in self.environment.items() if key != "PATH"}
         running = program(
-            "bot", "run", directory=self.directory, **{**environment, "OPS_PORT": str(self.port)}
+            "sandbox_bot", "run", directory=self.directory, **{**environment, "OPS_PORT": str(self.port)}
         )
         self.bot = await stack.enter_async_context(running)
 
@@ -219,7 +219,7 @@ def _write_programs(directory: Path, sandboxctl: list[str]) -> None:
     programs = {"sandboxctl": sandboxctl, "python": [sys.executable]}
     (directory / "bin").mkdir()
     # A bot that runs in the background is a process of its own, which signals reach.
-    bot = shlex.join([sys.executable, "-m", "bot"])
+    bot = shlex.join([sys.executable, "-m", "sandbox_bot"])
     note = shlex.quote(str(directory / _SUCCESSOR))
     # And installing completion looks for the shell among its own parents.
     itself = (

@@ -14,8 +14,8 @@ import subprocess
 import pytest
 import typer
 
-from bot.cli import app
-from bot.embedded._programs import postgres_programs
+from sandbox_bot.cli import app
+from sandbox_bot.embedded._programs import postgres_programs
 from tests.deploy.test_containers import services
 from tests.deploy.tools import ROOT, wheel_program
 from tests.docs.markdown import blocks, inline_code, name_of, pages

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 import typer
 
-from bot import __version__
-from bot.cli import app
-from bot.cli.connect import Format
-from cogs.sandbox._group import SandboxCommands
+from sandbox_bot import __version__
+from sandbox_bot.cli import app
+from sandbox_bot.cli.connect import Format
+from sandbox_cogs.sandbox._group import SandboxCommands
 from tests.deploy.tools import needed
 from tests.docs.conftest import DEVELOPER, GUILD, OTHER_GUILD, Place
 from tests.docs.markdown import ROOT, blocks, inline_code, pages
@@ -154,7 +154,7 @@ def test_the_checkout_can_be_installed(tmp_path: Path) -> None:
         f"sandboxctl {__version__}\n"
     )
     # Those are kept outside the packages.
-    assert {path.name for path in (target / "bot" / "migrations").iterdir()} == {
+    assert {path.name for path in (target / "sandbox_bot" / "migrations").iterdir()} == {
         path.name for path in (ROOT / "migrations").iterdir()
     }
 

@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 import typer
 
-from bot.cli import app
+from sandbox_bot.cli import app
 from sandbox_core.settings import Settings
 from tests.docs.markdown import ROOT, anchors, blocks, links, name_of, pages
 

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 import discord
 import pytest
 
-from bot.gateway import GatewayTuning
 from discord_sim import DiscordSim
+from sandbox_bot.gateway import GatewayTuning
 from sandbox_core.settings import Settings
 from tests.e2e.harness import BotRun, Live, settings_for
 

@@ -70,7 +70,7 @@ def assert_flipped_at(moment: datetime, live: Live, guild: SimGuild, received: l
 
 
 async def test_events_go_to_production_from_that_moment_on_cleaned_up_or_not(live: Live) -> None:
-    await live.run.bot.unload_extension("cogs.upkeep")
+    await live.run.bot.unload_extension("sandbox_cogs.upkeep")
     sandbox_id, guild = await live.mapped()
     moment = await expire_soon(live, sandbox_id)
 

@@ -15,10 +15,10 @@ from uuid import uuid4
 import pytest
 from discord import app_commands
 
-from bot.embedded import PostgresServer, embedded_servers
-from bot.migrate import migrate
-from cogs.sandbox._presses import _HANDLERS, _QUESTIONS
 from discord_sim import InteractionResult
+from sandbox_bot.embedded import PostgresServer, embedded_servers
+from sandbox_bot.migrate import migrate
+from sandbox_cogs.sandbox._presses import _HANDLERS, _QUESTIONS
 from sandbox_core.events.owner_command import OWNER_COMMANDS
 from tests.e2e.harness import Live, eventually
 from tests.embedded.hanging import frozen

@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from bot.embedded import EmbeddedServers
-from bot.runner import StartRefusedError
-from bot.tour.readback import message_id
 from discord_sim import DiscordSim
+from sandbox_bot.embedded import EmbeddedServers
+from sandbox_bot.runner import StartRefusedError
+from sandbox_bot.tour.readback import message_id
 from sandbox_core.settings import SettingsError
 from tests.e2e.conftest import StartBot, StartLive
 from tests.e2e.harness import Flood, Live, eventually, settings_for

@@ -7,8 +7,8 @@ import json
 import asyncpg
 import pytest
 
-from bot.embedded import EmbeddedServers
-from bot.tour.readback import compare
+from sandbox_bot.embedded import EmbeddedServers
+from sandbox_bot.tour.readback import compare
 from tests.e2e.harness import Flood, Live, assert_exact, eventually
 
 

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import pytest
 
-from bot.embedded import EmbeddedServers
 from discord_sim import DiscordSim
+from sandbox_bot.embedded import EmbeddedServers
 from tests.e2e.harness import eventually, free_port, get
 from tests.e2e.programs import Program, program
 from tests.embedded.processes import told_of
@@ -46,7 +46,7 @@ async def test_run_embedded_from_start_to_stop_and_again(
     dev = sim.add_guild("dev", owner=alice)
     port = free_port()
     environment = discord_environment(sim, dev.id, port)
-    arguments = ("bot", "run", "--embedded", "--data-dir", str(tmp_path / "data"))
+    arguments = ("sandbox_bot", "run", "--embedded", "--data-dir", str(tmp_path / "data"))
     async with program(*arguments, directory=tmp_path, **environment) as running:
         await until_ready(running, port)
         running.look_at_family()
@@ -75,7 +75,7 @@ async def test_run_waits_for_discord(
     environment = discord_environment(sim, dev.id, port)
     environment |= {name.upper(): url for name, url in urls.items()}
     await sim.stop()
-    async with program("bot", "run", directory=tmp_path, **environment) as running:
+    async with program("sandbox_bot", "run", directory=tmp_path, **environment) as running:
 
         async def named() -> bool:
             assert running.running, running.errors
@@ -101,7 +101,7 @@ async def test_run_against_named_servers_waits_for_the_one_that_is_away(
     environment = discord_environment(sim, dev.id, port)
     environment |= {name.upper(): url for name, url in urls.items()} | {"LOG_FORMAT": "json"}
     await servers.nats.kill()
-    async with program("bot", "run", directory=tmp_path, **environment) as running:
+    async with program("sandbox_bot", "run", directory=tmp_path, **environment) as running:
 
         async def named() -> bool:
             assert running.running, running.errors
@@ -132,7 +132,7 @@ async def test_wrong_settings_are_one_line_each(tmp_path: Path) -> None:
         "OPS_PORT": "http",
         "SANDBOX_DEFAULT_TTL_HOURS": "-1",
     }
-    async with program("bot", "run", directory=tmp_path, **wrong) as running:
+    async with program("sandbox_bot", "run", directory=tmp_path, **wrong) as running:
         assert await running.exit_code() == 2
     lines = running.errors.splitlines()
     named = [line.split()[0] for line in lines]
@@ -149,7 +149,7 @@ async def test_wrong_settings_are_one_line_each(tmp_path: Path) -> None:
 
 
 async def test_embedded_without_a_token_starts_no_server(tmp_path: Path) -> None:
-    async with program("bot", "run", "--embedded", directory=tmp_path) as running:
+    async with program("sandbox_bot", "run", "--embedded", directory=tmp_path) as running:
         assert await running.exit_code() == 2
     assert [line.split()[0] for line in running.errors.splitlines()] == [
         "DISCORD_TOKEN",
@@ -161,7 +161,7 @@ async def test_embedded_without_a_token_starts_no_server(tmp_path: Path) -> None
 async def test_a_taken_ops_port_is_a_sentence(sim: DiscordSim, urls: dict[str, str], tmp_path: Path) -> None:
     environment = discord_environment(sim, sim.add_guild("dev").id, sim.port)
     environment |= {name.upper(): url for name, url in urls.items()}
-    async with program("bot", "run", directory=tmp_path, **environment) as running:
+    async with program("sandbox_bot", "run", directory=tmp_path, **environment) as running:
         assert await running.exit_code() == 2
     assert "OPS_PORT" in running.errors
     assert "Traceback" not in running.errors
@@ -170,7 +170,7 @@ async def test_a_taken_ops_port_is_a_sentence(sim: DiscordSim, urls: dict[str, s
 async def test_a_refused_token_is_a_sentence(sim: DiscordSim, urls: dict[str, str], tmp_path: Path) -> None:
     environment = discord_environment(sim, sim.add_guild("dev").id, free_port())
     environment |= {name.upper(): url for name, url in urls.items()} | {"DISCORD_TOKEN": "n0t-this-one"}
-    async with program("bot", "run", directory=tmp_path, **environment) as running:
+    async with program("sandbox_bot", "run", directory=tmp_path, **environment) as running:
         assert await running.exit_code() == 2
     assert "DISCORD_TOKEN" in running.errors.splitlines()[-1]
     assert "Traceback" not in running.errors
@@ -179,7 +179,9 @@ async def test_a_refused_token_is_a_sentence(sim: DiscordSim, urls: dict[str, st
 
 async def test_migrate_twice_and_down(empty_database_url: str, tmp_path: Path) -> None:
     for _ in range(2):
-        async with program("bot", "migrate", directory=tmp_path, DATABASE_URL=empty_database_url) as running:
+        async with program(
+            "sandbox_bot", "migrate", directory=tmp_path, DATABASE_URL=empty_database_url
+        ) as running:
             assert await running.exit_code() == 0, running.errors
         assert running.output == "The database is up to date.\n"
     connection = await asyncpg.connect(empty_database_url)
@@ -187,7 +189,7 @@ async def test_migrate_twice_and_down(empty_database_url: str, tmp_path: Path) -
     await connection.close()
     assert {"sandboxes", "sandbox_guild_mapping", "sandbox_audit_log"} <= {row["tablename"] for row in tables}
     async with program(
-        "bot", "migrate", "--down", directory=tmp_path, DATABASE_URL=empty_database_url
+        "sandbox_bot", "migrate", "--down", directory=tmp_path, DATABASE_URL=empty_database_url
     ) as running:
         assert await running.exit_code() == 0, running.errors
 
@@ -197,19 +199,19 @@ async def test_migrating_a_database_that_is_away_is_a_sentence(
 ) -> None:
     url = urlsplit(empty_database_url)
     away = urlunsplit(url._replace(netloc=f"{url.username}:{url.password}@127.0.0.1:{free_port()}"))
-    async with program("bot", "migrate", directory=tmp_path, DATABASE_URL=away) as running:
+    async with program("sandbox_bot", "migrate", directory=tmp_path, DATABASE_URL=away) as running:
         assert await running.exit_code() == 3
     assert "Traceback" not in running.errors
     assert running.errors
     assert str(url.password) not in running.errors
-    async with program("bot", "migrate", directory=tmp_path) as running:
+    async with program("sandbox_bot", "migrate", directory=tmp_path) as running:
         assert await running.exit_code() == 2
     assert running.errors.startswith("DATABASE_URL is not set")
 
 
 async def test_the_tour_ends_well_and_leaves_nothing(tmp_path: Path) -> None:
     hostile = {"SANDBOX_MAX_PER_OWNER": "0", "DISCORD_SHARD_COUNT": "many", "LOG_LEVEL": "DEBUG"}
-    async with program("bot.tour", directory=tmp_path, TMPDIR=str(tmp_path), **hostile) as running:
+    async with program("sandbox_bot.tour", directory=tmp_path, TMPDIR=str(tmp_path), **hostile) as running:
         await eventually(lambda: "register-guild" in running.output or not running.running)
         running.look_at_family()
         assert await running.exit_code() == 0, running.output + running.errors
@@ -223,7 +225,7 @@ async def test_the_tour_ends_well_and_leaves_nothing(tmp_path: Path) -> None:
 
 
 async def test_an_interrupted_tour_leaves_nothing(tmp_path: Path) -> None:
-    async with program("bot.tour", directory=tmp_path, TMPDIR=str(tmp_path)) as running:
+    async with program("sandbox_bot.tour", directory=tmp_path, TMPDIR=str(tmp_path)) as running:
         await eventually(lambda: "running and migrated" in running.output)
         running.look_at_family()
         running.signal(signal.SIGINT)
@@ -234,7 +236,7 @@ async def test_an_interrupted_tour_leaves_nothing(tmp_path: Path) -> None:
 
 
 async def test_a_tour_that_fails_says_so_and_names_the_log(tmp_path: Path) -> None:
-    async with program("bot.tour", directory=tmp_path, TMPDIR=str(tmp_path)) as running:
+    async with program("sandbox_bot.tour", directory=tmp_path, TMPDIR=str(tmp_path)) as running:
         await eventually(lambda: "2 The bot" in running.output or not running.running)
         running.look_at_family()
         (valkey,) = [pid for pid in running.family if told_of(pid, "comm").strip() == "valkey-server"]

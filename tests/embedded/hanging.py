@@ -7,7 +7,7 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from bot.embedded import EmbeddedServer
+from sandbox_bot.embedded import EmbeddedServer
 from tests.embedded.processes import descendants
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from bot.embedded import EmbeddedServerError, embedded_servers
+from sandbox_bot.embedded import EmbeddedServerError, embedded_servers
 
 
 async def main(mode: str, data_dir: Path) -> None:

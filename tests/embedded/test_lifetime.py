@@ -20,7 +20,7 @@ import nats
 import pytest
 from redis.asyncio import Redis
 
-from bot.embedded import (
+from sandbox_bot.embedded import (
     DataDirectoryInUse,
     EmbeddedServerError,
     EmbeddedServers,

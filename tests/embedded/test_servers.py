@@ -15,7 +15,7 @@ import nats
 import pytest
 from redis.asyncio import Redis
 
-from bot.embedded import (
+from sandbox_bot.embedded import (
     EmbeddedExtraMissing,
     EmbeddedServer,
     EmbeddedServerError,

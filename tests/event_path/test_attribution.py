@@ -14,7 +14,7 @@ import pytest
 from nats.aio.client import Client
 from redis.asyncio import Redis
 
-from bot.embedded import EmbeddedServers
+from sandbox_bot.embedded import EmbeddedServers
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.events import DIRECT
 from sandbox_core.redis.client import create_client

@@ -15,7 +15,7 @@ from functools import partial
 import pytest
 from nats.aio.client import Client
 
-from bot.embedded import EmbeddedServers
+from sandbox_bot.embedded import EmbeddedServers
 from sandbox_core.bootstrap import Core, NatsUse, open_core
 from sandbox_core.models import Actor, GuildAccess, Sandbox
 from sandbox_core.settings import load_settings

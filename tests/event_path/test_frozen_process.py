@@ -11,7 +11,7 @@ from nats.aio.client import Client
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from bot.gateway.sessions import SessionBook
+from sandbox_bot.gateway.sessions import SessionBook
 from sandbox_core.bootstrap import Core, open_core
 from sandbox_core.event_router import EventRouter, GatewayIntake
 from sandbox_core.lease_trust import LeaseTrust
@@ -279,7 +279,7 @@ async def test_the_saver_outlives_an_unforeseen_fault(core: Core, monkeypatch: p
         await save(application_id, shard_count, points)
 
     monkeypatch.setattr(store, "save", fail)
-    monkeypatch.setattr("bot.gateway.sessions._FAILED_PAUSE", 0.01)
+    monkeypatch.setattr("sandbox_bot.gateway.sessions._FAILED_PAUSE", 0.01)
     with capture_logs() as logs:
         await book.open(APPLICATION, (0,), 1)
         send(core.intake, dispatch(1, "READY", session_id="session", shard=[0, 1]))

@@ -12,7 +12,7 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext
 from structlog.testing import capture_logs
 
-from bot.embedded import EmbeddedServers
+from sandbox_bot.embedded import EmbeddedServers
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.nats.ack_inbox import PubAckError
 from sandbox_core.nats.connection import NatsConnection

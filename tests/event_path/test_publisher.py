@@ -14,7 +14,7 @@ from nats.js.api import StorageType, StreamConfig
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from bot.embedded import EmbeddedServers
+from sandbox_bot.embedded import EmbeddedServers
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.nats.connection import NatsConnection
 from sandbox_core.nats.publication import Publication

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 from structlog.testing import capture_logs
 
-from bot.embedded import EmbeddedServers
-from bot.gateway.sessions import SessionBook
+from sandbox_bot.embedded import EmbeddedServers
+from sandbox_bot.gateway.sessions import SessionBook
 from sandbox_core.bootstrap import Core, open_core
 from sandbox_core.models import Actor, GuildAccess
 from sandbox_core.settings import load_settings

@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 from redis.asyncio import Redis
 
-from bot.embedded import EmbeddedServers
+from sandbox_bot.embedded import EmbeddedServers
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.metrics import RoutingMetrics
 from sandbox_core.models import DatedRoute, Route

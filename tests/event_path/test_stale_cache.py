@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from bot.embedded import EmbeddedServers
+from sandbox_bot.embedded import EmbeddedServers
 from sandbox_core.metrics import RoutingMetrics
 from sandbox_core.models import DatedRoute, Route
 from sandbox_core.postgres.processes import GatewayProcess

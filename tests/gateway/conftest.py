@@ -34,7 +34,7 @@ StartProcess = Callable[..., Awaitable["BotProcess"]]
 
 @dataclass
 class BotProcess:
-    """One `python -m bot run`; its log is kept for the failure message."""
+    """One `python -m sandbox_bot run`; its log is kept for the failure message."""
 
     process: ForkedProcess
     log: list[str] = field(default_factory=list)

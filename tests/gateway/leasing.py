@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from uuid import UUID, uuid4
 
-from bot.gateway.leases import LeaseKeeper
+from sandbox_bot.gateway.leases import LeaseKeeper
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.lease_trust import LeaseTrust
 from sandbox_core.postgres.pool import Pool

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from bot.embedded import EmbeddedServers
-from bot.gateway import GatewayTuning
 from discord_sim import DiscordSim
+from sandbox_bot.embedded import EmbeddedServers
+from sandbox_bot.gateway import GatewayTuning
 from tests.e2e.conftest import StartLive, discord_untouched, live, start_bot, start_live, urls
 from tests.e2e.harness import Flood, Live, eventually
 

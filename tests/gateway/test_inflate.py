@@ -7,8 +7,8 @@ import zlib
 
 import pytest
 
-from bot.gateway.endings import ConnectionEndedError, Ending
-from bot.gateway.inflate import inflater
+from sandbox_bot.gateway.endings import ConnectionEndedError, Ending
+from sandbox_bot.gateway.inflate import inflater
 
 
 class _Zlib:

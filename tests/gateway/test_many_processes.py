@@ -12,10 +12,10 @@ import aiohttp
 import nats
 import pytest
 
-from bot.embedded import EmbeddedServers
-from bot.tour.readback import compare, read_streams, stored_count
 from discord_sim import DiscordSim, SimGuild, SimUser
 from discord_sim.snowflake import shard_of
+from sandbox_bot.embedded import EmbeddedServers
+from sandbox_bot.tour.readback import compare, read_streams, stored_count
 from tests.e2e.harness import Flood, Sides
 from tests.event_path.proxy import proxied
 

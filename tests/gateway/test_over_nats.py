@@ -11,7 +11,7 @@ from functools import partial
 import pytest
 from pydantic import SecretStr
 
-from bot.embedded import EmbeddedServers
+from sandbox_bot.embedded import EmbeddedServers
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.nats.connection import NatsConnection
 from sandbox_core.nats.shard_holders import ShardHolders

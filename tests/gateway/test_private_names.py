@@ -1,4 +1,4 @@
-"""discord.py still has the private names that the gateway rests on; see `bot/gateway/_private.py`."""
+"""discord.py still has the private names that the gateway uses; see `sandbox_bot/gateway/_private.py`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from discord import utils
 from discord.ext import commands
 from discord.gateway import DiscordWebSocket
 
-from bot.gateway._private import SHARDS, STATE_NAMES, shards_of, tell_shards
+from sandbox_bot.gateway._private import SHARDS, STATE_NAMES, shards_of, tell_shards
 
 
 def client() -> commands.AutoShardedBot:

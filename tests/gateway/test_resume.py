@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from bot.embedded import EmbeddedServers
 from discord_sim import DiscordSim
+from sandbox_bot.embedded import EmbeddedServers
 
 from .conftest import read_back, until
 

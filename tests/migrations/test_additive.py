@@ -8,8 +8,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-import bot.migrate
-from bot.migrate import migrate, migrations_dir
+import sandbox_bot.migrate
+from sandbox_bot.migrate import migrate, migrations_dir
 from tests.migrations.additive import Schema, breaks, schema_of
 
 _FILES = sorted(migrations_dir().glob("*.sql"))
@@ -18,7 +18,7 @@ _FILES = sorted(migrations_dir().glob("*.sql"))
 @pytest.fixture
 def some_migrations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty directory, from which `migrate` takes the migrations."""
-    monkeypatch.setattr(bot.migrate, "migrations_dir", lambda: tmp_path)
+    monkeypatch.setattr(sandbox_bot.migrate, "migrations_dir", lambda: tmp_path)
     return tmp_path
 
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import pytest
 
-from bot.migrate import MigrationError, migrate, migrations_dir
+from sandbox_bot.migrate import MigrationError, migrate, migrations_dir
 from tests.embedded.processes import descendants, told_of
 
 # Everything in the schema `public`, in words that are equal exactly when the definitions are.

@@ -13,9 +13,9 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-import bot
-from bot.embedded import EmbeddedServers
+import sandbox_bot
 from discord_sim import DiscordSim
+from sandbox_bot.embedded import EmbeddedServers
 from tests.e2e.conftest import StartLive
 from tests.e2e.harness import Live, eventually
 from tests.embedded.hanging import frozen
@@ -114,10 +114,10 @@ async def test_everything_answers_while_the_start_waits_for_servers_that_hang(
 async def test_the_version_is_the_projects(live: Live) -> None:
     _, _, body = await fetch(live, "/version")
     version = json.loads(body)["version"]
-    assert version == bot.__version__
+    assert version == sandbox_bot.__version__
     project = tomllib.loads((_ROOT / "pyproject.toml").read_text())
     assert project["project"]["dynamic"] == ["version"], "it stands in one place"
-    assert project["tool"]["hatch"]["version"]["path"] == "bot/__init__.py"
+    assert project["tool"]["hatch"]["version"]["path"] == "bot/sandbox_bot/__init__.py"
 
 
 @pytest.mark.parametrize("name", ["postgres", "valkey", "nats"])

@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from bot.embedded import EmbeddedServers
-from bot.logs import Redaction, secrets_of
 from discord_sim import DiscordSim, Frame, InteractionResult, SimGuild, SimUser
+from sandbox_bot.embedded import EmbeddedServers
+from sandbox_bot.logs import Redaction, secrets_of
 from sandbox_core.settings import Settings
 from tests.e2e.harness import eventually, free_port, get
 from tests.e2e.programs import Program, program
@@ -101,7 +101,7 @@ def start(sim: DiscordSim, urls: dict[str, str], tmp_path: Path) -> StartRun:
             "LOG_LEVEL": "DEBUG",
             **more,
         }
-        async with program("bot", "run", directory=tmp_path, **environment) as running:
+        async with program("sandbox_bot", "run", directory=tmp_path, **environment) as running:
 
             async def ready() -> bool:
                 assert running.running, running.errors

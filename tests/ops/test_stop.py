@@ -12,10 +12,10 @@ from typing import Any, cast
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from bot import runner
-from bot.client import SandboxBot
-from bot.embedded import EmbeddedServers
 from discord_sim import DiscordSim
+from sandbox_bot import runner
+from sandbox_bot.client import SandboxBot
+from sandbox_bot.embedded import EmbeddedServers
 from sandbox_core.closing import Closing
 from tests.e2e.harness import eventually, free_port, get
 from tests.e2e.programs import program
@@ -80,7 +80,7 @@ async def test_it_stops_while_servers_hang_and_says_what_was_left(
         "LOG_FORMAT": "json",
         **{name.upper(): url for name, url in urls.items()},
     }
-    async with program("bot", "run", directory=tmp_path, **environment) as running:
+    async with program("sandbox_bot", "run", directory=tmp_path, **environment) as running:
 
         async def ready() -> bool:
             assert running.running, running.errors

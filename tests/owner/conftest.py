@@ -39,7 +39,7 @@ async def core(database_url: str, redis_url: str, nats_url: str) -> AsyncIterato
 @pytest.fixture(autouse=True)
 def _same_modules_afterwards() -> Iterator[None]:
     """Unloading an extension forgets its modules; other tests go on with those they imported."""
-    before = {name: module for name, module in sys.modules.items() if name.startswith("cogs")}
+    before = {name: module for name, module in sys.modules.items() if name.startswith("sandbox_cogs")}
     yield
     sys.modules.update(before)
 
@@ -133,11 +133,11 @@ async def scene(core: Core, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     monkeypatch.chdir(tmp_path)
     bot.owner_ids = {owner.id}
     bot.sandbox_core = core  # type: ignore[attr-defined]
-    await bot.load_extension("cogs.owner")
+    await bot.load_extension("sandbox_cogs.owner")
     yield Scene(bot, core, owner, other, config.channels[0], sent, typed)
     await dpytest.empty_queue()
-    if "cogs.owner" in bot.extensions:
-        await bot.unload_extension("cogs.owner")
+    if "sandbox_cogs.owner" in bot.extensions:
+        await bot.unload_extension("sandbox_cogs.owner")
     # dpytest's stand-in for the socket can't be closed.
     bot.ws = None  # type: ignore[assignment]
     await bot.close()

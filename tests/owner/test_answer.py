@@ -10,8 +10,8 @@ from discord.ext import commands
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cogs._owners import owner_ids_of
-from cogs.owner._answer import MESSAGE_LIMIT, Answer, as_message, columns
+from sandbox_cogs._owners import owner_ids_of
+from sandbox_cogs.owner._answer import MESSAGE_LIMIT, Answer, as_message, columns
 from sandbox_core.settings import Settings, load_settings
 
 texts = st.text(max_size=3000)

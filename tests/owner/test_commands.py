@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from bot.embedded import EmbeddedServers
-from cogs.owner._answer import MESSAGE_LIMIT
+from sandbox_bot.embedded import EmbeddedServers
+from sandbox_cogs.owner._answer import MESSAGE_LIMIT
 from sandbox_core.errors import SandboxNotFound
 from sandbox_core.events import OWNER_COMMANDS
 from sandbox_core.manager import utc_now
@@ -197,13 +197,13 @@ async def test_health(scene: Scene, servers: EmbeddedServers) -> None:
 
 
 async def test_sync_in_a_bot_without_the_slash_commands(scene: Scene) -> None:
-    assert "`cogs.sandbox` is not among this bot's extensions" in await scene.answer("sync")
+    assert "`sandbox_cogs.sandbox` is not among this bot's extensions" in await scene.answer("sync")
 
 
 async def test_sync_without_a_dev_server(scene: Scene) -> None:
-    await scene.bot.load_extension("cogs.sandbox")
+    await scene.bot.load_extension("sandbox_cogs.sandbox")
     assert "`DISCORD_DEV_GUILD_IDS`" in await scene.answer("sync")
-    await scene.bot.unload_extension("cogs.sandbox")
+    await scene.bot.unload_extension("sandbox_cogs.sandbox")
 
 
 async def test_cleanup(scene: Scene) -> None:

@@ -11,7 +11,7 @@ import pytest
 from discord.ext import commands
 from structlog.testing import capture_logs
 
-from bot.embedded import EmbeddedServers
+from sandbox_bot.embedded import EmbeddedServers
 from sandbox_core.events import OWNER_COMMANDS
 
 from .conftest import Scene
@@ -178,9 +178,9 @@ async def test_the_hosts_own_text_commands_and_listeners_go_on(scene: Scene) -> 
 
 
 async def test_unloaded_it_is_silent_and_reloaded_it_answers_once(scene: Scene) -> None:
-    await scene.bot.reload_extension("cogs.owner")
+    await scene.bot.reload_extension("sandbox_cogs.owner")
     assert await scene.answer("list") == "There are no sandboxes."
-    await scene.bot.unload_extension("cogs.owner")
+    await scene.bot.unload_extension("sandbox_cogs.owner")
     assert await scene.dm("list") == []
     assert scene.core.intake.owner_ids == frozenset()
     assert not any(scene.bot.extra_events.values())
@@ -195,7 +195,7 @@ async def test_unloading_waits_for_the_answer_that_is_under_way(scene: Scene, da
         async with asyncio.timeout(60):
             while not cog._running:
                 await asyncio.sleep(0)
-        unloading = asyncio.create_task(scene.bot.unload_extension("cogs.owner"))
+        unloading = asyncio.create_task(scene.bot.unload_extension("sandbox_cogs.owner"))
         async with asyncio.timeout(60):
             while scene.core.intake.owner_ids:
                 await asyncio.sleep(0)

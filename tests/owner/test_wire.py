@@ -11,10 +11,10 @@ import discord
 import nats
 import pytest
 
-from bot.client import SandboxBot
-from bot.ops import OpsServer
-from bot.runner import run_bot
 from discord_sim import DiscordSim, SimGuild
+from sandbox_bot.client import SandboxBot
+from sandbox_bot.ops import OpsServer
+from sandbox_bot.runner import run_bot
 from sandbox_core.models import Actor
 from sandbox_core.settings import load_settings
 

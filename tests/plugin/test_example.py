@@ -34,7 +34,7 @@ def example() -> ModuleType:
 @pytest.fixture(autouse=True)
 def _same_modules_afterwards() -> Iterator[None]:
     """Unloading an extension forgets its modules; other tests go on with those they imported."""
-    before = {name: module for name, module in sys.modules.items() if name.startswith("cogs")}
+    before = {name: module for name, module in sys.modules.items() if name.startswith("sandbox_cogs")}
     yield
     sys.modules.update(before)
 

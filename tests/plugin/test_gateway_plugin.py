@@ -1,4 +1,4 @@
-"""`cogs.gateway` in a plain bot: its events are routed, its own listeners go on, and it leaves no trace."""
+"""`sandbox_cogs.gateway` in a plain bot: it routes events, the bot's listeners go on, and no trace stays."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ async def running(bot: commands.Bot, *, load_first: bool) -> AsyncIterator[Core]
     async with bot:
         await bot.login("sim-token")
         if load_first:
-            await bot.load_extension("cogs.gateway")
+            await bot.load_extension("sandbox_cogs.gateway")
         connection = asyncio.create_task(bot.connect())
         try:
             async with asyncio.timeout(60):
                 await bot.wait_until_ready()
             if not load_first:
-                await bot.load_extension("cogs.gateway")
+                await bot.load_extension("sandbox_cogs.gateway")
             yield bot.sandbox_core  # type: ignore[attr-defined]
-            await bot.unload_extension("cogs.gateway")
+            await bot.unload_extension("sandbox_cogs.gateway")
         finally:
             await bot.close()
             await asyncio.gather(connection, return_exceptions=True)
@@ -137,7 +137,7 @@ async def test_unloading_leaves_the_bot_as_it_was(sim: DiscordSim, environment: 
     )
     again.add_listener(on_message)
     async with running(again, load_first=False):
-        await again.reload_extension("cogs.gateway")
+        await again.reload_extension("sandbox_cogs.gateway")
         core: Core = again.sandbox_core  # type: ignore[attr-defined]
         sim.message(guild, content="after the reload")
         await until(lambda: heard)

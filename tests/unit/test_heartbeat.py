@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from bot.gateway.heartbeat import Heartbeat
+from sandbox_bot.gateway.heartbeat import Heartbeat
 
 INTERVAL = 40.0
 

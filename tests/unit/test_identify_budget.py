@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.gateway.identify import SPACING, IdentifyGate, StartLimit, pause_before
+from sandbox_bot.gateway.identify import SPACING, IdentifyGate, StartLimit, pause_before
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.postgres.identifies import Attempts
 

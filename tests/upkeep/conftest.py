@@ -13,7 +13,7 @@ import pytest
 import simcord
 from discord.ext import commands
 
-from cogs.upkeep import Upkeep
+from sandbox_cogs.upkeep import Upkeep
 from sandbox_core.bootstrap import Core, open_core
 from sandbox_core.models import Actor, Sandbox
 from sandbox_core.settings import load_settings
@@ -22,7 +22,7 @@ from sandbox_core.settings import load_settings
 @pytest.fixture(autouse=True)
 def _same_modules_afterwards() -> Iterator[None]:
     """Unloading an extension forgets its modules; other tests go on with those they imported."""
-    before = {name: module for name, module in sys.modules.items() if name.startswith("cogs")}
+    before = {name: module for name, module in sys.modules.items() if name.startswith("sandbox_cogs")}
     yield
     sys.modules.update(before)
 
@@ -44,7 +44,7 @@ async def core(database_url: str, redis_url: str, nats_url: str) -> AsyncIterato
 @pytest.fixture
 def extensions() -> tuple[str, ...]:
     """What the test's bot loads."""
-    return ("cogs.sandbox",)
+    return ("sandbox_cogs.sandbox",)
 
 
 @pytest.fixture

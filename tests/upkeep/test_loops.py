@@ -13,14 +13,14 @@ from discord.ext import commands
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
-from bot.embedded import EmbeddedServers
-from cogs.upkeep import Upkeep
+from sandbox_bot.embedded import EmbeddedServers
+from sandbox_cogs.upkeep import Upkeep
 from sandbox_core.bootstrap import Core
 from sandbox_core.errors import DependencyUnavailable, SandboxNotFound
 from sandbox_core.models import Actor, Sandbox
 from sandbox_core.subjects import redis_prefix
 
-EXTENSION = "cogs.upkeep"
+EXTENSION = "sandbox_cogs.upkeep"
 ALICE = Actor("200000000000000001", "Alice")
 
 

@@ -153,7 +153,7 @@ async def test_a_failure_that_nobody_foresaw_costs_one_notice_and_not_the_rest(
         raise RuntimeError("a fault")
 
     with monkeypatch.context() as broken:
-        broken.setattr("cogs.upkeep._render.notice", fault)
+        broken.setattr("sandbox_cogs.upkeep._render.notice", fault)
         with pytest.raises(RuntimeError):
             await scene.upkeep.tell()
     await scene.upkeep.tell()
@@ -170,7 +170,7 @@ async def test_without_the_commands_there_are_no_buttons_nobody_would_answer(sce
 
 
 async def test_every_kind_fits_discords_limits(scene: Scene) -> None:
-    from cogs.upkeep import _render
+    from sandbox_cogs.upkeep import _render
     from sandbox_core.postgres.cleanup import Failure
 
     guild_ids = tuple(str(number) for number in range(10**17, 10**17 + 50))

@@ -14,7 +14,7 @@ from nats.js.errors import APIError, NotFoundError
 from redis.asyncio import Redis
 
 import sandbox_core.context
-from bot.embedded import EmbeddedServers
+from sandbox_bot.embedded import EmbeddedServers
 from sandbox_core.context import Event, SandboxContext, environment
 from sandbox_core.errors import DependencyUnavailable, InvalidInput
 from sandbox_core.models import Sandbox

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 from asyncpg import exceptions as pg
 
-from bot.embedded import EmbeddedServers
+from sandbox_bot.embedded import EmbeddedServers
 from sandbox_core.errors import DependencyUnavailable, GuildAlreadyMapped, NameTaken, TransitionNotAllowed
 from sandbox_core.models import Sandbox, SandboxStatus
 from sandbox_core.postgres import Pool, connected, create_pool, sandboxes, transaction, translating

@@ -8,7 +8,7 @@ import pytest
 from redis import exceptions as rd
 from redis.asyncio import Redis
 
-from bot.embedded import EmbeddedServers
+from sandbox_bot.embedded import EmbeddedServers
 from sandbox_core.errors import DependencyUnavailable, StillWritten
 from sandbox_core.models import Sandbox
 from sandbox_core.namespaces import PartState, RedisNamespace

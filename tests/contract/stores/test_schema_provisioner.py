@@ -7,7 +7,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from bot.embedded import EmbeddedServers
+from sandbox_bot.embedded import EmbeddedServers
 from sandbox_core.errors import DependencyUnavailable, InvalidInput, SchemaCreationFailed
 from sandbox_core.manager.teardown import bounded
 from sandbox_core.models import Sandbox, SandboxStatus

@@ -1,5 +1,0 @@
-"""`python -m bot` is `sandboxctl`."""
-
-from .cli import main
-
-main()

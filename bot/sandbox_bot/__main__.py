@@ -1,0 +1,5 @@
+"""`python -m sandbox_bot` is `sandboxctl`."""
+
+from .cli import main
+
+main()

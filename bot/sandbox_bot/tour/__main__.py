@@ -1,0 +1,120 @@
+"""`python -m sandbox_bot.tour`: exit code 0 when every step was right, else one sentence and another code."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import asyncpg
+import nats.errors
+from redis.exceptions import RedisError
+
+from discord_sim import SimError
+from sandbox_core.error_text import explain
+from sandbox_core.errors import SandboxError
+
+from ..cli import run_on_fast_loop
+from ..embedded import EmbeddedServerError
+from ..exit_codes import ExitCode
+from ..migrate import MigrationError
+from ..ops import OpsAddressError
+from ..runner import StartRefusedError, stop_on_signals
+from . import stage
+from ._screen import Screen, StepFailed
+from .life import Life
+
+_SENTENCES = (StepFailed, SimError, EmbeddedServerError, MigrationError, OpsAddressError, StartRefusedError)
+_SERVER_FAULTS = (asyncpg.PostgresError, asyncpg.InterfaceError, RedisError, nats.errors.Error, OSError)
+
+
+def main() -> None:
+    """Play the tour and end the process."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal without some character must not end the tour.
+            stream.reconfigure(errors="replace")
+    keep = os.environ.get("KEEP", "") not in {"", "0"}
+    sys.exit(run_on_fast_loop(_until_stopped(Screen(), keep=keep)))
+
+
+async def _until_stopped(screen: Screen, *, keep: bool) -> int:
+    """Play until the end or a signal. Nothing that was started or written outlives it."""
+    stop = asyncio.Event()
+    with tempfile.TemporaryDirectory(prefix="sandbox-tour-") as directory, stop_on_signals(stop):
+        log = Path(directory) / "bot.log"
+        playing = asyncio.create_task(_play(screen, log, stop if keep else None), name="tour")
+        stopping = asyncio.create_task(stop.wait(), name="signals")
+        await asyncio.wait({playing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not (playing.done() or screen.finished):
+            playing.cancel()
+        await asyncio.wait({playing})
+        if playing.cancelled():
+            screen.stopped()
+            return ExitCode.INTERRUPTED
+        error = playing.exception()
+        if error is None:
+            return ExitCode.DONE
+        screen.failed(_sentence(error), _kept(log, error))
+        return ExitCode.REFUSED
+
+
+async def _play(screen: Screen, log: Path, keep_until: asyncio.Event | None) -> None:
+    started = time.monotonic()
+    screen.opening()
+    async with AsyncExitStack() as stack:
+        screen.step("PostgreSQL, Valkey and nats-server from their wheels")
+        with screen.busy("starting"):
+            servers = await stack.enter_async_context(stage.servers_with_schema(log.parent / "servers"))
+            stores = await stack.enter_async_context(stage.connected_stores(servers))
+        screen.servers(await stage.describe(servers, stores))
+        screen.right(f"running and migrated after {time.monotonic() - started:.1f} seconds")
+
+        screen.step("The bot, and a local Discord for it")
+        with screen.busy("connecting"):
+            place = await stack.enter_async_context(stage.world())
+            settings = stage.tour_settings(servers, place)
+            output = stack.enter_context(log.open("w"))
+            _, ops = await stack.enter_async_context(stage.running_bot(settings, output))
+
+        await Life(screen, place, stores, ops.url).play()
+        screen.closing(time.monotonic() - started)
+        if keep_until is not None:
+            screen.addresses(stage.addresses(servers, place, ops, log))
+            place.sim.record = False
+            await keep_until.wait()
+
+
+def _sentence(error: BaseException) -> str:
+    if isinstance(error, SandboxError):
+        return str(explain(error))
+    if isinstance(error, _SENTENCES):
+        return str(error)
+    if isinstance(error, TimeoutError):
+        return "The bot was not ready in time."
+    if isinstance(error, _SERVER_FAULTS):
+        return f"A server did not answer as it should ({type(error).__name__}: {error})."
+    return f"Something went wrong that nobody foresaw ({type(error).__name__}: {error})."
+
+
+def _kept(log: Path, error: BaseException) -> Path:
+    """The bot's log with the failure at its end, where it outlives the tour."""
+    descriptor, name = tempfile.mkstemp(prefix="sandbox-tour-", suffix=".log", text=True)
+    with os.fdopen(descriptor, "w") as kept:
+        if log.exists():
+            with log.open() as lines:
+                shutil.copyfileobj(lines, kept)
+        traceback.print_exception(error, file=kept)
+    return Path(name)
+
+
+if __name__ == "__main__":
+    main()

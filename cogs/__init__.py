@@ -1,1 +1,0 @@
-"""The Discord edge: extensions that work in this project's bot and in somebody else's."""

@@ -1,0 +1,30 @@
+"""Routes the events of somebody else's discord.py bot: `await bot.load_extension("sandbox_cogs.gateway")`.
+
+Settings come from the environment, and nothing else is needed. The extension listens to
+`on_socket_raw_receive`, for which discord.py must be told to dispatch debug events; it does that itself.
+In this form nothing can hold the socket back: while NATS is away, events wait in memory.
+"""
+
+from __future__ import annotations
+
+from sandbox_cogs._channels import RestChannels
+from sandbox_cogs._core import AnyBot, acquire_core, release_core
+
+from ._listener import GatewayListener
+
+__all__ = ["GatewayListener", "setup", "teardown"]
+
+
+async def setup(bot: AnyBot) -> None:
+    """Begin to route the bot's events.
+
+    Raises `SettingsError` or `DependencyUnavailable` when the bot brings no core and none can be opened.
+    """
+    core = await acquire_core(bot, __name__)
+    core.owners.directory = RestChannels(bot.http)
+    await bot.add_cog(GatewayListener(bot, core))
+
+
+async def teardown(bot: AnyBot) -> None:
+    """Events that were taken are published before the core is given up; the cog is removed by then."""
+    await release_core(bot, __name__)

@@ -1,0 +1,211 @@
+"""What each of the owner's words does. Every rule about sandboxes is the manager's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import aiohttp
+import discord
+
+from sandbox_cogs._core import AnyBot
+from sandbox_core.bootstrap import Core
+from sandbox_core.errors import CleanupFailed, DependencyUnavailable, InvalidInput, SandboxError
+from sandbox_core.manager import utc_now
+from sandbox_core.models import Actor, Sandbox
+
+from . import _render
+from ._answer import Answer
+
+QUESTION_LIFE = timedelta(minutes=10)
+"""After this a `destroy NAME yes` asks again: what the question listed may have changed."""
+
+_BUDGET = 9.0
+_DESTROY_BUDGET = 30.0
+_PASS_BUDGET = 120.0
+
+Arguments = tuple[str, ...]
+Run = Callable[[Actor, Arguments], Coroutine[Any, Any, Answer]]
+
+
+def _database_is_slow() -> SandboxError:
+    # Every store has a limit of its own; what runs into this one is the database that the others wait for.
+    return DependencyUnavailable("PostgreSQL", f"no answer within {_BUDGET:g} seconds")
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """How a command is run: `budget` is in seconds, `late` makes the error when it takes longer."""
+
+    run: Run
+    budget: float = _BUDGET
+    slow: bool = False
+    """It may take long enough for the owner to wonder."""
+    late: Callable[[], SandboxError] = _database_is_slow
+
+
+class Commands:
+    """The owner's commands by their word. `clock` judges how old a question is."""
+
+    def __init__(self, bot: AnyBot, core: Core, clock: Callable[[], datetime] = utc_now) -> None:
+        self._bot = bot
+        self._core = core
+        self._clock = clock
+        self._asked: dict[str, tuple[UUID, datetime]] = {}
+        self._specs = {
+            "help": Spec(self._help),
+            "list": Spec(self._list),
+            "status": Spec(self._status),
+            "destroy": Spec(self._destroy, _DESTROY_BUDGET, slow=True, late=_still_destroying),
+            "extend": Spec(self._extend),
+            "audit": Spec(self._audit),
+            "routes": Spec(self._routes),
+            "cleanup": Spec(self._cleanup, _PASS_BUDGET, slow=True, late=_still_cleaning),
+            "orphans": Spec(self._orphans, _PASS_BUDGET, slow=True, late=_still_cleaning),
+            "sync": Spec(self._sync, slow=True, late=_discord_is_slow),
+            "health": Spec(self._health),
+        }
+
+    def spec(self, word: str) -> Spec:
+        """How to run the command of this word, which is one of `OWNER_COMMANDS`."""
+        return self._specs[word]
+
+    async def _help(self, _actor: Actor, _arguments: Arguments) -> Answer:
+        return _render.usage()
+
+    async def _list(self, _actor: Actor, _arguments: Arguments) -> Answer:
+        return _render.listing(await self._core.manager.list())
+
+    async def _status(self, _actor: Actor, arguments: Arguments) -> Answer:
+        if not arguments:
+            return await self._overview()
+        health = await self._core.manager.health(arguments[0])
+        events = self._core.router.activity.sandbox_events_last_minute(str(health.sandbox.id))
+        return _render.status(health, self._guild_names(health.sandbox), events, now=self._clock())
+
+    async def _overview(self) -> Answer:
+        sandboxes: list[Sandbox] | None = None
+        problem = ""
+        try:
+            sandboxes = await self._core.manager.list()
+        except DependencyUnavailable as error:
+            # The overview is for the moment when something is wrong: it tells the rest all the same.
+            problem = f"{error.dependency}: {error.reason}"
+        router, routes = self._core.router, self._core.routes
+        return _render.overview(
+            sandboxes,
+            problem,
+            guilds=len(self._bot.guilds),
+            routed=int(routes.statistics()["guilds"]),
+            current=routes.current_table is not None,
+            trouble=routes.trouble,
+            pending=router.pending,
+            waiting_for=router.waiting_for,
+        )
+
+    async def _destroy(self, actor: Actor, arguments: Arguments) -> Answer:
+        name = _argument(arguments, 0, "name", "`destroy welcome-flow`")
+        manager = self._core.manager
+        sandbox = await manager.get(name)
+        asked = self._asked.pop(actor.id, None)
+        confirmed = len(arguments) > 1 and arguments[1].lower() == "yes"
+        if confirmed and asked is not None:
+            asked_about, at = asked
+            if asked_about == sandbox.id and self._clock() - at <= QUESTION_LIFE:
+                return _render.destroyed(await manager.destroy(actor, str(sandbox.id)))
+        self._asked[actor.id] = (sandbox.id, self._clock())
+        return _render.destroy_question(sandbox, self._guild_names(sandbox), QUESTION_LIFE)
+
+    async def _extend(self, actor: Actor, arguments: Arguments) -> Answer:
+        example = "`extend welcome-flow 24h`"
+        name = _argument(arguments, 0, "name", example)
+        _argument(arguments, 1, "duration", example)
+        return _render.extended(await self._core.manager.extend(actor, name, " ".join(arguments[1:])))
+
+    async def _audit(self, _actor: Actor, arguments: Arguments) -> Answer:
+        name = _argument(arguments, 0, "name", "`audit welcome-flow`")
+        return _render.audit(name, await self._core.manager.audit(name, limit=_render.AUDIT_ENTRIES))
+
+    async def _routes(self, _actor: Actor, _arguments: Arguments) -> Answer:
+        provider = self._core.routes
+        table = provider.current_table
+        if table is None:
+            raise DependencyUnavailable("PostgreSQL", provider.trouble or "the routes are not loaded yet")
+        routes = table.routes(self._clock().timestamp())
+        names: dict[str, str] = {}
+        if routes:
+            names = {str(sandbox.id): sandbox.name for sandbox in await self._core.manager.list()}
+        guilds = self._names_of(routes)
+        return _render.routes(routes, names, guilds, provider.statistics())
+
+    async def _cleanup(self, _actor: Actor, _arguments: Arguments) -> Answer:
+        return _render.cleaned(*await self._core.cleanup.run())
+
+    async def _orphans(self, actor: Actor, arguments: Arguments) -> Answer:
+        cleanup = self._core.cleanup
+        if not arguments:
+            return _render.orphans(await cleanup.find_orphaned_resources())
+        words = [argument.lower() for argument in arguments]
+        if words not in (["fix"], ["fix", "unknown"]):
+            reason = "only `fix` or `fix unknown` may follow"
+            raise InvalidInput("word", " ".join(arguments), reason, "`orphans fix` deletes them")
+        unknown = len(words) == 2
+        done = await cleanup.cleanup_orphaned_resources(unknown=unknown, actor=actor)
+        return _render.orphans_removed(done, unknown=unknown)
+
+    async def _sync(self, _actor: Actor, _arguments: Arguments) -> Answer:
+        if "sandbox_cogs.sandbox" not in self._bot.extensions:
+            return _render.no_commands_loaded()
+        # Imported here: whoever reloads the extension replaces its modules.
+        from sandbox_cogs.sandbox import sync_commands  # noqa: PLC0415
+
+        results: dict[str, str] = {}
+        for guild_id in self._core.settings.discord_dev_guild_ids:
+            try:
+                await sync_commands(self._bot, [guild_id])
+                results[guild_id] = ""
+            except discord.Forbidden:
+                results[guild_id] = (
+                    "Discord refused it: invite the bot there with the scopes bot and applications.commands"
+                )
+            except discord.HTTPException as error:
+                results[guild_id] = f"Discord answered with status {error.status}"
+            except (aiohttp.ClientError, OSError) as error:
+                raise DependencyUnavailable("Discord", "it can't be reached") from error
+        return _render.synced(results, self._names_of(results))
+
+    async def _health(self, _actor: Actor, _arguments: Arguments) -> Answer:
+        return _render.health(
+            await self._core.health.check_system(),
+            gateway_seconds=self._bot.latency,
+            gateway_ready=self._bot.is_ready(),
+        )
+
+    def _guild_names(self, sandbox: Sandbox) -> dict[str, str]:
+        return self._names_of(sandbox.guild_ids)
+
+    def _names_of(self, guild_ids: Any) -> dict[str, str]:
+        """Names of guilds, as far as the gateway told them."""
+        guilds = (self._bot.get_guild(int(guild_id)) for guild_id in guild_ids)
+        return {str(guild.id): guild.name for guild in guilds if guild is not None}
+
+
+def _argument(arguments: Arguments, index: int, field: str, example: str) -> str:
+    if len(arguments) <= index:
+        raise InvalidInput(field, "", "it is missing", example)
+    return arguments[index]
+
+
+def _still_destroying() -> SandboxError:
+    return CleanupFailed("it", "waiting for the stores", f"no answer in {_DESTROY_BUDGET:g} seconds")
+
+
+def _still_cleaning() -> SandboxError:
+    return CleanupFailed("what is over", "waiting for the stores", f"not done in {_PASS_BUDGET:g} seconds")
+
+
+def _discord_is_slow() -> SandboxError:
+    return DependencyUnavailable("Discord", f"no answer within {_BUDGET:g} seconds")

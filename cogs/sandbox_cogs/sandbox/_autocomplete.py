@@ -1,0 +1,185 @@
+"""What Discord offers while a name or a server is typed; a help, never a check."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import discord
+import structlog
+from discord import app_commands
+
+from sandbox_cogs._core import AnyBot
+from sandbox_cogs._deadline import within
+from sandbox_core.errors import DependencyUnavailable
+
+from ._access import guild_access
+from ._text import choice_label
+
+if TYPE_CHECKING:
+    from sandbox_core.bootstrap import Core
+
+MAX_CHOICES = 25
+"""As many choices as Discord shows."""
+BUDGET_SECONDS = 2.0
+"""Discord waits three seconds for choices."""
+LIST_SECONDS = 1.0
+"""How long the list of all guilds may keep the suggestions waiting."""
+RETRY_SECONDS = 10.0
+MOST_LISTED = 1000
+"""Guilds asked for at most; Discord gives 200 in one answer."""
+LOOKUPS_PER_KEYSTROKE = 10
+FAR_LOOKUPS_PER_KEYSTROKE = 3
+"""The same for guilds that another process hears of, which take two requests each."""
+MEMORY_SECONDS = 60.0
+_MEMORY_LIMIT = 5000
+
+Choices = list[app_commands.Choice[str]]
+Interaction = discord.Interaction[AnyBot]
+
+_log = structlog.get_logger("sandbox.discord")
+
+
+async def _or_nothing(choices: Coroutine[Any, Any, Choices]) -> Choices:
+    """The choices, or none: an empty list is what Discord shows best when something is away."""
+    try:
+        return await within(BUDGET_SECONDS, choices)
+    except Exception as error:  # there is nobody to tell; the command itself reports the reason
+        _log.debug("autocomplete_failed", error=type(error).__name__)
+        return []
+
+
+async def suggest_sandboxes(core: Core, interaction: Interaction, current: str) -> Choices:
+    """Sandboxes whose name matches what was typed, the caller's own first. Never raises."""
+
+    async def choices() -> Choices:
+        found = await core.manager.suggest(current, owner_first=str(interaction.user.id))
+        return [
+            app_commands.Choice(name=choice_label(sandbox), value=sandbox.name)
+            for sandbox in found[:MAX_CHOICES]
+        ]
+
+    return await _or_nothing(choices())
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A guild that the bot is in; `guild` is what the gateway told, None when another process hears of it."""
+
+    id: int
+    name: str
+    guild: discord.Guild | None = None
+
+    def fits(self, typed: str) -> bool:
+        """True when its name holds what was typed, or its id begins so."""
+        return typed in self.name.casefold() or str(self.id).startswith(typed)
+
+
+class GuildsElsewhere:
+    """The guilds of all shards, from Discord's REST API: another process may have most of the shards."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._known: tuple[_Candidate, ...] = ()
+        self._fresh_until = -math.inf
+        self._turn = asyncio.Lock()
+
+    async def known(self, bot: AnyBot) -> tuple[_Candidate, ...]:
+        """The guilds as they were at most a minute ago, or the last ones known while Discord fails."""
+        async with self._turn:
+            if self._clock() >= self._fresh_until:
+                self._fresh_until = self._clock() + await self._ask(bot)
+        return self._known
+
+    async def _ask(self, bot: AnyBot) -> float:
+        """Ask once; for how many seconds not to ask again."""
+        try:
+            self._known = await within(LIST_SECONDS, self._list(bot))
+        except (TimeoutError, discord.HTTPException, aiohttp.ClientError, OSError) as error:
+            # Those of this process are suggested all the same.
+            _log.debug("guilds_not_listed", error=type(error).__name__)
+            return RETRY_SECONDS
+        return MEMORY_SECONDS
+
+    async def _list(self, bot: AnyBot) -> tuple[_Candidate, ...]:
+        guilds = bot.fetch_guilds(limit=MOST_LISTED, with_counts=False)
+        return tuple([_Candidate(guild.id, guild.name) async for guild in guilds])
+
+
+class GuildSuggestions:
+    """Guilds that the bot is in and the caller may manage.
+
+    Which guilds the bot is in comes from the gateway, and with several shards also from Discord's list.
+    Whether the caller manages one may need requests per guild, so the answers are remembered for a minute
+    and few are asked for at a time; registering itself asks again.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._memory: dict[tuple[int, int], tuple[bool, float]] = {}
+        self._elsewhere = GuildsElsewhere(clock)
+
+    async def __call__(self, interaction: Interaction, current: str) -> Choices:
+        """Choices for what was typed of a guild's name or id, this guild first. Never raises."""
+        return await _or_nothing(self._choices(interaction, current.strip().casefold()))
+
+    async def _choices(self, interaction: Interaction, typed: str) -> Choices:
+        here, user_id = interaction.guild_id, interaction.user.id
+        candidates = await self._candidates(interaction.client)
+        matching = [each for each in candidates.values() if each.fits(typed)]
+        matching.sort(key=lambda each: (each.id != here, each.name.casefold()))
+        if here is not None:
+            self._remember(here, user_id, interaction.permissions.manage_guild)
+        unknown = [each for each in matching if self._recall(each.id, user_id) is None]
+        near = [each for each in unknown if each.guild is not None][:LOOKUPS_PER_KEYSTROKE]
+        far = [each for each in unknown if each.guild is None][:FAR_LOOKUPS_PER_KEYSTROKE]
+        await asyncio.gather(*(self._ask(interaction.client, each, user_id) for each in (*near, *far)))
+        managed = [each for each in matching if self._recall(each.id, user_id)]
+        return [
+            app_commands.Choice(name=f"{each.name[:75]} ({each.id})", value=str(each.id))
+            for each in managed[:MAX_CHOICES]
+        ]
+
+    async def _candidates(self, bot: AnyBot) -> dict[int, _Candidate]:
+        found: dict[int, _Candidate] = {}
+        if (bot.shard_count or 1) > 1:
+            found = {each.id: each for each in await self._elsewhere.known(bot)}
+        return found | {guild.id: _Candidate(guild.id, guild.name, guild) for guild in bot.guilds}
+
+    async def _ask(self, bot: AnyBot, candidate: _Candidate, user_id: int) -> None:
+        guild = candidate.guild
+        if guild is None or guild.owner_id is None:
+            # After a resumed session only a guild's name is known: its roles have to be asked for.
+            await self._ask_for_all(bot, candidate.id, user_id)
+            return
+        try:
+            member = guild.get_member(user_id) or await guild.fetch_member(user_id)
+        except discord.NotFound:
+            self._remember(guild.id, user_id, False)
+        except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
+            # One guild that can't be asked must not cost the others their place in the list.
+            _log.debug("autocomplete_lookup_failed", guild_id=str(guild.id), error=type(error).__name__)
+        else:
+            self._remember(guild.id, user_id, member.guild_permissions.manage_guild)
+
+    async def _ask_for_all(self, bot: AnyBot, guild_id: int, user_id: int) -> None:
+        try:
+            access = await guild_access(bot, str(guild_id), user_id)
+        except DependencyUnavailable as error:
+            _log.debug("autocomplete_lookup_failed", guild_id=str(guild_id), error=error.reason)
+        else:
+            self._remember(guild_id, user_id, access.caller_manages)
+
+    def _recall(self, guild_id: int, user_id: int) -> bool | None:
+        manages, until = self._memory.get((guild_id, user_id), (False, 0.0))
+        return manages if self._clock() < until else None
+
+    def _remember(self, guild_id: int, user_id: int, manages: bool) -> None:
+        if len(self._memory) >= _MEMORY_LIMIT:
+            self._memory.clear()
+        self._memory[guild_id, user_id] = (manages, self._clock() + MEMORY_SECONDS)

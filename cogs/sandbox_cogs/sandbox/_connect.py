@@ -1,0 +1,27 @@
+"""The environment for a worker inside a sandbox; only the sandbox's owner gets it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import discord
+
+from sandbox_cogs._core import AnyBot
+from sandbox_core.context import environment
+
+from . import _render
+from ._access import actor_of
+from ._reply import Answer
+
+if TYPE_CHECKING:
+    from sandbox_core.bootstrap import Core
+
+
+async def connect(core: Core, interaction: discord.Interaction[AnyBot], reference: str) -> Answer:
+    """The environment as a block and as a file. Raises `NotPermitted` and `SandboxNotRunning`."""
+    actor = await actor_of(interaction, core.settings)
+    sandbox = await core.manager.get(reference)
+    core.manager.check_may_manage(actor, sandbox, "connect to")
+    core.manager.check_running(sandbox)
+    embed, file = _render.environment(sandbox, environment(sandbox))
+    return Answer(embed, file=file)

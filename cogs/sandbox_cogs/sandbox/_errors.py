@@ -1,0 +1,87 @@
+"""The one place where a failure in an interaction becomes an answer."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING
+
+import aiohttp
+import discord
+import structlog
+from discord import app_commands
+
+from sandbox_cogs._core import CORE_ATTRIBUTE, AnyBot
+from sandbox_core.error_text import explain
+from sandbox_core.errors import SandboxError
+
+from . import _outcome, _render
+
+if TYPE_CHECKING:
+    from sandbox_core.bootstrap import Core
+
+_log = structlog.get_logger("sandbox.discord")
+_REPORTED = "sandbox:reported"
+
+
+async def report(interaction: discord.Interaction[AnyBot], error: BaseException) -> None:
+    """Answer `interaction` with what went wrong; once, however many handlers pass the same failure on.
+
+    A `SandboxError` becomes its text and code. Anything else is logged under an id, and the caller sees
+    one sentence with that id.
+    """
+    if interaction.extras.setdefault(_REPORTED, False):
+        return
+    interaction.extras[_REPORTED] = True
+    cause = error.original if isinstance(error, app_commands.CommandInvokeError) else error
+    if interaction.type is not discord.InteractionType.autocomplete:
+        _outcome.count(interaction, _outcome.outcome_of(cause))
+    if isinstance(cause, SandboxError):
+        embed = _render.refusal(explain(cause))
+        _log.info("interaction_refused", error_code=cause.code, **_facts(interaction))
+        _trace_refusal(interaction, cause.code)
+    else:
+        error_id = secrets.token_hex(4)
+        embed = _render.fault(error_id)
+        _log.error("interaction_failed", error_id=error_id, exc_info=cause, **_facts(interaction))
+    await _send(interaction, embed)
+
+
+async def on_tree_error(
+    interaction: discord.Interaction[AnyBot], error: app_commands.AppCommandError
+) -> None:
+    """The error handler of a command tree that has only this project's commands (`tree.error`).
+
+    An unknown command is silent: other workers of the same application own commands too.
+    """
+    if not isinstance(error, app_commands.CommandNotFound):
+        await report(interaction, error)
+
+
+async def _send(interaction: discord.Interaction[AnyBot], embed: discord.Embed) -> None:
+    if interaction.type is discord.InteractionType.autocomplete:
+        return
+    try:
+        if interaction.response.is_done():
+            await interaction.edit_original_response(content=None, embed=embed, view=None, attachments=[])
+        else:
+            await interaction.response.send_message(embed=embed, ephemeral=True)
+    except (discord.HTTPException, aiohttp.ClientError, OSError) as failure:
+        # Discord itself is what failed (the interaction expired, or it is away): nowhere left to answer.
+        _log.warning("interaction_not_answered", reason=str(failure), **_facts(interaction))
+
+
+def _trace_refusal(interaction: discord.Interaction[AnyBot], code: str) -> None:
+    # A failure to find the core is among what is reported here.
+    core: Core | None = getattr(interaction.client, CORE_ATTRIBUTE, None)
+    if core is not None and core.tracing is not None:
+        core.tracing.refused(code)
+
+
+def _facts(interaction: discord.Interaction[AnyBot]) -> dict[str, object]:
+    command = interaction.command
+    return {
+        "command": command.qualified_name if command is not None else None,
+        "user_id": str(interaction.user.id),
+        "guild_id": str(interaction.guild_id) if interaction.guild_id is not None else None,
+        "interaction_id": str(interaction.id),
+    }

@@ -1,0 +1,87 @@
+"""Extending a sandbox, by the command or by the form that its button opens."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import discord
+
+from sandbox_cogs._core import AnyBot, core_of
+from sandbox_cogs._correlation import correlated
+
+from . import _render
+from ._access import actor_of
+from ._errors import report
+from ._once import Once
+from ._reply import Answer, answer_anew
+
+if TYPE_CHECKING:
+    from sandbox_core.bootstrap import Core
+
+_FORM = re.compile(r"sandbox:extend:(?P<sandbox>[0-9a-f-]{36}):(?P<opened>[0-9]{17,20})\Z")
+_FIELD = "sandbox:duration"
+
+Interaction = discord.Interaction[AnyBot]
+
+_submitted = Once()
+
+
+async def extend(core: Core, interaction: Interaction, reference: str, duration: str) -> Answer:
+    """Let a sandbox live longer; says so when it is less than asked for."""
+    actor = await actor_of(interaction, core.settings)
+    return Answer(_render.extended(await core.manager.extend(actor, reference, duration)))
+
+
+async def open_form(interaction: Interaction, sandbox_id: UUID) -> None:
+    """Ask for a duration. A form is the answer itself, so nothing can be looked up before."""
+    form = discord.ui.Modal(
+        title="Extend the sandbox", custom_id=f"sandbox:extend:{sandbox_id}:{interaction.id}"
+    )
+    duration: discord.ui.TextInput[discord.ui.Modal] = discord.ui.TextInput(
+        custom_id=_FIELD, default="24h", min_length=1, max_length=20
+    )
+    form.add_item(
+        discord.ui.Label(
+            text="How much longer?", description="90m, 24h, 3d, or a number of hours", component=duration
+        )
+    )
+    # As with buttons: a finished form is not kept in memory, and its id is enough after a restart too.
+    form.stop()
+    await interaction.response.send_modal(form)
+
+
+async def on_form(interaction: Interaction) -> None:
+    """Listens to `on_interaction` for submitted forms of ours. Never raises."""
+    if interaction.type is not discord.InteractionType.modal_submit:
+        return
+    data: Mapping[str, Any] = interaction.data or {}
+    match = _FORM.match(str(data.get("custom_id", "")))
+    if match is None:
+        return
+    try:
+        core = core_of(interaction.client)
+        # A form is known by the press that opened it: submitted twice, it extends once.
+        if not _submitted.first(match[0]):
+            await interaction.response.defer()
+            return
+        duration = next(_values(data.get("components", ())), "")
+        work = extend(core, interaction, match["sandbox"], duration)
+        with correlated(core, "form extend", cause_id=interaction.id, user_id=interaction.user.id):
+            begun = await answer_anew(interaction, core, work)
+        if not begun:
+            # Discord keeps a form open that was not acknowledged, and the next submission counts.
+            _submitted.forget(match[0])
+    except Exception as error:  # the edge of the program: every failure becomes an answer
+        await report(interaction, error)
+
+
+def _values(components: Any) -> Iterator[str]:
+    """What was written into our field, wherever in the form's layout it stands."""
+    for component in components:
+        if component.get("custom_id") == _FIELD:
+            yield str(component.get("value", ""))
+        inner = [component["component"]] if "component" in component else component.get("components", ())
+        yield from _values(inner)

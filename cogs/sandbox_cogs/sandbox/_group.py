@@ -1,0 +1,216 @@
+"""The commands of `/sandbox`: their names, words and parameters.
+
+What a command does stands in the module named after it, where its buttons find it too. Every rule about who
+may do what to which sandbox is the manager's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
+import discord
+from discord import app_commands
+
+from sandbox_cogs._core import AnyBot
+from sandbox_cogs._correlation import correlated
+from sandbox_core.errors import InvalidInput
+from sandbox_core.models import SandboxStatus
+
+from . import _connect, _destroy, _extend, _listing, _register, _render, _status
+from ._access import access_to, actor_of, may_use_unasked
+from ._autocomplete import Choices, GuildSuggestions, suggest_sandboxes
+from ._errors import report
+from ._names import only_sandbox
+from ._reply import BUDGET_SECONDS, Answer, answer_anew
+
+if TYPE_CHECKING:
+    from sandbox_core.bootstrap import Core
+
+Interaction = discord.Interaction[AnyBot]
+
+_NAME = "Which sandbox"
+_GUILD = "A server you manage, from the list or by its id"
+
+
+@app_commands.guild_only()
+class SandboxCommands(app_commands.Group, name="sandbox", description="Sandboxes for developing this bot"):
+    """The group `/sandbox`, registered for the dev guilds, or globally when none are set."""
+
+    def __init__(self, core: Core, *, budget: float = BUDGET_SECONDS) -> None:
+        """`budget` is how many seconds the work behind one answer may take."""
+        settings = core.settings
+        guild_ids = [int(guild_id) for guild_id in settings.discord_dev_guild_ids]
+        manage_server = discord.Permissions(manage_guild=True)
+        super().__init__(
+            guild_ids=guild_ids or None,
+            # See `check_may_use`: with roles the commands are shown to all, and the check is the rule.
+            default_permissions=None if settings.discord_dev_role_ids else manage_server,
+        )
+        self._core = core
+        self._budget = budget
+        self._guild_suggestions = GuildSuggestions()
+
+    async def on_error(
+        self, interaction: discord.Interaction[Any], error: app_commands.AppCommandError
+    ) -> None:
+        """Failures before a command's own work begins, such as a command older than Discord's copy."""
+        await report(interaction, error)
+
+    @app_commands.command(description="Make a sandbox: a schema, a key prefix and a subject of your own")
+    @app_commands.describe(
+        name="3 to 63 of a-z, 0-9 and -; made up for you when left out",
+        ttl="How long it lives: 90m, 24h, 3d, or a number of hours",
+        guild="Register a server with it at once: one you manage, from the list or by its id",
+    )
+    async def create(
+        self,
+        interaction: Interaction,
+        name: str | None = None,
+        ttl: str | None = None,
+        guild: str | None = None,
+    ) -> None:
+        """`/sandbox create [name] [ttl] [guild]`."""
+        await self._answer(interaction, _register.create(self._core, interaction, name, ttl, guild))
+
+    @app_commands.command(name="list", description="Every sandbox: whose it is, its status and when it ends")
+    @app_commands.describe(
+        owner="Only this person's", status="Only those with this status", everything="Destroyed ones too"
+    )
+    @app_commands.rename(everything="all")
+    @app_commands.choices(
+        status=[app_commands.Choice(name=status.value, value=status.value) for status in SandboxStatus]
+    )
+    async def list_(
+        self,
+        interaction: Interaction,
+        owner: discord.User | None = None,
+        status: str | None = None,
+        everything: bool = False,
+    ) -> None:
+        """`/sandbox list [owner] [status] [all]`."""
+        filters = _listing.Filters(
+            owner=str(owner.id) if owner is not None else None,
+            status=SandboxStatus(status) if status is not None else None,
+            everything=everything,
+        )
+        await self._answer(interaction, _listing.page_of(self._core, filters, 1))
+
+    @app_commands.command(description="One sandbox: its servers, its expiry and the health of its parts")
+    @app_commands.describe(
+        name=f"{_NAME}; by default this server's, else your only one",
+        watch="Keep the answer up to date, for up to 14 minutes",
+    )
+    async def status(self, interaction: Interaction, name: str | None = None, watch: bool = False) -> None:
+        """`/sandbox status [name] [watch]`."""
+        await self._answer(interaction, _status.status(self._core, interaction, name, watch=watch))
+
+    @app_commands.command(description="The environment for a worker that runs inside your sandbox")
+    @app_commands.describe(name=f"{_NAME} of yours")
+    async def connect(self, interaction: Interaction, name: str) -> None:
+        """`/sandbox connect name`."""
+        await self._answer(interaction, _connect.connect(self._core, interaction, name))
+
+    @app_commands.command(
+        name="register-guild", description="Send a server's live events to a sandbox instead of production"
+    )
+    @app_commands.describe(name=f"{_NAME}; by default your only one", guild=f"{_GUILD}; by default this one")
+    async def register_guild(
+        self, interaction: Interaction, name: str | None = None, guild: str | None = None
+    ) -> None:
+        """`/sandbox register-guild [name] [guild]`."""
+
+        async def work() -> Answer:
+            reference = name if name is not None else await only_sandbox(self._core, interaction)
+            return await _register.register(self._core, interaction, reference, guild)
+
+        await self._answer(interaction, work())
+
+    @app_commands.command(
+        name="unregister-guild", description="Send a server's live events to production again"
+    )
+    @app_commands.describe(
+        name=f"{_NAME} it must be registered with; by default whichever has it",
+        guild=f"{_GUILD}; by default this one",
+    )
+    async def unregister_guild(
+        self, interaction: Interaction, name: str | None = None, guild: str | None = None
+    ) -> None:
+        """`/sandbox unregister-guild [name] [guild]`."""
+
+        async def work() -> Answer:
+            actor = await actor_of(interaction, self._core.settings)
+            access = await access_to(interaction, guild)
+            sandbox = await self._core.manager.unregister_guild(actor, access, reference=name)
+            return Answer(_render.unregistered(sandbox, access))
+
+        await self._answer(interaction, work())
+
+    @app_commands.command(description="Let a sandbox live longer, up to the longest life allowed")
+    @app_commands.describe(
+        name=f"{_NAME} of yours", duration="How much longer: 90m, 24h, 3d, or a number of hours"
+    )
+    async def extend(self, interaction: Interaction, name: str, duration: str) -> None:
+        """`/sandbox extend name duration`."""
+        await self._answer(interaction, _extend.extend(self._core, interaction, name, duration))
+
+    @app_commands.command(description="Delete a sandbox and everything in it, or all of yours; asks first")
+    @app_commands.describe(name=f"{_NAME} of yours; by default your only one", everything="All of yours")
+    @app_commands.rename(everything="all")
+    async def destroy(
+        self, interaction: Interaction, name: str | None = None, everything: bool = False
+    ) -> None:
+        """`/sandbox destroy [name] [all]`."""
+
+        async def work() -> Answer:
+            if everything and name is not None:
+                raise InvalidInput(
+                    "name", name, "`all` is every one of yours already", "`/sandbox destroy all:True`"
+                )
+            if everything:
+                return await _destroy.ask_about_all(self._core, interaction)
+            reference = name if name is not None else await only_sandbox(self._core, interaction)
+            return await _destroy.ask(self._core, interaction, reference)
+
+        await self._answer(interaction, work())
+
+    @app_commands.command(description="What each of these commands does, and the limits")
+    async def help(self, interaction: Interaction) -> None:
+        """`/sandbox help`."""
+
+        async def work() -> Answer:
+            settings = self._core.settings
+            embed = _render.command_help(
+                [(command.qualified_name, command.description) for command in self.commands],
+                default_hours=settings.sandbox_default_ttl_hours,
+                longest_hours=settings.sandbox_max_ttl_hours,
+                most=settings.sandbox_max_per_owner,
+            )
+            return Answer(embed)
+
+        await self._answer(interaction, work())
+
+    @status.autocomplete("name")
+    @connect.autocomplete("name")
+    @register_guild.autocomplete("name")
+    @unregister_guild.autocomplete("name")
+    @extend.autocomplete("name")
+    @destroy.autocomplete("name")
+    async def _suggest_names(self, interaction: Interaction, current: str) -> Choices:
+        # Discord asks for choices without the group's check.
+        if not may_use_unasked(interaction, self._core.settings):
+            return []
+        return await suggest_sandboxes(self._core, interaction, current)
+
+    @create.autocomplete("guild")
+    @register_guild.autocomplete("guild")
+    @unregister_guild.autocomplete("guild")
+    async def _suggest_guilds(self, interaction: Interaction, current: str) -> Choices:
+        if not may_use_unasked(interaction, self._core.settings):
+            return []
+        return await self._guild_suggestions(interaction, current)
+
+    async def _answer(self, interaction: Interaction, work: Coroutine[Any, Any, Answer]) -> None:
+        command = interaction.command.qualified_name if interaction.command is not None else self.name
+        with correlated(self._core, command, cause_id=interaction.id, user_id=interaction.user.id):
+            await answer_anew(interaction, self._core, work, budget=self._budget)

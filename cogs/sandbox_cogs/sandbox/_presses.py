@@ -1,0 +1,166 @@
+"""Pressed buttons and chosen options, recognised by their ids, also after a restart of the bot."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+from uuid import UUID
+
+import discord
+
+from sandbox_cogs._core import AnyBot, core_of
+from sandbox_cogs._correlation import correlated
+
+from . import _connect, _destroy, _extend, _listing, _question, _register, _render, _status
+from ._access import check_may_use
+from ._errors import report
+from ._reply import answer_anew, answer_in_place
+
+if TYPE_CHECKING:
+    from sandbox_core.bootstrap import Core
+
+_SANDBOX = r"(?P<sandbox>[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})"
+
+
+@dataclass(frozen=True, slots=True)
+class Press:
+    """One press. `arguments` is what its id says, `chosen` what was chosen in a menu."""
+
+    interaction: discord.Interaction[AnyBot]
+    core: Core
+    arguments: re.Match[str]
+    chosen: tuple[str, ...]
+
+    @property
+    def sandbox_id(self) -> UUID:
+        """The sandbox in the id."""
+        return UUID(self.arguments["sandbox"])
+
+
+async def _pressed_connect(press: Press) -> None:
+    work = _connect.connect(press.core, press.interaction, str(press.sandbox_id))
+    await answer_anew(press.interaction, press.core, work)
+
+
+async def _pressed_register(press: Press) -> None:
+    work = _register.register(press.core, press.interaction, str(press.sandbox_id), None)
+    await answer_anew(press.interaction, press.core, work)
+
+
+async def _pressed_extend(press: Press) -> None:
+    await _extend.open_form(press.interaction, press.sandbox_id)
+
+
+async def _pressed_destroy(press: Press) -> None:
+    work = _destroy.ask(press.core, press.interaction, str(press.sandbox_id))
+    await answer_anew(press.interaction, press.core, work)
+
+
+async def _pressed_refresh(press: Press) -> None:
+    work = _status.refreshed(press.core, press.interaction, press.sandbox_id)
+    await answer_in_place(press.interaction, press.core, work)
+
+
+async def _pressed_unwatch(press: Press) -> None:
+    work = _status.unwatched(press.core, press.interaction, press.sandbox_id)
+    await answer_in_place(press.interaction, press.core, work)
+
+
+async def _picked(press: Press) -> None:
+    watch = press.arguments["how"] == "watch"
+    work = _status.status(press.core, press.interaction, press.chosen[0], watch=watch)
+    await answer_in_place(press.interaction, press.core, work)
+
+
+async def _turned(press: Press) -> None:
+    filters = _listing.Filters.from_match(press.arguments)
+    work = _listing.page_of(press.core, filters, int(press.arguments["page"]))
+    await answer_in_place(press.interaction, press.core, work)
+
+
+async def _answered(press: Press) -> None:
+    asked = press.arguments
+    question = _QUESTIONS[asked["kind"]]
+    await question.answered(
+        press.interaction,
+        press.core,
+        choice=asked["choice"],
+        caller_id=int(asked["caller"]),
+        about=asked["about"],
+    )
+
+
+_QUESTIONS = {question.kind: question for question in (_destroy.ONE, _destroy.ALL, _register.QUESTION)}
+
+_HANDLERS: Mapping[str, tuple[re.Pattern[str], Callable[[Press], Awaitable[None]]]] = {
+    verb: (re.compile(arguments), handler)
+    for verb, arguments, handler in (
+        ("connect", _SANDBOX, _pressed_connect),
+        ("register", _SANDBOX, _pressed_register),
+        ("extend", _SANDBOX, _pressed_extend),
+        ("destroy", _SANDBOX, _pressed_destroy),
+        ("refresh", _SANDBOX, _pressed_refresh),
+        ("unwatch", _SANDBOX, _pressed_unwatch),
+        ("pick", r"(?P<how>once|watch)", _picked),
+        ("list", _listing.ARGUMENTS, _turned),
+        ("ask", rf"(?P<kind>{'|'.join(_QUESTIONS)}):{_question.ARGUMENTS}", _answered),
+    )
+}
+
+
+class Pressed(
+    discord.ui.DynamicItem[discord.ui.Item[Any]], template=r"sandbox:(?P<verb>[^:]*):?(?P<arguments>.*)"
+):
+    """Any button or menu of ours that was used."""
+
+    _busy: ClassVar[set[tuple[int, int, str]]] = set()
+    """Presses that are being worked on, by message, person and button."""
+
+    def __init__(self, item: discord.ui.Item[Any], verb: str, arguments: str) -> None:
+        super().__init__(item)
+        self._verb = verb
+        self._arguments = arguments
+
+    @classmethod
+    async def from_custom_id(
+        cls, _interaction: discord.Interaction[Any], item: discord.ui.Item[Any], match: re.Match[str]
+    ) -> Self:
+        """What a pressed component was."""
+        return cls(item, match["verb"], match["arguments"])
+
+    async def callback(self, interaction: discord.Interaction[Any]) -> None:
+        """Do what the button is for. A second click while the first is worked on does nothing."""
+        try:
+            core = core_of(interaction.client)
+            # Only verbs of ours: the rest of an id is written by whoever sends it.
+            name = f"press {self._verb}" if self._verb in _HANDLERS else "press"
+            with correlated(core, name, cause_id=interaction.id, user_id=interaction.user.id):
+                await self._checked(interaction, core)
+        except Exception as error:  # the edge of the program: every failure becomes an answer
+            await report(interaction, error)
+
+    async def _checked(self, interaction: discord.Interaction[AnyBot], core: Core) -> None:
+        try:
+            await check_may_use(interaction, core.settings)
+            await self._handle(interaction, core)
+        except Exception as error:  # the edge of the program: every failure becomes an answer
+            await report(interaction, error)
+
+    async def _handle(self, interaction: discord.Interaction[AnyBot], core: Core) -> None:
+        pattern, handler = _HANDLERS.get(self._verb, (None, None))
+        arguments = pattern.fullmatch(self._arguments) if pattern is not None else None
+        if handler is None or arguments is None or interaction.message is None:
+            await interaction.response.send_message(embed=_render.outdated(), ephemeral=True)
+            return
+        press = (interaction.message.id, interaction.user.id, self.custom_id)
+        if press in self._busy:
+            await interaction.response.defer()
+            return
+        self._busy.add(press)
+        try:
+            chosen = tuple(self.item.values) if isinstance(self.item, discord.ui.Select) else ()
+            await handler(Press(interaction, core, arguments, chosen))
+        finally:
+            self._busy.discard(press)

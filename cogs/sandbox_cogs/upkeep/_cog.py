@@ -1,0 +1,141 @@
+"""The loops: each does one thing, says when it wants to do it again, and outlives its failures."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import structlog
+from discord.ext import commands
+
+from sandbox_cogs._core import AnyBot
+from sandbox_core.cancellation import end
+from sandbox_core.errors import DependencyUnavailable, SandboxError
+from sandbox_core.manager import utc_now
+
+from ._delivery import deliver
+
+if TYPE_CHECKING:
+    from sandbox_core.bootstrap import Core
+
+_log = structlog.get_logger("sandbox.upkeep")
+
+SOONEST = 0.25
+"""Seconds between two looks for what is due, when something is due at once or somebody else is at it."""
+LATEST = 3.0
+"""And at most: another process may have shortened or ended what this one waits for."""
+TELL_EVERY = 5.0
+COUNT_EVERY = 10.0
+"""Seconds. Gauges are promised to be at most 15 s old."""
+AFTER_FAILURE = 3.0
+
+Work = Callable[[], Awaitable[float]]
+"""Does one turn and returns the seconds until the next."""
+
+
+class Upkeep(commands.Cog):
+    """Runs the loops while it is loaded."""
+
+    def __init__(
+        self,
+        bot: AnyBot,
+        core: Core,
+        *,
+        clock: Callable[[], datetime] = utc_now,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._bot = bot
+        self._core = core
+        self._clock = clock
+        self._sleep = sleep
+        self._tasks: list[asyncio.Task[None]] = []
+        self._trouble: dict[str, str] = {}
+        self._touched: dict[UUID, datetime] = {}
+
+    async def cog_load(self) -> None:
+        """Start the loops."""
+        loops: dict[str, Work] = {
+            "remove": self.remove_due,
+            "pass": self.full_pass,
+            "tell": self.tell,
+            "count": self.count,
+        }
+        self._tasks = [
+            asyncio.create_task(self._forever(name, work), name=f"upkeep-{name}")
+            for name, work in loops.items()
+        ]
+
+    async def cog_unload(self) -> None:
+        """Stop the loops; a removal that is cut off is continued by whoever comes next."""
+        tasks, self._tasks = self._tasks, []
+        await end(*tasks)
+        if tasks:
+            try:
+                await self._record_activity()
+            except DependencyUnavailable as error:
+                _log.warning("activity_lost", reason=error.reason, sandboxes=len(self._touched))
+
+    async def _forever(self, name: str, work: Work) -> None:
+        while True:
+            try:
+                pause = await work()
+                if self._trouble.pop(name, None):
+                    _log.info("upkeep_goes_on", work=name)
+            except SandboxError as error:
+                pause = AFTER_FAILURE
+                # An outage is one line, however many turns it costs.
+                if self._trouble.get(name) != str(error):
+                    _log.warning("upkeep_waits", work=name, reason=str(error))
+                self._trouble[name] = str(error)
+            except Exception:
+                # Whatever it was, the other turns and the other loops must go on.
+                _log.exception("upkeep_failed", work=name)
+                pause = AFTER_FAILURE
+            await self._sleep(pause)
+
+    async def remove_due(self) -> float:
+        """Remove what is due, then wait for what is next."""
+        report = await self._core.cleanup.cleanup_expired()
+        for sandbox in report.destroyed:
+            _log.info("sandbox_removed", sandbox_id=str(sandbox.id), name=sandbox.name)
+        moment = await self._core.cleanup.next_due()
+        if moment is None:
+            return LATEST
+        return min(max((moment - self._clock()).total_seconds(), SOONEST), LATEST)
+
+    async def full_pass(self) -> float:
+        """The pass under everything else, also at the start: after a crash there may be something left."""
+        _, orphans = await self._core.cleanup.run()
+        for damage in orphans.found.degraded:
+            _log.warning("sandbox_degraded", sandbox_id=str(damage.sandbox.id), missing=damage.missing)
+        if orphans.spared:
+            _log.warning("orphans_of_nobody", count=len(orphans.spared), hint="`orphans` shows them")
+        return self._core.settings.sandbox_cleanup_interval_minutes * 60
+
+    async def tell(self) -> float:
+        """Send the notices that are due, once the bot can send messages."""
+        if self._bot.is_ready():
+            async for notice in self._core.notices.take():
+                await deliver(self._bot, self._core, notice)
+        return TELL_EVERY
+
+    async def count(self) -> float:
+        """Bring the gauges and `last_activity_at` up to date."""
+        await self._core.cleanup.refresh_gauges()
+        await self._record_activity()
+        return COUNT_EVERY
+
+    async def _record_activity(self) -> None:
+        # Kept until they are written: PostgreSQL may be away.
+        self._touched |= {
+            UUID(sandbox_id): moment
+            for sandbox_id, moment in self._core.router.activity.drain_touched().items()
+        }
+        touched = dict(self._touched)
+        await self._core.cleanup.record_activity(touched)
+        for sandbox_id, moment in touched.items():
+            if self._touched.get(sandbox_id) == moment:
+                del self._touched[sandbox_id]

@@ -1,0 +1,65 @@
+"""Sending a notice as a direct message.
+
+It is noted as sent before: what fails here is not tried again, unless Discord certainly never saw it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import aiohttp
+import discord
+import structlog
+
+from sandbox_cogs._core import AnyBot
+from sandbox_cogs._owners import owner_ids_of
+from sandbox_core.cleanup import Notice, NoticeKind
+from sandbox_core.subjects import is_guild_id
+
+from . import _render
+
+if TYPE_CHECKING:
+    from sandbox_core.bootstrap import Core
+
+_log = structlog.get_logger("sandbox.upkeep")
+
+_SEND_WITHIN = 15.0
+_BUTTONS_IN = "sandbox_cogs.sandbox"
+"""The extension that answers the buttons."""
+
+
+async def deliver(bot: AnyBot, core: Core, notice: Notice) -> None:
+    """Send the notice to whom it concerns. Closed direct messages are not an error; never raises for Discord.
+
+    A notice that reached nobody because Discord could not be connected to is handed out again later.
+    """
+    if notice.kind is NoticeKind.STUCK:
+        recipients = sorted(owner_ids_of(bot, core.settings))
+    else:
+        # The command line may act for owners that are not Discord users. A user's id looks like a guild's.
+        recipients = [notice.sandbox.owner] if is_guild_id(notice.sandbox.owner) else []
+    reached = [await _send(bot, user_id, notice) for user_id in recipients]
+    if reached and not any(reached):
+        await core.notices.give_back(notice)
+
+
+async def _send(bot: AnyBot, user_id: str, notice: Notice) -> bool:
+    """False when Discord certainly never saw the message."""
+    facts = {"kind": notice.kind.value, "sandbox_id": str(notice.sandbox.id), "user_id": user_id}
+    view = _render.buttons(notice) if _BUTTONS_IN in bot.extensions else None
+    try:
+        async with asyncio.timeout(_SEND_WITHIN):
+            user = bot.get_user(int(user_id)) or await bot.fetch_user(int(user_id))
+            await user.send(embed=_render.notice(notice), view=view or discord.utils.MISSING)
+    except (discord.Forbidden, discord.NotFound):
+        _log.info("notice_not_wanted", **facts)
+    except aiohttp.ClientConnectorError:
+        _log.warning("notice_delayed", reason="Discord can't be reached", **facts)
+        return False
+    except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
+        # It may have arrived all the same, and twice is worse than never.
+        _log.warning("notice_lost", reason=type(error).__name__, **facts)
+    else:
+        _log.info("notice_sent", **facts)
+    return True

@@ -1,0 +1,79 @@
+"""Notices as Discord embeds; pure."""
+
+from __future__ import annotations
+
+import discord
+
+from sandbox_core.cleanup import Notice, NoticeKind
+from sandbox_core.error_text import shown
+
+_AMBER = discord.Colour(0xD9912B)
+_GREY = discord.Colour(0x7A7F87)
+_RED = discord.Colour(0xC8453B)
+
+
+def notice(notice: Notice) -> discord.Embed:
+    """The message's one embed."""
+    match notice.kind:
+        case NoticeKind.EXPIRES:
+            return _expires(notice)
+        case NoticeKind.GONE:
+            return _gone(notice)
+        case NoticeKind.STUCK:
+            return _stuck(notice)
+
+
+def buttons(notice: Notice) -> discord.ui.View | None:
+    """Extend and Destroy below a notice about an expiry; `sandbox_cogs.sandbox` answers them."""
+    if notice.kind is not NoticeKind.EXPIRES:
+        return None
+    view = discord.ui.View(timeout=None)
+    for label, verb, style in (
+        ("Extend", "extend", discord.ButtonStyle.primary),
+        ("Destroy", "destroy", discord.ButtonStyle.danger),
+    ):
+        view.add_item(
+            discord.ui.Button(label=label, style=style, custom_id=f"sandbox:{verb}:{notice.sandbox.id}")
+        )
+    # Not kept in memory: a pressed button is recognised by its id, also after a restart.
+    view.stop()
+    return view
+
+
+def _expires(notice: Notice) -> discord.Embed:
+    sandbox = notice.sandbox
+    moment, relative = (discord.utils.format_dt(notice.about, style) for style in ("f", "R"))
+    text = f"Your sandbox expires {relative} ({moment}). It is then deleted with everything in it."
+    if sandbox.guild_ids:
+        servers = "server" if len(sandbox.guild_ids) == 1 else "servers"
+        text += f" The events of its {len(sandbox.guild_ids)} {servers} go to production again."
+    embed = discord.Embed(title=f"Sandbox {sandbox.name} expires soon", description=text, colour=_AMBER)
+    embed.set_footer(text=f"/sandbox extend name:{sandbox.name} lets it live longer.")
+    return embed
+
+
+def _gone(notice: Notice) -> discord.Embed:
+    sandbox = notice.sandbox
+    over = sandbox.expires_at <= notice.about
+    why = "Its time was over." if over else "It was destroyed by the bot's owner."
+    text = f"{why} Its schema, keys and messages are deleted, and its servers' events go to production."
+    return discord.Embed(title=f"Sandbox {sandbox.name} is gone", description=text, colour=_GREY)
+
+
+def _stuck(notice: Notice) -> discord.Embed:
+    sandbox, failure = notice.sandbox, notice.failure
+    embed = discord.Embed(
+        title=f"Sandbox {sandbox.name} can't be removed",
+        description=(
+            "Its events go to production, but removing what is in it fails again and again. The bot keeps "
+            "trying; it tells you this once."
+        ),
+        colour=_RED,
+    )
+    if failure is not None:
+        embed.add_field(name="Step", value=shown(failure.step))
+        embed.add_field(name="Attempts", value=str(failure.attempts))
+        embed.add_field(name="Next", value=discord.utils.format_dt(failure.next_attempt_at, "R"))
+        embed.add_field(name="Reason", value=shown(failure.reason), inline=False)
+    embed.add_field(name="Id", value=f"`{sandbox.id}`", inline=False)
+    return embed
