@@ -41,7 +41,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy = tmp_path_factory.mktemp("make") / "checkout"
     left_out = shutil.ignore_patterns(
         ".git",
-        ".venv",
+        ".venv*",
         ".local",
         ".coverage*",
         ".hypothesis",
@@ -60,7 +60,9 @@ def _make(
     venv = Path(sys.prefix)
     return command(
         *written.split(),
-        *(f"VENV={venv}", f"--old-file={venv / '.installed'}", *more),
+        f"VENV={venv}",
+        *(f"--old-file={venv / stamp}" for stamp in (".installed-to-run", ".installed")),
+        *more,
         directory=checkout,
         **{"PATH": os.environ["PATH"], "HOME": str(checkout), **environment},
     )
