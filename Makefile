@@ -96,7 +96,7 @@ endef
 $(TO_RUN): requirements.lock deploy/installer.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv --clear $(VENV)
-	@if ! $(BIN)/python -m pip config list | grep -Eq '\.(index-url|no-index)='; then \
+	@if ! $(BIN)/python -m pip config list | grep -E '\.(index-url|no-index)=' >/dev/null; then \
 		$(WITH_PIP) --require-hashes --no-deps --only-binary :all: --target $(VENV)/installer \
 			-r deploy/installer.lock || rm -rf $(VENV)/installer; fi
 	$(call install,--require-hashes --no-deps -r requirements.lock)
