@@ -23,7 +23,7 @@ from sandbox_core.postgres.pool import Connection
 from sandbox_core.redis.errors import translating as redis_errors
 from sandbox_core.settings import Settings
 
-from ..migrate import migrations_dir
+from ..migrate import MIGRATIONS_TABLE, migrations_dir
 from ._discord import TokenRefusedError, discord_rest
 
 _WITHIN = 8.0
@@ -161,8 +161,9 @@ async def _postgres(core: Core) -> Findings:
 
 async def _migrations(connection: Connection, found: Findings) -> None:
     known = {path.name.split("_", 1)[0] for path in migrations_dir().glob("*.sql")}
-    recorded = await connection.fetchval("SELECT to_regclass('schema_migrations') IS NOT NULL")
-    rows = await connection.fetch("SELECT version FROM schema_migrations") if recorded else []
+    recorded = await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", MIGRATIONS_TABLE)
+    every = f"SELECT version FROM {MIGRATIONS_TABLE}"  # noqa: S608 (a constant)
+    rows = await connection.fetch(every) if recorded else []
     applied = {row["version"] for row in rows}
     missing = len(known - applied)
     found.judge(
