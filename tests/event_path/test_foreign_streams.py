@@ -19,6 +19,8 @@ from nats.js.api import (
 from sandbox_core.error_text import explain
 from sandbox_core.errors import StreamUnusable
 from sandbox_core.nats.connection import NatsConnection
+from sandbox_core.nats.message_ids import MessageIds
+from sandbox_core.nats.stored import StoredEvents
 from sandbox_core.nats.streams import (
     MADE_BY,
     MARK,
@@ -169,6 +171,23 @@ async def test_the_reason_goes_with_the_obstacle(connection: NatsConnection, rea
     assert streams.obstacle is None
     for name in ("EVENTS", "SANDBOX"):
         assert is_ours((await js.stream_info(name)).config)
+
+
+async def test_what_a_foreign_stream_holds_is_not_even_read(
+    connection: NatsConnection, reader: Client
+) -> None:
+    js = reader.jetstream()
+    for name, subjects in (("EVENTS", "events.>"), ("SANDBOX", "sandbox.>")):
+        await js.add_stream(
+            StreamConfig(name=name, subjects=[subjects], retention=RetentionPolicy.WORK_QUEUE)
+        )
+    await js.publish("events.MESSAGE_CREATE", b"{}", headers={"Nats-Msg-Id": "session:0:7"})
+    client = connection.client
+    stored = StoredEvents(MessageIds(client, client.jetstream(timeout=2)))
+    assert await stored.sequences("session", 0, after=0, since=0.0) == set()
+    for name in ("EVENTS", "SANDBOX"):
+        state = (await facts(reader, name))["state"]
+        assert state["consumer_count"] == 0
 
 
 async def test_streams_have_the_names_of_the_settings(connection: NatsConnection, reader: Client) -> None:
