@@ -16,7 +16,7 @@ from sandbox_core.errors import StreamUnusable
 from sandbox_core.models import Sandbox
 from sandbox_core.nats.errors import translating
 from sandbox_core.nats.stream_faults import is_ours
-from sandbox_core.subjects import SANDBOX_STREAM, SANDBOX_SUBJECTS, nats_prefix, sandbox_filter
+from sandbox_core.subjects import DEFAULT_NAMES, SANDBOX_SUBJECTS, nats_prefix, sandbox_filter
 
 from .base import PartHealth, PartState, counted
 
@@ -40,7 +40,7 @@ class NatsNamespace:
         self,
         js: JetStreamContext,
         *,
-        stream: str = SANDBOX_STREAM,
+        stream: str = DEFAULT_NAMES.sandbox,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """Requests are bounded by the timeout that `js` was made with."""

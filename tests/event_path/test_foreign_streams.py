@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -32,6 +33,7 @@ from sandbox_core.nats.streams import (
     stream_configs,
 )
 from sandbox_core.subjects import StreamNames
+from tests.conftest import ROOT
 
 OURS = {MADE_BY: MARK}
 
@@ -157,6 +159,26 @@ async def test_a_stream_that_an_operator_made_with_the_mark_is_used(
     await streams.ensure()
     assert streams.ready
     assert [await facts(reader, name) for name in ("EVENTS", "SANDBOX")] == before
+
+
+async def test_the_configurations_in_the_guide_are_what_the_bot_would_make(
+    connection: NatsConnection, reader: Client
+) -> None:
+    guide = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+    given = [
+        json.loads(block) for block in re.findall(r"^```json\n(.*?)^```$", guide, re.MULTILINE | re.DOTALL)
+    ]
+    names = [config["name"] for config in given]
+    assert names == ["EVENTS", "SANDBOX"]
+    for config in given:
+        question = f"$JS.API.STREAM.CREATE.{config['name']}"
+        answer = await reader.request(question, json.dumps(config).encode())
+        assert "error" not in json.loads(answer.data), answer.data
+    before = [await facts(reader, name) for name in names]
+    for wanted in stream_configs(StreamLimits()):
+        assert judge((await reader.jetstream().stream_info(str(wanted.name))).config, wanted) == []
+    await Streams(connection.client.jetstream(timeout=2), StreamLimits()).ensure()
+    assert [await facts(reader, name) for name in names] == before
 
 
 async def test_the_reason_goes_with_the_obstacle(connection: NatsConnection, reader: Client) -> None:

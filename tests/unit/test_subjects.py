@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -35,6 +37,26 @@ ID = UUID("3f2a9c01-1111-4222-8333-444455556666")
 )
 def test_the_names(made: str, expected: str) -> None:
     assert made == expected
+
+
+def test_no_code_beside_the_builders_knows_a_stream_or_its_subjects_by_heart() -> None:
+    root = Path(subjects.__file__).parents[1]
+    known = {
+        *("sandbox_core/subjects.py", "sandbox_core/settings.py", "sandbox_core/context.py"),
+        # A column's heading.
+        "cogs/sandbox_cogs/owner/_render.py",
+    }
+    by_heart = re.compile(
+        r"""\bEVENTS_(?:STREAM|PREFIX)\b|\bSANDBOX_STREAM\b|f?["'](?:EVENTS|SANDBOX)["']|f?["']events\."""
+    )
+    found = {
+        path.relative_to(root).as_posix(): sorted(set(by_heart.findall(path.read_text(encoding="utf-8"))))
+        for folder in ("bot", "cogs", "sandbox_core")
+        for path in (root / folder).rglob("*.py")
+        # The tour plays with the names that are there without any setting, and shows them.
+        if "tour" not in path.parts and by_heart.search(path.read_text(encoding="utf-8"))
+    }
+    assert found.keys() - known == set(), found
 
 
 def test_an_installation_may_have_other_names() -> None:
