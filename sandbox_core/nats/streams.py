@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
+import nats.errors
 import nats.js.errors
 import structlog
 from nats.js import JetStreamContext
@@ -20,7 +21,17 @@ from sandbox_core.settings import Settings
 from sandbox_core.subjects import DEFAULT_NAMES, SANDBOX_SUBJECTS, StreamNames
 
 from .errors import translating, unavailable
-from .stream_faults import MADE_BY, MARK, FaultKind, StreamFault, differing, is_ours, judge, overlap
+from .stream_faults import (
+    MADE_BY,
+    MARK,
+    FaultKind,
+    StreamFault,
+    differing,
+    find_overlap,
+    is_ours,
+    judge,
+    overlap,
+)
 
 __all__ = (
     "DUPLICATE_WINDOW",
@@ -30,9 +41,9 @@ __all__ = (
     "StreamFault",
     "StreamLimits",
     "Streams",
+    "find_overlap",
     "is_ours",
     "judge",
-    "overlap",
     "stream_configs",
 )
 
@@ -150,26 +161,39 @@ class Streams:
             try:
                 await self._js.update_stream(present.evolve(**changes))
             except nats.js.errors.APIError as error:
-                if error.err_code == _SUBJECTS_OVERLAP:
-                    raise self._unusable(name, await overlap(self._js, config)) from error
-                if error.err_code is None or unavailable(error) is not None:
-                    raise
-                refused = StreamFault(
+                fault = StreamFault(
                     FaultKind.FIXED,
                     f"has other {', '.join(changes)}, and can't be changed: {error.description}",
-                    f"Change it with nats stream edit {name}",
+                    f"Change the setting back, or the stream: nats stream edit {name}",
                 )
-                raise self._unusable(name, refused) from error
+                raise await self._refused(config, error, fault) from error
             _log.info("stream_updated", stream=name, changed=list(changes))
 
     async def _add(self, config: StreamConfig) -> None:
         try:
             await self._js.add_stream(config)
         except nats.js.errors.APIError as error:
-            if error.err_code != _SUBJECTS_OVERLAP:
-                raise
-            raise self._unusable(str(config.name), await overlap(self._js, config)) from error
+            fault = StreamFault(
+                FaultKind.FIXED,
+                f"can't be made: {error.description}",
+                "Change what hinders it at the server, or NATS_REPLICAS.",
+            )
+            raise await self._refused(config, error, fault) from error
         _log.info("stream_created", stream=config.name)
+
+    async def _refused(
+        self, config: StreamConfig, error: nats.js.errors.APIError, fault: StreamFault
+    ) -> Exception:
+        """What JetStream's refusal means; `fault` unless it is about subjects, or passes by itself."""
+        if error.err_code == _SUBJECTS_OVERLAP:
+            try:
+                fault = await find_overlap(self._js, config) or overlap(config)
+            except (nats.errors.Error, OSError):
+                # The refusal itself is known all the same.
+                fault = overlap(config)
+        elif not isinstance(error, nats.js.errors.BadRequestError | nats.js.errors.ServerError):
+            return unavailable(error) or error
+        return self._unusable(str(config.name), fault)
 
     def _unusable(self, name: str, fault: StreamFault) -> StreamUnusable:
         return StreamUnusable(name, self._server(), fault.problem, fault.mend)

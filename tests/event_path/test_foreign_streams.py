@@ -28,6 +28,7 @@ from sandbox_core.nats.streams import (
     FaultKind,
     StreamLimits,
     Streams,
+    find_overlap,
     is_ours,
     judge,
     stream_configs,
@@ -108,6 +109,12 @@ async def test_subjects_that_another_stream_takes_are_named_with_it(
     assert refused.stream == wanted
     assert f"OTHER (subjects {subjects})" in refused.reason
     assert setting in refused.mend
+    for config in stream_configs(StreamLimits()):
+        fault = await find_overlap(js, config)
+        # What `ensure` would say can be asked before.
+        assert (fault is not None) == (config.name == wanted)
+        if fault is not None:
+            assert refused.reason == f"the stream {wanted} {fault.problem}"
 
 
 @pytest.mark.parametrize(
@@ -137,6 +144,36 @@ async def test_one_of_ours_that_cannot_work_is_refused_and_untouched(
     assert said in refused.reason
     assert refused.mend
     assert await facts(reader, stream) == before
+
+
+async def test_what_jetstream_itself_refuses_is_told_in_its_words(
+    connection: NatsConnection, reader: Client
+) -> None:
+    refused = await refusal(connection, StreamLimits(replicas=3))
+    assert "can't be made: replicas > 1 not supported in non-clustered mode" in refused.reason
+    await Streams(connection.client.jetstream(timeout=2), StreamLimits()).ensure()
+    before = await facts(reader, "EVENTS")
+    refused = await refusal(connection, StreamLimits(replicas=3))
+    assert "other num_replicas, and can't be changed: replicas > 1" in refused.reason
+    assert await facts(reader, "EVENTS") == before
+
+
+async def test_what_can_be_changed_in_one_of_ours_is(connection: NatsConnection, reader: Client) -> None:
+    js = reader.jetstream()
+    config = stream_configs(StreamLimits())[0]
+    await js.add_stream(config.evolve(retention=RetentionPolicy.INTEREST))
+    await Streams(connection.client.jetstream(timeout=2), StreamLimits()).ensure()
+    assert judge((await js.stream_info("EVENTS")).config, config) == []
+
+
+async def test_subjects_that_are_wanted_anew_may_be_taken(connection: NatsConnection, reader: Client) -> None:
+    js = reader.jetstream()
+    await Streams(connection.client.jetstream(timeout=2), StreamLimits()).ensure()
+    await js.add_stream(StreamConfig(name="OTHER", subjects=["acme.>"]))
+    names = StreamNames(prefix="acme.discord")
+    refused = await refusal(connection, StreamLimits(names=names))
+    assert "OTHER (subjects acme.>)" in refused.reason
+    assert (await js.stream_info("EVENTS")).config.subjects == ["events.>"]
 
 
 async def test_a_sealed_stream_is_refused(connection: NatsConnection, reader: Client) -> None:
