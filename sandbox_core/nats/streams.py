@@ -16,11 +16,11 @@ import structlog
 from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 
-from sandbox_core.errors import StreamUnusable
+from sandbox_core.errors import DependencyUnavailable, StreamUnusable
 from sandbox_core.settings import Settings
 from sandbox_core.subjects import DEFAULT_NAMES, SANDBOX_SUBJECTS, StreamNames
 
-from .errors import translating, unavailable
+from .errors import DEPENDENCY, translating, unavailable
 from .stream_faults import (
     MADE_BY,
     MARK,
@@ -58,7 +58,9 @@ JetStream allows no window longer than a stream's age, and Discord keeps a sessi
 minutes.
 """
 
-_SUBJECTS_OVERLAP = 10065  # JetStream's JSStreamSubjectOverlapErr
+# JetStream's JSStreamSubjectOverlapErr and JSStreamNameExistErr.
+_SUBJECTS_OVERLAP = 10065
+_NAME_IN_USE = 10058
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +193,11 @@ class Streams:
             except (nats.errors.Error, OSError):
                 # The refusal itself is known all the same.
                 fault = overlap(config)
+        elif error.err_code == _NAME_IN_USE:
+            # It is looked at, and changed if need be, at the next attempt.
+            return DependencyUnavailable(
+                DEPENDENCY, f"another process has just made the stream {config.name}"
+            )
         elif not isinstance(error, nats.js.errors.BadRequestError | nats.js.errors.ServerError):
             return unavailable(error) or error
         return self._unusable(str(config.name), fault)
