@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+import nats.errors
 from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, RetentionPolicy, StreamConfig
 from nats.js.errors import NotFoundError
@@ -84,15 +85,23 @@ async def find_overlap(js: JetStreamContext, wanted: StreamConfig) -> StreamFaul
         try:
             name = await js.find_stream_name_by_subject(subject)
             if name != wanted.name:
-                return overlap(wanted, described((await js.stream_info(name)).config))
+                return _overlap(wanted, described((await js.stream_info(name)).config))
         except NotFoundError:
             # There is none, or it went just now.
             continue
     return None
 
 
-def overlap(wanted: StreamConfig, other: str = "") -> StreamFault:
-    """The fault of a stream that can't be made because of `other`, where that is known."""
+async def overlap(js: JetStreamContext, wanted: StreamConfig) -> StreamFault:
+    """Say which stream takes the wanted one's subjects, after JetStream refused it for that."""
+    try:
+        return await find_overlap(js, wanted) or _overlap(wanted)
+    except (nats.errors.Error, OSError):
+        # The refusal itself is known all the same.
+        return _overlap(wanted)
+
+
+def _overlap(wanted: StreamConfig, other: str = "") -> StreamFault:
     another = f"the stream {other}" if other else "another stream"
     return StreamFault(
         FaultKind.OVERLAP,

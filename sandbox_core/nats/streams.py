@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
-import nats.errors
 import nats.js.errors
 import structlog
 from nats.js import JetStreamContext
@@ -44,6 +43,7 @@ __all__ = (
     "find_overlap",
     "is_ours",
     "judge",
+    "overlap",
     "stream_configs",
 )
 
@@ -188,11 +188,7 @@ class Streams:
     ) -> Exception:
         """What JetStream's refusal means; `fault` unless it is about subjects, or passes by itself."""
         if error.err_code == _SUBJECTS_OVERLAP:
-            try:
-                fault = await find_overlap(self._js, config) or overlap(config)
-            except (nats.errors.Error, OSError):
-                # The refusal itself is known all the same.
-                fault = overlap(config)
+            fault = await overlap(self._js, config)
         elif error.err_code == _NAME_IN_USE:
             # It is looked at, and changed if need be, at the next attempt.
             return DependencyUnavailable(
