@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from nats.js.api import StreamConfig
@@ -17,13 +17,13 @@ from sandbox_core.error_text import explain
 from sandbox_core.errors import DependencyUnavailable, SandboxError
 from sandbox_core.namespaces import PartState
 from sandbox_core.nats.errors import translating as nats_errors
-from sandbox_core.nats.streams import StreamLimits, stream_configs
+from sandbox_core.nats.streams import judge, stream_configs
 from sandbox_core.postgres import connected
 from sandbox_core.postgres.pool import Connection
 from sandbox_core.redis.errors import translating as redis_errors
 from sandbox_core.settings import Settings
 
-from ..migrate import migrations_dir
+from ..migrate import MIGRATIONS_TABLE, migrations_dir
 from ._discord import TokenRefusedError, discord_rest
 
 _WITHIN = 8.0
@@ -161,8 +161,9 @@ async def _postgres(core: Core) -> Findings:
 
 async def _migrations(connection: Connection, found: Findings) -> None:
     known = {path.name.split("_", 1)[0] for path in migrations_dir().glob("*.sql")}
-    recorded = await connection.fetchval("SELECT to_regclass('schema_migrations') IS NOT NULL")
-    rows = await connection.fetch("SELECT version FROM schema_migrations") if recorded else []
+    recorded = await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", MIGRATIONS_TABLE)
+    every = f"SELECT version FROM {MIGRATIONS_TABLE}"  # noqa: S608 (a constant)
+    rows = await connection.fetch(every) if recorded else []
     applied = {row["version"] for row in rows}
     missing = len(known - applied)
     found.judge(
@@ -200,10 +201,7 @@ async def _nats(core: Core) -> Findings:
     found.judge(numbers >= _NATS_MINIMUM, shown, "nats-server 2.11 or newer is needed.")
     with nats_errors():
         await core.js.account_info()
-        limits = StreamLimits(
-            core.settings.nats_replicas, timedelta(hours=core.settings.events_max_age_hours)
-        )
-        for wanted in stream_configs(limits):
+        for wanted in stream_configs(core.streams.limits):
             await _stream(core, wanted, found)
     return found
 
@@ -215,23 +213,12 @@ async def _stream(core: Core, wanted: StreamConfig, found: Findings) -> None:
     except NotFoundError:
         found.note(f"the stream {name} does not exist yet", "The bot makes it as it starts: sandboxctl run")
         return
-    differing = [
-        what
-        for what, is_so in {
-            "subjects": info.config.subjects == wanted.subjects,
-            "storage": info.config.storage == wanted.storage,
-            "retention": info.config.retention == wanted.retention,
-            "replicas": info.config.num_replicas == wanted.num_replicas,
-        }.items()
-        if not is_so
-    ]
-    found.judge(
-        not differing,
-        f"the stream {name} holds {info.state.messages} messages"
-        if not differing
-        else f"the stream {name} has other {', '.join(differing)} than the settings",
-        f"Change it with `nats stream edit {name}`, or delete it and let the bot make it again.",
-    )
+    faults = judge(info.config, wanted)
+    for fault in faults:
+        tell = found.failed if fault.stops else found.note
+        tell(f"the stream {name} {fault.problem}", fault.mend)
+    if not any(fault.stops for fault in faults):
+        found.ok(f"the stream {name} holds {info.state.messages} messages")
 
 
 async def _discord(settings: Settings) -> Findings:
