@@ -27,12 +27,13 @@ from .manager import LoggedManager, ManagerLimits, SandboxManager
 from .metrics import Metrics
 from .models import Sandbox
 from .namespaces import Namespace, NatsNamespace, RedisNamespace, SchemaProvisioner
-from .nats.connection import NOT_CONNECTED, NatsConnection
+from .nats.connection import NatsConnection
 from .nats.fence import RouteFence
 from .nats.message_ids import MessageIds
 from .nats.publisher import AckPublisher
 from .nats.stored import StoredEvents
 from .nats.streams import StreamLimits, Streams
+from .postgres import login
 from .postgres.orphans import lost_mappings
 from .postgres.pool import CONNECT_TIMEOUT, Pool, connected, create_pool
 from .postgres.processes import GatewayProcess, Processes
@@ -137,7 +138,7 @@ async def open_core(
         at_end = partial(_at_end, stack, closing)
         pool, redis, nats = await _connections(settings, stack, closing)
         js = nats.client.jetstream(timeout=_JETSTREAM_TIMEOUT)
-        asked = questions(pool, redis, js)
+        asked = questions(pool, redis, js, nats)
         if on_servers is not None:
             servers = HealthChecker((), system=_servers(_askable_at_once(asked, nats)))
             at_end("health", servers.close)
@@ -146,7 +147,7 @@ async def open_core(
             await _connect(nats, settings, on_waiting)
         elif use_nats is NatsUse.SANDBOXES:
             with suppress(DependencyUnavailable):
-                await nats.connect(settings.nats_url, name=_APPLICATION)
+                await nats.connect(settings.nats, name=_APPLICATION)
 
         process, processes = GatewayProcess.this(), Processes(pool)
         # Only a process that publishes is one to wait for when routes change.
@@ -254,13 +255,13 @@ async def _connections(
 ) -> tuple[Pool, Redis, NatsConnection]:
     """Clients of all three servers, none of which is asked for anything yet."""
     pool = await create_pool(
-        settings.database_url.get_secret_value(),
+        settings.database,
         min_size=0,
         max_size=AT_MOST + _SPARE_CONNECTIONS,
         application_name=_APPLICATION,
     )
     stack.push_async_callback(_close_pool, pool, closing)
-    redis = create_client(settings.redis_url.get_secret_value(), client_name=_APPLICATION)
+    redis = create_client(settings.redis, client_name=_APPLICATION)
     _at_end(stack, closing, "Redis", redis.aclose)
     nats = NatsConnection()
     stack.push_async_callback(_close_nats, nats, closing)
@@ -309,7 +310,7 @@ def _askable_at_once(asked: Mapping[str, Question], nats: NatsConnection) -> dic
     async def jetstream() -> None:
         # A client that was never connected takes questions as if it had been.
         if not nats.connected:
-            raise DependencyUnavailable("NATS", NOT_CONNECTED)
+            raise nats.trouble
         await asked["NATS"]()
 
     return {**asked, "NATS": jetstream}
@@ -318,7 +319,7 @@ def _askable_at_once(asked: Mapping[str, Question], nats: NatsConnection) -> dic
 async def _connect(nats: NatsConnection, settings: Settings, on_waiting: Waiting | None) -> None:
     while True:
         try:
-            await nats.connect(settings.nats_url, name=_APPLICATION)
+            await nats.connect(settings.nats, name=_APPLICATION)
         except DependencyUnavailable as error:
             if on_waiting is None:
                 raise
@@ -357,8 +358,8 @@ async def _leave(processes: Processes, process: GatewayProcess, closing: Closing
 
 def _follower(settings: Settings, process: GatewayProcess | None) -> RouteFollower:
     async def connect() -> asyncpg.Connection[Any]:
-        return await asyncpg.connect(
-            settings.database_url.get_secret_value(),
+        return await login.connect(
+            settings.database,
             timeout=CONNECT_TIMEOUT,
             server_settings={"application_name": f"{_APPLICATION}-routes"},
         )

