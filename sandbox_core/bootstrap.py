@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,12 +16,12 @@ import structlog
 from nats.js import JetStreamContext
 from redis.asyncio import Redis
 
-from . import cancellation, live_gauges
+from . import cancellation, live_gauges, subjects
 from .cleanup import AT_MOST, CleanupMetrics, CleanupProvider, Notices
 from .closing import Closing
 from .dependencies import Question, questions
 from .errors import DependencyUnavailable
-from .event_router import EventRouter, GatewayIntake, Notebook, OwnerFinder, WatchedPath, watchers
+from .event_router import EventRouter, GatewayIntake, LastEvents, Notebook, OwnerFinder, WatchedPath, watchers
 from .health import HealthChecker, LostGuilds, RoutingPart, ServerPart, SystemPart
 from .manager import LoggedManager, ManagerLimits, SandboxManager
 from .metrics import Metrics
@@ -32,6 +32,7 @@ from .nats.fence import RouteFence
 from .nats.message_ids import MessageIds
 from .nats.publisher import AckPublisher
 from .nats.stored import StoredEvents
+from .nats.stream_guilds import StreamGuilds
 from .nats.streams import StreamLimits, Streams
 from .postgres import login
 from .postgres.orphans import lost_mappings
@@ -42,6 +43,7 @@ from .postgres.routes import RouteRows
 from .postgres.switches import SwitchRequests
 from .redis.client import create_client
 from .redis.gateway_sessions import GatewaySessions
+from .redis.last_events import LastEventRecord
 from .redis.owner_notes import OwnerNotes
 from .redis.route_cache import RouteCache
 from .resume_points import ResumePoints
@@ -73,6 +75,8 @@ class Core:
     routes: RouteProvider
     router: EventRouter
     intake: GatewayIntake
+    last_events: LastEvents
+    """When guilds last had events in production."""
     owners: OwnerFinder
     """Whose a guild-less event's channel is; give it a `directory` that asks Discord."""
     publisher: AckPublisher
@@ -178,6 +182,9 @@ async def open_core(
         if use_nats is NatsUse.EVENTS:
             await publisher.start()
             at_end("publisher", publisher.close)
+        last_events = _last_events(router, redis, nats, js, looks=use_nats is NatsUse.EVENTS)
+        if announced is not None:
+            at_end("last events", _run(last_events.run(), "last-events"))
         at_end("router", router.close)
 
         schemas, keys = SchemaProvisioner(pool), RedisNamespace(redis)
@@ -224,6 +231,7 @@ async def open_core(
             routes=routes,
             router=router,
             intake=intake,
+            last_events=last_events,
             owners=owners,
             publisher=publisher,
             streams=streams,
@@ -343,9 +351,19 @@ def _tell_owners(
     """Begin to tell other processes whose channels and interactions are; the result ends it."""
     notebook = Notebook(OwnerNotes(redis), router.channels, lambda: routes.current_table)
     owners.on_found = notebook.channel
-    task = asyncio.create_task(notebook.run(), name="owner-notes")
+    return _run(notebook.run(), "owner-notes")
 
-    return partial(cancellation.end, task)
+
+def _run(work: Coroutine[Any, Any, None], name: str) -> Callable[[], Awaitable[None]]:
+    """Begin to do `work`; the result ends it."""
+    return partial(cancellation.end, asyncio.create_task(work, name=name))
+
+
+def _last_events(
+    router: EventRouter, redis: Redis, nats: NatsConnection, js: JetStreamContext, *, looks: bool
+) -> LastEvents:
+    stream = StreamGuilds(MessageIds(nats.client, js), js, subjects.EVENTS_STREAM, subjects.EVENTS_SUBJECTS)
+    return LastEvents(router.activity, LastEventRecord(redis), stream if looks else None)
 
 
 async def _leave(processes: Processes, process: GatewayProcess, closing: Closing) -> None:

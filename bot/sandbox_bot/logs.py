@@ -12,6 +12,7 @@ from urllib.parse import quote, quote_plus
 
 import structlog
 
+from sandbox_core.misspelt import misspelt_settings
 from sandbox_core.settings import Settings
 
 _NOISY = (
@@ -81,6 +82,13 @@ def _may_be_a_word(secret: str) -> bool:
     if len(secret) < _SHORTEST:
         return True
     return len(secret) <= _LONGEST_WORD and _WORD.match(secret) is not None
+
+
+def log_misspelt_settings() -> None:
+    """One line for each variable that looks like a misspelt setting."""
+    log = structlog.get_logger("sandbox.settings")
+    for each in misspelt_settings():
+        log.warning("setting_misspelt", variable=each.name, place=each.place, nearest=each.nearest)
 
 
 def configure_logging(settings: Settings, stream: TextIO | None = None) -> None:
