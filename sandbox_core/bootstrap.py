@@ -134,8 +134,7 @@ async def open_core(
     limit for a caller's whole end, of which the core's is a part.
     """
     async with AsyncExitStack() as stack:
-        metrics = metrics or Metrics()
-        closing = closing or Closing(_CLOSE_WITHIN)
+        metrics, closing = metrics or Metrics(), closing or Closing(_CLOSE_WITHIN)
         stack.push_async_callback(closing.over)
 
         live_gauges.prepare(metrics)
@@ -183,12 +182,9 @@ async def open_core(
             await publisher.start()
             at_end("publisher", publisher.close)
         last_events = _last_events(router, redis, nats, js, looks=use_nats is NatsUse.EVENTS)
-        if announced is not None:
-            at_end("last events", _run(last_events.run(), "last-events"))
         at_end("router", router.close)
 
-        schemas, keys = SchemaProvisioner(pool), RedisNamespace(redis)
-        namespaces = (schemas, keys, NatsNamespace(js))
+        namespaces = schemas, keys, _ = SchemaProvisioner(pool), RedisNamespace(redis), NatsNamespace(js)
         lacks_streams = partial(_missing_streams, streams) if use_nats is NatsUse.EVENTS else _nothing
         health = _health_checker(
             namespaces,
@@ -220,8 +216,9 @@ async def open_core(
             observer=CleanupMetrics(metrics.registry, owner_labels=settings.metrics_owner_labels),
             destruction_observer=metrics,
         )
-        intake = GatewayIntake(router)
-        live_gauges.read(metrics, intake, router, publisher, routes)
+        if announced is not None:
+            at_end("last events", _run(last_events.run(), "last-events"))
+        live_gauges.read(metrics, intake := GatewayIntake(router), router, publisher, routes)
         yield Core(
             settings=settings,
             manager=manager,

@@ -24,7 +24,7 @@ def _ago(seconds: float) -> str:
 
 
 def _span(seconds: float) -> str:
-    number, unit = (
-        (int(seconds // _HOUR), "hour") if seconds >= 2 * _HOUR else (int(seconds // _MINUTE), "minute")
-    )
-    return f"{number} {unit}" if number == 1 else f"{number} {unit}s"
+    if seconds >= 2 * _HOUR:
+        return f"{int(seconds // _HOUR)} hours"
+    minutes = int(seconds // _MINUTE)
+    return "1 minute" if minutes == 1 else f"{minutes} minutes"

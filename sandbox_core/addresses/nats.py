@@ -36,11 +36,11 @@ class NatsAddress:
         endpoints: list[Endpoint] = []
         tls: list[bool] = []
         logins: set[tuple[str | None, str | None, str | None]] = set()
-        for number, server in enumerate(servers):
-            if number and "://" not in server:
-                raise AddressError(
-                    "Every server begins with nats:// or tls://; a comma in a password is written %2C."
-                )
+        if any("://" not in server for server in servers[1:]):
+            raise AddressError(
+                "Every server begins with nats:// or tls://; a comma in a password is written %2C."
+            )
+        for server in servers:
             parts = split(server, _SCHEMES)
             if parts.path or parts.options:
                 raise AddressError("Behind the port of a server nothing follows.")

@@ -1,9 +1,9 @@
 """When each guild last had an event in production, over the last day, whichever process published it.
 
-Whoever takes a guild away from production is told first. On the event path nothing but a dictionary is written,
-see `Activity`. Once a second what is new goes to a record in Redis that all processes share. A process that
-starts, or finds the record gone, reads the stream as far back as a bounded number of messages allows, so the
-record is soon complete again; and it always says as of when it is.
+Whoever takes a guild away from production is told first. On the event path one dictionary is written, see
+`Activity`. Once a second what is new goes to a record in Redis that all processes share. A process that
+starts, or finds the record gone, reads the stream as far back as a bounded number of messages allows: so the
+record is soon complete again, and it always says as of when it is.
 
 A process that is killed leaves at most its last second unwritten; the next one that starts finds that in the
 stream.
@@ -104,12 +104,11 @@ class LastEvents:
         if self._stream is not None:
             found = await self._just_now(self._stream)
             just_now = found.last.get(guild_id)
-            if found.since > now - _JUST_NOW[0]:
+            # Half of it is enough: what is written is written within a second.
+            if found.since > now - _JUST_NOW[0] / 2:
                 since = now
-        moments = [
-            moment for moment in (here, written, just_now) if moment is not None and moment > now - DAY
-        ]
-        ago = max(0.0, now - max(moments)) if moments else None
+        latest = max(here or 0.0, written or 0.0, just_now or 0.0)
+        ago = max(0.0, now - latest) if latest > now - DAY else None
         return LastEvent(ago, max(0.0, now - since))
 
     async def _just_now(self, stream: LooksIntoStream) -> Found:

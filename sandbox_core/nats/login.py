@@ -14,7 +14,7 @@ from sandbox_core.errors import LoginRefused
 
 from .errors import DEPENDENCY
 
-_NO_TLS = "nats: tls:// is asked for and the server speaks no TLS"
+_NO_TLS = "nats: tls:// is asked for and the server does not speak it"
 # What the server says, in small letters, and first match decides.
 # https://docs.nats.io/reference/reference-protocols/nats-protocol#ok-err
 _WORDS: tuple[tuple[str, str], ...] = (

@@ -43,7 +43,7 @@ async def connect(address: PostgresAddress, **options: Any) -> _Connection:
         connection: _Connection = await asyncpg.connect(**address.arguments(), **options)
         return connection
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        problem = _problem(error)
+        problem = _problem(error, address)
         if problem is None:
             raise
         raise LoginRefused(
@@ -55,7 +55,7 @@ async def connect(address: PostgresAddress, **options: Any) -> _Connection:
         ) from error
 
 
-def _problem(error: Exception) -> str | None:
+def _problem(error: Exception, address: PostgresAddress) -> str | None:
     """Why the login was refused; None when the error is about something else."""
     if isinstance(error, pg.InvalidAuthorizationSpecificationError) and not isinstance(
         error, pg.InvalidPasswordError
@@ -67,8 +67,9 @@ def _problem(error: Exception) -> str | None:
     for kind, problem in _PROBLEMS:
         if isinstance(error, kind):
             return problem
-    if isinstance(error, FileNotFoundError | PermissionError) and error.filename is not None:
-        return None if ".s.PGSQL." in str(error.filename) else "a file for TLS can't be read"
+    if isinstance(error, FileNotFoundError | PermissionError):
+        # Of a unix socket it means that nobody listens.
+        return None if any(each.is_socket for each in address.endpoints) else "a file for TLS can't be read"
     if isinstance(error, asyncpg.InterfaceError) and _NO_PASSWORD in str(error):
         return "the server asks for a password, and none is given"
     return None

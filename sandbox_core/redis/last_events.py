@@ -1,8 +1,9 @@
 """When each guild last had an event in production, told among processes: one sorted set.
 
-Beside the guilds, whose scores are moments, it holds three members of its own with negative scores: as of when
-it is complete (`since`), when somebody last wrote it (`until`), and a number that says which record it is. They
-stand in the same key, so that whatever loses a guild loses them too: an eviction, a flush, an old snapshot.
+Beside the guilds, whose scores are moments, it holds three members of its own with negative scores: as of
+when it is complete (`since`), when somebody last wrote it (`until`), and a number that says which record it
+is. They stand in the same key, so that whatever loses a guild loses them too: an eviction, a flush, an old
+snapshot.
 """
 
 from __future__ import annotations
