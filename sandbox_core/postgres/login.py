@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from typing import Any, TypeAlias
 
@@ -34,7 +35,6 @@ _WORDS: tuple[tuple[str, str], ...] = (
     ("not permitted to log in", "the role may not log in"),
 )
 _NO_TLS = "rejected SSL upgrade"
-_NO_PASSWORD = "password"  # noqa: S105 (asyncpg's words when it is asked for one and has none)
 
 
 async def connect(address: PostgresAddress, **options: Any) -> _Connection:
@@ -64,12 +64,12 @@ def _problem(error: Exception, address: PostgresAddress) -> str | None:
         return next((words for known, words in _WORDS if known in said), "the server does not let it in")
     if isinstance(error, ConnectionError) and _NO_TLS in str(error):
         return "sslmode asks for TLS, and the server has none"
+    if isinstance(error, pg.InvalidPasswordError) and not (address.password or os.environ.get("PGPASSWORD")):
+        return "the server asks for a password, and the address gives none"
     for kind, problem in _PROBLEMS:
         if isinstance(error, kind):
             return problem
     if isinstance(error, FileNotFoundError | PermissionError):
         # Of a unix socket it means that nobody listens.
         return None if any(each.is_socket for each in address.endpoints) else "a file for TLS can't be read"
-    if isinstance(error, asyncpg.InterfaceError) and _NO_PASSWORD in str(error):
-        return "the server asks for a password, and none is given"
     return None
