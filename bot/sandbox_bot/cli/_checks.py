@@ -195,7 +195,7 @@ async def _redis(core: Core) -> Findings:
 async def _nats(core: Core) -> Findings:
     found = Findings("NATS")
     if not core.nats.connected:
-        raise DependencyUnavailable("NATS", "no server accepts the connection")
+        raise core.nats.trouble
     numbers = _version(str(core.nats.client.connected_server_version))
     shown = f"version {'.'.join(str(number) for number in numbers)}"
     found.judge(numbers >= _NATS_MINIMUM, shown, "nats-server 2.11 or newer is needed.")
