@@ -16,7 +16,7 @@ from .login import TlsClient, refusal
 
 _log = structlog.get_logger("sandbox.nats")
 
-NOT_CONNECTED = "no server accepts the connection"
+_NOT_CONNECTED = "no server accepts the connection"
 _FOREVER = -1
 _FLUSH_WITHIN = 1
 _CANCEL_AGAIN_AFTER = 0.1
@@ -36,6 +36,7 @@ class NatsConnection:
         """Why no server lets this process in; None while none says so."""
         self.denied: LoginRefused | None = None
         """What a server last forbade after the login."""
+        self._where = ""
         self._connecting: asyncio.Task[None] | None = None
 
     @property
@@ -52,7 +53,8 @@ class NatsConnection:
     @property
     def trouble(self) -> DependencyUnavailable:
         """What to raise while the connection does not stand."""
-        return self.refused or DependencyUnavailable("NATS", NOT_CONNECTED)
+        where = f" at {self._where}" if self._where else ""
+        return self.refused or DependencyUnavailable("NATS", f"{_NOT_CONNECTED}{where}")
 
     async def connect(
         self, address: NatsAddress | SecretStr | str, *, name: str, within: float = 2.0
@@ -63,8 +65,10 @@ class NatsConnection:
         said no. The attempts go on all the same: a later call waits for them again.
         """
         if self._connecting is None:
+            address = NatsAddress.of(address)
+            self._where = address.where
             self._connecting = asyncio.get_running_loop().create_task(
-                self._connect(NatsAddress.of(address), name), name="nats-connect"
+                self._connect(address, name), name="nats-connect"
             )
         try:
             await asyncio.wait_for(asyncio.shield(self._connecting), within)

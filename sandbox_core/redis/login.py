@@ -1,4 +1,4 @@
-"""Connections that say whose login was refused, and where."""
+"""Connections that say where nobody answers, and where whose login was refused."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from redis import exceptions as rd
 from redis.asyncio.connection import Connection, SSLConnection
 
 from sandbox_core.addresses import RedisAddress
-from sandbox_core.errors import LoginRefused
+from sandbox_core.errors import DependencyUnavailable, LoginRefused
 
-from .errors import DEPENDENCY, REFUSAL
+from .errors import DEPENDENCY, INSTEAD
 
 _WRONG_DATABASE = "DB index is out of range"
 
@@ -32,9 +32,13 @@ class _Named:
         """As in redis-py."""
         try:
             await super().connect()  # type: ignore[misc]
-        except rd.ConnectionError as error:
+        except (rd.ConnectionError, rd.TimeoutError) as error:
             if isinstance(error.__context__, ssl.SSLError):
                 self._note(error, "TLS can't be agreed on, or the server's certificate can't be verified")
+            elif not hasattr(error, INSTEAD):
+                reason = "no answer in time" if isinstance(error, rd.TimeoutError) else "it can't be reached"
+                away = DependencyUnavailable(DEPENDENCY, f"{reason} at {self._address.where}")
+                setattr(error, INSTEAD, away)
             raise
 
     async def read_response(self, *args: Any, **options: Any) -> Any:
@@ -63,7 +67,7 @@ class _Named:
             problem=problem,
             setting=self._address.variable,
         )
-        setattr(error, REFUSAL, refusal)
+        setattr(error, INSTEAD, refusal)
 
 
 class PlainConnection(_Named, Connection):
