@@ -215,7 +215,9 @@ async def test_every_answer_and_every_rule_while_nothing_fails(yard: Yard, comma
 
 @settings(max_examples=15, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.one_of(changes, creations, faults), max_size=15))
-@example([Create(ALICE, "one-box", "1m", ()), Wait(1), Fault("destroy:destroying", cancelled=False), Cleanup()])
+@example(
+    [Create(ALICE, "one-box", "1m", ()), Wait(1), Fault("destroy:destroying", cancelled=False), Cleanup()]
+)
 @example([Create(ALICE, "one-box", "1m", ()), Wait(1), Fault("destroy:expired", cancelled=False), Cleanup()])
 async def test_every_rule_whatever_fails(yard: Yard, commands: list[Command]) -> None:
     await live_through(yard, commands)

@@ -121,7 +121,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
     result = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(place)),
-            *("-p", "pytest_asyncio", "-p", "no:cacheprovider", "--junitxml", "report.xml", "tests"),
+            *("-p", "pytest_asyncio.plugin", "-p", "no:cacheprovider", "--junitxml", "report.xml", "tests"),
         ],
         cwd=place,
         # Without the other plugins, which take longer to import than the cases to run.
