@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import nats.errors
 import structlog
@@ -94,6 +95,10 @@ class NatsConnection:
             # Every failed attempt comes here, each second while the server is away; the disconnect
             # itself is logged above, and readiness names it all along.
             _log.debug("nats_error", error=type(error).__name__)
+            transport: Any = self.client._transport
+            if transport and not self.client.is_connected:
+                # nats-py 2.16 opens its next connection without closing one that failed after it stood.
+                transport.close()
 
         await self.client.connect(
             **address.arguments(),
