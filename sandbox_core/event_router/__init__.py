@@ -8,6 +8,7 @@ from .intake import GatewayIntake, ready_session
 from .ledger import ShardLedger
 from .notebook import Notebook
 from .router import EventRouter, Publisher
+from .verdicts import Tell
 from .watched import WatchedPath, watchers
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Publisher",
     "Routes",
     "ShardLedger",
+    "Tell",
     "WatchedPath",
     "ready_session",
     "watchers",
