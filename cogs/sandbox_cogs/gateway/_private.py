@@ -5,7 +5,8 @@ parser for each event in `parsers`, which every socket looks up there; parsers t
 state's `dispatch`, and sockets with the client's, which they keep as `_dispatch` from the moment they are
 made, as does each shard. With debug events on, a socket's `log_receive` and `send` are its own
 `debug_log_receive` and `debug_send`: the first dispatches `socket_raw_receive(text)` before the frame is
-parsed, and nothing awaits between the two. `tests/plugin/test_private_names.py` fails when one of these is gone.
+parsed, and nothing awaits between the two. `tests/plugin/test_private_names.py` fails when one of these is
+gone.
 """
 
 from __future__ import annotations
