@@ -58,6 +58,14 @@ def check_host(bot: AnyBot, settings: Settings) -> None:
         _log.info("message_cache_off", hint="routing needs none; the bot itself gets no on_message_edit")
 
 
+def tell_unfit_shards(bot: AnyBot, settings: Settings) -> None:
+    """The shards are known only now, and it is too late to refuse the host: log it."""
+    try:
+        _check_shards(bot, settings)
+    except HostNotFit as error:
+        _log.error("shards_do_not_fit", reason=str(error))
+
+
 def missing_intents(intents: discord.Intents, settings: Settings) -> dict[str, str]:
     """The intents that are off, and the events that so nobody gets, neither production nor a sandbox.
 

@@ -18,6 +18,7 @@ from sandbox_core.bootstrap import Core
 from sandbox_core.event_router import ready_session
 from sandbox_core.events import CONNECTION_EVENTS, DISPATCH, Frame
 
+from ._fitness import shards_of_host, tell_unfit_shards
 from ._news import News
 from ._private import open_sockets
 from ._shield import Shield
@@ -34,6 +35,7 @@ class GatewayListener(commands.Cog):
         self._bot = bot
         self._core = core
         self._shielding = core.settings.sandbox_shield_host
+        self._shards_checked = shards_of_host(bot)[0] is not None
         self._shield = Shield(bot, self.on_frame, self._judge_guild, shielding=self._shielding)
 
     async def cog_load(self) -> None:
@@ -48,6 +50,13 @@ class GatewayListener(commands.Cog):
                 await self._core.router.idle()
         except TimeoutError:
             _log.error("unloaded_with_events_unacknowledged", events=self._core.router.pending)
+
+    @commands.Cog.listener()
+    async def on_connect(self) -> None:
+        """By now discord.py has asked Discord how many shards there are, if nobody had said."""
+        if not self._shards_checked:
+            self._shards_checked = True
+            tell_unfit_shards(self._bot, self._core.settings)
 
     def on_frame(self, text: str) -> News | None:
         """Route one frame; returns what is told who gets it, or None when everybody does."""
