@@ -4,8 +4,8 @@
     DATABASE_URL=… REDIS_URL=… NATS_URL=… python docs/plugin_example.py
 
 Nothing of the host changes: its text commands, its slash commands and its `on_message` are as they were, but
-for servers that are registered for a sandbox, of which they get nothing. The extensions find their settings in
-the environment and share one core, which the last of them closes.
+for servers that are registered for a sandbox, of which they get nothing. The extensions find their settings
+in the environment and share one core, which the last of them closes.
 """
 
 from __future__ import annotations

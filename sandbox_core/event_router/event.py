@@ -36,11 +36,11 @@ class Event:
         self.lane = frame.guild_id or frame.attributed_to or GUILDLESS
         self.size = len(frame.raw)
         self.behind: Event | None = None
-        self.destination: Destination | None = None
+        self.destination: Destination | None = frame.decided
 
     def decided(self, destination: Destination | None) -> None:
         """The event goes there, whatever changes before it is published."""
-        self.destination = destination
+        self.destination = self.frame.decided = destination
         if self.tell is not None:
             self.tell(destination)
 

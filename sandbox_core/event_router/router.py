@@ -171,7 +171,10 @@ class EventRouter:
         return True
 
     def judge(self, frame: Frame, tell: Tell) -> None:
-        """Tell where a dispatch frame would go that is not to be published here."""
+        """Tell where a dispatch frame goes that is not to be published here, or not yet.
+
+        If it is routed after all, it goes there.
+        """
         if frame.guild_id is not None:
             self.channels.learn(frame)
         elif frame.hints is not None and not self._attribution.settle(frame):

@@ -61,6 +61,8 @@ class Frame(msgspec.Struct, gc=False, eq=False):
     """An interaction of the bot's own `/sandbox` commands or components."""
     is_owner_command: bool = False
     """A direct message in which an owner of the bot gives it a command."""
+    decided: Any = None
+    """Its `Destination`, once somebody was told who handles events beside the router, which keeps to it."""
 
     def __repr__(self) -> str:
         return f"<Frame op={self.op} type={self.type!r} seq={self.seq} guild_id={self.guild_id}>"

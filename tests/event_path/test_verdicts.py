@@ -195,6 +195,35 @@ async def test_a_frame_that_is_not_published_is_judged_in_its_guilds_order(
     assert len(slow.taken) == router.pending == 1
 
 
+async def test_what_was_judged_goes_where_it_was_told_when_it_is_published_after_all(
+    intake: GatewayIntake, router: EventRouter, routes: Routes, slow: Slow
+) -> None:
+    told: list[str] = []
+
+    def tell(destination: Destination | None) -> None:
+        assert destination is not None
+        told.append(destination.prefix)
+
+    frames = [intake.read(dispatch(seq, guild_id=GUILD_A)) for seq in (1, 2, 3)]
+    ledger = intake.ledger(0)
+    assert ledger is not None
+    for number, frame in enumerate(frames):
+        assert frame is not None
+        router.judge(frame, tell)
+        if number == 0:
+            routes.current_table = RouteTable()
+            router.pause({GUILD_A})
+    assert len(told) == 1
+    for frame in frames:
+        assert frame is not None
+        assert router.route(frame, ledger)
+    router.acknowledged(slow.taken[0])
+    routes.current_table = RouteTable({GUILD_A: Route(SANDBOX_2, 1000.0)})
+    router.resume({GUILD_A})
+    router.acknowledged(slow.taken[1])
+    assert [f"{prefix}MESSAGE_CREATE" for prefix in told] == subjects(slow.taken) == [IN_1, IN_2, IN_2]
+
+
 async def test_at_the_end_whoever_waits_is_told_that_nobody_decides(
     host: Host, router: EventRouter, routes: Routes, slow: Slow
 ) -> None:
