@@ -35,6 +35,7 @@ async def test_the_state_has_parsers_and_tells_with_the_clients_dispatch() -> No
 async def test_without_a_connection_there_is_nothing_that_keeps_the_dispatch() -> None:
     for bot in await bots():
         assert _private.open_sockets(bot) == _private.keepers_of_dispatch(bot) == []
+        assert _private.has_message_cache(bot)
         assert not _private.has_debug_events(bot)
         _private.set_debug_events(bot, on=True)
         assert _private.has_debug_events(bot)

@@ -10,6 +10,8 @@ import structlog
 from sandbox_cogs._core import AnyBot
 from sandbox_core.settings import Settings
 
+from . import _private
+
 _log = structlog.get_logger("sandbox.gateway")
 
 
@@ -53,7 +55,7 @@ def check_host(bot: AnyBot, settings: Settings) -> None:
         )
     _check_shards(bot, settings)
     _tell_missing_intents(bot.intents, settings)
-    if bot._connection.max_messages is None:
+    if not _private.has_message_cache(bot):
         # Nothing here reads the cache: events are routed by what their frames say.
         _log.info("message_cache_off", hint="routing needs none; the bot itself gets no on_message_edit")
 

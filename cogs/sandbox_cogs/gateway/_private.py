@@ -37,11 +37,12 @@ def attributes_of_state(bot: AnyBot) -> dict[str, Any]:
 
 
 def open_sockets(bot: AnyBot) -> list[DiscordWebSocket]:
-    """The sockets of the bot's shards."""
+    """The sockets of the bot's shards; none before the first connection, and none that are only played."""
     if isinstance(bot, commands.AutoShardedBot):
-        return [bot._get_websocket(shard_id=shard_id) for shard_id in bot.shards]
-    socket: DiscordWebSocket | None = bot.ws  # typed as always there; None before the first connection
-    return [] if socket is None else [socket]
+        sockets: list[object] = [bot._get_websocket(shard_id=shard_id) for shard_id in bot.shards]
+    else:
+        sockets = [bot.ws]
+    return [socket for socket in sockets if isinstance(socket, DiscordWebSocket)]
 
 
 def keepers_of_dispatch(bot: AnyBot) -> list[dict[str, Any]]:
@@ -58,6 +59,11 @@ def has_debug_events(bot: AnyBot) -> bool:
 def set_debug_events(bot: AnyBot, *, on: bool) -> None:
     """Have raw frames dispatched by sockets made from now on, or not."""
     bot._enable_debug_events = on
+
+
+def has_message_cache(bot: AnyBot) -> bool:
+    """False when the bot was made with `max_messages=None`."""
+    return bot._connection.max_messages is not None
 
 
 def tap(socket: DiscordWebSocket) -> None:

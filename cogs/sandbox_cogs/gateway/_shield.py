@@ -58,8 +58,10 @@ class Shield:
         self._replaced: list[Replacement] = []
         self._before: Dispatch = bot.dispatch
         self._ours: Dispatch = self._before
+        self._heard = False
+        """True when the frame that is about to be parsed was told to us before."""
         self._received: News | None = None
-        """The news of the frame that was received and is about to be parsed."""
+        """Its news."""
         self._parsed: News | None = None
         """The news of the frame that is being parsed."""
         self._created: dict[int, News] = {}
@@ -110,7 +112,7 @@ class Shield:
     def _catching(self, before: Dispatch) -> Dispatch:
         def dispatch(event: str, /, *arguments: Any, **keywords: Any) -> None:
             if event == _RAW_RECEIVE and self._installed:
-                self._received = self._taken(*arguments)
+                self._heard, self._received = True, self._taken(*arguments)
             if event in {_RAW_RECEIVE, _RAW_SEND} and not self._debug_events_before:
                 return
             news = self._news_of(event, arguments) if self._installed and self._shielding else None
@@ -174,12 +176,12 @@ class Shield:
 
     def _parsing(self, event: str, parser: Parser) -> Parser:
         def parse(data: Any) -> None:
-            news, self._received = self._received, None
-            if not self._installed:
-                parser(data)
-            elif news is None or news.event != event:
+            heard, news = self._heard, self._received
+            self._heard, self._received = False, None
+            if self._installed and not heard:
                 # A socket that was being connected when this was installed has told us nothing yet.
                 self._tap_sockets()
+            if not self._installed or news is None or news.event != event:
                 parser(data)
             elif event == "INTERACTION_CREATE":
                 news.add(partial(self._parse_interaction, news, parser, data))
