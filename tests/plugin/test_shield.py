@@ -311,6 +311,12 @@ async def test_while_routes_are_unknown_the_host_waits_and_direct_messages_do_no
     async with connected(host, GATEWAY):
         core = core_of(host)
         heard = listen(host, guilds)
+        edits: list[tuple[str, str]] = []
+
+        async def on_message_edit(before: discord.Message, after: discord.Message) -> None:
+            edits.append((before.content, after.content))
+
+        host.add_listener(on_message_edit)
         await register(core, guilds[0])
         await until(lambda: core.routes.current_table is not None)
         for guild in guilds:
@@ -327,11 +333,14 @@ async def test_while_routes_are_unknown_the_host_waits_and_direct_messages_do_no
             follower._learned.clear()
             for number in range(20):
                 for guild in guilds:
-                    sim.message(guild, content=f"unknown {number}")
+                    (frame,) = sim.message(guild, content=f"unknown {number}")
+                    if number == 0:
+                        sim.emit("MESSAGE_UPDATE", {**json.loads(frame.raw)["d"], "content": "edited"})
             await everything_came(sim, host)
             assert [text for text in host.texts if text.startswith("unknown")] == []
             assert host.heard_in(guilds[0]) == host.heard_in(guilds[1]) == set()
-            assert len([m for m in host.cached_messages if m.content.startswith("unknown")]) == 40
+            known = [m.content for m in host.cached_messages]
+            assert [known.count(text) for text in ("unknown 0", "edited", "unknown 19")] == [0, 2, 2]
         finally:
             await servers.valkey.start()
             await servers.postgres.start()
@@ -339,6 +348,7 @@ async def test_while_routes_are_unknown_the_host_waits_and_direct_messages_do_no
         assert [text for text in host.texts if text.startswith("unknown")] == [
             f"unknown {number}" for number in range(20)
         ]
+        await until(lambda: edits == [("unknown 0", "edited")])
         assert await check_sides(sim, host, heard, nats_url) == (0, 21)
 
 

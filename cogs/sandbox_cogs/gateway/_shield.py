@@ -12,6 +12,7 @@ A voice connection that the host has in a server is left to itself: it is a part
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -35,6 +36,7 @@ _TOLD_LATER = frozenset({"guild_available", "guild_join"})
 """What a GUILD_CREATE becomes; discord.py may first wait for other guilds, or for the guild's members."""
 _TOLD_AFTERWARDS = frozenset({"app_command_completion"})
 """What discord.py tells of an interaction when its command has run."""
+_CHANGED_IN_PLACE = (discord.Message, discord.Member, discord.Role, discord.Thread, discord.abc.GuildChannel)
 _OURS = __name__.partition(".")[0]
 
 TakeRaw = Callable[[str], News | None]
@@ -118,8 +120,10 @@ class Shield:
             news = self._news_of(event, arguments) if self._installed and self._shielding else None
             if news is None:
                 before(event, *arguments, **keywords)
-            else:
-                news.add(partial(self._deliver, before, event, arguments, keywords))
+                return
+            if not news.decided:
+                arguments = tuple(map(_as_it_is_now, arguments))
+            news.add(partial(self._deliver, before, event, arguments, keywords))
 
         return dispatch
 
@@ -202,6 +206,11 @@ class Shield:
             parser(data)
         finally:
             self._parsed = parsed
+
+
+def _as_it_is_now(told: Any) -> Any:
+    """What later frames change in discord.py's cache must not show in what waits."""
+    return copy.copy(told) if isinstance(told, _CHANGED_IN_PLACE) else told
 
 
 def _is_ours(interaction: discord.Interaction[Any]) -> bool:
