@@ -207,18 +207,20 @@ def core_of(bot: Any) -> Core:
     return core
 
 
-async def register(core: Core, guild: SimGuild, name: str = "box") -> None:
-    """Its events go to a sandbox when this returns."""
+async def register(core: Core, guild: SimGuild, name: str = "box", *, in_time: bool = True) -> None:
+    """Its events go to a sandbox when this returns, or soon, where the switch need not be `in_time`."""
     if not [sandbox for sandbox in await core.manager.list() if sandbox.name == name]:
         await core.manager.create(ALICE, name=name)
     access = GuildAccess(str(guild.id), bot_is_member=True, caller_manages=True)
-    assert not (await core.manager.register_guild(ALICE, name, access)).unconfirmed
+    unconfirmed = (await core.manager.register_guild(ALICE, name, access)).unconfirmed
+    assert not (in_time and unconfirmed)
 
 
-async def unregister(core: Core, guild: SimGuild) -> None:
-    """Its events go to production when this returns."""
+async def unregister(core: Core, guild: SimGuild, *, in_time: bool = True) -> None:
+    """Its events go to production when this returns, or soon, where the switch need not be `in_time`."""
     access = GuildAccess(str(guild.id), bot_is_member=True, caller_manages=True)
-    assert not (await core.manager.unregister_guild(ALICE, access)).unconfirmed
+    unconfirmed = (await core.manager.unregister_guild(ALICE, access)).unconfirmed
+    assert not (in_time and unconfirmed)
 
 
 async def everything_came(sim: DiscordSim, *bots: HostBot) -> None:

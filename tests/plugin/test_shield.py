@@ -287,11 +287,11 @@ async def test_in_a_flood_with_switches_both_ways_each_event_is_on_exactly_one_s
     async with connected(host, GATEWAY):
         heard = listen(host, guilds)
         flood = asyncio.create_task(sim.flood(6000, guilds=guilds, rate=700, payload_bytes=700))
+        # On a busy machine a switch may take longer than its caller waits; it is exact all the same.
         for _ in range(4):
-            await register(core_of(host), guilds[0])
-            await asyncio.sleep(0)
-            await unregister(core_of(host), guilds[0])
-        await register(core_of(host), guilds[0])
+            await register(core_of(host), guilds[0], in_time=False)
+            await unregister(core_of(host), guilds[0], in_time=False)
+        await register(core_of(host), guilds[0], in_time=False)
         await flood
         production, sandboxed = await check_sides(sim, host, heard, nats_url)
         assert production > 0
