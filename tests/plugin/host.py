@@ -194,6 +194,10 @@ async def connected(bot: commands.Bot, *extensions: str) -> AsyncIterator[None]:
         try:
             async with asyncio.timeout(60):
                 await bot.wait_until_ready()
+            core: Core | None = getattr(bot, "sandbox_core", None)
+            if core is not None:
+                # Before, what comes of a guild waits.
+                await until(lambda: core.routes.current_table is not None)
             yield
         finally:
             if isinstance(bot, HostBot) and bot.waiting is not None:
