@@ -10,9 +10,11 @@ from collections import defaultdict
 import pytest
 
 from sandbox_core.event_router import EventRouter, GatewayIntake
+from sandbox_core.event_router.event import stream_and_subject
 from sandbox_core.metrics import RoutingMetrics
 from sandbox_core.models import Route
 from sandbox_core.routing import Destination, RouteTable, Side
+from sandbox_core.subjects import DEFAULT_NAMES
 
 from .conftest import GUILD_A, GUILD_B, SANDBOX_1, SANDBOX_2, dispatch, until
 from .test_router import Routes, Slow, intake, router, routes, slow, subjects
@@ -22,6 +24,13 @@ __all__ = ["intake", "router", "routes", "slow"]
 IN_1 = f"sandbox.{SANDBOX_1}.events.MESSAGE_CREATE"
 IN_2 = f"sandbox.{SANDBOX_2}.events.MESSAGE_CREATE"
 PRODUCTION = "events.MESSAGE_CREATE"
+
+
+def subject_of(destination: Destination, event: str) -> str:
+    """Where the event goes; "" for what is handled here and goes nowhere."""
+    if destination.side is Side.HANDLED:
+        return ""
+    return stream_and_subject(DEFAULT_NAMES, destination, event)[1]
 
 
 class Host:
@@ -41,7 +50,7 @@ class Host:
             if destination is None:
                 self.ended.append(seq)
             else:
-                self.told.append((seq, destination.prefix + event if destination.prefix else ""))
+                self.told.append((seq, subject_of(destination, event)))
 
         return self._intake.take(frame, 0, tell)
 
@@ -202,7 +211,7 @@ async def test_what_was_judged_goes_where_it_was_told_when_it_is_published_after
 
     def tell(destination: Destination | None) -> None:
         assert destination is not None
-        told.append(destination.prefix)
+        told.append(subject_of(destination, "MESSAGE_CREATE"))
 
     frames = [intake.read(dispatch(seq, guild_id=GUILD_A)) for seq in (1, 2, 3)]
     ledger = intake.ledger(0)
@@ -221,7 +230,7 @@ async def test_what_was_judged_goes_where_it_was_told_when_it_is_published_after
     routes.current_table = RouteTable({GUILD_A: Route(SANDBOX_2, 1000.0)})
     router.resume({GUILD_A})
     router.acknowledged(slow.taken[1])
-    assert [f"{prefix}MESSAGE_CREATE" for prefix in told] == subjects(slow.taken) == [IN_1, IN_2, IN_2]
+    assert told == subjects(slow.taken) == [IN_1, IN_2, IN_2]
 
 
 async def test_at_the_end_whoever_waits_is_told_that_nobody_decides(
