@@ -17,6 +17,7 @@ from sandbox_core.nats.stream_guilds import StreamGuilds
 from sandbox_core.nats.streams import StreamLimits, Streams
 from sandbox_core.redis.client import create_client
 from sandbox_core.redis.last_events import LastEventRecord
+from sandbox_core.subjects import DEFAULT_NAMES
 
 BUSY, QUIET = "100000000000000001", "100000000000000002"
 
@@ -33,7 +34,7 @@ async def stream(connection: NatsConnection) -> StreamGuilds:
     js = connection.client.jetstream(timeout=3)
     await Streams(js, StreamLimits()).ensure()
     ids = MessageIds(connection.client, js)
-    return StreamGuilds(ids, js, subjects.EVENTS_STREAM, subjects.EVENTS_SUBJECTS)
+    return StreamGuilds(ids, js, DEFAULT_NAMES.events, DEFAULT_NAMES.events_subjects)
 
 
 async def publish(reader: Client, guild_id: str, *, kind: str = "MESSAGE_CREATE", count: int = 1) -> None:
