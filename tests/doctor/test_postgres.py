@@ -182,7 +182,7 @@ async def test_a_migration_is_missing_lost_or_unknown(doctor: Doctor, migrated: 
     await migrated.run("DELETE FROM schema_migrations WHERE version = '20261122140000'")
     found = await doctor("PostgreSQL", database_url=migrated.url)
     assert "1 of 7 migrations are not applied" in found.only().detail
-    assert "this role can't migrate them" in found.text
+    assert f"the tables belong to sandbox: the role {migrated.role} can't migrate them" in found.text
 
 
 async def test_a_trial_that_fails_tells_where(doctor: Doctor, migrated: Postgres) -> None:

@@ -146,11 +146,16 @@ async def _names(connection: Connection, look: Look, role: Role, migrated: Migra
         )
     else:
         found = await connection.fetchval("SELECT current_schema()")
-    if found is None or found == role.schema:
-        # Without USAGE in it, a schema counts as not there: that is found with the rights.
-        return found is not None
+    if found == role.schema:
+        return True
+    reachable = await connection.fetchval(
+        "SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = $1", role.schema
+    )
+    if found is None and not reachable:
+        # Without USAGE in it a schema counts as not there; that is found with the rights.
+        return False
     look.failed(
-        f"the role's search_path leads to the schema {found} instead of {role.schema}",
+        f"the role's search_path leads {f'to {found}' if found else 'nowhere'} instead of to {role.schema}",
         "As a superuser, or as the role itself:",
         [_setting(role, "search_path", quoted(role.schema))],
     )
