@@ -56,6 +56,13 @@ EXAMPLES: Mapping[type[errors.SandboxError], errors.SandboxError] = {
     errors.GuildNotRegistered: errors.GuildNotRegistered(_OTHER),
     errors.DependencyUnavailable: errors.DependencyUnavailable("PostgreSQL", "no answer within 9 seconds"),
     errors.NotMigrated: errors.NotMigrated(),
+    errors.StreamUnusable: errors.StreamUnusable(
+        "EVENTS",
+        "nats.example.org:4222",
+        "is not this bot's (subjects billing.>; no made-by=discord-server-sandboxes in its metadata) and is "
+        "left alone",
+        "Set NATS_EVENTS_STREAM to another name, and NATS_EVENTS_PREFIX if these subjects are taken too.",
+    ),
 }
 """One of each error, as it might really happen."""
 
@@ -68,8 +75,14 @@ _OPERATORS: Mapping[str, str] = {
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "Discord": ("discord_",),
-    "Servers": ("database_", "redis_", "nats_"),
-    "Sandboxes": ("sandbox_",),
+    "Servers": ("database_", "sandbox_control_", "redis_", "nats_"),
+    "Sandboxes": (
+        "sandbox_default_",
+        "sandbox_max_",
+        "sandbox_cleanup_",
+        "sandbox_expiry_",
+        "sandbox_route_",
+    ),
     "Events": ("events_", "router_"),
     "Operation": ("ops_", "metrics_", "log_"),
 }

@@ -153,7 +153,7 @@ async def open_core(
         announced = process if follow_routes and use_nats is NatsUse.EVENTS else None
         if announced is not None:
             stack.push_async_callback(_leave, processes, announced, closing)
-        fence = RouteFence(nats)
+        fence = RouteFence(nats, settings.stream_names.fence_subject)
         routes = RouteProvider(
             RouteRows(pool),
             RouteCache(redis, timedelta(milliseconds=settings.sandbox_route_cache_ttl_ms)),
@@ -169,18 +169,20 @@ async def open_core(
             await fence.hear(routes.heard)
         routes.start()
 
-        streams = Streams(js, _stream_limits(settings))
+        streams = Streams(js, StreamLimits.of(settings), server=lambda: nats.server)
         tracing = find_tracing()
         message_ids = MessageIds(nats.client, js)
-        stored = StoredEvents(message_ids, within=_STORED_WITHIN)
-        publisher = _publisher(nats, streams, router, StoredEvents(message_ids), tracing)
+        stored = StoredEvents(message_ids, names=settings.stream_names, within=_STORED_WITHIN)
+        publisher = _publisher(
+            nats, streams, router, StoredEvents(message_ids, names=settings.stream_names), tracing
+        )
         if use_nats is NatsUse.EVENTS:
             await publisher.start()
             at_end("publisher", publisher.close)
         at_end("router", router.close)
 
         schemas, keys = SchemaProvisioner(pool), RedisNamespace(redis)
-        namespaces = (schemas, keys, NatsNamespace(js))
+        namespaces = (schemas, keys, NatsNamespace(js, stream=settings.stream_names.sandbox))
         lacks_streams = partial(_missing_streams, streams) if use_nats is NatsUse.EVENTS else _nothing
         health = _health_checker(
             namespaces,
@@ -297,12 +299,10 @@ def _lost_guilds(pool: Pool) -> LostGuilds:
     return lost
 
 
-def _stream_limits(settings: Settings) -> StreamLimits:
-    return StreamLimits(settings.nats_replicas, timedelta(hours=settings.events_max_age_hours))
-
-
 def _missing_streams(streams: Streams) -> str:
-    return "" if streams.ready else "the streams are not there yet"
+    if streams.ready:
+        return ""
+    return "the streams are not there yet" if streams.obstacle is None else streams.obstacle.reason
 
 
 def _askable_at_once(asked: Mapping[str, Question], nats: NatsConnection) -> dict[str, Question]:
@@ -331,7 +331,13 @@ def _router(
     settings: Settings, metrics: Metrics, routes: RouteProvider, redis: Redis
 ) -> tuple[EventRouter, OwnerFinder]:
     owners = OwnerFinder(OwnerNotes(redis), metrics.routing)
-    router = EventRouter(routes, metrics.routing, max_pending=settings.router_max_pending, finder=owners)
+    router = EventRouter(
+        routes,
+        metrics.routing,
+        max_pending=settings.router_max_pending,
+        finder=owners,
+        names=settings.stream_names,
+    )
     routes.attach(router)
     return router, owners
 
@@ -375,11 +381,11 @@ def _publisher(
 ) -> AckPublisher:
     watching = watchers(tracing)
     if not watching:
-        publisher = AckPublisher(nats, streams, router, stored=stored)
+        publisher = AckPublisher(nats, streams, router, stored=stored, names=streams.limits.names)
         router.attach(publisher)
         return publisher
     path = WatchedPath(router, watching)
-    publisher = AckPublisher(nats, streams, path, stored=stored)
+    publisher = AckPublisher(nats, streams, path, stored=stored, names=streams.limits.names)
     router.attach(path.to(publisher))
     return publisher
 

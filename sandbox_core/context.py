@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -38,7 +39,8 @@ from .nats.connection import NatsConnection
 from .nats.errors import translating
 from .postgres import Pool, create_pool
 from .redis.confined import create_confined_client
-from .settings import SettingsError
+from .settings import TAKES, SettingsError
+from .subjects import DEFAULT_NAMES, StreamNames
 
 _log = structlog.get_logger("sandbox.context")
 
@@ -48,11 +50,21 @@ _FETCH_SECONDS = 5.0
 _JETSTREAM_TIMEOUT = 3.0
 _RETRY_SECONDS = 0.5
 _ACK_WAIT_SECONDS = 60.0
+# In the order of `StreamNames`.
+_NAMES = {
+    "NATS_EVENTS_STREAM": (subjects.EVENTS_STREAM, subjects.is_stream_name),
+    "NATS_EVENTS_PREFIX": (subjects.EVENTS_PREFIX, subjects.is_production_prefix),
+    "NATS_SANDBOX_STREAM": (subjects.SANDBOX_STREAM, subjects.is_stream_name),
+}
 _CONSUMER_REFUSED = 10012  # JetStream's JSConsumerCreateErr: made differently before; waiting mends nothing
 
 
-def environment(sandbox: Sandbox) -> dict[str, str]:
-    """The variables that put a worker into the sandbox; none of them is a secret."""
+def environment(sandbox: Sandbox, names: StreamNames = DEFAULT_NAMES) -> dict[str, str]:
+    """The variables that put a worker into the sandbox; none of them is a secret.
+
+    The stream's name is among them where it is not what a worker takes without one.
+    """
+    stream = {"NATS_SANDBOX_STREAM": names.sandbox} if names.sandbox != subjects.SANDBOX_STREAM else {}
     return {
         "SANDBOX_ID": str(sandbox.id),
         "SANDBOX_NAME": sandbox.name,
@@ -60,6 +72,7 @@ def environment(sandbox: Sandbox) -> dict[str, str]:
         "SANDBOX_REDIS_PREFIX": subjects.redis_prefix(sandbox.id),
         "SANDBOX_NATS_PREFIX": subjects.nats_prefix(sandbox.id),
         "SANDBOX_GUILD_IDS": ",".join(sandbox.guild_ids),
+        **stream,
     }
 
 
@@ -83,11 +96,23 @@ class World:
     redis_prefix: str = ""
     nats_prefix: str = ""
     guild_ids: tuple[str, ...] = ()
+    names: StreamNames = DEFAULT_NAMES
+    """What the streams are called, and what production's events begin with."""
 
     @property
     def stream(self) -> str:
         """The JetStream stream that keeps this world's events."""
-        return subjects.EVENTS_STREAM if self.sandbox_id is None else subjects.SANDBOX_STREAM
+        return self.names.events if self.sandbox_id is None else self.names.sandbox
+
+    def event_subjects(self, *types: str) -> list[str]:
+        """The subjects of these types of events, or of all. Raises `InvalidInput` for what is no type."""
+        if self.sandbox_id is None:
+            prefix, subject_of = f"{self.names.prefix}.", self.names.production_subject
+        else:
+            prefix = f"{self.nats_prefix}events."
+            subject_of = partial(subjects.sandbox_subject, self.sandbox_id)
+        # One token for all, so that `events.dead_letter.…` is nobody's event.
+        return [subject_of(kind) for kind in types] or [f"{prefix}*"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,12 +255,9 @@ class SandboxContext:
                 "consumer", consumer, "it is not 1 to 32 of A-Z, a-z, 0-9, _ and -", "`worker`"
             )
         in_sandbox = self.world.sandbox_id is not None
-        # One token, so that `events.dead_letter.…` is nobody's event.
-        every = [f"{self.world.nats_prefix}events.*"]
-        chosen = [self.world.nats_prefix + subjects.production_subject(kind) for kind in types]
         return ConsumerConfig(
             durable_name=f"{self.world.sandbox_id}-{consumer}" if in_sandbox else consumer,
-            filter_subjects=chosen or every,
+            filter_subjects=self.world.event_subjects(*types),
             ack_policy=AckPolicy.EXPLICIT,
             ack_wait=_ACK_WAIT_SECONDS,
             deliver_policy=DeliverPolicy.ALL if in_sandbox else DeliverPolicy.NEW,
@@ -258,9 +280,10 @@ class SandboxContext:
 
 
 def _world(source: Mapping[str, str], problems: list[str]) -> World:
+    names = _names(source, problems)
     sandbox_id = source.get("SANDBOX_ID", "")
     if not sandbox_id:
-        return World()
+        return World(names=names)
     try:
         expected = {
             "SANDBOX_SCHEMA": subjects.schema_name(sandbox_id[:8]),
@@ -280,7 +303,19 @@ def _world(source: Mapping[str, str], problems: list[str]) -> World:
         redis_prefix=expected["SANDBOX_REDIS_PREFIX"],
         nats_prefix=expected["SANDBOX_NATS_PREFIX"],
         guild_ids=tuple(part for part in source.get("SANDBOX_GUILD_IDS", "").split(",") if part),
+        names=names,
     )
+
+
+def _names(source: Mapping[str, str], problems: list[str]) -> StreamNames:
+    """As the bot's settings have them, from the same variables."""
+    given = []
+    for variable, (default, is_right) in _NAMES.items():
+        value = source.get(variable) or default
+        if not is_right(value):
+            problems.append(f"{variable} can't be used: it takes {TAKES[variable]}.")
+        given.append(value)
+    return StreamNames(*given)
 
 
 async def _fetch(subscription: JetStreamContext.PullSubscription, batch: int) -> list[Msg] | None:

@@ -36,10 +36,14 @@ def has_own_text(cls: type[errors.SandboxError]) -> bool:
     return any(base in _TEXTS and getattr(base, "code", None) == cls.code for base in cls.__mro__)
 
 
-def shown(value: str) -> str:
+def shown(value: str, at_most: int = 80) -> str:
     """A caller's text made safe to repeat: short, on one line, without formatting of its own."""
     flat = "".join(ch if ch.isprintable() and ch not in "`@" else "?" for ch in value)
-    return flat if len(flat) <= 80 else flat[:77] + "..."
+    return flat if len(flat) <= at_most else flat[: at_most - 3] + "..."
+
+
+_LONGER = 600
+"""For what names subjects, which are long."""
 
 
 def _names(names: tuple[str, ...]) -> str:
@@ -158,6 +162,12 @@ def _not_migrated(error: errors.NotMigrated) -> tuple[str, str]:
     return f"{error.dependency} can't be used: {error.reason}.", "`sandboxctl migrate` applies them."
 
 
+def _stream_unusable(error: errors.StreamUnusable) -> tuple[str, str]:
+    where = f" at {shown(error.server)}" if error.server else ""
+    sentence = f"{error.dependency}{where} can't be used: {shown(error.reason, _LONGER)}."
+    return sentence, shown(error.mend, _LONGER)
+
+
 # Each writer takes exactly the class it stands for; a dict can't express that pairing.
 _TEXTS: dict[type, Callable[[Any], tuple[str, str]]] = {
     errors.NameTaken: _name_taken,
@@ -177,4 +187,5 @@ _TEXTS: dict[type, Callable[[Any], tuple[str, str]]] = {
     errors.GuildNotRegistered: _not_registered,
     errors.DependencyUnavailable: _unavailable,
     errors.NotMigrated: _not_migrated,
+    errors.StreamUnusable: _stream_unusable,
 }

@@ -18,7 +18,8 @@ SandboxError
 │   └── ConfirmationNeeded    SANDBOX_010
 ├── GuildNotRegistered        SANDBOX_011
 └── DependencyUnavailable     SANDBOX_012
-    └── NotMigrated           SANDBOX_012
+    ├── NotMigrated           SANDBOX_012
+    └── StreamUnusable        SANDBOX_012
 """
 
 from __future__ import annotations
@@ -246,6 +247,19 @@ class NotMigrated(DependencyUnavailable):
 
     def __init__(self) -> None:
         super().__init__("PostgreSQL", "the migrations are not applied")
+
+
+class StreamUnusable(DependencyUnavailable):
+    """NATS answers, but a stream there is somebody else's, or can't be what it has to be.
+
+    `server` is its host and port, or empty; `problem` goes on from the stream's name; `mend` says what to do.
+    """
+
+    def __init__(self, stream: str, server: str, problem: str, mend: str) -> None:
+        super().__init__("NATS", f"the stream {stream} {problem}")
+        self.stream = stream
+        self.server = server
+        self.mend = mend
 
 
 def _codes(kind: type[SandboxError]) -> set[str]:

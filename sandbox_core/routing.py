@@ -23,39 +23,37 @@ class Side(StrEnum):
 
 
 class Destination:
-    """Where one event goes. `prefix` is what stands before the event name in its subject."""
+    """Where one event goes; what its subject and stream are called there is the publishing side's."""
 
-    __slots__ = ("prefix", "sandbox_id", "side", "stream")
+    __slots__ = ("key", "sandbox_id", "side")
 
-    def __init__(self, side: Side, prefix: str, *, stream: str = "", sandbox_id: str | None = None) -> None:
+    def __init__(self, side: Side, *, sandbox_id: str | None = None) -> None:
         self.side: Final = side
-        self.prefix: Final = prefix
-        self.stream: Final = stream
-        """The JetStream stream that stores the subject, or "" when nothing is published."""
         self.sandbox_id: Final = sandbox_id
+        self.key: Final[str] = sandbox_id or side.value
+        """Tells destinations apart; a plain text, which is hashed once."""
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Destination):
             return NotImplemented
-        return (self.side, self.prefix) == (other.side, other.prefix)
+        return self.key == other.key
 
     def __hash__(self) -> int:
-        return hash((self.side, self.prefix))
+        return hash(self.key)
 
     def __repr__(self) -> str:
-        return f"<Destination {self.side} {self.prefix!r}>"
+        return f"<Destination {self.key}>"
 
 
-PRODUCTION: Final = Destination(Side.PRODUCTION, "events.", stream=subjects.EVENTS_STREAM)
-UNATTRIBUTED: Final = Destination(Side.UNATTRIBUTED, "events.unattributed.", stream=subjects.EVENTS_STREAM)
-DEAD_LETTER: Final = Destination(Side.DEAD_LETTER, "events.dead_letter.", stream=subjects.EVENTS_STREAM)
-HANDLED: Final = Destination(Side.HANDLED, "")
+PRODUCTION: Final = Destination(Side.PRODUCTION)
+UNATTRIBUTED: Final = Destination(Side.UNATTRIBUTED)
+DEAD_LETTER: Final = Destination(Side.DEAD_LETTER)
+HANDLED: Final = Destination(Side.HANDLED)
 
 
 def sandbox_destination(sandbox_id: str) -> Destination:
     """The destination of one sandbox's events. Raises `InvalidInput` when the id is no UUID."""
-    prefix = f"{subjects.nats_prefix(sandbox_id)}events."
-    return Destination(Side.SANDBOX, prefix, stream=subjects.SANDBOX_STREAM, sandbox_id=sandbox_id)
+    return Destination(Side.SANDBOX, sandbox_id=subjects.checked_sandbox_id(sandbox_id))
 
 
 class RouteTable:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
@@ -18,6 +18,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from . import subjects
 from .errors import InvalidInput
 from .validation import parse_guild_id
 
@@ -74,6 +75,15 @@ def _api_url(value: str | None) -> str | None:
     return value.rstrip("/")
 
 
+def _named(is_right: Callable[[str], bool]) -> AfterValidator:
+    def check(value: str) -> str:
+        if not is_right(value):
+            raise ValueError("not a name that can be used")
+        return value
+
+    return AfterValidator(check)
+
+
 def _replicas(value: int) -> int:
     if value not in {1, 3, 5}:
         raise ValueError("JetStream needs an odd number of replicas")
@@ -105,9 +115,15 @@ TAKES: Mapping[str, str] = {
     "REDIS_URL": "redis://host:port/0 (or rediss:// with TLS)",
     "NATS_URL": "nats://host:port, several separated by commas (or tls://)",
     "NATS_REPLICAS": "an odd whole number from 1 to 5",
+    "NATS_EVENTS_STREAM": "a stream's name: 1 to 64 of A-Z, a-z, 0-9, _ and -",
+    "NATS_EVENTS_PREFIX": "a subject's first tokens, such as events or acme.discord: A-Z, a-z, 0-9, _ and -, "
+    "joined by dots, 100 in all; the first begins with a letter or digit, and is not sandbox or sandboxes",
+    "NATS_SANDBOX_STREAM": "a stream's name other than NATS_EVENTS_STREAM: 1 to 64 of A-Z, a-z, 0-9, _ and -",
     "OPS_HOST": "an address to listen on, such as 127.0.0.1",
     "OPS_PORT": "a port from 0 (any free one) to 65535",
     "METRICS_OWNER_LABELS": "a whole number from 0",
+    "SANDBOX_CONTROL_SCHEMA": "a schema's name: 1 to 40 of a-z, 0-9 and _, beginning with a letter or _; "
+    "not PostgreSQL's own (pg_…, information_schema) and not a sandbox's (sandbox_ and 8 hex digits)",
     "SANDBOX_DEFAULT_TTL_HOURS": "hours, from 1/60 (a minute) to SANDBOX_MAX_TTL_HOURS",
     "SANDBOX_MAX_TTL_HOURS": "hours, from 1/60 (a minute) to 8760 (a year)",
     "SANDBOX_MAX_PER_OWNER": "a whole number from 1",
@@ -176,7 +192,7 @@ def _is_secret(field: FieldInfo) -> bool:
 
 
 class DatabaseSettings(BaseSettings):
-    """The one setting that migrating needs."""
+    """The settings that migrating needs."""
 
     model_config = SettingsConfigDict(
         env_file=".env",
@@ -202,6 +218,8 @@ class DatabaseSettings(BaseSettings):
 
     database_url: Annotated[SecretStr, _server_url("postgresql", "postgres")]
     """PostgreSQL 15 or newer. The role must be able to make schemas and need not be a superuser."""
+    sandbox_control_schema: Annotated[str, _named(subjects.is_control_schema)] = "public"
+    """The PostgreSQL schema of the bot's own tables; `sandboxctl migrate` makes it where it is missing."""
 
 
 class Settings(DatabaseSettings):
@@ -239,6 +257,12 @@ class Settings(DatabaseSettings):
     """NATS 2.11 or newer, with JetStream."""
     nats_replicas: Annotated[int, AfterValidator(_replicas)] = 1
     """Replicas of each stream: 1, or in a cluster 3 or 5."""
+    nats_events_stream: Annotated[str, _named(subjects.is_stream_name)] = subjects.EVENTS_STREAM
+    """The stream of production's events. One of that name that this bot did not make is left alone."""
+    nats_events_prefix: Annotated[str, _named(subjects.is_production_prefix)] = subjects.EVENTS_PREFIX
+    """What the subjects of production's events begin with: `events` gives `events.MESSAGE_CREATE`."""
+    nats_sandbox_stream: Annotated[str, _named(subjects.is_stream_name)] = subjects.SANDBOX_STREAM
+    """The stream of the sandboxes' events, `sandbox.>`. One that this bot did not make is left alone."""
 
     ops_host: str = "127.0.0.1"
     """Where `/metrics`, `/healthz` and `/readyz` listen."""
@@ -276,11 +300,20 @@ class Settings(DatabaseSettings):
     def _together(self) -> Settings:
         if self.sandbox_default_ttl_hours > self.sandbox_max_ttl_hours:
             raise ValueError("SANDBOX_DEFAULT_TTL_HOURS")
+        if self.nats_sandbox_stream == self.nats_events_stream:
+            raise ValueError("NATS_SANDBOX_STREAM")
         if self.discord_shard_ids is not None:
             count = self.discord_shard_count
             if count is None or not all(0 <= shard < count for shard in self.discord_shard_ids):
                 raise ValueError("DISCORD_SHARD_IDS")
         return self
+
+    @property
+    def stream_names(self) -> subjects.StreamNames:
+        """What the streams are called, and what production's subjects begin with."""
+        return subjects.StreamNames(
+            self.nats_events_stream, self.nats_events_prefix, self.nats_sandbox_stream
+        )
 
     @property
     def expiry_notices(self) -> tuple[timedelta, ...]:
@@ -310,7 +343,7 @@ def load_settings(**overrides: Any) -> Settings:
 
 
 def load_database_settings(**overrides: Any) -> DatabaseSettings:
-    """Read `DATABASE_URL` alone. Raises `SettingsError` as `load_settings` does."""
+    """Read what migrating needs alone. Raises `SettingsError` as `load_settings` does."""
     return _load(DatabaseSettings, overrides)
 
 

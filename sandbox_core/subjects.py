@@ -6,16 +6,17 @@ Every part comes from our own ids or is checked here, so that input can never fo
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from typing import Final
 from uuid import UUID
 
 from .errors import InvalidInput
 
 EVENTS_STREAM = "EVENTS"
+EVENTS_PREFIX = "events"
 SANDBOX_STREAM = "SANDBOX"
-EVENTS_SUBJECTS = "events.>"
+"""The names where no setting gives others; what works with streams takes `StreamNames`."""
 SANDBOX_SUBJECTS = "sandbox.>"
-FENCE_SUBJECT = "sandboxes.fence"
-"""Where changed routes are told among processes; no stream keeps it."""
 
 ROUTE_KEY_PREFIX = "sandbox:route:"
 ROUTE_MOMENT_KEY_PREFIX = "sandbox:route-moment:"
@@ -26,6 +27,73 @@ _EVENT_TYPE = re.compile(r"[A-Z][A-Z0-9_]{0,63}\Z")
 _GUILD_ID = re.compile(r"[0-9]{17,20}\Z")
 _SNOWFLAKE = re.compile(r"[0-9]{1,20}\Z")
 _SCHEMA = re.compile(r"sandbox_[0-9a-f]{8}\Z")
+_CONTROL_SCHEMA = re.compile(r"(?!pg_|information_schema\Z)[a-z_][a-z0-9_]{0,39}\Z")
+_STREAM = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
+# Beside the first tokens that are ours, `$` and `_` begin the server's own subjects.
+_PREFIX = re.compile(
+    r"(?!sandbox(?:es)?(?:\.|\Z))(?=.{1,100}\Z)[A-Za-z0-9][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]+)*\Z"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamNames:
+    """What an installation calls its streams, and its subjects of production's events.
+
+    Made from the settings, whose check makes sure that the names can be used.
+    """
+
+    events: str = EVENTS_STREAM
+    """The stream of production's events."""
+    prefix: str = EVENTS_PREFIX
+    """What production's subjects begin with."""
+    sandbox: str = SANDBOX_STREAM
+    """The stream of the sandboxes' events."""
+
+    @property
+    def events_subjects(self) -> str:
+        """Every subject of production's stream: `events.>`."""
+        return f"{self.prefix}.>"
+
+    @property
+    def both(self) -> tuple[tuple[str, str], tuple[str, str]]:
+        """The streams, each with all its subjects."""
+        return (self.events, self.events_subjects), (self.sandbox, SANDBOX_SUBJECTS)
+
+    @property
+    def fence_subject(self) -> str:
+        """Where an installation's processes tell each other of changed routes; no stream keeps it."""
+        return f"sandboxes.{self.events}.fence"
+
+    def production_subject(self, event_type: str) -> str:
+        """`events.{TYPE}`. Raises `InvalidInput` when the type can't be a subject token."""
+        return f"{self.prefix}.{_checked_type(event_type)}"
+
+    def unattributed_subject(self, event_type: str) -> str:
+        """`events.unattributed.{TYPE}`, for events of a guild that can't be told."""
+        return f"{self.prefix}.unattributed.{_checked_type(event_type)}"
+
+    def dead_letter_subject(self, reason: str) -> str:
+        """`events.dead_letter.{REASON}`, for frames that can't be published where they belong."""
+        return f"{self.prefix}.dead_letter.{_checked_type(reason)}"
+
+
+DEFAULT_NAMES: Final = StreamNames()
+"""Those without any setting."""
+
+
+def is_stream_name(text: str) -> bool:
+    """True for a name that a stream can have."""
+    return _STREAM.match(text) is not None
+
+
+def is_production_prefix(text: str) -> bool:
+    """True for tokens that production's subjects can begin with, beside the sandboxes' and the server's."""
+    return _PREFIX.match(text) is not None
+
+
+def is_control_schema(name: str) -> bool:
+    """True for a schema that can hold the control tables: neither PostgreSQL's own nor a sandbox's."""
+    return _CONTROL_SCHEMA.match(name) is not None and not is_schema_name(name)
 
 
 def is_event_type(text: str) -> bool:
@@ -33,19 +101,9 @@ def is_event_type(text: str) -> bool:
     return _EVENT_TYPE.match(text) is not None
 
 
-def production_subject(event_type: str) -> str:
-    """`events.{TYPE}`. Raises `InvalidInput` when the type can't be a subject token."""
-    return f"events.{_checked_type(event_type)}"
-
-
 def sandbox_subject(sandbox_id: UUID | str, event_type: str) -> str:
     """`sandbox.{sandbox_id}.events.{TYPE}`. Raises `InvalidInput` for a bad type or id."""
     return f"{nats_prefix(sandbox_id)}events.{_checked_type(event_type)}"
-
-
-def dead_letter_subject(reason: str) -> str:
-    """`events.dead_letter.{REASON}`, for frames that can't be published where they belong."""
-    return f"events.dead_letter.{_checked_type(reason)}"
 
 
 def shard_holders_subject(application_id: int) -> str:
@@ -65,12 +123,12 @@ def sandbox_filter(sandbox_id: UUID | str) -> str:
 
 def nats_prefix(sandbox_id: UUID | str) -> str:
     """`sandbox.{sandbox_id}.`: what a worker publishes below."""
-    return f"sandbox.{_checked_id(sandbox_id)}."
+    return f"sandbox.{checked_sandbox_id(sandbox_id)}."
 
 
 def redis_prefix(sandbox_id: UUID | str) -> str:
     """`sandbox:{sandbox_id}:`: the keys that belong to one sandbox."""
-    return f"sandbox:{_checked_id(sandbox_id)}:"
+    return f"sandbox:{checked_sandbox_id(sandbox_id)}:"
 
 
 def route_key(guild_id: str) -> str:
@@ -146,7 +204,8 @@ def _checked_snowflake(text: str) -> str:
     return text
 
 
-def _checked_id(sandbox_id: UUID | str) -> str:
+def checked_sandbox_id(sandbox_id: UUID | str) -> str:
+    """The id in the one form that subjects and keys are built from. Raises `InvalidInput` for no UUID."""
     if isinstance(sandbox_id, UUID):
         return str(sandbox_id)
     if not is_sandbox_id(sandbox_id):

@@ -6,6 +6,7 @@ from sandbox_core.events import Frame
 from sandbox_core.nats.publication import Publication
 from sandbox_core.nats.wire import Label
 from sandbox_core.routing import Destination, Side
+from sandbox_core.subjects import StreamNames, sandbox_subject
 
 from .ledger import ShardLedger
 
@@ -37,43 +38,58 @@ def length(event: Event | None) -> int:
     return count
 
 
-def message_of(event: Event, destination: Destination) -> Publication:
-    """The message that carries the event to its destination: the frame's bytes, and what they are in headers.
+class Messages:
+    """Makes the messages that carry events to their destinations, by an installation's names."""
 
-    The message id is the same in every attempt and after every resume, in whichever process.
-    """
-    frame = event.frame
-    ledger = event.ledger
-    key = (destination.prefix, frame.type, ledger.shard, frame.guild_id)
-    label = _labels.get(key)
-    if label is None:
-        label = _label_of(frame, ledger.shard, destination)
-        # A dead letter's event has any name.
-        if destination.side is not Side.DEAD_LETTER:
-            if len(_labels) >= _MOST_LABELS:
-                del _labels[next(iter(_labels))]
-            _labels[key] = label
-    return Publication(label, f"{ledger.id_prefix}{frame.seq}", frame.raw, event)
+    def __init__(self, names: StreamNames) -> None:
+        self._names = names
+        self._labels: dict[tuple[str, str, str, str | None], Label] = {}
+        """By all that is in them: a busy guild's messages of one type say the same but for their ids."""
+
+    def of(self, event: Event, destination: Destination) -> Publication:
+        """The event's message: the frame's bytes, and what they are in headers.
+
+        The message id is the same in every attempt and after every resume, in whichever process.
+        """
+        frame = event.frame
+        ledger = event.ledger
+        key = (destination.key, frame.type, ledger.shard, frame.guild_id)
+        label = self._labels.get(key)
+        if label is None:
+            label = self._label_of(frame, ledger.shard, destination)
+            # A dead letter's event has any name.
+            if destination.side is not Side.DEAD_LETTER:
+                if len(self._labels) >= _MOST_LABELS:
+                    del self._labels[next(iter(self._labels))]
+                self._labels[key] = label
+        return Publication(label, f"{ledger.id_prefix}{frame.seq}", frame.raw, event)
+
+    def _label_of(self, frame: Frame, shard: str, destination: Destination) -> Label:
+        # The event name of a dead letter is no subject token, so it can't stand in a header either.
+        event_type = _BAD_TYPE if destination.side is Side.DEAD_LETTER else frame.type
+        stream, subject = stream_and_subject(self._names, destination, event_type)
+        headers = {"Nats-Expected-Stream": stream, "Discord-Event": event_type, "Discord-Shard": shard}
+        if frame.guild_id is not None:
+            headers["Discord-Guild-Id"] = frame.guild_id
+        if destination.sandbox_id is not None:
+            headers["Sandbox-Id"] = destination.sandbox_id
+        return Label(subject, headers)
 
 
-_labels: dict[tuple[str, str, str, str | None], Label] = {}
-"""By all that is in them: a busy guild's messages of one type say the same but for their ids."""
+def stream_and_subject(names: StreamNames, destination: Destination, event_type: str) -> tuple[str, str]:
+    """What the destination is in NATS, for events of one type."""
+    if destination.sandbox_id is not None:
+        return names.sandbox, sandbox_subject(destination.sandbox_id, event_type)
+    match destination.side:
+        case Side.PRODUCTION:
+            return names.events, names.production_subject(event_type)
+        case Side.UNATTRIBUTED:
+            return names.events, names.unattributed_subject(event_type)
+        case Side.DEAD_LETTER:
+            return names.events, names.dead_letter_subject(event_type)
+        case _:
+            raise ValueError(f"nothing is published to {destination}")
+
+
 _MOST_LABELS = 10_000
 """About 10 MB of them; the oldest makes room."""
-
-
-def _label_of(frame: Frame, shard: str, destination: Destination) -> Label:
-    headers = {
-        "Nats-Expected-Stream": destination.stream,
-        "Discord-Event": frame.type,
-        "Discord-Shard": shard,
-    }
-    if frame.guild_id is not None:
-        headers["Discord-Guild-Id"] = frame.guild_id
-    if destination.sandbox_id is not None:
-        headers["Sandbox-Id"] = destination.sandbox_id
-    token = frame.type
-    if destination.side is Side.DEAD_LETTER:
-        # The event name is no subject token, so it can't stand in a header either.
-        token = headers["Discord-Event"] = _BAD_TYPE
-    return Label(destination.prefix + token, headers)

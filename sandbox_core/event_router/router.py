@@ -23,11 +23,12 @@ from sandbox_core.events import DISPATCH, Frame
 from sandbox_core.metrics import RoutingMetrics
 from sandbox_core.nats.publication import Publication
 from sandbox_core.routing import Destination, RouteTable, Side, decide, is_handled_here
+from sandbox_core.subjects import DEFAULT_NAMES, StreamNames
 
 from .activity import Activity
 from .attribution import Attribution
 from .channels import ChannelOwners
-from .event import GUILDLESS, Event, length, message_of
+from .event import GUILDLESS, Event, Messages, length
 from .finder import OwnerFinder
 from .held import RouteQuestions, Routes
 from .ledger import ShardLedger
@@ -50,8 +51,8 @@ class Publisher(Protocol):
 class EventRouter:
     """Takes frames, decides each one's destination and keeps it until JetStream has acknowledged it.
 
-    `finder` asks beyond this process whose a guild-less event is. `now` is in seconds since the epoch and
-    judges expiry; `monotonic` is in seconds and measures.
+    `finder` asks beyond this process whose a guild-less event is. `names` are the streams'. `now` is in
+    seconds since the epoch and judges expiry; `monotonic` is in seconds and measures.
     """
 
     def __init__(
@@ -61,12 +62,14 @@ class EventRouter:
         *,
         max_pending: int,
         finder: OwnerFinder | None = None,
+        names: StreamNames = DEFAULT_NAMES,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._routes = routes
         self._metrics = metrics
         self._max_pending = max_pending
+        self._messages = Messages(names)
         self._now = now
         self._monotonic = monotonic
         self._publisher: Publisher | None = None
@@ -319,7 +322,7 @@ class EventRouter:
         event.destination = destination
         if self._publisher is None:
             raise RuntimeError("an event is to be published without a publisher")
-        self._publisher.submit(message_of(event, destination))
+        self._publisher.submit(self._messages.of(event, destination))
 
     def acknowledged(self, publication: Publication) -> None:
         """JetStream has the event: its frame is done, and the next one of its lane may go."""

@@ -1,18 +1,21 @@
-"""A sandbox's part of NATS: the subjects `sandbox.{sandbox_id}.>` in the stream `SANDBOX`."""
+"""A sandbox's part of NATS: the subjects `sandbox.{sandbox_id}.>` in the sandboxes' stream."""
 
 from __future__ import annotations
 
 import re
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from nats.js import JetStreamContext
-from nats.js.api import ConsumerInfo
+from nats.js.api import ConsumerInfo, StreamInfo
 from nats.js.errors import NotFoundError
 
+from sandbox_core.errors import StreamUnusable
 from sandbox_core.models import Sandbox
 from sandbox_core.nats.errors import translating
+from sandbox_core.nats.stream_faults import is_ours
 from sandbox_core.subjects import SANDBOX_STREAM, SANDBOX_SUBJECTS, nats_prefix, sandbox_filter
 
 from .base import PartHealth, PartState, counted
@@ -24,38 +27,50 @@ class NatsNamespace:
     """Subjects need no preparation: provisioning only makes sure that JetStream answers.
 
     The stream is made elsewhere. A missing stream is an empty one: it is kept in memory and gone after
-    its server restarts, until the next start of the bot's publisher makes it again.
+    its server restarts, until the next start of the bot's publisher makes it again. One that is somebody
+    else's is left alone: it holds nothing of a sandbox.
     """
 
     store = "NATS"
 
     def __init__(
-        self, js: JetStreamContext, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self,
+        js: JetStreamContext,
+        *,
+        stream: str = SANDBOX_STREAM,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """Requests are bounded by the timeout that `js` was made with."""
         self._js = js
+        self._stream = stream
         self._clock = clock
 
     async def provision(self, sandbox: Sandbox) -> None:
-        """Fail now, when JetStream is away, rather than leave a sandbox that gets no events."""
+        """Fail now rather than leave a sandbox that gets no events.
+
+        Raises `DependencyUnavailable` when JetStream is away, or the stream is somebody else's.
+        """
         with translating():
             await self._js.account_info()
+            with suppress(NotFoundError):
+                await self._info()
 
     async def drop(self, sandbox: Sandbox) -> None:
         """Remove the consumers that read this sandbox alone, then every message it has waiting."""
         prefix = nats_prefix(sandbox.id)
         with translating():
             try:
+                await self._info()
                 names = [c.name async for c in self._consumers() if _reads_only(c, prefix)]
                 for name in names:
                     await self._delete_consumer(name)
-                await self._js.purge_stream(SANDBOX_STREAM, subject=sandbox_filter(sandbox.id))
+                await self._js.purge_stream(self._stream, subject=sandbox_filter(sandbox.id))
             except NotFoundError:
                 return
 
     async def _delete_consumer(self, name: str) -> None:
         try:
-            await self._js.delete_consumer(SANDBOX_STREAM, name)
+            await self._js.delete_consumer(self._stream, name)
         except NotFoundError:
             # Somebody else removed it between the listing and now, or the stream went: the purge tells.
             return
@@ -71,14 +86,14 @@ class NatsNamespace:
         started = time.perf_counter()
         with translating():
             try:
-                info = await self._js.stream_info(SANDBOX_STREAM, subjects_filter=subject_filter)
+                info = await self._info(subject_filter)
                 latency = (time.perf_counter() - started) * 1000
                 prefix = nats_prefix(sandbox.id)
                 facts["messages"] = waiting = sum((info.state.subjects or {}).values())
                 facts["consumers"] = len([c async for c in self._consumers() if _reads_only(c, prefix)])
             except NotFoundError:
                 latency = (time.perf_counter() - started) * 1000
-                detail = f"the stream {SANDBOX_STREAM} is missing and will be made again"
+                detail = f"the stream {self._stream} is missing and will be made again"
                 return PartHealth(self.store, PartState.DEGRADED, detail, latency, facts | {"messages": 0})
             age = await self._last_event_age(subject_filter)
         if age is None:
@@ -89,7 +104,7 @@ class NatsNamespace:
 
     async def _last_event_age(self, subject_filter: str) -> float | None:
         try:
-            message = await self._js.get_last_msg(SANDBOX_STREAM, subject_filter)
+            message = await self._js.get_last_msg(self._stream, subject_filter)
         except NotFoundError:
             return None
         if message.time is None:
@@ -106,7 +121,7 @@ class NatsNamespace:
         found: set[str] = set()
         with translating():
             try:
-                info = await self._js.stream_info(SANDBOX_STREAM, subjects_filter=SANDBOX_SUBJECTS)
+                info = await self._info(SANDBOX_SUBJECTS)
                 found.update(_ids(info.state.subjects or {}))
                 async for consumer in self._consumers():
                     found.update(_ids(_filters(consumer)))
@@ -114,9 +129,21 @@ class NatsNamespace:
                 return set()
         return found
 
+    async def _info(self, subjects_filter: str | None = None) -> StreamInfo:
+        """Raises `NotFoundError` for a missing stream, and `StreamUnusable` for somebody else's."""
+        info = await self._js.stream_info(self._stream, subjects_filter=subjects_filter)
+        if not is_ours(info.config):
+            raise StreamUnusable(
+                self._stream,
+                "",
+                "is not this bot's and is left alone",
+                "Set NATS_SANDBOX_STREAM to another name, or use a NATS account of the bot's own.",
+            )
+        return info
+
     async def _consumers(self) -> AsyncIterator[ConsumerInfo]:
         offset = 0
-        while page := await self._js.consumers_info(SANDBOX_STREAM, offset):
+        while page := await self._js.consumers_info(self._stream, offset):
             for consumer in page:
                 yield consumer
             offset += len(page)

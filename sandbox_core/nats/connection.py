@@ -37,6 +37,12 @@ class NatsConnection:
         """True while the connection to a server stands."""
         return bool(self.client.is_connected)
 
+    @property
+    def server(self) -> str:
+        """Host and port of the server that is connected, or ""."""
+        url = self.client.connected_url
+        return "" if url is None else f"{url.hostname}:{url.port}"
+
     async def connect(self, url: SecretStr, *, name: str, within: float = 2.0) -> None:
         """Connect to one of the comma-separated servers in `url`; `within` in seconds.
 

@@ -14,7 +14,6 @@ import msgspec
 import nats.errors
 import structlog
 
-from sandbox_core import subjects
 from sandbox_core.models import Route
 
 from .connection import NatsConnection
@@ -37,10 +36,11 @@ OnFence = Callable[[Mapping[str, Route | None], float], None]
 
 
 class RouteFence:
-    """Tells and hears changed routes."""
+    """Tells and hears changed routes, on a subject that no stream keeps."""
 
-    def __init__(self, connection: NatsConnection) -> None:
+    def __init__(self, connection: NatsConnection, subject: str) -> None:
         self._connection = connection
+        self._subject = subject
 
     async def tell(self, routes: Mapping[str, Route | None], as_of: float) -> None:
         """Tell every gateway process that is connected; nothing happens without a connection."""
@@ -48,7 +48,7 @@ class RouteFence:
             return
         try:
             await self._connection.client.publish(
-                subjects.FENCE_SUBJECT, msgspec.json.encode(_Message(as_of, dict(routes)))
+                self._subject, msgspec.json.encode(_Message(as_of, dict(routes)))
             )
         except (nats.errors.Error, OSError) as error:
             # A second way to say it; what a process without PostgreSQL then has is Redis.
@@ -65,4 +65,4 @@ class RouteFence:
                 return
             on_fence(said.routes, said.as_of)
 
-        await self._connection.client.subscribe(subjects.FENCE_SUBJECT, cb=received)
+        await self._connection.client.subscribe(self._subject, cb=received)

@@ -27,6 +27,7 @@ from sandbox_core.errors import DependencyUnavailable
 
 from .errors import DEPENDENCY
 from .incoming import LINE_BREAK, Incoming, incoming
+from .stream_faults import is_ours
 from .wire import MESSAGE_ID
 
 _log = structlog.get_logger("sandbox.nats")
@@ -121,8 +122,8 @@ class MessageIds:
     async def read(self, stream: str, subject: str, begin: datetime, found: Callable[[str], None]) -> None:
         """Tell `found` the ids of the stream's messages since `begin` that stand in it now.
 
-        A message without an id is passed over, and so is a missing stream. Raises `DependencyUnavailable`
-        when not all could be read, and nats-py's errors.
+        A message without an id is passed over, and so is a stream that is missing or not ours. Raises
+        `DependencyUnavailable` when not all could be read, and nats-py's errors.
         """
         config = ConsumerConfig(
             deliver_policy=DeliverPolicy.BY_START_TIME,
@@ -135,6 +136,8 @@ class MessageIds:
             inactive_threshold=_KEPT_UNUSED_SECONDS,
         )
         try:
+            if not is_ours((await self._js.stream_info(stream)).config):
+                return
             consumer = await self._js.add_consumer(stream, config)
         except NotFoundError:
             return

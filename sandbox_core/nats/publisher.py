@@ -18,8 +18,10 @@ import nats.errors
 import structlog
 
 from sandbox_core import cancellation
-from sandbox_core.errors import DependencyUnavailable
+from sandbox_core.error_text import explain
+from sandbox_core.errors import DependencyUnavailable, StreamUnusable
 from sandbox_core.lease_trust import LeaseTrust
+from sandbox_core.subjects import DEFAULT_NAMES, StreamNames
 
 from .ack_inbox import AckInbox, PubAckError
 from .connection import NatsConnection
@@ -51,8 +53,8 @@ class AckPublisher:
     """Publishes until acknowledged. Bounded by its caller, who asks `outstanding`.
 
     `stored` tells what the streams hold of what was sent longer than their `duplicate_window` ago; without
-    it such a publication is simply sent again. `ack_timeout` is in seconds; `monotonic` is the clock in
-    seconds.
+    it such a publication is simply sent again. `names` are the streams'. `ack_timeout` is in
+    seconds; `monotonic` is the clock in seconds.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class AckPublisher:
         events: PublisherEvents,
         *,
         stored: KnowsStored | None = None,
+        names: StreamNames = DEFAULT_NAMES,
         duplicate_window: timedelta = DUPLICATE_WINDOW,
         ack_timeout: float = 5.0,
         monotonic: Callable[[], float] = time.monotonic,
@@ -70,6 +73,7 @@ class AckPublisher:
         self._client = connection.client
         self._streams = streams
         self._events = events
+        self._names = names
         self._ack_timeout = ack_timeout
         self._monotonic = monotonic
         self.trust = LeaseTrust()
@@ -261,7 +265,7 @@ class AckPublisher:
 
     def _to_dead_letter(self, publication: Publication) -> None:
         self._events.attempt_failed("dead_letter")
-        make_dead_letter(publication)
+        make_dead_letter(publication, self._names)
 
     # Answers
 
@@ -354,10 +358,17 @@ class AckPublisher:
 
     async def _ensure_streams(self) -> None:
         attempt = 0
+        told = ""
         try:
             while True:
                 try:
                     await self._streams.ensure()
+                except StreamUnusable as error:
+                    # Only an operator can mend it; told once for each reason, and tried again all the same.
+                    if told != error.reason:
+                        told = error.reason
+                        _log.error("publishing_waits", dependency="NATS", reason=str(explain(error)))
+                    await asyncio.sleep(_RECOVERY_PAUSES[-1])
                 except (DependencyUnavailable, nats.errors.Error) as error:
                     pause = _RECOVERY_PAUSES[min(attempt, len(_RECOVERY_PAUSES) - 1)]
                     attempt += 1

@@ -15,7 +15,7 @@ from typing import Protocol
 
 import structlog
 
-from sandbox_core import subjects
+from sandbox_core.subjects import DEFAULT_NAMES, StreamNames
 
 from .errors import translating
 
@@ -23,10 +23,6 @@ _log = structlog.get_logger("sandbox.nats")
 
 # The moment comes from another machine's clock.
 _CLOCK_MARGIN = 15.0
-_STREAMS = (
-    (subjects.EVENTS_STREAM, subjects.EVENTS_SUBJECTS),
-    (subjects.SANDBOX_STREAM, subjects.SANDBOX_SUBJECTS),
-)
 
 
 class ReadsMessageIds(Protocol):
@@ -56,8 +52,15 @@ class StoredEvents:
     its end.
     """
 
-    def __init__(self, message_ids: ReadsMessageIds, *, within: float | None = None) -> None:
+    def __init__(
+        self,
+        message_ids: ReadsMessageIds,
+        *,
+        names: StreamNames = DEFAULT_NAMES,
+        within: float | None = None,
+    ) -> None:
         self._message_ids = message_ids
+        self._names = names
         self._within = within
         self._asked: list[_Question] = []
         self._reader: asyncio.Task[None] | None = None
@@ -108,7 +111,7 @@ class StoredEvents:
         begin = datetime.fromtimestamp(max(since - _CLOCK_MARGIN, 0.0), UTC)
         try:
             async with asyncio.timeout(self._within) as limit:
-                for stream, subject in _STREAMS:
+                for stream, subject in self._names.both:
                     await self._message_ids.read(stream, subject, begin, found)
         except TimeoutError:
             # NATS's own means that it does not answer.

@@ -6,6 +6,7 @@ A memory stream is gone, not only empty, after its server restarts.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -14,10 +15,26 @@ import structlog
 from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 
-from sandbox_core import subjects
-from sandbox_core.errors import DependencyUnavailable
+from sandbox_core.errors import StreamUnusable
+from sandbox_core.settings import Settings
+from sandbox_core.subjects import DEFAULT_NAMES, SANDBOX_SUBJECTS, StreamNames
 
-from .errors import translating
+from .errors import translating, unavailable
+from .stream_faults import MADE_BY, MARK, FaultKind, StreamFault, differing, is_ours, judge, overlap
+
+__all__ = (
+    "DUPLICATE_WINDOW",
+    "MADE_BY",
+    "MARK",
+    "FaultKind",
+    "StreamFault",
+    "StreamLimits",
+    "Streams",
+    "is_ours",
+    "judge",
+    "overlap",
+    "stream_configs",
+)
 
 _log = structlog.get_logger("sandbox.nats")
 
@@ -30,8 +47,7 @@ JetStream allows no window longer than a stream's age, and Discord keeps a sessi
 minutes.
 """
 
-_DECIDED = ("subjects", "retention", "storage", "max_age", "max_msgs", "duplicate_window", "num_replicas")
-"""What this project decides about a stream; the order of the names is that of a message about them."""
+_SUBJECTS_OVERLAP = 10065  # JetStream's JSStreamSubjectOverlapErr
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +57,22 @@ class StreamLimits:
     replicas: int = 1
     events_max_age: timedelta = timedelta(hours=24)
     duplicate_window: timedelta = DUPLICATE_WINDOW
+    names: StreamNames = DEFAULT_NAMES
+
+    @classmethod
+    def of(cls, settings: Settings) -> StreamLimits:
+        """Those of these settings."""
+        max_age = timedelta(hours=settings.events_max_age_hours)
+        return cls(settings.nats_replicas, max_age, names=settings.stream_names)
 
 
 def stream_configs(limits: StreamLimits) -> tuple[StreamConfig, StreamConfig]:
-    """The configurations of `EVENTS` and `SANDBOX`."""
+    """The configurations of production's stream and of the sandboxes'."""
+    names = limits.names
     window = limits.duplicate_window.total_seconds()
     events = StreamConfig(
-        name=subjects.EVENTS_STREAM,
-        subjects=[subjects.EVENTS_SUBJECTS],
+        name=names.events,
+        subjects=[names.events_subjects],
         retention=RetentionPolicy.LIMITS,
         storage=StorageType.FILE,
         max_age=limits.events_max_age.total_seconds(),
@@ -56,10 +80,11 @@ def stream_configs(limits: StreamLimits) -> tuple[StreamConfig, StreamConfig]:
         discard=DiscardPolicy.OLD,
         num_replicas=limits.replicas,
         allow_direct=True,
+        metadata={MADE_BY: MARK},
     )
     sandbox = StreamConfig(
-        name=subjects.SANDBOX_STREAM,
-        subjects=[subjects.SANDBOX_SUBJECTS],
+        name=names.sandbox,
+        subjects=[SANDBOX_SUBJECTS],
         retention=RetentionPolicy.LIMITS,
         storage=StorageType.MEMORY,
         max_age=_SANDBOX_MAX_AGE.total_seconds(),
@@ -68,29 +93,44 @@ def stream_configs(limits: StreamLimits) -> tuple[StreamConfig, StreamConfig]:
         discard=DiscardPolicy.OLD,
         num_replicas=limits.replicas,
         allow_direct=True,
+        metadata={MADE_BY: MARK},
     )
     return events, sandbox
 
 
 class Streams:
-    """Ensures that both streams exist. `ready` is True while they are known to."""
+    """Ensures that both streams exist. `ready` is True while they are known to.
 
-    def __init__(self, js: JetStreamContext, limits: StreamLimits) -> None:
+    `server` names the server, as host and port, for the sentence about a stream that can't be used.
+    """
+
+    def __init__(
+        self, js: JetStreamContext, limits: StreamLimits, *, server: Callable[[], str] = lambda: ""
+    ) -> None:
         self._js = js
-        self._limits = limits
+        self.limits = limits
+        self._server = server
         self._lock = asyncio.Lock()
         self.ready = False
+        self.obstacle: StreamUnusable | None = None
+        """Why the streams can't be used as they are, until `ensure` succeeds or fails for another reason."""
 
     async def ensure(self) -> None:
-        """Make each stream that is missing, and bring an existing one to the settings.
+        """Make each stream that is missing, and bring one of ours to the settings.
 
         What the settings say nothing of, such as a size limit or a placement, stays as an operator has set
-        it. Raises `DependencyUnavailable` when NATS does not answer or can't make a stream what it has to be.
+        it. Raises `StreamUnusable` for a stream that is not ours or can't be what it has to be, which is
+        left as it is, and `DependencyUnavailable` when NATS does not answer.
         """
         async with self._lock:
             self.ready = False
-            for config in stream_configs(self._limits):
-                await self._ensure_one(config)
+            self.obstacle = None
+            try:
+                for config in stream_configs(self.limits):
+                    await self._ensure_one(config)
+            except StreamUnusable as error:
+                self.obstacle = error
+                raise
             self.ready = True
 
     async def _ensure_one(self, config: StreamConfig) -> None:
@@ -99,18 +139,37 @@ class Streams:
             try:
                 present = (await self._js.stream_info(name)).config
             except nats.js.errors.NotFoundError:
-                await self._js.add_stream(config)
-                _log.info("stream_created", stream=name)
+                await self._add(config)
                 return
-            decided = {field: getattr(config, field) for field in _DECIDED}
-            wanted = {field: value for field, value in decided.items() if value is not None}
-            different = [field for field, value in wanted.items() if getattr(present, field) != value]
-            if not different:
+            for fault in judge(present, config):
+                if fault.stops:
+                    raise self._unusable(name, fault)
+            changes = differing(present, config)
+            if not changes:
                 return
             try:
-                await self._js.update_stream(present.evolve(**wanted))
+                await self._js.update_stream(present.evolve(**changes))
             except nats.js.errors.APIError as error:
-                reason = f"stream {name} has other {', '.join(different)}, and can't be changed"
-                _log.error("stream_not_updated", stream=name, different=different, refusal=error.description)
-                raise DependencyUnavailable("NATS", reason) from error
-            _log.info("stream_updated", stream=name, changed=different)
+                if error.err_code == _SUBJECTS_OVERLAP:
+                    raise self._unusable(name, await overlap(self._js, config)) from error
+                if error.err_code is None or unavailable(error) is not None:
+                    raise
+                refused = StreamFault(
+                    FaultKind.FIXED,
+                    f"has other {', '.join(changes)}, and can't be changed: {error.description}",
+                    f"Change it with nats stream edit {name}",
+                )
+                raise self._unusable(name, refused) from error
+            _log.info("stream_updated", stream=name, changed=list(changes))
+
+    async def _add(self, config: StreamConfig) -> None:
+        try:
+            await self._js.add_stream(config)
+        except nats.js.errors.APIError as error:
+            if error.err_code != _SUBJECTS_OVERLAP:
+                raise
+            raise self._unusable(str(config.name), await overlap(self._js, config)) from error
+        _log.info("stream_created", stream=config.name)
+
+    def _unusable(self, name: str, fault: StreamFault) -> StreamUnusable:
+        return StreamUnusable(name, self._server(), fault.problem, fault.mend)

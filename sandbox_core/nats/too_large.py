@@ -7,7 +7,7 @@ import gzip
 
 import structlog
 
-from sandbox_core import subjects
+from sandbox_core.subjects import StreamNames
 
 from .publication import Publication
 
@@ -28,7 +28,7 @@ async def compress(publication: Publication) -> None:
     publication.label_anew(publication.subject, {**publication.label.headers, "Content-Encoding": "gzip"})
 
 
-def make_dead_letter(publication: Publication) -> None:
+def make_dead_letter(publication: Publication, names: StreamNames) -> None:
     """Turn it into a dead letter: its headers tell what it was, its payload is left out."""
     _log.error(
         "event_dead_lettered",
@@ -41,9 +41,9 @@ def make_dead_letter(publication: Publication) -> None:
         **publication.label.headers,
         "Dead-Letter-Subject": publication.subject,
         "Dead-Letter-Bytes": str(len(publication.payload)),
-        "Nats-Expected-Stream": subjects.EVENTS_STREAM,
+        "Nats-Expected-Stream": names.events,
     }
     headers.pop("Content-Encoding", None)
     publication.is_dead_letter = True
-    publication.label_anew(subjects.dead_letter_subject(_TOO_LARGE), headers)
+    publication.label_anew(names.dead_letter_subject(_TOO_LARGE), headers)
     publication.payload = b""

@@ -11,18 +11,18 @@ from uuid import UUID
 import nats
 import pytest
 from nats.js import JetStreamContext
-from nats.js.api import AckPolicy, ConsumerConfig, StorageType, StreamConfig
+from nats.js.api import AckPolicy, ConsumerConfig
 from redis.asyncio import Redis
 
 from sandbox_core.cleanup import CleanupProvider, Notices
 from sandbox_core.manager import ManagerLimits, SandboxManager
 from sandbox_core.models import Actor, AuditEntry, GuildAccess, Route, Sandbox, Switch
 from sandbox_core.namespaces import Namespace, NatsNamespace, PartHealth, RedisNamespace, SchemaProvisioner
+from sandbox_core.nats.streams import StreamLimits, stream_configs
 from sandbox_core.postgres import Pool, audit, connected, create_pool, sandboxes
 from sandbox_core.redis.client import create_client
 from sandbox_core.subjects import (
     SANDBOX_STREAM,
-    SANDBOX_SUBJECTS,
     redis_prefix,
     sandbox_filter,
     sandbox_subject,
@@ -278,9 +278,7 @@ async def yard(database_url: str, redis_url: str, nats_url: str) -> AsyncIterato
 
 
 async def make_stream(js: JetStreamContext) -> None:
-    await js.add_stream(
-        StreamConfig(name=SANDBOX_STREAM, subjects=[SANDBOX_SUBJECTS], storage=StorageType.MEMORY)
-    )
+    await js.add_stream(stream_configs(StreamLimits())[1])
 
 
 @pytest.fixture

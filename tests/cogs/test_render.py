@@ -92,6 +92,7 @@ EXAMPLES: dict[type[errors.SandboxError], errors.SandboxError] = {
         errors.GuildNotRegistered("613425648685547541"),
         errors.DependencyUnavailable("PostgreSQL", LONG),
         errors.NotMigrated(),
+        errors.StreamUnusable("EVENTS", LONG, LONG, LONG),
     )
 }
 

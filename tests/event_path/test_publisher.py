@@ -19,7 +19,7 @@ from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.nats.connection import NatsConnection
 from sandbox_core.nats.publication import Publication
 from sandbox_core.nats.publisher import AckPublisher
-from sandbox_core.nats.streams import StreamLimits, Streams
+from sandbox_core.nats.streams import MADE_BY, MARK, StreamLimits, Streams
 from sandbox_core.nats.wire import Label
 
 from .conftest import SANDBOX_1, read_back, until
@@ -317,7 +317,11 @@ async def test_streams_follow_the_settings(connection: NatsConnection, reader: C
 
 async def test_a_stream_that_cannot_be_what_it_has_to_be_is_named(reader: Client) -> None:
     js = reader.jetstream()
-    await js.add_stream(StreamConfig(name="SANDBOX", subjects=["sandbox.>"], storage=StorageType.FILE))
+    await js.add_stream(
+        StreamConfig(
+            name="SANDBOX", subjects=["sandbox.>"], storage=StorageType.FILE, metadata={MADE_BY: MARK}
+        )
+    )
     streams = Streams(js, StreamLimits())
     with pytest.raises(DependencyUnavailable, match="stream SANDBOX has other storage"):
         await streams.ensure()

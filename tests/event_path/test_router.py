@@ -162,7 +162,7 @@ async def test_what_messages_have_in_common_is_kept_for_the_latest_of_them_only(
     intake: GatewayIntake, router: EventRouter, slow: Slow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept: dict[Any, Label] = {}
-    monkeypatch.setattr("sandbox_core.event_router.event._labels", kept)
+    monkeypatch.setattr(router._messages, "_labels", kept)
     monkeypatch.setattr("sandbox_core.event_router.event._MOST_LABELS", 2)
     guild_ids = [str(10**17 + number) for number in (0, 0, 1, 2, 0)]
     for seq, guild_id in enumerate(guild_ids, 1):

@@ -28,6 +28,7 @@ SAMPLES: list[errors.SandboxError] = [
     errors.GuildNotRegistered("100000000000000001"),
     errors.DependencyUnavailable("Redis", "it can't be reached"),
     errors.NotMigrated(),
+    errors.StreamUnusable("EVENTS", "127.0.0.1:4222", "is sealed", "Remove it."),
 ]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from sandbox_core.errors import InvalidInput
+from sandbox_core.event_router.event import stream_and_subject
 from sandbox_core.events import CONNECTION_EVENTS, GUILD_LOCATIONS, GuildLocation, read_frame
 from sandbox_core.models import Route
 from sandbox_core.routing import (
@@ -20,6 +21,7 @@ from sandbox_core.routing import (
     decide,
     sandbox_destination,
 )
+from sandbox_core.subjects import DEFAULT_NAMES
 
 MAPPED, UNMAPPED = "413625648685547541", "513625648685547541"
 SANDBOX = "3f2a9c01-7b1c-4b7e-9d55-0d3f0a1b2c3d"
@@ -48,8 +50,8 @@ def test_every_documented_event_of_a_mapped_guild(event_type: str, location: Gui
         assert destination is PRODUCTION
     else:
         assert destination == sandbox_destination(SANDBOX)
-        assert destination.prefix + event_type == f"sandbox.{SANDBOX}.events.{event_type}"
-        assert destination.stream == "SANDBOX"
+        place = stream_and_subject(DEFAULT_NAMES, destination, event_type)
+        assert place == ("SANDBOX", f"sandbox.{SANDBOX}.events.{event_type}")
 
 
 @pytest.mark.parametrize(("event_type", "location"), EVENTS)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from sandbox_core import subjects
 from sandbox_core.errors import InvalidInput
+from sandbox_core.subjects import DEFAULT_NAMES
 
 ID = UUID("3f2a9c01-1111-4222-8333-444455556666")
 
@@ -16,12 +17,12 @@ ID = UUID("3f2a9c01-1111-4222-8333-444455556666")
 @pytest.mark.parametrize(
     ("made", "expected"),
     [
-        (subjects.production_subject("MESSAGE_CREATE"), "events.MESSAGE_CREATE"),
+        (DEFAULT_NAMES.production_subject("MESSAGE_CREATE"), "events.MESSAGE_CREATE"),
         (
             subjects.sandbox_subject(ID, "MESSAGE_CREATE"),
             "sandbox.3f2a9c01-1111-4222-8333-444455556666.events.MESSAGE_CREATE",
         ),
-        (subjects.dead_letter_subject("TOO_LARGE"), "events.dead_letter.TOO_LARGE"),
+        (DEFAULT_NAMES.dead_letter_subject("TOO_LARGE"), "events.dead_letter.TOO_LARGE"),
         (subjects.sandbox_filter(str(ID)), "sandbox.3f2a9c01-1111-4222-8333-444455556666.>"),
         (subjects.nats_prefix(ID), "sandbox.3f2a9c01-1111-4222-8333-444455556666."),
         (subjects.redis_prefix(ID), "sandbox:3f2a9c01-1111-4222-8333-444455556666:"),
@@ -49,8 +50,9 @@ def test_what_is_no_id_forms_no_key(text: str) -> None:
 def test_an_event_type_that_is_no_token(kind: str) -> None:
     assert not subjects.is_event_type(kind)
     makers: list[Callable[[str], str]] = [
-        subjects.production_subject,
-        subjects.dead_letter_subject,
+        DEFAULT_NAMES.production_subject,
+        DEFAULT_NAMES.unattributed_subject,
+        DEFAULT_NAMES.dead_letter_subject,
         lambda text: subjects.sandbox_subject(ID, text),
     ]
     for make in makers:

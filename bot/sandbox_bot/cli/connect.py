@@ -81,4 +81,4 @@ async def _environment(name: str | None, owner: str | None) -> dict[str, str]:
         sandbox = await core.manager.get(await caller.reference(core.manager, name, owner))
         core.manager.check_may_manage(caller.actor(owner, core.settings), sandbox, "connect to")
         core.manager.check_running(sandbox)
-        return environment(sandbox)
+        return environment(sandbox, core.settings.stream_names)

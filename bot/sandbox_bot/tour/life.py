@@ -14,9 +14,10 @@ from nats.js import JetStreamContext
 
 from discord_sim import InteractionResult
 from sandbox_core import subjects
+from sandbox_core.subjects import DEFAULT_NAMES
 
 from ._screen import Screen, StepFailed
-from .readback import STREAMS, Expected, StoredEvent, compare, message_id, read_streams, stored_count
+from .readback import Expected, StoredEvent, compare, message_id, read_streams, stored_count
 from .stage import Stores, World
 
 _NAME = "try-login"
@@ -201,7 +202,7 @@ class Life:
     def _traffic(self, guild_of: Mapping[str, int | None], stored: Sequence[StoredEvent]) -> None:
         """Show, per guild, the events of `guild_of` (message id to guild) and where they were found."""
         sent = Counter(guild_id for guild_id in guild_of.values() if guild_id is not None)
-        found: dict[str, Counter[int]] = {stream: Counter() for stream in STREAMS}
+        found: dict[str, Counter[int]] = {stream: Counter() for stream, _ in DEFAULT_NAMES.both}
         for event in stored:
             guild_id = guild_of.get(event.message_id)
             if guild_id is not None:
@@ -209,8 +210,8 @@ class Life:
         self._screen.traffic(
             self._place.guilds,
             sent,
-            found[subjects.EVENTS_STREAM],
-            found[subjects.SANDBOX_STREAM],
+            found[DEFAULT_NAMES.events],
+            found[DEFAULT_NAMES.sandbox],
             f"sandbox.{self._sandbox_id[:8]}….",
         )
 

@@ -13,17 +13,12 @@ from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from discord_sim import Frame
-from sandbox_core import subjects
+from sandbox_core.subjects import DEFAULT_NAMES, StreamNames
 
 _BATCH = 500
 _TIMEOUT = 5.0
 # What a publisher says to JetStream about a message; it stays in the message.
 _PROTOCOL_HEADERS = frozenset({"Nats-Expected-Stream"})
-
-STREAMS: Mapping[str, str] = {
-    subjects.EVENTS_STREAM: subjects.EVENTS_SUBJECTS,
-    subjects.SANDBOX_STREAM: subjects.SANDBOX_SUBJECTS,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,23 +80,23 @@ class Comparison:
         return {kind: len(ids) for kind, ids in kinds.items() if ids}
 
 
-async def stored_count(js: JetStreamContext) -> int:
+async def stored_count(js: JetStreamContext, names: StreamNames = DEFAULT_NAMES) -> int:
     """How many messages both streams hold."""
-    counts = [(await js.stream_info(stream)).state.messages for stream in STREAMS]
+    counts = [(await js.stream_info(stream)).state.messages for stream, _ in names.both]
     return sum(counts)
 
 
-async def read_streams(js: JetStreamContext) -> list[StoredEvent]:
+async def read_streams(js: JetStreamContext, names: StreamNames = DEFAULT_NAMES) -> list[StoredEvent]:
     """Every message of both streams, each stream in its order."""
-    return [event for stream in STREAMS for event in await read_stream(js, stream)]
+    return [event for stream, subject in names.both for event in await _read_stream(js, stream, subject)]
 
 
-async def read_stream(js: JetStreamContext, stream: str) -> list[StoredEvent]:
+async def _read_stream(js: JetStreamContext, stream: str, subject: str) -> list[StoredEvent]:
     """Every message that one stream holds, in its order, through a consumer of our own."""
     if (await js.stream_info(stream)).state.messages == 0:
         return []
     subscription = await js.pull_subscribe(
-        STREAMS[stream],
+        subject,
         stream=stream,
         config=ConsumerConfig(
             deliver_policy=DeliverPolicy.ALL, ack_policy=AckPolicy.NONE, mem_storage=True, num_replicas=1
@@ -126,7 +121,9 @@ async def read_stream(js: JetStreamContext, stream: str) -> list[StoredEvent]:
     return events
 
 
-def compare(expected: Iterable[Expected], stored: Sequence[StoredEvent]) -> Comparison:
+def compare(
+    expected: Iterable[Expected], stored: Sequence[StoredEvent], names: StreamNames = DEFAULT_NAMES
+) -> Comparison:
     """Hold every message in the streams against what Discord sent.
 
     Order is that of a guild's first copies within one session and stream.
@@ -147,7 +144,7 @@ def compare(expected: Iterable[Expected], stored: Sequence[StoredEvent]) -> Comp
         frame = want.frame
         if event.payload != frame.raw:
             result.altered.append(event.message_id)
-        side = _side(event, frame.type, want.sides)
+        side = _side(event, frame.type, want.sides, names)
         if side is _ELSEWHERE:
             result.wrong_side.append(event.message_id)
         elif _our_headers(event) != headers_of(frame, side):
@@ -184,13 +181,15 @@ def headers_of(frame: Frame, sandbox_id: str | None) -> dict[str, str]:
 _ELSEWHERE = "elsewhere"
 
 
-def _side(event: StoredEvent, event_type: str, sides: Collection[str | None]) -> str | None:
+def _side(
+    event: StoredEvent, event_type: str, sides: Collection[str | None], names: StreamNames
+) -> str | None:
     """The sandbox whose subject the event is on, None for production's."""
     for sandbox_id in sides:
         if sandbox_id is None:
-            stream, subject = subjects.EVENTS_STREAM, f"events.{event_type}"
+            stream, subject = names.events, f"{names.prefix}.{event_type}"
         else:
-            stream, subject = subjects.SANDBOX_STREAM, f"sandbox.{sandbox_id}.events.{event_type}"
+            stream, subject = names.sandbox, f"sandbox.{sandbox_id}.events.{event_type}"
         if (event.stream, event.subject) == (stream, subject):
             return sandbox_id
     return _ELSEWHERE

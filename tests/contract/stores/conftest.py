@@ -10,13 +10,13 @@ import nats
 import pytest
 from nats.aio.client import Client
 from nats.js import JetStreamContext
-from nats.js.api import StorageType, StreamConfig
 from redis.asyncio import Redis
 
 from sandbox_core.models import Sandbox, SandboxStatus, short_id
+from sandbox_core.nats.streams import StreamLimits, stream_configs
 from sandbox_core.postgres import Pool, create_pool
 from sandbox_core.redis.client import create_client
-from sandbox_core.subjects import SANDBOX_STREAM, SANDBOX_SUBJECTS, schema_name
+from sandbox_core.subjects import schema_name
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -51,9 +51,7 @@ def js(nats_client: Client) -> JetStreamContext:
 @pytest.fixture
 async def sandbox_stream(js: JetStreamContext) -> None:
     """The stream `SANDBOX`, empty."""
-    await js.add_stream(
-        StreamConfig(name=SANDBOX_STREAM, subjects=[SANDBOX_SUBJECTS], storage=StorageType.MEMORY)
-    )
+    await js.add_stream(stream_configs(StreamLimits())[1])
 
 
 @pytest.fixture

@@ -23,7 +23,6 @@ from sandbox_core.postgres import Pool
 from sandbox_core.settings import SettingsError
 from sandbox_core.subjects import (
     EVENTS_STREAM,
-    EVENTS_SUBJECTS,
     SANDBOX_STREAM,
     nats_prefix,
     redis_prefix,
@@ -277,7 +276,7 @@ async def test_nats_restarts_under_a_worker(
 async def test_without_an_id_it_is_production(
     servers_env: dict[str, str], js: JetStreamContext, redis: Redis
 ) -> None:
-    await js.add_stream(StreamConfig(name=EVENTS_STREAM, subjects=[EVENTS_SUBJECTS]))
+    await js.add_stream(StreamConfig(name=EVENTS_STREAM, subjects=["events.>"]))
     await js.publish("events.MESSAGE_CREATE", b'{"d":"long ago"}')
     async with SandboxContext.from_env(servers_env) as context:
         await context.redis.set("greeting", "hello")

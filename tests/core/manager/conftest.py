@@ -11,15 +11,15 @@ from uuid import UUID, uuid4
 import nats
 import pytest
 from nats.js import JetStreamContext
-from nats.js.api import StorageType, StreamConfig
 from redis.asyncio import Redis
 
 from sandbox_core.manager import ManagerLimits, SandboxManager
 from sandbox_core.models import Actor, AuditEntry, GuildAccess, Route, Sandbox, Switch
 from sandbox_core.namespaces import Namespace, NatsNamespace, PartHealth, RedisNamespace, SchemaProvisioner
+from sandbox_core.nats.streams import StreamLimits, stream_configs
 from sandbox_core.postgres import Pool, audit, connected, create_pool, sandboxes
 from sandbox_core.redis.client import create_client
-from sandbox_core.subjects import SANDBOX_STREAM, SANDBOX_SUBJECTS, redis_prefix, sandbox_subject
+from sandbox_core.subjects import SANDBOX_STREAM, redis_prefix, sandbox_subject
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 PROTECTED = "100000000000000099"
@@ -196,9 +196,7 @@ async def world(database_url: str, redis_url: str, nats_url: str) -> AsyncIterat
     redis = create_client(redis_url)
     connection = await nats.connect(nats_url)
     js = connection.jetstream(timeout=2)
-    await js.add_stream(
-        StreamConfig(name=SANDBOX_STREAM, subjects=[SANDBOX_SUBJECTS], storage=StorageType.MEMORY)
-    )
+    await js.add_stream(stream_configs(StreamLimits())[1])
     limits = ManagerLimits(
         default_ttl=timedelta(hours=24),
         max_ttl=timedelta(hours=168),

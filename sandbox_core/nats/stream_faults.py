@@ -1,0 +1,243 @@
+"""What is wrong with a stream that is there: one judgement, for the bot that needs it and for who looks.
+
+A stream says in its metadata who made it. Without this project's mark it is somebody else's, whatever it is
+called: it is never altered, and nothing else is said about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import nats.errors
+from nats.js import JetStreamContext
+from nats.js.api import DiscardPolicy, RetentionPolicy, StreamConfig
+from nats.js.errors import NotFoundError
+
+from sandbox_core.subjects import SANDBOX_SUBJECTS
+
+MADE_BY = "made-by"
+"""The key of the mark in a stream's metadata."""
+MARK = "discord-server-sandboxes"
+
+DECIDED = ("subjects", "retention", "storage", "max_age", "max_msgs", "duplicate_window", "num_replicas")
+"""What this project decides about a stream; the order of the names is that of a message about them."""
+
+_FIXED = ("retention", "storage")
+"""Of these, what no stream can change once it holds messages."""
+
+_REFUSES = "bytes, and refuses events when it is full: they then wait"
+_MOST, _LONGEST = 4, 60
+"""How many subjects a sentence names, and how much of each."""
+
+
+class FaultKind(StrEnum):
+    """What can be wrong with a stream."""
+
+    FOREIGN = "foreign"
+    """It does not bear the mark."""
+    OVERLAP = "overlap"
+    """Another stream takes subjects that this one needs, so this one can't be made."""
+    MIRROR = "mirror"
+    SOURCED = "sourced"
+    SEALED = "sealed"
+    NO_ACK = "no_ack"
+    TRANSFORMED = "transformed"
+    DENIES_PURGE = "denies_purge"
+    FIXED = "fixed"
+    """It is of another kind than needed, and can't be changed."""
+    DIFFERS = "differs"
+    """It is not as the settings say; the bot brings it there as it starts."""
+    LIMIT = "limit"
+    """An operator has limited it below what this project would."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamFault:
+    """One thing that is wrong; `problem` goes on from the stream's name, `mend` is one or more sentences."""
+
+    kind: FaultKind
+    problem: str
+    mend: str
+    stops: bool = True
+    """True when nothing can be published to the stream, or removed from it, as it has to be."""
+    field: str = ""
+    """What differs, by the name that JetStream has for it."""
+
+
+def is_ours(present: StreamConfig) -> bool:
+    """True for a stream that bears this project's mark."""
+    return (present.metadata or {}).get(MADE_BY) == MARK
+
+
+def judge(present: StreamConfig, wanted: StreamConfig) -> list[StreamFault]:
+    """All that is wrong with a stream that is there, the worst first; nothing when it is as it has to be."""
+    if not is_ours(present):
+        return [_foreign(present, wanted)]
+    return [*_unusable(present, wanted), *_differing(present, wanted), *_limits(present)]
+
+
+async def overlap(js: JetStreamContext, wanted: StreamConfig) -> StreamFault:
+    """Say which stream takes the wanted one's subjects, after JetStream refused to make it for that."""
+    other = ""
+    try:
+        name = await js.find_stream_name_by_subject((wanted.subjects or [""])[0])
+        if name != wanted.name:
+            other = f" {described((await js.stream_info(name)).config)}"
+    except (NotFoundError, nats.errors.Error, OSError):
+        # It went, or may not be looked at: the refusal itself is all that is known.
+        other = ""
+    return StreamFault(
+        FaultKind.OVERLAP,
+        f"can't be made: another stream{other} takes subjects of {_listed(wanted.subjects)}",
+        _elsewhere(wanted, name_too=False),
+    )
+
+
+def described(config: StreamConfig) -> str:
+    """The stream's name and subjects, for a sentence."""
+    return f"{config.name} (subjects {_listed(config.subjects)})"
+
+
+def _listed(subjects: Sequence[str] | None) -> str:
+    first = [subject[:_LONGEST] for subject in (subjects or ())[:_MOST]]
+    more = len(subjects or ()) - len(first)
+    return (", ".join(first) + (f" and {more} more" if more > 0 else "")) or "those of other streams"
+
+
+def _foreign(present: StreamConfig, wanted: StreamConfig) -> StreamFault:
+    mend = _elsewhere(wanted, name_too=True)
+    if present.subjects == wanted.subjects:
+        mend += (
+            " If it was made for this bot, mark it as such: "
+            f"nats stream edit {present.name} --metadata {MADE_BY}={MARK}"
+        )
+    return StreamFault(
+        FaultKind.FOREIGN,
+        f"is not this bot's (subjects {_listed(present.subjects)}; no {MADE_BY}={MARK} in its metadata) "
+        "and is left alone",
+        mend,
+    )
+
+
+def _elsewhere(wanted: StreamConfig, *, name_too: bool) -> str:
+    if wanted.subjects == [SANDBOX_SUBJECTS]:
+        name = "Set NATS_SANDBOX_STREAM to another name. " if name_too else ""
+        return (
+            f"{name}Where somebody else's subjects begin with sandbox., use a NATS account of the bot's own."
+        )
+    if name_too:
+        return (
+            "Set NATS_EVENTS_STREAM to another name, and NATS_EVENTS_PREFIX if these subjects are taken too."
+        )
+    return "Set NATS_EVENTS_PREFIX to other subjects."
+
+
+def _unusable(present: StreamConfig, wanted: StreamConfig) -> list[StreamFault]:
+    name = present.name
+    anew = f"Remove it once its messages are read; the bot makes it anew: nats stream rm {name}"
+    found: list[StreamFault] = []
+    if present.mirror is not None:
+        found.append(
+            StreamFault(FaultKind.MIRROR, f"is a mirror of {present.mirror.name}, and takes no events", anew)
+        )
+    if present.sources:
+        sources = ", ".join(source.name for source in present.sources)
+        found.append(
+            StreamFault(
+                FaultKind.SOURCED,
+                f"has messages of other streams in it (sources {sources})",
+                f"Take its sources away, with nats stream edit {name} and a configuration without them.",
+            )
+        )
+    if present.sealed:
+        found.append(StreamFault(FaultKind.SEALED, "is sealed, and takes no more events", anew))
+    if present.no_ack:
+        found.append(
+            StreamFault(
+                FaultKind.NO_ACK,
+                "has no_ack set, so nobody is told that an event is stored",
+                f"nats stream edit {name} --ack",
+            )
+        )
+    if present.subject_transform is not None:
+        found.append(
+            StreamFault(
+                FaultKind.TRANSFORMED,
+                "has a subject_transform, so workers do not find its events",
+                f"nats stream edit {name} --no-transform",
+            )
+        )
+    if present.deny_purge and wanted.subjects == [SANDBOX_SUBJECTS]:
+        found.append(
+            StreamFault(
+                FaultKind.DENIES_PURGE, "has deny_purge set, so a sandbox's events can't be removed", anew
+            )
+        )
+    for field in _FIXED:
+        is_so, should = getattr(present, field), getattr(wanted, field)
+        if is_so != should:
+            shown = _shown(is_so)
+            found.append(
+                StreamFault(
+                    FaultKind.FIXED,
+                    f"has other {field} ({shown}, not {_shown(should)}), and can't be changed",
+                    anew,
+                    field=field,
+                )
+            )
+    return found
+
+
+def _shown(value: object) -> str:
+    return "a work queue" if value == RetentionPolicy.WORK_QUEUE else str(value)
+
+
+def differing(present: StreamConfig, wanted: StreamConfig) -> Mapping[str, object]:
+    """What is to be changed in a stream of ours, with the right values."""
+    decided = {field: getattr(wanted, field) for field in DECIDED if field not in _FIXED}
+    return {
+        field: value
+        for field, value in decided.items()
+        if value is not None and getattr(present, field) != value
+    }
+
+
+def _differing(present: StreamConfig, wanted: StreamConfig) -> list[StreamFault]:
+    return [
+        StreamFault(
+            FaultKind.DIFFERS,
+            f"has other {field} than the settings: {getattr(present, field)}, not {value}",
+            "The bot changes it as it starts: sandboxctl run",
+            stops=False,
+            field=field,
+        )
+        for field, value in differing(present, wanted).items()
+    ]
+
+
+def _limits(present: StreamConfig) -> list[StreamFault]:
+    # Nothing here is wrong in itself: an operator may want it. So it is told and left.
+    told = {
+        "max_bytes": "bytes: the oldest events make room",
+        "max_msgs_per_subject": "messages of each subject: older events of the same type go",
+        "max_msg_size": "bytes a message: a larger event becomes a dead letter",
+    }
+    full_refuses = present.discard == DiscardPolicy.NEW
+    found = []
+    for field, effect in told.items():
+        value = getattr(present, field)
+        if value is None or value <= 0:
+            continue
+        refuses = full_refuses and field == "max_bytes"
+        found.append(
+            StreamFault(
+                FaultKind.LIMIT,
+                f"holds at most {value} {_REFUSES if refuses else effect}",
+                f"If that is not meant: nats stream edit {present.name}",
+                stops=False,
+                field=field,
+            )
+        )
+    return found
