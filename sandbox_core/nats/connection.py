@@ -30,6 +30,8 @@ class NatsConnection:
         self.client = Client()
         self.on_reconnect: list[Callable[[], None]] = []
         self.on_disconnect: list[Callable[[], None]] = []
+        self.on_error: list[Callable[[Exception], None]] = []
+        """Told what the server objects to, such as a subject without permission; and failed attempts."""
         self._connecting: asyncio.Task[None] | None = None
 
     @property
@@ -75,6 +77,8 @@ class NatsConnection:
             # Every failed attempt comes here, each second while the server is away; the disconnect
             # itself is logged above, and readiness names it all along.
             _log.debug("nats_error", error=type(error).__name__)
+            for listener in self.on_error:
+                listener(error)
 
         await self.client.connect(
             [part.strip() for part in url.get_secret_value().split(",") if part.strip()],

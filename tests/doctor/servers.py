@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -11,6 +14,9 @@ from typing import Any
 
 from sandbox_bot.embedded import NatsServer, ValkeyServer
 from sandbox_bot.embedded._process import ProcessPlan
+
+
+_RELOADED = "Reloaded server configuration"
 
 
 class _Valkey(ValkeyServer):
@@ -22,18 +28,35 @@ class _Valkey(ValkeyServer):
         return replace(plan, command=[*plan.command, *words])
 
 
-class _Nats(NatsServer):
-    options: Mapping[str, Any]
-    without: tuple[str, ...]
+class ConfiguredNats(NatsServer):
+    blocks: Mapping[str, Any]
+    text: str
 
     def _plan(self) -> ProcessPlan:
         plan = super()._plan()
         configuration = Path(plan.command[-1])
-        chosen = {**json.loads(configuration.read_text()), **self.options}
-        for name in self.without:
-            del chosen[name]
-        configuration.write_text(json.dumps(chosen))
+        chosen = {**json.loads(configuration.read_text()), **self.blocks}
+        lines = [f"{name}: {json.dumps(block)}" for name, block in chosen.items() if block is not None]
+        configuration.write_text("\n".join([*lines, self.text, ""]))
         return plan
+
+    async def reload(self, **blocks: Any) -> None:
+        """Have the running server take these blocks."""
+        self.blocks = {**self.blocks, **blocks}
+        self._plan()
+        before = self._log.read_text().count(_RELOADED)
+        os.kill(self.pid, signal.SIGHUP)
+        async with asyncio.timeout(30):
+            while self._log.read_text().count(_RELOADED) == before:
+                await asyncio.sleep(0.02)
+
+    async def _probe(self) -> None:
+        # Also where nobody may log in without a name, and where there is no JetStream.
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        greeting = await reader.readline()
+        writer.close()
+        if self._server_name.encode() not in greeting:
+            raise ConnectionError(greeting.decode())
 
 
 @asynccontextmanager
@@ -49,12 +72,10 @@ async def valkey(directory: Path, **options: str) -> AsyncIterator[ValkeyServer]
 
 
 @asynccontextmanager
-async def nats_server(
-    directory: Path, *, without: tuple[str, ...] = (), **options: Any
-) -> AsyncIterator[NatsServer]:
-    """A nats-server with these blocks in its configuration, and without some that it has."""
-    server = _Nats(directory / "nats", directory / "nats.log", fast=True)
-    server.options, server.without = options, without
+async def nats_server(directory: Path, text: str = "", **blocks: Any) -> AsyncIterator[ConfiguredNats]:
+    """A nats-server with this text and these blocks in its configuration; None takes a block out."""
+    server = ConfiguredNats(directory / "nats", directory / "nats.log", fast=True)
+    server.blocks, server.text = blocks, text
     await server.start()
     try:
         yield server

@@ -25,7 +25,10 @@ def test_every_table_and_function_of_the_sql_is_asked_for() -> None:
     assert set(TABLES) == tables
     needed: dict[str, set[str]] = defaultdict(set)
     # Triggers and functions run with the rights of whoever changes a table.
-    for statement in (*_statements(), *re.findall(r"AS \$\$(.*?)^\$\$", migrations, re.MULTILINE | re.DOTALL)):
+    for statement in (
+        *_statements(),
+        *re.findall(r"AS \$\$(.*?)^\$\$", migrations, re.MULTILINE | re.DOTALL),
+    ):
         for table, right in _rights(statement, tables):
             needed[table].add(right)
     assert {table: set(rights) for table, rights in TABLES.items()} == needed
@@ -33,8 +36,11 @@ def test_every_table_and_function_of_the_sql_is_asked_for() -> None:
 
 def test_every_function_is_asked_for() -> None:
     migrations = "\n".join(_up(path) for path in sorted((ROOT / "migrations").glob("*.sql")))
-    made = re.findall(r"^CREATE FUNCTION (\w+)\(([^)]*)\) RETURNS (\w+)|^CREATE FUNCTION (\w+)\(([^)]*)\)\n",
-                      migrations, re.MULTILINE)
+    made = re.findall(
+        r"^CREATE FUNCTION (\w+)\(([^)]*)\) RETURNS (\w+)|^CREATE FUNCTION (\w+)\(([^)]*)\)\n",
+        migrations,
+        re.MULTILINE,
+    )
     # A trigger's function is not called by anybody.
     signatures = {
         f"{name or name_2}({(arguments or arguments_2).split(' ')[-1]})"

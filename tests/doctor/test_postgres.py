@@ -42,7 +42,7 @@ async def test_nothing_is_changed_by_looking(doctor: Doctor, migrated: Postgres)
     await _grant_all(migrated)
 
     async def contents() -> list[Any]:
-        counts = [await migrated.admin.fetchval(f"SELECT count(*) FROM {table}") for table in TABLES]  # noqa: S608
+        counts = [await migrated.admin.fetchval(f"SELECT count(*) FROM {table}") for table in TABLES]
         schemas = await migrated.admin.fetch("SELECT nspname FROM pg_namespace ORDER BY 1")
         relations = await migrated.admin.fetchval("SELECT count(*) FROM pg_class")
         return [counts, schemas, relations]
@@ -245,9 +245,7 @@ async def test_clocks_that_are_apart(doctor: Doctor) -> None:
     assert "30.0 s apart" in found.only().detail
 
 
-async def test_the_server_is_away(
-    doctor: Doctor, servers: EmbeddedServers, migrated: Postgres
-) -> None:
+async def test_the_server_is_away(doctor: Doctor, servers: EmbeddedServers, migrated: Postgres) -> None:
     found = await doctor("PostgreSQL", database_url="postgresql://bot:x@127.0.0.1:1/bot")
     assert found.only().state is State.AWAY
     assert found.only().where == "127.0.0.1:1"

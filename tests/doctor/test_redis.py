@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import shlex
 from collections.abc import AsyncIterator
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ClusterDownError
 
 from sandbox_bot.doctor import State
 from sandbox_bot.doctor.redis_commands import COMMANDS, KEYS
@@ -118,12 +120,17 @@ async def test_a_server_in_cluster_mode(doctor: Doctor, tmp_path: Path) -> None:
 
 
 async def _until_up(admin: Redis) -> None:
-    while True:
-        try:
-            await admin.get("a")
-        except Exception:  # noqa: BLE001, S112
-            continue
-        return
+    async with asyncio.timeout(30):
+        while not await _has_slots(admin):
+            await asyncio.sleep(0.05)
+
+
+async def _has_slots(admin: Redis) -> bool:
+    try:
+        await admin.get("a")
+    except ClusterDownError:
+        return False
+    return True
 
 
 async def test_a_replica_takes_no_writes(doctor: Doctor, servers: EmbeddedServers, tmp_path: Path) -> None:

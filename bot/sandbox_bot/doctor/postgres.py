@@ -73,7 +73,9 @@ def _not_let_in(look: Look, place: Place, cause: BaseException | None, reason: s
                 [f"CREATE DATABASE {database} OWNER {role};"],
             )
         case asyncpg.InvalidAuthorizationSpecificationError() if "not permitted to log in" in str(cause):
-            look.away(f"the role {place.user} may not log in", "As a superuser:", [f"ALTER ROLE {role} LOGIN;"])
+            look.away(
+                f"the role {place.user} may not log in", "As a superuser:", [f"ALTER ROLE {role} LOGIN;"]
+            )
         case asyncpg.InvalidAuthorizationSpecificationError():
             look.away(
                 f"it refused the login as {place.user}", "Check the user and the password in DATABASE_URL."

@@ -130,7 +130,8 @@ async def _may_migrate(connection: Connection, look: Look, role: Role) -> None:
     owner = await connection.fetchval(
         """
         SELECT pg_get_userbyid(nspowner) FROM pg_namespace
-        WHERE nspname = $1 AND NOT (has_schema_privilege(oid, 'USAGE') AND has_schema_privilege(oid, 'CREATE'))
+        WHERE nspname = $1
+            AND NOT (has_schema_privilege(oid, 'USAGE') AND has_schema_privilege(oid, 'CREATE'))
         """,
         role.schema,
     )
