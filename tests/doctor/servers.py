@@ -15,7 +15,6 @@ from typing import Any
 from sandbox_bot.embedded import NatsServer, ValkeyServer
 from sandbox_bot.embedded._process import ProcessPlan
 
-
 _RELOADED = "Reloaded server configuration"
 
 
