@@ -16,6 +16,28 @@ $$;
 COMMENT ON FUNCTION sandbox_schema_name(text) IS
     'The schema''s full name; raises invalid_parameter_value for anything but 1 to 40 of a-z, 0-9 and _';
 
+-- Several installations may share a database, each with these objects in a schema of its own. Whose a
+-- sandbox's schema is stands in the schema's comment.
+CREATE FUNCTION sandbox_schema_mark() RETURNS text
+LANGUAGE sql STABLE AS $$
+    SELECT 'discord-server-sandboxes, control schema ' || current_schema();
+$$;
+
+COMMENT ON FUNCTION sandbox_schema_mark() IS 'The comment of the schemas that this installation makes';
+
+CREATE FUNCTION sandbox_schema_is_others(id_part text) RETURNS boolean
+LANGUAGE sql STABLE AS $$
+    SELECT EXISTS (
+        SELECT FROM pg_catalog.pg_namespace AS n
+        WHERE n.nspname = sandbox_schema_name(id_part)
+          AND obj_description(n.oid, 'pg_namespace') LIKE 'discord-server-sandboxes, control schema %'
+          AND obj_description(n.oid, 'pg_namespace') <> sandbox_schema_mark()
+    );
+$$;
+
+COMMENT ON FUNCTION sandbox_schema_is_others(text) IS
+    'Whether the schema is there and another installation in this database made it';
+
 CREATE FUNCTION create_sandbox_schema(id_part text) RETURNS text
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -24,6 +46,7 @@ BEGIN
     PERFORM pg_advisory_xact_lock(hashtext('sandbox_schema'), hashtext(schema_name));
 
     EXECUTE format('CREATE SCHEMA %I', schema_name);
+    EXECUTE format('COMMENT ON SCHEMA %I IS %L', schema_name, sandbox_schema_mark());
 
     EXECUTE format($ddl$
         CREATE TABLE %1$I.communities (
@@ -87,7 +110,7 @@ DECLARE
 BEGIN
     -- Of two callers at once exactly one is told that the schema existed.
     PERFORM pg_advisory_xact_lock(hashtext('sandbox_schema'), hashtext(schema_name));
-    IF NOT sandbox_schema_exists(id_part) THEN
+    IF NOT sandbox_schema_exists(id_part) OR sandbox_schema_is_others(id_part) THEN
         RETURN false;
     END IF;
     EXECUTE format('DROP SCHEMA %I CASCADE', schema_name);
@@ -96,7 +119,7 @@ END;
 $$;
 
 COMMENT ON FUNCTION drop_sandbox_schema(text) IS
-    'Drops a sandbox''s schema with all it holds; false when there was none, so calling it again is harmless';
+    'Drops a sandbox''s schema with all it holds; false when there was none of this installation, so calling it again is harmless';
 
 CREATE FUNCTION get_sandbox_schema_stats(id_part text)
 RETURNS TABLE (table_name text, row_count bigint, total_bytes bigint)
@@ -124,6 +147,8 @@ COMMENT ON FUNCTION get_sandbox_schema_stats(text) IS
     'Exact row counts, and bytes with indexes and TOAST, of every table in a sandbox''s schema; no rows without one';
 
 -- Calls between these functions find each other wherever the caller's search_path points.
+ALTER FUNCTION sandbox_schema_mark() SET search_path FROM CURRENT;
+ALTER FUNCTION sandbox_schema_is_others(text) SET search_path FROM CURRENT;
 ALTER FUNCTION create_sandbox_schema(text) SET search_path FROM CURRENT;
 ALTER FUNCTION sandbox_schema_exists(text) SET search_path FROM CURRENT;
 ALTER FUNCTION drop_sandbox_schema(text) SET search_path FROM CURRENT;
@@ -136,4 +161,6 @@ DROP FUNCTION get_sandbox_schema_stats(text);
 DROP FUNCTION drop_sandbox_schema(text);
 DROP FUNCTION sandbox_schema_exists(text);
 DROP FUNCTION create_sandbox_schema(text);
+DROP FUNCTION sandbox_schema_is_others(text);
+DROP FUNCTION sandbox_schema_mark();
 DROP FUNCTION sandbox_schema_name(text);

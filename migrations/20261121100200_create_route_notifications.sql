@@ -7,12 +7,19 @@ CREATE VIEW sandbox_routes AS
     JOIN sandboxes AS sandbox ON sandbox.id = mapping.sandbox_id
     WHERE sandbox.status = 'running';
 
+-- Channels are the database's, not a schema's: outside of public they bear the schema's name as well, so that
+-- installations in one database do not hear each other.
+CREATE FUNCTION sandbox_channel(base text) RETURNS text
+LANGUAGE sql STABLE AS $$
+    SELECT base || CASE current_schema() WHEN 'public' THEN '' ELSE '_' || current_schema() END;
+$$;
+
 -- One notification on channel sandbox_routes per guild whose route may have changed:
 --   {"guild_id": "...", "sandbox_id": "..." or null, "expires_at": seconds since the epoch or null}
 -- sandbox_id is null when the guild's events go to production.
 CREATE FUNCTION notify_sandbox_route(changed_guild_id text) RETURNS void
 LANGUAGE sql AS $$
-    SELECT pg_notify('sandbox_routes', json_build_object(
+    SELECT pg_notify(sandbox_channel('sandbox_routes'), json_build_object(
         'guild_id', changed_guild_id,
         'sandbox_id', route.sandbox_id,
         'expires_at', extract(epoch FROM route.expires_at)::double precision
@@ -73,6 +80,7 @@ CREATE TRIGGER sandbox_guild_mapping_lock
     FOR EACH ROW EXECUTE FUNCTION lock_mapped_sandbox();
 
 -- The triggers find the tables wherever the caller's search_path points.
+ALTER FUNCTION sandbox_channel(text) SET search_path FROM CURRENT;
 ALTER FUNCTION notify_sandbox_route(text) SET search_path FROM CURRENT;
 ALTER FUNCTION on_guild_mapping_change() SET search_path FROM CURRENT;
 ALTER FUNCTION on_sandbox_route_change() SET search_path FROM CURRENT;
@@ -87,4 +95,5 @@ DROP FUNCTION lock_mapped_sandbox();
 DROP FUNCTION on_sandbox_route_change();
 DROP FUNCTION on_guild_mapping_change();
 DROP FUNCTION notify_sandbox_route(text);
+DROP FUNCTION sandbox_channel(text);
 DROP VIEW sandbox_routes;

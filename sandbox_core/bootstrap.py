@@ -260,6 +260,7 @@ async def _connections(
         min_size=0,
         max_size=AT_MOST + _SPARE_CONNECTIONS,
         application_name=_APPLICATION,
+        search_path=settings.sandbox_control_schema,
     )
     stack.push_async_callback(_close_pool, pool, closing)
     redis = create_client(settings.redis_url.get_secret_value(), client_name=_APPLICATION)
@@ -366,7 +367,10 @@ def _follower(settings: Settings, process: GatewayProcess | None) -> RouteFollow
         return await asyncpg.connect(
             settings.database_url.get_secret_value(),
             timeout=CONNECT_TIMEOUT,
-            server_settings={"application_name": f"{_APPLICATION}-routes"},
+            server_settings={
+                "application_name": f"{_APPLICATION}-routes",
+                "search_path": settings.sandbox_control_schema,
+            },
         )
 
     return RouteFollower(connect, process=process)

@@ -16,11 +16,14 @@ from sandbox_core.errors import StreamUnusable
 from sandbox_core.models import Sandbox
 from sandbox_core.nats.errors import translating
 from sandbox_core.nats.stream_faults import is_ours
-from sandbox_core.subjects import SANDBOX_STREAM, SANDBOX_SUBJECTS, nats_prefix, sandbox_filter
+from sandbox_core.subjects import DEFAULT_NAMES, SANDBOX_SUBJECTS, nats_prefix, sandbox_filter
 
 from .base import PartHealth, PartState, counted
 
 _OWN_SUBJECT = re.compile(r"sandbox\.([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})\.")
+
+_NOTHING_OF_OURS = (NotFoundError, StreamUnusable)
+"""Raised for a stream that is missing, or somebody else's: no sandbox has anything in either."""
 
 
 class NatsNamespace:
@@ -37,7 +40,7 @@ class NatsNamespace:
         self,
         js: JetStreamContext,
         *,
-        stream: str = SANDBOX_STREAM,
+        stream: str = DEFAULT_NAMES.sandbox,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """Requests are bounded by the timeout that `js` was made with."""
@@ -65,7 +68,7 @@ class NatsNamespace:
                 for name in names:
                     await self._delete_consumer(name)
                 await self._js.purge_stream(self._stream, subject=sandbox_filter(sandbox.id))
-            except NotFoundError:
+            except _NOTHING_OF_OURS:
                 return
 
     async def _delete_consumer(self, name: str) -> None:
@@ -95,6 +98,9 @@ class NatsNamespace:
                 latency = (time.perf_counter() - started) * 1000
                 detail = f"the stream {self._stream} is missing and will be made again"
                 return PartHealth(self.store, PartState.DEGRADED, detail, latency, facts | {"messages": 0})
+            except StreamUnusable as error:
+                latency = (time.perf_counter() - started) * 1000
+                return PartHealth(self.store, PartState.UNHEALTHY, error.reason, latency, facts)
             age = await self._last_event_age(subject_filter)
         if age is None:
             return PartHealth(self.store, PartState.HEALTHY, "no events waiting", latency, facts)
@@ -125,7 +131,7 @@ class NatsNamespace:
                 found.update(_ids(info.state.subjects or {}))
                 async for consumer in self._consumers():
                     found.update(_ids(_filters(consumer)))
-            except NotFoundError:
+            except _NOTHING_OF_OURS:
                 return set()
         return found
 

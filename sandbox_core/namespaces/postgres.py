@@ -101,10 +101,14 @@ class SchemaProvisioner:
         return SchemaStats(schema, {row["table_name"]: row["row_count"] for row in rows})
 
     async def list_schemas(self) -> list[str]:
-        """Every schema that bears a name of ours exactly, sorted."""
+        """Every schema that bears a name of ours exactly, sorted; none that another installation made."""
         async with connected(self._pool) as connection:
             rows = await connection.fetch(
-                r"SELECT nspname::text AS name FROM pg_namespace WHERE nspname ~ '^sandbox_[0-9a-f]{8}$'"
+                """
+                SELECT nspname::text AS name FROM pg_namespace
+                WHERE CASE WHEN nspname ~ '^sandbox_[0-9a-f]{8}$'
+                           THEN NOT sandbox_schema_is_others(substr(nspname, 9)) ELSE false END
+                """
             )
         return sorted(row["name"] for row in rows)
 

@@ -9,7 +9,7 @@ from sandbox_core.models import Route
 from .pool import Connection, Pool, connected
 
 CHANNEL = "sandbox_routes"
-"""The notification channel on which triggers tell which guild's route changed."""
+"""The notification channel on which triggers tell which guild's route changed; see `channel`."""
 
 MOMENT = "extract(epoch FROM clock_timestamp())::float8"
 """SQL for the database's time, in seconds since the epoch."""

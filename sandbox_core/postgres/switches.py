@@ -29,6 +29,7 @@ from asyncpg.pool import PoolConnectionProxy
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.models import Switch
 
+from .channels import channel
 from .errors import translating
 from .pool import CONNECT_TIMEOUT, Connection, Pool, is_alive
 from .processes import GatewayProcess, live
@@ -37,6 +38,7 @@ _log = structlog.get_logger("sandbox.postgres")
 
 REQUESTS = "sandbox_switch"
 ANSWERS = "sandbox_switched"
+"""Channels; an installation's own are `channel(connection, …)`."""
 TRUSTED_FOR = 5.0
 """Seconds after the sending of its last answered heartbeat for which a process trusts its table."""
 _MARGIN = 1.0
@@ -56,7 +58,9 @@ def read_request(payload: str) -> tuple[str, frozenset[str]]:
 async def answer(connection: Connection, request: str, process: GatewayProcess) -> None:
     """Say that the process has switched. Driver errors pass: the connection's owner judges them."""
     await connection.execute(
-        "SELECT pg_notify($1, $2)", ANSWERS, json.dumps({"request": request, "process": str(process.id)})
+        "SELECT pg_notify(sandbox_channel($1), $2)",
+        ANSWERS,
+        json.dumps({"request": request, "process": str(process.id)}),
     )
 
 
@@ -83,6 +87,7 @@ class SwitchRequests:
         self._open: dict[str, _Request] = {}
         self._users = 0
         self._connection: PoolConnectionProxy[Any] | None = None
+        self._answers = ANSWERS
         self._turn = asyncio.Lock()
 
     async def ask(self, guild_ids: Collection[str]) -> Switch:
@@ -136,7 +141,7 @@ class SwitchRequests:
         async with self._turn:
             with translating():
                 await self._connected().executemany(
-                    "SELECT pg_notify($1, $2)",
+                    "SELECT pg_notify(sandbox_channel($1), $2)",
                     [
                         (REQUESTS, json.dumps({"request": request.id, "guilds": request.guild_ids}))
                         for request in requests
@@ -175,7 +180,8 @@ class SwitchRequests:
         if self._connection is None:
             with translating():
                 self._connection = await self._pool.acquire(timeout=CONNECT_TIMEOUT)
-                await self._connection.add_listener(ANSWERS, self._on_answer)
+                self._answers = await channel(self._connection, ANSWERS)
+                await self._connection.add_listener(self._answers, self._on_answer)
 
     async def _leave(self) -> None:
         async with self._turn:
@@ -191,7 +197,7 @@ class SwitchRequests:
             with translating():
                 try:
                     if is_alive(connection):
-                        await connection.remove_listener(ANSWERS, self._on_answer)
+                        await connection.remove_listener(self._answers, self._on_answer)
                 finally:
                     await self._pool.release(connection)
         except DependencyUnavailable as error:

@@ -30,6 +30,7 @@ from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.models import DatedRoute, Route
 from sandbox_core.postgres import routes as route_rows
 from sandbox_core.postgres import switches
+from sandbox_core.postgres.channels import channel
 from sandbox_core.postgres.errors import unavailable
 from sandbox_core.postgres.pool import Connection
 from sandbox_core.postgres.processes import GatewayProcess, announce
@@ -187,7 +188,7 @@ class RouteFollower:
             attempt += 1
 
     def _note(self, error: BaseException) -> None:
-        if isinstance(error, asyncpg.UndefinedTableError):
+        if isinstance(error, asyncpg.UndefinedTableError | asyncpg.UndefinedFunctionError):
             self.trouble = "the migrations are not applied; `sandboxctl migrate` does it"
             return
         away = unavailable(error)
@@ -199,9 +200,9 @@ class RouteFollower:
         moment = await self._beat(connection)
         self._listening = True
         # Listening first: a change that commits during the full read is told afterwards.
-        await connection.add_listener(route_rows.CHANNEL, self._on_change)
+        await connection.add_listener(await channel(connection, route_rows.CHANNEL), self._on_change)
         if self._process is not None:
-            await connection.add_listener(switches.REQUESTS, self._on_request)
+            await connection.add_listener(await channel(connection, switches.REQUESTS), self._on_request)
         async with asyncio.timeout(_READ_WITHIN):
             table = RouteTable(await route_rows.read_all(connection))
         self._read(self._board.load(table, moment), moment)

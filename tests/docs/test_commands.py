@@ -52,6 +52,7 @@ NOT_RUN: Mapping[tuple[str, str], str] = {
         "docs/guide.md",
         "DATABASE_URL=postgresql://sandbox:POSTGRES_PASSWORD@127.0.0.1:5432/sandbox",
     ): "addresses: tests/deploy/test_containers.py compares them with the compose file",
+    ("docs/guide.md", "{"): "a stream's configuration: tests/event_path/test_foreign_streams.py makes it",
     ("docs/guide.md", "services:"): "a file: tests/deploy/test_containers.py has Compose read it",
 }
 """Page and first line of each block that is not run, and why."""

@@ -144,7 +144,8 @@ async def test_each_subject_that_is_denied_is_named(tmp_path: Path) -> None:
             await connection.connect(SecretStr(server.url.replace("//", f"//{user}:x@")), name="test")
             found = await denied(connection, DEFAULT_NAMES)
             await connection.close()
-            return found.publish, found.subscribe
+            making = dict.fromkeys(pattern for each in found.making.values() for pattern in each)
+            return (*making, *found.publish), found.subscribe
 
         for number, pattern in enumerate(patterns):
             publish, subscribe = await asked(f"u{number}")
@@ -167,6 +168,27 @@ async def test_what_is_printed_for_a_denied_subject_mends_it(doctor: Doctor, tmp
             permissions[verb]["allow"] += json.loads(patterns)  # type: ignore[index]
         await server.reload(authorization={"users": [user]})
         (await doctor("NATS", nats_url=url)).well()
+
+
+async def test_streams_that_an_operator_makes(doctor: Doctor, tmp_path: Path) -> None:
+    making = [pattern for pattern in PUBLISH if re.search(r"STREAM\.(CREATE|UPDATE|NAMES)", pattern)]
+    users = [
+        {"user": "bot", "password": "secret-of-it", "permissions": permitted(*making)},
+        {"user": "operator", "password": "x"},
+    ]
+    async with nats_server(tmp_path, authorization={"users": users}) as server:
+        url = server.url.replace("//", "//bot:secret-of-it@")
+        found = await doctor("NATS", nats_url=url)
+        assert [
+            f"$JS.API.STREAM.CREATE.{stream}" in each.detail
+            for stream, each in zip(("EVENTS", "SANDBOX"), found.wrong, strict=True)
+        ] == [True, True]
+        operator = await nats.connect(server.url.replace("//", "//operator:x@"))
+        await make(operator)
+        found = await doctor("NATS", nats_url=url)
+        found.well()
+        assert "may not make or change the stream EVENTS: if it is gone, events wait" in found.text
+        await operator.close()
 
 
 async def test_no_jetstream(doctor: Doctor, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ async def _grant_all(server: Postgres) -> None:
     """What a role needs that runs the bot on another one's tables."""
     await server.run(
         f"GRANT CREATE ON DATABASE {server.database} TO {server.role}",
-        f"GRANT SELECT ON schema_migrations TO {server.role}",
+        f"GRANT SELECT ON sandbox_schema_migrations TO {server.role}",
         *(f"GRANT {', '.join(rights)} ON {table} TO {server.role}" for table, rights in TABLES.items()),
     )
 
@@ -72,7 +72,7 @@ RIGHTS = [
         "REVOKE CREATE ON DATABASE {database} FROM {role}", "may not create schemas", id="create on database"
     ),
     pytest.param("REVOKE USAGE ON SCHEMA public FROM PUBLIC", "may not use the schema public", id="usage"),
-    pytest.param("REVOKE SELECT ON schema_migrations FROM {role}", "may not read", id="migrations"),
+    pytest.param("REVOKE SELECT ON sandbox_schema_migrations FROM {role}", "may not read", id="migrations"),
     *(
         pytest.param(
             f"REVOKE EXECUTE ON FUNCTION {function} FROM PUBLIC", f"may not call {function}", id=function
@@ -86,7 +86,6 @@ RIGHTS = [
     pytest.param(
         "ALTER DATABASE {database} SET default_transaction_read_only = on", "read-only", id="read-only"
     ),
-    pytest.param("ALTER ROLE {role} SET search_path = pg_catalog", "search_path", id="search_path"),
 ]
 
 
@@ -171,15 +170,15 @@ async def test_a_sandbox_of_another_role_could_not_be_destroyed(doctor: Doctor, 
 
 async def test_a_migration_is_missing_lost_or_unknown(doctor: Doctor, migrated: Postgres) -> None:
     await _grant_all(migrated)
-    await migrated.run("INSERT INTO schema_migrations VALUES ('29990101000000')")
+    await migrated.run("INSERT INTO sandbox_schema_migrations VALUES ('29990101000000')")
     assert "newer than this program" in (await doctor("PostgreSQL", database_url=migrated.url)).only().detail
-    await migrated.run("DELETE FROM schema_migrations WHERE version = '29990101000000'")
+    await migrated.run("DELETE FROM sandbox_schema_migrations WHERE version = '29990101000000'")
 
     await migrated.run("DROP TABLE sandbox_notices")
     lost = (await doctor("PostgreSQL", database_url=migrated.url)).only()
     assert lost.detail.endswith("missing: sandbox_notices")
 
-    await migrated.run("DELETE FROM schema_migrations WHERE version = '20261122140000'")
+    await migrated.run("DELETE FROM sandbox_schema_migrations WHERE version = '20261122140000'")
     found = await doctor("PostgreSQL", database_url=migrated.url)
     assert "1 of 7 migrations are not applied" in found.only().detail
     assert f"the tables belong to sandbox: the role {migrated.role} can't migrate them" in found.text
@@ -209,6 +208,34 @@ async def test_a_pooler_that_loses_notifications(doctor: Doctor, database_url: s
         finding = (await doctor("PostgreSQL", database_url=through)).only()
     assert "did not arrive" in finding.detail
     assert "pooler in session mode" in finding.mend
+
+
+async def test_a_search_path_that_does_not_arrive(doctor: Doctor, migrated: Postgres) -> None:
+    await _grant_all(migrated)
+    await migrated.run(f"ALTER ROLE {migrated.role} SET search_path = pg_catalog")
+    # The bot asks for its own as it connects.
+    (await doctor("PostgreSQL", database_url=migrated.url)).well()
+    url = urlsplit(migrated.url)
+    async with forgetful_pooler(url.hostname or "", url.port or 0, forgets=b"search_path") as port:
+        through = urlunsplit(url._replace(netloc=url.netloc.replace(f":{url.port}", f":{port}")))
+        found = await doctor("PostgreSQL", database_url=through)
+    assert "search_path is pg_catalog, and not public" in found.wrong[0].detail
+
+
+@pytest.mark.parametrize("made_before", [True, False])
+async def test_a_control_schema_of_its_own(doctor: Doctor, empty: Postgres, made_before: bool) -> None:
+    settings = {"database_url": empty.url, "sandbox_control_schema": "control"}
+    await empty.run(f"GRANT CREATE ON DATABASE {empty.database} TO {empty.role}")
+    if made_before:
+        await empty.run("CREATE SCHEMA control")
+        lacking = (await doctor("PostgreSQL", **settings)).wrong[0]
+        assert lacking.commands == (f'GRANT USAGE, CREATE ON SCHEMA "control" TO "{empty.role}";',)
+        await empty.run(*lacking.commands)
+    found = await doctor("PostgreSQL", **settings)
+    assert found.only().commands == ("sandboxctl migrate",)
+    assert "migrate, create, register and destroy were tried and undone" in found.text
+    await migrate(empty.url, schema="control")
+    (await doctor("PostgreSQL", **settings)).well()
 
 
 async def test_what_is_no_postgresql(doctor: Doctor, database_url: str, redis_url: str) -> None:

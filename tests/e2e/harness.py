@@ -25,6 +25,7 @@ from sandbox_bot.runner import run_bot
 from sandbox_bot.tour.readback import Comparison, Expected, StoredEvent, compare, read_streams, stored_count
 from sandbox_bot.tour.stage import default_settings
 from sandbox_core.settings import Settings
+from sandbox_core.subjects import StreamNames
 
 PATIENCE = 60.0
 """Seconds a test waits for what has to come; it fails afterwards, so no run gets longer than it must."""
@@ -119,6 +120,11 @@ class Live:
         self.dev, *self.guilds = guilds
         self.sides = Sides(sim)
 
+    @property
+    def names(self) -> StreamNames:
+        """What the bot's streams are called."""
+        return self.run.settings.stream_names
+
     async def slash(self, command: str, *, timeout: float = 60.0, **options: Any) -> InteractionResult:
         """Alice uses `/sandbox {command}` in the dev guild."""
         channel = self.dev.default_channel
@@ -163,12 +169,12 @@ class Live:
             for _ in range(_READ_AGAIN):
                 # A cluster that has just lost a node can take its time to make a consumer.
                 with contextlib.suppress(nats.errors.TimeoutError):
-                    return await read_streams(js)
-            return await read_streams(js)
+                    return await read_streams(js, self.names)
+            return await read_streams(js, self.names)
 
     async def _complete(self, js: JetStreamContext) -> bool:
         await self.run.bot.sandbox_core.router.idle()
-        return await stored_count(js) >= sum(1 for event in self.sides.expected() if event.sides)
+        return await stored_count(js, self.names) >= sum(1 for event in self.sides.expected() if event.sides)
 
     async def checked(self) -> list[StoredEvent]:
         """Both streams' messages, after making sure that they are exactly what the simulator sent."""
@@ -179,7 +185,7 @@ class Live:
                 # What the bot wrote meanwhile, such as a notice, is an event as well.
                 if len(self.sides.expected()) == len(expected):
                     break
-        assert_exact(compare(expected, stored))
+        assert_exact(compare(expected, stored, self.names))
         return stored
 
     async def get(self, path: str) -> tuple[int, str]:

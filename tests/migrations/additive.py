@@ -17,7 +17,7 @@ _COLUMNS = """
            a.atthasdef OR a.attidentity <> ''
     FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
     WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'v')
-      AND c.relname <> 'schema_migrations'
+      AND c.relname <> 'sandbox_schema_migrations'
 """
 # A unique index that is no constraint's refuses rows just the same. Constraint triggers (`t`) are triggers.
 _RULES = """
@@ -26,14 +26,14 @@ _RULES = """
                  WHERE attrelid = con.conrelid AND attnum = ANY (con.conkey))
     FROM pg_constraint con JOIN pg_class rel ON rel.oid = con.conrelid
     WHERE con.connamespace = 'public'::regnamespace AND con.contype NOT IN ('n', 't')
-      AND rel.relname <> 'schema_migrations'
+      AND rel.relname <> 'sandbox_schema_migrations'
 UNION ALL
     SELECT rel.relname, idx.relname, pg_get_indexdef(i.indexrelid),
            ARRAY(SELECT attname::text FROM pg_attribute
                  WHERE attrelid = i.indrelid AND attnum = ANY (i.indkey))
     FROM pg_index i JOIN pg_class rel ON rel.oid = i.indrelid JOIN pg_class idx ON idx.oid = i.indexrelid
     WHERE rel.relnamespace = 'public'::regnamespace AND i.indisunique
-      AND rel.relname <> 'schema_migrations'
+      AND rel.relname <> 'sandbox_schema_migrations'
       AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = i.indexrelid)
 """
 _FUNCTIONS = """

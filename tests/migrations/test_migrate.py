@@ -44,7 +44,10 @@ async def catalogue(url: str) -> list[str]:
 async def applied(url: str) -> list[str]:
     connection = await asyncpg.connect(url)
     try:
-        return [row[0] for row in await connection.fetch("SELECT version FROM schema_migrations ORDER BY 1")]
+        return [
+            row[0]
+            for row in await connection.fetch("SELECT version FROM sandbox_schema_migrations ORDER BY 1")
+        ]
     finally:
         await connection.close()
 
@@ -66,7 +69,7 @@ async def test_down_undoes_one_migration_at_a_time_and_all_of_it(empty_database_
         assert len(await applied(empty_database_url)) == left
     remaining = await catalogue(empty_database_url)
     assert remaining
-    assert all("schema_migrations" in line for line in remaining), remaining
+    assert all("sandbox_schema_migrations" in line for line in remaining), remaining
 
 
 async def test_up_down_up_equals_fresh(database_url: str, empty_database_url: str) -> None:
@@ -143,11 +146,12 @@ async def test_the_password_is_not_in_the_command_line(database_url: str) -> Non
     try:
         transaction = connection.transaction()
         await transaction.start()
-        await connection.execute("LOCK TABLE schema_migrations")
+        await connection.execute("LOCK TABLE sandbox_schema_migrations")
         migrating = asyncio.create_task(migrate(database_url))
         async with asyncio.timeout(60):
             while not await connection.fetchval(
-                "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'schema_migrations'::regclass"
+                "SELECT count(*) FROM pg_locks"
+                " WHERE NOT granted AND relation = 'sandbox_schema_migrations'::regclass"
             ):
                 await asyncio.sleep(0.01)
         command_lines = [told_of(pid, "cmdline") for pid in descendants(os.getpid())]

@@ -7,6 +7,7 @@ import pytest
 from pydantic import SecretStr
 
 from sandbox_core.settings import Settings, SettingsError, load_settings, require_discord
+from sandbox_core.subjects import StreamNames
 
 SERVERS = {
     "DATABASE_URL": "postgresql://bot:very-secret@127.0.0.1:5432/bot",
@@ -37,6 +38,8 @@ def test_defaults() -> None:
     assert settings.discord_api_url is None
     assert settings.discord_dev_guild_ids == ()
     assert settings.discord_shard_ids is None
+    assert settings.stream_names == StreamNames("EVENTS", "events", "SANDBOX")
+    assert settings.sandbox_control_schema == "public"
 
 
 def test_values_are_read(environ: pytest.MonkeyPatch) -> None:
@@ -48,6 +51,9 @@ def test_values_are_read(environ: pytest.MonkeyPatch) -> None:
         "DISCORD_SHARD_IDS": "0,3",
         "SANDBOX_DEFAULT_TTL_HOURS": "0.5",
         "LOG_LEVEL": "DEBUG",
+        "NATS_EVENTS_STREAM": "PROD_EVENTS",
+        "NATS_EVENTS_PREFIX": "acme.discord",
+        "SANDBOX_CONTROL_SCHEMA": "acme",
         "REDIS_URL": "rediss://:pw@redis.example:6380/1",
     }.items():
         environ.setenv(name, value)
@@ -57,6 +63,8 @@ def test_values_are_read(environ: pytest.MonkeyPatch) -> None:
     assert settings.discord_shard_ids == (0, 3)
     assert settings.default_ttl == timedelta(minutes=30)
     assert settings.sandbox_max_per_owner == 9
+    assert settings.stream_names == StreamNames("PROD_EVENTS", "acme.discord", "SANDBOX")
+    assert settings.sandbox_control_schema == "acme"
     assert require_discord(settings) == "token-secret"
     for secret in ("token-secret", "very-secret", "pw@"):
         assert secret not in repr(settings)
@@ -108,6 +116,15 @@ def test_an_empty_value_is_no_value(environ: pytest.MonkeyPatch) -> None:
         ("REDIS_URL", "127.0.0.1:6379"),
         ("NATS_URL", "nats://127.0.0.1:4222,http://x"),
         ("NATS_REPLICAS", "2"),
+        ("NATS_EVENTS_STREAM", "prod.events"),
+        ("NATS_EVENTS_PREFIX", "sandbox.prod"),
+        ("NATS_EVENTS_PREFIX", "$JS.events"),
+        ("NATS_EVENTS_PREFIX", "events.*"),
+        ("NATS_SANDBOX_STREAM", "a b"),
+        ("NATS_SANDBOX_STREAM", "EVENTS"),
+        ("SANDBOX_CONTROL_SCHEMA", "pg_mine"),
+        ("SANDBOX_CONTROL_SCHEMA", "sandbox_0a1b2c3d"),
+        ("SANDBOX_CONTROL_SCHEMA", "Acme"),
         ("OPS_PORT", "70000"),
         ("SANDBOX_DEFAULT_TTL_HOURS", "169"),
         ("SANDBOX_DEFAULT_TTL_HOURS", "0"),

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from sandbox_core import subjects
 from sandbox_core.errors import InvalidInput
-from sandbox_core.subjects import DEFAULT_NAMES
+from sandbox_core.subjects import DEFAULT_NAMES, StreamNames
 
 ID = UUID("3f2a9c01-1111-4222-8333-444455556666")
 
@@ -35,6 +37,79 @@ ID = UUID("3f2a9c01-1111-4222-8333-444455556666")
 )
 def test_the_names(made: str, expected: str) -> None:
     assert made == expected
+
+
+def test_no_code_beside_the_builders_knows_a_stream_or_its_subjects_by_heart() -> None:
+    root = Path(subjects.__file__).parents[1]
+    known = {
+        *("sandbox_core/subjects.py", "sandbox_core/settings.py", "sandbox_core/context.py"),
+        # A column's heading.
+        "cogs/sandbox_cogs/owner/_render.py",
+    }
+    by_heart = re.compile(
+        r"""\bEVENTS_(?:STREAM|PREFIX)\b|\bSANDBOX_STREAM\b|f?["'](?:EVENTS|SANDBOX)["']|f?["']events\."""
+    )
+    found = {
+        path.relative_to(root).as_posix(): sorted(set(by_heart.findall(path.read_text(encoding="utf-8"))))
+        for folder in ("bot", "cogs", "sandbox_core")
+        for path in (root / folder).rglob("*.py")
+        # The tour plays with the names that are there without any setting, and shows them.
+        if "tour" not in path.parts and by_heart.search(path.read_text(encoding="utf-8"))
+    }
+    assert found.keys() - known == set(), found
+
+
+def test_an_installation_may_have_other_names() -> None:
+    names = StreamNames("PROD_EVENTS", "acme.discord", "ACME_SANDBOX")
+    assert names.both == (("PROD_EVENTS", "acme.discord.>"), ("ACME_SANDBOX", "sandbox.>"))
+    assert names.production_subject("MESSAGE_CREATE") == "acme.discord.MESSAGE_CREATE"
+    assert names.unattributed_subject("MESSAGE_CREATE") == "acme.discord.unattributed.MESSAGE_CREATE"
+    assert names.dead_letter_subject("TOO_LARGE") == "acme.discord.dead_letter.TOO_LARGE"
+    assert names.fence_subject != DEFAULT_NAMES.fence_subject
+
+
+@pytest.mark.parametrize(
+    "prefix", ["events", "acme.discord", "a", "A-1_b.c", "sandboxed", "my.sandbox", "x" * 100]
+)
+def test_a_prefix_that_can_be_used(prefix: str) -> None:
+    assert subjects.is_production_prefix(prefix)
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        *("", ".", "a.", ".a", "a..b", "a b", "a.*", ">", "a.>", "$JS", "$JS.API", "_INBOX", "_INBOX.x"),
+        *("sandbox", "sandbox.prod", "sandboxes", "sandboxes.x", "events\n", "x" * 101, "\u00e9vents"),
+    ],
+)
+def test_a_prefix_that_cannot_be_used(prefix: str) -> None:
+    assert not subjects.is_production_prefix(prefix)
+
+
+@pytest.mark.parametrize("name", ["EVENTS", "prod-events_1", "x" * 64])
+def test_a_stream_name_that_can_be_used(name: str) -> None:
+    assert subjects.is_stream_name(name)
+
+
+@pytest.mark.parametrize("name", ["", "a.b", "a b", "*", ">", "a/b", "a\\b", "x" * 65, "EVENTS\n"])
+def test_a_stream_name_that_cannot_be_used(name: str) -> None:
+    assert not subjects.is_stream_name(name)
+
+
+@pytest.mark.parametrize("name", ["public", "acme", "_x", "user", "sandbox", "sandbox_prod", "a" * 40])
+def test_a_control_schema_that_can_be_used(name: str) -> None:
+    assert subjects.is_control_schema(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("", "Acme", "1a", "a-b", 'a"b', "a b", "a,b", "a.b", "$user", "acme\n", "a" * 41),
+        *("pg_catalog", "pg_toast", "pg_x", "information_schema", "sandbox_0a1b2c3d"),
+    ],
+)
+def test_a_control_schema_that_cannot_be_used(name: str) -> None:
+    assert not subjects.is_control_schema(name)
 
 
 @pytest.mark.parametrize("text", ["", "x", "1:2", "../1", "1\n", "\u0661", "1" * 21])

@@ -49,7 +49,10 @@ def migrate(
 
 async def _migrate(down: bool) -> None:
     try:
-        await apply_migrations(load_database_settings().database_url.get_secret_value(), down=down)
+        settings = load_database_settings()
+        await apply_migrations(
+            settings.database_url.get_secret_value(), down=down, schema=settings.sandbox_control_schema
+        )
     except MigrationError as error:
         raise CommandFailed([str(error)], ExitCode.DEPENDENCY) from None
 
@@ -76,22 +79,23 @@ async def _run_embedded(data_dir: Path) -> None:
     from ..embedded import EmbeddedServerError  # noqa: PLC0415 - an extra, needed here only
 
     # The settings are judged before servers are started for them: these addresses stand for theirs.
-    require_discord(
-        load_settings(**_addresses("postgresql://localhost/x", "redis://localhost", "nats://localhost"))
+    settings = load_settings(
+        **_addresses("postgresql://localhost/x", "redis://localhost", "nats://localhost")
     )
+    require_discord(settings)
     try:
-        async with _servers(data_dir) as addresses:
+        async with _servers(data_dir, settings.sandbox_control_schema) as addresses:
             await _run(lambda: load_settings(**addresses))
     except (MigrationError, EmbeddedServerError) as error:
         raise CommandFailed([str(error)], ExitCode.DEPENDENCY) from None
 
 
 @asynccontextmanager
-async def _servers(data_dir: Path) -> AsyncIterator[dict[str, str]]:
+async def _servers(data_dir: Path, schema: str) -> AsyncIterator[dict[str, str]]:
     from ..embedded import embedded_servers  # noqa: PLC0415
 
     async with embedded_servers(data_dir) as servers:
-        await apply_migrations(servers.database_url)
+        await apply_migrations(servers.database_url, schema=schema)
         yield _addresses(servers.database_url, servers.redis_url, servers.nats_url)
 
 

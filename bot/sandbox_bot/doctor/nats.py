@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 import nats.errors
@@ -17,7 +18,7 @@ from sandbox_core.nats.connection import NOT_CONNECTED
 from sandbox_core.nats.errors import translating
 
 from .findings import Look
-from .nats_permissions import Denied, denied
+from .nats_permissions import denied
 from .nats_streams import look_at_streams
 from .places import Place
 from .versions import judge_version
@@ -48,14 +49,20 @@ async def look_at_nats(core: Core, look: Look, place: Place, clock: Callable[[],
         _payload(look, core.nats.client.max_payload)
         forbidden = await denied(core.nats, core.settings.stream_names)
         if forbidden.publish or forbidden.subscribe:
-            _not_permitted(look, place, forbidden)
+            making = dict.fromkeys(chain(*forbidden.making.values()))
+            _not_permitted(look, place, [*making, *forbidden.publish], forbidden.subscribe)
             # Without its permission a question has no answer, and each would be waited for.
             return
-        look.ok("every subject is permitted")
+        look.ok("every subject that it needs is permitted")
         account = await _account(core, look)
         if account is None:
             return
         missing = await look_at_streams(core, look, clock)
+    for stream, patterns in forbidden.making.items():
+        if stream in {config.name for config in missing}:
+            _not_permitted(look, place, patterns, ())
+        else:
+            look.note(f"the bot may not make or change the stream {stream}: if it is gone, events wait")
     _room(look, account, missing)
     _replicas(look, core.settings.nats_replicas, about)
 
@@ -79,9 +86,9 @@ def _payload(look: Look, size: int) -> None:
         )
 
 
-def _not_permitted(look: Look, place: Place, forbidden: Denied) -> None:
+def _not_permitted(look: Look, place: Place, publish: Sequence[str], subscribe: Sequence[str]) -> None:
     what, commands = [], []
-    for verb, patterns in (("publish", forbidden.publish), ("subscribe", forbidden.subscribe)):
+    for verb, patterns in (("publish", publish), ("subscribe", subscribe)):
         if patterns:
             what.append(f"{verb} to {', '.join(patterns)}")
             listed = ", ".join(f'"{pattern}"' for pattern in patterns)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -39,6 +39,8 @@ class Need:
     payload: str = ""
     """What is without effect there."""
     headers: dict[str, str] | None = None
+    makes: str = ""
+    """The stream that it is needed to make or to change: an operator may do that for the bot."""
 
 
 def publications(names: StreamNames) -> list[Need]:
@@ -86,11 +88,13 @@ def _asked(names: StreamNames) -> Iterator[Need]:
     nothing = f"doctor-{uuid4().hex}"
     other_name = json.dumps({"name": nothing})
     yield Need(f"{_API}.INFO", f"{_API}.INFO")
-    yield Need(f"{_API}.STREAM.NAMES", f"{_API}.STREAM.NAMES", json.dumps({"subject": nothing}))
     for stream, _ in names.both:
+        # To say which stream has taken the subjects.
+        whose = f"{_API}.STREAM.NAMES"
+        yield Need(whose, whose, json.dumps({"subject": nothing}), makes=stream)
         for verb in ("CREATE", "UPDATE"):
             subject = f"{_API}.STREAM.{verb}.{stream}"
-            yield Need(subject, subject, other_name)
+            yield Need(subject, subject, other_name, makes=stream)
         yield Need(f"{_API}.STREAM.INFO.{stream}", f"{_API}.STREAM.INFO.{stream}")
         create = f"{_API}.CONSUMER.CREATE.{stream}"
         yield Need(create, create, json.dumps({"stream_name": nothing, "config": {}}))
@@ -127,10 +131,12 @@ def _gateway() -> tuple[Need, Need]:
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """The patterns that the user may not publish to, and not subscribe to."""
+    """What the user may not do, as patterns of subjects."""
 
     publish: tuple[str, ...]
     subscribe: tuple[str, ...]
+    making: Mapping[str, tuple[str, ...]]
+    """By stream, what is published only to make or to change it."""
 
 
 async def denied(connection: NatsConnection, names: StreamNames) -> Denied:
@@ -150,7 +156,16 @@ async def denied(connection: NatsConnection, names: StreamNames) -> Denied:
         await client.flush(_FLUSH_WITHIN)
         for subscription in hearing:
             await subscription.unsubscribe()
-    return Denied(_patterns(told, violations.of("publish")), _patterns(heard, violations.of("subscription")))
+    published, heard_not = violations.of("publish"), violations.of("subscription")
+    making = {
+        stream: _patterns([need for need in told if need.makes == stream], published)
+        for stream, _ in names.both
+    }
+    return Denied(
+        _patterns([need for need in told if not need.makes], published),
+        _patterns(heard, heard_not),
+        {stream: patterns for stream, patterns in making.items() if patterns},
+    )
 
 
 def _patterns(needs: Sequence[Need], subjects_denied: Iterable[str]) -> tuple[str, ...]:

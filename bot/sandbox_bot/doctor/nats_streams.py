@@ -65,6 +65,9 @@ async def _could_be_made(core: Core, look: Look, wanted: StreamConfig) -> bool:
             ["sandboxctl run"],
         )
         return True
+    except nats.errors.TimeoutError:
+        # That question alone is not permitted, or nobody answers: making the stream will tell.
+        return True
     _tell(look, str(wanted.name), await overlap(core.js, wanted))
     return False
 

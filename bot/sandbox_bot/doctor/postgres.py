@@ -25,7 +25,7 @@ from .versions import judge_version
 _MINIMUM = 15
 _SKEW_LIMIT = 2.0
 _HEARD_WITHIN = 2.0
-_SCHEMA = "public"
+_WRITABLE = "SET default_transaction_read_only = off"
 
 Clock = Callable[[], datetime]
 
@@ -37,7 +37,7 @@ async def look_at_postgres(core: Core, look: Look, place: Place, clock: Clock) -
             began = time.perf_counter()
             await connection.execute("SELECT 1")
             look.ok(f"it answers, in {(time.perf_counter() - began) * 1000:.0f} ms")
-            writes = await _inside(connection, look, clock)
+            writes = await _inside(connection, look, core.settings.sandbox_control_schema, clock)
         if writes:
             await _notifications(core, look)
     except DependencyUnavailable as error:
@@ -90,7 +90,7 @@ def _not_let_in(look: Look, place: Place, cause: BaseException | None, reason: s
             look.away(reason, "Start it, and check DATABASE_URL.")
 
 
-async def _inside(connection: Connection, look: Look, clock: Clock) -> bool:
+async def _inside(connection: Connection, look: Look, schema: str, clock: Clock) -> bool:
     """What one connection can tell; False when the server takes no writes."""
     version = str(await connection.fetchval("SHOW server_version")).split()[0]
     judge_version(look, version, (_MINIMUM,), f"PostgreSQL {_MINIMUM} or newer is needed.")
@@ -98,15 +98,15 @@ async def _inside(connection: Connection, look: Look, clock: Clock) -> bool:
     role = Role(
         str(await connection.fetchval("SELECT current_user")),
         str(await connection.fetchval("SELECT current_database()")),
-        _SCHEMA,
+        schema,
     )
     writes = await _takes_writes(connection, look, role)
     migrated = await look_at_migrations(connection, look, role)
-    can = [await _names(connection, look, role, migrated), await look_at_rights(connection, look, role)]
+    can = [await _finds_its_tables(connection, look, role), await look_at_rights(connection, look, role)]
     if migrated is Migrated.DONE and all(can):
         can.append(await look_at_schemas(connection, look, role))
     if writes and all(can) and migrated in {Migrated.DONE, Migrated.NOT}:
-        await look_at_trial(connection, look, fresh=migrated is Migrated.NOT)
+        await look_at_trial(connection, look, role.schema if migrated is Migrated.NOT else "")
     return writes
 
 
@@ -131,35 +131,23 @@ async def _takes_writes(connection: Connection, look: Look, role: Role) -> bool:
         look.failed(
             "every transaction is read-only there (default_transaction_read_only is on)",
             "As a superuser:",
-            [_setting(role, "default_transaction_read_only", "off")],
+            [
+                # The closest of the places where it can be set: it wins over the database's and the server's.
+                f"ALTER ROLE {quoted(role.name)} IN DATABASE {quoted(role.database)} {_WRITABLE};"
+            ],
         )
         return False
     return True
 
 
-async def _names(connection: Connection, look: Look, role: Role, migrated: Migrated) -> bool:
-    """True when what SQL calls `sandboxes` is in the control schema, or would be made there."""
-    if migrated is Migrated.DONE:
-        found = await connection.fetchval(
-            """
-            SELECT n.nspname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-            WHERE c.oid = to_regclass('sandboxes')
-            """
-        )
-    else:
-        found = await connection.fetchval("SELECT current_schema()")
-    if found == role.schema:
+async def _finds_its_tables(connection: Connection, look: Look, role: Role) -> bool:
+    """True when the connection has the search_path that the bot has asked for as it connected."""
+    path = str(await connection.fetchval("SHOW search_path"))
+    if path.strip('"') == role.schema:
         return True
-    reachable = await connection.fetchval(
-        "SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = $1", role.schema
-    )
-    if found is None and not reachable:
-        # Without USAGE in it a schema counts as not there; that is found with the rights.
-        return False
     look.failed(
-        f"the role's search_path leads {f'to {found}' if found else 'nowhere'} instead of to {role.schema}",
-        "As a superuser, or as the role itself:",
-        [_setting(role, "search_path", quoted(role.schema))],
+        f"the connection's search_path is {path}, and not {role.schema} as was asked for",
+        "A pooler in between has to pass it on; or DATABASE_URL names PostgreSQL itself.",
     )
     return False
 
@@ -189,8 +177,3 @@ async def _notifications(core: Core, look: Look) -> None:
                 look.ok("notifications arrive")
         finally:
             await listener.remove_listener(channel, on_notification)
-
-
-def _setting(role: Role, name: str, value: str) -> str:
-    # The closest of the places where it can be set: it wins over the database's and the server's.
-    return f"ALTER ROLE {quoted(role.name)} IN DATABASE {quoted(role.database)} SET {name} = {value};"

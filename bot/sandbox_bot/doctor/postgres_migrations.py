@@ -8,11 +8,9 @@ from pathlib import Path
 
 from sandbox_core.postgres.pool import Connection
 
-from ..migrate import migrations_dir
+from ..migrate import MIGRATIONS_TABLE, migrations_dir
 from .findings import Look
 from .postgres_rights import FUNCTIONS, TABLES, Role, quoted, schema_owner
-
-_TABLE = "schema_migrations"
 
 
 class Migrated(Enum):
@@ -66,14 +64,14 @@ async def _applied(connection: Connection, look: Look, role: Role) -> set[str] |
         WHERE n.nspname = $1 AND c.relname = $2
         """,
         role.schema,
-        _TABLE,
+        MIGRATIONS_TABLE,
     )
     if row is None:
         return set()
-    table = f"{quoted(role.schema)}.{quoted(_TABLE)}"
+    table = f"{quoted(role.schema)}.{quoted(MIGRATIONS_TABLE)}"
     if not row["readable"]:
         look.failed(
-            f"the role may not read {_TABLE}, where the migrations are recorded",
+            f"the role may not read {MIGRATIONS_TABLE}, where the migrations are recorded",
             f"As {row['owner']}, the table's owner, or as a superuser:",
             [f"GRANT SELECT ON {table} TO {quoted(role.name)};"],
         )

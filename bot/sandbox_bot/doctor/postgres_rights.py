@@ -31,10 +31,13 @@ TABLES: Mapping[str, tuple[str, ...]] = {
 
 FUNCTIONS = (
     "sandbox_schema_name(text)",
+    "sandbox_schema_mark()",
+    "sandbox_schema_is_others(text)",
     "create_sandbox_schema(text)",
     "sandbox_schema_exists(text)",
     "drop_sandbox_schema(text)",
     "get_sandbox_schema_stats(text)",
+    "sandbox_channel(text)",
     "notify_sandbox_route(text)",
 )
 """Functions that are called, also by other functions and by triggers."""

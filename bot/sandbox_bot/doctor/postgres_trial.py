@@ -21,6 +21,7 @@ from sandbox_core.postgres.pool import Connection
 
 from .findings import Look
 from .postgres_migrations import migrations, statements
+from .postgres_rights import quoted
 
 _LOCK_WITHIN, _STATEMENT_WITHIN = "500ms", "3s"
 # Twenty digits, and later than any id that Discord will give for thousands of years.
@@ -32,10 +33,10 @@ class _Undo(Exception):
     """Ends the transaction."""
 
 
-async def look_at_trial(connection: Connection, look: Look, *, fresh: bool) -> None:
-    """Create, register and destroy a sandbox; where nothing is migrated yet, migrate first."""
+async def look_at_trial(connection: Connection, look: Look, migrate_into: str = "") -> None:
+    """Create, register and destroy a sandbox; first migrate, where a schema to migrate is given."""
     trial = _Trial(connection)
-    whole = "create, register and destroy" if not fresh else "migrate, create, register and destroy"
+    steps = "migrate, create, register" if migrate_into else "create, register"
     try:
         with suppress(_Undo):
             async with connection.transaction():
@@ -43,8 +44,8 @@ async def look_at_trial(connection: Connection, look: Look, *, fresh: bool) -> N
                     f"SET LOCAL lock_timeout = '{_LOCK_WITHIN}';"
                     f"SET LOCAL statement_timeout = '{_STATEMENT_WITHIN}'"
                 )
-                if fresh:
-                    await trial.migrate()
+                if migrate_into:
+                    await trial.migrate(migrate_into)
                 await trial.create()
                 await trial.register()
                 await trial.destroy()
@@ -57,7 +58,7 @@ async def look_at_trial(connection: Connection, look: Look, *, fresh: bool) -> N
             "Mend what PostgreSQL says; then look again.",
         )
     else:
-        look.ok(f"{whole} were tried and undone")
+        look.ok(f"{steps} and destroy were tried and undone")
 
 
 class _Trial:
@@ -77,8 +78,11 @@ class _Trial:
             expires_at=now + timedelta(hours=1),
         )
 
-    async def migrate(self) -> None:
+    async def migrate(self, schema: str) -> None:
         self.step = "migrate"
+        # Where it is there, to say so would take the right to make it all the same.
+        if not await self._connection.fetchval("SELECT 1 FROM pg_namespace WHERE nspname = $1", schema):
+            await self._connection.execute(f"CREATE SCHEMA {quoted(schema)}")
         for migration in migrations().values():
             await self._connection.execute(statements(migration))
 

@@ -20,10 +20,11 @@ from sandbox_core.errors import DependencyUnavailable, InvalidInput
 from sandbox_core.models import Sandbox
 from sandbox_core.namespaces import SchemaProvisioner
 from sandbox_core.postgres import Pool
-from sandbox_core.settings import SettingsError
+from sandbox_core.settings import TAKES, SettingsError
 from sandbox_core.subjects import (
     EVENTS_STREAM,
     SANDBOX_STREAM,
+    StreamNames,
     nats_prefix,
     redis_prefix,
     sandbox_subject,
@@ -102,6 +103,28 @@ def test_a_worker_half_in_a_sandbox_does_not_start(new_sandbox: Callable[..., Sa
     with pytest.raises(SettingsError) as failed:
         SandboxContext.from_env(SERVERS | mine | {"SANDBOX_ID": "sandbox"})
     assert failed.value.problems[0].startswith("SANDBOX_ID is not a sandbox's id")
+
+
+def test_the_names_of_streams_come_from_the_same_variables_as_the_bots(sandbox: Sandbox) -> None:
+    names = {
+        "NATS_EVENTS_STREAM": "PROD",
+        "NATS_EVENTS_PREFIX": "acme.discord",
+        "NATS_SANDBOX_STREAM": "BOXES",
+    }
+    production = SandboxContext.from_env(SERVERS | names).world
+    assert production.stream == "PROD"
+    assert production.event_subjects() == ["acme.discord.*"]
+    assert production.event_subjects("RESUMED", "X") == ["acme.discord.RESUMED", "acme.discord.X"]
+    theirs = environment(sandbox, StreamNames("PROD", "acme.discord", "BOXES"))
+    assert theirs == environment(sandbox) | {"NATS_SANDBOX_STREAM": "BOXES"}
+    inside = SandboxContext.from_env(SERVERS | theirs).world
+    assert inside.stream == "BOXES"
+    assert inside.event_subjects() == [f"sandbox.{sandbox.id}.events.*"]
+    assert inside.event_subjects("X") == [sandbox_subject(sandbox.id, "X")]
+    for name, wrong in (("NATS_EVENTS_STREAM", "a.b"), ("NATS_EVENTS_PREFIX", "sandbox.x")):
+        with pytest.raises(SettingsError) as failed:
+            SandboxContext.from_env(SERVERS | {name: wrong})
+        assert failed.value.problems == [f"{name} can't be used: it takes {TAKES[name]}."]
 
 
 def test_secrets_are_not_shown(sandbox: Sandbox) -> None:

@@ -9,14 +9,15 @@ import nats.js.errors
 import pytest
 from nats.aio.client import Client
 from nats.js import JetStreamContext
-from nats.js.api import ConsumerConfig, RawStreamMsg
+from nats.js.api import ConsumerConfig, RawStreamMsg, StreamConfig
 
 from sandbox_bot.embedded import EmbeddedServers
-from sandbox_core.errors import DependencyUnavailable
+from sandbox_core.errors import DependencyUnavailable, StreamUnusable
 from sandbox_core.models import Sandbox
 from sandbox_core.namespaces import NatsNamespace, PartState
 from sandbox_core.nats.errors import translating
-from sandbox_core.subjects import SANDBOX_STREAM, nats_prefix, sandbox_filter, sandbox_subject
+from sandbox_core.nats.streams import StreamLimits, stream_configs
+from sandbox_core.subjects import SANDBOX_STREAM, StreamNames, nats_prefix, sandbox_filter, sandbox_subject
 
 
 @pytest.fixture
@@ -142,6 +143,36 @@ async def test_a_consumer_that_left_by_itself(
         return await real(stream, name)
 
     monkeypatch.setattr(js, "delete_consumer", twice)
+    await namespace.drop(sandbox)
+    assert await namespace.list_ids() == set()
+
+
+async def test_a_stream_of_somebody_else_is_left_alone(
+    namespace: NatsNamespace, js: JetStreamContext, sandbox: Sandbox
+) -> None:
+    await js.add_stream(StreamConfig(name=SANDBOX_STREAM, subjects=["sandbox.>"]))
+    await js.publish(sandbox_subject(sandbox.id, "MESSAGE_CREATE"), b"theirs")
+    await consumer(js, "theirs", sandbox_filter(sandbox.id))
+    with pytest.raises(StreamUnusable, match="not this bot's"):
+        await namespace.provision(sandbox)
+    await namespace.drop(sandbox)
+    assert await namespace.list_ids() == set()
+    health = await namespace.check(sandbox)
+    assert health.state is PartState.UNHEALTHY
+    assert "not this bot's" in health.detail
+    assert await consumers(js) == ["theirs"]
+    assert (await js.stream_info(SANDBOX_STREAM)).state.messages == 1
+
+
+async def test_the_stream_may_have_another_name(js: JetStreamContext, sandbox: Sandbox) -> None:
+    config = stream_configs(StreamLimits(names=StreamNames(sandbox="ACME_SANDBOX")))[1]
+    await js.add_stream(config)
+    await js.add_stream(StreamConfig(name=SANDBOX_STREAM, subjects=["billing.>"]))
+    namespace = NatsNamespace(js, stream="ACME_SANDBOX")
+    await namespace.provision(sandbox)
+    await js.publish(sandbox_subject(sandbox.id, "MESSAGE_CREATE"), b"{}")
+    assert await namespace.list_ids() == {str(sandbox.id)}
+    assert (await namespace.check(sandbox)).facts["messages"] == 1
     await namespace.drop(sandbox)
     assert await namespace.list_ids() == set()
 

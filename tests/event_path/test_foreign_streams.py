@@ -1,0 +1,236 @@
+"""Streams that are somebody else's, or not what they have to be: said in a sentence, and left as they are."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+from nats.aio.client import Client
+from nats.js.api import (
+    DiscardPolicy,
+    RetentionPolicy,
+    StorageType,
+    StreamConfig,
+    StreamSource,
+    SubjectTransform,
+)
+
+from sandbox_core.error_text import explain
+from sandbox_core.errors import StreamUnusable
+from sandbox_core.nats.connection import NatsConnection
+from sandbox_core.nats.message_ids import MessageIds
+from sandbox_core.nats.stored import StoredEvents
+from sandbox_core.nats.streams import (
+    MADE_BY,
+    MARK,
+    FaultKind,
+    StreamLimits,
+    Streams,
+    is_ours,
+    judge,
+    stream_configs,
+)
+from sandbox_core.subjects import StreamNames
+from tests.conftest import ROOT
+
+OURS = {MADE_BY: MARK}
+
+
+async def facts(client: Client, stream: str) -> Any:
+    """All that the server says about a stream's configuration and what it holds, but for the time of day."""
+    answer = await client.request(f"$JS.API.STREAM.INFO.{stream}", b"")
+    told = json.loads(answer.data)
+    return {field: told[field] for field in ("config", "created", "state")}
+
+
+async def refusal(connection: NatsConnection, limits: StreamLimits | None = None) -> StreamUnusable:
+    streams = Streams(
+        connection.client.jetstream(timeout=2), limits or StreamLimits(), server=lambda: connection.server
+    )
+    with pytest.raises(StreamUnusable) as refused:
+        await streams.ensure()
+    assert not streams.ready
+    assert streams.obstacle is refused.value
+    return refused.value
+
+
+async def test_a_foreign_stream_of_our_name_is_refused_and_untouched(
+    connection: NatsConnection, reader: Client, nats_url: str
+) -> None:
+    js = reader.jetstream()
+    await js.add_stream(
+        StreamConfig(name="EVENTS", subjects=["billing.>"], retention=RetentionPolicy.WORK_QUEUE, max_age=60)
+    )
+    await js.publish("billing.invoice", b"1")
+    before = await facts(reader, "EVENTS")
+    refused = await refusal(connection)
+    assert await facts(reader, "EVENTS") == before
+    text = str(explain(refused))
+    host_and_port = nats_url.rsplit("@", 1)[-1].rsplit("/", 1)[-1]
+    for part in ("EVENTS", "billing.>", host_and_port, "NATS_EVENTS_STREAM", "NATS_EVENTS_PREFIX"):
+        assert part in text
+    assert "delete" not in text
+    assert "stream edit" not in text
+    assert refused.code == "SANDBOX_012"
+    assert [stream.config.name for stream in await js.streams_info()] == ["EVENTS"]
+
+
+async def test_an_unmarked_stream_with_our_subjects_may_be_ours_and_is_still_left_alone(
+    connection: NatsConnection, reader: Client
+) -> None:
+    js = reader.jetstream()
+    await js.add_stream(StreamConfig(name="EVENTS", subjects=["events.>"], max_age=60))
+    before = await facts(reader, "EVENTS")
+    refused = await refusal(connection)
+    assert await facts(reader, "EVENTS") == before
+    assert f"nats stream edit EVENTS --metadata {MADE_BY}={MARK}" in refused.mend
+
+
+@pytest.mark.parametrize(
+    ("subjects", "wanted", "setting"),
+    [
+        ("events.>", "EVENTS", "NATS_EVENTS_PREFIX"),
+        ("events.MESSAGE_CREATE", "EVENTS", "NATS_EVENTS_PREFIX"),
+        ("events.*", "EVENTS", "NATS_EVENTS_PREFIX"),
+        ("sandbox.jobs", "SANDBOX", "account"),
+    ],
+)
+async def test_subjects_that_another_stream_takes_are_named_with_it(
+    connection: NatsConnection, reader: Client, subjects: str, wanted: str, setting: str
+) -> None:
+    js = reader.jetstream()
+    await js.add_stream(StreamConfig(name="OTHER", subjects=[subjects]))
+    before = await facts(reader, "OTHER")
+    refused = await refusal(connection)
+    assert await facts(reader, "OTHER") == before
+    assert refused.stream == wanted
+    assert f"OTHER (subjects {subjects})" in refused.reason
+    assert setting in refused.mend
+
+
+@pytest.mark.parametrize(
+    ("stream", "odd", "said"),
+    [
+        ("EVENTS", {"no_ack": True}, "no_ack"),
+        ("EVENTS", {"subjects": [], "mirror": StreamSource(name="SOURCE")}, "a mirror of SOURCE"),
+        ("EVENTS", {"sources": [StreamSource(name="SOURCE")]}, "sources SOURCE"),
+        ("EVENTS", {"subject_transform": SubjectTransform("events.>", "other.>")}, "subject_transform"),
+        ("EVENTS", {"retention": RetentionPolicy.WORK_QUEUE}, "a work queue"),
+        ("EVENTS", {"storage": StorageType.MEMORY}, "other storage"),
+        ("SANDBOX", {"storage": StorageType.FILE}, "other storage"),
+        ("SANDBOX", {"deny_purge": True}, "deny_purge"),
+        ("SANDBOX", {"no_ack": True}, "no_ack"),
+    ],
+)
+async def test_one_of_ours_that_cannot_work_is_refused_and_untouched(
+    connection: NatsConnection, reader: Client, stream: str, odd: dict[str, Any], said: str
+) -> None:
+    js = reader.jetstream()
+    await js.add_stream(StreamConfig(name="SOURCE", subjects=["source.>"]))
+    (config,) = (each for each in stream_configs(StreamLimits()) if each.name == stream)
+    await js.add_stream(config.evolve(**odd))
+    before = await facts(reader, stream)
+    refused = await refusal(connection)
+    assert refused.stream == stream
+    assert said in refused.reason
+    assert refused.mend
+    assert await facts(reader, stream) == before
+
+
+async def test_a_sealed_stream_is_refused(connection: NatsConnection, reader: Client) -> None:
+    js = reader.jetstream()
+    config = stream_configs(StreamLimits())[0]
+    await js.add_stream(config)
+    await js.update_stream(config.evolve(sealed=True))
+    assert "is sealed" in (await refusal(connection)).reason
+
+
+async def test_a_stream_that_an_operator_made_with_the_mark_is_used(
+    connection: NatsConnection, reader: Client
+) -> None:
+    js = reader.jetstream()
+    for config in stream_configs(StreamLimits()):
+        # What deny_delete forbids is never done, and the rest is an operator's to decide.
+        await js.add_stream(config.evolve(max_bytes=10**8, deny_delete=True, description="by hand"))
+    before = [await facts(reader, name) for name in ("EVENTS", "SANDBOX")]
+    streams = Streams(connection.client.jetstream(timeout=2), StreamLimits())
+    await streams.ensure()
+    assert streams.ready
+    assert [await facts(reader, name) for name in ("EVENTS", "SANDBOX")] == before
+
+
+async def test_the_configurations_in_the_guide_are_what_the_bot_would_make(
+    connection: NatsConnection, reader: Client
+) -> None:
+    guide = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+    given = [
+        json.loads(block) for block in re.findall(r"^```json\n(.*?)^```$", guide, re.MULTILINE | re.DOTALL)
+    ]
+    names = [config["name"] for config in given]
+    assert names == ["EVENTS", "SANDBOX"]
+    for config in given:
+        question = f"$JS.API.STREAM.CREATE.{config['name']}"
+        answer = await reader.request(question, json.dumps(config).encode())
+        assert "error" not in json.loads(answer.data), answer.data
+    before = [await facts(reader, name) for name in names]
+    for wanted in stream_configs(StreamLimits()):
+        assert judge((await reader.jetstream().stream_info(str(wanted.name))).config, wanted) == []
+    await Streams(connection.client.jetstream(timeout=2), StreamLimits()).ensure()
+    assert [await facts(reader, name) for name in names] == before
+
+
+async def test_the_reason_goes_with_the_obstacle(connection: NatsConnection, reader: Client) -> None:
+    js = reader.jetstream()
+    await js.add_stream(StreamConfig(name="EVENTS", subjects=["billing.>"]))
+    streams = Streams(connection.client.jetstream(timeout=2), StreamLimits())
+    with pytest.raises(StreamUnusable):
+        await streams.ensure()
+    await js.delete_stream("EVENTS")
+    await streams.ensure()
+    assert streams.ready
+    assert streams.obstacle is None
+    for name in ("EVENTS", "SANDBOX"):
+        assert is_ours((await js.stream_info(name)).config)
+
+
+async def test_what_a_foreign_stream_holds_is_not_even_read(
+    connection: NatsConnection, reader: Client
+) -> None:
+    js = reader.jetstream()
+    for name, subjects in (("EVENTS", "events.>"), ("SANDBOX", "sandbox.>")):
+        await js.add_stream(
+            StreamConfig(name=name, subjects=[subjects], retention=RetentionPolicy.WORK_QUEUE)
+        )
+    await js.publish("events.MESSAGE_CREATE", b"{}", headers={"Nats-Msg-Id": "session:0:7"})
+    client = connection.client
+    stored = StoredEvents(MessageIds(client, client.jetstream(timeout=2)))
+    assert await stored.sequences("session", 0, after=0, since=0.0) == set()
+    for name in ("EVENTS", "SANDBOX"):
+        state = (await facts(reader, name))["state"]
+        assert state["consumer_count"] == 0
+
+
+async def test_streams_have_the_names_of_the_settings(connection: NatsConnection, reader: Client) -> None:
+    names = StreamNames("PROD_EVENTS", "acme.discord", "ACME_SANDBOX")
+    await Streams(connection.client.jetstream(timeout=2), StreamLimits(names=names)).ensure()
+    made = {info.config.name: info.config.subjects for info in await reader.jetstream().streams_info()}
+    assert made == {"PROD_EVENTS": ["acme.discord.>"], "ACME_SANDBOX": ["sandbox.>"]}
+
+
+def test_the_judgement_tells_apart_what_stops_what_changes_and_what_is_told() -> None:
+    wanted = stream_configs(StreamLimits())[0]
+    assert judge(wanted, wanted) == []
+    (foreign,) = judge(wanted.evolve(metadata=None, no_ack=True, max_bytes=1), wanted)
+    assert (foreign.kind, foreign.stops) == (FaultKind.FOREIGN, True)
+    (foreign,) = judge(wanted.evolve(metadata={MADE_BY: "billing"}), wanted)
+    assert foreign.kind is FaultKind.FOREIGN
+    (other_age,) = judge(wanted.evolve(max_age=60.0), wanted)
+    assert (other_age.kind, other_age.stops, other_age.field) == (FaultKind.DIFFERS, False, "max_age")
+    (limit,) = judge(wanted.evolve(max_bytes=10**6), wanted)
+    assert (limit.kind, limit.stops, limit.field) == (FaultKind.LIMIT, False, "max_bytes")
+    (refusing,) = judge(wanted.evolve(max_bytes=10**6, discard=DiscardPolicy.NEW), wanted)
+    assert "they then wait" in refusing.problem
+    worst_first = judge(wanted.evolve(no_ack=True, max_age=60.0, max_msg_size=100), wanted)
+    assert [fault.kind for fault in worst_first] == [FaultKind.NO_ACK, FaultKind.DIFFERS, FaultKind.LIMIT]
