@@ -222,7 +222,7 @@ async def test_limits_below_what_is_needed(
             name, value = line.split(": ")
             number = value.removesuffix("MB")
             # As nats-server reads it.
-            limits = {**limits, name: json.loads(number) * (1 if number == value else 1 << 20)}
+            limits = {**limits, name: json.loads(number) if number == value else int(number) << 20}
         await server.reload(accounts=accounts(limits))
         (await doctor("NATS", nats_url=url)).well()
 

@@ -14,12 +14,12 @@ from sandbox_bot.doctor import State
 from sandbox_bot.doctor.findings import Look
 from sandbox_bot.doctor.postgres_rights import TABLES, Role, look_at_rights
 from sandbox_bot.doctor.versions import judge_version
-from sandbox_bot.embedded import EmbeddedServers
 from sandbox_bot.migrate import migrate
 from tests.doctor.conftest import Doctor, Found, Postgres
 from tests.doctor.pooler import forgetful_pooler
 
 SCHEMA = "sandbox_0123abcd"
+NOBODY_LISTENS = "postgresql://bot:secret-of-it@127.0.0.1:1/bot"
 
 
 async def _grant_all(server: Postgres) -> None:
@@ -272,11 +272,11 @@ async def test_clocks_that_are_apart(doctor: Doctor) -> None:
     assert "30.0 s apart" in found.only().detail
 
 
-async def test_the_server_is_away(doctor: Doctor, servers: EmbeddedServers, migrated: Postgres) -> None:
-    found = await doctor("PostgreSQL", database_url="postgresql://bot:x@127.0.0.1:1/bot")
+async def test_the_server_is_away(doctor: Doctor) -> None:
+    found = await doctor("PostgreSQL", database_url=NOBODY_LISTENS)
     assert found.only().state is State.AWAY
     assert found.only().where == "127.0.0.1:1"
-    other = await doctor("Redis", database_url="postgresql://bot:x@127.0.0.1:1/bot")
+    other = await doctor("Redis", database_url=NOBODY_LISTENS)
     other.well()
 
 
