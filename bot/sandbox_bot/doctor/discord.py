@@ -16,8 +16,8 @@ _INTENT_FLAGS = {
     "members": (1 << 14) | (1 << 15),
     "message_content": (1 << 18) | (1 << 19),
 }
-# Scopes "bot" and "applications.commands"; the permissions are View Channels and Send Messages.
-_INVITE = "https://discord.com/oauth2/authorize?client_id={}&scope=bot+applications.commands&permissions=3072"
+# With the permission that the README's invitation has too: View Channels.
+_INVITE = "https://discord.com/oauth2/authorize?client_id={}&scope=bot+applications.commands&permissions=1024"
 
 
 async def look_at_discord(settings: Settings, look: Look) -> None:
