@@ -358,22 +358,21 @@ class AckPublisher:
 
     async def _ensure_streams(self) -> None:
         attempt = 0
-        told = ""
+        told: str | None = None
         try:
             while True:
                 try:
                     await self._streams.ensure()
-                except StreamUnusable as error:
-                    # Only an operator can mend it; told once for each reason, and tried again all the same.
-                    if told != error.reason:
-                        told = error.reason
-                        _log.error("publishing_waits", dependency="NATS", reason=str(explain(error)))
-                    await asyncio.sleep(_RECOVERY_PAUSES[-1])
                 except (DependencyUnavailable, nats.errors.Error) as error:
                     pause = _RECOVERY_PAUSES[min(attempt, len(_RECOVERY_PAUSES) - 1)]
                     attempt += 1
-                    if attempt == len(_RECOVERY_PAUSES):
-                        _log.warning("publishing_waits", dependency="NATS", reason=str(error))
+                    reason = str(explain(error) if isinstance(error, StreamUnusable) else error)
+                    # Once, but for each reason that only an operator can take away.
+                    if attempt >= len(_RECOVERY_PAUSES) and (
+                        told is None or (isinstance(error, StreamUnusable) and told != reason)
+                    ):
+                        told = reason
+                        _log.warning("publishing_waits", dependency="NATS", reason=reason)
                     await asyncio.sleep(pause)
                 else:
                     break

@@ -24,8 +24,6 @@ MARK = "discord-server-sandboxes"
 DECIDED = ("subjects", "retention", "storage", "max_age", "max_msgs", "duplicate_window", "num_replicas")
 """What this project decides about a stream; the order of the names is that of a message about them."""
 
-_FIXED = ("retention", "storage")
-"""Of these, what no stream can change once it holds messages."""
 
 _REFUSES = "bytes, and refuses events when it is full: they then wait"
 _MOST, _LONGEST = 4, 60
@@ -78,19 +76,36 @@ def judge(present: StreamConfig, wanted: StreamConfig) -> list[StreamFault]:
     return [*_unusable(present, wanted), *_differing(present, wanted), *_limits(present)]
 
 
+async def find_overlap(js: JetStreamContext, wanted: StreamConfig) -> StreamFault | None:
+    """What hinders making a stream that is not there: another one that takes its subjects, or None.
+
+    Raises nats-py's errors.
+    """
+    for subject in wanted.subjects or ():
+        try:
+            name = await js.find_stream_name_by_subject(subject)
+            if name != wanted.name:
+                return _overlap(wanted, described((await js.stream_info(name)).config))
+        except NotFoundError:
+            # There is none, or it went just now.
+            continue
+    return None
+
+
 async def overlap(js: JetStreamContext, wanted: StreamConfig) -> StreamFault:
-    """Say which stream takes the wanted one's subjects, after JetStream refused to make it for that."""
-    other = ""
+    """Say which stream takes the wanted one's subjects, after JetStream refused it for that."""
     try:
-        name = await js.find_stream_name_by_subject((wanted.subjects or [""])[0])
-        if name != wanted.name:
-            other = f" {described((await js.stream_info(name)).config)}"
-    except (NotFoundError, nats.errors.Error, OSError):
-        # It went, or may not be looked at: the refusal itself is all that is known.
-        other = ""
+        return await find_overlap(js, wanted) or _overlap(wanted)
+    except (nats.errors.Error, OSError):
+        # The refusal itself is known all the same.
+        return _overlap(wanted)
+
+
+def _overlap(wanted: StreamConfig, other: str = "") -> StreamFault:
+    another = f"the stream {other}" if other else "another stream"
     return StreamFault(
         FaultKind.OVERLAP,
-        f"can't be made: another stream{other} takes subjects of {_listed(wanted.subjects)}",
+        f"can't have its subjects: {another} takes subjects of {_listed(wanted.subjects)}",
         _elsewhere(wanted, name_too=False),
     )
 
@@ -175,14 +190,14 @@ def _unusable(present: StreamConfig, wanted: StreamConfig) -> list[StreamFault]:
                 FaultKind.DENIES_PURGE, "has deny_purge set, so a sandbox's events can't be removed", anew
             )
         )
-    for field in _FIXED:
+    for field in _fixed(present):
         is_so, should = getattr(present, field), getattr(wanted, field)
         if is_so != should:
-            shown = _shown(is_so)
+            shown = "a work queue" if is_so == RetentionPolicy.WORK_QUEUE else is_so
             found.append(
                 StreamFault(
                     FaultKind.FIXED,
-                    f"has other {field} ({shown}, not {_shown(should)}), and can't be changed",
+                    f"has other {field} ({shown}, not {should}), and can't be changed",
                     anew,
                     field=field,
                 )
@@ -190,13 +205,14 @@ def _unusable(present: StreamConfig, wanted: StreamConfig) -> list[StreamFault]:
     return found
 
 
-def _shown(value: object) -> str:
-    return "a work queue" if value == RetentionPolicy.WORK_QUEUE else str(value)
+def _fixed(present: StreamConfig) -> tuple[str, ...]:
+    """What JetStream never changes in such a stream."""
+    return ("retention", "storage") if present.retention == RetentionPolicy.WORK_QUEUE else ("storage",)
 
 
 def differing(present: StreamConfig, wanted: StreamConfig) -> Mapping[str, object]:
     """What is to be changed in a stream of ours, with the right values."""
-    decided = {field: getattr(wanted, field) for field in DECIDED if field not in _FIXED}
+    decided = {field: getattr(wanted, field) for field in DECIDED if field not in _fixed(present)}
     return {
         field: value
         for field, value in decided.items()

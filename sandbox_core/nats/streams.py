@@ -15,12 +15,22 @@ import structlog
 from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 
-from sandbox_core.errors import StreamUnusable
+from sandbox_core.errors import DependencyUnavailable, StreamUnusable
 from sandbox_core.settings import Settings
 from sandbox_core.subjects import DEFAULT_NAMES, SANDBOX_SUBJECTS, StreamNames
 
-from .errors import translating, unavailable
-from .stream_faults import MADE_BY, MARK, FaultKind, StreamFault, differing, is_ours, judge, overlap
+from .errors import DEPENDENCY, translating, unavailable
+from .stream_faults import (
+    MADE_BY,
+    MARK,
+    FaultKind,
+    StreamFault,
+    differing,
+    find_overlap,
+    is_ours,
+    judge,
+    overlap,
+)
 
 __all__ = (
     "DUPLICATE_WINDOW",
@@ -30,6 +40,7 @@ __all__ = (
     "StreamFault",
     "StreamLimits",
     "Streams",
+    "find_overlap",
     "is_ours",
     "judge",
     "overlap",
@@ -47,7 +58,9 @@ JetStream allows no window longer than a stream's age, and Discord keeps a sessi
 minutes.
 """
 
-_SUBJECTS_OVERLAP = 10065  # JetStream's JSStreamSubjectOverlapErr
+# JetStream's JSStreamSubjectOverlapErr and JSStreamNameExistErr.
+_SUBJECTS_OVERLAP = 10065
+_NAME_IN_USE = 10058
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,26 +163,40 @@ class Streams:
             try:
                 await self._js.update_stream(present.evolve(**changes))
             except nats.js.errors.APIError as error:
-                if error.err_code == _SUBJECTS_OVERLAP:
-                    raise self._unusable(name, await overlap(self._js, config)) from error
-                if error.err_code is None or unavailable(error) is not None:
-                    raise
-                refused = StreamFault(
+                fault = StreamFault(
                     FaultKind.FIXED,
                     f"has other {', '.join(changes)}, and can't be changed: {error.description}",
-                    f"Change it with nats stream edit {name}",
+                    f"Change the setting back, or the stream: nats stream edit {name}",
                 )
-                raise self._unusable(name, refused) from error
+                raise await self._refused(config, error, fault) from error
             _log.info("stream_updated", stream=name, changed=list(changes))
 
     async def _add(self, config: StreamConfig) -> None:
         try:
             await self._js.add_stream(config)
         except nats.js.errors.APIError as error:
-            if error.err_code != _SUBJECTS_OVERLAP:
-                raise
-            raise self._unusable(str(config.name), await overlap(self._js, config)) from error
+            fault = StreamFault(
+                FaultKind.FIXED,
+                f"can't be made: {error.description}",
+                "Change what hinders it at the server, or NATS_REPLICAS.",
+            )
+            raise await self._refused(config, error, fault) from error
         _log.info("stream_created", stream=config.name)
+
+    async def _refused(
+        self, config: StreamConfig, error: nats.js.errors.APIError, fault: StreamFault
+    ) -> Exception:
+        """What JetStream's refusal means; `fault` unless it is about subjects, or passes by itself."""
+        if error.err_code == _SUBJECTS_OVERLAP:
+            fault = await overlap(self._js, config)
+        elif error.err_code == _NAME_IN_USE:
+            # It is looked at, and changed if need be, at the next attempt.
+            return DependencyUnavailable(
+                DEPENDENCY, f"another process has just made the stream {config.name}"
+            )
+        elif not isinstance(error, nats.js.errors.BadRequestError | nats.js.errors.ServerError):
+            return unavailable(error) or error
+        return self._unusable(str(config.name), fault)
 
     def _unusable(self, name: str, fault: StreamFault) -> StreamUnusable:
         return StreamUnusable(name, self._server(), fault.problem, fault.mend)

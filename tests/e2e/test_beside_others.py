@@ -80,9 +80,7 @@ class Neighbour:
 @pytest.fixture
 async def neighbour(nats_url: str) -> AsyncIterator[Neighbour]:
     client = await nats.connect(nats_url)
-    made = Neighbour(client)
-    await made.settle()
-    yield made
+    yield Neighbour(client)
     await client.close()
 
 
@@ -107,6 +105,7 @@ async def test_a_whole_life_with_names_of_its_own(
         for statement in RAILS:
             await connection.execute(statement)
         await migrate(empty_database_url, schema=NAMES["SANDBOX_CONTROL_SCHEMA"])
+        await neighbour.settle()
         before = await neighbour.facts()
 
         live = await start_live(**OVERRIDES)
@@ -180,10 +179,18 @@ async def test_workers_of_both_worlds_take_the_names(
 
 
 async def test_with_the_default_names_it_waits_and_says_why(
-    start_live: StartLive, neighbour: Neighbour, urls: dict[str, str], tmp_path: Path
+    start_live: StartLive, start_bot: StartBot, neighbour: Neighbour, urls: dict[str, str], tmp_path: Path
 ) -> None:
+    # It has been there before: with a session to resume, for which the streams are asked what they hold.
+    live = await start_live()
+    live.sim.message(live.guilds[0], author=live.alice)
+    await live.checked()
+    await live.run.stop()
+    async with jetstream(live.run.settings) as js:
+        await js.delete_stream("EVENTS")
+    await neighbour.settle()
     before = await neighbour.facts()
-    live = await start_live(ready=False)
+    live.run = await start_bot(live.run.settings, ready=False)
 
     async def named() -> bool:
         status, body = await live.get("/readyz")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -16,11 +17,15 @@ from nats.js.api import (
     StreamSource,
     SubjectTransform,
 )
+from nats.js.errors import NotFoundError
+from structlog.testing import capture_logs
 
 from sandbox_core.error_text import explain
-from sandbox_core.errors import StreamUnusable
+from sandbox_core.errors import DependencyUnavailable, StreamUnusable
 from sandbox_core.nats.connection import NatsConnection
 from sandbox_core.nats.message_ids import MessageIds
+from sandbox_core.nats.publication import Publication
+from sandbox_core.nats.publisher import AckPublisher
 from sandbox_core.nats.stored import StoredEvents
 from sandbox_core.nats.streams import (
     MADE_BY,
@@ -28,12 +33,16 @@ from sandbox_core.nats.streams import (
     FaultKind,
     StreamLimits,
     Streams,
+    find_overlap,
     is_ours,
     judge,
     stream_configs,
 )
+from sandbox_core.nats.wire import Label
 from sandbox_core.subjects import StreamNames
 from tests.conftest import ROOT
+
+from .conftest import until
 
 OURS = {MADE_BY: MARK}
 
@@ -108,6 +117,12 @@ async def test_subjects_that_another_stream_takes_are_named_with_it(
     assert refused.stream == wanted
     assert f"OTHER (subjects {subjects})" in refused.reason
     assert setting in refused.mend
+    for config in stream_configs(StreamLimits()):
+        fault = await find_overlap(js, config)
+        # What `ensure` would say can be asked before.
+        assert (fault is not None) == (config.name == wanted)
+        if fault is not None:
+            assert refused.reason == f"the stream {wanted} {fault.problem}"
 
 
 @pytest.mark.parametrize(
@@ -137,6 +152,36 @@ async def test_one_of_ours_that_cannot_work_is_refused_and_untouched(
     assert said in refused.reason
     assert refused.mend
     assert await facts(reader, stream) == before
+
+
+async def test_what_jetstream_itself_refuses_is_told_in_its_words(
+    connection: NatsConnection, reader: Client
+) -> None:
+    refused = await refusal(connection, StreamLimits(replicas=3))
+    assert "can't be made: replicas > 1 not supported in non-clustered mode" in refused.reason
+    await Streams(connection.client.jetstream(timeout=2), StreamLimits()).ensure()
+    before = await facts(reader, "EVENTS")
+    refused = await refusal(connection, StreamLimits(replicas=3))
+    assert "other num_replicas, and can't be changed: replicas > 1" in refused.reason
+    assert await facts(reader, "EVENTS") == before
+
+
+async def test_what_can_be_changed_in_one_of_ours_is(connection: NatsConnection, reader: Client) -> None:
+    js = reader.jetstream()
+    config = stream_configs(StreamLimits())[0]
+    await js.add_stream(config.evolve(retention=RetentionPolicy.INTEREST))
+    await Streams(connection.client.jetstream(timeout=2), StreamLimits()).ensure()
+    assert judge((await js.stream_info("EVENTS")).config, config) == []
+
+
+async def test_subjects_that_are_wanted_anew_may_be_taken(connection: NatsConnection, reader: Client) -> None:
+    js = reader.jetstream()
+    await Streams(connection.client.jetstream(timeout=2), StreamLimits()).ensure()
+    await js.add_stream(StreamConfig(name="OTHER", subjects=["acme.>"]))
+    names = StreamNames(prefix="acme.discord")
+    refused = await refusal(connection, StreamLimits(names=names))
+    assert "OTHER (subjects acme.>)" in refused.reason
+    assert (await js.stream_info("EVENTS")).config.subjects == ["events.>"]
 
 
 async def test_a_sealed_stream_is_refused(connection: NatsConnection, reader: Client) -> None:
@@ -234,3 +279,70 @@ def test_the_judgement_tells_apart_what_stops_what_changes_and_what_is_told() ->
     assert "they then wait" in refusing.problem
     worst_first = judge(wanted.evolve(no_ack=True, max_age=60.0, max_msg_size=100), wanted)
     assert [fault.kind for fault in worst_first] == [FaultKind.NO_ACK, FaultKind.DIFFERS, FaultKind.LIMIT]
+
+
+class Recorder:
+    """Collects what the publisher reports."""
+
+    def __init__(self) -> None:
+        self.acknowledged_contexts: list[object] = []
+
+    def acknowledged(self, publication: Publication) -> None:
+        self.acknowledged_contexts.append(publication.context)
+
+    def attempt_failed(self, reason: str) -> None:
+        """Nothing to collect."""
+
+
+async def test_events_wait_until_the_stream_can_be_used_and_each_reason_is_told_once(
+    connection: NatsConnection, reader: Client
+) -> None:
+    js = reader.jetstream()
+    await js.add_stream(StreamConfig(name="EVENTS", subjects=["billing.>"]))
+    streams = Streams(connection.client.jetstream(timeout=2), StreamLimits(), server=lambda: "nats:4222")
+    recorder = Recorder()
+    publisher = AckPublisher(connection, streams, recorder)
+
+    def told() -> list[str]:
+        return [str(line["reason"]) for line in lines if line["event"] == "publishing_waits"]
+
+    with capture_logs() as lines:
+        await publisher.start()
+        try:
+            label = Label("events.TEST", {"Nats-Expected-Stream": "EVENTS"})
+            publisher.submit(Publication(label, "session:0:1", b"{}", "first"))
+            await until(told)
+            assert "billing.>" in told()[0]
+            assert "nats:4222" in told()[0]
+            assert "NATS_EVENTS_STREAM" in told()[0]
+            await js.delete_stream("EVENTS")
+            await js.add_stream(stream_configs(StreamLimits())[0].evolve(no_ack=True))
+            await until(lambda: len(told()) == 2)
+            assert "no_ack" in told()[1]
+            assert not recorder.acknowledged_contexts
+            await js.update_stream(stream_configs(StreamLimits())[0])
+            await until(lambda: recorder.acknowledged_contexts == ["first"])
+            assert len(told()) == 2
+        finally:
+            await publisher.close()
+    assert (await js.stream_info("EVENTS")).state.messages == 1
+
+
+async def test_two_processes_with_other_settings_may_make_a_stream_at_once(
+    connection: NatsConnection, reader: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await Streams(reader.jetstream(), StreamLimits()).ensure()
+    js = connection.client.jetstream(timeout=2)
+    look = js.stream_info
+
+    async def not_yet(name: str) -> Any:
+        monkeypatch.setattr(js, "stream_info", look)
+        raise NotFoundError
+
+    monkeypatch.setattr(js, "stream_info", not_yet)
+    streams = Streams(js, StreamLimits(events_max_age=timedelta(hours=2)))
+    with pytest.raises(DependencyUnavailable, match="another process has just made the stream EVENTS"):
+        await streams.ensure()
+    assert streams.obstacle is None
+    await streams.ensure()
+    assert (await js.stream_info("EVENTS")).config.max_age == 7200

@@ -10,6 +10,8 @@ import pytest
 
 from sandbox_bot.embedded import EmbeddedServers
 from sandbox_bot.migrate import MIGRATIONS_TABLE, MigrationError, migrate, migrations_dir
+from sandbox_core.namespaces import SchemaProvisioner
+from sandbox_core.postgres import create_pool
 
 MIGRATIONS = len(list(migrations_dir().glob("*.sql")))
 # As Rails makes it, and as golang-migrate does.
@@ -151,3 +153,42 @@ async def test_tables_of_another_role_are_named(
     await execute(admin_url, f'GRANT CREATE ON SCHEMA public TO "{role}"')
     with pytest.raises(MigrationError, match=f"migrate as {owner}"):
         await migrate(newcomer_url)
+
+
+async def test_what_the_functions_call_is_looked_for_in_the_control_schema_alone(
+    empty_database_url: str,
+) -> None:
+    await migrate(empty_database_url, schema="acme")
+    connection = await asyncpg.connect(empty_database_url)
+    try:
+        found = {
+            row["name"]: row["search_path"]
+            for row in await connection.fetch(
+                "SELECT proname::text AS name,"
+                " (SELECT c FROM unnest(proconfig) AS c WHERE c LIKE 'search_path=%') AS search_path"
+                " FROM pg_proc WHERE pronamespace = 'acme'::regnamespace"
+            )
+        }
+        # These call nothing but PostgreSQL's own functions.
+        assert (found.pop("sandbox_schema_name"), found.pop("raise_shard_epoch")) == (None, None)
+        assert found
+        assert set(found.values()) == {"search_path=acme"}
+    finally:
+        await connection.close()
+
+
+async def test_a_role_with_a_search_path_of_its_own_changes_nothing(
+    admin_url: str, empty_database_url: str
+) -> None:
+    role, database = urlsplit(empty_database_url).username, urlsplit(empty_database_url).path[1:]
+    await execute(
+        admin_url,
+        "CREATE SCHEMA elsewhere",
+        f'GRANT ALL ON SCHEMA elsewhere TO "{role}"',
+        f'ALTER ROLE "{role}" IN DATABASE "{database}" SET search_path = elsewhere',
+    )
+    await migrate(empty_database_url)
+    assert (await objects(empty_database_url)).keys() == {"public"}
+    async with await create_pool(empty_database_url, search_path="public") as pool:
+        await SchemaProvisioner(pool).create("sandbox_00000001")
+        assert await SchemaProvisioner(pool).orphans() == ["sandbox_00000001"]
