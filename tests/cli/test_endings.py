@@ -148,7 +148,7 @@ async def test_output_that_nobody_takes(shell: Shell) -> None:
     for command in ("list", "list --json", "connect unread", "--version"):
         full = await shell.script(f"sandboxctl {command} >/dev/full")
         assert (full.code, full.err) == (1, "Standard output can't be written: No space left on device.\n")
-    program = f"{sys.executable} -m bot"
+    program = f"{sys.executable} -m sandbox_bot"
     for closed in (">&-", "<&- >&-", "<&- >&- 2>&-"):
         ended = await shell.script(f"{program} list --json {closed}")
         assert (ended.code, ended.out, ended.err) == (0, "", ""), closed

@@ -112,7 +112,7 @@ async def test_another_ones_stream_is_never_to_be_deleted(doctor: Doctor, client
 async def test_subjects_that_another_stream_has(doctor: Doctor, client: Client) -> None:
     await client.jetstream().add_stream(StreamConfig(name="BILLING", subjects=["events.paid.*"]))
     finding = (await doctor("NATS")).only()
-    assert "another stream BILLING (subjects events.paid.*)" in finding.detail
+    assert "the stream BILLING (subjects events.paid.*) takes subjects" in finding.detail
     (await doctor("NATS", nats_events_prefix="discord")).well()
 
 

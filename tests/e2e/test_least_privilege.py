@@ -171,7 +171,7 @@ async def test_a_whole_life_with_the_least_privilege(
 
     await eventually(gone)
     report, orphans = await core.cleanup.run()
-    assert not report.failures
+    assert not report.failed
     assert not orphans.removed
     await live.run.stop()
     await watching.close()

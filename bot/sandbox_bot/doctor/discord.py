@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from sandbox_core.namespaces import counted
 from sandbox_core.settings import Settings
 
 from ..discord_rest import DiscordRest, TokenRefusedError, discord_rest
@@ -81,6 +82,6 @@ async def _sessions(look: Look, discord: DiscordRest) -> None:
         return
     hours = int(limit.get("reset_after") or 0) / 3_600_000
     look.failed(
-        f"{remaining} gateway sessions may be started today, for {shards} shards",
+        f"{remaining} gateway sessions may be started today, for {counted(shards, 'shard', 'shards')}",
         f"Wait: the count begins anew in {hours:.1f} hours. A session that can be resumed needs none.",
     )

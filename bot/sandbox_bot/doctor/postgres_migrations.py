@@ -72,7 +72,7 @@ async def _applied(connection: Connection, look: Look, role: Role) -> set[str] |
     if not row["readable"]:
         look.failed(
             f"the role may not read {MIGRATIONS_TABLE}, where the migrations are recorded",
-            f"As {row['owner']}, the table's owner, or as a superuser:",
+            f"In the database {role.database}, as {row['owner']}, the table's owner, or as a superuser:",
             [f"GRANT SELECT ON {table} TO {quoted(role.name)};"],
         )
         return None
@@ -136,6 +136,6 @@ async def _may_migrate(connection: Connection, look: Look, role: Role) -> None:
     if owner is not None:
         look.failed(
             f"the role may not make tables in the schema {role.schema}, so `migrate` would fail",
-            f"As {schema_owner(owner)}, or as a superuser:",
+            f"In the database {role.database}, as {schema_owner(owner)}, or as a superuser:",
             [f"GRANT USAGE, CREATE ON SCHEMA {quoted(role.schema)} TO {quoted(role.name)};"],
         )

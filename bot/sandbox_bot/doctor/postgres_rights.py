@@ -104,7 +104,7 @@ async def _in_schema(connection: Connection, look: Look, role: Role) -> bool:
         return False
     look.failed(
         f"the role may not use the schema {role.schema}, where the control tables are",
-        f"As {schema_owner(owner)}, or as a superuser:",
+        f"In the database {role.database}, as {schema_owner(owner)}, or as a superuser:",
         [f"GRANT USAGE ON SCHEMA {quoted(role.schema)} TO {quoted(role.name)};"],
     )
     return True
@@ -134,10 +134,12 @@ async def _in_tables(connection: Connection, look: Look, role: Role) -> bool:
     alike: dict[tuple[str, ...], list[str]] = {}
     for table, rights in lacking.items():
         alike.setdefault(tuple(rights), []).append(table)
-    what = "; ".join(f"{', '.join(rights)} in {', '.join(tables)}" for rights, tables in alike.items())
+    what = f"rights in {len(lacking)} of {len(TABLES)} tables"
+    if len(alike) == 1:
+        what = "".join(f"{', '.join(rights)} in {', '.join(tables)}" for rights, tables in alike.items())
     look.failed(
         f"the role lacks {what}",
-        f"As {rows[0]['owner']}, the tables' owner, or as a superuser:",
+        f"In the database {role.database}, as {rows[0]['owner']}, the tables' owner, or as a superuser:",
         [
             f"GRANT {', '.join(rights)} ON {_listed(role, map(quoted, tables))} TO {quoted(role.name)};"
             for rights, tables in alike.items()
@@ -164,7 +166,7 @@ async def _in_functions(connection: Connection, look: Look, role: Role) -> bool:
     lacking = [row["signature"] for row in rows]
     look.failed(
         f"the role may not call {', '.join(lacking)}",
-        f"As {rows[0]['owner']}, the functions' owner, or as a superuser:",
+        f"In the database {role.database}, as {rows[0]['owner']}, the functions' owner, or as a superuser:",
         [f"GRANT EXECUTE ON FUNCTION {_listed(role, lacking)} TO {quoted(role.name)};"],
     )
     return True
@@ -184,7 +186,7 @@ async def _in_types(connection: Connection, look: Look, role: Role) -> bool:
         return False
     look.failed(
         f"the role may not use the type {TYPE}",
-        f"As {owner}, the type's owner, or as a superuser:",
+        f"In the database {role.database}, as {owner}, the type's owner, or as a superuser:",
         [f"GRANT USAGE ON TYPE {_listed(role, [TYPE])} TO {quoted(role.name)};"],
     )
     return True
@@ -227,7 +229,7 @@ async def look_at_schemas(connection: Connection, look: Look, role: Role) -> boo
     look.failed(
         f"{len(rows)} schemas of sandboxes belong to {', '.join(owners)}, and the role can't drop them: "
         + ", ".join(row["schema"] for row in rows),
-        "As a superuser:",
+        f"In the database {role.database}, as a superuser:",
         commands,
     )
     return False

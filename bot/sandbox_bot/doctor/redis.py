@@ -120,7 +120,9 @@ def _judge(look: Look, user: str, tried: Tried) -> None:
     if tried.denied or tried.keys_denied:
         keys = [f"~{KEYS}"] if tried.keys_denied else []
         may_not = [f"run {', '.join(name.upper().replace('|', ' ') for name in tried.denied)}"]
-        what = " and ".join((may_not if tried.denied else []) + ([f"use keys {KEYS}"] if keys else []))
+        what = ", and may not ".join(
+            (may_not if tried.denied else []) + ([f"use keys {KEYS}"] if keys else [])
+        )
         look.failed(
             f"the user {user} may not {what}",
             f"As an administrator. {_KEEP}",
