@@ -12,8 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sandbox_bot.embedded import NatsServer, ValkeyServer
+from sandbox_bot.embedded import NatsServer, PostgresServer, ValkeyServer
 from sandbox_bot.embedded._process import ProcessPlan
+from sandbox_bot.migrate import migrate
 
 _RELOADED = "Reloaded server configuration"
 
@@ -65,6 +66,36 @@ async def valkey(directory: Path, **options: str) -> AsyncIterator[ValkeyServer]
     server.options = {name.replace("_", "-"): value for name, value in options.items()}
     await server.start()
     try:
+        yield server
+    finally:
+        await server.stop()
+
+
+class _Replicated(PostgresServer):
+    """Writes what a standby can read, and starts as one where it is told to."""
+
+    standby = False
+
+    def _plan(self) -> ProcessPlan:
+        plan = super()._plan()
+        return replace(plan, command=[*plan.command, "-c", "wal_level=replica"])
+
+    async def _ensure_role_and_database(self) -> None:
+        if not self.standby:
+            await super()._ensure_role_and_database()
+
+
+@asynccontextmanager
+async def standby(directory: Path) -> AsyncIterator[PostgresServer]:
+    """A PostgreSQL with a migrated database that takes no writes: a standby whose primary is away."""
+    server = _Replicated(directory / "postgres", directory / "postgres.log", fast=True)
+    await server.start()
+    try:
+        await migrate(server.url)
+        await server.stop()
+        (server.data_dir / "data" / "standby.signal").touch()
+        server.standby = True
+        await server.start()
         yield server
     finally:
         await server.stop()

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,8 +25,10 @@ from sandbox_bot.doctor.versions import judge_version
 from sandbox_core.nats.connection import NatsConnection
 from sandbox_core.nats.streams import StreamLimits, stream_configs
 from sandbox_core.subjects import DEFAULT_NAMES
+from tests.deploy.cluster import NAMES, running_cluster
 from tests.doctor.conftest import Doctor
 from tests.doctor.servers import nats_server
+from tests.e2e.harness import eventually
 
 PUBLISH = sorted({need.pattern for need in publications(DEFAULT_NAMES)})
 SUBSCRIBE = sorted({need.pattern for need in subscriptions(DEFAULT_NAMES)})
@@ -247,6 +250,30 @@ async def test_messages_that_may_only_be_small(doctor: Doctor, tmp_path: Path) -
 async def test_more_replicas_than_servers(doctor: Doctor) -> None:
     finding = (await doctor("NATS", nats_replicas=3)).only()
     assert finding.commands == ("NATS_REPLICAS=1",)
+
+
+async def test_a_cluster_that_is_whole_and_one_without_a_majority(doctor: Doctor, tmp_path: Path) -> None:
+    async with running_cluster(tmp_path) as cluster:
+        await eventually(cluster.led)
+        settings = {"nats_url": cluster.url, "nats_replicas": 3}
+        found = await doctor("NATS", **settings)
+        found.well()
+        assert "replicas" not in found.text
+        client = await nats.connect(cluster.url.split(","), allow_reconnect=False)
+        for config in stream_configs(StreamLimits(replicas=3)):
+            await client.jetstream().add_stream(config)
+        await client.close()
+        for stream in ("EVENTS", "SANDBOX"):
+            await eventually(partial(cluster.replicated, stream))
+        found = await doctor("NATS", **settings)
+        found.well()
+        assert "the stream EVENTS holds 0 messages; its use was tried" in found.text
+
+        for name in NAMES[:2]:
+            await cluster.kill(name)
+        finding = (await doctor("NATS", **settings)).only()
+        assert finding.detail in {"JetStream's cluster has no leader", "JetStream does not answer"}
+        await cluster.kill_all()
 
 
 async def test_clocks_that_are_apart(doctor: Doctor, client: Client) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -17,6 +18,7 @@ from sandbox_bot.doctor.versions import judge_version
 from sandbox_bot.migrate import migrate
 from tests.doctor.conftest import Doctor, Found, Postgres
 from tests.doctor.pooler import forgetful_pooler
+from tests.doctor.servers import standby
 
 SCHEMA = "sandbox_0123abcd"
 NOBODY_LISTENS = "postgresql://bot:secret-of-it@127.0.0.1:1/bot"
@@ -190,6 +192,12 @@ async def test_a_trial_that_fails_tells_where(doctor: Doctor, migrated: Postgres
     finding = (await doctor("PostgreSQL", database_url=migrated.url)).only()
     assert "stopped at “register”" in finding.detail
     assert "sandbox_guild_mapping" in finding.detail
+
+
+async def test_a_standby_takes_no_writes(doctor: Doctor, tmp_path: Path) -> None:
+    async with standby(tmp_path) as server:
+        finding = (await doctor("PostgreSQL", database_url=server.url)).only()
+    assert finding.detail == "it is a standby, which takes no writes"
 
 
 async def test_a_lock_that_somebody_holds_is_not_waited_for(doctor: Doctor, migrated: Postgres) -> None:

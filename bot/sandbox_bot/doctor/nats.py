@@ -25,6 +25,7 @@ from .versions import judge_version
 
 _MINIMUM = (2, 11)
 _NOT_FOR_ACCOUNT = 10039  # JetStream's JSNotEnabledForAccountErr
+_NO_LEADER = 10008  # JetStream's JSClusterNotAvailErr
 _MEGABYTE = 1024 * 1024
 # The largest gateway frames; what is larger than the server takes is compressed, and else told of only.
 _PAYLOAD = 8 * _MEGABYTE
@@ -113,6 +114,11 @@ async def _account(core: Core, look: Look) -> AccountInfo | None:
                 "In nats-server's configuration, in the account of this user:",
                 ["jetstream: enabled"],
             )
+        elif error.err_code == _NO_LEADER:
+            look.failed(
+                "JetStream's cluster has no leader",
+                "Bring its servers back: more than half of them have to run.",
+            )
         elif isinstance(error, ServiceUnavailableError):
             look.failed(
                 "JetStream is off, or still starting",
@@ -175,6 +181,6 @@ def _replicas(look: Look, wanted: int, about: Mapping[str, Any]) -> None:
         )
         return
     # A server that is not to tell its peers' addresses tells none.
-    known = len({str(url).rsplit(":", 1)[0] for url in about.get("connect_urls") or ()})
+    known = len(set(about.get("connect_urls") or ()))
     if 0 < known < wanted:
         look.note(f"its cluster tells of {known} servers, and NATS_REPLICAS asks for {wanted} replicas")

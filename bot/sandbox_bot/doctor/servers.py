@@ -7,6 +7,8 @@ from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
+import structlog
+
 from sandbox_core.bootstrap import Core
 from sandbox_core.error_text import explain
 from sandbox_core.errors import DependencyUnavailable, SandboxError
@@ -17,6 +19,8 @@ from .nats import look_at_nats
 from .places import place
 from .postgres import look_at_postgres
 from .redis import look_at_redis
+
+_log = structlog.get_logger("sandbox.doctor")
 
 _WITHIN = 15.0
 
@@ -51,6 +55,7 @@ async def _bounded(look: Look, work: Coroutine[object, object, None]) -> None:
     except Exception as error:
         # Whatever a server answers that it should not: the others are still to be looked at. The text of an
         # unforeseen error may hold secrets.
+        _log.debug("doctor_not_understood", dependency=look.area, exc_info=error)
         look.failed(
             f"it answered in a way that is not understood ({type(error).__name__})",
             "Is this the server that the setting should name? LOG_LEVEL=DEBUG shows more.",
