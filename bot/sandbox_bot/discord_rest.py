@@ -1,4 +1,4 @@
-"""Discord's REST API, as far as a shell needs it: is the bot there, and what may a user do there.
+"""Discord's REST API, as far as the command line needs it: is the bot there, and what may a user do there.
 
 Facts from Discord's developer documentation: resources "Guild" (Get Guild, Get Guild Member), topics
 "Permissions" and "Reference" (User Agent, authentication).

@@ -2,7 +2,8 @@
 
 A server objects to a subject before it looks at what is sent. So what is sent is without effect: a stream is
 "made" under another name than its subject says, which the server refuses; a purge is for a sandbox that does
-not exist; an event has headers that no stream's state can match, so it is refused instead of stored.
+not exist; an event has headers that no stream's state can match, so it is refused instead of stored. Whoever
+listens without a stream, which no worker does, gets it: empty, of the type DOCTOR.
 """
 
 from __future__ import annotations

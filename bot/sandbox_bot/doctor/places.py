@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
@@ -19,14 +20,15 @@ class Place:
     database: str = ""
 
 
-def place(address: SecretStr) -> Place:
-    """Read an address; of several servers, all are named."""
-    parts = [urlsplit(part.strip()) for part in address.get_secret_value().split(",")]
-    where = []
-    for url in parts:
-        host = url.hostname or "?"
-        # An IPv6 address has colons of its own.
-        shown = f"[{host}]" if ":" in host else host
-        where.append(f"{shown}:{url.port or _PORTS.get(url.scheme, 443)}")
-    first = parts[0]
+def place(address: SecretStr, *, several: bool = False) -> Place:
+    """Read an address, or with `several` a list of them; every host is named."""
+    text = address.get_secret_value()
+    # A comma may be part of a password; only a list of servers is split at it.
+    urls = [urlsplit(part.strip()) for part in (text.split(",") if several else [text])]
+    where = [
+        host if re.search(r":\d+\Z", host) else f"{host}:{_PORTS.get(url.scheme, 443)}"
+        for url in urls
+        for host in url.netloc.rpartition("@")[2].split(",")
+    ]
+    first = urls[0]
     return Place(", ".join(where), unquote(first.username or ""), unquote(first.path.removeprefix("/")))

@@ -23,7 +23,7 @@ from .findings import Look
 from .postgres_migrations import migrations, statements
 from .postgres_rights import quoted
 
-_LOCK_WITHIN, _STATEMENT_WITHIN = "500ms", "3s"
+_LOCK_WITHIN, _STATEMENT_WITHIN = "500ms", "2s"
 # Twenty digits, and later than any id that Discord will give for thousands of years.
 _GUILD = "18446744073709551615"
 _NOBODY = "0"

@@ -40,7 +40,8 @@ async def look_at_redis(core: Core, look: Look, place: Place) -> None:
     about = await _about(core.redis, look, user)
     if not _usable(look, about):
         return
-    tried = await try_commands(core.redis)
+    with translating():
+        tried = await try_commands(core.redis)
     _judge(look, user, tried)
 
 

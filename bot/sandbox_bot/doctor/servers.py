@@ -30,7 +30,8 @@ async def check_servers(
 ) -> list[Finding]:
     """Everything that is found, in the order of the servers. Nothing is changed by looking."""
     settings = core.settings
-    postgres, redis, nats = map(place, (settings.database_url, settings.redis_url, settings.nats_url))
+    postgres, redis = place(settings.database_url), place(settings.redis_url)
+    nats = place(settings.nats_url, several=True)
     discord = urlsplit(settings.discord_api_url or "https://discord.com").netloc
     areas = [
         (look := Look("PostgreSQL", postgres.where), look_at_postgres(core, look, postgres, clock)),
