@@ -31,10 +31,10 @@ async def look_at_redis(core: Core, look: Look, place: Place) -> None:
         with translating():
             await core.redis.ping()
     except DependencyUnavailable as error:
-        _not_let_in(look, user, place, error)
+        _not_let_in(look, user, place, error.__cause__, error.reason)
         return
     except rd.ResponseError as error:
-        _refused_at_login(look, place, error)
+        _not_let_in(look, user, place, error, str(error))
         return
     look.ok(f"it answers, in {(time.perf_counter() - began) * 1000:.0f} ms")
     about = await _about(core.redis, look, user)
@@ -135,32 +135,30 @@ def _judge(look: Look, user: str, tried: Tried) -> None:
         look.ok("every command that the bot uses was tried, on keys that are gone again")
 
 
-def _not_let_in(look: Look, user: str, place: Place, error: DependencyUnavailable) -> None:
-    cause = error.__cause__
-    if isinstance(cause, rd.NoPermissionError) and denied(str(cause)):
-        # Refused at the login, so that nothing else can be tried: every right is told.
-        needed = [name for name in COMMANDS if name != "select" or place.database not in {"", "0"}]
-        look.failed(
-            f"the user {user} may not {denied(str(cause)).upper().replace('|', ' ')}",
-            f"As an administrator, everything that it needs. {_KEEP}",
-            [acl(user, [*(f"+{name}" for name in needed), f"~{KEYS}"])],
-        )
-    elif isinstance(cause, rd.AuthenticationError):
-        look.away(f"it refused the login as {user}", "Check the user and the password in REDIS_URL.")
-    else:
-        look.away(error.reason, "Start it, and check REDIS_URL.")
-
-
-def _refused_at_login(look: Look, place: Place, error: rd.ResponseError) -> None:
-    if "DB index" in str(error):
-        look.failed(
-            f"it has no database {place.database}",
-            "End REDIS_URL with the number of one that it has, such as /0.",
-        )
-    elif word_of(error) is Word.CLUSTER:
-        _cluster(look)
-    else:
-        look.failed(f"it refused the connection: {error}", "REDIS_URL has to name Redis 7, or Valkey.")
+def _not_let_in(look: Look, user: str, place: Place, cause: BaseException | None, reason: str) -> None:
+    """Why there is no connection, as far as the server says it."""
+    match cause:
+        case rd.NoPermissionError() if denied(str(cause)):
+            # Refused at the login, so that nothing else can be tried: every right is told.
+            needed = [name for name in COMMANDS if name != "select" or place.database not in {"", "0"}]
+            look.failed(
+                f"the user {user} may not {denied(str(cause)).upper().replace('|', ' ')}",
+                f"As an administrator, everything that it needs. {_KEEP}",
+                [acl(user, [*(f"+{name}" for name in needed), f"~{KEYS}"])],
+            )
+        case rd.AuthenticationError():
+            look.away(f"it refused the login as {user}", "Check the user and the password in REDIS_URL.")
+        case rd.ResponseError() if "DB index" in str(cause):
+            look.failed(
+                f"it has no database {place.database}",
+                "End REDIS_URL with the number of one that it has, such as /0.",
+            )
+        case rd.ResponseError() if word_of(cause) is Word.CLUSTER:
+            _cluster(look)
+        case rd.ResponseError():
+            look.failed(f"it refused the connection: {cause}", "REDIS_URL has to name Redis 7, or Valkey.")
+        case _:
+            look.away(reason, "Start it, and check REDIS_URL.")
 
 
 def acl(user: str, words: list[str]) -> str:
