@@ -8,11 +8,15 @@
 #   make bench   reproducible measurements (ARGS="throughput latency" for some of them)
 #   make format  rewrite the code in the project's format
 #   make lock    refresh the locked dependencies
-#   make clean   remove the environment, caches and local data
+#   make clean   remove the environments, caches and local data
+#
+# Another Python than python3 gets an environment of its own: make test PYTHON=python3.13
 
 PYTHON ?= python3
-VENV := .venv
+VENV := $(if $(filter python3,$(PYTHON)),.venv,.venv-$(shell $(PYTHON) -c 'import platform; print(platform.python_version())'))
 BIN := $(VENV)/bin
+# What the bot runs with, and that with what tests and checks need besides.
+TO_RUN := $(VENV)/.installed-to-run
 STAMP := $(VENV)/.installed
 
 PACKAGES := bot/sandbox_bot cogs/sandbox_cogs sandbox_core discord_sim
@@ -20,18 +24,17 @@ PACKAGES := bot/sandbox_bot cogs/sandbox_cogs sandbox_core discord_sim
 COVERAGE_MIN := 95
 MEASURED := --cov=sandbox_core --cov-branch --cov-report=term --cov-fail-under=$(COVERAGE_MIN)
 
-export KEEP
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Tests and benchmarks start hundreds of processes; each would compile every module anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test check docs bench format lock clean setup
+.PHONY: run test check docs chaos bench format lock clean setup
 
-run: $(STAMP)
+run: $(TO_RUN)
 	@if [ -n "$$DISCORD_TOKEN" ] || grep -qs '^DISCORD_TOKEN=..*' .env; then \
 		exec $(BIN)/sandboxctl run --embedded --data-dir .local; \
 	else \
-		exec $(BIN)/python -m sandbox_bot.tour; \
+		exec $(BIN)/sandboxctl tour $(if $(filter-out 0,$(KEEP)),--keep); \
 	fi
 
 # Each process has servers of its own; there are more than cores, as many tests wait for other processes. A
@@ -61,24 +64,45 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The second file is what deploy/Dockerfile installs: the same versions without tests and embedded servers.
-lock: $(STAMP)
-	$(BIN)/uv pip compile pyproject.toml --all-extras $(UV_FLAGS) --output-file requirements.lock
-	$(BIN)/uv pip compile pyproject.toml $(UV_FLAGS) --constraint requirements.lock --output-file deploy/requirements.lock
-
-UV_FLAGS := --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-annotate \
+# The files name everything that is installed and in which version, so nothing has to be resolved: the first is
+# what `make run` installs, the second what the other targets add, the third what deploy/Dockerfile does.
+LOCKED := requirements-dev.lock requirements.lock deploy/requirements.lock deploy/installer.lock
+COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
 
+lock: $(TO_RUN)
+	$(COMPILE) pyproject.toml --all-extras --group dev --upgrade --output-file requirements-dev.lock
+	$(COMPILE) pyproject.toml --extra embedded --group build --constraint requirements-dev.lock --output-file requirements.lock
+	$(COMPILE) pyproject.toml --constraint requirements-dev.lock --output-file deploy/requirements.lock
+	echo 'uv>=0.9' | $(COMPILE) - --upgrade --output-file deploy/installer.lock
+
 clean:
-	rm -rf $(VENV) .local build dist .coverage .coverage.* htmlcov .pytest_cache .mypy_cache .ruff_cache \
+	rm -rf .venv .venv-* .local build dist .coverage .coverage.* htmlcov .pytest_cache .mypy_cache .ruff_cache \
 		.hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 setup: $(STAMP)
 
-$(STAMP): requirements.lock pyproject.toml
+# uv installs in a second what takes pip fifteen. It is kept out of the environment's own packages. Where it can't
+# be had, or where pip is told of another index, which uv does not know, pip installs the same.
+UV := $(VENV)/installer/bin/uv
+WITH_PIP := $(BIN)/python -m pip install --quiet
+
+define install
+	@if [ -x $(UV) ] && $(UV) pip install --quiet --python $(BIN)/python $(1) 2> $(VENV)/installer/log; \
+		then :; else $(WITH_PIP) $(1); fi
+endef
+
+$(TO_RUN): requirements.lock deploy/installer.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 ...")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r requirements.lock
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	$(PYTHON) -m venv --clear $(VENV)
+	@if ! $(BIN)/python -m pip config list | grep -E '\.(index-url|no-index)=' >/dev/null; then \
+		$(WITH_PIP) --require-hashes --no-deps --only-binary :all: --target $(VENV)/installer \
+			-r deploy/installer.lock || rm -rf $(VENV)/installer; fi
+	$(call install,--require-hashes --no-deps -r requirements.lock)
+	$(call install,--no-deps --no-build-isolation -e .)
+	@touch $@
+
+$(STAMP): $(TO_RUN) requirements-dev.lock
+	$(call install,--require-hashes --no-deps -r requirements-dev.lock)
 	@touch $@

@@ -42,7 +42,7 @@ def _play() -> str:
     # Colours, but no spinner: it would be drawn as a heap of its own frames.
     environment["TTY_INTERACTIVE"] = "0"
     tour = subprocess.run(
-        [sys.executable, "-m", "sandbox_bot.tour"],
+        [sys.executable, "-m", "sandbox_bot", "tour"],
         cwd=ROOT,
         env=environment,
         stdout=subprocess.PIPE,

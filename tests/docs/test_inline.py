@@ -23,7 +23,7 @@ from sandbox_cogs.sandbox._group import SandboxCommands
 from tests.deploy.tools import needed
 from tests.docs.conftest import DEVELOPER, GUILD, OTHER_GUILD, Place
 from tests.docs.markdown import ROOT, blocks, inline_code, pages
-from tests.docs.test_make import MADE
+from tests.docs.test_make import MADE, OTHER_PYTHON
 
 _SANDBOX = "welcome-flow"
 _VALUES = {
@@ -38,6 +38,9 @@ _PROGRAMS = {"sandboxctl", "docker", "make", "pip", "eval", "unset", "curl", "ps
 NOT_RUN: Mapping[str, str] = {
     "sandboxctl run": "every page is read with it running: see `Place.start_bot`",
     "sandboxctl status NAME --watch": "runs until it is stopped: tests/cli does that",
+    "sandboxctl run --embedded": "tests/packaging does, as installed",
+    "sandboxctl tour": "tests/packaging does, as installed",
+    OTHER_PYTHON: ".ci/run does, on each Python of the machine",
     "pip install .": "test_the_checkout_can_be_installed",
     **dict.fromkeys(MADE - {"make test"}, "test_make.py does"),
 }

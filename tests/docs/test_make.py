@@ -33,6 +33,7 @@ _ENDS: Mapping[str, tuple[str, ...]] = {
 """Those that end by themselves, with what they are given besides."""
 _STAYS_UP = "make run KEEP=1"
 MADE = {*_ENDS, _STAYS_UP}
+OTHER_PYTHON = "make test PYTHON=python3.13"
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy = tmp_path_factory.mktemp("make") / "checkout"
     left_out = shutil.ignore_patterns(
         ".git",
-        ".venv",
+        ".venv*",
         ".local",
         ".coverage*",
         ".hypothesis",
@@ -60,7 +61,9 @@ def _make(
     venv = Path(sys.prefix)
     return command(
         *written.split(),
-        *(f"VENV={venv}", f"--old-file={venv / '.installed'}", *more),
+        f"VENV={venv}",
+        *(f"--old-file={venv / stamp}" for stamp in (".installed-to-run", ".installed")),
+        *more,
         directory=checkout,
         **{"PATH": os.environ["PATH"], "HOME": str(checkout), **environment},
     )
@@ -118,4 +121,4 @@ def test_every_command_of_make_is_here() -> None:
     scripts = [block.text for page in pages() for block in blocks(page)]
     lines = {line.partition("#")[0].strip() for script in scripts for line in script.splitlines()}
     written = {text for text in spans | lines if re.search(r"^make \S|\bmake run$", text)}
-    assert written == {*MADE, _WITH_A_TOKEN}
+    assert written == {*MADE, OTHER_PYTHON, _WITH_A_TOKEN}

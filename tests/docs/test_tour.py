@@ -62,7 +62,7 @@ async def _shell(script: str, directory: Path) -> str:
 
 async def test_what_stays_up_can_be_used_and_the_picture_is_of_this_tour(tmp_path: Path) -> None:
     async with program(
-        "sandbox_bot.tour", directory=tmp_path, TMPDIR=str(tmp_path), KEEP="1", COLUMNS="100"
+        *("sandbox_bot", "tour", "--keep"), directory=tmp_path, TMPDIR=str(tmp_path), COLUMNS="100"
     ) as tour:
         await eventually(lambda: "the bot's log" in tour.output or not tour.running)
         tour.look_at_family()

@@ -211,7 +211,7 @@ async def test_migrating_a_database_that_is_away_is_a_sentence(
 
 async def test_the_tour_ends_well_and_leaves_nothing(tmp_path: Path) -> None:
     hostile = {"SANDBOX_MAX_PER_OWNER": "0", "DISCORD_SHARD_COUNT": "many", "LOG_LEVEL": "DEBUG"}
-    async with program("sandbox_bot.tour", directory=tmp_path, TMPDIR=str(tmp_path), **hostile) as running:
+    async with program("sandbox_bot", "tour", directory=tmp_path, TMPDIR=str(tmp_path), **hostile) as running:
         await eventually(lambda: "register-guild" in running.output or not running.running)
         running.look_at_family()
         assert await running.exit_code() == 0, running.output + running.errors
@@ -225,7 +225,7 @@ async def test_the_tour_ends_well_and_leaves_nothing(tmp_path: Path) -> None:
 
 
 async def test_an_interrupted_tour_leaves_nothing(tmp_path: Path) -> None:
-    async with program("sandbox_bot.tour", directory=tmp_path, TMPDIR=str(tmp_path)) as running:
+    async with program("sandbox_bot", "tour", directory=tmp_path, TMPDIR=str(tmp_path)) as running:
         await eventually(lambda: "running and migrated" in running.output)
         running.look_at_family()
         running.signal(signal.SIGINT)
@@ -236,7 +236,7 @@ async def test_an_interrupted_tour_leaves_nothing(tmp_path: Path) -> None:
 
 
 async def test_a_tour_that_fails_says_so_and_names_the_log(tmp_path: Path) -> None:
-    async with program("sandbox_bot.tour", directory=tmp_path, TMPDIR=str(tmp_path)) as running:
+    async with program("sandbox_bot", "tour", directory=tmp_path, TMPDIR=str(tmp_path)) as running:
         await eventually(lambda: "2 The bot" in running.output or not running.running)
         running.look_at_family()
         (valkey,) = [pid for pid in running.family if told_of(pid, "comm").strip() == "valkey-server"]

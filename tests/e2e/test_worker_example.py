@@ -106,7 +106,7 @@ async def test_one_worker_in_both_worlds(live: Live, urls: dict[str, str], tmp_p
             jetstream(live.run.settings) as js,
             program("docs.worker_example", directory=tmp_path, **environment) as production,
             program(
-                *("bot", "exec", "box", "--", sys.executable, str(EXAMPLE)),
+                *("sandbox_bot", "exec", "box", "--", sys.executable, str(EXAMPLE)),
                 directory=tmp_path,
                 **environment,
             ) as sandboxed,

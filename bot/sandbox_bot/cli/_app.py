@@ -40,6 +40,7 @@ app.command("orphans", rich_help_panel=_UPKEEP)(upkeep.orphans)
 app.command("audit", rich_help_panel=_UPKEEP)(upkeep.audit)
 app.command("doctor", rich_help_panel=_UPKEEP)(doctor.doctor)
 app.command("run", rich_help_panel=_PROCESS)(process.run)
+app.command("tour", rich_help_panel=_PROCESS)(process.tour)
 app.command("migrate", rich_help_panel=_PROCESS)(process.migrate)
 
 

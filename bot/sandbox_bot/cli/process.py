@@ -1,4 +1,4 @@
-"""`run` and `migrate`: the bot itself, and its database."""
+"""`run`, `migrate` and `tour`: the bot itself, its database, and a play with both."""
 
 from __future__ import annotations
 
@@ -17,9 +17,16 @@ from ..exit_codes import ExitCode
 from ..migrate import MigrationError
 from ..migrate import migrate as apply_migrations
 from . import _options as options
-from ._outcome import CommandFailed
+from ._loop import run_on_fast_loop
+from ._outcome import CommandFailed, fail
 from ._outcome import run as run_command
 from ._screen import Line, busy, emit, show
+
+# As in the container image, which has neither the local Discord nor servers.
+_NO_TOUR = (
+    "The tour needs the local Discord, which this installation leaves out; it comes with: "
+    "pip install 'discord-server-sandboxes[embedded]'"
+)
 
 
 def run(
@@ -32,6 +39,22 @@ def run(
 ) -> None:
     """Run the bot: slash commands, gateway routing and the ops endpoint."""
     run_command(_run_embedded(data_dir) if embedded else _run(load_settings))
+
+
+def tour(
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Stay up at the end, and print what else can be done there.")
+    ] = False,
+) -> None:
+    """Play one sandbox's life offline: embedded servers, the bot, and a local Discord."""
+    try:
+        with loading():
+            from ..tour import play  # noqa: PLC0415 - loads discord.py, and the local Discord
+    except ModuleNotFoundError as error:
+        if error.name != "discord_sim":
+            raise
+        fail([_NO_TOUR], ExitCode.REFUSED)
+    raise typer.Exit(run_on_fast_loop(play(keep=keep)))
 
 
 def migrate(

@@ -1,12 +1,10 @@
-"""`python -m sandbox_bot.tour`: exit code 0 when every step was right, else one sentence and another code."""
+"""Plays the tour from the start to the end, or until it is stopped."""
 
 from __future__ import annotations
 
 import asyncio
-import io
 import os
 import shutil
-import sys
 import tempfile
 import time
 import traceback
@@ -21,7 +19,6 @@ from discord_sim import SimError
 from sandbox_core.error_text import explain
 from sandbox_core.errors import SandboxError
 
-from ..cli import run_on_fast_loop
 from ..embedded import EmbeddedServerError
 from ..exit_codes import ExitCode
 from ..migrate import MigrationError
@@ -35,18 +32,12 @@ _SENTENCES = (StepFailed, SimError, EmbeddedServerError, MigrationError, OpsAddr
 _SERVER_FAULTS = (asyncpg.PostgresError, asyncpg.InterfaceError, RedisError, nats.errors.Error, OSError)
 
 
-def main() -> None:
-    """Play the tour and end the process."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # A terminal without some character must not end the tour.
-            stream.reconfigure(errors="replace")
-    keep = os.environ.get("KEEP", "") not in {"", "0"}
-    sys.exit(run_on_fast_loop(_until_stopped(Screen(), keep=keep)))
+async def play(*, keep: bool) -> int:
+    """Play until the end or a signal; returns the exit code. Nothing that was started or written outlives it.
 
-
-async def _until_stopped(screen: Screen, *, keep: bool) -> int:
-    """Play until the end or a signal. Nothing that was started or written outlives it."""
+    With `keep` it stays up at its end, until a signal comes.
+    """
+    screen = Screen()
     stop = asyncio.Event()
     with tempfile.TemporaryDirectory(prefix="sandbox-tour-") as directory, stop_on_signals(stop):
         log = Path(directory) / "bot.log"
@@ -114,7 +105,3 @@ def _kept(log: Path, error: BaseException) -> Path:
                 shutil.copyfileobj(lines, kept)
         traceback.print_exception(error, file=kept)
     return Path(name)
-
-
-if __name__ == "__main__":
-    main()
