@@ -7,6 +7,7 @@ column leaves out.
 
 from __future__ import annotations
 
+import secrets
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
@@ -24,8 +25,8 @@ from .postgres_migrations import migrations, statements
 from .postgres_rights import quoted
 
 _LOCK_WITHIN, _STATEMENT_WITHIN = "500ms", "2s"
-# Twenty digits, and later than any id that Discord will give for thousands of years.
-_GUILD = "18446744073709551615"
+# Discord will have no such ids for decades. One is drawn, so that two trials do not wait for each other.
+_GUILDS = range(10**19, 2**64)
 _NOBODY = "0"
 
 
@@ -68,6 +69,7 @@ class _Trial:
         now = datetime.now(UTC)
         sandbox_id = uuid4()
         self._now = now
+        self._guild_id = str(secrets.choice(_GUILDS))
         self._sandbox = Sandbox(
             id=sandbox_id,
             name=f"doctor-{sandbox_id.hex}",
@@ -105,7 +107,7 @@ class _Trial:
 
     async def register(self) -> None:
         self.step = "register"
-        await guild_mappings.claim(self._connection, _GUILD, self._sandbox.id, _NOBODY, self._now)
+        await guild_mappings.claim(self._connection, self._guild_id, self._sandbox.id, _NOBODY, self._now)
         # The triggers that tell of changed routes wait for the commit, which never comes.
         await self._connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
 
