@@ -85,6 +85,10 @@ RIGHTS = [
     pytest.param("REVOKE CONNECT ON DATABASE {database} FROM PUBLIC", "may not connect", id="connect"),
     pytest.param("ALTER ROLE {role} NOLOGIN", "may not log in", id="login"),
     pytest.param("ALTER ROLE {role} CONNECTION LIMIT 0", "no connection left", id="connections"),
+    pytest.param("ALTER ROLE {role} CONNECTION LIMIT 5", "may have 5 connections", id="few connections"),
+    pytest.param(
+        "ALTER DATABASE {database} CONNECTION LIMIT 9", "may have 9 connections", id="busy database"
+    ),
     pytest.param(
         "ALTER DATABASE {database} SET default_transaction_read_only = on", "read-only", id="read-only"
     ),

@@ -170,6 +170,8 @@ async def test_a_whole_life_with_the_least_privilege(
         return await core.manager.list() == [] and (await streams())["SANDBOX"].state.messages == 0
 
     await eventually(gone)
+    told = f"uses up to {core.pool.get_max_size() + 1} connections"
+    assert told in (ROOT / "docs" / "servers.md").read_text(encoding="utf-8")
     report, orphans = await core.cleanup.run()
     assert not report.failed
     assert not orphans.removed

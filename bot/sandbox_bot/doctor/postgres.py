@@ -25,6 +25,8 @@ from .versions import judge_version
 _MINIMUM = 15
 _SKEW_LIMIT = 2.0
 _HEARD_WITHIN = 2.0
+_FOLLOWERS = 1
+"""Connections besides the pool's: the one on which changed routes are heard of."""
 _WRITABLE = "SET default_transaction_read_only = off"
 
 Clock = Callable[[], datetime]
@@ -37,7 +39,7 @@ async def look_at_postgres(core: Core, look: Look, place: Place, clock: Clock) -
             began = time.perf_counter()
             await connection.execute("SELECT 1")
             look.ok(f"it answers, in {(time.perf_counter() - began) * 1000:.0f} ms")
-            writes = await _inside(connection, look, core.settings.sandbox_control_schema, clock)
+            writes = await _inside(connection, look, core, clock)
         if writes:
             await _notifications(core, look)
     except DependencyUnavailable as error:
@@ -90,7 +92,7 @@ def _not_let_in(look: Look, place: Place, cause: BaseException | None, reason: s
             look.away(reason, "Start it, and check DATABASE_URL.")
 
 
-async def _inside(connection: Connection, look: Look, schema: str, clock: Clock) -> bool:
+async def _inside(connection: Connection, look: Look, core: Core, clock: Clock) -> bool:
     """What one connection can tell; False when the server takes no writes."""
     version = str(await connection.fetchval("SHOW server_version")).split()[0]
     judge_version(look, version, (_MINIMUM,), f"PostgreSQL {_MINIMUM} or newer is needed.")
@@ -98,8 +100,9 @@ async def _inside(connection: Connection, look: Look, schema: str, clock: Clock)
     role = Role(
         str(await connection.fetchval("SELECT current_user")),
         str(await connection.fetchval("SELECT current_database()")),
-        schema,
+        core.settings.sandbox_control_schema,
     )
+    await _connections(connection, look, role, core.pool.get_max_size() + _FOLLOWERS)
     writes = await _takes_writes(connection, look, role)
     migrated = await look_at_migrations(connection, look, role)
     can = [await _finds_its_tables(connection, look, role), await look_at_rights(connection, look, role)]
@@ -119,6 +122,23 @@ async def _clocks(connection: Connection, look: Look, clock: Clock) -> None:
         f"its clock and this machine's are {abs(skew):.1f} s apart",
         "Let both machines take their time from NTP: expiry is judged by the bot's clock.",
     )
+
+
+async def _connections(connection: Connection, look: Look, role: Role, needed: int) -> None:
+    row = await connection.fetchrow(
+        """
+        SELECT rolconnlimit AS role, datconnlimit AS database
+        FROM pg_roles, pg_database WHERE rolname = current_user AND datname = current_database()
+        """
+    )
+    assert row is not None  # noqa: S101 (both are in use)
+    for kind, name in (("role", role.name), ("database", role.database)):
+        if 0 <= row[kind] < needed:
+            look.failed(
+                f"the {kind} {name} may have {row[kind]} connections, and the bot uses up to {needed}",
+                "As a superuser:",
+                [f"ALTER {kind.upper()} {quoted(name)} CONNECTION LIMIT {needed};"],
+            )
 
 
 async def _takes_writes(connection: Connection, look: Look, role: Role) -> bool:
