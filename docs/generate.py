@@ -55,6 +55,13 @@ EXAMPLES: Mapping[type[errors.SandboxError], errors.SandboxError] = {
     errors.ConfirmationNeeded: errors.ConfirmationNeeded(_GUILD, "Support"),
     errors.GuildNotRegistered: errors.GuildNotRegistered(_OTHER),
     errors.DependencyUnavailable: errors.DependencyUnavailable("PostgreSQL", "no answer within 9 seconds"),
+    errors.LoginRefused: errors.LoginRefused(
+        "PostgreSQL",
+        where="db.example:5432",
+        user="sandbox",
+        problem="the password is wrong, or there is no such role",
+        setting="DATABASE_URL",
+    ),
     errors.NotMigrated: errors.NotMigrated(),
     errors.StreamUnusable: errors.StreamUnusable(
         "EVENTS",

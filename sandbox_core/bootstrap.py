@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -21,18 +21,20 @@ from .cleanup import AT_MOST, CleanupMetrics, CleanupProvider, Notices
 from .closing import Closing
 from .dependencies import Question, questions
 from .errors import DependencyUnavailable
-from .event_router import EventRouter, GatewayIntake, Notebook, OwnerFinder, WatchedPath, watchers
+from .event_router import EventRouter, GatewayIntake, LastEvents, Notebook, OwnerFinder, WatchedPath, watchers
 from .health import HealthChecker, LostGuilds, RoutingPart, ServerPart, SystemPart
 from .manager import LoggedManager, ManagerLimits, SandboxManager
 from .metrics import Metrics
 from .models import Sandbox
 from .namespaces import Namespace, NatsNamespace, RedisNamespace, SchemaProvisioner
-from .nats.connection import NOT_CONNECTED, NatsConnection
+from .nats.connection import NatsConnection
 from .nats.fence import RouteFence
 from .nats.message_ids import MessageIds
 from .nats.publisher import AckPublisher
 from .nats.stored import StoredEvents
+from .nats.stream_guilds import StreamGuilds
 from .nats.streams import StreamLimits, Streams
+from .postgres import login
 from .postgres.orphans import lost_mappings
 from .postgres.pool import CONNECT_TIMEOUT, Pool, connected, create_pool
 from .postgres.processes import GatewayProcess, Processes
@@ -41,6 +43,7 @@ from .postgres.routes import RouteRows
 from .postgres.switches import SwitchRequests
 from .redis.client import create_client
 from .redis.gateway_sessions import GatewaySessions
+from .redis.last_events import LastEventRecord
 from .redis.owner_notes import OwnerNotes
 from .redis.route_cache import RouteCache
 from .resume_points import ResumePoints
@@ -72,6 +75,8 @@ class Core:
     routes: RouteProvider
     router: EventRouter
     intake: GatewayIntake
+    last_events: LastEvents
+    """When guilds last had events in production."""
     owners: OwnerFinder
     """Whose a guild-less event's channel is; give it a `directory` that asks Discord."""
     publisher: AckPublisher
@@ -129,15 +134,14 @@ async def open_core(
     limit for a caller's whole end, of which the core's is a part.
     """
     async with AsyncExitStack() as stack:
-        metrics = metrics or Metrics()
-        closing = closing or Closing(_CLOSE_WITHIN)
+        metrics, closing = metrics or Metrics(), closing or Closing(_CLOSE_WITHIN)
         stack.push_async_callback(closing.over)
 
         live_gauges.prepare(metrics)
         at_end = partial(_at_end, stack, closing)
         pool, redis, nats = await _connections(settings, stack, closing)
         js = nats.client.jetstream(timeout=_JETSTREAM_TIMEOUT)
-        asked = questions(pool, redis, js)
+        asked = questions(pool, redis, js, nats)
         if on_servers is not None:
             servers = HealthChecker((), system=_servers(_askable_at_once(asked, nats)))
             at_end("health", servers.close)
@@ -146,7 +150,7 @@ async def open_core(
             await _connect(nats, settings, on_waiting)
         elif use_nats is NatsUse.SANDBOXES:
             with suppress(DependencyUnavailable):
-                await nats.connect(settings.nats_url, name=_APPLICATION)
+                await nats.connect(settings.nats, name=_APPLICATION)
 
         process, processes = GatewayProcess.this(), Processes(pool)
         # Only a process that publishes is one to wait for when routes change.
@@ -179,10 +183,14 @@ async def open_core(
         if use_nats is NatsUse.EVENTS:
             await publisher.start()
             at_end("publisher", publisher.close)
+        last_events = _last_events(settings, router, redis, nats, js, looks=use_nats is NatsUse.EVENTS)
         at_end("router", router.close)
 
-        schemas, keys = SchemaProvisioner(pool), RedisNamespace(redis)
-        namespaces = (schemas, keys, NatsNamespace(js, stream=settings.stream_names.sandbox))
+        namespaces = schemas, keys, _ = (
+            SchemaProvisioner(pool),
+            RedisNamespace(redis),
+            NatsNamespace(js, stream=settings.stream_names.sandbox),
+        )
         lacks_streams = partial(_missing_streams, streams) if use_nats is NatsUse.EVENTS else _nothing
         health = _health_checker(
             namespaces,
@@ -214,8 +222,9 @@ async def open_core(
             observer=CleanupMetrics(metrics.registry, owner_labels=settings.metrics_owner_labels),
             destruction_observer=metrics,
         )
-        intake = GatewayIntake(router)
-        live_gauges.read(metrics, intake, router, publisher, routes)
+        if announced is not None:
+            at_end("last events", _run(last_events.run(), "last-events"))
+        live_gauges.read(metrics, intake := GatewayIntake(router), router, publisher, routes)
         yield Core(
             settings=settings,
             manager=manager,
@@ -225,6 +234,7 @@ async def open_core(
             routes=routes,
             router=router,
             intake=intake,
+            last_events=last_events,
             owners=owners,
             publisher=publisher,
             streams=streams,
@@ -256,14 +266,14 @@ async def _connections(
 ) -> tuple[Pool, Redis, NatsConnection]:
     """Clients of all three servers, none of which is asked for anything yet."""
     pool = await create_pool(
-        settings.database_url.get_secret_value(),
+        settings.database,
         min_size=0,
         max_size=AT_MOST + _SPARE_CONNECTIONS,
         application_name=_APPLICATION,
         search_path=settings.sandbox_control_schema,
     )
     stack.push_async_callback(_close_pool, pool, closing)
-    redis = create_client(settings.redis_url.get_secret_value(), client_name=_APPLICATION)
+    redis = create_client(settings.redis, client_name=_APPLICATION)
     _at_end(stack, closing, "Redis", redis.aclose)
     nats = NatsConnection()
     stack.push_async_callback(_close_nats, nats, closing)
@@ -310,7 +320,7 @@ def _askable_at_once(asked: Mapping[str, Question], nats: NatsConnection) -> dic
     async def jetstream() -> None:
         # A client that was never connected takes questions as if it had been.
         if not nats.connected:
-            raise DependencyUnavailable("NATS", NOT_CONNECTED)
+            raise nats.trouble
         await asked["NATS"]()
 
     return {**asked, "NATS": jetstream}
@@ -319,7 +329,7 @@ def _askable_at_once(asked: Mapping[str, Question], nats: NatsConnection) -> dic
 async def _connect(nats: NatsConnection, settings: Settings, on_waiting: Waiting | None) -> None:
     while True:
         try:
-            await nats.connect(settings.nats_url, name=_APPLICATION)
+            await nats.connect(settings.nats, name=_APPLICATION)
         except DependencyUnavailable as error:
             if on_waiting is None:
                 raise
@@ -349,9 +359,26 @@ def _tell_owners(
     """Begin to tell other processes whose channels and interactions are; the result ends it."""
     notebook = Notebook(OwnerNotes(redis), router.channels, lambda: routes.current_table)
     owners.on_found = notebook.channel
-    task = asyncio.create_task(notebook.run(), name="owner-notes")
+    return _run(notebook.run(), "owner-notes")
 
-    return partial(cancellation.end, task)
+
+def _run(work: Coroutine[Any, Any, None], name: str) -> Callable[[], Awaitable[None]]:
+    """Begin to do `work`; the result ends it."""
+    return partial(cancellation.end, asyncio.create_task(work, name=name))
+
+
+def _last_events(
+    settings: Settings,
+    router: EventRouter,
+    redis: Redis,
+    nats: NatsConnection,
+    js: JetStreamContext,
+    *,
+    looks: bool,
+) -> LastEvents:
+    names = settings.stream_names
+    stream = StreamGuilds(MessageIds(nats.client, js), js, names.events, names.events_subjects)
+    return LastEvents(router.activity, LastEventRecord(redis), stream if looks else None)
 
 
 async def _leave(processes: Processes, process: GatewayProcess, closing: Closing) -> None:
@@ -364,8 +391,8 @@ async def _leave(processes: Processes, process: GatewayProcess, closing: Closing
 
 def _follower(settings: Settings, process: GatewayProcess | None) -> RouteFollower:
     async def connect() -> asyncpg.Connection[Any]:
-        return await asyncpg.connect(
-            settings.database_url.get_secret_value(),
+        return await login.connect(
+            settings.database,
             timeout=CONNECT_TIMEOUT,
             server_settings={
                 "application_name": f"{_APPLICATION}-routes",

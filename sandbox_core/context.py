@@ -15,12 +15,12 @@ import gzip
 import os
 import re
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import msgspec
 import nats.errors
@@ -29,17 +29,17 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import APIError, NotFoundError
-from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from . import subjects
+from .addresses import AddressError, NatsAddress, PostgresAddress, RedisAddress
 from .errors import DependencyUnavailable, InvalidInput
 from .models import Sandbox
 from .nats.connection import NatsConnection
 from .nats.errors import translating
 from .postgres import Pool, create_pool
 from .redis.confined import create_confined_client
-from .settings import TAKES, SettingsError
+from .settings import TAKES, SettingsError, cant_be_used
 from .subjects import DEFAULT_NAMES, StreamNames
 
 _log = structlog.get_logger("sandbox.context")
@@ -57,6 +57,9 @@ _NAMES = {
     "NATS_SANDBOX_STREAM": (subjects.SANDBOX_STREAM, subjects.is_stream_name),
 }
 _CONSUMER_REFUSED = 10012  # JetStream's JSConsumerCreateErr: made differently before; waiting mends nothing
+
+
+_Address = TypeVar("_Address", PostgresAddress, RedisAddress, NatsAddress)
 
 
 def environment(sandbox: Sandbox, names: StreamNames = DEFAULT_NAMES) -> dict[str, str]:
@@ -78,11 +81,11 @@ def environment(sandbox: Sandbox, names: StreamNames = DEFAULT_NAMES) -> dict[st
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """Addresses of the three servers; never shown, as they may hold passwords."""
+    """Addresses of the three servers."""
 
-    database_url: SecretStr
-    redis_url: SecretStr
-    nats_url: SecretStr
+    database: PostgresAddress
+    redis: RedisAddress
+    nats: NatsAddress
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +138,7 @@ class SandboxContext:
     """A worker's PostgreSQL pool, Redis client and NATS connection, all in one world.
 
     Use it as an async context manager: it connects on entering and closes on leaving. Entering raises
-    `DependencyUnavailable` when a server is away.
+    `DependencyUnavailable` when a server is away, and `LoginRefused` when one does not let the worker in.
     """
 
     pool: Pool
@@ -161,31 +164,30 @@ class SandboxContext:
         worker that is half in a sandbox must not start.
         """
         source = os.environ if environ is None else environ
-        problems = [
-            f"{variable} is not set."
-            for variable in ("DATABASE_URL", "REDIS_URL", "NATS_URL")
-            if not source.get(variable)
-        ]
+        problems: list[str] = []
+        database = _address(PostgresAddress.parse, "DATABASE_URL", source, problems)
+        redis = _address(RedisAddress.parse, "REDIS_URL", source, problems)
+        nats = _address(NatsAddress.parse, "NATS_URL", source, problems)
         world = _world(source, problems)
-        if problems:
+        if problems or database is None or redis is None or nats is None:
             raise SettingsError(problems)
-        servers = Servers(*(SecretStr(source[name]) for name in ("DATABASE_URL", "REDIS_URL", "NATS_URL")))
+        servers = Servers(database, redis, nats)
         return cls(world, servers)
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as opened:
             self.pool = await create_pool(
-                self._servers.database_url.get_secret_value(),
+                self._servers.database,
                 application_name=f"worker {self.world.name or 'production'}",
                 search_path=self.world.schema,
             )
             opened.push_async_callback(self.pool.close)
             self.redis = create_confined_client(
-                self._servers.redis_url.get_secret_value(), self.world.redis_prefix, client_name="worker"
+                self._servers.redis, self.world.redis_prefix, client_name="worker"
             )
             opened.push_async_callback(self.redis.aclose)
             opened.push_async_callback(self._nats.close)
-            await self._nats.connect(self._servers.nats_url, name="worker")
+            await self._nats.connect(self._servers.nats, name="worker")
             self._exits = opened.pop_all()
         return self
 
@@ -277,6 +279,20 @@ class SandboxContext:
                 problem = f"JetStream refuses it ({error.description})"
                 raise InvalidInput("consumer", str(config.durable_name), problem, "`worker-2`") from error
             return await js.pull_subscribe_bind(consumer=config.durable_name, stream=self.world.stream)
+
+
+def _address(
+    parse: Callable[[str], _Address], variable: str, source: Mapping[str, str], problems: list[str]
+) -> _Address | None:
+    text = source.get(variable)
+    if not text:
+        problems.append(f"{variable} is not set.")
+        return None
+    try:
+        return parse(text)
+    except AddressError as error:
+        problems.append(cant_be_used(variable, error))
+        return None
 
 
 def _world(source: Mapping[str, str], problems: list[str]) -> World:

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable
 from nats.js import JetStreamContext
 from redis.asyncio import Redis
 
+from .errors import DependencyUnavailable
+from .nats.connection import NatsConnection
 from .nats.errors import translating as translating_nats
 from .postgres import Pool, connected
 from .redis.errors import translating as translating_redis
@@ -15,8 +17,10 @@ Question = Callable[[], Awaitable[None]]
 """Returns when the server has answered; raises `DependencyUnavailable` when it can't."""
 
 
-def questions(pool: Pool, redis: Redis, js: JetStreamContext) -> dict[str, Question]:
-    """A real request to each server, by the server's name."""
+def questions(
+    pool: Pool, redis: Redis, js: JetStreamContext, nats: NatsConnection | None = None
+) -> dict[str, Question]:
+    """A real request to each server, by the server's name; `nats` knows why NATS stays silent."""
 
     async def postgres() -> None:
         async with connected(pool) as connection:
@@ -27,7 +31,14 @@ def questions(pool: Pool, redis: Redis, js: JetStreamContext) -> dict[str, Quest
             await redis.ping()
 
     async def jetstream() -> None:
-        with translating_nats():
-            await js.account_info()
+        if nats is not None:
+            nats.denied = None
+        try:
+            with translating_nats():
+                await js.account_info()
+        except DependencyUnavailable as error:
+            # To what may not be asked nobody answers.
+            why = None if nats is None else nats.denied or nats.refused
+            raise why or error from error
 
     return {"PostgreSQL": postgres, "Redis": valkey, "NATS": jetstream}

@@ -158,6 +158,14 @@ def _unavailable(error: errors.DependencyUnavailable) -> tuple[str, str]:
     )
 
 
+def _login_refused(error: errors.LoginRefused) -> tuple[str, str]:
+    where = f"login refused at {shown(error.where)} as {shown(error.user)}"
+    return (
+        f"{error.dependency} is unavailable: {where}: {error.problem}.",
+        f"Nothing was changed. Whoever runs the bot checks {error.setting}.",
+    )
+
+
 def _not_migrated(error: errors.NotMigrated) -> tuple[str, str]:
     return f"{error.dependency} can't be used: {error.reason}.", "`sandboxctl migrate` applies them."
 
@@ -186,6 +194,7 @@ _TEXTS: dict[type, Callable[[Any], tuple[str, str]]] = {
     errors.ConfirmationNeeded: _confirmation_needed,
     errors.GuildNotRegistered: _not_registered,
     errors.DependencyUnavailable: _unavailable,
+    errors.LoginRefused: _login_refused,
     errors.NotMigrated: _not_migrated,
     errors.StreamUnusable: _stream_unusable,
 }

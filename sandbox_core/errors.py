@@ -18,6 +18,7 @@ SandboxError
 │   └── ConfirmationNeeded    SANDBOX_010
 ├── GuildNotRegistered        SANDBOX_011
 └── DependencyUnavailable     SANDBOX_012
+    ├── LoginRefused          SANDBOX_012
     ├── NotMigrated           SANDBOX_012
     └── StreamUnusable        SANDBOX_012
 """
@@ -240,6 +241,21 @@ class DependencyUnavailable(SandboxError):
         super().__init__(dependency, reason)
         self.dependency = dependency
         self.reason = reason
+
+
+class LoginRefused(DependencyUnavailable):
+    """The server answers, and does not let this process in.
+
+    `where` is its host and port, `user` who wanted in, `problem` why not, `setting` what to check. None of
+    them is a secret.
+    """
+
+    def __init__(self, dependency: str, *, where: str, user: str, problem: str, setting: str) -> None:
+        super().__init__(dependency, f"login refused at {where} as {user}: {problem}; check {setting}")
+        self.where = where
+        self.user = user
+        self.problem = problem
+        self.setting = setting
 
 
 class NotMigrated(DependencyUnavailable):

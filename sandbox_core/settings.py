@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 from urllib.parse import urlsplit
@@ -19,6 +20,7 @@ from pydantic_settings import (
 )
 
 from . import subjects
+from .addresses import AddressError, NatsAddress, PostgresAddress, RedisAddress
 from .errors import InvalidInput
 from .validation import parse_guild_id
 
@@ -51,15 +53,9 @@ def _snowflakes(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
-def _server_url(*schemes: str, several: bool = False) -> AfterValidator:
+def _server_url(parse: Callable[[str], object]) -> AfterValidator:
     def check(value: SecretStr) -> SecretStr:
-        # A comma may be part of a password; only a list of servers is split at it.
-        text = value.get_secret_value()
-        for part in text.split(",") if several else (text,):
-            url = urlsplit(part.strip())
-            if url.scheme not in schemes or not url.hostname:
-                raise ValueError("not a server address")
-            _ = url.port
+        parse(value.get_secret_value())
         return value
 
     return AfterValidator(check)
@@ -216,10 +212,15 @@ class DatabaseSettings(BaseSettings):
         files = _SecretFiles(settings_cls, env_settings, dotenv_settings)
         return init_settings, env_settings, dotenv_settings, files
 
-    database_url: Annotated[SecretStr, _server_url("postgresql", "postgres")]
+    database_url: Annotated[SecretStr, _server_url(PostgresAddress.parse)]
     """PostgreSQL 15 or newer. The role must be able to make schemas and need not be a superuser."""
     sandbox_control_schema: Annotated[str, _named(subjects.is_control_schema)] = "public"
     """The PostgreSQL schema of the bot's own tables; `sandboxctl migrate` makes it where it is missing."""
+
+    @cached_property
+    def database(self) -> PostgresAddress:
+        """What `database_url` says."""
+        return PostgresAddress.parse(self.database_url.get_secret_value())
 
 
 class Settings(DatabaseSettings):
@@ -251,9 +252,9 @@ class Settings(DatabaseSettings):
     discord_shard_ids: ShardIds = None
     """The shards that this process runs, of a DISCORD_SHARD_COUNT that is set; without it, all of them."""
 
-    redis_url: Annotated[SecretStr, _server_url("redis", "rediss")]
+    redis_url: Annotated[SecretStr, _server_url(RedisAddress.parse)]
     """Redis 7 or newer, or Valkey."""
-    nats_url: Annotated[SecretStr, _server_url("nats", "tls", several=True)]
+    nats_url: Annotated[SecretStr, _server_url(NatsAddress.parse)]
     """NATS 2.11 or newer, with JetStream."""
     nats_replicas: Annotated[int, AfterValidator(_replicas)] = 1
     """Replicas of each stream: 1, or in a cluster 3 or 5."""
@@ -308,6 +309,16 @@ class Settings(DatabaseSettings):
                 raise ValueError("DISCORD_SHARD_IDS")
         return self
 
+    @cached_property
+    def redis(self) -> RedisAddress:
+        """What `redis_url` says."""
+        return RedisAddress.parse(self.redis_url.get_secret_value())
+
+    @cached_property
+    def nats(self) -> NatsAddress:
+        """What `nats_url` says."""
+        return NatsAddress.parse(self.nats_url.get_secret_value())
+
     @property
     def stream_names(self) -> subjects.StreamNames:
         """What the streams are called, and what production's subjects begin with."""
@@ -359,13 +370,23 @@ def _load(kind: type[_AnySettings], overrides: Mapping[str, Any]) -> _AnySetting
 
 def _problems(error: ValidationError) -> list[str]:
     lines: dict[str, str] = {}
-    for detail in error.errors(include_url=False, include_context=False):
+    for detail in error.errors(include_url=False, include_input=False):
         # What `_together` finds has no location: the variable's name is its message's last word.
         where = detail["loc"][0] if detail["loc"] else detail["msg"].rsplit(" ", 1)[-1]
         variable = str(where).upper()
-        state = "is not set" if detail["type"] == "missing" else "can't be used"
-        lines.setdefault(variable, f"{variable} {state}: it takes {TAKES[variable]}.")
+        cause = detail.get("ctx", {}).get("error")
+        if detail["type"] == "missing":
+            line = f"{variable} is not set: it takes {TAKES[variable]}."
+        else:
+            line = cant_be_used(variable, cause if isinstance(cause, AddressError) else None)
+        lines.setdefault(variable, line)
     return list(lines.values())
+
+
+def cant_be_used(variable: str, error: AddressError | None = None) -> str:
+    """The sentence about a variable whose value is no use, and what about an address is wrong."""
+    sentence = f"{variable} can't be used: it takes {TAKES[variable]}."
+    return sentence if error is None else f"{sentence} {error.problem}"
 
 
 def require_discord(settings: Settings) -> str:

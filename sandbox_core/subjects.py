@@ -161,6 +161,10 @@ def interaction_guild_key(interaction_id: str) -> str:
     return f"sandbox:gateway:interaction:{_checked_snowflake(interaction_id)}"
 
 
+LAST_EVENTS_KEY = "sandbox:gateway:last-events"
+"""When each guild last had an event in production, told among gateway processes."""
+
+
 def is_snowflake(text: str) -> bool:
     """True for the digits that Discord's ids consist of."""
     return _SNOWFLAKE.match(text) is not None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 import asyncpg
+
+from sandbox_core.addresses import PostgresAddress
+from sandbox_core.errors import DependencyUnavailable
+from sandbox_core.postgres import login
 
 _WITHIN = 5.0
 
@@ -23,18 +25,18 @@ _RIGHTS = """
 """
 
 
-async def lacking_right(database_url: str, schema: str, table: str) -> str | None:
+async def lacking_right(address: PostgresAddress, schema: str, table: str) -> str | None:
     """What is missing, and the least that mends it; None when it is something else, or can't be told."""
     try:
-        connection = await asyncpg.connect(database_url, timeout=_WITHIN, command_timeout=_WITHIN)
+        connection = await login.connect(address, timeout=_WITHIN, command_timeout=_WITHIN)
         try:
             found = await connection.fetchrow(_RIGHTS, schema, table)
         finally:
             await connection.close(timeout=_WITHIN)
-    except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError):
+    except (OSError, DependencyUnavailable, asyncpg.PostgresError, asyncpg.InterfaceError):
         # The failure itself is told then, in dbmate's words.
         return None
-    return None if found is None else _sentence(found, schema, _server(database_url))
+    return None if found is None else _sentence(found, schema, address.where)
 
 
 def _sentence(found: asyncpg.Record, schema: str, server: str) -> str | None:
@@ -59,8 +61,3 @@ def _sentence(found: asyncpg.Record, schema: str, server: str) -> str | None:
             f"which are {found['owner']}'s: migrate as {found['owner']}."
         )
     return None
-
-
-def _server(database_url: str) -> str:
-    url = urlsplit(database_url)
-    return f"{url.hostname}:{url.port or 5432}"

@@ -8,10 +8,11 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from typing import TextIO
-from urllib.parse import SplitResult, unquote, unquote_plus, urlsplit
+from urllib.parse import quote, quote_plus
 
 import structlog
 
+from sandbox_core.misspelt import misspelt_settings
 from sandbox_core.settings import Settings
 
 _NOISY = (
@@ -25,12 +26,9 @@ _NOISY = (
     "nats.aio.client",
     "aiohttp.access",
 )
-
-
 _SHORTEST = 6
-"""Shorter passwords are left alone outside their address: they would be found, and given away, in words."""
-_PASSWORD_PARAMETERS = frozenset({"password", "sslpassword", "ssl_password"})
-"""Of libpq's addresses, which asyncpg reads, and of redis-py's."""
+_LONGEST_WORD = 16
+_WORD = re.compile(r"[^\W\d_]+\Z")
 
 
 class Redaction:
@@ -43,44 +41,54 @@ class Redaction:
         # As JSON shows them, too; the longest first, for some hold others.
         forms = {form for secret in secrets for form in (secret, json.dumps(secret)[1:-1])}
         ordered = sorted(forms, key=len, reverse=True)
-        self._secret = re.compile("|".join(map(re.escape, ordered))) if ordered else None
+        self._secret = re.compile("|".join(map(_alone, ordered))) if ordered else None
 
     def __call__(self, _logger: object, _method: str, line: str) -> str:
         """The line with every secret replaced."""
         return line if self._secret is None else self._secret.sub("[secret]", line)
 
 
+def _alone(secret: str) -> str:
+    """What finds the secret, and no word that it is only a part of."""
+    before = r"(?<!\w)" if re.match(r"\w", secret) else ""
+    behind = r"(?!\w)" if re.search(r"\w\Z", secret) else ""
+    return f"{before}{re.escape(secret)}{behind}"
+
+
 def secrets_of(settings: Settings) -> Iterator[str]:
-    """The token, the servers' addresses that hold secrets, and these secrets."""
+    """The token, the servers' addresses that hold secrets, and these secrets.
+
+    A password that may be an ordinary word is found in its address only: taken out everywhere, it would make
+    other lines unreadable, and be given away by what is missing in them.
+    """
     if settings.discord_token is not None:
         yield settings.discord_token.get_secret_value()
-    yield from _secrets_in(settings.database_url.get_secret_value())
-    yield from _secrets_in(settings.redis_url.get_secret_value())
-    for server in settings.nats_url.get_secret_value().split(","):
-        yield from _secrets_in(server.strip(), name_is_token=True)
+    yield from _secrets_in(settings.database.secrets(), [settings.database_url.get_secret_value()])
+    yield from _secrets_in(settings.redis.secrets(), [settings.redis_url.get_secret_value()])
+    yield from _secrets_in(settings.nats.secrets(), settings.nats_url.get_secret_value().split(","))
 
 
-def _secrets_in(address: str, *, name_is_token: bool = False) -> Iterator[str]:
-    """`name_is_token`: a user name without a password is a secret too, as in NATS addresses."""
-    parts = urlsplit(address)
-    written = [*_query_passwords(parts)]
-    if parts.password:
-        written.append(parts.password)
-    elif name_is_token and parts.username:
-        written.append(parts.username)
-    if written:
-        yield address
-    for secret in written:
-        yield from (
-            form for form in {secret, unquote(secret), unquote_plus(secret)} if len(form) >= _SHORTEST
-        )
+def _secrets_in(secrets: Iterable[str], addresses: Iterable[str]) -> Iterator[str]:
+    found = set(secrets)
+    if found:
+        # Without either there is no secret in it.
+        yield from (address.strip() for address in addresses if "@" in address or "?" in address)
+    for secret in found:
+        for form in {secret, quote(secret, safe=""), quote_plus(secret)}:
+            yield f":{form}@" if _may_be_a_word(secret) else form
 
 
-def _query_passwords(parts: SplitResult) -> Iterator[str]:
-    for parameter in parts.query.split("&"):
-        name, _, value = parameter.partition("=")
-        if value and name.lower() in _PASSWORD_PARAMETERS:
-            yield value
+def _may_be_a_word(secret: str) -> bool:
+    if len(secret) < _SHORTEST:
+        return True
+    return len(secret) <= _LONGEST_WORD and _WORD.match(secret) is not None
+
+
+def log_misspelt_settings() -> None:
+    """One line for each variable that looks like a misspelt setting."""
+    log = structlog.get_logger("sandbox.settings")
+    for each in misspelt_settings():
+        log.warning("setting_misspelt", variable=each.name, place=each.place, nearest=each.nearest)
 
 
 def configure_logging(settings: Settings, stream: TextIO | None = None) -> None:

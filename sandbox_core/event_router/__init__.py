@@ -5,17 +5,21 @@ from .channels import ChannelOwners
 from .finder import ChannelDirectory, OwnerFinder
 from .held import Routes
 from .intake import GatewayIntake, ready_session
+from .last_events import DAY, LastEvent, LastEvents
 from .ledger import ShardLedger
 from .notebook import Notebook
 from .router import EventRouter, Publisher
 from .watched import WatchedPath, watchers
 
 __all__ = [
+    "DAY",
     "Activity",
     "ChannelDirectory",
     "ChannelOwners",
     "EventRouter",
     "GatewayIntake",
+    "LastEvent",
+    "LastEvents",
     "Notebook",
     "OwnerFinder",
     "Publisher",

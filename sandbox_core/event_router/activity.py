@@ -47,6 +47,7 @@ class Activity:
         self._production = _Minutes()
         self._sandboxes = _Minutes()
         self._touched: dict[str, float] = {}
+        self._fresh: dict[str, float] = {}
 
     def count(self, guild_id: str | None, sandbox_id: str | None) -> None:
         """One event was acknowledged: in this sandbox, or else for this guild in production."""
@@ -58,6 +59,7 @@ class Activity:
         elif guild_id is not None:
             counts = self._production
             key = guild_id
+            self._fresh[guild_id] = now
         else:
             return
         if now - counts.began >= _MINUTE:
@@ -71,6 +73,15 @@ class Activity:
     def sandbox_events_last_minute(self, sandbox_id: str) -> int:
         """About how many events the sandbox received in the last minute."""
         return self._sandboxes.last_minute(sandbox_id, self._now())
+
+    def last_production_event(self, guild_id: str) -> float | None:
+        """When the guild's last event since the latest `drain_fresh` went to production."""
+        return self._fresh.get(guild_id)
+
+    def drain_fresh(self) -> dict[str, float]:
+        """When each guild that had events in production since the last call had its latest."""
+        fresh, self._fresh = self._fresh, {}
+        return fresh
 
     def drain_touched(self) -> dict[str, datetime]:
         """When each sandbox that received events since the last call received its latest."""

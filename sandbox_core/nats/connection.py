@@ -7,10 +7,12 @@ from collections.abc import Callable
 
 import nats.errors
 import structlog
-from nats.aio.client import Client
 from pydantic import SecretStr
 
-from sandbox_core.errors import DependencyUnavailable
+from sandbox_core.addresses import NatsAddress
+from sandbox_core.errors import DependencyUnavailable, LoginRefused
+
+from .login import TlsClient, refusal
 
 _log = structlog.get_logger("sandbox.nats")
 
@@ -27,11 +29,15 @@ class NatsConnection:
     """
 
     def __init__(self) -> None:
-        self.client = Client()
+        self.client = TlsClient()
         self.on_reconnect: list[Callable[[], None]] = []
         self.on_disconnect: list[Callable[[], None]] = []
         self.on_error: list[Callable[[Exception], None]] = []
         """Told what the server objects to, such as a subject without permission; and failed attempts."""
+        self.refused: LoginRefused | None = None
+        """Why no server lets this process in; None while none says so."""
+        self.denied: LoginRefused | None = None
+        """What a server last forbade after the login."""
         self._connecting: asyncio.Task[None] | None = None
 
     @property
@@ -45,23 +51,31 @@ class NatsConnection:
         url = self.client.connected_url
         return "" if url is None else f"{url.hostname}:{url.port}"
 
-    async def connect(self, url: SecretStr, *, name: str, within: float = 2.0) -> None:
-        """Connect to one of the comma-separated servers in `url`; `within` in seconds.
+    @property
+    def trouble(self) -> DependencyUnavailable:
+        """What to raise while the connection does not stand."""
+        return self.refused or DependencyUnavailable("NATS", NOT_CONNECTED)
 
-        Raises `DependencyUnavailable` when no server answered in time. The attempts go on all the same:
-        a later call waits for them again.
+    async def connect(
+        self, address: NatsAddress | SecretStr | str, *, name: str, within: float = 2.0
+    ) -> None:
+        """Connect to one of the address's servers; `within` in seconds.
+
+        Raises `DependencyUnavailable` when no server answered in time, and `LoginRefused` when one did and
+        said no. The attempts go on all the same: a later call waits for them again.
         """
         if self._connecting is None:
             self._connecting = asyncio.get_running_loop().create_task(
-                self._connect(url, name), name="nats-connect"
+                self._connect(NatsAddress.of(address), name), name="nats-connect"
             )
         try:
             await asyncio.wait_for(asyncio.shield(self._connecting), within)
         except TimeoutError:
-            raise DependencyUnavailable("NATS", NOT_CONNECTED) from None
+            raise self.trouble from None
 
-    async def _connect(self, url: SecretStr, name: str) -> None:
+    async def _connect(self, address: NatsAddress, name: str) -> None:
         async def reconnected() -> None:
+            self.refused = None
             _log.info("nats_reconnected")
             for listener in self.on_reconnect:
                 listener()
@@ -74,6 +88,7 @@ class NatsConnection:
                 listener()
 
         async def failed(error: Exception) -> None:
+            self._judge(refusal(error, address), error, alone=len(address.endpoints) == 1)
             # Every failed attempt comes here, each second while the server is away; the disconnect
             # itself is logged above, and readiness names it all along.
             _log.debug("nats_error", error=type(error).__name__)
@@ -81,7 +96,7 @@ class NatsConnection:
                 listener(error)
 
         await self.client.connect(
-            [part.strip() for part in url.get_secret_value().split(",") if part.strip()],
+            **address.arguments(),
             name=name,
             error_cb=failed,
             reconnected_cb=reconnected,
@@ -95,6 +110,21 @@ class NatsConnection:
             # not be carried out later, and events are kept by their publisher.
             pending_size=0,
         )
+        self.refused = None
+
+    def _judge(self, refused: LoginRefused | None, error: Exception, *, alone: bool) -> None:
+        """Keep what the error says of the login; each change is logged once."""
+        if refused is None:
+            if isinstance(error, OSError) and alone:
+                # It is away now: whether it would still refuse is not known.
+                self.refused = None
+            return
+        if self.connected:
+            known, self.denied = self.denied, refused
+        else:
+            known, self.refused = self.refused, refused
+        if known is None or known.reason != refused.reason:
+            _log.warning("nats_login_refused", dependency="NATS", reason=refused.reason)
 
     async def close(self) -> None:
         """Flush what was published and close; harmless when never connected."""

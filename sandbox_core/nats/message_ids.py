@@ -1,4 +1,4 @@
-"""Reading the message ids of a stream, many of them, without the payloads.
+"""Reading the message ids of a stream, or another header, of many messages, without the payloads.
 
 A consumer that asks for headers only gets them in batches of its own choice (docs.nats.io, "JetStream wire
 API": `$JS.API.CONSUMER.MSG.NEXT.<stream>.<consumer>`). They are read from the bytes that arrive, see
@@ -38,14 +38,25 @@ _LEAVE_WITHIN = 1.0
 _KEPT_UNUSED_SECONDS = 30.0
 _NANOSECONDS = 1_000_000_000
 _STATUS = b"NATS/1.0 "
-_ID_LINE = f"\r\n{MESSAGE_ID}: ".encode()
 
 
-class _Batches:
-    """Counts what arrives for one consumer and hands on the message ids; an `incoming.Way`."""
+class TooManyMessagesError(Exception):
+    """There are more messages to read than the caller has time for."""
 
-    def __init__(self, found: Callable[[str], None]) -> None:
+
+class Batches:
+    """Counts what arrives for one consumer and hands on a header's values; an `incoming.Way`."""
+
+    def __init__(self, found: Callable[[str], None], *, header: str = MESSAGE_ID) -> None:
         self._found = found
+        self._header = header
+        self._header_line = f"\r\n{header}: ".encode()
+        self.subject = b""
+        """The subject of the message that is handed on."""
+        self.reply = b""
+        """Where it would be acknowledged; that tells its place and its time."""
+        self.first_reply = b""
+        """The same of the very first message, handed on or not."""
         self._line = re.compile(b"")
         self.received = 0
         self._awaited = 0
@@ -53,7 +64,7 @@ class _Batches:
 
     def numbered(self, sid: int) -> None:
         """Take the messages of the subscription with this number."""
-        self._line = re.compile(rb"HMSG \S+ %d (?:\S+ )?(\d+) (\d+)\r\n" % sid)
+        self._line = re.compile(rb"HMSG (\S+) %d (?:(\S+) )?(\d+) (\d+)\r\n" % sid)
 
     async def until(self, received: int, within: float) -> bool:
         """Wait for so many in all; False when the server ended the batch before, or the time was over."""
@@ -74,17 +85,18 @@ class _Batches:
         count = 0
         while line := match(data, position):
             begin = line.end()
-            headers_end = begin + int(line[1])
-            end = begin + int(line[2]) + len(LINE_BREAK)
+            headers_end = begin + int(line[3])
+            end = begin + int(line[4]) + len(LINE_BREAK)
             if end > size:
                 break
             # The first line ends the version, or tells a status.
             if data.startswith(_STATUS, begin):
                 self._moved.set()
             else:
-                at = data.find(_ID_LINE, begin, headers_end)
+                self.subject, self.reply = line[1], line[2] or b""
+                at = data.find(self._header_line, begin, headers_end)
                 if at >= 0:
-                    at += len(_ID_LINE)
+                    at += len(self._header_line)
                     self._count(data[at : data.find(LINE_BREAK, at)].decode(errors="replace"))
                 else:
                     self._count("")
@@ -102,12 +114,15 @@ class _Batches:
         if "Status" in headers:
             self._moved.set()
         else:
-            self._count(headers.get(MESSAGE_ID, ""))
+            self.subject, self.reply = message.subject.encode(), message.reply.encode()
+            self._count(headers.get(self._header, ""))
 
-    def _count(self, message_id: str) -> None:
+    def _count(self, value: str) -> None:
+        if not self.received:
+            self.first_reply = self.reply
         self.received += 1
-        if message_id:
-            self._found(message_id)
+        if value:
+            self._found(value)
         if self.received >= self._awaited:
             self._moved.set()
 
@@ -125,6 +140,12 @@ class MessageIds:
         A message without an id is passed over, and so is a stream that is missing or not ours. Raises
         `DependencyUnavailable` when not all could be read, and nats-py's errors.
         """
+        await self.read_into(Batches(found), stream, subject, begin)
+
+    async def read_into(
+        self, batches: Batches, stream: str, subject: str, begin: datetime, *, at_most: int | None = None
+    ) -> None:
+        """As `read`; raises `TooManyMessagesError`, having read none, when there are more than `at_most`."""
         config = ConsumerConfig(
             deliver_policy=DeliverPolicy.BY_START_TIME,
             opt_start_time=begin,
@@ -141,7 +162,6 @@ class MessageIds:
             consumer = await self._js.add_consumer(stream, config)
         except NotFoundError:
             return
-        batches = _Batches(found)
         inbox = self._client.new_inbox()
         subscription = await self._client.subscribe(
             inbox, cb=batches.on_message, pending_msgs_limit=0, pending_bytes_limit=0
@@ -153,7 +173,7 @@ class MessageIds:
                 ways, sid = known
                 batches.numbered(sid)
                 ways.use(batches)
-            await self._read(consumer, inbox, batches)
+            await self._read(consumer, inbox, batches, at_most)
         except NotFoundError:
             # Not all of it was seen: the consumer, or the stream itself, went away in between.
             raise DependencyUnavailable(DEPENDENCY, "a stream was lost while it was read") from None
@@ -162,9 +182,11 @@ class MessageIds:
                 ways.leave(batches)
             await self._leave(consumer, subscription)
 
-    async def _read(self, consumer: ConsumerInfo, inbox: str, batches: _Batches) -> None:
+    async def _read(self, consumer: ConsumerInfo, inbox: str, batches: Batches, at_most: int | None) -> None:
         stream, name = consumer.stream_name, consumer.name
         left = (await self._js.consumer_info(stream, name)).num_pending or 0
+        if at_most is not None and left > at_most:
+            raise TooManyMessagesError
         while left > 0:
             number = min(left, _BATCH)
             question = {"batch": number, "no_wait": True}

@@ -6,11 +6,15 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, TypeAlias
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
+from sandbox_core.addresses import PostgresAddress
+
+from . import login
 from .errors import translating
 
 # Quoted: asyncpg's classes are generic in its type stubs only.
@@ -28,7 +32,7 @@ _CANCELLED_WITHIN = 0.5
 
 
 async def create_pool(
-    database_url: str,
+    database: PostgresAddress | str,
     *,
     min_size: int = 1,
     max_size: int = 10,
@@ -36,8 +40,9 @@ async def create_pool(
     search_path: str | None = None,
     prepared_statements: bool = True,
 ) -> Pool:
-    """Open a pool. Raises `DependencyUnavailable` when PostgreSQL is away or refuses the login.
+    """Open a pool. Raises `DependencyUnavailable` when PostgreSQL is away, `LoginRefused` when it says no.
 
+    Where no connection is opened at once, whoever needs the first one is told.
     `jsonb` is read and written as Python values. `search_path` is a schema name of this project's own
     making. Set `prepared_statements` to False behind PgBouncer in transaction mode.
     """
@@ -47,7 +52,7 @@ async def create_pool(
     with translating():
         # Awaiting asyncpg's pool is typed as if it could give nothing.
         pool: Pool | None = await asyncpg.create_pool(
-            database_url,
+            connect=partial(_connect, PostgresAddress.of(database)),
             min_size=min_size,
             max_size=max_size,
             timeout=CONNECT_TIMEOUT,
@@ -58,6 +63,11 @@ async def create_pool(
         )
     assert pool is not None  # noqa: S101
     return pool
+
+
+async def _connect(address: PostgresAddress, _dsn: None, **options: Any) -> asyncpg.Connection[Any]:
+    """What the pool calls for each connection; it has no address of its own."""
+    return await login.connect(address, **options)
 
 
 async def _prepare(connection: Connection) -> None:

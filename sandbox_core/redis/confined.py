@@ -13,6 +13,8 @@ from typing import Any
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.client import Monitor, Pipeline, PubSub
 
+from sandbox_core.addresses import RedisAddress
+
 from .client import connection_pool
 from .confinement import Confinement, refusal
 from .key_table import BLOCKING, command_name
@@ -21,13 +23,13 @@ _SUBSCRIPTIONS = {"SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE", "UNSUBSCRIBE", "PUNSU
 _MESSAGES = {"message", "pmessage", "smessage"} | {kind.lower() for kind in _SUBSCRIPTIONS}
 
 
-def create_confined_client(redis_url: str, prefix: str, *, client_name: str) -> ConfinedRedis:
+def create_confined_client(address: RedisAddress | str, prefix: str, *, client_name: str) -> ConfinedRedis:
     """A client for a worker: every key and channel lies below `prefix`; with "" it is a plain client.
 
     Close it with `aclose()`. A command that can't be confined raises `InvalidInput` and is not sent. A
     blocking command waits as long as it was asked to, whatever the time limit of the others is.
     """
-    client = ConfinedRedis(connection_pool(redis_url, client_name=client_name), Confinement(prefix))
+    client = ConfinedRedis(connection_pool(address, client_name=client_name), Confinement(prefix))
     client.auto_close_connection_pool = True
     return client
 

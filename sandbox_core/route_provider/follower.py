@@ -43,7 +43,7 @@ _log = structlog.get_logger("sandbox.routes")
 _PAUSES = (0.05, 0.1, 0.25, 0.5, 1.0)
 _ATTEMPTS_PER_LOG_LINE = 30
 _READ_WITHIN = 10.0
-_LINK_LOST = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+_LINK_LOST = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, DependencyUnavailable)
 
 
 class RouteFollower:
@@ -191,7 +191,7 @@ class RouteFollower:
         if isinstance(error, asyncpg.UndefinedTableError | asyncpg.UndefinedFunctionError):
             self.trouble = "the migrations are not applied; `sandboxctl migrate` does it"
             return
-        away = unavailable(error)
+        away = error if isinstance(error, DependencyUnavailable) else unavailable(error)
         self.trouble = type(error).__name__ if away is None else away.reason
 
     async def _follow(self, connection: asyncpg.Connection[Any]) -> None:

@@ -91,6 +91,8 @@ async def core(
         async with asyncio.timeout(60):
             while opened.routes.current_table is None:
                 await asyncio.sleep(0.005)
+            while not (await opened.last_events.of(str(COOKS_GUILD))).is_none:
+                await asyncio.sleep(0.005)
         yield replace(opened, intake=GatewayIntake(opened.router, monotonic=stopwatch))
 
 

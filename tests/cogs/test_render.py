@@ -12,6 +12,7 @@ import pytest
 from sandbox_cogs.sandbox import _render, _render_destroy, _render_list, _text
 from sandbox_core import errors
 from sandbox_core.error_text import explain
+from sandbox_core.event_router import DAY, LastEvent
 from sandbox_core.health import SandboxHealth
 from sandbox_core.manager import Extension
 from sandbox_core.models import GuildAccess, Sandbox, SandboxStatus
@@ -69,7 +70,9 @@ def all_errors(root: type[errors.SandboxError] = errors.SandboxError) -> Iterato
 
 LONG = "x" * 3000
 DOUBT = _render.Doubt(
-    GuildAccess("1" * 20, True, True, "*" * 100), _render.Traffic(12_345, 3600.0), protected=True
+    GuildAccess("1" * 20, True, True, "*" * 100),
+    _render.Traffic(12_345, 3600.0, LastEvent(1.0, DAY)),
+    protected=True,
 )
 EXAMPLES: dict[type[errors.SandboxError], errors.SandboxError] = {
     type(error): error
@@ -91,6 +94,7 @@ EXAMPLES: dict[type[errors.SandboxError], errors.SandboxError] = {
         errors.ConfirmationNeeded("613425648685547541", LONG),
         errors.GuildNotRegistered("613425648685547541"),
         errors.DependencyUnavailable("PostgreSQL", LONG),
+        errors.LoginRefused("Redis", where="h:1", user="x", problem="no", setting="REDIS_URL"),
         errors.NotMigrated(),
         errors.StreamUnusable("EVENTS", LONG, LONG, LONG),
     )

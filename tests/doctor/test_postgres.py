@@ -273,7 +273,7 @@ async def test_no_such_database_and_a_wrong_password(doctor: Doctor, migrated: P
     url = urlsplit(migrated.url)
     absent = (await doctor("PostgreSQL", database_url=urlunsplit(url._replace(path="/absent")))).only()
     assert absent.commands == (f'CREATE DATABASE "absent" OWNER "{migrated.role}";',)
-    wrong = f"postgresql://{migrated.role}:wrong@{url.hostname}:{url.port}/{migrated.database}"
+    wrong = f"postgresql://{migrated.role}:another-one@{url.hostname}:{url.port}/{migrated.database}"
     refused = (await doctor("PostgreSQL", database_url=wrong)).only()
     assert refused.state is State.AWAY
     assert f"refused the login as {migrated.role}" in refused.detail

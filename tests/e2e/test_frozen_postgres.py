@@ -76,6 +76,8 @@ async def prepare(live: Live) -> Prepared:
             f"sandbox_{number:08x}",
         )
     guild = str(live.guilds[0].id)
+    # Its registration is asked about.
+    live.run.bot.sandbox_core.router.activity.count(guild, None)
     watched = await live.slash("status", name="second", watch=True)
     return Prepared(
         buttons={

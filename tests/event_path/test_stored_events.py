@@ -117,9 +117,9 @@ async def test_a_consumer_lost_in_between_is_no_answer(
     await fill(reader, js, 1200)
     monkeypatch.setattr(message_ids, "_BATCH", 500)
     monkeypatch.setattr(message_ids, "_BATCH_WITHIN", 0.5)
-    original = message_ids._Batches.until
+    original = message_ids.Batches.until
 
-    async def until_one_is_gone(batches: message_ids._Batches, received: int, within: float) -> bool:
+    async def until_one_is_gone(batches: message_ids.Batches, received: int, within: float) -> bool:
         if received == 1000:
             info = await js.consumers_info("EVENTS")
             await js.delete_consumer("EVENTS", info[0].name)
@@ -127,7 +127,7 @@ async def test_a_consumer_lost_in_between_is_no_answer(
 
     stored = stored_events(connection)
     with monkeypatch.context() as patch:
-        patch.setattr(message_ids._Batches, "until", until_one_is_gone)
+        patch.setattr(message_ids.Batches, "until", until_one_is_gone)
         # The batch on its way is read; the next one has nobody to come from.
         with pytest.raises(DependencyUnavailable, match="NATS"):
             await stored.sequences("session", 1, after=0, since=began)
@@ -141,16 +141,16 @@ async def test_what_was_removed_meanwhile_is_not_waited_for(
     began = time.time()
     await fill(reader, js, 1200)
     monkeypatch.setattr(message_ids, "_BATCH", 500)
-    original = message_ids._Batches.until
+    original = message_ids.Batches.until
 
-    async def until_purged(batches: message_ids._Batches, received: int, within: float) -> bool:
+    async def until_purged(batches: message_ids.Batches, received: int, within: float) -> bool:
         if received == 500:
             result = await original(batches, received, within)
             await js.purge_stream("EVENTS", keep=100)
             return result
         return await original(batches, received, within)
 
-    monkeypatch.setattr(message_ids._Batches, "until", until_purged)
+    monkeypatch.setattr(message_ids.Batches, "until", until_purged)
     found = await stored_events(connection).sequences("session", 1, after=0, since=began)
     assert found == {seq for seq in (*range(1, 501), *range(1101, 1201)) if seq % 4 == 1}
 
@@ -172,7 +172,7 @@ async def test_with_another_parser_nats_pys_way_is_taken(
 async def test_cut_anywhere_the_same_ids_are_found(connection: NatsConnection, largest: int) -> None:
     client = connection.client
     found: list[str] = []
-    batches = message_ids._Batches(found.append)
+    batches = message_ids.Batches(found.append)
     subscription = await client.subscribe(client.new_inbox(), cb=batches.on_message)
     other = await client.subscribe("other")
     known = incoming.incoming(client, subscription)

@@ -57,9 +57,10 @@ class Run:
         return result
 
     async def register(self) -> InteractionResult:
-        """The quiet server is registered with `box`: the press that answers the question about it."""
-        question = await self.slash("register-guild", name="box", guild=str(self.quiet.id))
-        done = await self.sim.click(question, self.alice, label="Register it")
+        """The quiet server is registered with `box`; while Redis is away, its last day is asked about."""
+        done = await self.slash("register-guild", name="box", guild=str(self.quiet.id))
+        if any(button["label"] == "Register it" for button in done.buttons):
+            done = await self.sim.click(done, self.alice, label="Register it")
         await done.wait_until(lambda r: "Server registered" in r.text, timeout=60)
         return done
 
@@ -238,7 +239,7 @@ def test_what_a_library_repeats_is_taken_out() -> None:
         ("database_url", "postgresql://db/bot?user=bot&sslpassword=of-the-key", ["of-the-key"]),
         ("database_url", "postgresql://bot:com,ma-pass@one,two/bot", ["com,ma-pass"]),
         ("redis_url", "redis://cache:6379/0?password=in-the-query", ["in-the-query"]),
-        ("redis_url", "redis://cache:6379/0?username=bot&ssl_password=of+the+key", ["of the key"]),
+        ("redis_url", "rediss://cache:6379/0?username=bot&ssl_password=of+the+key", ["of the key"]),
     ],
 )
 def test_every_form_of_a_secret_in_an_address_is_taken_out(

@@ -27,6 +27,7 @@ SAMPLES: list[errors.SandboxError] = [
     errors.ConfirmationNeeded("100000000000000001", "Production"),
     errors.GuildNotRegistered("100000000000000001"),
     errors.DependencyUnavailable("Redis", "it can't be reached"),
+    errors.LoginRefused("Redis", where="h:1", user="x", problem="no", setting="REDIS_URL"),
     errors.NotMigrated(),
     errors.StreamUnusable("EVENTS", "127.0.0.1:4222", "is sealed", "Remove it."),
 ]

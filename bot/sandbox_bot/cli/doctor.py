@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import typer
 
 from sandbox_core.bootstrap import NatsUse
+from sandbox_core.misspelt import misspelt_settings
 from sandbox_core.settings import SettingsError, load_settings
 
 from ..doctor import Finding, State, check_servers
@@ -46,7 +47,11 @@ def _settings() -> list[Finding]:
             Finding("Settings", State.FAILED, problem, "Set it in the environment or in .env.")
             for problem in error.problems
         ]
-    return [Finding("Settings", State.OK, "every setting can be used")]
+    misspelt = [
+        Finding("Settings", State.NOTE, str(each), f"Rename it to {each.nearest}, or take it out.")
+        for each in misspelt_settings()
+    ]
+    return [Finding("Settings", State.OK, "every setting can be used"), *misspelt]
 
 
 async def _servers() -> list[Finding]:

@@ -10,6 +10,7 @@ import typer
 
 from sandbox_core.bootstrap import Core
 from sandbox_core.errors import GuildNotRegistered, NotPermitted, SandboxError, SandboxNotFound
+from sandbox_core.event_router import LastEvent
 from sandbox_core.manager import utc_now
 from sandbox_core.models import GuildAccess, Sandbox
 from sandbox_core.settings import Settings
@@ -20,7 +21,7 @@ from . import _caller as caller
 from . import _options as options
 from . import _shapes as shapes
 from ._discord import guild_accesses
-from ._diversion import diversion, label
+from ._diversion import diversion, label, last_events
 from ._outcome import exit_code, fail, run
 from ._screen import Line, busy, confirm, emit, must_be_answerable, show
 from ._session import opened
@@ -59,8 +60,9 @@ def register_guild(
     reference = name
     if not yes:
         with busy("Asking Discord"):
-            sandbox, access = run(_check(name, request))
-        confirm("Go on?", yes=yes, told=diversion([access], sandbox.name, moment(sandbox.expires_at)))
+            sandbox, access, last = run(_check(name, request))
+        until = moment(sandbox.expires_at)
+        confirm("Go on?", yes=yes, told=diversion([access], sandbox.name, until, last))
         # By id: since the question the name may have gone to another sandbox.
         reference = str(sandbox.id)
     with busy("Registering"):
@@ -102,14 +104,14 @@ class _Request:
         return access
 
 
-async def _check(name: str, request: _Request) -> tuple[Sandbox, GuildAccess]:
+async def _check(name: str, request: _Request) -> tuple[Sandbox, GuildAccess, dict[str, LastEvent]]:
     async with opened() as core:
         sandbox = await _sandbox_of(core, name, request)
         access = await request.access(core.settings)
         # Before the question: nobody should be asked about what they may not do.
         actor = caller.actor(request.owner, core.settings)
         await core.manager.check_register_guild(actor, sandbox, access, confirmed=request.confirmed)
-        return sandbox, access
+        return sandbox, access, await last_events(core, [access])
 
 
 async def _register(reference: str, request: _Request) -> tuple[Sandbox, GuildAccess]:

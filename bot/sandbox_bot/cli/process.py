@@ -73,9 +73,7 @@ def migrate(
 async def _migrate(down: bool) -> None:
     try:
         settings = load_database_settings()
-        await apply_migrations(
-            settings.database_url.get_secret_value(), down=down, schema=settings.sandbox_control_schema
-        )
+        await apply_migrations(settings.database, down=down, schema=settings.sandbox_control_schema)
     except MigrationError as error:
         raise CommandFailed([str(error)], ExitCode.DEPENDENCY) from None
 
@@ -83,13 +81,14 @@ async def _migrate(down: bool) -> None:
 async def _run(load: Callable[[], Settings]) -> None:
     # discord.py and its HTTP client take longer to load than most commands to run.
     with loading():
-        from ..logs import configure_logging  # noqa: PLC0415
+        from ..logs import configure_logging, log_misspelt_settings  # noqa: PLC0415
         from ..ops import OpsAddressError  # noqa: PLC0415
         from ..runner import StartRefusedError, run_bot, stop_on_signals  # noqa: PLC0415
 
     settings = load()
     require_discord(settings)
     configure_logging(settings)
+    log_misspelt_settings()
     stop = asyncio.Event()
     try:
         with stop_on_signals(stop):

@@ -12,6 +12,7 @@ from rich.live import Live
 
 from sandbox_core.bootstrap import Core, NatsUse
 from sandbox_core.errors import DependencyUnavailable, SandboxError
+from sandbox_core.event_router import LastEvent
 from sandbox_core.manager import Extension, utc_now
 from sandbox_core.models import GuildAccess, Sandbox, SandboxStatus
 from sandbox_core.settings import Settings
@@ -22,7 +23,7 @@ from . import _options as options
 from . import _shapes as shapes
 from . import _views as views
 from ._discord import guild_accesses
-from ._diversion import diversion
+from ._diversion import diversion, last_events
 from ._outcome import exit_code, fail, run, usage
 from ._screen import (
     Block,
@@ -79,8 +80,8 @@ def create(
         must_be_answerable(yes)
     if guild and not yes:
         with busy("Asking Discord"):
-            accesses = run(_check(request))
-        confirm("Go on?", yes=yes, told=diversion(accesses, name or "the new sandbox", "its end"))
+            accesses, last = run(_check(request))
+        confirm("Go on?", yes=yes, told=diversion(accesses, name or "the new sandbox", "its end", last))
     with busy("Creating"):
         sandbox = run(_create(request))
     now = utc_now()
@@ -116,14 +117,14 @@ class _Creation:
         return await guild_accesses(settings, self.guild_ids, self.owner)
 
 
-async def _check(request: _Creation) -> list[GuildAccess]:
+async def _check(request: _Creation) -> tuple[list[GuildAccess], dict[str, LastEvent]]:
     async with opened() as core:
         # What needs no answer of Discord is refused first.
         await request.check(core, ())
         guilds = await request.accesses(core.settings)
         # Before the question: nobody should be asked about what they may not do.
         await request.check(core, guilds)
-        return guilds
+        return guilds, await last_events(core, guilds)
 
 
 async def _create(request: _Creation) -> Sandbox:

@@ -13,8 +13,6 @@ from nats.js.api import AccountInfo, StorageType, StreamConfig
 from nats.js.errors import APIError, ServiceUnavailableError
 
 from sandbox_core.bootstrap import Core
-from sandbox_core.errors import DependencyUnavailable
-from sandbox_core.nats.connection import NOT_CONNECTED
 from sandbox_core.nats.errors import translating
 
 from .findings import Look
@@ -36,7 +34,7 @@ _LEAST_ROOM = 64 * _MEGABYTE
 async def look_at_nats(core: Core, look: Look, place: Place, clock: Callable[[], datetime]) -> None:
     """Everything that the bot does there, asked for or tried without effect."""
     if not core.nats.connected:
-        raise DependencyUnavailable("NATS", NOT_CONNECTED)
+        raise core.nats.trouble
     about = _about(core)
     with translating():
         began = time.perf_counter()

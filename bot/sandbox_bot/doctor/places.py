@@ -1,34 +1,38 @@
-"""Host, port, user and database of a server's address, without its password."""
+"""Where a server is and who logs in there, for sentences and statements."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
 
-from pydantic import SecretStr
-
-_PORTS = {"postgresql": 5432, "postgres": 5432, "redis": 6379, "rediss": 6379, "nats": 4222, "tls": 4222}
+from sandbox_core.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a server is. `user` and `database` are empty where the address names none."""
+    """Nothing of it is a secret."""
 
     where: str
-    user: str = ""
+    """Hosts with their ports."""
+    user: str
+    """Empty where nobody is named."""
     database: str = ""
 
 
-def place(address: SecretStr, *, several: bool = False) -> Place:
-    """Read an address, or with `several` a list of them; every host is named."""
-    text = address.get_secret_value()
-    # A comma may be part of a password; only a list of servers is split at it.
-    urls = [urlsplit(part.strip()) for part in (text.split(",") if several else [text])]
-    where = [
-        host if re.search(r":\d+\Z", host) else f"{host}:{_PORTS.get(url.scheme, 443)}"
-        for url in urls
-        for host in url.netloc.rpartition("@")[2].split(",")
-    ]
-    first = urls[0]
-    return Place(", ".join(where), unquote(first.username or ""), unquote(first.path.removeprefix("/")))
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the servers are that the settings name."""
+
+    postgres: Place
+    redis: Place
+    nats: Place
+
+    @classmethod
+    def of(cls, settings: Settings) -> Places:
+        """Those of these settings."""
+        postgres, redis, nats = settings.database, settings.redis, settings.nats
+        return cls(
+            # As libpq does, without a database's name it is the user's.
+            Place(postgres.where, postgres.who, postgres.database or postgres.who),
+            Place(redis.where, redis.who, str(redis.database)),
+            Place(nats.where, nats.user or ""),
+        )

@@ -43,13 +43,9 @@ async def look_at_postgres(core: Core, look: Look, place: Place, clock: Clock) -
         if writes:
             await _notifications(core, look)
     except DependencyUnavailable as error:
-        if look.found:
+        if look.found or not _not_let_in(look, place, error.__cause__):
             raise
-        _not_let_in(look, place, error.__cause__, error.reason)
     except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
-        if isinstance(error, asyncpg.InsufficientPrivilegeError) and not look.found:
-            _not_let_in(look, place, error, "")
-            return
         said = str(error).split("\n", 1)[0]
         look.failed(
             f"it refused a question: {said}",
@@ -58,8 +54,8 @@ async def look_at_postgres(core: Core, look: Look, place: Place, clock: Clock) -
         )
 
 
-def _not_let_in(look: Look, place: Place, cause: BaseException | None, reason: str) -> None:
-    """Why there is no connection, as far as the server says it."""
+def _not_let_in(look: Look, place: Place, cause: BaseException | None) -> bool:
+    """Why there is no connection, where a statement mends it; False where none does."""
     role, database = quoted(place.user), quoted(place.database)
     match cause:
         case asyncpg.InsufficientPrivilegeError():
@@ -78,10 +74,6 @@ def _not_let_in(look: Look, place: Place, cause: BaseException | None, reason: s
             look.away(
                 f"the role {place.user} may not log in", "As a superuser:", [f"ALTER ROLE {role} LOGIN;"]
             )
-        case asyncpg.InvalidAuthorizationSpecificationError():
-            look.away(
-                f"it refused the login as {place.user}", "Check the user and the password in DATABASE_URL."
-            )
         case asyncpg.TooManyConnectionsError() if "for role" in str(cause):
             look.away(
                 f"the role {place.user} has no connection left",
@@ -89,7 +81,8 @@ def _not_let_in(look: Look, place: Place, cause: BaseException | None, reason: s
                 [f"ALTER ROLE {role} CONNECTION LIMIT -1;"],
             )
         case _:
-            look.away(reason, "Start it, and check DATABASE_URL.")
+            return False
+    return True
 
 
 async def _inside(connection: Connection, look: Look, core: Core, clock: Clock) -> bool:

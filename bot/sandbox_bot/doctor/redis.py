@@ -19,22 +19,20 @@ from .redis_commands import COMMANDS, KEYS, Tried, Word, denied, try_commands, w
 from .versions import judge_version
 
 _MINIMUM = (7,)
-_DEFAULT_USER = "default"
 _KEEP = "Then keep it: `ACL SAVE` where the users are in a file, else the same words in the configuration."
 
 
 async def look_at_redis(core: Core, look: Look, place: Place) -> None:
     """Everything that the bot does there, tried on throw-away keys."""
-    user = place.user or _DEFAULT_USER
+    user = place.user
     began = time.perf_counter()
     try:
         with translating():
             await core.redis.ping()
-    except DependencyUnavailable as error:
-        _not_let_in(look, user, place, error.__cause__, error.reason)
-        return
-    except rd.ResponseError as error:
-        _not_let_in(look, user, place, error, str(error))
+    except (DependencyUnavailable, rd.ResponseError) as error:
+        cause = error.__cause__ if isinstance(error, DependencyUnavailable) else error
+        if not _not_let_in(look, place, cause):
+            raise
         return
     look.ok(f"it answers, in {(time.perf_counter() - began) * 1000:.0f} ms")
     about = await _about(core.redis, look, user)
@@ -135,19 +133,17 @@ def _judge(look: Look, user: str, tried: Tried) -> None:
         look.ok("every command that the bot uses was tried, on keys that are gone again")
 
 
-def _not_let_in(look: Look, user: str, place: Place, cause: BaseException | None, reason: str) -> None:
-    """Why there is no connection, as far as the server says it."""
+def _not_let_in(look: Look, place: Place, cause: BaseException | None) -> bool:
+    """Why there is no connection, where more is known than that the login was refused; else False."""
     match cause:
         case rd.NoPermissionError() if denied(str(cause)):
             # Refused at the login, so that nothing else can be tried: every right is told.
-            needed = [name for name in COMMANDS if name != "select" or place.database not in {"", "0"}]
+            needed = [name for name in COMMANDS if name != "select" or place.database != "0"]
             look.failed(
-                f"the user {user} may not {denied(str(cause)).upper().replace('|', ' ')}",
+                f"the user {place.user} may not {denied(str(cause)).upper().replace('|', ' ')}",
                 f"As an administrator, everything that it needs. {_KEEP}",
-                [acl(user, [*(f"+{name}" for name in needed), f"~{KEYS}"])],
+                [acl(place.user, [*(f"+{name}" for name in needed), f"~{KEYS}"])],
             )
-        case rd.AuthenticationError():
-            look.away(f"it refused the login as {user}", "Check the user and the password in REDIS_URL.")
         case rd.ResponseError() if "DB index" in str(cause):
             look.failed(
                 f"it has no database {place.database}",
@@ -158,7 +154,8 @@ def _not_let_in(look: Look, user: str, place: Place, cause: BaseException | None
         case rd.ResponseError():
             look.failed(f"it refused the connection: {cause}", "REDIS_URL has to name Redis 7, or Valkey.")
         case _:
-            look.away(reason, "Start it, and check REDIS_URL.")
+            return False
+    return True
 
 
 def acl(user: str, words: list[str]) -> str:

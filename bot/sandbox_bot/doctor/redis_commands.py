@@ -29,6 +29,11 @@ COMMANDS = (
     "scan",
     "script|load",
     "evalsha",
+    "zadd",
+    "zmscore",
+    "zremrangebyscore",
+    "multi",
+    "exec",
     "info",
 )
 """Every command, as ACLs name it; `select` only where REDIS_URL names another database than 0.
@@ -74,6 +79,7 @@ async def try_commands(redis: Redis) -> Tried:
     mark = uuid4().hex
     route, moment = f"{ROUTE_KEY_PREFIX}doctor:{mark}", f"{ROUTE_MOMENT_KEY_PREFIX}doctor:{mark}"
     gateway, own = f"sandbox:gateway:doctor:{mark}", f"sandbox:doctor-{mark}:key"
+    ranked = f"sandbox:gateway:doctor:{mark}:ranked"
     keys = (route, moment, gateway, own)
     put = ["0", _SECONDS * 1000, "1.0", f"1.0 inf {ROUTE_NULL}", ROUTE_NULL, _SECONDS * 1000]
     tried = Tried()
@@ -102,8 +108,19 @@ async def try_commands(redis: Redis) -> Tried:
                 digest, len(names), *names, *arguments
             ),
         )
+    # It has no expiry, and is gone with its last member.
+    await attempt("zadd", lambda: redis.zadd(ranked, {"doctor": 1.0}))
+    await attempt("zmscore", lambda: redis.zmscore(ranked, ["doctor"]))
+    await attempt("zremrangebyscore", lambda: redis.zremrangebyscore(ranked, 0, 2))
     await attempt("del", lambda: redis.delete(gateway))
-    await attempt("unlink", lambda: redis.unlink(*keys))
+    await attempt("unlink", lambda: redis.unlink(*keys, ranked))
+    async with redis.client() as single:
+        await attempt("multi", lambda: single.execute_command("MULTI"))  # type: ignore[no-untyped-call]
+        if "multi" not in (*tried.denied, *tried.unknown):
+            await attempt("exec", lambda: single.execute_command("EXEC"))  # type: ignore[no-untyped-call]
+        # Where EXEC was refused, it would be in the transaction for ever.
+        if single.connection is not None:
+            await single.connection.disconnect()
     return tried
 
 

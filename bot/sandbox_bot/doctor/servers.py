@@ -11,12 +11,12 @@ import structlog
 
 from sandbox_core.bootstrap import Core
 from sandbox_core.error_text import explain
-from sandbox_core.errors import DependencyUnavailable, SandboxError
+from sandbox_core.errors import DependencyUnavailable, LoginRefused, SandboxError
 
 from .discord import look_at_discord
 from .findings import Finding, Look
 from .nats import look_at_nats
-from .places import place
+from .places import Places
 from .postgres import look_at_postgres
 from .redis import look_at_redis
 
@@ -30,8 +30,8 @@ async def check_servers(
 ) -> list[Finding]:
     """Everything that is found, in the order of the servers. Nothing is changed by looking."""
     settings = core.settings
-    postgres, redis = place(settings.database_url), place(settings.redis_url)
-    nats = place(settings.nats_url, several=True)
+    places = Places.of(settings)
+    postgres, redis, nats = places.postgres, places.redis, places.nats
     discord = urlsplit(settings.discord_api_url or "https://discord.com").netloc
     areas = [
         (look := Look("PostgreSQL", postgres.where), look_at_postgres(core, look, postgres, clock)),
@@ -47,6 +47,8 @@ async def _bounded(look: Look, work: Coroutine[object, object, None]) -> None:
     try:
         async with asyncio.timeout(_WITHIN):
             await work
+    except LoginRefused as error:
+        look.away(f"it refused the login as {error.user}: {error.problem}", f"Check {error.setting}.")
     except DependencyUnavailable as error:
         look.away(error.reason if error.dependency == look.area else explain(error).sentence, _start(look))
     except SandboxError as error:

@@ -12,7 +12,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
-from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import nats
@@ -21,6 +20,9 @@ from redis.asyncio import Redis
 
 from discord_sim import DiscordSim, SimGuild, SimUser
 from discord_sim.control import ControlApi
+from sandbox_core.addresses import NatsAddress, PostgresAddress
+from sandbox_core.postgres import login
+from sandbox_core.redis.client import create_client
 from sandbox_core.settings import Settings, load_settings
 
 from ..client import SandboxBot
@@ -79,10 +81,10 @@ async def servers_with_schema(data_dir: Path) -> AsyncIterator[EmbeddedServers]:
 async def connected_stores(servers: EmbeddedServers) -> AsyncIterator[Stores]:
     """Connections of our own to the three servers."""
     async with AsyncExitStack() as stack:
-        postgres = await asyncpg.connect(servers.database_url)
+        postgres = await login.connect(PostgresAddress.parse(servers.database_url))
         stack.push_async_callback(postgres.close)
-        redis = await stack.enter_async_context(Redis.from_url(servers.redis_url, decode_responses=True))
-        client = await nats.connect(servers.nats_url)
+        redis = await stack.enter_async_context(create_client(servers.redis_url, client_name="tour"))
+        client = await nats.connect(**NatsAddress.parse(servers.nats_url).arguments())
         stack.push_async_callback(client.close)
         yield Stores(postgres, redis, client)
 
@@ -184,13 +186,13 @@ def _shell_file(servers: EmbeddedServers, place: World, directory: Path) -> Path
 
 def addresses(servers: EmbeddedServers, place: World, ops: OpsServer, log: Path) -> list[tuple[str, str]]:
     """What a person needs who wants to look around while everything is up; no password is printed."""
-    database = urlsplit(servers.database_url)
-    without_password = database._replace(netloc=f"{database.username}@{database.hostname}:{database.port}")
+    database = PostgresAddress.parse(servers.database_url)
+    without_password = f"postgresql://{database.who}@{database.where}/{database.database}"
     control = f"http://127.0.0.1:{place.sim.port}/_sim"
     body = json.dumps({"user": place.developer.name, "guild": place.dev_guild.name, "path": "sandbox list"})
     return [
         ("ops endpoint", f"{ops.url}/readyz  /healthz  /metrics"),
-        ("DATABASE_URL", f"{urlunsplit(without_password)}  (its password is in the next line's file)"),
+        ("DATABASE_URL", f"{without_password}  (its password is in the next line's file)"),
         ("in a shell", f". {_shell_file(servers, place, log.parent)}"),
         ("REDIS_URL", servers.redis_url),
         ("NATS_URL", servers.nats_url),

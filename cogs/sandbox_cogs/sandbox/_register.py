@@ -85,6 +85,7 @@ async def _doubt(
     traffic = _render.Traffic(
         events=core.router.activity.production_events_last_minute(access.guild_id),
         watched=core.intake.watched_for(access.guild_id, interaction.client.shard_count or 1),
+        last=await core.last_events.of(access.guild_id),
     )
     return None if traffic.is_none and not protected else _render.Doubt(access, traffic, protected)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +11,9 @@ import discord
 
 from sandbox_core import subjects
 from sandbox_core.error_text import ErrorText
+from sandbox_core.event_router import LastEvent
 from sandbox_core.health import SandboxHealth
+from sandbox_core.last_event_text import last_event_text
 from sandbox_core.manager import Extension
 from sandbox_core.models import GuildAccess, Sandbox, SandboxStatus
 from sandbox_core.namespaces import PartHealth
@@ -49,14 +50,16 @@ class Traffic:
     """What this process knows of a guild's events on their way to production."""
 
     events: int
-    """Those that went there in the last minute, or since this process has watched."""
+    """About how many went there in the last minute, or since this process has watched."""
     watched: float
     """Seconds since when the guild's events come to this process; 0 when they go to another one."""
+    last: LastEvent
+    """Of the last day, from all processes."""
 
     @property
     def is_none(self) -> bool:
-        """True when a whole minute was watched, and nothing went to production."""
-        return self.events == 0 and self.watched >= _MINUTE
+        """True when the whole last day is known, and nothing went to production."""
+        return self.events == 0 and self.last.is_none
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,16 +260,10 @@ def _doubt(doubt: Doubt, sandbox: Sandbox) -> str:
 def _traffic(traffic: Traffic, server: str) -> str:
     if traffic.is_none:
         return ""
-    events = counted(traffic.events, "event", "events")
-    if traffic.watched >= _MINUTE:
+    if traffic.events and traffic.watched >= _MINUTE:
+        events = counted(traffic.events, "event", "events")
         return f"In the last minute about {events} of {server} went to production."
-    if not traffic.watched:
-        return f"How many events of {server} go to production is not known: they do not come to this process."
-    seconds = counted(math.ceil(traffic.watched), "second", "seconds")
-    seen = f"about {events} went" if traffic.events else "none went"
-    return (
-        f"This bot has watched the events of {server} for {seconds} only; {seen} to production in that time."
-    )
+    return last_event_text(traffic.last, server)
 
 
 def _add_identity(embed: discord.Embed, sandbox: Sandbox) -> None:

@@ -10,7 +10,13 @@ import pytest
 from asyncpg import exceptions as pg
 
 from sandbox_bot.embedded import EmbeddedServers
-from sandbox_core.errors import DependencyUnavailable, GuildAlreadyMapped, NameTaken, TransitionNotAllowed
+from sandbox_core.errors import (
+    DependencyUnavailable,
+    GuildAlreadyMapped,
+    LoginRefused,
+    NameTaken,
+    TransitionNotAllowed,
+)
 from sandbox_core.models import Sandbox, SandboxStatus
 from sandbox_core.postgres import Pool, connected, create_pool, sandboxes, transaction, translating
 from sandbox_core.postgres.errors import ShortIdTakenError, unavailable
@@ -52,8 +58,8 @@ async def test_a_transaction_is_rolled_back_on_an_error(pool: Pool) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"path": "/nowhere"}, "the database does not exist"),
-        ({"user": "nobody"}, "it refused the login"),
+        ({"path": "/nowhere"}, "there is no such database"),
+        ({"user": "nobody"}, "the password is wrong, or there is no such role"),
     ],
 )
 async def test_a_login_that_is_refused(database_url: str, change: dict[str, str], reason: str) -> None:
@@ -64,7 +70,13 @@ async def test_a_login_that_is_refused(database_url: str, change: dict[str, str]
         url = url._replace(**change)
     with pytest.raises(DependencyUnavailable) as refused:
         await create_pool(urlunsplit(url))
-    assert (refused.value.dependency, refused.value.reason) == ("PostgreSQL", reason)
+    assert isinstance(refused.value, LoginRefused)
+    who = change.get("user", url.username)
+    where = f"login refused at {url.hostname}:{url.port} as {who}"
+    assert (refused.value.dependency, refused.value.reason) == (
+        "PostgreSQL",
+        f"{where}: {reason}; check DATABASE_URL",
+    )
     assert "wrong-secret" not in str(refused.value)
 
 

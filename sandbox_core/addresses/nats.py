@@ -1,0 +1,106 @@
+"""NATS' address: one server, or several of a cluster, separated by commas."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import SecretStr
+
+from ._text import AddressError, Endpoint, endpoint, split
+
+_SCHEMES = ("nats", "tls")
+_PORT = 4222
+
+
+@dataclass(frozen=True, slots=True)
+class NatsAddress:
+    """Where the servers are and who logs in: with a name and a password, a token, or neither."""
+
+    endpoints: tuple[Endpoint, ...]
+    tls: tuple[bool, ...]
+    """For each server, whether it must speak TLS; the others may ask for it."""
+    user: str | None
+    password: SecretStr | None
+    token: SecretStr | None
+    variable: str = "NATS_URL"
+    """The setting that it comes from."""
+
+    @classmethod
+    def parse(cls, text: str, *, variable: str = "NATS_URL") -> NatsAddress:
+        """Read an address. Raises `AddressError`."""
+        servers = [part.strip() for part in text.split(",") if part.strip()]
+        if not servers:
+            raise AddressError("It is empty.")
+        endpoints: list[Endpoint] = []
+        tls: list[bool] = []
+        logins: set[tuple[str | None, str | None, str | None]] = set()
+        if any("://" not in server for server in servers[1:]):
+            raise AddressError(
+                "Every server begins with nats:// or tls://; a comma in a password is written %2C."
+            )
+        for server in servers:
+            parts = split(server, _SCHEMES)
+            if parts.path or parts.options:
+                raise AddressError("Behind the port of a server nothing follows.")
+            place = endpoint(parts.hosts)
+            if place.is_socket:
+                raise AddressError("A unix socket can't be used for NATS.")
+            endpoints.append(Endpoint(place.host, place.port or _PORT))
+            tls.append(parts.scheme == "tls")
+            password = parts.password.get_secret_value() if parts.password else ""
+            if parts.has_password and parts.user:
+                logins.add((parts.user, password, None))
+            elif parts.has_password and password:
+                raise AddressError("A password needs a user's name before the colon.")
+            elif parts.user:
+                logins.add((None, None, parts.user))
+        if len(logins) > 1:
+            # Servers that the cluster tells of later have none of their own, so one has to fit all.
+            raise AddressError("All its servers take the same login: give it with one of them, or with each.")
+        user, given, token = logins.pop() if logins else (None, None, None)
+        return cls(
+            endpoints=tuple(endpoints),
+            tls=tuple(tls),
+            user=user,
+            password=None if given is None else SecretStr(given),
+            token=SecretStr(token) if token else None,
+            variable=variable,
+        )
+
+    @classmethod
+    def of(cls, address: NatsAddress | SecretStr | str) -> NatsAddress:
+        """The address itself, or what the text says. Raises `AddressError`."""
+        if isinstance(address, NatsAddress):
+            return address
+        return cls.parse(address if isinstance(address, str) else address.get_secret_value())
+
+    @property
+    def where(self) -> str:
+        """The hosts with their ports, to be shown."""
+        return ", ".join(map(str, self.endpoints))
+
+    @property
+    def who(self) -> str:
+        """Who logs in, to be shown."""
+        return self.user or ("the holder of a token" if self.token else "nobody")
+
+    def arguments(self) -> dict[str, Any]:
+        """For nats-py's `connect`: what stands in its servers' own addresses it would not decode."""
+        servers = [
+            f"{'tls' if tls else 'nats'}://{each}" for each, tls in zip(self.endpoints, self.tls, strict=True)
+        ]
+        given: dict[str, Any] = {"servers": servers}
+        if self.user is not None:
+            given["user"] = self.user
+            given["password"] = self.password.get_secret_value() if self.password else ""
+        if self.token is not None:
+            given["token"] = self.token.get_secret_value()
+        return given
+
+    def secrets(self) -> Iterator[str]:
+        """Everything that must never be shown."""
+        for secret in (self.password, self.token):
+            if secret is not None and secret.get_secret_value():
+                yield secret.get_secret_value()

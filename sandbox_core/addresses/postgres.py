@@ -1,0 +1,174 @@
+"""PostgreSQL's address, as libpq writes them."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from typing import Any
+from urllib.parse import urlencode
+
+from pydantic import SecretStr
+
+from ._text import AddressError, Endpoint, endpoint, once, port_of, split
+
+_SCHEMES = ("postgresql", "postgres")
+_SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+# Of libpq alone: asyncpg would hand them to the server, which knows none of them either.
+_OF_LIBPQ_ALONE = frozenset(
+    {
+        "channel_binding",
+        "connect_timeout",
+        "gssdelegation",
+        "gssencmode",
+        "hostaddr",
+        "keepalives",
+        "keepalives_count",
+        "keepalives_idle",
+        "keepalives_interval",
+        "load_balance_hosts",
+        "require_auth",
+        "requirepeer",
+        "requiressl",
+        "sslcertmode",
+        "sslcompression",
+        "sslsni",
+        "tcp_user_timeout",
+    }
+)
+_PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*\Z")
+_OF_THE_CLIENT = frozenset(
+    {
+        "sslmode",
+        "sslcert",
+        "sslkey",
+        "sslrootcert",
+        "sslnegotiation",
+        "sslcrl",
+        "sslpassword",
+        "ssl_min_protocol_version",
+        "ssl_max_protocol_version",
+        "passfile",
+        "target_session_attrs",
+        "krbsrvname",
+        "gsslib",
+        "service",
+    }
+)
+"""Those that asyncpg takes for itself; any other is a parameter of the session, sent to the server."""
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresAddress:
+    """Where PostgreSQL is and who logs in; what is None comes from libpq's variables or files."""
+
+    endpoints: tuple[Endpoint, ...]
+    """Tried in this order. Empty when a service of libpq's service file names them."""
+    user: str | None
+    password: SecretStr | None
+    database: str | None
+    options: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """What stands behind the `?`; `sslpassword` is a secret."""
+    variable: str = "DATABASE_URL"
+    """The setting that it comes from."""
+
+    @classmethod
+    def parse(cls, text: str, *, variable: str = "DATABASE_URL") -> PostgresAddress:
+        """Read an address. Raises `AddressError`."""
+        parts = split(text, _SCHEMES)
+        options = {name: value for name, value in parts.options.items() if value}
+        for name in options:
+            if name in _OF_LIBPQ_ALONE:
+                raise AddressError(f"The parameter {name} is not known here: leave it out.")
+            if not _PARAMETER.match(name):
+                raise AddressError("The name of a parameter behind the ? consists of letters, digits and _.")
+        if options.get("sslmode", "prefer") not in _SSL_MODES:
+            raise AddressError(f"sslmode is one of {', '.join(_SSL_MODES)}.")
+        password = parts.password.get_secret_value() if parts.password else None
+        password = once("password", password, options.pop("password", None))
+        found = cls(
+            endpoints=tuple(_endpoints(parts.hosts, options)),
+            user=once("user", parts.user, options.pop("user", None)),
+            password=SecretStr(password) if password else None,
+            database=once("database", parts.path, options.pop("dbname", None), options.pop("database", None)),
+            options=options,
+            variable=variable,
+        )
+        if not found.endpoints and "service" not in options:
+            raise AddressError("The host's name is missing.")
+        return found
+
+    @classmethod
+    def of(cls, address: PostgresAddress | str) -> PostgresAddress:
+        """The address itself, or what the text says. Raises `AddressError`."""
+        return address if isinstance(address, PostgresAddress) else cls.parse(address)
+
+    @property
+    def where(self) -> str:
+        """The hosts with their ports, to be shown."""
+        shown = [Endpoint(each.host, each.port or _default_port()) for each in self.endpoints]
+        return ", ".join(map(str, shown)) or f"the service {self.options['service']}"
+
+    @property
+    def who(self) -> str:
+        """Who logs in, to be shown."""
+        if self.user is not None:
+            return self.user
+        if "service" in self.options:
+            return "the service's user"
+        try:
+            return os.environ.get("PGUSER") or getpass.getuser()
+        except (KeyError, OSError):
+            # A container's user id may have no name.
+            return "nobody"
+
+    def arguments(self) -> dict[str, Any]:
+        """For `asyncpg.connect`: values, and the rest as an address without names and secrets of its own."""
+        given: dict[str, Any] = {"user": self.user, "database": self.database}
+        if self.password is not None:
+            given["password"] = self.password.get_secret_value()
+        if self.endpoints:
+            given["host"] = [each.host for each in self.endpoints]
+            if any(each.port for each in self.endpoints):
+                given["port"] = [each.port or _default_port() for each in self.endpoints]
+        if self.options:
+            given["dsn"] = f"postgresql:?{urlencode(self.options)}"
+        return given
+
+    @property
+    def session_parameters(self) -> dict[str, str]:
+        """The options that are sent to the server."""
+        return {name: value for name, value in self.options.items() if name not in _OF_THE_CLIENT}
+
+    def secrets(self) -> Iterator[str]:
+        """Everything that must never be shown."""
+        if self.password is not None:
+            yield self.password.get_secret_value()
+        if "sslpassword" in self.options:
+            yield self.options["sslpassword"]
+
+
+def _endpoints(hosts: str, options: dict[str, str]) -> Iterator[Endpoint]:
+    """Those before the path, or else those of `?host=` and `?port=`."""
+    ports = [port_of(port) for port in options.pop("port", "").split(",") if port]
+    named = once("host", hosts, options.pop("host", None))
+    if named is None:
+        if ports:
+            raise AddressError("A port behind the ? takes a host there.")
+        return
+    found = [endpoint(text) for text in named.split(",")]
+    if ports and (len(ports) > len(found) or len(ports) not in {1, len(found)}):
+        raise AddressError("There is one port for all hosts, or one for each.")
+    if ports and any(each.port for each in found):
+        raise AddressError("It gives the port twice, before and behind the ?: leave one of them out.")
+    for each, port in zip_longest(found, ports, fillvalue=None):
+        assert each is not None  # noqa: S101 (there are never more ports than hosts)
+        yield Endpoint(each.host, each.port or port or (ports[0] if ports else None))
+
+
+def _default_port() -> int:
+    given = os.environ.get("PGPORT", "")
+    return int(given) if given.isdigit() else 5432

@@ -1,0 +1,64 @@
+"""Why a NATS server does not let this process in, and TLS where the address asks for it."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from typing import Any
+
+import nats.errors
+from nats.aio.client import Client
+
+from sandbox_core.addresses import NatsAddress
+from sandbox_core.errors import LoginRefused
+
+from .errors import DEPENDENCY
+
+_NO_TLS = "nats: tls:// is asked for and the server does not speak it"
+# What the server says, in small letters, and first match decides.
+# https://docs.nats.io/reference/reference-protocols/nats-protocol#ok-err
+_WORDS: tuple[tuple[str, str], ...] = (
+    ("authorization violation", "the user's name, the password or the token is wrong or missing"),
+    ("user authentication expired", "the login has expired"),
+    ("user authentication revoked", "the login was revoked"),
+    ("authentication timeout", "the server waited for the login in vain"),
+    ("account authentication expired", "the login has expired"),
+    ("tls required", "the server takes TLS only: the address begins with tls://"),
+    (_NO_TLS, "the address begins with tls://, and the server has no TLS"),
+)
+_DENIED = re.compile(r"permissions violation for (publish to|subscription to) \"([^\"]*)\"", re.IGNORECASE)
+
+
+class TlsClient(Client):
+    """nats-py's client, which goes on in clear where `tls://` was asked for and the server offers none."""
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        server = self._current_server
+        if initial_connection and server is not None and server.uri.scheme == "tls":
+            if not info.get("tls_required") and not info.get("tls_available"):
+                # Before anything of the login is sent.
+                raise nats.errors.Error(_NO_TLS)
+            info["tls_required"] = True
+        await super()._process_info(info, initial_connection=initial_connection)
+
+
+def refusal(error: Exception, address: NatsAddress) -> LoginRefused | None:
+    """What to raise when `error` says that a server refused the login, else None."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        problem = "the server's TLS certificate can't be verified"
+    elif isinstance(error, ssl.SSLError):
+        problem = "TLS can't be agreed on"
+    elif isinstance(error, nats.errors.AuthorizationError):
+        problem = _WORDS[0][1]
+    else:
+        said = str(error).lower()
+        denied = _DENIED.search(str(error))
+        if denied is not None:
+            problem = f"its user may not {denied[1].lower()} {denied[2]}"
+        else:
+            problem = next((words for known, words in _WORDS if known in said), "")
+    if not problem:
+        return None
+    return LoginRefused(
+        DEPENDENCY, where=address.where, user=address.who, problem=problem, setting=address.variable
+    )

@@ -1,0 +1,75 @@
+"""Opening a connection, and saying why PostgreSQL did not let this process in."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from typing import Any, TypeAlias
+
+import asyncpg
+from asyncpg import exceptions as pg
+
+from sandbox_core.addresses import PostgresAddress
+from sandbox_core.errors import LoginRefused
+
+from .errors import DEPENDENCY
+
+# Quoted: asyncpg's classes are generic in its type stubs only.
+_Connection: TypeAlias = "asyncpg.Connection[Any]"
+
+# First match decides. https://www.postgresql.org/docs/current/errcodes-appendix.html
+_PROBLEMS: tuple[tuple[type[BaseException], str], ...] = (
+    (pg.InvalidPasswordError, "the password is wrong, or there is no such role"),
+    (pg.InvalidCatalogNameError, "there is no such database"),
+    (pg.InsufficientPrivilegeError, "the role may not connect to the database"),
+    (ssl.SSLCertVerificationError, "the server's TLS certificate can't be verified"),
+    (ssl.SSLError, "TLS can't be agreed on"),
+    (pg.ClientConfigurationError, "the options for TLS can't be used"),
+)
+# One error class stands for all of these. In a server that speaks another language none of them is found.
+_WORDS: tuple[tuple[str, str], ...] = (
+    ("no encryption", "pg_hba.conf does not let it in without TLS"),
+    ("SSL off", "pg_hba.conf does not let it in without TLS"),
+    ("pg_hba.conf", "pg_hba.conf does not let it in from here"),
+    ("does not exist", "there is no such role"),
+    ("not permitted to log in", "the role may not log in"),
+)
+_NO_TLS = "rejected SSL upgrade"
+
+
+async def connect(address: PostgresAddress, **options: Any) -> _Connection:
+    """Connect; `options` are asyncpg's. Raises `LoginRefused`, or what the driver raises."""
+    try:
+        connection: _Connection = await asyncpg.connect(**address.arguments(), **options)
+        return connection
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        problem = _problem(error, address)
+        if problem is None:
+            raise
+        raise LoginRefused(
+            DEPENDENCY,
+            where=address.where,
+            user=address.who,
+            problem=problem,
+            setting=address.variable,
+        ) from error
+
+
+def _problem(error: Exception, address: PostgresAddress) -> str | None:
+    """Why the login was refused; None when the error is about something else."""
+    if isinstance(error, pg.InvalidAuthorizationSpecificationError) and not isinstance(
+        error, pg.InvalidPasswordError
+    ):
+        said = str(error)
+        return next((words for known, words in _WORDS if known in said), "the server does not let it in")
+    if isinstance(error, ConnectionError) and _NO_TLS in str(error):
+        return "sslmode asks for TLS, and the server has none"
+    if isinstance(error, pg.InvalidPasswordError) and not (address.password or os.environ.get("PGPASSWORD")):
+        return "the server asks for a password, and the address gives none"
+    for kind, problem in _PROBLEMS:
+        if isinstance(error, kind):
+            return problem
+    if isinstance(error, FileNotFoundError | PermissionError):
+        # Of a unix socket it means that nobody listens.
+        return None if any(each.is_socket for each in address.endpoints) else "a file for TLS can't be read"
+    return None

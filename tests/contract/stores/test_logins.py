@@ -1,0 +1,267 @@
+"""Logins at real servers: odd passwords get in everywhere; a refusal says who, where and what to check."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+import asyncpg
+import pytest
+from redis.asyncio import Redis
+
+from sandbox_bot.embedded import EmbeddedServers
+from sandbox_bot.embedded._programs import nats_program
+from sandbox_bot.migrate import migrate
+from sandbox_core.addresses import PostgresAddress
+from sandbox_core.context import SandboxContext
+from sandbox_core.errors import DependencyUnavailable, LoginRefused
+from sandbox_core.nats.connection import NatsConnection
+from sandbox_core.postgres import connected, create_pool
+from sandbox_core.redis.client import create_client
+from sandbox_core.redis.confined import create_confined_client
+from sandbox_core.redis.errors import translating as redis_errors
+from tests.e2e.harness import free_port
+from tests.e2e.programs import program
+
+ODD = ("p@ss", "p%ss", "p%40ss", "a/b?c#d", "co,lon:é=&+ x", "[::1]@h:5/")
+
+
+def wrong_of(password: str) -> str:
+    return f"{password}-Qz7Wx"
+
+
+def said(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error))
+
+
+def assert_hidden(text: str, password: str) -> None:
+    for form in (wrong_of(password), quote(wrong_of(password), safe=""), "Qz7", "z7W", "7Wx"):
+        assert form not in text
+
+
+@pytest.fixture
+async def role(servers: EmbeddedServers, database_url: str) -> AsyncIterator[Callable[[str], Awaitable[str]]]:
+    """Gives the bot's role another password for the test; the result is the password, encoded."""
+    name, before = urlsplit(database_url).username, urlsplit(database_url).password
+
+    async def alter(password: str) -> None:
+        connection = await asyncpg.connect(servers.postgres.admin_url)
+        literal = password.replace("'", "''")
+        await connection.execute(f"ALTER ROLE \"{name}\" PASSWORD '{literal}'")
+        await connection.close()
+
+    async def give(password: str) -> str:
+        await alter(password)
+        return quote(password, safe="")
+
+    yield give
+    await alter(str(before))
+
+
+async def test_postgres_takes_odd_passwords_and_says_whose_login_it_refused(
+    database_url: str, role: Callable[[str], Awaitable[str]]
+) -> None:
+    url = urlsplit(database_url)
+    for password in ODD:
+        encoded = await role(password)
+        right = f"postgresql://{url.username}:{encoded}@{url.hostname}:{url.port}{url.path}"
+        async with await create_pool(right) as pool, connected(pool) as connection:
+            assert await connection.fetchval("SELECT 1") == 1
+        await migrate(right)
+        wrong = right.replace(encoded, quote(wrong_of(password), safe=""))
+        for attempt in (create_pool(wrong), migrate(wrong)):
+            with pytest.raises(LoginRefused) as refused:
+                await attempt  # type: ignore[misc]
+            assert refused.value.reason == (
+                f"login refused at {url.hostname}:{url.port} as {url.username}: the password is wrong, or "
+                "there is no such role; check DATABASE_URL"
+            )
+            assert_hidden(said(refused.value), password)
+    raw = f"postgresql://{url.username}:p@ss@{url.hostname}:{url.port}{url.path}"
+    await role("p@ss")
+    await migrate(raw)
+    await (await create_pool(raw)).close()
+
+
+async def test_postgres_other_refusals_are_named(
+    database_url: str, servers: EmbeddedServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = urlsplit(database_url)
+    address = PostgresAddress.parse(database_url)
+    for text, problem in (
+        (f"{database_url}?sslmode=require", "sslmode asks for TLS, and the server has none"),
+        (f"{database_url}?sslmode=verify-full&sslrootcert=/nonexistent", "a file for TLS can't be read"),
+        (database_url.replace(url.path, "/nowhere"), "there is no such database"),
+        (
+            f"postgresql://{url.username}@{url.hostname}:{url.port}{url.path}",
+            "the server asks for a password",
+        ),
+    ):
+        with pytest.raises(LoginRefused) as refused:
+            await create_pool(text)
+        assert refused.value.problem.startswith(problem), text
+        assert (refused.value.where, refused.value.user) == (address.where, url.username)
+    # libpq's own variable fills what the address leaves out, for the bot and for dbmate.
+    monkeypatch.setenv("PGPASSWORD", str(url.password))
+    short = f"postgresql://{url.username}@{url.hostname}:{url.port}{url.path}"
+    await (await create_pool(short)).close()
+    await migrate(short)
+
+
+@pytest.fixture
+async def valkey(servers: EmbeddedServers, redis_url: str) -> AsyncIterator[Redis]:
+    async with Redis.from_url(redis_url, decode_responses=True) as client:
+        yield client
+        await client.execute_command("ACL", "DELUSER", "odd", "narrow")
+        await client.config_set("requirepass", "")
+
+
+async def test_redis_takes_odd_passwords_and_says_whose_login_it_refused(
+    valkey: Redis, redis_url: str
+) -> None:
+    url = urlsplit(redis_url)
+    where = f"{url.hostname}:{url.port}"
+    for password in ODD:
+        await valkey.execute_command(
+            "ACL", "SETUSER", "odd", "reset", "on", f">{password}", "~*", "&*", "+@all"
+        )
+        right = f"redis://odd:{quote(password, safe='')}@{where}{url.path}"
+        async with create_client(right) as client:
+            assert await client.ping()
+        async with create_confined_client(right, "sandbox:x:", client_name="worker") as confined:
+            await confined.set("key", "value")
+            async with confined.pubsub() as pubsub:
+                await pubsub.subscribe("news")
+                assert (await pubsub.get_message(timeout=5)) is not None
+        async with create_client(
+            f"redis://odd:{quote(wrong_of(password), safe='')}@{where}{url.path}"
+        ) as client:
+            with pytest.raises(LoginRefused) as refused, redis_errors():
+                await client.ping()
+            assert refused.value.reason == (
+                f"login refused at {where} as odd: the user's name or the password is wrong; check REDIS_URL"
+            )
+            assert_hidden(said(refused.value) + repr(client), password)
+
+
+async def test_redis_other_refusals_are_named(valkey: Redis, redis_url: str) -> None:
+    url = urlsplit(redis_url)
+    where = f"{url.hostname}:{url.port}"
+    everything_needed = ("+client", "+hello", "+select", "+info")
+    await valkey.execute_command("ACL", "SETUSER", "narrow", "reset", "on", ">pw", *everything_needed)
+    await valkey.config_set("requirepass", "needed")
+    try:
+        for text, user, problem in (
+            (f"redis://narrow:pw@{where}{url.path}", "narrow", "its user may not do this"),
+            (f"redis://{where}{url.path}", "default", "the server asks for a password, and none is given"),
+            (f"redis://:needed@{where}/999", "default", "there is no database of that number"),
+        ):
+            async with create_client(text) as client:
+                with pytest.raises(LoginRefused) as refused, redis_errors():
+                    await client.ping()
+            assert (refused.value.user, refused.value.problem) == (user, problem)
+    finally:
+        await valkey.config_set("requirepass", "")
+
+
+@asynccontextmanager
+async def nats_server(directory: Path, authorization: dict[str, object]) -> AsyncIterator[int]:
+    port = free_port()
+    configuration = directory / "nats.conf"
+    configuration.write_text(
+        json.dumps({"host": "127.0.0.1", "port": port, "authorization": authorization}, ensure_ascii=False)
+    )
+    process = await asyncio.create_subprocess_exec(
+        str(nats_program()), "--config", str(configuration), stderr=asyncio.subprocess.DEVNULL
+    )
+    try:
+        async with asyncio.timeout(20):
+            while True:
+                try:
+                    _, writer = await asyncio.open_connection("127.0.0.1", port)
+                except OSError:
+                    await asyncio.sleep(0.02)
+                    continue
+                writer.close()
+                break
+        yield port
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def until_refused(text: str) -> LoginRefused:
+    connection = NatsConnection()
+    try:
+        async with asyncio.timeout(30):
+            while True:
+                # The attempts go on; on a busy machine the first answer takes longer than one wait.
+                with pytest.raises(DependencyUnavailable) as refused:
+                    await connection.connect(text, name="test")
+                if isinstance(refused.value, LoginRefused):
+                    return refused.value
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize("password", ODD)
+async def test_nats_takes_odd_passwords_and_says_whose_login_it_refused(
+    tmp_path: Path, password: str
+) -> None:
+    async with nats_server(tmp_path, {"user": "bot", "password": password}) as port:
+        encoded = quote(password, safe="")
+        connection = NatsConnection()
+        # The first of them is not there, and the second takes the login of the first.
+        await connection.connect(
+            f"nats://bot:{encoded}@127.0.0.1:{free_port()}, nats://127.0.0.1:{port}", name="test", within=10
+        )
+        assert connection.connected
+        await connection.close()
+        refused = await until_refused(f"nats://bot:{quote(wrong_of(password), safe='')}@127.0.0.1:{port}")
+    assert refused.reason == (
+        f"login refused at 127.0.0.1:{port} as bot: the user's name, the password or the token is wrong or "
+        "missing; check NATS_URL"
+    )
+    assert_hidden(said(refused), password)
+
+
+async def test_nats_tokens_and_tls_that_is_not_there(tmp_path: Path) -> None:
+    async with nats_server(tmp_path, {"token": "t@k,n"}) as port:
+        connection = NatsConnection()
+        await connection.connect(f"nats://t%40k%2Cn@127.0.0.1:{port}", name="test", within=10)
+        assert connection.connected
+        await connection.close()
+        assert (await until_refused(f"nats://127.0.0.1:{port}")).user == "nobody"
+        assert (await until_refused(f"nats://wrong@127.0.0.1:{port}")).user == "the holder of a token"
+        refused = await until_refused(f"tls://t%40k%2Cn@127.0.0.1:{port}")
+        assert refused.problem == "the address begins with tls://, and the server has no TLS"
+
+
+async def test_a_worker_and_the_command_line_say_it_too(
+    database_url: str, redis_url: str, nats_url: str, tmp_path: Path
+) -> None:
+    url = urlsplit(database_url)
+    wrong = f"postgresql://{url.username}:Qz7Wx@{url.hostname}:{url.port}{url.path}"
+    environment = {"DATABASE_URL": wrong, "REDIS_URL": redis_url, "NATS_URL": nats_url}
+    with pytest.raises(DependencyUnavailable, match="login refused at") as refused:
+        async with SandboxContext.from_env(environment):
+            pass
+    assert_hidden(said(refused.value), "")
+    for command in ("migrate", "doctor", "list"):
+        async with program("sandbox_bot", command, directory=tmp_path, **environment) as running:
+            assert await running.exit_code() == 3
+        words = " ".join((running.errors + running.output).replace("│", " ").split())
+        assert "login refused at" in words, (command, words)
+        assert "DATABASE_URL" in words
+        assert "Qz7" not in words
+        assert "Traceback" not in words
+
+
+@pytest.fixture(autouse=True)
+def _no_password_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PGPASSFILE", str(tmp_path / "none"))
