@@ -24,6 +24,7 @@ from .versions import judge_version
 _MINIMUM = (2, 11)
 _NOT_FOR_ACCOUNT = 10039  # JetStream's JSNotEnabledForAccountErr
 _NO_LEADER = 10008  # JetStream's JSClusterNotAvailErr
+_SILENT = ("JetStream does not answer", "Look at nats-server's log: a cluster may have no leader.")
 _MEGABYTE = 1024 * 1024
 # The largest gateway frames; what is larger than the server takes is compressed, and else told of only.
 _PAYLOAD = 8 * _MEGABYTE
@@ -56,7 +57,11 @@ async def look_at_nats(core: Core, look: Look, place: Place, clock: Callable[[],
         account = await _account(core, look)
         if account is None:
             return
-        missing = await look_at_streams(core, look, clock)
+        try:
+            missing = await look_at_streams(core, look, clock)
+        except (nats.errors.TimeoutError, ServiceUnavailableError):
+            look.failed(*_SILENT)
+            return
     for stream, patterns in forbidden.making.items():
         if stream in {config.name for config in missing}:
             _not_permitted(look, place, patterns, ())
@@ -126,7 +131,7 @@ async def _account(core: Core, look: Look) -> AccountInfo | None:
         else:
             look.failed(f"JetStream refuses: {error.description}", "Mend what it says; then look again.")
     except nats.errors.TimeoutError:
-        look.failed("JetStream does not answer", "Look at nats-server's log: a cluster may have no leader.")
+        look.failed(*_SILENT)
     return None
 
 
