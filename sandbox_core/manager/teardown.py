@@ -300,10 +300,17 @@ async def finish(
 
 
 async def note_failure(parts: TeardownParts, actor: Actor, sandbox: Sandbox, failed: StepFailed) -> None:
-    """Count the failure, and keep its reason and the moment of the next automatic attempt."""
+    """Count the failure, and keep its reason and the moment of the next automatic attempt.
+
+    Nothing is noted of a sandbox that somebody else has destroyed meanwhile.
+    """
     now = parts.clock()
     try:
         async with transaction(parts.pool) as connection:
+            # Not as the caller read it: the attempt may have changed the status before it failed.
+            current = await sandboxes.by_id(connection, sandbox.id, lock=True)
+            if current is None or current.status is SandboxStatus.DESTROYED:
+                return
             earlier = await cleanup_rows.attempts(connection, sandbox.id)
             next_attempt_at = now + pause_after(earlier + 1)
             news = await cleanup_rows.failed(
@@ -322,8 +329,8 @@ async def note_failure(parts: TeardownParts, actor: Actor, sandbox: Sandbox, fai
                     actor=actor,
                     at=now,
                     details={
-                        "from": sandbox.status.value,
-                        "to": sandbox.status.value,
+                        "from": current.status.value,
+                        "to": current.status.value,
                         "failed_step": failed.step,
                         "reason": failed.reason,
                         "failed_attempts": earlier + 1,

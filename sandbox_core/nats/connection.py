@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import nats.errors
 import structlog
@@ -16,7 +17,7 @@ from .login import TlsClient, refusal
 
 _log = structlog.get_logger("sandbox.nats")
 
-NOT_CONNECTED = "no server accepts the connection"
+_NOT_CONNECTED = "no server accepts the connection"
 _FOREVER = -1
 _FLUSH_WITHIN = 1
 _CANCEL_AGAIN_AFTER = 0.1
@@ -38,6 +39,7 @@ class NatsConnection:
         """Why no server lets this process in; None while none says so."""
         self.denied: LoginRefused | None = None
         """What a server last forbade after the login."""
+        self._where = ""
         self._connecting: asyncio.Task[None] | None = None
 
     @property
@@ -54,7 +56,8 @@ class NatsConnection:
     @property
     def trouble(self) -> DependencyUnavailable:
         """What to raise while the connection does not stand."""
-        return self.refused or DependencyUnavailable("NATS", NOT_CONNECTED)
+        where = f" at {self._where}" if self._where else ""
+        return self.refused or DependencyUnavailable("NATS", f"{_NOT_CONNECTED}{where}")
 
     async def connect(
         self, address: NatsAddress | SecretStr | str, *, name: str, within: float = 2.0
@@ -65,8 +68,10 @@ class NatsConnection:
         said no. The attempts go on all the same: a later call waits for them again.
         """
         if self._connecting is None:
+            address = NatsAddress.of(address)
+            self._where = address.where
             self._connecting = asyncio.get_running_loop().create_task(
-                self._connect(NatsAddress.of(address), name), name="nats-connect"
+                self._connect(address, name), name="nats-connect"
             )
         try:
             await asyncio.wait_for(asyncio.shield(self._connecting), within)
@@ -94,6 +99,10 @@ class NatsConnection:
             _log.debug("nats_error", error=type(error).__name__)
             for listener in self.on_error:
                 listener(error)
+            transport: Any = self.client._transport
+            if transport and not self.client.is_connected:
+                # nats-py 2.16 opens its next connection without closing one that failed after it stood.
+                transport.close()
 
         await self.client.connect(
             **address.arguments(),

@@ -10,9 +10,9 @@ import asyncpg
 from asyncpg import exceptions as pg
 
 from sandbox_core.addresses import PostgresAddress
-from sandbox_core.errors import LoginRefused
+from sandbox_core.errors import DependencyUnavailable, LoginRefused
 
-from .errors import DEPENDENCY
+from .errors import DEPENDENCY, unavailable
 
 # Quoted: asyncpg's classes are generic in its type stubs only.
 _Connection: TypeAlias = "asyncpg.Connection[Any]"
@@ -38,14 +38,21 @@ _NO_TLS = "rejected SSL upgrade"
 
 
 async def connect(address: PostgresAddress, **options: Any) -> _Connection:
-    """Connect; `options` are asyncpg's. Raises `LoginRefused`, or what the driver raises."""
+    """Connect; `options` are asyncpg's.
+
+    Raises `LoginRefused` when the server says no, `DependencyUnavailable` when none answers there, or else
+    what the driver raises.
+    """
     try:
         connection: _Connection = await asyncpg.connect(**address.arguments(), **options)
         return connection
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         problem = _problem(error, address)
         if problem is None:
-            raise
+            away = unavailable(error) if isinstance(error, OSError) else None
+            if away is None:
+                raise
+            raise DependencyUnavailable(DEPENDENCY, f"{away.reason} at {address.where}") from error
         raise LoginRefused(
             DEPENDENCY,
             where=address.where,

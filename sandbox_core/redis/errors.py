@@ -32,15 +32,15 @@ _REASONS: tuple[tuple[type[BaseException], str], ...] = (
 _NO_WRITES = re.compile(r"(?:\A|caused error: \(')(?:NOREPLICAS|MISCONF|MASTERDOWN)\b")
 
 
-REFUSAL = "login_refused"
+INSTEAD = "raise_instead"
 """The attribute of redis-py's error that holds what to raise instead; see `login`."""
 
 
 def unavailable(error: BaseException) -> DependencyUnavailable | None:
     """The error to raise when `error` says that Redis can't be used now, else None."""
-    refused = getattr(error, REFUSAL, None)
-    if isinstance(refused, DependencyUnavailable):
-        return refused
+    instead = getattr(error, INSTEAD, None)
+    if isinstance(instead, DependencyUnavailable):
+        return instead
     for kind, reason in _REASONS:
         if isinstance(error, kind):
             return DependencyUnavailable(DEPENDENCY, reason)

@@ -1,4 +1,4 @@
-"""Connections that say whose login was refused, and where."""
+"""Connections that say where nobody answers, and where whose login was refused."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from redis import exceptions as rd
 from redis.asyncio.connection import Connection, SSLConnection
 
 from sandbox_core.addresses import RedisAddress
-from sandbox_core.errors import LoginRefused
+from sandbox_core.errors import DependencyUnavailable, LoginRefused
 
-from .errors import DEPENDENCY, REFUSAL
+from .errors import DEPENDENCY, INSTEAD, unavailable
 
 _WRONG_DATABASE = "DB index is out of range"
 
@@ -28,13 +28,15 @@ class _Named:
         self._address = address
         super().__init__(**options)
 
-    async def connect(self) -> None:
-        """As in redis-py."""
+    async def connect_check_health(self, *args: Any, **options: Any) -> None:
+        """As in redis-py, which connects through it, at the first command and after a loss."""
         try:
-            await super().connect()  # type: ignore[misc]
-        except rd.ConnectionError as error:
+            await super().connect_check_health(*args, **options)  # type: ignore[misc]
+        except (rd.ConnectionError, rd.TimeoutError) as error:
             if isinstance(error.__context__, ssl.SSLError):
                 self._note(error, "TLS can't be agreed on, or the server's certificate can't be verified")
+            else:
+                self._note_place(error)
             raise
 
     async def read_response(self, *args: Any, **options: Any) -> Any:
@@ -47,6 +49,9 @@ class _Named:
             else:
                 self._note(error, "the user's name or the password is wrong")
             raise
+        except (rd.ConnectionError, rd.TimeoutError) as error:
+            self._note_place(error)
+            raise
         except rd.NoPermissionError as error:
             self._note(error, "its user may not do this")
             raise
@@ -54,6 +59,12 @@ class _Named:
             if _WRONG_DATABASE in str(error):
                 self._note(error, "there is no database of that number")
             raise
+
+    def _note_place(self, error: rd.RedisError) -> None:
+        away = unavailable(error)
+        if away is not None and not hasattr(error, INSTEAD):
+            place = DependencyUnavailable(DEPENDENCY, f"{away.reason} at {self._address.where}")
+            setattr(error, INSTEAD, place)
 
     def _note(self, error: rd.RedisError, problem: str) -> None:
         refusal = LoginRefused(
@@ -63,7 +74,7 @@ class _Named:
             problem=problem,
             setting=self._address.variable,
         )
-        setattr(error, REFUSAL, refusal)
+        setattr(error, INSTEAD, refusal)
 
 
 class PlainConnection(_Named, Connection):

@@ -274,7 +274,9 @@ async def yard(database_url: str, redis_url: str, nats_url: str) -> AsyncIterato
     finally:
         await connection.close()
         await redis.aclose()
-        await pool.close()
+        # A test that failed may have left a task with a connection, which would be waited for.
+        async with asyncio.timeout(30):
+            await pool.close()
 
 
 async def make_stream(js: JetStreamContext) -> None:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from sandbox_core.errors import DependencyUnavailable, SandboxError
@@ -19,6 +19,7 @@ from sandbox_core.subjects import SANDBOX_STREAM, redis_prefix, sandbox_subject
 
 from .conftest import GUILDS, START, Yard
 from .life_model import (
+    ALICE,
     HAS_SCHEMA,
     LIMITS,
     Away,
@@ -214,5 +215,9 @@ async def test_every_answer_and_every_rule_while_nothing_fails(yard: Yard, comma
 
 @settings(max_examples=15, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.one_of(changes, creations, faults), max_size=15))
+@example(
+    [Create(ALICE, "one-box", "1m", ()), Wait(1), Fault("destroy:destroying", cancelled=False), Cleanup()]
+)
+@example([Create(ALICE, "one-box", "1m", ()), Wait(1), Fault("destroy:expired", cancelled=False), Cleanup()])
 async def test_every_rule_whatever_fails(yard: Yard, commands: list[Command]) -> None:
     await live_through(yard, commands)

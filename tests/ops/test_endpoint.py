@@ -97,7 +97,7 @@ async def test_everything_answers_while_the_start_waits_for_servers_that_hang(
             named = answer["missing"] | answer.get("degraded", {})
             assert status == 503
             assert all(named.values())
-            assert named.get("NATS", _NOT_CONNECTED) == _NOT_CONNECTED
+            assert named.get("NATS", _NOT_CONNECTED).startswith(_NOT_CONNECTED)
             return named.keys() == {"start", *hanging} and not hanging & answer["latencies_ms"].keys()
 
         await eventually(all_named)

@@ -15,7 +15,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from sandbox_core.tracing import Tracing, find_tracing
 from tests.e2e.conftest import StartLive
-from tests.e2e.harness import Live, of_types
+from tests.e2e.harness import Live, eventually, of_types
 
 _TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-0[13]")
 
@@ -91,6 +91,8 @@ async def test_a_command_is_a_span_until_its_reply(collected: Collected, start_l
     await live.create("box")
     refused = await live.slash("create", name="box")
     assert "SANDBOX_001" in refused.text
+    # The answer is read as soon as Discord has it, which is before the bot hears that Discord has it.
+    await eventually(lambda: len(collected.named("sandbox create")) == 2)
     done, failed = collected.named("sandbox create")
     assert done.kind is SpanKind.SERVER
     assert done.attributes is not None

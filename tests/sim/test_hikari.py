@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
-import hikari
 import pytest
 
 from discord_sim import DiscordSim, SimGuild, SimUser
+
+if TYPE_CHECKING:
+    from .hikari_bot import Listener
 
 APPLICATION_ID = 1_100_000_000_000_000_001
 # hikari reads the application's id from the first part of a token, as Discord makes them.
@@ -22,57 +25,11 @@ async def sim() -> AsyncIterator[DiscordSim]:
         yield running
 
 
-class Listener:
-    """A hikari bot and what it has seen."""
-
-    def __init__(self, sim: DiscordSim) -> None:
-        self.contents: list[str | None] = []
-        self.direct: list[str | None] = []
-        self.resumed = 0
-        self.bot = hikari.GatewayBot(
-            TOKEN,
-            rest_url=sim.api_url,
-            intents=hikari.Intents.ALL,
-            banner=None,
-            logs=None,
-            suppress_optimization_warning=True,
-        )
-        self.bot.subscribe(hikari.GuildMessageCreateEvent, self._on_message)
-        self.bot.subscribe(hikari.DMMessageCreateEvent, self._on_direct)
-        self.bot.subscribe(hikari.ShardResumedEvent, self._on_resumed)
-        self.bot.subscribe(hikari.InteractionCreateEvent, self._on_interaction)
-
-    async def _on_message(self, event: hikari.GuildMessageCreateEvent) -> None:
-        self.contents.append(event.message.content)
-
-    async def _on_direct(self, event: hikari.DMMessageCreateEvent) -> None:
-        if event.is_human:
-            self.direct.append(event.message.content)
-            await event.message.respond("heard")
-
-    async def _on_resumed(self, _: hikari.ShardResumedEvent) -> None:
-        self.resumed += 1
-
-    async def _on_interaction(self, event: hikari.InteractionCreateEvent) -> None:
-        interaction = event.interaction
-        if isinstance(interaction, hikari.CommandInteraction):
-            row = self.bot.rest.build_message_action_row()
-            row.add_interactive_button(hikari.ButtonStyle.PRIMARY, "go", label="Go")
-            await interaction.create_initial_response(
-                hikari.ResponseType.DEFERRED_MESSAGE_CREATE, flags=hikari.MessageFlag.EPHEMERAL
-            )
-            await interaction.edit_initial_response(
-                embed=hikari.Embed(title="Pong", description="from hikari"), component=row
-            )
-        elif isinstance(interaction, hikari.ComponentInteraction):
-            await interaction.create_initial_response(
-                hikari.ResponseType.MESSAGE_UPDATE, "gone", embeds=[], components=[]
-            )
-
-
 @pytest.fixture
 async def listener(sim: DiscordSim, guild: SimGuild) -> AsyncIterator[Listener]:
     """A started hikari bot; zlib-stream is hikari's default."""
+    from .hikari_bot import Listener
+
     listening = Listener(sim)
     await listening.bot.start(check_for_updates=False, shard_count=1, shard_ids=[0])
     yield listening

@@ -86,7 +86,7 @@ async def test_nobody_listens() -> None:
         port = reserved.getsockname()[1]
         with pytest.raises(DependencyUnavailable) as away:
             await create_pool(f"postgresql://somebody:secret@127.0.0.1:{port}/db")
-    assert away.value.reason == "connection refused"
+    assert away.value.reason == f"connection refused at 127.0.0.1:{port}"
 
 
 async def test_the_server_dies_under_the_pool(servers: EmbeddedServers, pool: Pool) -> None:
