@@ -19,8 +19,8 @@ from sandbox_bot.client import SandboxBot
 from sandbox_bot.embedded import EmbeddedServers, embedded_servers
 from sandbox_bot.logs import configure_logging
 from sandbox_bot.migrate import migrate
-from sandbox_bot.ops import OpsServer
 from sandbox_bot.runner import run_bot
+from sandbox_core.ops import OpsServer
 from sandbox_core.settings import load_settings
 
 _TOKEN = "bench-token"  # noqa: S105 - accepted by the local simulator alone

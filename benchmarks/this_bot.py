@@ -9,8 +9,8 @@ from typing import Any
 
 from sandbox_bot.client import SandboxBot
 from sandbox_bot.logs import configure_logging
-from sandbox_bot.ops import OpsServer
 from sandbox_bot.runner import run_bot
+from sandbox_core.ops import OpsServer
 from sandbox_core.settings import load_settings
 
 from .task import Counter, Task

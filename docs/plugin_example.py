@@ -3,8 +3,9 @@
     DISCORD_TOKEN=… DISCORD_DEV_GUILD_IDS=… \
     DATABASE_URL=… REDIS_URL=… NATS_URL=… python docs/plugin_example.py
 
-Nothing of the host changes: its text commands, its slash commands and its `on_message` are as they were. The
-extensions find their settings in the environment and share one core, which the last of them closes.
+Nothing of the host changes: its text commands, its slash commands and its `on_message` are as they were, but
+for servers that are registered for a sandbox, of which they get nothing. The extensions find their settings
+in the environment and share one core, which the last of them closes.
 """
 
 from __future__ import annotations

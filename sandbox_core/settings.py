@@ -126,6 +126,7 @@ TAKES: Mapping[str, str] = {
     "SANDBOX_CLEANUP_INTERVAL_MINUTES": "minutes, more than 0 and at most 10080 (a week)",
     "SANDBOX_EXPIRY_NOTICE_MINUTES": "comma-separated minutes, each more than 0 and at most 525600, or none",
     "SANDBOX_ROUTE_CACHE_TTL_MS": "milliseconds from 1000 to 3600000",
+    "SANDBOX_SHIELD_HOST": "true or false",
     "EVENTS_MAX_AGE_HOURS": "hours, from 1/60 (a minute) to 8760 (a year)",
     "ROUTER_MAX_PENDING": "a whole number of events from 100",
     "LOG_LEVEL": "DEBUG, INFO, WARNING or ERROR",
@@ -285,6 +286,10 @@ class Settings(DatabaseSettings):
     """How long before its expiry a sandbox's owner gets a direct message; `none` for no messages."""
     sandbox_route_cache_ttl_ms: Annotated[int, Field(ge=1000, le=3_600_000)] = 60_000
     """How long Redis keeps a route. It is asked only while the table in memory is not current."""
+
+    sandbox_shield_host: bool = True
+    """For `sandbox_cogs.gateway` in a bot of your own: that bot's code gets nothing of a server whose events
+    go to a sandbox. With `false` it gets everything that the sandbox gets, too."""
 
     events_max_age_hours: Hours = 24
     """How long the stream of production's events keeps them."""

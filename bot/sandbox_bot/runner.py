@@ -17,12 +17,12 @@ from sandbox_core.bootstrap import open_core
 from sandbox_core.closing import Closing
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.metrics import Metrics
+from sandbox_core.ops import OpsServer, Readiness, ops_server
 from sandbox_core.settings import Settings, require_discord
 
+from . import __version__
 from .client import SandboxBot
 from .gateway import GatewayRefusedError, GatewayTuning
-from .ops import OpsServer, ops_server
-from .readiness import Readiness
 
 _log = structlog.get_logger("sandbox.bot")
 
@@ -34,6 +34,7 @@ _DRAIN_WITHIN = 4.5
 _SAVE_WITHIN = 2.0
 _LEAVE_WITHIN = 2.0
 _CLOSE_BOT_WITHIN = 2.0
+_VERSIONS = {"version": __version__, "discord.py": discord.__version__}
 _REFUSALS = {
     4004: "Discord refused the token: DISCORD_TOKEN takes the bot's present token.",
     4010: "Discord refused the shards: DISCORD_SHARD_IDS takes numbers below DISCORD_SHARD_COUNT.",
@@ -79,7 +80,7 @@ async def run_bot(
     readiness, metrics, closing = Readiness(), Metrics(), Closing(END_WITHIN)
     async with (
         _begun_by(stop, closing),
-        ops_server(settings.ops_host, settings.ops_port, readiness, metrics.registry) as ops,
+        ops_server(settings.ops_host, settings.ops_port, readiness, metrics.registry, _VERSIONS) as ops,
     ):
         _log.info("ops_listening", url=ops.url)
 

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from discord.ext import commands
+
+from ._ops import ops_endpoint
 
 if TYPE_CHECKING:
     from sandbox_core.bootstrap import Core
@@ -37,13 +40,13 @@ async def acquire_core(bot: AnyBot, holder: str) -> Core:
     """The core for the extension `holder`, opened when the bot has none yet.
 
     Pair it with `release_core`. Raises what opening a core raises: `SettingsError` for wrong settings,
-    `DependencyUnavailable` for a server that is away.
+    `DependencyUnavailable` for a server that is away, `OpsAddressError` for an `OPS_PORT` that is taken.
     """
     lease: _Lease | None = getattr(bot, _LEASE_ATTRIBUTE, None)
     if lease is None:
         if getattr(bot, CORE_ATTRIBUTE, None) is not None:
             return core_of(bot)
-        lease = _Lease()
+        lease = _Lease(partial(_keep_core_open, bot))
         setattr(bot, _LEASE_ATTRIBUTE, lease)
     lease.holders.add(holder)
     try:
@@ -69,12 +72,12 @@ async def release_core(bot: AnyBot, holder: str) -> None:
     await lease.close()
 
 
-async def _keep_core_open(ready: asyncio.Future[Core], closing: asyncio.Event) -> None:
+async def _keep_core_open(bot: AnyBot, ready: asyncio.Future[Core], closing: asyncio.Event) -> None:
     # Imported here: a bot that brings its own core needs none of the drivers behind this.
     from sandbox_core.bootstrap import open_core  # noqa: PLC0415
     from sandbox_core.settings import load_settings  # noqa: PLC0415
 
-    async with open_core(load_settings()) as core:
+    async with open_core(load_settings()) as core, ops_endpoint(bot, core):
         ready.set_result(core)
         await closing.wait()
 
@@ -89,7 +92,7 @@ class _Lease:
     tasks, and a context that holds task groups or timeouts must be left by the task that entered it.
     """
 
-    def __init__(self, opener: _Opener = _keep_core_open) -> None:
+    def __init__(self, opener: _Opener) -> None:
         self.holders: set[str] = set()
         self._ready: asyncio.Future[Core] = asyncio.get_running_loop().create_future()
         self._closing = asyncio.Event()

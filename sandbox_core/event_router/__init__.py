@@ -9,6 +9,7 @@ from .last_events import DAY, LastEvent, LastEvents
 from .ledger import ShardLedger
 from .notebook import Notebook
 from .router import EventRouter, Publisher
+from .verdicts import Tell
 from .watched import WatchedPath, watchers
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Publisher",
     "Routes",
     "ShardLedger",
+    "Tell",
     "WatchedPath",
     "ready_session",
     "watchers",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sandbox_core.events import Frame
 from sandbox_core.nats.publication import Publication
 from sandbox_core.nats.wire import Label
@@ -16,17 +18,32 @@ _BAD_TYPE = "BAD_TYPE"
 
 
 class Event:
-    """A frame the router has taken responsibility for; `behind` is the next one of its lane."""
+    """A frame the router has taken responsibility for; `behind` is the next one of its lane.
 
-    __slots__ = ("behind", "destination", "frame", "lane", "ledger", "size")
+    `tell` is told the event's side as soon as it is decided, which is then on arrival where possible.
+    """
 
-    def __init__(self, frame: Frame, ledger: ShardLedger) -> None:
+    __slots__ = ("behind", "destination", "frame", "lane", "ledger", "size", "tell")
+
+    def __init__(
+        self,
+        frame: Frame,
+        ledger: ShardLedger,
+        tell: Callable[[Destination | None], None] | None = None,
+    ) -> None:
         self.frame = frame
         self.ledger = ledger
+        self.tell = tell
         self.lane = frame.guild_id or frame.attributed_to or GUILDLESS
         self.size = len(frame.raw)
         self.behind: Event | None = None
-        self.destination: Destination | None = None
+        self.destination: Destination | None = frame.decided
+
+    def decided(self, destination: Destination | None) -> None:
+        """The event goes there, whatever changes before it is published."""
+        self.destination = self.frame.decided = destination
+        if self.tell is not None:
+            self.tell(destination)
 
 
 def length(event: Event | None) -> int:

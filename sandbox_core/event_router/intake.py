@@ -12,6 +12,7 @@ from sandbox_core.events import DISPATCH, Frame, FrameError, read_frame
 
 from .ledger import ShardLedger
 from .router import EventRouter
+from .verdicts import Tell
 
 _log = structlog.get_logger("sandbox.gateway")
 
@@ -117,10 +118,13 @@ class GatewayIntake:
             _log.error("frame_unreadable", reason=str(error), bytes=len(raw))
             return None
 
-    def take(self, frame: Frame, shard_id: int) -> None:
-        """Hand a frame of this shard to the router; frames that are no dispatch are nobody's."""
+    def take(self, frame: Frame, shard_id: int, tell: Tell | None = None) -> bool:
+        """Hand a frame of this shard to the router; frames that are no dispatch are nobody's.
+
+        Returns and tells what `EventRouter.route` does.
+        """
         if frame.op != DISPATCH:
-            return
+            return False
         if frame.type == "READY":
             session_id = ready_session(frame)[0]
             self._begin(ShardLedger(session_id, shard_id))
@@ -129,8 +133,8 @@ class GatewayIntake:
             # Discord sends nothing before READY or the replay of a resumed session.
             self._router.count_dropped("no_session")
             _log.error("frame_without_session", shard=shard_id, type=frame.type)
-            return
-        self._router.route(frame, ledger)
+            return False
+        return self._router.route(frame, ledger, tell)
 
 
 def ready_session(frame: Frame) -> tuple[str, int]:

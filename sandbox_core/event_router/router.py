@@ -10,6 +10,8 @@ back one after the other, which on a local network is over a thousand; Discord s
 An event's side is decided when it is published. To switch a guild's route, its lane is paused: what the
 lane holds by then still goes by the old route, since it happened before the change, and what comes later
 stops. When the former is acknowledged the table changes, and the lane goes on to the new side.
+
+A caller that handles events itself is told each one's side on arrival, and it stays; see `Verdicts`.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from typing import Protocol
 from sandbox_core.events import DISPATCH, Frame
 from sandbox_core.metrics import RoutingMetrics
 from sandbox_core.nats.publication import Publication
-from sandbox_core.routing import Destination, RouteTable, Side, decide, is_handled_here
+from sandbox_core.routing import HANDLED, Destination, RouteTable, Side, decide, is_handled_here
 from sandbox_core.subjects import DEFAULT_NAMES, StreamNames
 
 from .activity import Activity
@@ -32,10 +34,14 @@ from .event import GUILDLESS, Event, Messages, length
 from .finder import OwnerFinder
 from .held import RouteQuestions, Routes
 from .ledger import ShardLedger
+from .verdicts import Tell, Verdicts
 
 _NO_ROUTES = RouteTable()
 # Bytes of frames held at most, next to the number of frames: a GUILD_CREATE can be megabytes.
 _MAX_PENDING_BYTES = 128 * 1024 * 1024
+_NOBODYS = ShardLedger("", 0)
+"""The bookkeeping of what is not published here."""
+_NOBODYS.lose()
 
 
 class Publisher(Protocol):
@@ -86,7 +92,8 @@ class EventRouter:
         self._paused: set[str] = set()
         self._leaving: dict[str, tuple[Event, RouteTable]] = {}
         """Lanes with events from before a change of routes: the last of those, and the routes they go by."""
-        self._questions = RouteQuestions(routes, self._unknown, self._settle)
+        self._questions = RouteQuestions(routes, self._lanes_to_ask_for, self._settle)
+        self._verdicts = Verdicts(routes, lambda lane: lane not in self._paused, now)
         self._pending = 0
         self._pending_bytes = 0
         self._full = False
@@ -126,13 +133,14 @@ class EventRouter:
         """True when the caller should wait for `room` before it reads on."""
         return self._full
 
-    def route(self, frame: Frame, ledger: ShardLedger) -> None:
-        """Take one dispatch frame; returns at once.
+    def route(self, frame: Frame, ledger: ShardLedger, tell: Tell | None = None) -> bool:
+        """Take one dispatch frame; returns at once, False when there is nothing to do with it.
 
-        A caller that can hold its source back awaits `room` whenever the router is `full`.
+        A caller that can hold its source back awaits `room` whenever the router is `full`. One that handles
+        events itself gives `tell`: it is told the side of what was taken, mostly before this returns.
         """
         if frame.op != DISPATCH or not ledger.receive(frame.seq):
-            return
+            return False
         waits = False
         if frame.guild_id is not None:
             self.channels.learn(frame)
@@ -140,8 +148,10 @@ class EventRouter:
             waits = not self._attribution.settle(frame)
         if not waits and is_handled_here(frame):
             ledger.done(frame.seq)
-            return
-        event = Event(frame, ledger)
+            if tell is not None:
+                tell(HANDLED)
+            return True
+        event = Event(frame, ledger, tell)
         if not self._pending:
             self._idle.clear()
         self._pending += 1
@@ -151,7 +161,9 @@ class EventRouter:
             self._room.clear()
         if waits:
             self._attribution.wait(event)
-            return
+            return True
+        if tell is not None:
+            self._decide_now(event)
         # As in `_attributed`, and not shared with it: every event would pay for the call.
         last = self._last.get(event.lane)
         self._last[event.lane] = event
@@ -159,6 +171,23 @@ class EventRouter:
             self._start(event)
         else:
             last.behind = event
+        return True
+
+    def judge(self, frame: Frame, tell: Tell) -> None:
+        """Tell where a dispatch frame goes that is not to be published here, or not yet.
+
+        If it is routed after all, it goes there.
+        """
+        if frame.guild_id is not None:
+            self.channels.learn(frame)
+        elif frame.hints is not None and not self._attribution.settle(frame):
+            event = Event(frame, _NOBODYS, tell)
+            self._idle.clear()
+            self._pending += 1
+            self._pending_bytes += event.size
+            self._attribution.wait(event)
+            return
+        self._decide_now(Event(frame, _NOBODYS, tell))
 
     def count_dropped(self, reason: str) -> None:
         """A frame never came here because it can't be routed; `reason` is one of a fixed set."""
@@ -176,6 +205,7 @@ class EventRouter:
         """Stop deciding; what is not acknowledged by now is left to Discord's replay."""
         await self._attribution.close()
         await self._questions.close()
+        self._verdicts.close()
 
     # Losing a session
 
@@ -248,6 +278,7 @@ class EventRouter:
         for guild_id in guild_ids:
             if self.in_flight(guild_id) and guild_id not in self._paused:
                 self._leaving.setdefault(guild_id, (self._last[guild_id], table))
+                self._verdicts.settle(guild_id, table)
 
     def in_flight(self, guild_id: str) -> bool:
         """True while an event of the guild is on its way: published and not acknowledged, or about to be."""
@@ -261,22 +292,34 @@ class EventRouter:
     def resume(self, guild_ids: Collection[str]) -> None:
         """Go on with these guilds, by the routes as they are now."""
         self._paused.difference_update(guild_ids)
+        table = self._routes.current_table
         for guild_id in guild_ids:
+            if table is not None:
+                self._verdicts.settle(guild_id, table)
             first = self._stopped.pop(guild_id, None)
             if first is not None:
                 self._start(first)
+        if table is None and self._verdicts.waiting():
+            self._questions.ask()
 
     # Deciding
 
+    def _decide_now(self, event: Event) -> None:
+        self._metrics.table_lookups += 1
+        if not self._verdicts.take(event.frame, event.lane, event.decided) and event.lane not in self._paused:
+            self._questions.ask()
+
     def _attributed(self, event: Event) -> None:
         """It was found out whose the event is, or that nobody can tell."""
+        event.lane = event.frame.attributed_to or GUILDLESS
+        if event.tell is not None:
+            self._decide_now(event)
         if event.ledger.lost:
             self._taken_off(event)
             return
         if is_handled_here(event.frame):
             self._finished(event)
             return
-        event.lane = event.frame.attributed_to or GUILDLESS
         last = self._last.get(event.lane)
         self._last[event.lane] = event
         if last is None:
@@ -286,6 +329,9 @@ class EventRouter:
 
     def _start(self, event: Event) -> None:
         """The event is its lane's first, and nothing of the lane is in flight: decide it and publish."""
+        if event.destination is not None:
+            self._publish(event, event.destination)
+            return
         if not event.lane:
             self._publish(event, decide(event.frame, _NO_ROUTES, self._now()))
             return
@@ -300,21 +346,30 @@ class EventRouter:
             self._hold(event)
             return
         self._metrics.table_lookups += 1
-        self._publish(event, decide(event.frame, table, self._now()))
+        self._publish(event, self._decided(event, table))
 
     def _hold(self, event: Event) -> None:
         self._stopped[event.lane] = event
         self._metrics.held += 1
         self._questions.ask()
 
+    def _decided(self, event: Event, table: RouteTable) -> Destination:
+        self._verdicts.settle(event.lane, table)
+        return event.destination or decide(event.frame, table, self._now())
+
     def _unknown(self) -> list[str]:
         return [lane for lane in self._stopped if lane not in self._paused]
+
+    def _lanes_to_ask_for(self) -> list[str]:
+        return list(dict.fromkeys([*self._unknown(), *self._verdicts.waiting()]))
 
     def _settle(self, lane: str, table: RouteTable) -> None:
         event = self._stopped.get(lane)
         if event is not None:
-            self._publish(event, decide(event.frame, table, self._now()))
+            self._publish(event, self._decided(event, table))
             del self._stopped[lane]
+        else:
+            self._verdicts.settle(lane, table)
 
     # Publishing
 

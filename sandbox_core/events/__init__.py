@@ -1,6 +1,6 @@
 """The view of gateway events: where their guild id is, and the frame that carries them."""
 
-from .frame import DISPATCH, Frame, FrameError, read_frame
+from .frame import DISPATCH, Frame, FrameError, is_own_interaction, read_frame
 from .hints import DIRECT, Hints, Place
 from .owner_command import OWNER_COMMANDS, OwnerCommand, read_owner_command
 from .table import CONNECTION_EVENTS, GUILD_LOCATIONS, GuildLocation, guild_location
@@ -18,6 +18,7 @@ __all__ = [
     "OwnerCommand",
     "Place",
     "guild_location",
+    "is_own_interaction",
     "read_frame",
     "read_owner_command",
 ]

@@ -61,6 +61,8 @@ class Frame(msgspec.Struct, gc=False, eq=False):
     """An interaction of the bot's own `/sandbox` commands or components."""
     is_owner_command: bool = False
     """A direct message in which an owner of the bot gives it a command."""
+    decided: Any = None
+    """Its `Destination`, once somebody was told who handles events beside the router, which keeps to it."""
 
     def __repr__(self) -> str:
         return f"<Frame op={self.op} type={self.type!r} seq={self.seq} guild_id={self.guild_id}>"
@@ -173,7 +175,7 @@ def _read_data(frame: Frame, data: msgspec.Raw, owner_ids: Collection[str]) -> N
         _set_guild_id(frame, _plain(interaction.guild_id), GuildLocation.OPTIONAL)
         content = interaction.data
         if content is not None:
-            frame.is_own_interaction = _is_own(interaction.type, content.name, content.custom_id)
+            frame.is_own_interaction = is_own_interaction(interaction.type, content.name, content.custom_id)
         return
     location = guild_location(frame.type)
     if location is GuildLocation.NONE:
@@ -219,7 +221,8 @@ def _set_guild_id(frame: Frame, value: object, location: GuildLocation) -> None:
         frame.guild_id_unreadable = True
 
 
-def _is_own(kind: int, name: object, custom_id: object) -> bool:
+def is_own_interaction(kind: int, name: object, custom_id: object) -> bool:
+    """True for an interaction of our commands or components: its type, its command's name, its custom id."""
     if kind in _COMMAND_INTERACTIONS:
         return name == _OWN_COMMAND
     if kind in _COMPONENT_INTERACTIONS:
@@ -263,7 +266,7 @@ def _read_data_leniently(frame: Frame, data: dict[str, Any], owner_ids: Collecti
         kind = data.get("type")
         content = data["data"]
         if isinstance(kind, int):
-            frame.is_own_interaction = _is_own(kind, content.get("name"), content.get("custom_id"))
+            frame.is_own_interaction = is_own_interaction(kind, content.get("name"), content.get("custom_id"))
     if owner_ids and _is_direct_message(frame) and isinstance(data.get("author"), dict):
         author_id, text = data["author"].get("id"), data.get("content")
         if isinstance(author_id, str) and isinstance(text, str):

@@ -20,10 +20,10 @@ from nats.js import JetStreamContext
 from discord_sim import DiscordSim, Frame, InteractionResult, SimGuild, SimUser
 from sandbox_bot.client import SandboxBot
 from sandbox_bot.gateway import GatewayTuning
-from sandbox_bot.ops import OpsServer
 from sandbox_bot.runner import run_bot
 from sandbox_bot.tour.readback import Comparison, Expected, StoredEvent, compare, read_streams, stored_count
 from sandbox_bot.tour.stage import default_settings
+from sandbox_core.ops import OpsServer
 from sandbox_core.settings import Settings
 from sandbox_core.subjects import StreamNames
 

@@ -13,9 +13,9 @@ import pytest
 
 from discord_sim import DiscordSim, SimGuild
 from sandbox_bot.client import SandboxBot
-from sandbox_bot.ops import OpsServer
 from sandbox_bot.runner import run_bot
 from sandbox_core.models import Actor
+from sandbox_core.ops import OpsServer
 from sandbox_core.settings import load_settings
 
 

@@ -97,12 +97,21 @@ async def test_events_are_routed_and_the_host_goes_on(
         for number in range(20):
             for guild in guilds:
                 sim.message(guild, content=f"{guild.name} {number}")
-        await until(lambda: len(heard) == 20 * len(guilds))
+        last = sim.add_user("last")
+        await sim.dm(last, "that was all", count=0)
+        # The first guild's events are its sandbox's, and the host gets nothing of them.
+        await until(lambda: "that was all" in heard)
+        await until(lambda: len(heard) == 20 * (len(guilds) - 1) + 1)
         async with asyncio.timeout(60):
             await core.router.idle()
     sandboxed = await messages(nats_url, "SANDBOX")
     production = await messages(nats_url, "EVENTS")
     sent = {frame.raw for frame in sim.sent if frame.type == "MESSAGE_CREATE"}
+    production, direct = (
+        [m for m in production if ("Discord-Guild-Id" in m.headers) is in_guild] for in_guild in (True, False)
+    )
+    assert len(direct) == 1
+    sent -= {direct[0].data}
     assert {message.data for message in sandboxed + production} == sent
     assert [m.headers["Discord-Guild-Id"] for m in sandboxed] == [str(guilds[0].id)] * 20
     assert len(production) == 20 * (len(guilds) - 1)
@@ -128,7 +137,7 @@ async def test_unloading_leaves_the_bot_as_it_was(sim: DiscordSim, environment: 
     assert bot._enable_debug_events is False
     assert not bot.cogs
     assert not hasattr(bot, "sandbox_core")
-    assert not bot.extra_events["on_socket_raw_receive"]
+    assert "on_socket_raw_receive" not in bot.extra_events
     left = {task.get_name() for task in asyncio.all_tasks()} - tasks_before
     assert not {name for name in left if "route" in name or "nats" in name or "sandbox" in name}
 

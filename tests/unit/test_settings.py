@@ -133,6 +133,7 @@ def test_an_empty_value_is_no_value(environ: pytest.MonkeyPatch) -> None:
         ("SANDBOX_MAX_TTL_HOURS", "nan"),
         ("SANDBOX_MAX_TTL_HOURS", "1e12"),
         ("SANDBOX_MAX_PER_OWNER", "0"),
+        ("SANDBOX_SHIELD_HOST", "perhaps"),
         ("SANDBOX_CLEANUP_INTERVAL_MINUTES", "soon"),
         ("SANDBOX_ROUTE_CACHE_TTL_MS", "1"),
         ("EVENTS_MAX_AGE_HOURS", "1e-6"),

@@ -81,8 +81,9 @@ async def _migrate(down: bool) -> None:
 async def _run(load: Callable[[], Settings]) -> None:
     # discord.py and its HTTP client take longer to load than most commands to run.
     with loading():
+        from sandbox_core.ops import OpsAddressError  # noqa: PLC0415
+
         from ..logs import configure_logging, log_misspelt_settings  # noqa: PLC0415
-        from ..ops import OpsAddressError  # noqa: PLC0415
         from ..runner import StartRefusedError, run_bot, stop_on_signals  # noqa: PLC0415
 
     settings = load()

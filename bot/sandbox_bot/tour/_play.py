@@ -18,11 +18,11 @@ from redis.exceptions import RedisError
 from discord_sim import SimError
 from sandbox_core.error_text import explain
 from sandbox_core.errors import SandboxError
+from sandbox_core.ops import OpsAddressError
 
 from ..embedded import EmbeddedServerError
 from ..exit_codes import ExitCode
 from ..migrate import MigrationError
-from ..ops import OpsAddressError
 from ..runner import StartRefusedError, stop_on_signals
 from . import stage
 from ._screen import Screen, StepFailed

@@ -21,6 +21,7 @@ from redis.asyncio import Redis
 from discord_sim import DiscordSim, SimGuild, SimUser
 from discord_sim.control import ControlApi
 from sandbox_core.addresses import NatsAddress, PostgresAddress
+from sandbox_core.ops import OpsServer
 from sandbox_core.postgres import login
 from sandbox_core.redis.client import create_client
 from sandbox_core.settings import Settings, load_settings
@@ -30,7 +31,6 @@ from ..embedded import EmbeddedServers, embedded_servers
 from ..embedded._programs import postgres_programs
 from ..logs import configure_logging
 from ..migrate import migrate
-from ..ops import OpsServer
 from ..runner import run_bot
 
 _START_WITHIN = 30.0

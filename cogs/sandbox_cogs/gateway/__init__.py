@@ -1,8 +1,8 @@
 """Routes the events of somebody else's discord.py bot: `await bot.load_extension("sandbox_cogs.gateway")`.
 
-Settings come from the environment, and nothing else is needed. The extension listens to
-`on_socket_raw_receive`, for which discord.py must be told to dispatch debug events; it does that itself.
-In this form nothing can hold the socket back: while NATS is away, events wait in memory.
+Settings come from the environment, and nothing else is needed. What the host's code gets of a server that
+goes to a sandbox is nothing; `SANDBOX_SHIELD_HOST` turns that off. In this form nothing can hold the socket
+back: while NATS is away, events wait in memory.
 """
 
 from __future__ import annotations
@@ -10,17 +10,20 @@ from __future__ import annotations
 from sandbox_cogs._channels import RestChannels
 from sandbox_cogs._core import AnyBot, acquire_core, release_core
 
+from ._fitness import HostNotFit, check_host
 from ._listener import GatewayListener
 
-__all__ = ["GatewayListener", "setup", "teardown"]
+__all__ = ["GatewayListener", "HostNotFit", "setup", "teardown"]
 
 
 async def setup(bot: AnyBot) -> None:
     """Begin to route the bot's events.
 
-    Raises `SettingsError` or `DependencyUnavailable` when the bot brings no core and none can be opened.
+    Raises `HostNotFit` when the bot's own options don't go with it or with the settings, and
+    `SettingsError` or `DependencyUnavailable` when the bot brings no core and none can be opened.
     """
     core = await acquire_core(bot, __name__)
+    check_host(bot, core.settings)
     core.owners.directory = RestChannels(bot.http)
     await bot.add_cog(GatewayListener(bot, core))
 

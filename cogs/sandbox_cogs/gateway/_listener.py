@@ -1,22 +1,27 @@
 """The listener that taps raw frames in a bot whose sockets are discord.py's own.
 
 Rests on discord.py 2.7: with debug events on, every decompressed frame is dispatched as
-`on_socket_raw_receive(text)` before it is parsed, in order, one task each; work done before the first
-`await` therefore keeps the order. The frame does not tell its shard.
+`socket_raw_receive(text)` before it is parsed. It is caught on its way, where it comes in order and before
+anybody else has it. The frame does not tell its shard.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 
 import structlog
 from discord.ext import commands
-from discord.gateway import DiscordWebSocket
 
 from sandbox_cogs._core import AnyBot
 from sandbox_core.bootstrap import Core
 from sandbox_core.event_router import ready_session
-from sandbox_core.events import DISPATCH, Frame
+from sandbox_core.events import CONNECTION_EVENTS, DISPATCH, Frame
+
+from ._fitness import shards_of_host, tell_unfit_shards
+from ._news import News
+from ._private import open_sockets
+from ._shield import Shield
 
 _log = structlog.get_logger("sandbox.gateway")
 
@@ -29,21 +34,17 @@ class GatewayListener(commands.Cog):
     def __init__(self, bot: AnyBot, core: Core) -> None:
         self._bot = bot
         self._core = core
-        self._debug_events_before = bot._enable_debug_events
+        self._shielding = core.settings.sandbox_shield_host
+        self._shards_checked = shards_of_host(bot)[0] is not None
+        self._shield = Shield(bot, self.on_frame, self._judge_guild, shielding=self._shielding)
 
     async def cog_load(self) -> None:
-        """Turn debug events on, also for sockets that are open already."""
-        self._bot._enable_debug_events = True
-        for socket in _open_sockets(self._bot):
-            socket.log_receive = socket.debug_log_receive  # type: ignore[method-assign]
+        """Begin to take frames, also of sockets that are open already."""
+        self._shield.install()
 
     async def cog_unload(self) -> None:
         """Publish what was taken, and leave the bot as it was found."""
-        if not self._debug_events_before:
-            self._bot._enable_debug_events = False
-            for socket in _open_sockets(self._bot):
-                for replaced in ("log_receive", "send"):
-                    vars(socket).pop(replaced, None)
+        self._shield.remove()
         try:
             async with asyncio.timeout(_DRAIN_WITHIN):
                 await self._core.router.idle()
@@ -51,17 +52,34 @@ class GatewayListener(commands.Cog):
             _log.error("unloaded_with_events_unacknowledged", events=self._core.router.pending)
 
     @commands.Cog.listener()
-    async def on_socket_raw_receive(self, text: str) -> None:
-        """Route one frame. Nothing here may await: the next frame's task would overtake."""
+    async def on_connect(self) -> None:
+        """By now discord.py has asked Discord how many shards there are, if nobody had said."""
+        if not self._shards_checked:
+            self._shards_checked = True
+            tell_unfit_shards(self._bot, self._core.settings)
+
+    def on_frame(self, text: str) -> News | None:
+        """Route one frame; returns what is told who gets it, or None when everybody does."""
         intake = self._core.intake
         frame = intake.read(text.encode())
         # RESUMED does not tell its shard, and is nobody's event.
         if frame is None or frame.op != DISPATCH or frame.type == "RESUMED":
-            return
+            return None
         shard_id = self._shard_of(frame)
         if frame.type != "READY" and intake.ledger(shard_id) is None:
             self._adopt(frame, shard_id)
-        intake.take(frame, shard_id)
+        if not self._shielding or frame.type in CONNECTION_EVENTS:
+            intake.take(frame, shard_id)
+            return None
+        news = News(frame.type)
+        if not intake.take(frame, shard_id, news.tell):
+            self._core.router.judge(frame, news.tell)
+        return news
+
+    def _judge_guild(self, guild_id: int, news: News) -> None:
+        """Its GUILD_CREATE came before the extension was loaded, and discord.py tells of it only now."""
+        frame = Frame(b"", DISPATCH, news.event, 0, time.monotonic(), str(guild_id))
+        self._core.router.judge(frame, news.tell)
 
     def _shard_of(self, frame: Frame) -> int:
         if frame.type == "READY":
@@ -74,13 +92,6 @@ class GatewayListener(commands.Cog):
 
     def _adopt(self, frame: Frame, shard_id: int) -> None:
         """The extension was loaded while the session ran already: learn its id from the socket."""
-        for socket in _open_sockets(self._bot):
+        for socket in open_sockets(self._bot):
             if (socket.shard_id or 0) == shard_id and socket.session_id is not None:
                 self._core.intake.adopt(socket.session_id, shard_id, frame.seq - 1)
-
-
-def _open_sockets(bot: AnyBot) -> list[DiscordWebSocket]:
-    if isinstance(bot, commands.AutoShardedBot):
-        return [bot._get_websocket(shard_id=shard_id) for shard_id in bot.shards]
-    socket: DiscordWebSocket | None = bot.ws  # typed as always there; None before the first connection
-    return [] if socket is None else [socket]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from sandbox_core.bootstrap import Core
 from sandbox_core.health import HealthChecker, SystemHealth
 from sandbox_core.namespaces import PartState
+
+if TYPE_CHECKING:
+    from sandbox_core.bootstrap import Core
 
 ANSWER_WITHIN = 1.0
 """Seconds a part may take: who asks for readiness waits for the slowest."""

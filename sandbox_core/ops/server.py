@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
-import discord
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from . import __version__
 from .readiness import Readiness
 
 _CLOSE_WITHIN = 0.25
@@ -22,11 +20,17 @@ class OpsAddressError(Exception):
 
 
 class OpsServer:
-    """Answers while the process starts, works and stops, whatever else is away."""
+    """Answers while the process starts, works and stops, whatever else is away.
 
-    def __init__(self, readiness: Readiness, registry: CollectorRegistry) -> None:
+    `versions` is what `/version` tells of, by name.
+    """
+
+    def __init__(
+        self, readiness: Readiness, registry: CollectorRegistry, versions: Mapping[str, str]
+    ) -> None:
         self._readiness = readiness
         self._registry = registry
+        self._versions = versions
         self.url = ""
         """Where it listens, once it does."""
 
@@ -66,19 +70,18 @@ class OpsServer:
         return web.json_response(
             {
                 "name": "discord-server-sandboxes",
-                "version": __version__,
                 "python": platform.python_version(),
-                "discord.py": discord.__version__,
+                **self._versions,
             }
         )
 
 
 @asynccontextmanager
 async def ops_server(
-    host: str, port: int, readiness: Readiness, registry: CollectorRegistry
+    host: str, port: int, readiness: Readiness, registry: CollectorRegistry, versions: Mapping[str, str]
 ) -> AsyncIterator[OpsServer]:
     """Serve on `host` and `port` (0: any free one). Raises `OpsAddressError` when it can't listen there."""
-    server = OpsServer(readiness, registry)
+    server = OpsServer(readiness, registry, versions)
     # Whoever asks just now need not be answered: aiohttp would wait for it for a minute.
     runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=_CLOSE_WITHIN)
     await runner.setup()

@@ -1,0 +1,80 @@
+"""The ops endpoint of somebody else's bot; there is one when `OPS_PORT` is set."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import discord
+import structlog
+
+if TYPE_CHECKING:
+    from sandbox_core.bootstrap import Core
+
+    from ._core import AnyBot
+
+_log = structlog.get_logger("sandbox.bot")
+
+
+class HostGateway:
+    """What the host's own connections are like."""
+
+    def __init__(self, bot: AnyBot) -> None:
+        self._bot = bot
+
+    @property
+    def gateway_trouble(self) -> str:
+        """Why a shard of the host is not connected; "" when all are."""
+        bot = self._bot
+        if bot.is_closed():
+            return "the bot is closed"
+        if isinstance(bot, discord.AutoShardedClient):
+            away = [shard_id for shard_id, shard in bot.shards.items() if shard.is_closed()]
+            if away:
+                return f"not connected to Discord: shard {', '.join(map(str, away))}"
+            connected = bool(bot.shards)
+        else:
+            socket: discord.gateway.DiscordWebSocket | None = bot.ws
+            connected = socket is not None and socket.open
+        return "" if connected else "not connected to Discord"
+
+    @property
+    def standing_by(self) -> bool:
+        """A host always has its own shards."""
+        return False
+
+    @property
+    def gateway_latency(self) -> float | None:
+        """Seconds from the last heartbeat to its acknowledgement; None before the first."""
+        latency = self._bot.latency
+        return latency if math.isfinite(latency) else None
+
+
+@asynccontextmanager
+async def ops_endpoint(bot: AnyBot, core: Core) -> AsyncIterator[None]:
+    """Serve where `OPS_HOST` and `OPS_PORT` say, or not at all when the port is not set.
+
+    Raises `OpsAddressError` when it can't listen there.
+    """
+    settings = core.settings
+    # The default is the standalone bot's: a host did not ask for a port to be opened.
+    if "ops_port" not in settings.model_fields_set:
+        yield
+        return
+    # Imported here: a host without the endpoint needs no HTTP server.
+    from sandbox_core.ops import Readiness, ops_server  # noqa: PLC0415
+
+    readiness = Readiness()
+    readiness.attach(core, HostGateway(bot))
+    versions = {"version": version("discord-server-sandboxes"), "discord.py": discord.__version__}
+    async with ops_server(
+        settings.ops_host, settings.ops_port, readiness, core.metrics.registry, versions
+    ) as server:
+        _log.info("ops_listening", url=server.url)
+        try:
+            yield
+        finally:
+            readiness.detach()

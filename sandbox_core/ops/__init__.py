@@ -1,0 +1,6 @@
+"""The ops endpoint over HTTP, and whether a process can do its work now."""
+
+from .readiness import GatewayState, Readiness, Report
+from .server import OpsAddressError, OpsServer, ops_server
+
+__all__ = ["GatewayState", "OpsAddressError", "OpsServer", "Readiness", "Report", "ops_server"]
