@@ -18,7 +18,7 @@ def _scope(call: Call) -> int | None:
     if "guild_id" not in call.params:
         return None
     guild = call.server.world.guilds.get(call.id("guild_id"))
-    if guild is None or not guild.has_bot:
+    if guild is None or not guild.has_bot or not guild.takes_commands:
         raise ApiError(403, 50001, "Missing Access")
     return guild.id
 

@@ -97,6 +97,8 @@ class SimGuild:
         self.owner = owner
         self.created_at = world.clock()
         self.has_bot = False
+        # False: the bot was invited without the scope applications.commands.
+        self.takes_commands = True
         self.roles: dict[int, SimRole] = {}
         self.channels: dict[int, SimChannel] = {}
         self.members: dict[int, SimMember] = {}

@@ -33,6 +33,8 @@ class NatsConnection:
         self.client = TlsClient()
         self.on_reconnect: list[Callable[[], None]] = []
         self.on_disconnect: list[Callable[[], None]] = []
+        self.on_error: list[Callable[[Exception], None]] = []
+        """Told what the server objects to, such as a subject without permission; and failed attempts."""
         self.refused: LoginRefused | None = None
         """Why no server lets this process in; None while none says so."""
         self.denied: LoginRefused | None = None
@@ -95,6 +97,8 @@ class NatsConnection:
             # Every failed attempt comes here, each second while the server is away; the disconnect
             # itself is logged above, and readiness names it all along.
             _log.debug("nats_error", error=type(error).__name__)
+            for listener in self.on_error:
+                listener(error)
             transport: Any = self.client._transport
             if transport and not self.client.is_connected:
                 # nats-py 2.16 opens its next connection without closing one that failed after it stood.

@@ -22,7 +22,7 @@ _KEPT_SECONDS = 900
 
 
 # For each key: the point, its session, its sequence, its epoch. What is no point is replaced by any.
-_SAVE = """
+SAVE_SCRIPT = """
 for i = 1, #KEYS do
   local first = 4 * i - 2
   local text = redis.pcall('GET', KEYS[i])
@@ -47,7 +47,7 @@ class GatewaySessions:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._save = redis.register_script(_SAVE)
+        self._save = redis.register_script(SAVE_SCRIPT)
 
     async def load(self, application_id: int, shard_id: int, shard_count: int) -> ResumePoint | None:
         """The shard's resume point, or None when there is none that can be used."""

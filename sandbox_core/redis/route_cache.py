@@ -32,7 +32,7 @@ _ROUTES_PER_CALL = 500
 
 # Keys come in pairs, the route's and its moment's; for each pair there are four arguments: the moment, what
 # the second key is to hold, the route's value, and its life in milliseconds.
-_PUT = """
+PUT_SCRIPT = """
 local only_read, moment_life = ARGV[1] == '1', ARGV[2]
 for i = 1, #KEYS, 2 do
   local first = 2 * i + 1
@@ -63,7 +63,7 @@ class RouteCache:
     def __init__(self, redis: Redis, ttl: timedelta, *, now: Callable[[], float] = time.time) -> None:
         """`ttl` bounds the life of a key; `now` is in seconds since the epoch."""
         self._redis = redis
-        self._put = redis.register_script(_PUT)
+        self._put = redis.register_script(PUT_SCRIPT)
         self._ttl_ms = int(ttl.total_seconds() * 1000)
         self._now = now
 

@@ -132,9 +132,11 @@ SCHEMAS: dict[str, Schema] = {
         checks=listed(
             keys(
                 area=TEXT,
+                where=MAYBE_TEXT,
                 state={"enum": ["ok", "note", "failed", "away"]},
                 detail=TEXT,
                 mend=MAYBE_TEXT,
+                commands=listed(TEXT),
             )
         ),
     ),

@@ -105,8 +105,8 @@ async def test_a_database_without_migrations(fresh_shell: Shell) -> None:
     found = await fresh_shell("doctor", "--json")
     assert found.code == 1
     check("doctor", found.json)
-    assert [each["mend"] for each in found.json["checks"] if each["state"] == "failed"] == [
-        "sandboxctl migrate"
+    assert [each["commands"] for each in found.json["checks"] if each["state"] == "failed"] == [
+        ["sandboxctl migrate"]
     ]
     for _ in range(2):
         migrated = await fresh_shell.ok("migrate", "--json")
@@ -123,6 +123,7 @@ async def test_doctor_names_what_is_away(shell: Shell) -> None:
     away = [each for each in nats_away.json["checks"] if each["state"] == "away"]
     assert [each["area"] for each in away] == ["NATS"]
     assert "NATS_URL" in away[0]["mend"]
+    assert away[0]["where"] == NOBODY_LISTENS
     settings = await shell.having(NATS_URL=None)("doctor")
     assert settings.code == 2
     assert "NATS_URL is not set" in settings.out

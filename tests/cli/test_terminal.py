@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from sandbox_bot.cli._screen import Cell, Facts, Grid, Line, plain, pretty
+from sandbox_bot.cli._screen import Cell, Facts, Grid, Line, Steps, plain, pretty
 from sandbox_bot.cli._words import clean, relative
 from sandbox_core.manager import utc_now
 
@@ -68,6 +68,16 @@ def test_nobodys_name_speaks_to_the_terminal() -> None:
     shown = console.export_text(styles=False)
     assert shown.count("[bold]x[/bold]") == 3
     assert not set(shown) & set("\x07\r\u202e")
+
+
+def test_what_is_to_be_copied_is_never_wrapped() -> None:
+    statement = "GRANT SELECT, INSERT, UPDATE, DELETE ON sandbox_cleanup, gateway_processes TO sandbox_bot;"
+    steps = Steps(Cell("PostgreSQL: the role lacks rights.", "red"), "As the tables' owner:", (statement,))
+    assert plain(steps).endswith(f"\n    {statement}")
+    for width in (40, 80):
+        file = io.StringIO()
+        Console(file=file, force_terminal=True, width=width).print(pretty(steps), crop=False)
+        assert f"\n    {statement}\n" in file.getvalue()
 
 
 def test_plain_columns_are_aligned_and_never_cut() -> None:

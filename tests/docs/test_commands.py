@@ -60,6 +60,9 @@ NOT_RUN: Mapping[tuple[str, str], str] = {
 _NO_COMMANDS = {"mermaid", "python"}
 """Diagrams, and code that test_pages.py looks for in the examples, which have tests of their own."""
 
+ELSEWHERE = {"docs/servers.md": "on servers of its own: tests/e2e/test_least_privilege.py applies it"}
+"""Pages whose blocks another test runs, and why."""
+
 RUNBOOK = "docs/runbook.md"
 STORIES = ("README.md", "docs/cli.md", "docs/guide.md")
 """Pages whose blocks build on each other."""
@@ -70,7 +73,9 @@ def _all() -> list[Block]:
 
 
 def _runs(block: Block) -> bool:
-    return block.language not in _NO_COMMANDS and (block.page, block.first_line) not in NOT_RUN
+    if block.language in _NO_COMMANDS or block.page in ELSEWHERE:
+        return False
+    return (block.page, block.first_line) not in NOT_RUN
 
 
 def test_every_block_is_run_or_has_its_reason() -> None:

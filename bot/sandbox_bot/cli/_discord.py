@@ -1,113 +1,32 @@
-"""Discord's REST API, as far as a shell needs it: is the bot there, and what may a user do there.
-
-Facts from Discord's developer documentation: resources "Guild" (Get Guild, Get Guild Member), topics
-"Permissions" and "Reference" (User Agent, authentication).
-"""
+"""What Discord says about servers, for commands that register them."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import Sequence
 
-import aiohttp
-
-from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.models import GuildAccess
 from sandbox_core.settings import Settings
-from sandbox_core.validation import parse_guild_id
 
-from .. import __version__
-from ..exit_codes import ExitCode
-from ._outcome import CommandFailed, usage
-
-_API = "https://discord.com/api/v10"
-_WITHIN = 5.0
-_ADMINISTRATOR = 1 << 3
-_MANAGE_GUILD = 1 << 5
-
-
-class TokenRefusedError(CommandFailed):
-    """Discord does not take the token."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            ["Discord refused the token: DISCORD_TOKEN takes the bot's present token."], ExitCode.USAGE
-        )
-
-
-class DiscordRest:
-    """Asks Discord as the bot; see `discord_rest`."""
-
-    def __init__(self, session: aiohttp.ClientSession, base: str) -> None:
-        self._session = session
-        self._base = base
-
-    async def get(self, path: str) -> Any:
-        """The JSON at `path`, or None where Discord shows the bot nothing (403, 404).
-
-        Raises `TokenRefusedError`, or `DependencyUnavailable` when Discord is away, slow or failing.
-        """
-        try:
-            async with asyncio.timeout(_WITHIN), self._session.get(f"{self._base}{path}") as answer:
-                if answer.status == 401:
-                    raise TokenRefusedError
-                if answer.status in {403, 404}:
-                    return None
-                if answer.status != 200:
-                    raise DependencyUnavailable("Discord", f"it answered with status {answer.status}")
-                return await answer.json()
-        except TimeoutError:
-            raise DependencyUnavailable("Discord", f"no answer within {_WITHIN:g} seconds") from None
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise DependencyUnavailable("Discord", "it can't be reached") from error
-
-    async def access(self, guild_id: str, user_id: str | None) -> GuildAccess:
-        """What the bot, and `user_id` if given, may do in a guild now."""
-        cleaned = parse_guild_id(guild_id)
-        guild = await self.get(f"/guilds/{cleaned}")
-        if guild is None:
-            return GuildAccess(cleaned, bot_is_member=False, caller_manages=False)
-        manages = user_id is not None and await self._manages(guild, user_id)
-        return GuildAccess(cleaned, bot_is_member=True, caller_manages=manages, name=str(guild["name"]))
-
-    async def _manages(self, guild: Any, user_id: str) -> bool:
-        if guild["owner_id"] == user_id:
-            return True
-        member = await self.get(f"/guilds/{guild['id']}/members/{user_id}")
-        if member is None:
-            return False
-        # The role with the guild's own id is @everyone.
-        held = {guild["id"], *member["roles"]}
-        permissions = 0
-        for role in guild["roles"]:
-            if role["id"] in held:
-                permissions |= int(role["permissions"])
-        return bool(permissions & (_ADMINISTRATOR | _MANAGE_GUILD))
-
-
-@asynccontextmanager
-async def discord_rest(settings: Settings) -> AsyncIterator[DiscordRest]:
-    """A client with the bot's token. Raises `CommandFailed` when there is none."""
-    if settings.discord_token is None:
-        raise usage(
-            "DISCORD_TOKEN is not set, so Discord can't be asked whether the bot is in that server. "
-            "Set it, or let the operator (no --owner) vouch for it with --unchecked."
-        )
-    headers = {
-        "Authorization": f"Bot {settings.discord_token.get_secret_value()}",
-        "User-Agent": f"DiscordBot (sandboxctl, {__version__})",
-    }
-    async with aiohttp.ClientSession(headers=headers) as session:
-        yield DiscordRest(session, settings.discord_api_url or _API)
+from ..discord_rest import TokenMissingError, TokenRefusedError, discord_rest
+from ._outcome import usage
 
 
 async def guild_accesses(
     settings: Settings, guild_ids: Sequence[str], user_id: str | None
 ) -> list[GuildAccess]:
-    """What the bot and `user_id` may do in these guilds; Discord is asked only where there are any."""
+    """What the bot and `user_id` may do in these guilds; Discord is asked only where there are any.
+
+    Raises `CommandFailed` without a token that Discord takes.
+    """
     if not guild_ids:
         return []
-    async with discord_rest(settings) as discord:
-        return [await discord.access(guild_id, user_id) for guild_id in guild_ids]
+    try:
+        async with discord_rest(settings) as discord:
+            return [await discord.access(guild_id, user_id) for guild_id in guild_ids]
+    except TokenMissingError as error:
+        raise usage(
+            "DISCORD_TOKEN is not set, so Discord can't be asked whether the bot is in that server. "
+            "Set it, or let the operator (no --owner) vouch for it with --unchecked."
+        ) from error
+    except TokenRefusedError as error:
+        raise usage(str(error)) from error

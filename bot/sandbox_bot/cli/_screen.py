@@ -22,6 +22,7 @@ from ._streams import write
 from ._words import clean
 
 _GAP = "  "
+_INDENT = "    "
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,16 @@ class Line:
     style: str = ""
 
 
-Block = Grid | Facts | Line
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """What to do about something: a sentence, then lines to be copied, which are never wrapped."""
+
+    title: Cell
+    sentence: str
+    commands: Sequence[str] = ()
+
+
+Block = Grid | Facts | Line | Steps
 
 
 def on_terminal() -> bool:
@@ -70,7 +80,8 @@ def on_terminal() -> bool:
 def show(*blocks: Block) -> None:
     """Write the blocks to standard output, a blank line between them."""
     if on_terminal():
-        console().print(pretty(*blocks))
+        # What is to be copied may be longer than a line: the terminal goes on in the next by itself.
+        console().print(pretty(*blocks), crop=False)
     else:
         write(plain(*blocks))
 
@@ -103,6 +114,12 @@ def _plain(block: Block) -> str:
             return f"{_text(title)}\n{facts}" if title else facts
         case Line(text):
             return clean(text)
+        case Steps(title, sentence, commands):
+            return "\n".join([_text(title), _text(sentence), *_indented(commands)])
+
+
+def _indented(commands: Sequence[str]) -> list[str]:
+    return [f"{_INDENT}{clean(command)}" for command in commands]
 
 
 def _aligned(lines: Sequence[Sequence[str]]) -> str:
@@ -141,6 +158,9 @@ def _pretty(block: Block) -> RenderableType:
             return Group(_styled(title), table) if title else table
         case Line(text, style):
             return Text(clean(text), style=style)
+        case Steps(title, sentence, commands):
+            lines = [Text(line, no_wrap=True, overflow="ignore") for line in _indented(commands)]
+            return Group(_styled(title), _styled(sentence), *lines)
 
 
 def _text(cell: Cell | str) -> str:

@@ -1,6 +1,8 @@
-"""`doctor`: whether everything the bot needs is there, and how to mend what is not."""
+"""`doctor`: whether everything the bot needs is there and works, and how to mend what does not."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
 
 import typer
 
@@ -8,11 +10,11 @@ from sandbox_core.bootstrap import NatsUse
 from sandbox_core.misspelt import misspelt_settings
 from sandbox_core.settings import SettingsError, load_settings
 
+from ..doctor import Finding, State, check_servers
 from ..exit_codes import ExitCode
 from . import _options as options
-from ._checks import Finding, State, check_servers
 from ._outcome import run
-from ._screen import Cell, Grid, Line, busy, emit, show
+from ._screen import Block, Cell, Grid, Line, Steps, busy, emit, show
 from ._session import opened
 
 _LOOK = {
@@ -24,29 +26,16 @@ _LOOK = {
 
 
 def doctor(as_json: options.Json = False) -> None:
-    """Check settings, servers, migrations, streams, permissions and clock; say how to mend what is wrong."""
+    """Check settings, servers, rights, migrations, streams and clocks; say how to mend what is wrong."""
     with busy("Looking"):
         settings = _settings()
         wrong_settings = any(finding.state is State.FAILED for finding in settings)
         findings = settings if wrong_settings else settings + run(_servers())
     code = ExitCode.USAGE if wrong_settings else _exit_code(findings)
     if as_json:
-        emit(
-            {
-                "ok": code is ExitCode.DONE,
-                "checks": [
-                    {
-                        "area": finding.area,
-                        "state": finding.state.value,
-                        "detail": finding.detail,
-                        "mend": finding.mend or None,
-                    }
-                    for finding in findings
-                ],
-            }
-        )
+        emit({"ok": code is ExitCode.DONE, "checks": [_as_json(finding) for finding in findings]})
     else:
-        _show(findings, code)
+        show(*_blocks(findings, code))
     raise typer.Exit(code)
 
 
@@ -70,15 +59,34 @@ async def _servers() -> list[Finding]:
         return await check_servers(core)
 
 
-def _exit_code(findings: list[Finding]) -> ExitCode:
+def _exit_code(findings: Sequence[Finding]) -> ExitCode:
     states = {finding.state for finding in findings}
     if State.AWAY in states:
         return ExitCode.DEPENDENCY
     return ExitCode.REFUSED if State.FAILED in states else ExitCode.DONE
 
 
-def _show(findings: list[Finding], code: ExitCode) -> None:
-    rows = [(finding.area, _LOOK[finding.state], finding.detail, finding.mend) for finding in findings]
-    wrong = sum(finding.state in {State.FAILED, State.AWAY} for finding in findings)
-    verdict = Line("All is well.", "green") if code is ExitCode.DONE else Line(f"To mend: {wrong}.", "red")
-    show(Grid(("area", "state", "found", "to mend it"), rows), verdict)
+def _as_json(finding: Finding) -> dict[str, object]:
+    return {
+        "area": finding.area,
+        "where": finding.where or None,
+        "state": finding.state.value,
+        "detail": finding.detail,
+        "mend": finding.mend or None,
+        "commands": list(finding.commands),
+    }
+
+
+def _blocks(findings: Sequence[Finding], code: ExitCode) -> Iterator[Block]:
+    """The table, then what is to be done, then the verdict."""
+    rows = [(each.area, each.where, _LOOK[each.state], each.detail) for each in findings]
+    yield Grid(("area", "where", "state", "found"), rows)
+    yield from (_steps(finding) for finding in findings if finding.mend)
+    wrong = sum(finding.wrong for finding in findings)
+    yield Line("All is well.", "green") if code is ExitCode.DONE else Line(f"To mend: {wrong}.", "red")
+
+
+def _steps(finding: Finding) -> Steps:
+    of = f"{finding.area} at {finding.where}" if finding.where else finding.area
+    title = Cell(f"{of}: {finding.detail}.", _LOOK[finding.state].style)
+    return Steps(title, finding.mend, finding.commands)

@@ -1,0 +1,202 @@
+"""Every NATS subject that the bot uses, each tried in a way that changes nothing.
+
+A server objects to a subject before it looks at what is sent. So what is sent is without effect: a stream is
+"made" under another name than its subject says, which the server refuses; a purge is for a sandbox that does
+not exist; an event has headers that no stream's state can match, so it is refused instead of stored. Whoever
+listens without a stream, which no worker does, gets it: empty, of the type DOCTOR.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from uuid import uuid4
+
+from nats.aio.msg import Msg
+
+from sandbox_core import subjects
+from sandbox_core.nats.connection import NatsConnection
+from sandbox_core.subjects import StreamNames
+
+_FLUSH_WITHIN = 3
+_VIOLATION = re.compile(r'permissions violation for (publish|subscription) to "([^"]+)"', re.IGNORECASE)
+_NO_APPLICATION = 0
+_NO_SEQUENCE = 2**53 - 1
+"""A stream would have to take a million events a second for centuries."""
+_TYPE = "DOCTOR"
+_API = "$JS.API"
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """One subject of the bot's."""
+
+    pattern: str
+    """What the permission has to allow."""
+    subject: str
+    """A subject of the pattern, to try it with."""
+    payload: str = ""
+    """What is without effect there."""
+    headers: dict[str, str] | None = None
+    makes: str = ""
+    """The stream that it is needed to make or to change: an operator may do that for the bot."""
+
+
+def publications(names: StreamNames) -> list[Need]:
+    """What the bot publishes, and asks JetStream for."""
+    return [*_asked(names), *events(names).values(), *_others(names), *_told(names)]
+
+
+def events(names: StreamNames) -> dict[str, Need]:
+    """An event for each stream that it would refuse."""
+    return {
+        names.events: _event(names.events, names.events_subjects, names.production_subject(_TYPE)),
+        names.sandbox: _event(
+            names.sandbox, subjects.SANDBOX_SUBJECTS, subjects.sandbox_subject(uuid4(), _TYPE)
+        ),
+    }
+
+
+def _others(names: StreamNames) -> Iterator[Need]:
+    for subject in (names.unattributed_subject(_TYPE), names.dead_letter_subject(_TYPE)):
+        yield _event(names.events, names.events_subjects, subject)
+
+
+def _event(stream: str, pattern: str, subject: str) -> Need:
+    headers = {
+        "Nats-Expected-Stream": stream,
+        "Nats-Expected-Last-Sequence": str(_NO_SEQUENCE),
+        "Nats-Expected-Last-Msg-Id": f"doctor-{uuid4().hex}",
+    }
+    return Need(pattern, subject, headers=headers)
+
+
+def subscriptions(names: StreamNames) -> list[Need]:
+    """What the bot hears."""
+    holders, takeovers = _gateway()
+    mark = uuid4().hex
+    return [
+        Need("_INBOX.>", f"_INBOX.{mark}.doctor"),
+        Need(names.fence_subject, names.fence_subject),
+        holders,
+        takeovers,
+    ]
+
+
+def _asked(names: StreamNames) -> Iterator[Need]:
+    nothing = f"doctor-{uuid4().hex}"
+    other_name = json.dumps({"name": nothing})
+    yield Need(f"{_API}.INFO", f"{_API}.INFO")
+    for stream, _ in names.both:
+        # To say which stream has taken the subjects.
+        whose = f"{_API}.STREAM.NAMES"
+        yield Need(whose, whose, json.dumps({"subject": nothing}), makes=stream)
+        for verb in ("CREATE", "UPDATE"):
+            subject = f"{_API}.STREAM.{verb}.{stream}"
+            yield Need(subject, subject, other_name, makes=stream)
+        yield Need(f"{_API}.STREAM.INFO.{stream}", f"{_API}.STREAM.INFO.{stream}")
+        create = f"{_API}.CONSUMER.CREATE.{stream}"
+        yield Need(create, create, json.dumps({"stream_name": nothing, "config": {}}))
+        for verb in ("INFO", "DELETE", "MSG.NEXT"):
+            yield Need(f"{_API}.CONSUMER.{verb}.{stream}.*", f"{_API}.CONSUMER.{verb}.{stream}.{nothing}")
+    stream = names.sandbox
+    no_sandbox = subjects.sandbox_filter(uuid4())
+    for verb, payload in (
+        ("STREAM.PURGE", {"filter": no_sandbox}),
+        ("STREAM.MSG.GET", {"last_by_subj": no_sandbox}),
+        ("CONSUMER.LIST", {"offset": 0}),
+    ):
+        subject = f"{_API}.{verb}.{stream}"
+        yield Need(subject, subject, json.dumps(payload))
+
+
+def _told(names: StreamNames) -> Iterator[Need]:
+    yield Need("_INBOX.>", f"_INBOX.{uuid4().hex}.doctor")
+    # Heard by every process: no route has changed.
+    yield Need(names.fence_subject, names.fence_subject, '{"as_of":0.0,"routes":{}}')
+    yield from _gateway()
+
+
+def _gateway() -> tuple[Need, Need]:
+    # Nobody hears what is told of an application that does not exist.
+    holders = subjects.shard_holders_subject(_NO_APPLICATION)
+    takeovers = subjects.shard_takeovers_subject(_NO_APPLICATION)
+    number = f".{_NO_APPLICATION}."
+    return (
+        Need(holders.replace(number, ".*."), holders),
+        Need(takeovers.replace(number, ".*."), takeovers),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """What the user may not do, as patterns of subjects."""
+
+    publish: tuple[str, ...]
+    subscribe: tuple[str, ...]
+    making: Mapping[str, tuple[str, ...]]
+    """By stream, what is published only to make or to change it."""
+
+
+async def denied(connection: NatsConnection, names: StreamNames) -> Denied:
+    """Try every subject. Raises nats-py's errors when the connection is lost."""
+    violations = Violations(connection)
+    client = connection.client
+    told, heard = publications(names), subscriptions(names)
+    with violations:
+        hearing = [await client.subscribe(need.subject, cb=_ignore) for need in heard]
+        inbox = client.new_inbox()
+        hearing.append(await client.subscribe(inbox, cb=_ignore))
+        for need in told:
+            await client.publish(need.subject, need.payload.encode(), reply=inbox, headers=need.headers)
+        # The server answers in order, so it has objected by the second answer. The first question may stand
+        # before what was published: nats-py writes it at once, and publications in a task of their own.
+        await client.flush(_FLUSH_WITHIN)
+        await client.flush(_FLUSH_WITHIN)
+        for subscription in hearing:
+            await subscription.unsubscribe()
+    published, heard_not = violations.of("publish"), violations.of("subscription")
+    making = {
+        stream: _patterns([need for need in told if need.makes == stream], published)
+        for stream, _ in names.both
+    }
+    return Denied(
+        _patterns([need for need in told if not need.makes], published),
+        _patterns(heard, heard_not),
+        {stream: patterns for stream, patterns in making.items() if patterns},
+    )
+
+
+def _patterns(needs: Sequence[Need], subjects_denied: Iterable[str]) -> tuple[str, ...]:
+    # nats-py gives the server's words in lower case.
+    lowered = {subject.lower() for subject in subjects_denied}
+    return tuple(dict.fromkeys(need.pattern for need in needs if need.subject.lower() in lowered))
+
+
+class Violations:
+    """Collects, while it is entered, what the server says it does not permit."""
+
+    def __init__(self, connection: NatsConnection) -> None:
+        self._connection = connection
+        self._found: list[tuple[str, str]] = []
+
+    def __enter__(self) -> Violations:
+        self._connection.on_error.append(self._on_error)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.on_error.remove(self._on_error)
+
+    def of(self, kind: str) -> list[str]:
+        """The subjects of one kind, `publish` or `subscription`."""
+        return [subject for each, subject in self._found if each == kind]
+
+    def _on_error(self, error: Exception) -> None:
+        if found := _VIOLATION.search(str(error)):
+            self._found.append((found[1].lower(), found[2]))
+
+
+async def _ignore(_message: Msg) -> None:
+    pass

@@ -1,0 +1,162 @@
+"""Both streams: what they are, and whether they would take an event, be read, and let a sandbox go.
+
+A stream that is missing is not made here, nor is one with another name: it would prove little, for limits and
+permissions go by name and by what is there. Whether the bot could make it is asked instead: of the
+permissions, the account's limits, and the streams that have its subjects.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import nats.errors
+from nats.js.api import StreamConfig, StreamInfo
+from nats.js.errors import APIError, NotFoundError
+
+from sandbox_core.bootstrap import Core
+from sandbox_core.errors import DependencyUnavailable
+from sandbox_core.nats.message_ids import MessageIds
+from sandbox_core.nats.streams import StreamFault, judge, overlap, stream_configs
+from sandbox_core.subjects import sandbox_filter
+
+from .findings import Look
+from .nats_permissions import events
+
+_ANSWER_WITHIN = 2.0
+_SKEW_LIMIT = 10.0
+_WRONG_LAST_SEQUENCE = 10071  # JetStream's JSStreamWrongLastSequenceErrF
+_ANOTHER_STREAM = 10060  # JetStream's JSStreamNotMatchErr
+
+
+async def look_at_streams(core: Core, look: Look, clock: Callable[[], datetime]) -> list[StreamConfig]:
+    """Returns the streams that are missing and could be made."""
+    missing, clock_is_known = [], False
+    for wanted in stream_configs(core.streams.limits):
+        name = str(wanted.name)
+        try:
+            info = await core.js.stream_info(name)
+        except NotFoundError:
+            if await _could_be_made(core, look, wanted):
+                missing.append(wanted)
+            continue
+        if not clock_is_known:
+            clock_is_known = True
+            await _clocks(core, look, name, clock)
+        if (
+            _as_needed(look, info, wanted)
+            and await _takes_events(core, look, name)
+            and await _serves(core, look, wanted)
+        ):
+            look.ok(f"the stream {name} holds {info.state.messages} messages; its use was tried")
+    return missing
+
+
+async def _could_be_made(core: Core, look: Look, wanted: StreamConfig) -> bool:
+    subject = (wanted.subjects or [""])[0]
+    try:
+        await core.js.find_stream_name_by_subject(subject)
+    except NotFoundError:
+        look.note(
+            f"the stream {wanted.name} does not exist yet",
+            "The bot makes it as it starts:",
+            ["sandboxctl run"],
+        )
+        return True
+    except nats.errors.TimeoutError:
+        # That question alone is not permitted, or nobody answers: making the stream will tell.
+        return True
+    _tell(look, str(wanted.name), await overlap(core.js, wanted))
+    return False
+
+
+def _as_needed(look: Look, info: StreamInfo, wanted: StreamConfig) -> bool:
+    """False when the stream can't be used as it is."""
+    usable = True
+    for fault in judge(info.config, wanted):
+        _tell(look, str(wanted.name), fault)
+        usable = usable and not fault.stops
+    behind = [peer.name for peer in (info.cluster.replicas if info.cluster else None) or () if peer.offline]
+    if behind:
+        look.note(f"replicas of the stream {wanted.name} are offline: {', '.join(map(str, behind))}")
+    return usable
+
+
+def _tell(look: Look, stream: str, fault: StreamFault) -> None:
+    sentence, command = _command_of(fault.mend)
+    say = look.failed if fault.stops else look.note
+    say(f"the stream {stream} {fault.problem}", sentence, [command] if command else [])
+
+
+def _command_of(mend: str) -> tuple[str, str]:
+    """The sentence, and the command that it ends with."""
+    for program in ("nats stream ", "sandboxctl "):
+        before, found, rest = mend.partition(program)
+        if found and not rest.endswith("."):
+            return before.rstrip() or "With NATS' command line:", found + rest
+    return mend, ""
+
+
+async def _takes_events(core: Core, look: Look, name: str) -> bool:
+    """Offer an event that the stream has to refuse for its sequence: so publishing and answering work."""
+    event = events(core.settings.stream_names)[name]
+    try:
+        answer = await core.nats.client.request(
+            event.subject, b"", timeout=_ANSWER_WITHIN, headers=event.headers
+        )
+    except nats.errors.NoRespondersError:
+        look.failed(f"no stream took an event for {name}", "Look at nats-server's log: has it a leader?")
+        return False
+    except nats.errors.TimeoutError:
+        look.failed(
+            f"the stream {name} did not answer to an event", "Look at nats-server's log: has it a leader?"
+        )
+        return False
+    said = json.loads(answer.data)
+    error = said.get("error") or {}
+    if error.get("err_code") == _WRONG_LAST_SEQUENCE:
+        return True
+    if error.get("err_code") == _ANOTHER_STREAM:
+        look.failed(
+            f"another stream, {said.get('stream')}, answers to events for {name}",
+            "Set NATS_EVENTS_PREFIX to other subjects, or use a NATS account of the bot's own.",
+        )
+        return False
+    look.failed(
+        f"the stream {name} refuses events: {error.get('description', 'it stored what can not be stored')}",
+        "Mend what it says; then look again.",
+    )
+    return False
+
+
+async def _serves(core: Core, look: Look, wanted: StreamConfig) -> bool:
+    """Read it as the bot does, and remove the events of a sandbox that does not exist."""
+    name, subject = str(wanted.name), (wanted.subjects or [""])[0]
+    try:
+        await MessageIds(core.nats.client, core.js).read(name, subject, datetime.now(UTC), lambda _id: None)
+        if name == core.settings.stream_names.sandbox:
+            await core.js.purge_stream(name, subject=sandbox_filter(uuid4()))
+    except APIError as error:
+        said = error.description
+    except (DependencyUnavailable, nats.errors.TimeoutError):
+        said = "no answer in time"
+    else:
+        return True
+    look.failed(f"the stream {name} can't be read or cleared: {said}", "Mend what it says; then look again.")
+    return False
+
+
+async def _clocks(core: Core, look: Look, name: str, clock: Callable[[], datetime]) -> None:
+    before = clock()
+    answer = await core.nats.client.request(f"$JS.API.STREAM.INFO.{name}", b"", timeout=_ANSWER_WITHIN)
+    told = json.loads(answer.data).get("ts")
+    if told is None:
+        return
+    skew = (datetime.fromisoformat(told) - before - (clock() - before) / 2).total_seconds()
+    look.judge(
+        abs(skew) <= _SKEW_LIMIT,
+        f"its clock and this machine's are {abs(skew):.1f} s apart",
+        "Let both machines take their time from NTP: what is stored is found by its time.",
+    )

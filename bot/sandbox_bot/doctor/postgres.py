@@ -1,0 +1,192 @@
+"""PostgreSQL: whether it lets the bot in, is new enough, takes writes, notifies, and is migrated."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from datetime import datetime
+from uuid import uuid4
+
+import asyncpg
+
+from sandbox_core.bootstrap import Core
+from sandbox_core.errors import DependencyUnavailable
+from sandbox_core.postgres import connected
+from sandbox_core.postgres.pool import Connection
+
+from .findings import Look
+from .places import Place
+from .postgres_migrations import Migrated, look_at_migrations
+from .postgres_rights import Role, look_at_rights, look_at_schemas, quoted
+from .postgres_trial import look_at_trial
+from .versions import judge_version
+
+_MINIMUM = 15
+_SKEW_LIMIT = 2.0
+_HEARD_WITHIN = 2.0
+_FOLLOWERS = 1
+"""Connections besides the pool's: the one on which changed routes are heard of."""
+_WRITABLE = "SET default_transaction_read_only = off"
+
+Clock = Callable[[], datetime]
+
+
+async def look_at_postgres(core: Core, look: Look, place: Place, clock: Clock) -> None:
+    """Everything that the bot does there, asked for or tried; what is tried is undone."""
+    try:
+        async with connected(core.pool) as connection:
+            began = time.perf_counter()
+            await connection.execute("SELECT 1")
+            look.ok(f"it answers, in {(time.perf_counter() - began) * 1000:.0f} ms")
+            writes = await _inside(connection, look, core, clock)
+        if writes:
+            await _notifications(core, look)
+    except DependencyUnavailable as error:
+        if look.found or not _not_let_in(look, place, error.__cause__):
+            raise
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+        said = str(error).split("\n", 1)[0]
+        look.failed(
+            f"it refused a question: {said}",
+            "So does a pooler in transaction mode, and a server that only looks like PostgreSQL: "
+            "DATABASE_URL has to name PostgreSQL itself, or a pooler in session mode.",
+        )
+
+
+def _not_let_in(look: Look, place: Place, cause: BaseException | None) -> bool:
+    """Why there is no connection, where a statement mends it; False where none does."""
+    role, database = quoted(place.user), quoted(place.database)
+    match cause:
+        case asyncpg.InsufficientPrivilegeError():
+            look.away(
+                f"the role {place.user} may not connect to the database {place.database}",
+                "As the database's owner, or as a superuser:",
+                [f"GRANT CONNECT ON DATABASE {database} TO {role};"],
+            )
+        case asyncpg.InvalidCatalogNameError():
+            look.away(
+                f"the database {place.database} does not exist",
+                "Check DATABASE_URL, or make it, as a superuser:",
+                [f"CREATE DATABASE {database} OWNER {role};"],
+            )
+        case asyncpg.InvalidAuthorizationSpecificationError() if "not permitted to log in" in str(cause):
+            look.away(
+                f"the role {place.user} may not log in", "As a superuser:", [f"ALTER ROLE {role} LOGIN;"]
+            )
+        case asyncpg.TooManyConnectionsError() if "for role" in str(cause):
+            look.away(
+                f"the role {place.user} has no connection left",
+                "As a superuser:",
+                [f"ALTER ROLE {role} CONNECTION LIMIT -1;"],
+            )
+        case _:
+            return False
+    return True
+
+
+async def _inside(connection: Connection, look: Look, core: Core, clock: Clock) -> bool:
+    """What one connection can tell; False when the server takes no writes."""
+    version = str(await connection.fetchval("SHOW server_version")).split()[0]
+    judge_version(look, version, (_MINIMUM,), f"PostgreSQL {_MINIMUM} or newer is needed.")
+    await _clocks(connection, look, clock)
+    role = Role(
+        str(await connection.fetchval("SELECT current_user")),
+        str(await connection.fetchval("SELECT current_database()")),
+        core.settings.sandbox_control_schema,
+    )
+    await _connections(connection, look, role, core.pool.get_max_size() + _FOLLOWERS)
+    writes = await _takes_writes(connection, look, role)
+    migrated = await look_at_migrations(connection, look, role)
+    can = [await _finds_its_tables(connection, look, role), await look_at_rights(connection, look, role)]
+    if migrated is Migrated.DONE and all(can):
+        can.append(await look_at_schemas(connection, look, role))
+    if writes and all(can) and migrated in {Migrated.DONE, Migrated.NOT}:
+        await look_at_trial(connection, look, role.schema if migrated is Migrated.NOT else "")
+    return writes
+
+
+async def _clocks(connection: Connection, look: Look, clock: Clock) -> None:
+    before = clock()
+    there: datetime = await connection.fetchval("SELECT clock_timestamp()")
+    skew = (there - before - (clock() - before) / 2).total_seconds()
+    look.judge(
+        abs(skew) <= _SKEW_LIMIT,
+        f"its clock and this machine's are {abs(skew):.1f} s apart",
+        "Let both machines take their time from NTP: expiry is judged by the bot's clock.",
+    )
+
+
+async def _connections(connection: Connection, look: Look, role: Role, needed: int) -> None:
+    row = await connection.fetchrow(
+        """
+        SELECT rolconnlimit AS role, datconnlimit AS database
+        FROM pg_roles, pg_database WHERE rolname = current_user AND datname = current_database()
+        """
+    )
+    assert row is not None  # noqa: S101 (both are in use)
+    for kind, name in (("role", role.name), ("database", role.database)):
+        if 0 <= row[kind] < needed:
+            look.failed(
+                f"the {kind} {name} may have {row[kind]} connections, and the bot uses up to {needed}",
+                "As a superuser:",
+                [f"ALTER {kind.upper()} {quoted(name)} CONNECTION LIMIT {needed};"],
+            )
+
+
+async def _takes_writes(connection: Connection, look: Look, role: Role) -> bool:
+    if await connection.fetchval("SELECT pg_is_in_recovery()"):
+        look.failed(
+            "it is a standby, which takes no writes", "DATABASE_URL has to name the primary of this server."
+        )
+        return False
+    if await connection.fetchval("SHOW transaction_read_only") == "on":
+        look.failed(
+            "every transaction is read-only there (default_transaction_read_only is on)",
+            "As a superuser:",
+            [
+                # The closest of the places where it can be set: it wins over the database's and the server's.
+                f"ALTER ROLE {quoted(role.name)} IN DATABASE {quoted(role.database)} {_WRITABLE};"
+            ],
+        )
+        return False
+    return True
+
+
+async def _finds_its_tables(connection: Connection, look: Look, role: Role) -> bool:
+    """True when the connection has the search_path that the bot has asked for as it connected."""
+    path = str(await connection.fetchval("SHOW search_path"))
+    if path.strip('"') == role.schema:
+        return True
+    look.failed(
+        f"the connection's search_path is {path}, and not {role.schema} as was asked for",
+        "A pooler in between has to pass it on; or DATABASE_URL names PostgreSQL itself.",
+    )
+    return False
+
+
+async def _notifications(core: Core, look: Look) -> None:
+    """One connection listens and is left alone, another one notifies, as the bot's do."""
+    channel, heard = f"sandbox_doctor_{uuid4().hex}", asyncio.Event()
+
+    def on_notification(*_: object) -> None:
+        heard.set()
+
+    async with connected(core.pool) as listener, connected(core.pool) as teller:
+        await listener.add_listener(channel, on_notification)
+        try:
+            async with teller.transaction():
+                await teller.execute("SELECT pg_notify($1, '')", channel)
+            try:
+                async with asyncio.timeout(_HEARD_WITHIN):
+                    await heard.wait()
+            except TimeoutError:
+                look.failed(
+                    "a notification (LISTEN, NOTIFY) did not arrive, so changed routes would come late",
+                    "A pooler in transaction mode loses them: DATABASE_URL has to name PostgreSQL itself, or "
+                    "a pooler in session mode.",
+                )
+            else:
+                look.ok("notifications arrive")
+        finally:
+            await listener.remove_listener(channel, on_notification)

@@ -1,0 +1,163 @@
+"""Redis: whether it lets the bot in, is new enough, is one keyspace, and does each command the bot uses."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from redis import exceptions as rd
+from redis.asyncio import Redis
+
+from sandbox_core.bootstrap import Core
+from sandbox_core.errors import DependencyUnavailable
+from sandbox_core.redis.errors import translating
+
+from .findings import Look
+from .places import Place
+from .redis_commands import COMMANDS, KEYS, Tried, Word, denied, try_commands, word_of
+from .versions import judge_version
+
+_MINIMUM = (7,)
+_KEEP = "Then keep it: `ACL SAVE` where the users are in a file, else the same words in the configuration."
+
+
+async def look_at_redis(core: Core, look: Look, place: Place) -> None:
+    """Everything that the bot does there, tried on throw-away keys."""
+    user = place.user
+    began = time.perf_counter()
+    try:
+        with translating():
+            await core.redis.ping()
+    except (DependencyUnavailable, rd.ResponseError) as error:
+        cause = error.__cause__ if isinstance(error, DependencyUnavailable) else error
+        if not _not_let_in(look, place, cause):
+            raise
+        return
+    look.ok(f"it answers, in {(time.perf_counter() - began) * 1000:.0f} ms")
+    about = await _about(core.redis, look, user)
+    if not _usable(look, about):
+        return
+    with translating():
+        tried = await try_commands(core.redis)
+    _judge(look, user, tried)
+
+
+async def _about(redis: Redis, look: Look, user: str) -> Mapping[str, Any]:
+    """What the server says of itself; nothing where it may not be asked."""
+    about: dict[str, Any] = {}
+    try:
+        with translating():
+            for section in ("server", "replication", "cluster", "memory"):
+                about |= await redis.info(section)
+    except DependencyUnavailable as error:
+        if not isinstance(error.__cause__, rd.NoPermissionError):
+            raise
+        look.note(
+            "its version and its mode can't be looked at: the user may not run INFO",
+            "As an administrator:",
+            [acl(user, ["+info"])],
+        )
+    except rd.ResponseError as error:
+        look.note(f"its version and its mode can't be looked at: {error}")
+    return about
+
+
+def _usable(look: Look, about: Mapping[str, Any]) -> bool:
+    """False when trying the commands would only tell the same once more."""
+    if about:
+        valkey, spoken = about.get("valkey_version"), str(about.get("redis_version", "0"))
+        shown = f"Valkey {valkey}, as Redis {spoken}" if valkey else ""
+        judge_version(look, spoken, _MINIMUM, "Redis 7 or newer, or Valkey, is needed.", shown=shown)
+    if about.get("cluster_enabled"):
+        _cluster(look)
+        return False
+    if about.get("role") == "slave" and about.get("slave_read_only", 1):
+        primary = f"{about.get('master_host')}:{about.get('master_port')}"
+        look.failed(
+            "it is a replica, which takes no writes", f"REDIS_URL has to name its primary, {primary}."
+        )
+        return False
+    policy = str(about.get("maxmemory_policy", ""))
+    if about.get("maxmemory") and policy.startswith("allkeys"):
+        look.note(
+            f"with {policy} it may drop any key when its memory is full, also those of sandboxes",
+            "Where sandboxes' keys are to stay:",
+            ["CONFIG SET maxmemory-policy volatile-lru"],
+        )
+    return True
+
+
+def _cluster(look: Look) -> None:
+    look.failed(
+        "it runs in cluster mode, where one command can't use keys of several slots",
+        "REDIS_URL has to name a server with `cluster-enabled no` in its configuration.",
+    )
+
+
+def _judge(look: Look, user: str, tried: Tried) -> None:
+    if Word.CLUSTER in tried.words:
+        _cluster(look)
+        return
+    if Word.READ_ONLY in tried.words:
+        look.failed("it takes no writes: it is a replica", "REDIS_URL has to name its primary.")
+    if Word.FULL in tried.words:
+        look.failed(
+            "its memory is full, and it may drop nothing (OOM)",
+            "Give it more memory than it has now, for example:",
+            ["CONFIG SET maxmemory 1gb"],
+        )
+    if Word.NO_WRITES in tried.words:
+        look.failed(f"it takes no writes: {tried.words[Word.NO_WRITES]}", "Mend what the server says.")
+    if tried.unknown:
+        names = ", ".join(name.upper() for name in tried.unknown)
+        look.failed(
+            f"the command {names} is not there, or has another name",
+            "Take it out of `rename-command` in the server's configuration; what a user may do is better "
+            "said by ACLs.",
+        )
+    if tried.denied or tried.keys_denied:
+        keys = [f"~{KEYS}"] if tried.keys_denied else []
+        may_not = [f"run {', '.join(name.upper().replace('|', ' ') for name in tried.denied)}"]
+        what = ", and may not ".join(
+            (may_not if tried.denied else []) + ([f"use keys {KEYS}"] if keys else [])
+        )
+        look.failed(
+            f"the user {user} may not {what}",
+            f"As an administrator. {_KEEP}",
+            [acl(user, [*(f"+{name}" for name in tried.denied), *keys])],
+        )
+    if other := tried.words.get(Word.OTHER):
+        look.failed(f"it refused a command: {other}", "Mend what the server says; then look again.")
+    if not look.wrong:
+        look.ok("every command that the bot uses was tried, on keys that are gone again")
+
+
+def _not_let_in(look: Look, place: Place, cause: BaseException | None) -> bool:
+    """Why there is no connection, where more is known than that the login was refused; else False."""
+    match cause:
+        case rd.NoPermissionError() if denied(str(cause)):
+            # Refused at the login, so that nothing else can be tried: every right is told.
+            needed = [name for name in COMMANDS if name != "select" or place.database != "0"]
+            look.failed(
+                f"the user {place.user} may not {denied(str(cause)).upper().replace('|', ' ')}",
+                f"As an administrator, everything that it needs. {_KEEP}",
+                [acl(place.user, [*(f"+{name}" for name in needed), f"~{KEYS}"])],
+            )
+        case rd.ResponseError() if "DB index" in str(cause):
+            look.failed(
+                f"it has no database {place.database}",
+                "End REDIS_URL with the number of one that it has, such as /0.",
+            )
+        case rd.ResponseError() if word_of(cause) is Word.CLUSTER:
+            _cluster(look)
+        case rd.ResponseError():
+            look.failed(f"it refused the connection: {cause}", "REDIS_URL has to name Redis 7, or Valkey.")
+        case _:
+            return False
+    return True
+
+
+def acl(user: str, words: list[str]) -> str:
+    """The command that gives a user these rights besides those it has."""
+    return f"ACL SETUSER {user} {' '.join(words)}"

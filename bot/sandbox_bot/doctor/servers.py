@@ -1,0 +1,74 @@
+"""Looks at all servers at the same time, whatever one of them does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+
+import structlog
+
+from sandbox_core.bootstrap import Core
+from sandbox_core.error_text import explain
+from sandbox_core.errors import DependencyUnavailable, LoginRefused, SandboxError
+
+from .discord import look_at_discord
+from .findings import Finding, Look
+from .nats import look_at_nats
+from .places import Places
+from .postgres import look_at_postgres
+from .redis import look_at_redis
+
+_log = structlog.get_logger("sandbox.doctor")
+
+_WITHIN = 15.0
+
+
+async def check_servers(
+    core: Core, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+) -> list[Finding]:
+    """Everything that is found, in the order of the servers. Nothing is changed by looking."""
+    settings = core.settings
+    places = Places.of(settings)
+    postgres, redis, nats = places.postgres, places.redis, places.nats
+    discord = urlsplit(settings.discord_api_url or "https://discord.com").netloc
+    areas = [
+        (look := Look("PostgreSQL", postgres.where), look_at_postgres(core, look, postgres, clock)),
+        (look := Look("Redis", redis.where), look_at_redis(core, look, redis)),
+        (look := Look("NATS", nats.where), look_at_nats(core, look, nats, clock)),
+        (look := Look("Discord", discord), look_at_discord(settings, look)),
+    ]
+    await asyncio.gather(*(_bounded(look, work) for look, work in areas))
+    return [finding for look, _ in areas for finding in look.found]
+
+
+async def _bounded(look: Look, work: Coroutine[object, object, None]) -> None:
+    try:
+        async with asyncio.timeout(_WITHIN):
+            await work
+    except LoginRefused as error:
+        look.away(f"it refused the login as {error.user}: {error.problem}", f"Check {error.setting}.")
+    except DependencyUnavailable as error:
+        look.away(error.reason if error.dependency == look.area else explain(error).sentence, _start(look))
+    except SandboxError as error:
+        look.failed(explain(error).sentence, "Mend that; then look again.")
+    except TimeoutError:
+        look.away(f"no answer within {_WITHIN:g} seconds", _start(look))
+    except Exception as error:
+        # Whatever a server answers that it should not: the others are still to be looked at. The text of an
+        # unforeseen error may hold secrets.
+        _log.debug("doctor_not_understood", dependency=look.area, exc_info=error)
+        look.failed(
+            f"it answered in a way that is not understood ({type(error).__name__})",
+            "Is this the server that the setting should name? LOG_LEVEL=DEBUG shows more.",
+        )
+
+
+def _start(look: Look) -> str:
+    return {
+        "PostgreSQL": "Start it, and check DATABASE_URL.",
+        "Redis": "Start it, and check REDIS_URL.",
+        "NATS": "Start it with JetStream (-js), and check NATS_URL.",
+        "Discord": "Check the network and DISCORD_API_URL.",
+    }[look.area]
