@@ -89,6 +89,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "sandbox_cleanup_",
         "sandbox_expiry_",
         "sandbox_route_",
+        "sandbox_shield_",
     ),
     "Events": ("events_", "router_"),
     "Operation": ("ops_", "metrics_", "log_"),
