@@ -46,6 +46,7 @@ from .redis.route_cache import RouteCache
 from .resume_points import ResumePoints
 from .route_provider import RouteFollower, RouteProvider
 from .settings import Settings
+from .sharding.state import PublishingState
 from .tracing import Tracing, find_tracing
 
 _log = structlog.get_logger("sandbox.core")
@@ -89,6 +90,10 @@ class Core:
     resume_points: ResumePoints
     """Where gateway sessions can be resumed."""
     stored_events: StoredEvents
+    message_ids: MessageIds
+    """Reads the streams back."""
+    publishing: PublishingState
+    """What other processes publish in place of this one."""
 
 
 Waiting = Callable[[DependencyUnavailable], None]
@@ -236,6 +241,8 @@ async def open_core(
             processes=processes,
             resume_points=ResumePoints(GatewaySessions(redis), ResumePointRows(pool)),
             stored_events=stored,
+            message_ids=message_ids,
+            publishing=PublishingState(),
         )
 
 

@@ -1,9 +1,13 @@
-"""Reading the message ids of a stream, many of them, without the payloads.
+"""Reading a stream's messages, many of them: their ids without the payloads, or all of them.
 
 A consumer that asks for headers only gets them in batches of its own choice (docs.nats.io, "JetStream wire
 API": `$JS.API.CONSUMER.MSG.NEXT.<stream>.<consumer>`). They are read from the bytes that arrive, see
 `incoming`: through nats-py's parser and its headers a minute's events would take longer than a dead
 process's shards may wait.
+
+The subject to which a message would be acknowledged tells when it was stored: `$JS.ACK.<stream>.<consumer>.
+<delivered>.<stream sequence>.<consumer sequence>.<nanoseconds>.<pending>`, with two more words before the
+stream's in another version of it.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ import asyncio
 import re
 from collections.abc import Callable
 from datetime import datetime
+from typing import NamedTuple
 
 import msgspec
 import nats.errors
@@ -32,19 +37,40 @@ from .wire import MESSAGE_ID
 _log = structlog.get_logger("sandbox.nats")
 
 _BATCH = 5000
+_WHOLE_BATCH = 1000
 _BATCH_WITHIN = 2.0
 _LEAVE_WITHIN = 1.0
 _KEPT_UNUSED_SECONDS = 30.0
 _NANOSECONDS = 1_000_000_000
+_OLD_ACK_WORDS = 9
 _STATUS = b"NATS/1.0 "
 _ID_LINE = f"\r\n{MESSAGE_ID}: ".encode()
 
 
-class _Batches:
-    """Counts what arrives for one consumer and hands on the message ids; an `incoming.Way`."""
+class Content(NamedTuple):
+    """One message: its headers as they travel, its payload, and when it was stored (since the epoch)."""
 
-    def __init__(self, found: Callable[[str], None]) -> None:
+    headers: bytes
+    payload: bytes
+    stored_at: float
+
+    def header(self, name: str) -> str | None:
+        """The value of a header."""
+        begin = self.headers.find(f"\r\n{name}: ".encode())
+        if begin < 0:
+            return None
+        begin += len(name) + 4
+        return self.headers[begin : self.headers.find(LINE_BREAK, begin)].decode(errors="replace")
+
+
+class _Batches:
+    """Counts what arrives for one consumer and hands on ids, or messages; an `incoming.Way`."""
+
+    def __init__(
+        self, found: Callable[[str], None] | None = None, whole: Callable[[Content], None] | None = None
+    ) -> None:
         self._found = found
+        self._whole = whole
         self._line = re.compile(b"")
         self.received = 0
         self._awaited = 0
@@ -52,7 +78,7 @@ class _Batches:
 
     def numbered(self, sid: int) -> None:
         """Take the messages of the subscription with this number."""
-        self._line = re.compile(rb"HMSG \S+ %d (?:\S+ )?(\d+) (\d+)\r\n" % sid)
+        self._line = re.compile(rb"HMSG \S+ %d (?:(\S+) )?(\d+) (\d+)\r\n" % sid)
 
     async def until(self, received: int, within: float) -> bool:
         """Wait for so many in all; False when the server ended the batch before, or the time was over."""
@@ -73,13 +99,17 @@ class _Batches:
         count = 0
         while line := match(data, position):
             begin = line.end()
-            headers_end = begin + int(line[1])
-            end = begin + int(line[2]) + len(LINE_BREAK)
+            headers_end = begin + int(line[2])
+            end = begin + int(line[3]) + len(LINE_BREAK)
             if end > size:
                 break
             # The first line ends the version, or tells a status.
             if data.startswith(_STATUS, begin):
                 self._moved.set()
+            elif self._whole is not None:
+                content = data[headers_end : end - len(LINE_BREAK)]
+                self._whole(Content(data[begin:headers_end], content, _stored_at(line[1] or b"")))
+                self._count("")
             else:
                 at = data.find(_ID_LINE, begin, headers_end)
                 if at >= 0:
@@ -100,12 +130,15 @@ class _Batches:
         headers = message.headers or {}
         if "Status" in headers:
             self._moved.set()
-        else:
-            self._count(headers.get(MESSAGE_ID, ""))
+            return
+        if self._whole is not None:
+            lines = "".join(f"\r\n{name}: {value}" for name, value in headers.items())
+            self._whole(Content(f"{lines}\r\n".encode(), message.data, _stored_at(message.reply.encode())))
+        self._count(headers.get(MESSAGE_ID, ""))
 
     def _count(self, message_id: str) -> None:
         self.received += 1
-        if message_id:
+        if message_id and self._found is not None:
             self._found(message_id)
         if self.received >= self._awaited:
             self._moved.set()
@@ -124,12 +157,23 @@ class MessageIds:
         A message without an id is passed over, and so is a missing stream. Raises `DependencyUnavailable`
         when not all could be read, and nats-py's errors.
         """
+        await self._consume(stream, subject, begin, _Batches(found), headers_only=True)
+
+    async def read_whole(
+        self, stream: str, subject: str, begin: datetime, found: Callable[[Content], None]
+    ) -> None:
+        """As `read`, with payloads and headers. A message without headers is not told."""
+        await self._consume(stream, subject, begin, _Batches(whole=found), headers_only=False)
+
+    async def _consume(
+        self, stream: str, subject: str, begin: datetime, batches: _Batches, *, headers_only: bool
+    ) -> None:
         config = ConsumerConfig(
             deliver_policy=DeliverPolicy.BY_START_TIME,
             opt_start_time=begin,
             ack_policy=AckPolicy.NONE,
             filter_subject=subject,
-            headers_only=True,
+            headers_only=headers_only,
             mem_storage=True,
             num_replicas=1,
             inactive_threshold=_KEPT_UNUSED_SECONDS,
@@ -138,7 +182,6 @@ class MessageIds:
             consumer = await self._js.add_consumer(stream, config)
         except NotFoundError:
             return
-        batches = _Batches(found)
         inbox = self._client.new_inbox()
         subscription = await self._client.subscribe(
             inbox, cb=batches.on_message, pending_msgs_limit=0, pending_bytes_limit=0
@@ -150,7 +193,7 @@ class MessageIds:
                 ways, sid = known
                 batches.numbered(sid)
                 ways.use(batches)
-            await self._read(consumer, inbox, batches)
+            await self._read(consumer, inbox, batches, _BATCH if headers_only else _WHOLE_BATCH)
         except NotFoundError:
             # Not all of it was seen: the consumer, or the stream itself, went away in between.
             raise DependencyUnavailable(DEPENDENCY, "a stream was lost while it was read") from None
@@ -159,11 +202,11 @@ class MessageIds:
                 ways.leave(batches)
             await self._leave(consumer, subscription)
 
-    async def _read(self, consumer: ConsumerInfo, inbox: str, batches: _Batches) -> None:
+    async def _read(self, consumer: ConsumerInfo, inbox: str, batches: _Batches, batch: int) -> None:
         stream, name = consumer.stream_name, consumer.name
         left = (await self._js.consumer_info(stream, name)).num_pending or 0
         while left > 0:
-            number = min(left, _BATCH)
+            number = min(left, batch)
             question = {"batch": number, "no_wait": True}
             await self._client.publish(
                 f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}", msgspec.json.encode(question), reply=inbox
@@ -186,3 +229,9 @@ class MessageIds:
         except (nats.errors.Error, OSError, TimeoutError) as error:
             # The server removes a consumer that nobody uses by itself.
             _log.debug("consumer_not_removed", stream=consumer.stream_name, error=type(error).__name__)
+
+
+def _stored_at(reply: bytes) -> float:
+    words = reply.split(b".")
+    nanoseconds = words[7 if len(words) <= _OLD_ACK_WORDS else 9] if len(words) >= _OLD_ACK_WORDS else b""
+    return int(nanoseconds) / _NANOSECONDS if nanoseconds.isdigit() else 0.0

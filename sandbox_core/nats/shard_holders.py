@@ -31,17 +31,30 @@ _ANSWER_WITHIN = 1.0
 _FLUSH_WITHIN = 2
 _STOOD_STILL = 0.5
 _HOLDS = b"holds"
+_PLUGIN = b"plugin"
 # Ids are hexadecimal, so that what holders say is none.
 _ID_BYTES = 16
 
 
 class ShardHolders:
-    """Answers for this process while it `holds` shards or asks, and asks the others."""
+    """Answers for this process while it `holds` shards or asks, and asks the others.
 
-    def __init__(self, connection: NatsConnection, application_id: int, holds: Callable[[], bool]) -> None:
+    `is_plugin`: the shards it holds are those of somebody else's bot.
+    """
+
+    def __init__(
+        self,
+        connection: NatsConnection,
+        application_id: int,
+        holds: Callable[[], bool],
+        *,
+        is_plugin: bool = False,
+    ) -> None:
         self._connection = connection
         self._subject = subjects.shard_holders_subject(application_id)
         self._holds = holds
+        self._is_plugin = is_plugin
+        self._plugins_only = False
         self._id = secrets.token_hex(_ID_BYTES).encode()
         self._asking = False
         self._must_wait = asyncio.Event()
@@ -66,6 +79,14 @@ class ShardHolders:
             await subscription.unsubscribe()
         except (nats.errors.Error, OSError) as error:
             _log.debug("holders_not_unsubscribed", error=type(error).__name__)
+
+    async def plugins(self, *, within: float = _ANSWER_WITHIN) -> bool:
+        """As `others`, but only plugins count."""
+        self._plugins_only = True
+        try:
+            return await self.others(within=within)
+        finally:
+            self._plugins_only = False
 
     async def others(self, *, within: float = _ANSWER_WITHIN) -> bool:
         """True when another process runs shards or may run them; waits `within` seconds for an answer.
@@ -111,18 +132,22 @@ class ShardHolders:
         self._disconnects += 1
 
     async def _on_answer(self, message: Msg) -> None:
-        if message.data == _HOLDS or message.data < self._id:
+        if self._plugins_only:
+            must_wait = message.data == _PLUGIN
+        else:
+            must_wait = message.data in {_HOLDS, _PLUGIN} or message.data < self._id
+        if must_wait:
             self._must_wait.set()
 
     async def _on_question(self, message: Msg) -> None:
         if message.data == self._id:
             return
         if self._holds():
-            answer = _HOLDS
+            answer = _PLUGIN if self._is_plugin else _HOLDS
         elif self._asking:
             answer = self._id
             # An earlier version asks without an id, takes any answer for a holder's, and waits.
-            if message.data and message.data < self._id:
+            if message.data and message.data < self._id and not self._plugins_only:
                 self._must_wait.set()
         else:
             return

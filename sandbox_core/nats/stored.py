@@ -22,8 +22,8 @@ from .errors import translating
 _log = structlog.get_logger("sandbox.nats")
 
 # The moment comes from another machine's clock.
-_CLOCK_MARGIN = 15.0
-_STREAMS = (
+CLOCK_MARGIN = 15.0
+STREAMS = (
     (subjects.EVENTS_STREAM, subjects.EVENTS_SUBJECTS),
     (subjects.SANDBOX_STREAM, subjects.SANDBOX_SUBJECTS),
 )
@@ -105,10 +105,10 @@ class StoredEvents:
                     question.found.add(int(sequence))
 
         since = min(question.since for question in asked)
-        begin = datetime.fromtimestamp(max(since - _CLOCK_MARGIN, 0.0), UTC)
+        begin = datetime.fromtimestamp(max(since - CLOCK_MARGIN, 0.0), UTC)
         try:
             async with asyncio.timeout(self._within) as limit:
-                for stream, subject in _STREAMS:
+                for stream, subject in STREAMS:
                     await self._message_ids.read(stream, subject, begin, found)
         except TimeoutError:
             # NATS's own means that it does not answer.

@@ -3,9 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
-from sandbox_core.postgres.shards import Leases
+from sandbox_core.postgres.publishers import Holder
+from sandbox_core.postgres.shards import Leases, Predecessor
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """Who publishes a shard, or published it, before this process does."""
+
+    settled_at: float | None
+    """Everything that happened before is stored; on the monotonic clock, in seconds. None: not known."""
+    holder: Holder | None = None
+    is_live: bool = False
+    """The holder is there, as far as PostgreSQL knows."""
+
+    @classmethod
+    def of(cls, predecessor: Predecessor, asked_at: float) -> Before:
+        """What was found by a question that was asked at that moment."""
+        ago = predecessor.settled_ago
+        settled_at = None if ago is None else asked_at - ago
+        return cls(settled_at, predecessor.holder, predecessor.is_live)
 
 
 class Rows(Protocol):
@@ -38,7 +58,14 @@ class Runs(Protocol):
     @property
     def running(self) -> frozenset[int]: ...
 
-    def begin(self, shard_id: int, shard_count: int) -> None: ...
+    def begin(self, shard_id: int, shard_count: int, before: Before | None) -> None:
+        """Publish the shard from now on; nobody had it when `before` is None."""
+
+    def watch(self, watched: Mapping[int, Before], shard_count: int) -> None:
+        """Be ready to go on with these shards, and with no others that are not published here.
+
+        Others publish them from sessions that this process can't resume.
+        """
 
     async def hand_over(self, shard_id: int) -> bool: ...
 
