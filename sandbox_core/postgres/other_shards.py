@@ -13,10 +13,15 @@ class Held(NamedTuple):
     """A shard that another process holds."""
 
     holder: Holder
-    is_live: bool
-    """Its lease has not lapsed."""
+    lapses_in: float
+    """How many seconds its lease lasts."""
     settled_ago: float | None
     """Every event from before so many seconds ago is stored; None when nobody said so."""
+
+    @property
+    def is_live(self) -> bool:
+        """Its lease has not lapsed."""
+        return self.lapses_in >= 0
 
 
 class Superseded(NamedTuple):
@@ -43,7 +48,7 @@ async def _held(connection: Connection, publisher: Publisher, shard_count: int, 
     rows = await connection.fetch(
         f"""
         SELECT shard.shard_count, shard.shard_id, shard.held_since,
-            shard.lease_until >= clock_timestamp() AS is_live,
+            extract(epoch FROM shard.lease_until - clock_timestamp())::float8 AS lapses_in,
             extract(epoch FROM clock_timestamp() - shard.settled_at)::float8 AS settled_ago,
             coalesce(told.kind, 'standalone') AS kind, coalesce(told.name, process.name, '') AS name
         FROM gateway_shards AS shard
@@ -62,7 +67,7 @@ async def _held(connection: Connection, publisher: Publisher, shard_count: int, 
 
 def _held_of(row: Any) -> Held:
     holder = Holder(Kind(row["kind"]), row["name"], row["shard_count"], row["shard_id"], row["held_since"])
-    return Held(holder, row["is_live"], row["settled_ago"])
+    return Held(holder, row["lapses_in"], row["settled_ago"])
 
 
 async def supersede(connection: Connection, publisher: Publisher, shard_count: int) -> Superseded:

@@ -24,8 +24,8 @@ class Predecessor:
     """Every event from before so many seconds ago is stored; None when nobody said so."""
     holder: Holder | None = None
     """The process that has the shard; None when it has none any more."""
-    is_live: bool = False
-    """The holder's lease has not lapsed."""
+    renewed_ago: float | None = None
+    """How many seconds ago the holder renewed its lease."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,7 +351,7 @@ class ShardRows:
         missing = [n for n in wanted if n not in epochs] if len(epochs) < mine.share else []
         others_of = {n: by_shard[n].holder for n in missing if n in by_shard}
         watched = {
-            n: Predecessor(by_shard[n].settled_ago, by_shard[n].holder, by_shard[n].is_live)
+            n: Predecessor(by_shard[n].settled_ago, by_shard[n].holder, self._lease - by_shard[n].lapses_in)
             for n in missing
             if n in by_shard and Kind.PLUGIN in {self._this.kind, by_shard[n].holder.kind}
         }
@@ -360,8 +360,8 @@ class ShardRows:
                 foreign[0].holder.shard_count, [one.settled_ago for one in foreign]
             )
             free = [n for n in missing if n not in by_shard]
-            live = any(one.is_live for one in foreign)
-            watched |= {n: Predecessor(ago, foreign[0].holder, live) for n in free}
+            renewed_ago = self._lease - min(one.lapses_in for one in foreign)
+            watched |= {n: Predecessor(ago, foreign[0].holder, renewed_ago) for n in free}
             others_of |= dict.fromkeys(free, foreign[0].holder)
         stale = mine.stale | await self._stale(connection, shard_count, taken.epochs)
         return Leases(

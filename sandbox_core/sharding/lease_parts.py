@@ -17,15 +17,18 @@ class Before:
     settled_at: float | None
     """Everything that happened before is stored; on the monotonic clock, in seconds. None: not known."""
     holder: Holder | None = None
-    is_live: bool = False
-    """The holder is there, as far as PostgreSQL knows."""
+    renewed_at: float | None = None
+    """When the holder renewed its lease; on the monotonic clock, in seconds."""
 
     @classmethod
     def of(cls, predecessor: Predecessor, asked_at: float) -> Before:
         """What was found by a question that was asked at that moment."""
-        ago = predecessor.settled_ago
-        settled_at = None if ago is None else asked_at - ago
-        return cls(settled_at, predecessor.holder, predecessor.is_live)
+        settled_ago, renewed_ago = predecessor.settled_ago, predecessor.renewed_ago
+        return cls(
+            None if settled_ago is None else asked_at - settled_ago,
+            predecessor.holder,
+            None if renewed_ago is None else asked_at - renewed_ago,
+        )
 
 
 class Rows(Protocol):

@@ -38,12 +38,13 @@ class PublishingState:
 
     @property
     def standing_by(self) -> str:
-        """Whom this process stands by for, in words; "" when it does for nobody."""
-        waits_for = self._waits_for()
+        """Whom this process stands by for, in words; "" when it does for nobody.
+
+        Nothing is said of standalone processes that share the shards out among themselves.
+        """
+        waits_for = {n: one for n, one in self._waits_for().items() if not self._is_planned(one)}
         if not waits_for:
             return ""
-        if all(self._is_planned(holder) for holder in waits_for.values()):
-            return "standing by: other processes have all the shards"
         by_holder: dict[str, list[int]] = {}
         for shard_id, holder in sorted(waits_for.items()):
             shards = f"{holder}{self._counted(holder)}"

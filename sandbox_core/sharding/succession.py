@@ -54,7 +54,7 @@ class _Watch:
     """What is known of the process that publishes a shard now."""
 
     settled_at: float | None = None
-    seen_live_at: float | None = None
+    renewed_at: float | None = None
 
 
 class Succession:
@@ -92,8 +92,8 @@ class Succession:
     def watch(self, shard_id: int, before: Before) -> None:
         """Another process publishes the shard; what it has stored need not be kept."""
         watched = self._watched.setdefault(shard_id, _Watch())
-        if before.is_live:
-            watched.seen_live_at = self._monotonic()
+        if before.renewed_at is not None:
+            watched.renewed_at = before.renewed_at
         if before.settled_at is not None:
             watched.settled_at = before.settled_at
             waiting = self._intake.waiting(shard_id)
@@ -171,7 +171,7 @@ class Succession:
         since = waiting.complete_since
         if settled_at is not None and settled_at >= since:
             return True
-        live_at = self._watched.get(shard_id, _Watch()).seen_live_at
+        live_at = self._watched.get(shard_id, _Watch()).renewed_at
         if live_at is None or live_at - _TOGETHER < since:
             return False
         # It was there and settled nothing: nothing may have happened, of which both would have heard.
