@@ -47,7 +47,7 @@ class Gateway:
                 core.process.id,
                 lease=LEASE,
                 name=core.process.name,
-                settled=SettledMoments(core.intake, connected),
+                settled=SettledMoments(core.intake, client.sessions.connection),
             ),
             self._shards,
             recommended=recommended,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -113,6 +113,8 @@ class SessionBook:
         """The shards this process runs."""
         self.connected: set[int] = set()
         """The shards whose session is established: READY or RESUMED came on a connection that stands."""
+        self._connections: Counter[int] = Counter()
+        """By shard, how many connections had an established session."""
         self.introduced: set[int] = set()
         """The shards of which discord.py has seen a READY, Discord's or one of our own."""
         self.lease_epoch: Callable[[int], int] = lambda shard_id: 0
@@ -244,7 +246,12 @@ class SessionBook:
     def established(self, shard_id: int) -> None:
         """READY or RESUMED came."""
         self.connected.add(shard_id)
+        self._connections[shard_id] += 1
         self._metrics.gateway_connected.labels(shard=shard_id).set(1)
+
+    def connection(self, shard_id: int) -> int:
+        """The number of the shard's connection; 0 while it has none with an established session."""
+        return self._connections[shard_id] if shard_id in self.connected else 0
 
     def disconnected(self, shard_id: int) -> None:
         """The shard's connection ended; its session may well go on."""

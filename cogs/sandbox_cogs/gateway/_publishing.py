@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import structlog
@@ -33,10 +34,15 @@ class Publishing:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._connected: set[int] = set()
+        self._connections: dict[int, int] = {}
+        """By shard, the number of its connection; 0 while it has none, or while its replay goes on."""
+        self._made = 0
         self._wanted: set[int] = set()
         self._succession = Succession(
-            core.intake, StoredContents(core.message_ids), core.metrics, self._connected.__contains__
+            core.intake,
+            StoredContents(core.message_ids),
+            core.metrics,
+            lambda shard_id: self._connection(shard_id) > 0,
         )
         self._keeping: _Keeping | None = None
 
@@ -51,21 +57,25 @@ class Publishing:
         """The bot has a session of the shard, of which nothing has been taken yet."""
         if shard_id not in self._wanted:
             self._core.intake.stand_by(shard_id)
-        self._connected.add(shard_id)
+        self.resumed(shard_id)
         self._wanted.add(shard_id)
         if self._keeping is None:
             self._keeping = _Keeping(
-                self._core, application_id, shard_count, self._succession, self._connected
+                self._core, application_id, shard_count, self._succession, self._connection
             )
         self._keeping.keeper.want(self._wanted)
 
     def disconnected(self, shard_id: int) -> None:
         """The shard's connection ended; its session may well go on."""
-        self._connected.discard(shard_id)
+        self._connections[shard_id] = 0
 
     def resumed(self, shard_id: int) -> None:
         """The shard's session goes on, and what was missed has come."""
-        self._connected.add(shard_id)
+        self._made += 1
+        self._connections[shard_id] = self._made
+
+    def _connection(self, shard_id: int) -> int:
+        return self._connections.get(shard_id, 0)
 
     async def drained(self) -> None:
         """Return when everything that is to be published here is stored."""
@@ -101,7 +111,7 @@ class _Keeping:
         application_id: int,
         shard_count: int,
         succession: Succession,
-        connected: set[int],
+        connection: Callable[[int], int],
     ) -> None:
         self._core = core
         shards = HostShards(succession)
@@ -114,7 +124,7 @@ class _Keeping:
             lease=LEASE,
             kind=Kind.PLUGIN,
             name=core.process.name,
-            settled=SettledMoments(core.intake, connected.__contains__),
+            settled=SettledMoments(core.intake, connection),
         )
         self.keeper = LeaseKeeper(
             rows,
