@@ -46,6 +46,7 @@ from .redis.route_cache import RouteCache
 from .resume_points import ResumePoints
 from .route_provider import RouteFollower, RouteProvider
 from .settings import Settings
+from .sharding.registered import PublisherNotices
 from .sharding.state import PublishingState
 from .tracing import Tracing, find_tracing
 
@@ -94,6 +95,7 @@ class Core:
     """Reads the streams back."""
     publishing: PublishingState
     """What other processes publish in place of this one."""
+    publisher_notices: PublisherNotices
 
 
 Waiting = Callable[[DependencyUnavailable], None]
@@ -243,6 +245,7 @@ async def open_core(
             stored_events=stored,
             message_ids=message_ids,
             publishing=PublishingState(),
+            publisher_notices=PublisherNotices(pool),
         )
 
 

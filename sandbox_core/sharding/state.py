@@ -58,7 +58,7 @@ class PublishingState:
     def _counted(self, holder: Holder) -> str:
         if holder.shard_count == self._shard_count:
             return ""
-        return f", which counts {holder.shard_count} shards where this process counts {self._shard_count}"
+        return f" (shards in all: {holder.shard_count} there, {self._shard_count} here)"
 
 
 def _shards(shard_ids: list[int]) -> str:

@@ -7,7 +7,7 @@ import os
 import signal
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
@@ -29,11 +29,6 @@ GUILDS = 12
 class HostProcess(BotProcess):
     """One host; its log is kept for the failure message."""
 
-    async def started(self) -> None:
-        """Return when it says that it is ready."""
-        await until(lambda: self.says("host_ready") or self.process.returncode is not None)
-        assert self.process.returncode is None, "\n".join(self.log)
-
     async def unload(self) -> None:
         """Have it unload the extension that publishes, and go on."""
         self.process.send_signal(signal.SIGUSR1)
@@ -52,7 +47,8 @@ class Side:
     nats_url: str
     start_host: Start
     start_bot: Start
-    processes: list[BotProcess] = field(default_factory=list)
+    processes: list[BotProcess]
+    run_sandboxctl: Callable[..., Awaitable[tuple[int, str]]]
 
     def flood(self, least: int, rate: float = 400) -> Flood:
         """Events in all guilds."""
@@ -66,7 +62,7 @@ class Side:
         finally:
             await client.close()
 
-    async def checked(self, *, doubled: int = 0) -> None:
+    async def checked(self) -> None:
         """Every event is stored once, in its guild's order, whichever session it was published from."""
         await eventually(self._complete, fail=False)
         faults = _faults(self.sim.sent, await self.stored())
@@ -76,6 +72,10 @@ class Side:
     async def _complete(self) -> bool:
         faults = _faults(self.sim.sent, await self.stored())
         return not faults["lost"]
+
+    async def sandboxctl(self, *arguments: str) -> tuple[int, str]:
+        """Exit code and output of a command."""
+        return await self.run_sandboxctl(*arguments)
 
     async def published_by(self, *kinds: str) -> None:
         """Return when just these kinds hold shards."""
@@ -183,7 +183,12 @@ async def side(
     async def start_bot(**more: str) -> BotProcess:
         return await start(BotProcess, "sandboxctl", more)
 
-    yield Side(sim, pool, nats_url, start_host, start_bot, started)
+    async def run_sandboxctl(*arguments: str) -> tuple[int, str]:
+        process = await start_forked(warm_endpoint, *arguments, environment=environment)
+        output = (await process.stdout.read()).decode()
+        return await process.wait(), output
+
+    yield Side(sim, pool, nats_url, start_host, start_bot, started, run_sandboxctl)
     for bot in started:
         if bot.process.returncode is None:
             await bot.end(signal.SIGKILL)

@@ -11,6 +11,7 @@ import signal
 from typing import Any
 
 import discord
+import structlog
 import yarl
 from discord.ext import commands
 
@@ -43,7 +44,7 @@ async def run() -> None:
     def when(number: signal.Signals, work: Any, says: str) -> None:
         async def act() -> None:
             await work()
-            print(says, flush=True)
+            structlog.get_logger("host").info(says)
 
         def on_signal() -> None:
             tasks.add(asyncio.create_task(act()))
@@ -53,7 +54,7 @@ async def run() -> None:
     when(signal.SIGUSR1, lambda: bot.unload_extension("sandbox_cogs.gateway"), "host_unloaded")
     when(signal.SIGTERM, bot.close, "host_closed")
     await bot.wait_until_ready()
-    print("host_ready", flush=True)
+    structlog.get_logger("host").info("bot_ready")
     await asyncio.gather(running, return_exceptions=True)
     await asyncio.gather(*tasks)
 
@@ -62,3 +63,7 @@ def main() -> None:
     """The program."""
     configure_logging(load_settings())
     asyncio.run(run())
+
+
+if __name__ == "__main__":
+    main()

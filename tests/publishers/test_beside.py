@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 
 import pytest
@@ -178,3 +179,41 @@ async def test_a_plugin_that_was_frozen_lets_go_of_what_the_other_took(side: Sid
     await until(lambda: host.says("shard_joined"))
     await flood.over()
     await side.checked()
+
+
+async def test_a_second_publisher_is_told_of_everywhere(side: Side) -> None:
+    bot = await side.start_bot()
+    await side.published_by("standalone")
+    everything = "sandbox_cogs.gateway,sandbox_cogs.sandbox,sandbox_cogs.owner,sandbox_cogs.upkeep"
+    host = await side.start_host(HOST_EXTENSIONS=everything)
+    await stands_by(host)
+    code, output = await side.sandboxctl("doctor", "--json")
+    findings = [check for check in json.loads(output)["checks"] if "two processes" in check["detail"]]
+    assert code == 1
+    assert [(check["area"], check["state"]) for check in findings] == [("PostgreSQL", "failed")]
+    assert "publish shard 0 of this application: the standalone bot" in findings[0]["detail"]
+    assert "the plugin" in findings[0]["detail"]
+    assert "unload sandbox_cogs.gateway" in findings[0]["mend"]
+
+    def told() -> list[str]:
+        messages = [m for there in side.sim.world.messages.values() for m in there.values()]
+        return [e["title"] for m in messages for e in m.embeds if "Two processes" in e["title"]]
+
+    await until(told)
+    # Both processes have the upkeep; each command is answered by the one that publishes.
+    alice = side.sim.add_user("alice")
+    guild = side.sim.world.guilds[min(side.sim.world.guilds)]
+    guild.add_member(alice, permissions=1 << 5)
+    before = len(side.sim.requests)
+    answer = await side.sim.slash(alice, guild.default_channel, "sandbox create", name="once", timeout=60)
+    assert "once" in answer.text
+    replies = await side.sim.dm(side.sim.owner, "list", timeout=60)
+    assert len(replies) == 1
+    answered = [r.path for r in side.sim.requests[before:] if r.path.endswith("/callback")]
+    assert len(answered) == 1
+    assert len([line for line in host.log if line.count("publishing_stands_by")]) == 1
+    assert len(told()) == 1
+    await bot.end(signal.SIGTERM)
+    await until(lambda: host.says("publishing_stands_by_no_more"))
+    code, output = await side.sandboxctl("doctor", "--json")
+    assert "two processes" not in output

@@ -25,6 +25,7 @@ from sandbox_core.settings import Settings
 
 from ..migrate import migrations_dir
 from ._discord import TokenRefusedError, discord_rest
+from ._publishers import check_publishers
 
 _WITHIN = 8.0
 _POSTGRES_MINIMUM, _REDIS_MINIMUM, _NATS_MINIMUM = (15,), (7,), (2, 11)
@@ -156,6 +157,7 @@ async def _postgres(core: Core) -> Findings:
             f"its clock and this machine's are {abs(skew):.1f} s apart",
             "Let both machines take their time from NTP: expiry is judged by the bot's clock.",
         )
+    await check_publishers(core.pool, found.failed)
     return found
 
 

@@ -38,12 +38,8 @@ class Publishing:
         """By shard, the number of its connection; 0 while it has none, or while its replay goes on."""
         self._made = 0
         self._wanted: set[int] = set()
-        self._succession = Succession(
-            core.intake,
-            StoredContents(core.message_ids),
-            core.metrics,
-            lambda shard_id: self._connection(shard_id) > 0,
-        )
+        contents = StoredContents(core.message_ids)
+        self._succession = Succession(core.intake, contents, core.metrics, self._is_connected)
         self._keeping: _Keeping | None = None
 
     @property
@@ -76,6 +72,9 @@ class Publishing:
 
     def _connection(self, shard_id: int) -> int:
         return self._connections.get(shard_id, 0)
+
+    def _is_connected(self, shard_id: int) -> bool:
+        return self._connection(shard_id) > 0
 
     async def drained(self) -> None:
         """Return when everything that is to be published here is stored."""
