@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
 
@@ -15,6 +16,9 @@ from .router import EventRouter
 from .waiting import WaitingFrames
 
 _log = structlog.get_logger("sandbox.gateway")
+
+
+_LOOK = 0.1
 
 
 class _ReadyData(msgspec.Struct):
@@ -62,11 +66,16 @@ class GatewayIntake:
     @property
     def full(self) -> bool:
         """True when a source that can wait should await `room` before it reads on."""
-        return self._router.full
+        return self._router.full or (bool(self._waiting) and self._is_crowded())
 
     async def room(self) -> None:
         """Return when the router takes more frames."""
         await self._router.room()
+        while self._is_crowded():  # noqa: ASYNC110 (a rare state, which many things end)
+            await asyncio.sleep(_LOOK)
+
+    def _is_crowded(self) -> bool:
+        return any(waiting.is_crowded for waiting in self._waiting.values())
 
     def ledger(self, shard_id: int) -> ShardLedger | None:
         """The bookkeeping of the shard's present session, or None before its first READY."""
@@ -134,6 +143,8 @@ class GatewayIntake:
 
         What was taken and is not acknowledged is kept too, and published here no more.
         """
+        if shard_id in self._waiting:
+            return
         ledger = self._ledgers.get(shard_id)
         discarded = self.lose(shard_id)
         self.stand_by(shard_id)

@@ -40,6 +40,11 @@ class WaitingFrames:
         self._announced: set[str] = set()
         self._bytes = 0
 
+    @property
+    def is_crowded(self) -> bool:
+        """More is kept than should be, and nothing of it may be given up."""
+        return not self.bounded and (len(self.frames) > _MOST_FRAMES or self._bytes > _MOST_BYTES)
+
     def began(self, guild_ids: set[str], now: float) -> None:
         """A new session began: a GUILD_CREATE comes of each of these guilds, which nothing has changed."""
         self._announced = guild_ids

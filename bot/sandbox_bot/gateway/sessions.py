@@ -294,6 +294,9 @@ class SessionBook:
 
     def began(self, shard_id: int, resume_url: str) -> None:
         """READY came: a new session, which the intake knows already."""
+        if shard_id in self._lost and self._intake.waiting(shard_id) is not None:
+            # Another process publishes the shard: whether events are missing is judged when it is gone.
+            self._lost.discard(shard_id)
         if shard_id in self._lost:
             self._lost.discard(shard_id)
             # Between the old session's last frame and this one's first, Discord may have had events.

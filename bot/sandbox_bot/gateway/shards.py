@@ -108,6 +108,7 @@ class ShardSet:
 
     def lose(self, shard_id: int) -> None:
         """Another process has the shard's session: from now on nothing of it is published or saved here."""
+        self._succession.forget(shard_id)
         self._client.sessions.lose(shard_id)
 
     async def drop(self, shard_id: int) -> None:

@@ -53,6 +53,9 @@ class Publishing:
         """The bot has a session of the shard, of which nothing has been taken yet."""
         if shard_id not in self._wanted:
             self._core.intake.stand_by(shard_id)
+        elif self._core.intake.waiting(shard_id) is None:
+            self._core.metrics.gateway_gaps.inc()
+            _log.error("session_lost", shard=shard_id, consequence="events in between may be missing")
         self.resumed(shard_id)
         self._wanted.add(shard_id)
         if self._keeping is None:
