@@ -13,8 +13,9 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
+import msgspec
 import nats.errors
 import structlog
 from nats.aio.msg import Msg
@@ -36,10 +37,16 @@ _PLUGIN = b"plugin"
 _ID_BYTES = 16
 
 
+Shards = tuple[int, Collection[int]]
+"""How many shards there are, and some of them."""
+
+
 class ShardHolders:
     """Answers for this process while it `holds` shards or asks, and asks the others.
 
-    `is_plugin`: the shards it holds are those of somebody else's bot.
+    `plugin` tells the number of shards and those held, where they are those of somebody else's bot; `wanted`
+    the number and those that this process would run, when it knows them. Plugins that hold others do not
+    count then.
     """
 
     def __init__(
@@ -48,12 +55,14 @@ class ShardHolders:
         application_id: int,
         holds: Callable[[], bool],
         *,
-        is_plugin: bool = False,
+        plugin: Callable[[], Shards] | None = None,
+        wanted: Callable[[], Shards] | None = None,
     ) -> None:
         self._connection = connection
         self._subject = subjects.shard_holders_subject(application_id)
         self._holds = holds
-        self._is_plugin = is_plugin
+        self._plugin = plugin
+        self._wanted = wanted
         self._plugins_only = False
         self._id = secrets.token_hex(_ID_BYTES).encode()
         self._asking = False
@@ -132,18 +141,32 @@ class ShardHolders:
         self._disconnects += 1
 
     async def _on_answer(self, message: Msg) -> None:
-        if self._plugins_only:
-            must_wait = message.data == _PLUGIN
+        if message.data.startswith(_PLUGIN):
+            must_wait = self._is_concerned(message.data.removeprefix(_PLUGIN))
         else:
-            must_wait = message.data in {_HOLDS, _PLUGIN} or message.data < self._id
+            must_wait = not self._plugins_only and (message.data == _HOLDS or message.data < self._id)
         if must_wait:
             self._must_wait.set()
+
+    def _is_concerned(self, held: bytes) -> bool:
+        """Whether the shards that a plugin holds are among those wanted here, or overlap with them."""
+        if self._wanted is None:
+            return True
+        try:
+            count, shard_ids = msgspec.json.decode(held, type=tuple[int, list[int]])
+        except msgspec.MsgspecError:
+            return True
+        wanted_count, wanted = self._wanted()
+        return count != wanted_count or not set(wanted).isdisjoint(shard_ids)
 
     async def _on_question(self, message: Msg) -> None:
         if message.data == self._id:
             return
         if self._holds():
-            answer = _PLUGIN if self._is_plugin else _HOLDS
+            answer = _HOLDS
+            if self._plugin is not None:
+                count, shard_ids = self._plugin()
+                answer = _PLUGIN + msgspec.json.encode((count, sorted(shard_ids)))
         elif self._asking:
             answer = self._id
             # An earlier version asks without an id, takes any answer for a holder's, and waits.

@@ -85,9 +85,9 @@ class LeaseKeeper:
     `shard_count` and `shard_ids` are given when the settings fix the shards; without, their number is
     agreed with the other processes, from Discord's `recommended`. `anybody_else` tells without PostgreSQL
     whether another process runs shards that this one would run too, or raises `DependencyUnavailable`; it is
-    asked at once when `at_once`. `takeovers` tells others what was
-    taken from them; what they tell is given to `taken`. `can_hand_over` says whether events can be drained
-    now. `trust` is told until when the leases hold. `lease` and `monotonic` are in seconds.
+    asked at once when `at_once`, by default where shards are fixed. `takeovers` tells others what was taken
+    from them; what they tell is given to `taken`. `can_hand_over` says whether events can be drained now.
+    `trust` is told until when the leases hold. `lease` and `monotonic` are in seconds.
     """
 
     def __init__(
@@ -115,9 +115,7 @@ class LeaseKeeper:
         self._shard_count = shard_count
         self._prepared = False
         self._anybody_else = anybody_else
-        self._turns_before_asking = _TURNS_BEFORE_ASKING
-        if at_once or (at_once is None and self._fixed is not None):
-            self._turns_before_asking = 0
+        self._at_once = self._fixed is not None if at_once is None else at_once
         self._takeovers = takeovers
         self._can_hand_over = can_hand_over
         self._trust = trust or LeaseTrust()
@@ -137,6 +135,8 @@ class LeaseKeeper:
         """Shards of this process that were taken from others."""
         self._superseded: dict[int, dict[int, int]] = {}
         """By another number of shards, those whose leases ended when this process took its own."""
+        self._heard_others = False
+        """Somebody ran shards while PostgreSQL was away."""
         self._before: dict[int, Before] = {}
         """Who had this process's shards before it."""
         self._watched: frozenset[int] = frozenset()
@@ -160,14 +160,15 @@ class LeaseKeeper:
         """Sessions of the shard that were saved under this epoch or an earlier one are not to be resumed."""
         return 0 if self._leases is None else self._leases.stale.get(shard_id, 0)
 
-    def before(self, shard_id: int) -> Before | None:
-        """Who had a shard of this process's before."""
-        return self._before.get(shard_id)
-
     @property
     def waits_for(self) -> Mapping[int, Holder]:
         """Who has the shards that this process would publish."""
         return {} if self._leases is None else self._leases.others_of
+
+    @property
+    def wanted(self) -> frozenset[int]:
+        """The fixed shards; none where shards are shared out."""
+        return frozenset() if self._fixed is None else self._fixed
 
     def want(self, shard_ids: Collection[int]) -> None:
         """These are this process's fixed shards from now on."""
@@ -239,6 +240,7 @@ class LeaseKeeper:
         leases = _without(leases, self._taken)
         lost = self._lost(leases)
         self._leases = leases
+        self._heard_others = False
         self._before |= {s: Before.of(found, asked_at) for s, found in leases.after.items()}
         self._before = {s: before for s, before in self._before.items() if s in leases.mine}
         self.trouble = ""
@@ -321,17 +323,30 @@ class LeaseKeeper:
             _log.warning("leases_not_renewed", dependency="PostgreSQL", reason=reason)
         self._unreachable_turns += 1
         self._reached_since = math.inf
-        if self._leases is not None or self._runs.running or self._leaving:
+        new = self._new_ones()
+        if self._leaving or not new:
             return
         self.trouble = f"its shards are claimed in PostgreSQL: {reason}"
-        if self._unreachable_turns <= self._turns_before_asking or await self._is_anybody_else():
+        early = not self._at_once and self._unreachable_turns <= _TURNS_BEFORE_ASKING
+        if early or await self._is_anybody_else():
             return
         if self._fixed is None:
             self._shard_count = self._recommended
-        _log.warning("shards_run_without_leases", dependency="PostgreSQL")
+        _log.warning("shards_run_without_leases", dependency="PostgreSQL", shards=sorted(new))
         self.trouble = ""
-        self._begin(range(self._recommended) if self._fixed is None else self._fixed)
+        if self._heard_others:
+            self._before |= dict.fromkeys(new, Before(None))
+        self._begin(new)
         self._runs.settled(self._shard_count or 1)
+
+    def _new_ones(self) -> Collection[int]:
+        """The shards of which PostgreSQL was never asked."""
+        if self._fixed is not None and not self._at_once:
+            # A bot's sessions begin one after the other.
+            return self._fixed - self._runs.running - self.waits_for.keys()
+        if self._leases is not None or self._runs.running:
+            return ()
+        return range(self._recommended) if self._fixed is None else self._fixed
 
     async def _is_anybody_else(self) -> bool:
         try:
@@ -339,6 +354,7 @@ class LeaseKeeper:
         except DependencyUnavailable as error:
             self.trouble = f"its shards are claimed in PostgreSQL, which is away, as is {error.dependency}"
             return True
+        self._heard_others = self._heard_others or found
         if found:
             self.trouble = "its shards are claimed in PostgreSQL, which is away; another process runs some"
         return found

@@ -181,6 +181,36 @@ async def test_a_plugin_that_was_frozen_lets_go_of_what_the_other_took(side: Sid
     await side.checked()
 
 
+async def test_a_plugin_that_starts_without_postgresql_asks_the_others(
+    side: Side, servers: EmbeddedServers
+) -> None:
+    bot = await side.start_bot()
+    await side.published_by("standalone")
+    await servers.postgres.kill()
+    await until(lambda: bot.says("leases_not_renewed"))
+    host = await side.start_host()
+    await until(lambda: host.says("leases_not_renewed"))
+    flood = side.flood(2_000)
+    await flood.reached(2_000)
+    await servers.postgres.start()
+    await stands_by(host)
+    await flood.over()
+    await side.checked()
+    await bot.end(signal.SIGTERM)
+    await until(lambda: host.says("shard_joined"))
+    await servers.postgres.kill()
+    # With nobody there it takes the shard itself. Where its events go nobody can tell before.
+    await host.end(signal.SIGKILL)
+    again = await side.start_host()
+    await until(lambda: again.says("shards_run_without_leases"))
+    flood = side.flood(500)
+    await flood.over()
+    await servers.postgres.start()
+    await until(lambda: again.says("leases_confirmed"))
+    await side.published_by("plugin")
+    await side.checked()
+
+
 async def test_a_second_publisher_is_told_of_everywhere(side: Side) -> None:
     bot = await side.start_bot()
     await side.published_by("standalone")

@@ -7,10 +7,14 @@ from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import pytest
+from pydantic import SecretStr
 
+from sandbox_core.nats.connection import NatsConnection
+from sandbox_core.nats.shard_holders import ShardHolders
 from sandbox_core.postgres.pool import Pool, create_pool
 from sandbox_core.postgres.publishers import Kind
 from sandbox_core.postgres.shards import Leases, ShardRows
+from sandbox_core.sharding.lease_parts import Before
 from sandbox_core.sharding.registered import PublisherNotices, describe, registered
 from tests.gateway.leasing import APPLICATION, Process, lapsed, turns
 
@@ -141,6 +145,63 @@ async def test_without_the_database_fixed_shards_wait_for_a_plugin_that_has_some
         await process.turn()
     assert process.shards == set()
     assert "another process runs some" in process.keeper.trouble
+
+
+async def test_a_bot_s_sessions_begin_one_after_the_other_also_without_the_database(pool: Pool) -> None:
+    plugin = Process(pool, shard_count=2, shard_ids=[])
+    plugin.keeper._at_once = False
+    plugin.link.cut = True
+    plugin.keeper.want({0})
+    for _ in range(3):
+        await plugin.turn()
+    assert plugin.shards == set(), "first it makes sure that the database is away"
+    plugin.others_hold = True
+    await plugin.turn()
+    assert plugin.shards == set()
+    plugin.others_hold = False
+    await plugin.turn()
+    assert plugin.shards == {0}
+    assert plugin.runs.before[0] == Before(None), "somebody had it just before"
+    plugin.keeper.want({0, 1})
+    await plugin.turn()
+    assert plugin.shards == {0, 1}
+    plugin.link.cut = False
+    await plugin.turn()
+    assert plugin.shards == {0, 1}
+    assert plugin.runs.dropped == []
+
+
+async def test_plugins_answer_over_nats_which_shards_they_hold(nats_url: str) -> None:
+    asker, holder = NatsConnection(), NatsConnection()
+    held: list[int] = [2, 3]
+    try:
+        for connection in (asker, holder):
+            await connection.connect(SecretStr(nats_url), name="test")
+        there = ShardHolders(holder, APPLICATION, lambda: bool(held), plugin=lambda: (4, held))
+        await there.start()
+        asked = {
+            wanted: ShardHolders(asker, APPLICATION, lambda: False, wanted=lambda wanted=wanted: wanted)
+            for wanted in ((4, (0, 1)), (4, (1, 2)), (1, (0,)))
+        }
+        for holders in asked.values():
+            await holders.start()
+        await holder.client.flush()
+        found = [
+            (await holders.others(within=0.5), await holders.plugins(within=0.5))
+            for holders in asked.values()
+        ]
+        assert found == [(False, False), (True, True), (True, True)]
+        everything = ShardHolders(asker, APPLICATION, lambda: False)
+        assert await everything.others(within=5)
+        await there.close()
+        standalone = ShardHolders(holder, APPLICATION, lambda: True)
+        await standalone.start()
+        await holder.client.flush()
+        assert await everything.others(within=5)
+        assert not await everything.plugins(within=0.5)
+    finally:
+        await holder.close()
+        await asker.close()
 
 
 async def test_who_publishes_and_who_stands_by_is_told(pool: Pool) -> None:

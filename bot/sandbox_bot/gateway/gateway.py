@@ -38,7 +38,13 @@ class Gateway:
         connected = client.sessions.connected.__contains__
         self._succession = Succession(core.intake, StoredContents(core.message_ids), core.metrics, connected)
         self._shards = ShardSet(client, self.turns, self._may_connect, self._succession)
-        self._holders = ShardHolders(core.nats, application_id, lambda: bool(self._shards.running))
+        count = settings.discord_shard_count
+        self._holders = ShardHolders(
+            core.nats,
+            application_id,
+            lambda: bool(self._shards.running),
+            wanted=None if count is None else lambda: (count, self._keeper.wanted),
+        )
         self._takeovers = Takeovers(core.nats, application_id)
         self._keeper = LeaseKeeper(
             ShardRows(
@@ -54,9 +60,7 @@ class Gateway:
             shard_count=settings.discord_shard_count,
             shard_ids=settings.discord_shard_ids,
             # Of other processes with fixed shards each has some of its own.
-            anybody_else=self._holders.others
-            if settings.discord_shard_count is None
-            else self._holders.plugins,
+            anybody_else=self._holders.others if count is None else self._holders.plugins,
             takeovers=self._takeovers,
             # A hand-over drains; while NATS is away that would only move the trouble.
             can_hand_over=lambda: core.nats.connected and not core.router.full,

@@ -117,7 +117,13 @@ class _Keeping:
     ) -> None:
         self._core = core
         shards = HostShards(succession)
-        self._holders = ShardHolders(core.nats, application_id, lambda: bool(shards.running), is_plugin=True)
+        self._holders = ShardHolders(
+            core.nats,
+            application_id,
+            lambda: bool(shards.running),
+            plugin=lambda: (shard_count, shards.running),
+            wanted=lambda: (shard_count, self.keeper.wanted - shards.running),
+        )
         self._takeovers = Takeovers(core.nats, application_id)
         rows = ShardRows(
             core.pool,
