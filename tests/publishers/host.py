@@ -23,9 +23,11 @@ async def run() -> None:
     """Run until SIGTERM."""
     discord.http.Route.BASE = os.environ["DISCORD_API_URL"]
     discord.gateway.DiscordWebSocket.DEFAULT_GATEWAY = yarl.URL(os.environ["HOST_GATEWAY"])
-    intents = discord.Intents.all()
-    intents.message_content = os.environ.get("HOST_READS_MESSAGES", "yes") == "yes"
-    options: dict[str, Any] = {"command_prefix": "!", "intents": intents, "guild_ready_timeout": 0.2}
+    options: dict[str, Any] = {
+        "command_prefix": "!",
+        "intents": discord.Intents.all(),
+        "guild_ready_timeout": 0.2,
+    }
     count = int(os.environ.get("HOST_SHARDS", "0"))
     bot: commands.Bot = (
         commands.AutoShardedBot(shard_count=count, **options) if count else commands.Bot(**options)

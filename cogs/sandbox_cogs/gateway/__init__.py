@@ -3,6 +3,9 @@
 Settings come from the environment, and nothing else is needed. The extension listens to
 `on_socket_raw_receive`, for which discord.py must be told to dispatch debug events; it does that itself.
 In this form nothing can hold the socket back: while NATS is away, events wait in memory.
+
+Where another process publishes the same shard, such as the standalone bot, this one stands by: it keeps what
+comes, and goes on with the shard when the other is gone.
 """
 
 from __future__ import annotations

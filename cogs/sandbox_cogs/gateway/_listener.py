@@ -39,6 +39,11 @@ class GatewayListener(commands.Cog):
         """Why it can't be known who publishes the bot's shards; "" when it is."""
         return self._publishing.trouble
 
+    @property
+    def standing_by(self) -> bool:
+        """True when other processes publish all of the bot's shards; `core.publishing` says which."""
+        return self._publishing.standing_by
+
     async def cog_load(self) -> None:
         """Turn debug events on, also for sockets that are open already."""
         self._bot._enable_debug_events = True

@@ -49,6 +49,11 @@ class Publishing:
             return "not connected to Discord"
         return self._keeping.keeper.trouble
 
+    @property
+    def standing_by(self) -> bool:
+        """True when other processes publish all of the bot's shards."""
+        return self._keeping is not None and self._keeping.keeper.standing_by
+
     def session(self, shard_id: int, shard_count: int, application_id: int) -> None:
         """The bot has a session of the shard, of which nothing has been taken yet."""
         if shard_id not in self._wanted:
