@@ -49,6 +49,8 @@ from .redis.route_cache import RouteCache
 from .resume_points import ResumePoints
 from .route_provider import RouteFollower, RouteProvider
 from .settings import Settings
+from .sharding.registered import PublisherNotices
+from .sharding.state import PublishingState
 from .tracing import Tracing, find_tracing
 
 _log = structlog.get_logger("sandbox.core")
@@ -94,6 +96,11 @@ class Core:
     resume_points: ResumePoints
     """Where gateway sessions can be resumed."""
     stored_events: StoredEvents
+    message_ids: MessageIds
+    """Reads the streams back."""
+    publishing: PublishingState
+    """What other processes publish in place of this one."""
+    publisher_notices: PublisherNotices
 
 
 Waiting = Callable[[DependencyUnavailable], None]
@@ -248,6 +255,9 @@ async def open_core(
             processes=processes,
             resume_points=ResumePoints(GatewaySessions(redis), ResumePointRows(pool)),
             stored_events=stored,
+            message_ids=message_ids,
+            publishing=PublishingState(),
+            publisher_notices=PublisherNotices(pool),
         )
 
 

@@ -2,7 +2,7 @@
 
 The server imports the command line once; each command is a fork of it. The client hands over its arguments,
 working directory, environment and standard streams, and ends with the command's exit code.
-`tests.cleanup.mortal` is started as a fork of it, too.
+`tests.cleanup.mortal` and `tests.publishers.host` are started as forks of it, too.
 
     python warm.py serve SOCKET
     python warm.py SOCKET ARGUMENT...
@@ -31,7 +31,11 @@ def serve(path: str) -> None:
 
     # What `run` imports is imported once as well.
     importlib.import_module("sandbox_bot.runner")
-    programs = {"sandboxctl": main, "mortal": importlib.import_module("tests.cleanup.mortal").main}
+    programs = {
+        "sandboxctl": main,
+        "mortal": importlib.import_module("tests.cleanup.mortal").main,
+        "host": importlib.import_module("tests.publishers.host").main,
+    }
 
     # Nobody waits for the forks that answer: the system collects them.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)

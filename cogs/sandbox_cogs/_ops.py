@@ -6,7 +6,7 @@ import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, cast
 
 import discord
 import structlog
@@ -19,11 +19,26 @@ if TYPE_CHECKING:
 _log = structlog.get_logger("sandbox.bot")
 
 
+class _Publishes(Protocol):
+    """What `sandbox_cogs.gateway` tells of itself, where it is loaded."""
+
+    @property
+    def gateway_trouble(self) -> str: ...
+
+    @property
+    def standing_by(self) -> bool: ...
+
+
 class HostGateway:
-    """What the host's own connections are like."""
+    """What the host's own connections are like, and whether their events are published here."""
 
     def __init__(self, bot: AnyBot) -> None:
         self._bot = bot
+
+    @property
+    def _publishing(self) -> _Publishes | None:
+        # By its name: reloading the extension makes another class of it.
+        return cast("_Publishes | None", self._bot.get_cog("GatewayListener"))
 
     @property
     def gateway_trouble(self) -> str:
@@ -39,12 +54,14 @@ class HostGateway:
         else:
             socket: discord.gateway.DiscordWebSocket | None = bot.ws
             connected = socket is not None and socket.open
-        return "" if connected else "not connected to Discord"
+        if not connected:
+            return "not connected to Discord"
+        return "" if self._publishing is None else self._publishing.gateway_trouble
 
     @property
     def standing_by(self) -> bool:
-        """A host always has its own shards."""
-        return False
+        """True when another process publishes all of the host's shards."""
+        return self._publishing is not None and self._publishing.standing_by
 
     @property
     def gateway_latency(self) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
 
@@ -13,8 +14,12 @@ from sandbox_core.events import DISPATCH, Frame, FrameError, read_frame
 from .ledger import ShardLedger
 from .router import EventRouter
 from .verdicts import Tell
+from .waiting import WaitingFrames
 
 _log = structlog.get_logger("sandbox.gateway")
+
+
+_LOOK = 0.1
 
 
 class _ReadyData(msgspec.Struct):
@@ -26,7 +31,20 @@ class _Ready(msgspec.Struct):
     d: _ReadyData
 
 
+class _Guild(msgspec.Struct):
+    id: str
+
+
+class _ReadyGuilds(msgspec.Struct):
+    guilds: list[_Guild] = []
+
+
+class _ReadyWithGuilds(msgspec.Struct):
+    d: _ReadyGuilds
+
+
 _read_ready = msgspec.json.Decoder(_Ready).decode
+_read_guilds = msgspec.json.Decoder(_ReadyWithGuilds).decode
 
 
 class GatewayIntake:
@@ -41,17 +59,24 @@ class GatewayIntake:
         self._ledgers: dict[int, ShardLedger] = {}
         self._since: dict[int, float] = {}
         """When each shard's session came to this process, by the clock above."""
+        self._waiting: dict[int, WaitingFrames] = {}
+        """By shard, what is kept while another process publishes it."""
         self.owner_ids: frozenset[str] = frozenset()
         """Users whose commands in direct messages somebody here carries out; those are not published."""
 
     @property
     def full(self) -> bool:
         """True when a source that can wait should await `room` before it reads on."""
-        return self._router.full
+        return self._router.full or (bool(self._waiting) and self._is_crowded())
 
     async def room(self) -> None:
         """Return when the router takes more frames."""
         await self._router.room()
+        while self._is_crowded():  # noqa: ASYNC110 (a rare state, which many things end)
+            await asyncio.sleep(_LOOK)
+
+    def _is_crowded(self) -> bool:
+        return any(waiting.is_crowded for waiting in self._waiting.values())
 
     def ledger(self, shard_id: int) -> ShardLedger | None:
         """The bookkeeping of the shard's present session, or None before its first READY."""
@@ -89,21 +114,91 @@ class GatewayIntake:
         """
         self._router.before_switch.append(action)
 
-    def lose(self, shard_id: int) -> None:
-        """Another process has the shard's session, and Discord replays there what is not acknowledged here.
+    def lose(self, shard_id: int) -> list[Frame]:
+        """Another process has the shard, and gets what is not acknowledged here.
 
-        That is published here no more.
+        That is published here no more. Returns its frames.
         """
         ledger = self._ledgers.get(shard_id)
-        if ledger is not None and not ledger.lost:
-            discarded = self._router.discard(ledger)
-            if discarded:
-                _log.warning("events_left_to_the_new_holder", shard=shard_id, events=discarded)
+        if ledger is None or ledger.lost:
+            return []
+        discarded = self._router.discard(ledger)
+        if discarded:
+            _log.warning("events_left_to_the_new_holder", shard=shard_id, events=len(discarded))
+        return discarded
+
+    # Standing by
+
+    @property
+    def shard_ids(self) -> tuple[int, ...]:
+        """The shards with a session here, published here or not."""
+        return tuple(self._ledgers)
+
+    def stand_by(self, shard_id: int) -> None:
+        """Keep what comes of the shard from now on, as another process publishes it."""
+        if shard_id not in self._waiting:
+            self._waiting[shard_id] = WaitingFrames(self._router.channels, self._monotonic())
+
+    def give_way(self, shard_id: int) -> None:
+        """Another process publishes the shard from now on, and its session stays here: stand by.
+
+        What was taken and is not acknowledged is kept too, and published here no more.
+        """
+        if shard_id in self._waiting:
+            return
+        ledger = self._ledgers.get(shard_id)
+        discarded = self.lose(shard_id)
+        self.stand_by(shard_id)
+        if ledger is not None and ledger.lost:
+            # The session goes on, and this process may publish it again.
+            fresh = ShardLedger(ledger.session_id, shard_id, ledger.received)
+            self._ledgers[shard_id] = fresh
+            self._waiting[shard_id].put_back(discarded, fresh)
+
+    def waiting(self, shard_id: int) -> WaitingFrames | None:
+        """What is kept of the shard; None when it is published here."""
+        return self._waiting.get(shard_id)
+
+    def about_to_go_on(self, shard_id: int, *, certain: bool = True) -> None:
+        """What is kept of the shard is about to be published; with `certain=False`, it is not after all."""
+        waiting = self._waiting.get(shard_id)
+        if waiting is not None:
+            waiting.bounded = not certain
+        if waiting is not None and certain:
+            self._router.joining(shard_id)
+        else:
+            self._router.joined(shard_id)
+
+    def go_on(self, shard_id: int, stored: Callable[[int], bool]) -> int:
+        """Publish the shard from now on, first what was kept of it; returns how many of those.
+
+        `stored` tells by its place in what was kept whether an event is stored already.
+        """
+        waiting = self._waiting.pop(shard_id)
+        heard: dict[int, tuple[ShardLedger, int]] = {}
+        published = 0
+        for place, (frame, ledger) in enumerate(waiting.frames):
+            if id(ledger) not in heard:
+                heard[id(ledger)] = (ledger, ledger.reopen(frame.seq - 1))
+            if stored(place):
+                ledger.passed(frame.seq)
+            else:
+                published += 1
+                self._router.route(frame, ledger)
+        present = self._ledgers.get(shard_id)
+        if present is not None and id(present) not in heard:
+            heard[id(present)] = (present, present.reopen(present.received))
+        for ledger, last in heard.values():
+            ledger.passed(last)
+        self._router.joined(shard_id)
+        return published
 
     def forget(self, shard_id: int) -> None:
         """Another process has the shard: what was taken of it is still published, and nothing more comes."""
         self._ledgers.pop(shard_id, None)
         self._since.pop(shard_id, None)
+        if self._waiting.pop(shard_id, None) is not None:
+            self._router.joined(shard_id)
 
     def _begin(self, ledger: ShardLedger) -> None:
         self._ledgers[ledger.shard_id] = ledger
@@ -121,23 +216,37 @@ class GatewayIntake:
     def take(self, frame: Frame, shard_id: int, tell: Tell | None = None) -> bool:
         """Hand a frame of this shard to the router; frames that are no dispatch are nobody's.
 
-        Returns and tells what `EventRouter.route` does.
+        Returns and tells what `EventRouter.route` does; False also while the shard is only kept.
         """
         if frame.op != DISPATCH:
             return False
+        waiting = self._waiting.get(shard_id) if self._waiting else None
         if frame.type == "READY":
             session_id = ready_session(frame)[0]
             self._begin(ShardLedger(session_id, shard_id))
+            if waiting is not None:
+                waiting.began(_announced(frame), frame.received_at)
         ledger = self._ledgers.get(shard_id)
         if ledger is None:
             # Discord sends nothing before READY or the replay of a resumed session.
             self._router.count_dropped("no_session")
             _log.error("frame_without_session", shard=shard_id, type=frame.type)
             return False
-        return self._router.route(frame, ledger, tell)
+        if waiting is None:
+            return self._router.route(frame, ledger, tell)
+        waiting.keep(frame, ledger)
+        return False
 
 
-def ready_session(frame: Frame) -> tuple[str, int]:
-    """The session id and shard that a READY frame announces."""
+def ready_session(frame: Frame) -> tuple[str, int, int]:
+    """The session id, the shard and the number of shards that a READY frame announces."""
     data = _read_ready(frame.raw).d
-    return data.session_id, data.shard[0]
+    return data.session_id, *data.shard
+
+
+def _announced(frame: Frame) -> set[str]:
+    """The guilds that a READY names."""
+    try:
+        return {guild.id for guild in _read_guilds(frame.raw).d.guilds}
+    except msgspec.MsgspecError:
+        return set()

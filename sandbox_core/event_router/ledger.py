@@ -72,6 +72,24 @@ class ShardLedger:
             return False
         return True
 
+    def hear(self, seq: int) -> bool:
+        """Note a frame that is not published yet, as another process does that; False when it is known."""
+        if seq <= self.received or self.lost:
+            return False
+        self.received = seq
+        return True
+
+    def reopen(self, seq: int) -> int:
+        """What was heard after `seq` is to be received now; returns what was heard last."""
+        heard = self.received
+        self.received = self.acknowledged = min(seq, heard)
+        return heard
+
+    def passed(self, seq: int) -> None:
+        """A frame is done without being published here."""
+        if self.receive(seq):
+            self.done(seq)
+
     def done(self, seq: int) -> None:
         """Mark a received frame as acknowledged or handled; moves the resume point when it can."""
         pending = self._pending

@@ -101,6 +101,8 @@ class EventRouter:
         self._room.set()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._joining: set[int] = set()
+        """Shards of which events were kept that are about to be published."""
         self.activity = Activity(now)
         """How busy guilds and sandboxes were in the last minute."""
         self.on_drained: Callable[[], None] = _nothing
@@ -201,6 +203,17 @@ class EventRouter:
         """Return when every frame taken is acknowledged or handled."""
         await self._idle.wait()
 
+    def joining(self, shard_id: int) -> None:
+        """Events that were kept of the shard are about to come: nothing is idle before."""
+        self._joining.add(shard_id)
+        self._idle.clear()
+
+    def joined(self, shard_id: int) -> None:
+        """They came, or will not come."""
+        self._joining.discard(shard_id)
+        if not self._pending and not self._joining:
+            self._idle.set()
+
     async def close(self) -> None:
         """Stop deciding; what is not acknowledged by now is left to Discord's replay."""
         await self._attribution.close()
@@ -209,20 +222,20 @@ class EventRouter:
 
     # Losing a session
 
-    def discard(self, ledger: ShardLedger) -> int:
-        """Drop the session's events, unacknowledged; other sessions' go on. Returns how many there were.
+    def discard(self, ledger: ShardLedger) -> list[Frame]:
+        """Drop the session's events, unacknowledged; other sessions' go on. Returns their frames.
 
         Those whose owner is still being asked for are dropped when the answer comes.
         """
         if self._publisher is None:
             raise RuntimeError("a router without publisher has no sessions to lose")
         ledger.lose()
-        before = self._pending
+        discarded: list[Frame] = []
         for publication in self._publisher.in_flight():
             event = publication.context
             if not isinstance(event, Event):
                 continue
-            following = self._discard_from(event, ledger)
+            following = self._discard_from(event, ledger, discarded)
             if event.ledger is not ledger:
                 continue
             self._publisher.withdraw(publication)
@@ -231,14 +244,14 @@ class EventRouter:
             if event.lane in self._paused:
                 self.on_drained()
         for lane, event in list(self._stopped.items()):
-            following = self._discard_from(event, ledger)
+            following = self._discard_from(event, ledger, discarded)
             if following is None:
                 del self._stopped[lane]
             else:
                 self._stopped[lane] = following
-        return before - self._pending
+        return sorted(discarded, key=lambda frame: frame.seq)
 
-    def _discard_from(self, first: Event, ledger: ShardLedger) -> Event | None:
+    def _discard_from(self, first: Event, ledger: ShardLedger, discarded: list[Frame]) -> Event | None:
         """Take the ledger's events out of the lane that begins with `first`; returns what is first then."""
         lane = first.lane
         until = self._leaving[lane][0] if lane in self._leaving else None
@@ -248,6 +261,7 @@ class EventRouter:
             if event.ledger is not ledger:
                 kept.append(event)
             else:
+                discarded.append(event.frame)
                 self._taken_off(event)
             if event is until and event.ledger is ledger:
                 _, table = self._leaving.pop(lane)
@@ -412,7 +426,7 @@ class EventRouter:
     def _taken_off(self, event: Event) -> None:
         self._pending -= 1
         self._pending_bytes -= event.size
-        if self._pending == 0:
+        if self._pending == 0 and not self._joining:
             self._idle.set()
         if self._full and self._has_room():
             self._full = False

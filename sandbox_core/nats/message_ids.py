@@ -1,9 +1,13 @@
-"""Reading the message ids of a stream, or another header, of many messages, without the payloads.
+"""Reading a stream's messages, many of them: one of their headers without the payloads, or all of them.
 
 A consumer that asks for headers only gets them in batches of its own choice (docs.nats.io, "JetStream wire
 API": `$JS.API.CONSUMER.MSG.NEXT.<stream>.<consumer>`). They are read from the bytes that arrive, see
 `incoming`: through nats-py's parser and its headers a minute's events would take longer than a dead
 process's shards may wait.
+
+The subject to which a message would be acknowledged tells when it was stored: `$JS.ACK.<stream>.<consumer>.
+<delivered>.<stream sequence>.<consumer sequence>.<nanoseconds>.<pending>`, with two more words before the
+stream's in another version of it.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ import asyncio
 import re
 from collections.abc import Callable
 from datetime import datetime
+from typing import NamedTuple
 
 import msgspec
 import nats.errors
@@ -33,10 +38,13 @@ from .wire import MESSAGE_ID
 _log = structlog.get_logger("sandbox.nats")
 
 _BATCH = 5000
+_WHOLE_BATCH = 1000
 _BATCH_WITHIN = 2.0
 _LEAVE_WITHIN = 1.0
 _KEPT_UNUSED_SECONDS = 30.0
 _NANOSECONDS = 1_000_000_000
+_OLD_ACK_WORDS = 9
+_NEW_ACK_WORDS = 2  # more than that, before the stream's name
 _STATUS = b"NATS/1.0 "
 
 
@@ -44,11 +52,34 @@ class TooManyMessagesError(Exception):
     """There are more messages to read than the caller has time for."""
 
 
-class Batches:
-    """Counts what arrives for one consumer and hands on a header's values; an `incoming.Way`."""
+class Content(NamedTuple):
+    """One message: its headers as they travel, its payload, and when it was stored (since the epoch)."""
 
-    def __init__(self, found: Callable[[str], None], *, header: str = MESSAGE_ID) -> None:
+    headers: bytes
+    payload: bytes
+    stored_at: float
+
+    def header(self, name: str) -> str | None:
+        """The value of a header."""
+        begin = self.headers.find(f"\r\n{name}: ".encode())
+        if begin < 0:
+            return None
+        begin += len(name) + 4
+        return self.headers[begin : self.headers.find(LINE_BREAK, begin)].decode(errors="replace")
+
+
+class Batches:
+    """Counts what arrives for one consumer and hands on a header's values, or messages; an `incoming.Way`."""
+
+    def __init__(
+        self,
+        found: Callable[[str], None] | None = None,
+        whole: Callable[[Content], None] | None = None,
+        *,
+        header: str = MESSAGE_ID,
+    ) -> None:
         self._found = found
+        self._whole = whole
         self._header = header
         self._header_line = f"\r\n{header}: ".encode()
         self.subject = b""
@@ -89,11 +120,15 @@ class Batches:
             end = begin + int(line[4]) + len(LINE_BREAK)
             if end > size:
                 break
+            self.subject, self.reply = line[1], line[2] or b""
             # The first line ends the version, or tells a status.
             if data.startswith(_STATUS, begin):
                 self._moved.set()
+            elif self._whole is not None:
+                content = data[headers_end : end - len(LINE_BREAK)]
+                self._whole(Content(data[begin:headers_end], content, _stored_at(self.reply)))
+                self._count("")
             else:
-                self.subject, self.reply = line[1], line[2] or b""
                 at = data.find(self._header_line, begin, headers_end)
                 if at >= 0:
                     at += len(self._header_line)
@@ -113,15 +148,18 @@ class Batches:
         headers = message.headers or {}
         if "Status" in headers:
             self._moved.set()
-        else:
-            self.subject, self.reply = message.subject.encode(), message.reply.encode()
-            self._count(headers.get(self._header, ""))
+            return
+        self.subject, self.reply = message.subject.encode(), message.reply.encode()
+        if self._whole is not None:
+            lines = "".join(f"\r\n{name}: {value}" for name, value in headers.items())
+            self._whole(Content(f"{lines}\r\n".encode(), message.data, _stored_at(self.reply)))
+        self._count(headers.get(self._header, ""))
 
     def _count(self, value: str) -> None:
         if not self.received:
             self.first_reply = self.reply
         self.received += 1
-        if value:
+        if value and self._found is not None:
             self._found(value)
         if self.received >= self._awaited:
             self._moved.set()
@@ -142,8 +180,21 @@ class MessageIds:
         """
         await self.read_into(Batches(found), stream, subject, begin)
 
+    async def read_whole(
+        self, stream: str, subject: str, begin: datetime, found: Callable[[Content], None]
+    ) -> None:
+        """As `read`, with payloads and headers. A message without headers is not told."""
+        await self.read_into(Batches(whole=found), stream, subject, begin, headers_only=False)
+
     async def read_into(
-        self, batches: Batches, stream: str, subject: str, begin: datetime, *, at_most: int | None = None
+        self,
+        batches: Batches,
+        stream: str,
+        subject: str,
+        begin: datetime,
+        *,
+        at_most: int | None = None,
+        headers_only: bool = True,
     ) -> None:
         """As `read`; raises `TooManyMessagesError`, having read none, when there are more than `at_most`."""
         config = ConsumerConfig(
@@ -151,7 +202,7 @@ class MessageIds:
             opt_start_time=begin,
             ack_policy=AckPolicy.NONE,
             filter_subject=subject,
-            headers_only=True,
+            headers_only=headers_only,
             mem_storage=True,
             num_replicas=1,
             inactive_threshold=_KEPT_UNUSED_SECONDS,
@@ -173,7 +224,8 @@ class MessageIds:
                 ways, sid = known
                 batches.numbered(sid)
                 ways.use(batches)
-            await self._read(consumer, inbox, batches, at_most)
+            batch = _BATCH if headers_only else _WHOLE_BATCH
+            await self._read(consumer, inbox, batches, batch, at_most)
         except NotFoundError:
             # Not all of it was seen: the consumer, or the stream itself, went away in between.
             raise DependencyUnavailable(DEPENDENCY, "a stream was lost while it was read") from None
@@ -182,13 +234,15 @@ class MessageIds:
                 ways.leave(batches)
             await self._leave(consumer, subscription)
 
-    async def _read(self, consumer: ConsumerInfo, inbox: str, batches: Batches, at_most: int | None) -> None:
+    async def _read(
+        self, consumer: ConsumerInfo, inbox: str, batches: Batches, batch: int, at_most: int | None
+    ) -> None:
         stream, name = consumer.stream_name, consumer.name
         left = (await self._js.consumer_info(stream, name)).num_pending or 0
         if at_most is not None and left > at_most:
             raise TooManyMessagesError
         while left > 0:
-            number = min(left, _BATCH)
+            number = min(left, batch)
             question = {"batch": number, "no_wait": True}
             await self._client.publish(
                 f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}", msgspec.json.encode(question), reply=inbox
@@ -211,3 +265,18 @@ class MessageIds:
         except (nats.errors.Error, OSError, TimeoutError) as error:
             # The server removes a consumer that nobody uses by itself.
             _log.debug("consumer_not_removed", stream=consumer.stream_name, error=type(error).__name__)
+
+
+def place_of(reply: bytes) -> tuple[int, float] | None:
+    """A message's number in its stream and when it was stored; `reply` is where it would be acknowledged."""
+    words = reply.split(b".")
+    more = 0 if len(words) == _OLD_ACK_WORDS else _NEW_ACK_WORDS
+    try:
+        return int(words[5 + more]), int(words[7 + more]) / _NANOSECONDS
+    except (IndexError, ValueError):
+        return None
+
+
+def _stored_at(reply: bytes) -> float:
+    place = place_of(reply)
+    return 0.0 if place is None else place[1]

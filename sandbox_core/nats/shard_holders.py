@@ -13,8 +13,9 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
+import msgspec
 import nats.errors
 import structlog
 from nats.aio.msg import Msg
@@ -31,17 +32,38 @@ _ANSWER_WITHIN = 1.0
 _FLUSH_WITHIN = 2
 _STOOD_STILL = 0.5
 _HOLDS = b"holds"
+_PLUGIN = b"plugin"
 # Ids are hexadecimal, so that what holders say is none.
 _ID_BYTES = 16
 
 
-class ShardHolders:
-    """Answers for this process while it `holds` shards or asks, and asks the others."""
+Shards = tuple[int, Collection[int]]
+"""How many shards there are, and some of them."""
 
-    def __init__(self, connection: NatsConnection, application_id: int, holds: Callable[[], bool]) -> None:
+
+class ShardHolders:
+    """Answers for this process while it `holds` shards or asks, and asks the others.
+
+    `plugin` tells the number of shards and those held, where they are those of somebody else's bot; `wanted`
+    the number and those that this process would run, when it knows them. Plugins that hold others do not
+    count then.
+    """
+
+    def __init__(
+        self,
+        connection: NatsConnection,
+        application_id: int,
+        holds: Callable[[], bool],
+        *,
+        plugin: Callable[[], Shards] | None = None,
+        wanted: Callable[[], Shards] | None = None,
+    ) -> None:
         self._connection = connection
         self._subject = subjects.shard_holders_subject(application_id)
         self._holds = holds
+        self._plugin = plugin
+        self._wanted = wanted
+        self._plugins_only = False
         self._id = secrets.token_hex(_ID_BYTES).encode()
         self._asking = False
         self._must_wait = asyncio.Event()
@@ -66,6 +88,14 @@ class ShardHolders:
             await subscription.unsubscribe()
         except (nats.errors.Error, OSError) as error:
             _log.debug("holders_not_unsubscribed", error=type(error).__name__)
+
+    async def plugins(self, *, within: float = _ANSWER_WITHIN) -> bool:
+        """As `others`, but only plugins count."""
+        self._plugins_only = True
+        try:
+            return await self.others(within=within)
+        finally:
+            self._plugins_only = False
 
     async def others(self, *, within: float = _ANSWER_WITHIN) -> bool:
         """True when another process runs shards or may run them; waits `within` seconds for an answer.
@@ -111,18 +141,36 @@ class ShardHolders:
         self._disconnects += 1
 
     async def _on_answer(self, message: Msg) -> None:
-        if message.data == _HOLDS or message.data < self._id:
+        if message.data.startswith(_PLUGIN):
+            must_wait = self._is_concerned(message.data.removeprefix(_PLUGIN))
+        else:
+            must_wait = not self._plugins_only and (message.data == _HOLDS or message.data < self._id)
+        if must_wait:
             self._must_wait.set()
+
+    def _is_concerned(self, held: bytes) -> bool:
+        """Whether the shards that a plugin holds are among those wanted here, or overlap with them."""
+        if self._wanted is None:
+            return True
+        try:
+            count, shard_ids = msgspec.json.decode(held, type=tuple[int, list[int]])
+        except msgspec.MsgspecError:
+            return True
+        wanted_count, wanted = self._wanted()
+        return count != wanted_count or not set(wanted).isdisjoint(shard_ids)
 
     async def _on_question(self, message: Msg) -> None:
         if message.data == self._id:
             return
         if self._holds():
             answer = _HOLDS
+            if self._plugin is not None:
+                count, shard_ids = self._plugin()
+                answer = _PLUGIN + msgspec.json.encode((count, sorted(shard_ids)))
         elif self._asking:
             answer = self._id
             # An earlier version asks without an id, takes any answer for a holder's, and waits.
-            if message.data and message.data < self._id:
+            if message.data and message.data < self._id and not self._plugins_only:
                 self._must_wait.set()
         else:
             return

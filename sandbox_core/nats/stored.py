@@ -22,7 +22,7 @@ from .errors import translating
 _log = structlog.get_logger("sandbox.nats")
 
 # The moment comes from another machine's clock.
-_CLOCK_MARGIN = 15.0
+CLOCK_MARGIN = 15.0
 
 
 class ReadsMessageIds(Protocol):
@@ -108,7 +108,7 @@ class StoredEvents:
                     question.found.add(int(sequence))
 
         since = min(question.since for question in asked)
-        begin = datetime.fromtimestamp(max(since - _CLOCK_MARGIN, 0.0), UTC)
+        begin = datetime.fromtimestamp(max(since - CLOCK_MARGIN, 0.0), UTC)
         try:
             async with asyncio.timeout(self._within) as limit:
                 for stream, subject in self._names.both:

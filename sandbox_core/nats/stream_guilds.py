@@ -17,16 +17,11 @@ from nats.js.errors import NotFoundError
 from sandbox_core.errors import DependencyUnavailable
 
 from .errors import DEPENDENCY, translating
-from .message_ids import Batches, MessageIds, TooManyMessagesError
+from .message_ids import Batches, MessageIds, TooManyMessagesError, place_of
 
 GUILD_HEADER = "Discord-Guild-Id"
 # Every new session brings one per guild: that is no sign of life in the guild.
 _NO_SIGN_OF_LIFE = b".GUILD_CREATE"
-_NANOSECONDS = 1_000_000_000
-# `$JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>`; newer servers put a
-# domain and an account before the stream's name (docs.nats.io, "JetStream wire API").
-_SHORT_REPLY = 9
-_BEFORE_STREAM = 2
 
 
 @dataclass(slots=True)
@@ -83,23 +78,13 @@ class StreamGuilds:
         batches = Batches(found, header=GUILD_HEADER)
         moment = datetime.fromtimestamp(begin, UTC)
         await self._message_ids.read_into(batches, self._stream, self._subject, moment, at_most=at_most)
-        last = {guild_id: placed[1] for guild_id, reply in replies.items() if (placed := _placed(reply))}
+        last = {guild_id: placed[1] for guild_id, reply in replies.items() if (placed := place_of(reply))}
         since = begin
         if before.first_seq > 1:
             # Something was discarded, by age or to make room: how far back does the rest reach?
-            place = _placed(batches.first_reply)
+            place = place_of(batches.first_reply)
             if not before.messages:
                 since = now
             elif place is not None and place[0] <= before.first_seq:
                 since = max(begin, place[1])
         return Found(since, last)
-
-
-def _placed(reply: bytes) -> tuple[int, float] | None:
-    """A message's sequence number in its stream, and when it was stored."""
-    tokens = reply.split(b".")
-    more = 0 if len(tokens) == _SHORT_REPLY else _BEFORE_STREAM
-    try:
-        return int(tokens[5 + more]), int(tokens[7 + more]) / _NANOSECONDS
-    except (IndexError, ValueError):
-        return None

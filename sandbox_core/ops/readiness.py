@@ -25,6 +25,8 @@ class Report:
     degraded: dict[str, str]
     standing_by: bool = False
     """There is nothing to do at the moment: other processes have all the shards."""
+    waits_for: str = ""
+    """Which process publishes shards that this one would publish, and does not resume."""
     latencies_ms: dict[str, float] = field(default_factory=dict)
     """How many milliseconds each server took to answer a real request; only those that did.
 
@@ -87,7 +89,7 @@ class Readiness:
         latencies = _latencies(system)
         if gateway.gateway_latency is not None:
             latencies["gateway"] = round(gateway.gateway_latency * 1000, 1)
-        return Report(missing, degraded, gateway.standing_by, latencies)
+        return Report(missing, degraded, gateway.standing_by, core.publishing.standing_by, latencies)
 
     async def _not_yet(self) -> Report:
         if self._servers is None:

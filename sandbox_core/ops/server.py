@@ -53,8 +53,8 @@ class OpsServer:
     async def _readyz(self, request: web.Request) -> web.Response:
         report = await self._readiness.report()
         answer: dict[str, object] = {"status": "ready", "latencies_ms": report.latencies_ms}
-        if report.standing_by:
-            answer |= {"gateway": "standing by: other processes have all the shards"}
+        if report.standing_by or report.waits_for:
+            answer |= {"gateway": report.waits_for or "standing by: other processes have all the shards"}
         if report.degraded:
             answer |= {"status": "degraded", "degraded": report.degraded}
         if not report.ready:

@@ -6,12 +6,26 @@ that took or renewed it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 from uuid import UUID
 
+from . import other_shards, publishers
 from .pool import Connection, Pool, connected, transaction
+from .publishers import Holder, Kind, Publisher
+
+
+@dataclass(frozen=True, slots=True)
+class Predecessor:
+    """Who publishes a shard, or published it, before this process does."""
+
+    settled_ago: float | None
+    """Every event from before so many seconds ago is stored; None when nobody said so."""
+    holder: Holder | None = None
+    """The process that has the shard; None when it has none any more."""
+    renewed_ago: float | None = None
+    """How many seconds ago the holder renewed its lease."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,24 +40,61 @@ class Leases:
     """How many shards this process should hold."""
     taken_over: frozenset[int] = frozenset()
     """Of `mine`, those taken now from another process whose lease had lapsed."""
+    stale: Mapping[int, int] = field(default_factory=dict)
+    """Of `mine`: sessions saved under this epoch or an earlier one are not to be resumed."""
+    after: Mapping[int, Predecessor] = field(default_factory=dict)
+    """Of `mine`, those taken now which somebody had before."""
+    watched: Mapping[int, Predecessor] = field(default_factory=dict)
+    """Wanted here and held by others whose sessions this process can't resume."""
+    others_of: Mapping[int, Holder] = field(default_factory=dict)
+    """Wanted here and held by others, whichever."""
+    superseded: Mapping[int, Mapping[int, int]] = field(default_factory=dict)
+    """By another number of shards: those whose lapsed leases ended now, each with its new epoch."""
+
+
+class _Mine(NamedTuple):
+    epochs: dict[int, int]
+    stale: dict[int, int]
+    share: int
 
 
 class _Taken(NamedTuple):
     epochs: dict[int, int]
     over: frozenset[int]
+    after: dict[int, Predecessor]
+    superseded: dict[int, dict[int, int]]
+
+
+def _nothing_settled() -> Mapping[int, float]:
+    return {}
 
 
 class ShardRows:
     """The leases of one process on the shards of one application.
 
-    `lease` is in seconds. Every method raises `DependencyUnavailable` when PostgreSQL is away.
+    Of two processes with different numbers of shards one publishes: their shards overlap, whatever their
+    numbers are. `kind` and `name` are what others are told of this process. `settled` tells, by shard, before
+    how many seconds everything that happened is stored. `lease` is in seconds. Every method raises
+    `DependencyUnavailable` when PostgreSQL is away.
     """
 
-    def __init__(self, pool: Pool, application_id: int, process_id: UUID, *, lease: float) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        application_id: int,
+        process_id: UUID,
+        *,
+        lease: float,
+        kind: Kind = Kind.STANDALONE,
+        name: str = "",
+        settled: Callable[[], Mapping[int, float]] = _nothing_settled,
+    ) -> None:
         self._pool = pool
         self._application_id = application_id
         self._process_id = process_id
         self._lease = lease
+        self._this = Publisher(application_id, process_id, kind, name)
+        self._settled = settled
 
     async def agree(self, recommended: int) -> int:
         """The number of shards that live processes use; `recommended` when there are none.
@@ -52,10 +103,7 @@ class ShardRows:
         """
         async with transaction(self._pool) as connection:
             # Two processes that start together must not agree on two numbers.
-            await connection.execute(
-                "SELECT pg_advisory_xact_lock(hashtextextended('gateway shards ' || $1::text, 0))",
-                str(self._application_id),
-            )
+            await self._alone(connection)
             used: int | None = await connection.fetchval(
                 """
                 SELECT shard_count FROM (
@@ -94,18 +142,19 @@ class ShardRows:
         `may_take_lapsed` also takes shards whose leases have lapsed.
         """
         async with transaction(self._pool) as connection:
-            mine = await self._renew(connection, shard_count)
+            mine, stale = await self._renew(connection, shard_count)
+            await publishers.be_seen(connection, self._this, shard_count, None)
             if taking:
                 await self._be_seen(connection, shard_count)
-            share = await self._fair_share(connection, shard_count)
+            place, number = await self._place(connection, shard_count)
+            share = _share(shard_count, place, number)
+            # What nobody can resume is taken by who has watched it.
+            preferred = [n for n in range(shard_count) if number and n % number == place]
             missing = share - len(mine) if taking else 0
-            taken = _Taken({}, frozenset())
-            if missing > 0:
-                taken = await self._take(
-                    connection, shard_count, range(shard_count), missing, lapsed=may_take_lapsed
-                )
-            others = await self._others(connection, shard_count)
-            return Leases(mine | taken.epochs, others, share, taken.over)
+            taken = await self._take(
+                connection, shard_count, range(shard_count), missing, preferred, lapsed=may_take_lapsed
+            )
+            return await self._leases(connection, shard_count, _Mine(mine, stale, share), preferred, taken)
 
     async def fix(
         self,
@@ -118,17 +167,25 @@ class ShardRows:
     ) -> Leases:
         """As `share`, for a process whose shards are fixed; a lapsed one that is `running` here is ours."""
         async with transaction(self._pool) as connection:
-            mine, over = await self._renew(connection, shard_count), frozenset[int]()
+            mine, stale = await self._renew(connection, shard_count)
+            await publishers.be_seen(connection, self._this, shard_count, shard_ids)
+            taken = _Taken({}, frozenset(), {}, {})
             if taking:
-                first = await self._take(
-                    connection, shard_count, shard_ids, len(shard_ids), lapsed=may_take_lapsed
+                missing = set(shard_ids) - mine.keys()
+                taken = await self._take(
+                    connection, shard_count, missing, len(missing), lapsed=may_take_lapsed
                 )
-                mine |= first.epochs
-                unleased = set(running) - mine.keys()
+                unleased = set(running) - mine.keys() - taken.epochs.keys()
                 second = await self._take(connection, shard_count, unleased, len(unleased), lapsed=True)
-                mine |= second.epochs
-                over = first.over | second.over
-            return Leases(mine, await self._others(connection, shard_count), len(shard_ids), over)
+                taken = _Taken(
+                    taken.epochs | second.epochs,
+                    taken.over | second.over,
+                    taken.after | second.after,
+                    taken.superseded | second.superseded,
+                )
+            return await self._leases(
+                connection, shard_count, _Mine(mine, stale, len(shard_ids)), shard_ids, taken
+            )
 
     async def release(self, shard_count: int, shard_id: int) -> None:
         """Another process may have the shard."""
@@ -164,6 +221,14 @@ class ShardRows:
                 self._application_id,
                 self._process_id,
             )
+            await publishers.leave(connection, self._this)
+
+    async def _alone(self, connection: Connection) -> None:
+        """From here to the end of the transaction no other process of the application takes anything."""
+        await connection.execute(
+            "SELECT pg_advisory_xact_lock(hashtextextended('gateway shards ' || $1::text, 0))",
+            str(self._application_id),
+        )
 
     async def _be_seen(self, connection: Connection, shard_count: int) -> None:
         await connection.execute(
@@ -178,22 +243,31 @@ class ShardRows:
             shard_count,
         )
 
-    async def _renew(self, connection: Connection, shard_count: int) -> dict[int, int]:
+    async def _renew(self, connection: Connection, shard_count: int) -> tuple[dict[int, int], dict[int, int]]:
+        settled = self._settled()
         rows = await connection.fetch(
             """
-            UPDATE gateway_shards SET lease_until = clock_timestamp() + make_interval(secs => $4)
+            UPDATE gateway_shards SET
+                lease_until = clock_timestamp() + make_interval(secs => $4),
+                settled_at = greatest(settled_at, (
+                    SELECT clock_timestamp() - make_interval(secs => told.ago)
+                    FROM unnest($5::integer[], $6::float8[]) AS told (shard, ago) WHERE told.shard = shard_id
+                ))
             WHERE application_id = $1 AND shard_count = $2 AND holder = $3
-            RETURNING shard_id, epoch
+            RETURNING shard_id, epoch, stale_epoch
             """,
             self._application_id,
             shard_count,
             self._process_id,
             self._lease,
+            list(settled.keys()),
+            list(settled.values()),
         )
-        return {row["shard_id"]: row["epoch"] for row in rows}
+        epochs = {row["shard_id"]: row["epoch"] for row in rows}
+        return epochs, {row["shard_id"]: row["stale_epoch"] for row in rows}
 
-    async def _fair_share(self, connection: Connection, shard_count: int) -> int:
-        """Shares differ by one at most, and the larger ones are those of the longest-standing processes."""
+    async def _place(self, connection: Connection, shard_count: int) -> tuple[int, int]:
+        """This process's place among those that share the shards out, and their number; 0, 0 without."""
         rows = await connection.fetch(
             """
             SELECT process_id FROM gateway_shard_candidates
@@ -206,10 +280,7 @@ class ShardRows:
             self._lease,
         )
         order = [row["process_id"] for row in rows]
-        if self._process_id not in order:
-            return 0
-        least, rest = divmod(shard_count, len(order))
-        return least + (order.index(self._process_id) < rest)
+        return (order.index(self._process_id), len(order)) if self._process_id in order else (0, 0)
 
     async def _take(
         self,
@@ -217,23 +288,34 @@ class ShardRows:
         shard_count: int,
         shard_ids: Collection[int],
         most: int,
+        preferred: Collection[int] = (),
         *,
         lapsed: bool,
     ) -> _Taken:
+        if most <= 0:
+            return _Taken({}, frozenset(), {}, {})
+        await self._alone(connection)
+        foreign = await other_shards.foreign(connection, self._this, shard_count)
+        if any(held.is_live or not lapsed for held in foreign):
+            return _Taken({}, frozenset(), {}, {})
         rows = await connection.fetch(
             """
             WITH free AS (
                 SELECT shard_id, holder FROM gateway_shards
                 WHERE application_id = $1 AND shard_count = $2 AND shard_id = ANY($5)
                     AND (holder IS NULL OR ($7 AND holder <> $3 AND lease_until < clock_timestamp()))
-                ORDER BY shard_id LIMIT $6
+                ORDER BY shard_id <> ALL($8), shard_id LIMIT $6
                 FOR UPDATE SKIP LOCKED
             )
             UPDATE gateway_shards AS shard SET
-                holder = $3, lease_until = clock_timestamp() + make_interval(secs => $4)
+                holder = $3, lease_until = clock_timestamp() + make_interval(secs => $4),
+                held_since = clock_timestamp(),
+                -- A plugin's session is resumed by nobody, and what it publishes has other message ids.
+                stale_epoch = CASE WHEN $9 THEN epoch + 1 ELSE stale_epoch END
             FROM free
             WHERE application_id = $1 AND shard_count = $2 AND shard.shard_id = free.shard_id
-            RETURNING shard.shard_id, epoch, free.holder IS NOT NULL AS is_taken_over
+            RETURNING shard.shard_id, epoch, free.holder IS NOT NULL AS is_taken_over,
+                extract(epoch FROM clock_timestamp() - settled_at)::float8 AS settled_ago
             """,
             self._application_id,
             shard_count,
@@ -242,21 +324,78 @@ class ShardRows:
             list(shard_ids),
             most,
             lapsed,
+            list(preferred),
+            self._this.kind is Kind.PLUGIN,
         )
+        if not rows:
+            return _Taken({}, frozenset(), {}, {})
+        others = await other_shards.supersede(connection, self._this, shard_count)
+        after = {}
+        for row in rows:
+            if others.was_any or row["epoch"] > 1:
+                known = [ago for ago in (row["settled_ago"], others.settled_ago) if ago is not None]
+                after[row["shard_id"]] = Predecessor(min(known, default=None))
         return _Taken(
             {row["shard_id"]: row["epoch"] for row in rows},
             frozenset(row["shard_id"] for row in rows if row["is_taken_over"]),
+            after,
+            others.epochs,
         )
 
-    async def _others(self, connection: Connection, shard_count: int) -> frozenset[int]:
+    async def _leases(
+        self, connection: Connection, shard_count: int, mine: _Mine, wanted: Collection[int], taken: _Taken
+    ) -> Leases:
+        held = await other_shards.held(connection, self._this, shard_count)
+        by_shard = {one.holder.shard_id: one for one in held}
+        epochs = mine.epochs | taken.epochs
+        missing = [n for n in wanted if n not in epochs] if len(epochs) < mine.share else []
+        others_of = {n: by_shard[n].holder for n in missing if n in by_shard}
+        watched = {
+            n: Predecessor(by_shard[n].settled_ago, by_shard[n].holder, self._lease - by_shard[n].lapses_in)
+            for n in missing
+            if n in by_shard and Kind.PLUGIN in {self._this.kind, by_shard[n].holder.kind}
+        }
+        if missing and (foreign := await other_shards.foreign(connection, self._this, shard_count)):
+            ago = other_shards.settled_of_all(
+                foreign[0].holder.shard_count, [one.settled_ago for one in foreign]
+            )
+            free = [n for n in missing if n not in by_shard]
+            renewed_ago = self._lease - min(one.lapses_in for one in foreign)
+            watched |= {n: Predecessor(ago, foreign[0].holder, renewed_ago) for n in free}
+            others_of |= dict.fromkeys(free, foreign[0].holder)
+        stale = mine.stale | await self._stale(connection, shard_count, taken.epochs)
+        return Leases(
+            epochs,
+            frozenset(n for n, one in by_shard.items() if one.is_live),
+            mine.share,
+            taken.over,
+            stale=stale,
+            after=taken.after,
+            watched=watched,
+            others_of=others_of,
+            superseded=taken.superseded,
+        )
+
+    async def _stale(
+        self, connection: Connection, shard_count: int, shard_ids: Collection[int]
+    ) -> dict[int, int]:
+        if not shard_ids:
+            return {}
         rows = await connection.fetch(
             """
-            SELECT shard_id FROM gateway_shards
-            WHERE application_id = $1 AND shard_count = $2 AND holder <> $3
-                AND lease_until >= clock_timestamp()
+            SELECT shard_id, stale_epoch FROM gateway_shards
+            WHERE application_id = $1 AND shard_count = $2 AND shard_id = ANY($3)
             """,
             self._application_id,
             shard_count,
-            self._process_id,
+            list(shard_ids),
         )
-        return frozenset(row["shard_id"] for row in rows)
+        return {row["shard_id"]: row["stale_epoch"] for row in rows}
+
+
+def _share(shard_count: int, place: int, number: int) -> int:
+    """Shares differ by one at most, and the larger ones are those of the longest-standing processes."""
+    if not number:
+        return 0
+    least, rest = divmod(shard_count, number)
+    return least + (place < rest)

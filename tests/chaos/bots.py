@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -20,6 +20,8 @@ _STARTED_WITHIN = 60.0
 _ENDS_WITHIN = 15.0
 
 
+HOST = (sys.executable, "-m", "tests.publishers.host")
+"""Somebody else's bot with the plugin in it."""
 Process = asyncio.subprocess.Process | ForkedProcess
 Start = Callable[[Mapping[str, str]], Awaitable[Process]]
 """Starts `sandboxctl run` in an environment, with standard error in its standard output."""
@@ -122,9 +124,9 @@ class Bots:
         await bot.wait_ready()
         return bot
 
-    async def launch(self, environment: Mapping[str, str]) -> Bot:
+    async def launch(self, environment: Mapping[str, str], start: Start | None = None) -> Bot:
         """Start one more process, with these settings besides those of all; it is not ready yet."""
-        process = await self._start({**_inherited(), **self._environment, **environment})
+        process = await (start or self._start)({**_inherited(), **self._environment, **environment})
         bot = Bot(process, self._logs / f"bot-{len(self.all)}.log")
         self.all.append(bot)
         return bot
@@ -154,8 +156,17 @@ async def bots(environment: Mapping[str, str], logs: Path, start: Start) -> Asyn
 
 async def start_program(environment: Mapping[str, str]) -> Process:
     """`python -m sandbox_bot run`."""
+    return await _start_words((sys.executable, "-m", "sandbox_bot", "run"), environment)
+
+
+async def start_host(environment: Mapping[str, str]) -> Process:
+    """A bot of somebody else's, with the plugin in it."""
+    return await _start_words(HOST, environment)
+
+
+async def _start_words(words: Sequence[str], environment: Mapping[str, str]) -> Process:
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "sandbox_bot", "run"),
+        *words,
         cwd=ROOT,
         env=environment,
         stdin=asyncio.subprocess.DEVNULL,

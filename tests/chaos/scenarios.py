@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Awaitable, Callable
 
+import asyncpg
 from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy
 
@@ -16,6 +17,8 @@ from .stage import Scenario, Stage, jetstream
 Faults = Callable[[Stage, float], Awaitable[None]]
 
 _RECONNECTS_WITHIN = 40.0
+_ONE_ROUND = 40.0
+_BOTH = 2
 
 
 async def _resumed_after(stage: Stage, strike: Callable[[], object], what: str) -> None:
@@ -158,6 +161,42 @@ async def rolling_restart(stage: Stage, seconds: float) -> None:
         await asyncio.sleep(seconds / 4)
         await stage.bots.start()
         await stage.bots.stop(stage.bots.running[0])
+
+
+async def plugin_beside(stage: Stage, seconds: float) -> None:
+    """The standalone bot and a bot with the plugin, one of which is killed again and again."""
+    for _ in range(max(1, int(seconds / _ONE_ROUND))):
+        host = stage.host
+        if host is None:
+            raise ChaosError("there is no plugin")
+        await _covered(stage)
+        await stage.bots.kill(stage.places[0])
+        await until(lambda host=host: host.events["shard_joined"], _RECONNECTS_WITHIN, "the plugin's turn")
+        stage.one_more_identify()
+        await stage.start(0)
+        bot = stage.places[0]
+        await until(
+            lambda bot=bot: bot.events["publishing_stands_by"], _RECONNECTS_WITHIN, "a bot that stands by"
+        )
+        await stage.sim.wait_for(lambda: sum(1 for s in stage.sim.sessions if s.connected) == _BOTH)
+        await _covered(stage)
+        await stage.bots.kill(host)
+        await until(lambda bot=bot: bot.events["shard_joined"], _RECONNECTS_WITHIN, "the bot's turn")
+        await stage.start_host()
+
+
+async def _covered(stage: Stage) -> None:
+    """Return when all that happened until now is stored: who stands by has the rest."""
+    connection = await asyncpg.connect(stage.servers.database_url)
+    try:
+        now = await connection.fetchval("SELECT clock_timestamp()")
+        async with asyncio.timeout(_RECONNECTS_WITHIN):
+            while not await connection.fetchval(
+                "SELECT bool_and(settled_at > $1) FROM gateway_shards WHERE holder IS NOT NULL", now
+            ):
+                await asyncio.sleep(0.1)
+    finally:
+        await connection.close()
 
 
 async def process_frozen(stage: Stage, seconds: float) -> None:
@@ -337,6 +376,9 @@ SCENARIOS = {
             processes=2,
         ),
         Scenario("rolling restart", rolling_restart, fixed_shards=False, shards=2),
+        Scenario(
+            "plugin beside standalone", plugin_beside, rate=300, fixed_shards=False, plugin=True, least=40
+        ),
         Scenario("disk full on nats", disk_full),
         Scenario("slow nats", slow_nats),
         Scenario("everything at once", everything, guilds=160, shards=2, processes=2, least=120),

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import random
+import signal
 import tempfile
 import time
 from collections import defaultdict
@@ -21,7 +22,7 @@ from sandbox_bot.embedded import EmbeddedServer, EmbeddedServers, NatsServer, em
 from sandbox_bot.migrate import migrate
 from tests.event_path.proxy import Proxy, proxied
 
-from .bots import Bot, Bots, ChaosError, Start, bots, start_program
+from .bots import Bot, Bots, ChaosError, Start, bots, start_host, start_program
 from .cluster import nats_cluster
 from .judge import Judge, Verdict, identity, is_published
 from .reader import StreamReader, reading
@@ -44,7 +45,7 @@ class Scenario:
     `rate` is events a second, `commands` commands a second; `lives` makes these whole lives of sandboxes.
     `least` is how many seconds the faults take at the shortest. With `fixed_shards` process n of `processes`
     runs shard n; without, the shards are claimed. With `proxied`, process 0's way to PostgreSQL
-    can be cut.
+    can be cut. With `plugin` there is somebody else's bot as well, which has the plugin.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Scenario:
     processes: int = 1
     fixed_shards: bool = True
     proxied: bool = False
+    plugin: bool = False
     nats_nodes: int = 1
     heartbeat_ms: int = 41_250
     least: float = 0.0
@@ -78,6 +80,8 @@ class Stage:
     identifies_allowed: int = 0
     places: dict[int, Bot] = field(default_factory=dict)
     """The process that stands at each number."""
+    host: Bot | None = None
+    """Somebody else's bot with the plugin, when the scenario has one."""
     way: Proxy | None = None
     """Process 0's way to PostgreSQL, when the scenario may cut it."""
     database_url_there: str = ""
@@ -107,6 +111,14 @@ class Stage:
         if bot is None or not bot.running:
             bot = self.places[number] = await self.bots.launch(self.process_environment(number))
         await bot.wait_ready()
+
+    async def start_host(self) -> Bot:
+        """Start the bot with the plugin, and wait until it is ready."""
+        self.one_more_identify()
+        extensions = "sandbox_cogs.gateway,sandbox_cogs.sandbox"
+        self.host = await self.bots.launch({"HOST_EXTENSIONS": extensions}, start_host)
+        await self.host.wait_ready()
+        return self.host
 
     async def restart(self, number: int) -> None:
         """Kill process `number` and start another in its place."""
@@ -172,6 +184,7 @@ async def _stage(stack: AsyncExitStack, scenario: Scenario, seed: int, logs: Pat
         "DISCORD_API_URL": sim.api_url,
         "DISCORD_DEV_GUILD_IDS": str(min(sim.world.guilds)),
         "SANDBOX_MAX_PER_OWNER": "100000",
+        "HOST_GATEWAY": sim.gateway_url,
         "OPS_PORT": "0",
         "LOG_FORMAT": "json",
         **scenario.environment,
@@ -202,6 +215,8 @@ async def _play(stage: Stage, seconds: float, verdict: Verdict) -> None:
     for number in range(scenario.processes):
         await stage.start(number)
     await sim.wait_connected(scenario.shards, timeout=30)
+    if scenario.plugin:
+        await stage.start_host()
     dev, *guilds = sorted(sim.world.guilds.values(), key=lambda guild: guild.id)
     sides = Sides()
     operator = Operator(sim, dev, sim.world.guilds[dev.id].owner, sides)
@@ -216,6 +231,9 @@ async def _play(stage: Stage, seconds: float, verdict: Verdict) -> None:
         await _settled(stage)
     except ChaosError as error:
         verdict.problems.append(str(error))
+    if stage.host is not None:
+        # discord.py ends its session when it is stopped.
+        await stage.host.end(signal.SIGKILL)
     for bot in stage.bots.running:
         await stage.bots.stop(bot)
     for reader in stage.readers.values():
@@ -227,6 +245,7 @@ async def _play(stage: Stage, seconds: float, verdict: Verdict) -> None:
     judge = Judge(
         sides, _guilds_of(sim), traffic.oddities.channel_of, _acks(stage), stage.bots.kills, _ended(stage)
     )
+    judge.snapshots = not scenario.plugin
     messages = (message for reader in stage.readers.values() for message in reader.messages)
     judge.judge(sim.sent, messages, verdict)
     if stage.readers["EVENTS"].missed:
@@ -253,7 +272,7 @@ async def _traffic(
     changing = guilds[quarter : 3 * quarter]
     traffic = _Traffic(
         FloodTask(stage.sim, guilds, scenario.rate),
-        Oddities(stage.sim, guilds, stage.chance, rate=20),
+        Oddities(stage.sim, guilds, stage.chance, rate=20, well_formed=scenario.plugin),
         Commands(operator, changing, stage.chance, scenario.commands, lives=scenario.lives),
     )
     for number, guild in enumerate(guilds[quarter : 2 * quarter], quarter):
@@ -281,11 +300,20 @@ async def _settled(stage: Stage) -> None:
     """Return when everything sent is stored, acknowledged, or can't come any more."""
     deadline = time.monotonic() + _SETTLE_WITHIN
     missing = [frame for frame in stage.sim.sent if is_published(frame)]
+    if stage.scenario.plugin:
+        missing = [frame for frame in missing if frame.type != "GUILD_CREATE"]
+    event_of = {identity(frame): (id(frame.payload), frame.middle) for frame in missing}
     while True:
         known = {m.identity for reader in stage.readers.values() for m in reader.messages}
         for tap in stage.taps:
             known.update(tap.acks)
-        missing = [frame for frame in missing if frame.session.alive and identity(frame) not in known]
+        # An event of two sessions is stored once, from one of them.
+        there = {event_of[one] for one in known if one in event_of}
+        missing = [
+            frame
+            for frame in missing
+            if frame.session.alive and (id(frame.payload), frame.middle) not in there
+        ]
         if not missing:
             return
         if time.monotonic() > deadline:

@@ -64,11 +64,21 @@ class FloodTask:
 class Oddities:
     """Events that a careless router puts on the wrong side, chokes on, or changes."""
 
-    def __init__(self, sim: DiscordSim, guilds: list[SimGuild], chance: random.Random, rate: float) -> None:
+    def __init__(
+        self,
+        sim: DiscordSim,
+        guilds: list[SimGuild],
+        chance: random.Random,
+        rate: float,
+        *,
+        well_formed: bool = False,
+    ) -> None:
+        """`well_formed`: only what discord.py's parsers take, a fault in which ends a bot's connection."""
         self._sim = sim
         self._guilds = guilds
         self._chance = chance
         self._rate = rate
+        self._well_formed = well_formed
         self.channel_of: dict[int, str] = {}
         """Where the direct messages are, by payload identity."""
         friends = [sim.add_user(f"friend-{number}") for number in range(_DM_CHANNELS)]
@@ -86,9 +96,9 @@ class Oddities:
             self._direct_message,
             self._unknown_type,
             self._own_id,
-            self._surrogate,
-            self._someone_elses_command,
         ]
+        if not self._well_formed:
+            kinds += [self._surrogate, self._someone_elses_command]
         while True:
             self._chance.choice(kinds)()
             await asyncio.sleep(1 / self._rate)
@@ -121,7 +131,7 @@ class Oddities:
         _, other = self._two()
         channel_id = self._chance.choice(self._channels)
         body = {**self._message(other, other), "channel_id": channel_id, "channel_type": 1}
-        if self._chance.random() < _CHOKING:
+        if not self._well_formed and self._chance.random() < _CHOKING:
             # discord.py's parser raises: the event is routed all the same, and the shard lives on.
             del body["author"]
         frames = self._sim.emit("MESSAGE_CREATE", body)

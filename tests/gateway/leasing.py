@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from uuid import UUID, uuid4
 
-from sandbox_bot.gateway.leases import LeaseKeeper
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.lease_trust import LeaseTrust
 from sandbox_core.postgres.pool import Pool
 from sandbox_core.postgres.shards import Leases, ShardRows
+from sandbox_core.sharding.lease_parts import Before
+from sandbox_core.sharding.leases import LeaseKeeper
 
 APPLICATION = 1_234_567_890_123_456_789
 LEASE = 1.0
@@ -22,6 +23,8 @@ class Runs:
 
     def __init__(self) -> None:
         self.shards: dict[int, int] = {}
+        self.before: dict[int, Before | None] = {}
+        self.watched: Mapping[int, Before] = {}
         self.dropped: list[int] = []
         self.trust = LeaseTrust()
         self.lost: list[tuple[int, float]] = []
@@ -34,8 +37,12 @@ class Runs:
     def running(self) -> frozenset[int]:
         return frozenset(self.shards)
 
-    def begin(self, shard_id: int, shard_count: int) -> None:
+    def begin(self, shard_id: int, shard_count: int, before: Before | None) -> None:
         self.shards[shard_id] = shard_count
+        self.before[shard_id] = before
+
+    def watch(self, watched: Mapping[int, Before], shard_count: int) -> None:
+        self.watched = watched
 
     async def hand_over(self, shard_id: int) -> bool:
         await self.may_hand_over.wait()

@@ -20,6 +20,7 @@ from .places import Place
 from .postgres_migrations import Migrated, look_at_migrations
 from .postgres_rights import Role, look_at_rights, look_at_schemas, quoted
 from .postgres_trial import look_at_trial
+from .publishers import check_publishers
 from .versions import judge_version
 
 _MINIMUM = 15
@@ -42,6 +43,7 @@ async def look_at_postgres(core: Core, look: Look, place: Place, clock: Clock) -
             writes = await _inside(connection, look, core, clock)
         if writes:
             await _notifications(core, look)
+            await check_publishers(core.pool, look.failed)
     except DependencyUnavailable as error:
         if look.found or not _not_let_in(look, place, error.__cause__):
             raise

@@ -26,6 +26,8 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "gateway_shards": (_READ, _ADD, _CHANGE),
     "gateway_shard_candidates": (_READ, _ADD, _CHANGE, _REMOVE),
     "gateway_identify_buckets": (_READ, _ADD, _CHANGE),
+    "gateway_publishers": (_READ, _ADD, _CHANGE, _REMOVE),
+    "gateway_notices": (_READ, _ADD, _REMOVE),
 }
 """Tables and views, each with the rights in it."""
 

@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import yarl
 
+from sandbox_core.nats.contents import StoredContents
 from sandbox_core.nats.shard_holders import ShardHolders
 from sandbox_core.nats.takeovers import Takeovers
 from sandbox_core.postgres.identifies import IdentifyRows
+from sandbox_core.postgres.publishers import Kind
 from sandbox_core.postgres.shards import ShardRows
+from sandbox_core.sharding.leases import LEASE, LeaseKeeper
+from sandbox_core.sharding.settled import SettledMoments
+from sandbox_core.sharding.succession import Succession
 
 from . import _tasks
 from .identify import IdentifyGate, StartLimit
-from .leases import LEASE, LeaseKeeper
 from .shards import ShardSet
 
 if TYPE_CHECKING:
@@ -31,22 +35,46 @@ class Gateway:
         self.url = yarl.URL(url)
         self._nats = core.nats
         self.turns = IdentifyGate(IdentifyRows(core.pool, application_id), limit, lambda: start_limit(client))
-        self._shards = ShardSet(client, self.turns, self._may_connect)
-        self._holders = ShardHolders(core.nats, application_id, lambda: bool(self._shards.running))
+        connected = client.sessions.connected.__contains__
+        contents = StoredContents(core.message_ids, settings.stream_names)
+        self._succession = Succession(core.intake, contents, core.metrics, connected)
+        self._shards = ShardSet(client, self.turns, self._may_connect, self._succession)
+        count = settings.discord_shard_count
+        self._holders = ShardHolders(
+            core.nats,
+            application_id,
+            lambda: bool(self._shards.running),
+            wanted=None if count is None else lambda: (count, self._keeper.wanted),
+        )
         self._takeovers = Takeovers(core.nats, application_id)
         self._keeper = LeaseKeeper(
-            ShardRows(core.pool, application_id, core.process.id, lease=LEASE),
+            ShardRows(
+                core.pool,
+                application_id,
+                core.process.id,
+                lease=LEASE,
+                name=core.process.name,
+                settled=SettledMoments(core.intake, client.sessions.connection),
+            ),
             self._shards,
             recommended=recommended,
             shard_count=settings.discord_shard_count,
             shard_ids=settings.discord_shard_ids,
-            anybody_else=self._holders.others,
+            # Of other processes with fixed shards each has some of its own.
+            anybody_else=self._holders.others if count is None else self._holders.plugins,
             takeovers=self._takeovers,
             # A hand-over drains; while NATS is away that would only move the trouble.
             can_hand_over=lambda: core.nats.connected and not core.router.full,
             trust=core.publisher.trust,
         )
         client.sessions.lease_epoch = self._keeper.epoch
+        client.sessions.stale_epoch = self._keeper.stale_epoch
+        self._state = core.publishing
+        self._state.begin(
+            Kind.STANDALONE,
+            settings.discord_shard_count or recommended,
+            lambda: self._keeper.waits_for,
+        )
         self._keeping: asyncio.Task[None] | None = None
         self._left = False
 
@@ -87,6 +115,7 @@ class Gateway:
     async def stop(self) -> None:
         """Stop reading and close resumably; the leases are kept for the drain. Twice is harmless."""
         self._keeper.stop_taking()
+        await self._succession.close()
         await self._shards.stop()
 
     async def leave(self) -> None:
@@ -97,6 +126,7 @@ class Gateway:
         if self._left or self._keeping is None or self._keeping.done():
             return
         self._left = True
+        self._state.end()
         await _tasks.end([self._keeping])
         self._nats.on_reconnect.remove(self._keeper.nats_is_back)
         await self._keeper.leave()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -37,6 +37,7 @@ _STORES_PAUSE = 0.25
 # Discord keeps a session for a few minutes; most of what a crash cost is replayed by then.
 _STORES_WITHIN = 60.0
 _MOST_MARKS = 1000
+_FORGOTTEN_AFTER = 900.0
 
 
 class ReadsStored(Protocol):
@@ -112,10 +113,14 @@ class SessionBook:
         """The shards this process runs."""
         self.connected: set[int] = set()
         """The shards whose session is established: READY or RESUMED came on a connection that stands."""
+        self._connections: Counter[int] = Counter()
+        """By shard, how many connections had an established session."""
         self.introduced: set[int] = set()
         """The shards of which discord.py has seen a READY, Discord's or one of our own."""
         self.lease_epoch: Callable[[int], int] = lambda shard_id: 0
         """The epoch of this process's lease on a shard; 0 without."""
+        self.stale_epoch: Callable[[int], int] = lambda shard_id: 0
+        """A session saved under this epoch or an earlier one is not to be resumed."""
         self._epochs: dict[int, int] = {}
         """The latest epoch known of each shard's session."""
         self._resume_urls: dict[int, str] = {}
@@ -144,13 +149,15 @@ class SessionBook:
         self._intake.before_switch(self._save)
         self._saver = asyncio.get_running_loop().create_task(self._save_often(), name="session-saver")
 
-    async def add(self, shard_id: int, shard_count: int) -> None:
+    async def add(self, shard_id: int, shard_count: int, *, anew: bool = False) -> None:
         """This process runs the shard from now on: load what the process that ran it before has left.
 
-        `shard_count` may differ from before only while no shard is run here.
+        With `anew` a session begins: another process publishes the shard from one of its own. `shard_count`
+        may differ from before only while no shard is run here.
         """
         self._shard_count = shard_count
-        await self._load((shard_id,))
+        if not anew:
+            await self._load((shard_id,))
         self.shard_ids = (*self.shard_ids, shard_id)
 
     async def remove(self, shard_id: int, *, save: bool) -> None:
@@ -194,7 +201,13 @@ class SessionBook:
                     "session_not_loaded", dependency="Redis or PostgreSQL", shard=shard_id, reason=reason
                 )
                 continue
-            if point is not None:
+            if point is not None and 0 < point.epoch <= self.stale_epoch(shard_id):
+                # A plugin published the shard since: what this session would replay is stored by other ids.
+                self._lost.add(shard_id)
+                _log.warning(
+                    "session_not_resumed", shard=shard_id, reason="a plugin published the shard since"
+                )
+            elif point is not None:
                 self._found[shard_id] = point
                 self._epochs[shard_id] = point.epoch
         for shard_id in shard_ids:
@@ -233,7 +246,12 @@ class SessionBook:
     def established(self, shard_id: int) -> None:
         """READY or RESUMED came."""
         self.connected.add(shard_id)
+        self._connections[shard_id] += 1
         self._metrics.gateway_connected.labels(shard=shard_id).set(1)
+
+    def connection(self, shard_id: int) -> int:
+        """The number of the shard's connection; 0 while it has none with an established session."""
+        return self._connections[shard_id] if shard_id in self.connected else 0
 
     def disconnected(self, shard_id: int) -> None:
         """The shard's connection ended; its session may well go on."""
@@ -276,6 +294,9 @@ class SessionBook:
 
     def began(self, shard_id: int, resume_url: str) -> None:
         """READY came: a new session, which the intake knows already."""
+        if shard_id in self._lost and self._intake.waiting(shard_id) is not None:
+            # Another process publishes the shard: whether events are missing is judged when it is gone.
+            self._lost.discard(shard_id)
         if shard_id in self._lost:
             self._lost.discard(shard_id)
             # Between the old session's last frame and this one's first, Discord may have had events.
@@ -338,7 +359,7 @@ class SessionBook:
     def _points(self) -> Iterable[tuple[int, ResumePoint]]:
         now = self._now()
         for shard_id, url in self._resume_urls.items():
-            if shard_id in self._disowned:
+            if shard_id in self._disowned or self._intake.waiting(shard_id) is not None:
                 continue
             ledger, receipts = self._intake.ledger(shard_id), self._receipts.get(shard_id)
             if ledger is None or receipts is None or receipts.session_id != ledger.session_id:

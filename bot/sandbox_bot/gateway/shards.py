@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
 import structlog
+
+from sandbox_core.sharding.lease_parts import Before
+from sandbox_core.sharding.succession import Succession
 
 from . import _tasks
 from ._private import shards_of, tell_shards
@@ -23,10 +26,16 @@ _DRAIN_LOOK = 0.02
 class ShardSet:
     """Begins and ends shards. A shard that Discord refuses for good ends `failure`."""
 
-    def __init__(self, client: SandboxBot, turns: IdentifyTurns, may_connect: MayConnect) -> None:
+    def __init__(
+        self, client: SandboxBot, turns: IdentifyTurns, may_connect: MayConnect, succession: Succession
+    ) -> None:
         self._client = client
         self._turns = turns
         self._may_connect = may_connect
+        self._succession = succession
+        self._watched: set[int] = set()
+        """Shards that others publish, of which a session is kept here."""
+        self._unwatching: dict[int, asyncio.Task[None]] = {}
         self._shards: dict[int, Shard] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self.failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -35,7 +44,7 @@ class ShardSet:
     @property
     def running(self) -> frozenset[int]:
         """The shards that are run here, connected or not."""
-        return frozenset(self._tasks)
+        return frozenset(self._tasks.keys() - self._watched)
 
     @property
     def trouble(self) -> str:
@@ -45,11 +54,37 @@ class ShardSet:
         return "; ".join(
             f"shard {shard_id} {waiting.get(shard_id, shard.trouble)}"
             for shard_id, shard in sorted(self._shards.items())
-            if shard_id not in connected
+            if shard_id not in connected and shard_id not in self._watched
         )
 
-    def begin(self, shard_id: int, shard_count: int) -> None:
-        """Connect the shard and keep it connected; returns at once."""
+    def begin(self, shard_id: int, shard_count: int, before: Before | None) -> None:
+        """Connect the shard and keep it connected, or go on with what is watched; returns at once."""
+        if shard_id in self._watched:
+            self._watched.discard(shard_id)
+            self._succession.go_on(shard_id, before)
+            return
+        self._connect(shard_id, shard_count)
+
+    def watch(self, watched: Mapping[int, Before], shard_count: int) -> None:
+        """Keep sessions of these shards, and what they bring, while others publish them."""
+        for shard_id in self._watched - watched.keys():
+            if shard_id not in self._unwatching:
+                task = asyncio.create_task(self._unwatch(shard_id), name=f"unwatch-{shard_id}")
+                self._unwatching[shard_id] = task
+        for shard_id, before in watched.items():
+            if shard_id not in self._tasks:
+                self._watched.add(shard_id)
+                self._succession.stand_by(shard_id)
+                self._connect(shard_id, shard_count)
+            self._succession.watch(shard_id, before)
+
+    async def _unwatch(self, shard_id: int) -> None:
+        try:
+            await self.drop(shard_id)
+        finally:
+            del self._unwatching[shard_id]
+
+    def _connect(self, shard_id: int, shard_count: int) -> None:
         self._turns.shard_count = shard_count
         shard = Shard(self._client, shard_id, self._turns, self._may_connect, self._on_socket)
         self._shards[shard_id] = shard
@@ -73,6 +108,7 @@ class ShardSet:
 
     def lose(self, shard_id: int) -> None:
         """Another process has the shard's session: from now on nothing of it is published or saved here."""
+        self._succession.forget(shard_id)
         self._client.sessions.lose(shard_id)
 
     async def drop(self, shard_id: int) -> None:
@@ -85,7 +121,7 @@ class ShardSet:
         await asyncio.gather(*(self._end(shard_id) for shard_id in list(self._tasks)))
 
     async def _run(self, shard: Shard, shard_count: int) -> None:
-        await self._client.sessions.add(shard.id, shard_count)
+        await self._client.sessions.add(shard.id, shard_count, anew=shard.id in self._watched)
         await shard.run()
 
     def _start(self, shard_id: int, work: Coroutine[Any, Any, None]) -> None:
@@ -123,7 +159,9 @@ class ShardSet:
         return True
 
     async def _forget(self, shard_id: int, *, save: bool) -> None:
+        self._succession.forget(shard_id)
         await self._client.sessions.remove(shard_id, save=save)
+        self._watched.discard(shard_id)
         shards_of(self._client).pop(shard_id, None)
         self._tasks.pop(shard_id, None)
         self._shards.pop(shard_id, None)

@@ -53,6 +53,7 @@ _PARSED = frozenset(
 )
 _ATTENDED_TO = _PARSED | {"INTERACTION_CREATE"}
 """Events of a guild that may take more than being routed; of those without a guild any may."""
+_MAY_BE_COMMANDS = frozenset({"INTERACTION_CREATE", "MESSAGE_CREATE"})
 _DATA = (aiohttp.WSMsgType.BINARY, aiohttp.WSMsgType.TEXT)
 
 
@@ -205,10 +206,15 @@ class RoutedWebSocket(DiscordWebSocket):
         elif frame.type == "RESUMED":
             self.metrics.gateway_resumes.inc()
             self._established()
-        if _is_parsed(frame):
+        if _is_parsed(frame) and not self._is_others_to_answer(frame):
             await self._parse(frame)
         if self.intake.full:
             await self._wait_for_room()
+
+    def _is_others_to_answer(self, frame: Frame) -> bool:
+        """A command that the process answers which publishes the shard; both get it."""
+        is_command = frame.type in _MAY_BE_COMMANDS
+        return is_command and self.intake.waiting(self.shard_id or 0) is not None
 
     def _established(self) -> None:
         self.established = True

@@ -3,6 +3,9 @@
 Settings come from the environment, and nothing else is needed. What the host's code gets of a server that
 goes to a sandbox is nothing; `SANDBOX_SHIELD_HOST` turns that off. In this form nothing can hold the socket
 back: while NATS is away, events wait in memory.
+
+Where another process publishes the same shard, such as the standalone bot, this one stands by: it keeps what
+comes, and goes on with the shard when the other is gone.
 """
 
 from __future__ import annotations

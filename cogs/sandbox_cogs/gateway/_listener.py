@@ -12,6 +12,7 @@ import time
 
 import structlog
 from discord.ext import commands
+from discord.gateway import DiscordWebSocket
 
 from sandbox_cogs._core import AnyBot
 from sandbox_core.bootstrap import Core
@@ -21,6 +22,7 @@ from sandbox_core.events import CONNECTION_EVENTS, DISPATCH, Frame
 from ._fitness import shards_of_host, tell_unfit_shards
 from ._news import News
 from ._private import open_sockets
+from ._publishing import Publishing
 from ._shield import Shield
 
 _log = structlog.get_logger("sandbox.gateway")
@@ -29,27 +31,43 @@ _DRAIN_WITHIN = 5.0
 
 
 class GatewayListener(commands.Cog):
-    """Hands every frame of the bot's gateway connections to the router."""
+    """Hands every frame of the bot's gateway connections to the router, or keeps it while others publish."""
 
     def __init__(self, bot: AnyBot, core: Core) -> None:
         self._bot = bot
         self._core = core
+        self._publishing = Publishing(core)
         self._shielding = core.settings.sandbox_shield_host
         self._shards_checked = shards_of_host(bot)[0] is not None
         self._shield = Shield(bot, self.on_frame, self._judge_guild, shielding=self._shielding)
 
+    @property
+    def gateway_trouble(self) -> str:
+        """Why it can't be known who publishes the bot's shards; "" when it is."""
+        return self._publishing.trouble
+
+    @property
+    def standing_by(self) -> bool:
+        """True when other processes publish all of the bot's shards; `core.publishing` says which."""
+        return self._publishing.standing_by
+
     async def cog_load(self) -> None:
         """Begin to take frames, also of sockets that are open already."""
         self._shield.install()
+        for socket in open_sockets(self._bot):
+            if socket.session_id is not None:
+                self._adopt(socket)
 
     async def cog_unload(self) -> None:
         """Publish what was taken, and leave the bot as it was found."""
         self._shield.remove()
         try:
             async with asyncio.timeout(_DRAIN_WITHIN):
-                await self._core.router.idle()
+                await self._publishing.drained()
         except TimeoutError:
-            _log.error("unloaded_with_events_unacknowledged", events=self._core.router.pending)
+            left = self._core.router.pending + self._publishing.kept
+            _log.error("unloaded_with_events_unacknowledged", events=left)
+        await self._publishing.leave()
 
     @commands.Cog.listener()
     async def on_connect(self) -> None:
@@ -65,9 +83,11 @@ class GatewayListener(commands.Cog):
         # RESUMED does not tell its shard, and is nobody's event.
         if frame is None or frame.op != DISPATCH or frame.type == "RESUMED":
             return None
-        shard_id = self._shard_of(frame)
-        if frame.type != "READY" and intake.ledger(shard_id) is None:
-            self._adopt(frame, shard_id)
+        if frame.type == "READY":
+            _, shard_id, shard_count = ready_session(frame)
+            self._publishing.session(shard_id, shard_count, self._bot.application_id or 0)
+        else:
+            shard_id = self._shard_of(frame)
         if not self._shielding or frame.type in CONNECTION_EVENTS:
             intake.take(frame, shard_id)
             return None
@@ -81,17 +101,39 @@ class GatewayListener(commands.Cog):
         frame = Frame(b"", DISPATCH, news.event, 0, time.monotonic(), str(guild_id))
         self._core.router.judge(frame, news.tell)
 
+    @commands.Cog.listener()
+    async def on_disconnect(self) -> None:
+        """A bot with one shard lost its connection."""
+        if not isinstance(self._bot, commands.AutoShardedBot):
+            self._publishing.disconnected(self._bot.shard_id or 0)
+
+    @commands.Cog.listener()
+    async def on_resumed(self) -> None:
+        """A bot with one shard has got what it had missed."""
+        if not isinstance(self._bot, commands.AutoShardedBot):
+            self._publishing.resumed(self._bot.shard_id or 0)
+
+    @commands.Cog.listener()
+    async def on_shard_disconnect(self, shard_id: int) -> None:
+        """A shard lost its connection."""
+        self._publishing.disconnected(shard_id)
+
+    @commands.Cog.listener()
+    async def on_shard_resumed(self, shard_id: int) -> None:
+        """A shard has got what it had missed."""
+        self._publishing.resumed(shard_id)
+
     def _shard_of(self, frame: Frame) -> int:
-        if frame.type == "READY":
-            return ready_session(frame)[1]
         if not isinstance(self._bot, commands.AutoShardedBot):
             return self._bot.shard_id or 0
         # Guild events come on the shard (guild_id >> 22) % shard_count, all others on shard 0
         # (Discord's developer documentation, "Gateway", sharding).
         return 0 if frame.guild_id is None else (int(frame.guild_id) >> 22) % (self._bot.shard_count or 1)
 
-    def _adopt(self, frame: Frame, shard_id: int) -> None:
-        """The extension was loaded while the session ran already: learn its id from the socket."""
-        for socket in open_sockets(self._bot):
-            if (socket.shard_id or 0) == shard_id and socket.session_id is not None:
-                self._core.intake.adopt(socket.session_id, shard_id, frame.seq - 1)
+    def _adopt(self, socket: DiscordWebSocket) -> None:
+        """The extension was loaded while the session ran already."""
+        shard_id = socket.shard_id or 0
+        self._publishing.session(shard_id, socket.shard_count or 1, self._bot.application_id or 0)
+        self._core.intake.adopt(socket.session_id or "", shard_id, socket.sequence or 0)
+        if not socket.open:
+            self._publishing.disconnected(shard_id)

@@ -64,7 +64,7 @@ class OwnerMessages(commands.Cog):
     @commands.Cog.listener()
     async def on_message(self, message: discord.Message) -> None:
         """Answer a command of an owner; anything else leaves no trace."""
-        if message.guild is not None:
+        if message.guild is not None or self._core.publishing.is_answered_elsewhere(None):
             return
         command = read_owner_command(str(message.author.id), message.content, self._core.intake.owner_ids)
         if command is None:

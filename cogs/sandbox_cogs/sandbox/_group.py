@@ -211,6 +211,10 @@ class SandboxCommands(app_commands.Group, name="sandbox", description="Sandboxes
         return await self._guild_suggestions(interaction, current)
 
     async def _answer(self, interaction: Interaction, work: Coroutine[Any, Any, Answer]) -> None:
+        if self._core.publishing.is_answered_elsewhere(interaction.guild_id):
+            # The process that publishes the server's events got it as well.
+            work.close()
+            return
         command = interaction.command.qualified_name if interaction.command is not None else self.name
         with correlated(self._core, command, cause_id=interaction.id, user_id=interaction.user.id):
             await answer_anew(interaction, self._core, work, budget=self._budget)

@@ -134,6 +134,8 @@ class Pressed(
         """Do what the button is for. A second click while the first is worked on does nothing."""
         try:
             core = core_of(interaction.client)
+            if core.publishing.is_answered_elsewhere(interaction.guild_id):
+                return
             # Only verbs of ours: the rest of an id is written by whoever sends it.
             name = f"press {self._verb}" if self._verb in _HANDLERS else "press"
             with correlated(core, name, cause_id=interaction.id, user_id=interaction.user.id):

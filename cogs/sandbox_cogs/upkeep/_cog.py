@@ -16,7 +16,7 @@ from sandbox_core.cancellation import end
 from sandbox_core.errors import DependencyUnavailable, SandboxError
 from sandbox_core.manager import utc_now
 
-from ._delivery import deliver
+from ._delivery import deliver, deliver_two_publishers
 
 if TYPE_CHECKING:
     from sandbox_core.bootstrap import Core
@@ -120,6 +120,8 @@ class Upkeep(commands.Cog):
         if self._bot.is_ready():
             async for notice in self._core.notices.take():
                 await deliver(self._bot, self._core, notice)
+            for two in await self._core.publisher_notices.take(self._bot.application_id or 0):
+                await deliver_two_publishers(self._bot, self._core, two)
         return TELL_EVERY
 
     async def count(self) -> float:

@@ -15,6 +15,7 @@ import structlog
 from sandbox_cogs._core import AnyBot
 from sandbox_cogs._owners import owner_ids_of
 from sandbox_core.cleanup import Notice, NoticeKind
+from sandbox_core.sharding.registered import TwoPublishers
 from sandbox_core.subjects import is_guild_id
 
 from . import _render
@@ -44,14 +45,31 @@ async def deliver(bot: AnyBot, core: Core, notice: Notice) -> None:
         await core.notices.give_back(notice)
 
 
+async def deliver_two_publishers(bot: AnyBot, core: Core, notice: TwoPublishers) -> None:
+    """Tell the bot's owners that a second process would publish; never raises for Discord."""
+    embed = _render.two_publishers(notice)
+    recipients = sorted(owner_ids_of(bot, core.settings))
+    facts = {"kind": "two_publishers"}
+    reached = [await _send_embed(bot, user_id, embed, None, facts) for user_id in recipients]
+    if reached and not any(reached):
+        await core.publisher_notices.give_back(notice)
+
+
 async def _send(bot: AnyBot, user_id: str, notice: Notice) -> bool:
     """False when Discord certainly never saw the message."""
-    facts = {"kind": notice.kind.value, "sandbox_id": str(notice.sandbox.id), "user_id": user_id}
     view = _render.buttons(notice) if _BUTTONS_IN in bot.extensions else None
+    facts = {"kind": notice.kind.value, "sandbox_id": str(notice.sandbox.id)}
+    return await _send_embed(bot, user_id, _render.notice(notice), view, facts)
+
+
+async def _send_embed(
+    bot: AnyBot, user_id: str, embed: discord.Embed, view: discord.ui.View | None, about: dict[str, str]
+) -> bool:
+    facts = about | {"user_id": user_id}
     try:
         async with asyncio.timeout(_SEND_WITHIN):
             user = bot.get_user(int(user_id)) or await bot.fetch_user(int(user_id))
-            await user.send(embed=_render.notice(notice), view=view or discord.utils.MISSING)
+            await user.send(embed=embed, view=view or discord.utils.MISSING)
     except (discord.Forbidden, discord.NotFound):
         _log.info("notice_not_wanted", **facts)
     except aiohttp.ClientConnectorError:

@@ -6,6 +6,7 @@ import discord
 
 from sandbox_core.cleanup import Notice, NoticeKind
 from sandbox_core.error_text import shown
+from sandbox_core.sharding.registered import MEND, TwoPublishers
 
 _AMBER = discord.Colour(0xD9912B)
 _GREY = discord.Colour(0x7A7F87)
@@ -21,6 +22,18 @@ def notice(notice: Notice) -> discord.Embed:
             return _gone(notice)
         case NoticeKind.STUCK:
             return _stuck(notice)
+
+
+def two_publishers(notice: TwoPublishers) -> discord.Embed:
+    """To the bot's owner: a second process would publish the same events."""
+    text = notice.text[:1].upper() + notice.text[1:]
+    embed = discord.Embed(
+        title="Two processes for one bot",
+        description=f"{text}. No event is lost or published twice, but one of the two does nothing.",
+        colour=_AMBER,
+    )
+    embed.add_field(name="What to do", value=MEND, inline=False)
+    return embed
 
 
 def buttons(notice: Notice) -> discord.ui.View | None:

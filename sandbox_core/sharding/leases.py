@@ -34,8 +34,13 @@ there it runs all of them without leases, until the database is back and the lea
 first.
 
 Processes with fixed shards take the same leases, so that a restart hands sessions over in the same way and
-two processes with the same fixed shards don't fight. With PostgreSQL away at the start they run them without
-asking: that these are theirs is the operator's word.
+two processes with the same fixed shards don't fight. With PostgreSQL away at the start they run them when no
+plugin runs any: that these are theirs is the operator's word, of which a plugin's bot knows nothing.
+
+A plugin in somebody else's bot takes the same leases, on the shards whose sessions its bot has. Its sessions
+are resumed by nobody: who follows it, and whom it follows, has a session of its own on the shard and watches
+(`Runs.watch`) until it is the one to publish. Numbers of shards that differ overlap in some way or other, so
+while one number's leases hold nobody takes any of another's.
 """
 
 from __future__ import annotations
@@ -49,13 +54,14 @@ from dataclasses import replace
 
 import structlog
 
+from sandbox_core import cancellation
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.lease_trust import LeaseTrust
 from sandbox_core.nats.takeovers import STOPS_WITHIN
+from sandbox_core.postgres.publishers import Holder
 from sandbox_core.postgres.shards import Leases
 
-from . import _tasks
-from .lease_parts import Rows, Runs, TellsTakeovers
+from .lease_parts import Before, Rows, Runs, TellsTakeovers
 
 _log = structlog.get_logger("sandbox.gateway")
 
@@ -78,9 +84,10 @@ class LeaseKeeper:
 
     `shard_count` and `shard_ids` are given when the settings fix the shards; without, their number is
     agreed with the other processes, from Discord's `recommended`. `anybody_else` tells without PostgreSQL
-    whether another process runs shards, or raises `DependencyUnavailable`. `takeovers` tells others what was
-    taken from them; what they tell is given to `taken`. `can_hand_over` says whether events can be drained
-    now. `trust` is told until when the leases hold. `lease` and `monotonic` are in seconds.
+    whether another process runs shards that this one would run too, or raises `DependencyUnavailable`; it is
+    asked at once when `at_once`, by default where shards are fixed. `takeovers` tells others what was taken
+    from them; what they tell is given to `taken`. `can_hand_over` says whether events can be drained now.
+    `trust` is told until when the leases hold. `lease` and `monotonic` are in seconds.
     """
 
     def __init__(
@@ -92,6 +99,7 @@ class LeaseKeeper:
         shard_count: int | None = None,
         shard_ids: Collection[int] | None = None,
         anybody_else: Callable[[], Awaitable[bool]],
+        at_once: bool | None = None,
         takeovers: TellsTakeovers,
         can_hand_over: Callable[[], bool] = lambda: True,
         trust: LeaseTrust | None = None,
@@ -107,6 +115,7 @@ class LeaseKeeper:
         self._shard_count = shard_count
         self._prepared = False
         self._anybody_else = anybody_else
+        self._at_once = self._fixed is not None if at_once is None else at_once
         self._takeovers = takeovers
         self._can_hand_over = can_hand_over
         self._trust = trust or LeaseTrust()
@@ -124,6 +133,14 @@ class LeaseKeeper:
         """Shards that others said they took, and when."""
         self._taken_over: set[int] = set()
         """Shards of this process that were taken from others."""
+        self._superseded: dict[int, dict[int, int]] = {}
+        """By another number of shards, those whose leases ended when this process took its own."""
+        self._heard_others = False
+        """Somebody ran shards while PostgreSQL was away."""
+        self._before: dict[int, Before] = {}
+        """Who had this process's shards before it."""
+        self._watched: frozenset[int] = frozenset()
+        self._waits_for: frozenset[str] = frozenset()
         self._no_hand_over_until = -math.inf
         self._leaving = False
         self._wake = asyncio.Event()
@@ -138,6 +155,25 @@ class LeaseKeeper:
     def epoch(self, shard_id: int) -> int:
         """The epoch of this process's last confirmed lease on the shard; 0 without."""
         return 0 if self._leases is None else self._leases.mine.get(shard_id, 0)
+
+    def stale_epoch(self, shard_id: int) -> int:
+        """Sessions of the shard that were saved under this epoch or an earlier one are not to be resumed."""
+        return 0 if self._leases is None else self._leases.stale.get(shard_id, 0)
+
+    @property
+    def waits_for(self) -> Mapping[int, Holder]:
+        """Who has the shards that this process would publish."""
+        return {} if self._leases is None else self._leases.others_of
+
+    @property
+    def wanted(self) -> frozenset[int]:
+        """The fixed shards; none where shards are shared out."""
+        return frozenset() if self._fixed is None else self._fixed
+
+    def want(self, shard_ids: Collection[int]) -> None:
+        """These are this process's fixed shards from now on."""
+        self._fixed = frozenset(shard_ids)
+        self._wake.set()
 
     def taken(self, shard_count: int, epochs: Mapping[int, int]) -> Collection[int]:
         """Another process says that it took these shards, and with which epochs.
@@ -175,7 +211,7 @@ class LeaseKeeper:
                         await self._wake.wait()
                 self._wake.clear()
         finally:
-            await _tasks.end([*self._handing_over.values(), *self._dropping.values()])
+            await cancellation.end(*self._handing_over.values(), *self._dropping.values())
 
     async def turn(self) -> None:
         """Renew, take and give up, once."""
@@ -204,6 +240,9 @@ class LeaseKeeper:
         leases = _without(leases, self._taken)
         lost = self._lost(leases)
         self._leases = leases
+        self._heard_others = False
+        self._before |= {s: Before.of(found, asked_at) for s, found in leases.after.items()}
+        self._before = {s: before for s, before in self._before.items() if s in leases.mine}
         self.trouble = ""
         for shard_id in lost:
             self._runs.lose(shard_id)
@@ -211,12 +250,14 @@ class LeaseKeeper:
         self._trust.extend(asked_at + self._lease * _TRUSTED)
         await self._tell_taken_over(leases)
         await self._follow(leases, lost)
+        self._watch(leases, asked_at)
 
     async def may_connect(self, shard_id: int, *, closed_at_once: bool) -> None:
         """Return when the shard may connect again. `closed_at_once`: Discord did that to its last one."""
-        while shard_id in self._taken:
+        while shard_id in self._taken and shard_id not in self._watched:
             await self._next_turn()
-        if self._vouched(shard_id):
+        if self._vouched(shard_id) or shard_id in self._watched:
+            # What is watched is not published.
             return
         await self._next_turn()
         if self._vouched(shard_id):
@@ -282,17 +323,30 @@ class LeaseKeeper:
             _log.warning("leases_not_renewed", dependency="PostgreSQL", reason=reason)
         self._unreachable_turns += 1
         self._reached_since = math.inf
-        if self._leases is not None or self._runs.running or self._leaving:
+        new = self._new_ones()
+        if self._leaving or not new:
             return
         self.trouble = f"its shards are claimed in PostgreSQL: {reason}"
+        early = not self._at_once and self._unreachable_turns <= _TURNS_BEFORE_ASKING
+        if early or await self._is_anybody_else():
+            return
         if self._fixed is None:
-            if self._unreachable_turns <= _TURNS_BEFORE_ASKING or await self._is_anybody_else():
-                return
             self._shard_count = self._recommended
-        _log.warning("shards_run_without_leases", dependency="PostgreSQL")
+        _log.warning("shards_run_without_leases", dependency="PostgreSQL", shards=sorted(new))
         self.trouble = ""
-        self._begin(range(self._recommended) if self._fixed is None else self._fixed)
+        if self._heard_others:
+            self._before |= dict.fromkeys(new, Before(None))
+        self._begin(new)
         self._runs.settled(self._shard_count or 1)
+
+    def _new_ones(self) -> Collection[int]:
+        """The shards of which PostgreSQL was never asked."""
+        if self._fixed is not None and not self._at_once:
+            # A bot's sessions begin one after the other.
+            return self._fixed - self._runs.running - self.waits_for.keys()
+        if self._leases is not None or self._runs.running:
+            return ()
+        return range(self._recommended) if self._fixed is None else self._fixed
 
     async def _is_anybody_else(self) -> bool:
         try:
@@ -300,6 +354,7 @@ class LeaseKeeper:
         except DependencyUnavailable as error:
             self.trouble = f"its shards are claimed in PostgreSQL, which is away, as is {error.dependency}"
             return True
+        self._heard_others = self._heard_others or found
         if found:
             self.trouble = "its shards are claimed in PostgreSQL, which is away; another process runs some"
         return found
@@ -311,6 +366,13 @@ class LeaseKeeper:
             epochs = {shard_id: leases.mine[shard_id] for shard_id in self._taken_over}
             within = STOPS_WITHIN if leases.taken_over else 0.0
             await self._takeovers.tell(self._shard_count or 1, epochs, within=within)
+        if leases.superseded:
+            self._superseded |= {count: dict(epochs) for count, epochs in leases.superseded.items()}
+        if not leases.mine:
+            self._superseded = {}
+        for shard_count, epochs in self._superseded.items():
+            within = STOPS_WITHIN if shard_count in leases.superseded else 0.0
+            await self._takeovers.tell(shard_count, epochs, within=within)
 
     async def _drop(self, shard_id: int) -> None:
         try:
@@ -340,13 +402,28 @@ class LeaseKeeper:
                 self._hand_over(shard_id), name=f"hand-over-{shard_id}"
             )
 
+    def _watch(self, leases: Leases, asked_at: float) -> None:
+        """Be ready for what others publish, and say once that they do."""
+        watched = {} if self._leaving else leases.watched
+        self._watched = frozenset(watched)
+        self._runs.watch(
+            {shard_id: Before.of(found, asked_at) for shard_id, found in watched.items()},
+            self._shard_count or 1,
+        )
+        waits_for = frozenset(str(found.holder) for found in watched.values())
+        if waits_for and waits_for != self._waits_for:
+            _log.warning("publishing_stands_by", shards=sorted(watched), published_by=sorted(waits_for))
+        elif self._waits_for and not waits_for:
+            _log.info("publishing_stands_by_no_more", shards=sorted(leases.mine))
+        self._waits_for = waits_for
+
     def _may_hand_over(self) -> bool:
         return self._monotonic() >= self._no_hand_over_until and self._can_hand_over()
 
     def _begin(self, shard_ids: Collection[int]) -> None:
         busy = self._runs.running | self._handing_over.keys() | self._taken.keys()
         for shard_id in sorted(set(shard_ids) - busy):
-            self._runs.begin(shard_id, self._shard_count or 1)
+            self._runs.begin(shard_id, self._shard_count or 1, self._before.get(shard_id))
 
     async def _hand_over(self, shard_id: int) -> None:
         _log.info("shard_given_up", shard=shard_id, reason="another process is to have it")

@@ -1,0 +1,66 @@
+"""What other processes publish in place of this one, for whoever shows it or must not answer twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from sandbox_core.postgres.publishers import Holder, Kind
+
+
+def _nobody() -> Mapping[int, Holder]:
+    return {}
+
+
+class PublishingState:
+    """Asks who keeps the leases; without one this process stands by for nobody."""
+
+    def __init__(self) -> None:
+        self._kind = Kind.STANDALONE
+        self._shard_count = 1
+        self._waits_for: Callable[[], Mapping[int, Holder]] = _nobody
+
+    def begin(self, kind: Kind, shard_count: int, waits_for: Callable[[], Mapping[int, Holder]]) -> None:
+        """Leases are kept from now on; `waits_for` tells who has what this process would publish."""
+        self._kind, self._shard_count, self._waits_for = kind, shard_count, waits_for
+
+    def end(self) -> None:
+        """No leases are kept any more."""
+        self._waits_for = _nobody
+
+    def is_answered_elsewhere(self, guild_id: int | None) -> bool:
+        """True when another process publishes a guild's events, and so answers its commands.
+
+        Both get them. A guild's shard is `(guild_id >> 22) % shard_count`; without a guild it is 0 (Discord's
+        developer documentation, "Gateway", sharding).
+        """
+        shard_id = 0 if guild_id is None else (guild_id >> 22) % self._shard_count
+        return shard_id in self._waits_for()
+
+    @property
+    def standing_by(self) -> str:
+        """Whom this process stands by for, in words; "" when it does for nobody.
+
+        Nothing is said of standalone processes that share the shards out among themselves.
+        """
+        waits_for = {n: one for n, one in self._waits_for().items() if not self._is_planned(one)}
+        if not waits_for:
+            return ""
+        by_holder: dict[str, list[int]] = {}
+        for shard_id, holder in sorted(waits_for.items()):
+            shards = f"{holder}{self._counted(holder)}"
+            by_holder.setdefault(shards, []).append(shard_id)
+        said = [f"{_shards(shard_ids)} published by {who}" for who, shard_ids in by_holder.items()]
+        return f"standing by: {'; '.join(said)}"
+
+    def _is_planned(self, holder: Holder) -> bool:
+        return {self._kind, holder.kind} == {Kind.STANDALONE} and holder.shard_count == self._shard_count
+
+    def _counted(self, holder: Holder) -> str:
+        if holder.shard_count == self._shard_count:
+            return ""
+        return f" (shards in all: {holder.shard_count} there, {self._shard_count} here)"
+
+
+def _shards(shard_ids: list[int]) -> str:
+    numbers = ", ".join(map(str, shard_ids))
+    return f"shard {numbers} is" if len(shard_ids) == 1 else f"shards {numbers} are"
