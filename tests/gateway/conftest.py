@@ -136,7 +136,7 @@ async def read_back(nats_url: str, least: int) -> Delivered:
         async with asyncio.timeout(60):
             while sum(((await _state(js, subject)).subjects or {}).values()) < least:
                 await asyncio.sleep(0.02)
-        stored = [event for event in await read_stream(js, "EVENTS") if event.subject == subject]
+        stored = [event for event in await read_stream(js, "EVENTS", "events.>") if event.subject == subject]
     finally:
         await client.close()
     return Delivered(

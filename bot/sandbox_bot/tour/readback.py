@@ -88,10 +88,10 @@ async def stored_count(js: JetStreamContext, names: StreamNames = DEFAULT_NAMES)
 
 async def read_streams(js: JetStreamContext, names: StreamNames = DEFAULT_NAMES) -> list[StoredEvent]:
     """Every message of both streams, each stream in its order."""
-    return [event for stream, subject in names.both for event in await _read_stream(js, stream, subject)]
+    return [event for stream, subject in names.both for event in await read_stream(js, stream, subject)]
 
 
-async def _read_stream(js: JetStreamContext, stream: str, subject: str) -> list[StoredEvent]:
+async def read_stream(js: JetStreamContext, stream: str, subject: str) -> list[StoredEvent]:
     """Every message that one stream holds, in its order, through a consumer of our own."""
     if (await js.stream_info(stream)).state.messages == 0:
         return []
