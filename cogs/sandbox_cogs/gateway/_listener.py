@@ -56,7 +56,7 @@ class GatewayListener(commands.Cog):
         self._shield.install()
         for socket in open_sockets(self._bot):
             if socket.session_id is not None:
-                self._adopt(socket)
+                self._adopt(socket, socket.sequence or 0)
 
     async def cog_unload(self) -> None:
         """Publish what was taken, and leave the bot as it was found."""
@@ -88,6 +88,8 @@ class GatewayListener(commands.Cog):
             self._publishing.session(shard_id, shard_count, self._bot.application_id or 0)
         else:
             shard_id = self._shard_of(frame)
+            if intake.ledger(shard_id) is None:
+                self._adopt_before(frame, shard_id)
         if not self._shielding or frame.type in CONNECTION_EVENTS:
             intake.take(frame, shard_id)
             return None
@@ -130,10 +132,16 @@ class GatewayListener(commands.Cog):
         # (Discord's developer documentation, "Gateway", sharding).
         return 0 if frame.guild_id is None else (int(frame.guild_id) >> 22) % (self._bot.shard_count or 1)
 
-    def _adopt(self, socket: DiscordWebSocket) -> None:
-        """The extension was loaded while the session ran already."""
+    def _adopt_before(self, frame: Frame, shard_id: int) -> None:
+        """The extension was loaded while the socket connected, and missed READY: begin with this frame."""
+        for socket in open_sockets(self._bot):
+            if (socket.shard_id or 0) == shard_id and socket.session_id is not None:
+                self._adopt(socket, frame.seq - 1)
+
+    def _adopt(self, socket: DiscordWebSocket, sequence: int) -> None:
+        """The session ran already when the extension was loaded: go on with it behind `sequence`."""
         shard_id = socket.shard_id or 0
         self._publishing.session(shard_id, socket.shard_count or 1, self._bot.application_id or 0)
-        self._core.intake.adopt(socket.session_id or "", shard_id, socket.sequence or 0)
+        self._core.intake.adopt(socket.session_id or "", shard_id, sequence)
         if not socket.open:
             self._publishing.disconnected(shard_id)
