@@ -132,18 +132,19 @@ class _ZlibStream:
     def __init__(self) -> None:
         self._stream = zlib_ng.decompressobj()
         self._inflate = self._stream.decompress
-        self._parts = b""
+        self._parts = bytearray()
 
     def inflate(self, data: bytes) -> bytes | None:
         if self._parts or data[-4:] != _FLUSHED:
             # The mark itself may come in two messages.
-            data = self._parts + data
-            if len(data) > LARGEST:
+            parts = self._parts
+            parts += data
+            if len(parts) > LARGEST:
                 raise _too_large()
-            if data[-4:] != _FLUSHED:
-                self._parts = data
+            if parts[-4:] != _FLUSHED:
                 return None
-            self._parts = b""
+            data = bytes(parts)
+            parts.clear()
         try:
             text = self._inflate(data, LARGEST)
         except _zlib_error as error:
