@@ -8,7 +8,7 @@ from .sampler import STEPS
 
 _MEANS = {
     "read": "read: WebSocket frames off the socket",
-    "inflate": "inflate: zlib-stream",
+    "inflate": "inflate: zstd-stream",
     "decode": "decode: what routing needs of the JSON",
     "decide": "decide: route table, lanes, ledger",
     "publish": "publish: headers, the message's bytes, nats-py's write",

@@ -28,8 +28,17 @@ from .task import Task
 _READY_WITHIN = 120.0
 _DONE_WITHIN = 300.0
 _ENDS_WITHIN = 20.0
-_ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[1]
 _SUBJECTS = {"EVENTS": "events.MESSAGE_CREATE", "SANDBOX": "sandbox.*.events.MESSAGE_CREATE"}
+
+
+@dataclass(frozen=True)
+class Code:
+    """A version of the project that contenders are started from."""
+
+    root: Path
+    python: str
+    import_from: tuple[Path, ...]
 
 
 class ContenderError(Exception):
@@ -80,13 +89,19 @@ class Field:
 
     @asynccontextmanager
     async def contender(
-        self, kind: str, task: Task, environment: Mapping[str, str] | None = None
+        self,
+        kind: str,
+        task: Task,
+        environment: Mapping[str, str] | None = None,
+        code: Code | None = None,
     ) -> AsyncIterator[Process]:
         """Start one and wait until it is ready."""
+        path = {} if code is None else {"PYTHONPATH": os.pathsep.join(map(str, code.import_from))}
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "benchmarks.contender", kind, task.to_json()),
-            cwd=_ROOT,
-            env={**os.environ, **(environment or {})},
+            *(sys.executable if code is None else code.python, "-m", "benchmarks.contender"),
+            *(kind, task.to_json()),
+            cwd=ROOT if code is None else code.root,
+            env={**os.environ, **path, **(environment or {})},
             stdout=asyncio.subprocess.PIPE,
             limit=1 << 20,
         )
@@ -120,14 +135,16 @@ class Field:
             counts[stream] = sum((info.state.subjects or {}).values())
         return counts
 
-    async def flood(self, kind: str, events: int, warm_up: int, *, profile: bool = False) -> dict[str, Any]:
+    async def flood(
+        self, kind: str, events: int, warm_up: int, *, profile: bool = False, code: Code | None = None
+    ) -> dict[str, Any]:
         """One measured flood through a fresh contender; what it said when it was done.
 
         Raises `ContenderError` when the streams don't hold exactly what was sent.
         """
         await self.clean()
         task = replace(self.task, events=events, warm_up=warm_up, profile=profile)
-        async with self.contender(kind, task) as process:
+        async with self.contender(kind, task, code=code) as process:
             floods = []
             if kind != "nats-py ceiling":
                 floods.append(await self.sim.post("flood", count=warm_up))

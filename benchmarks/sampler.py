@@ -15,7 +15,7 @@ _INTERVAL = 0.001
 
 # First match decides, from the innermost frame outwards: file, then function or words of the line.
 _PLACES: tuple[tuple[str, str, str], ...] = (
-    ("bot/sandbox_bot/gateway/inflate.py", "", "inflate"),
+    ("/gateway/inflate.py", "", "inflate"),
     ("sandbox_core/events/", "", "decode"),
     ("sandbox_core/event_router/intake.py", "read", "decode"),
     ("sandbox_core/routing.py", "", "decide"),
@@ -36,7 +36,8 @@ _PLACES: tuple[tuple[str, str, str], ...] = (
     ("nats/", "", "publish"),
     ("sandbox_core/event_router/", "", "decide"),
     ("aiohttp/", "", "read"),
-    ("bot/sandbox_bot/gateway/", "", "read"),
+    ("bot/gateway/", "", "read"),
+    ("sandbox_bot/gateway/", "", "read"),
     ("discord/gateway.py", "", "read"),
 )
 _OTHER = "other"

@@ -24,12 +24,14 @@ class Connection:
     aiohttp's writer would cost more than the rest of a flood's path.
     """
 
-    def __init__(self, request: web.Request, socket: web.WebSocketResponse, *, compress: bool) -> None:
+    def __init__(
+        self, request: web.Request, socket: web.WebSocketResponse, *, compression: str | None
+    ) -> None:
         transport = request.transport
         if transport is None:
             raise ConnectionResetError("the client left during the handshake")
         self.socket = socket
-        self.compress = compress
+        self.compression = compression
         self.shard: int | None = None
         self.closed = False
         self.close_sent: int | None = None
@@ -37,7 +39,7 @@ class Connection:
         self.ack_frozen = False
         self._transport = transport
         self._request = request
-        self._encoder = Encoder(compress=compress)
+        self._encoder = Encoder(compression)
         self._queue: deque[Frame | bytes | int] = deque()
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
@@ -62,6 +64,10 @@ class Connection:
         """Close with a code once everything queued has been written."""
         self._queue.append(code)
         self._wake.set()
+
+    def cut(self, pieces: int) -> None:
+        """Send each compressed event in so many messages; 0 joins events into one message."""
+        self._encoder.pieces = pieces
 
     def abort(self) -> None:
         """Drop the TCP connection without a close frame (the client sees 1006)."""
@@ -117,7 +123,7 @@ class Connection:
                 code = item
                 break
         if parts:
-            self._transport.write(b"".join(parts))
+            self._transport.write(encoder.messages(parts))
             await self._request.writer.drain()
         if len(queue) <= QUEUE_HIGH // 2:
             self._room.set()

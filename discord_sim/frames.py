@@ -1,10 +1,7 @@
 """Dispatch frames, and how they are put on the wire cheaply.
 
 A payload is made once and may be sent to several sessions; only the sequence
-number differs. For a flood the larger part is also deflated once: a deflate
-block that refers to nothing outside itself may stand anywhere in a
-zlib-stream, so a frame is a short stored block with the number in it, followed
-by the ready-made block (RFC 1951, sections 3.2.3 and 3.2.4).
+number differs. For a flood the larger part is also compressed once.
 """
 
 from __future__ import annotations
@@ -12,16 +9,15 @@ from __future__ import annotations
 import json
 import struct
 import time
-import zlib
 from typing import TYPE_CHECKING
 
 from discord_sim.jsontypes import JsonValue
+from discord_sim.streams import STREAMS
 
 if TYPE_CHECKING:
     from discord_sim.session import GatewaySession
 
 PLAIN_MIDDLE = b',"op":0,"d":'
-_STORED = struct.Struct("<BHH")
 _MEDIUM = struct.Struct("!BBH")
 _LARGE = struct.Struct("!BBQ")
 _TEXT = 0x81
@@ -54,12 +50,11 @@ class Payload:
         self.guild_id = guild_id
         self.opening = b'{"t":"' + type.encode() + b'","s":'
         self.tail = body + b"}"
-        self.packed: bytes | None = None
+        self.packed: dict[str, bytes] = {}
 
     def pack(self) -> None:
-        """Deflate the shared part once, for many uses."""
-        deflater = zlib.compressobj(level=6, wbits=-15)
-        self.packed = deflater.compress(self.tail) + deflater.flush(zlib.Z_SYNC_FLUSH)
+        """Compress the shared part once, for many uses."""
+        self.packed = {name: stream.pack(self.tail) for name, stream in STREAMS.items()}
 
 
 class Frame:
@@ -110,44 +105,54 @@ class Encoder:
     """Turns frames into WebSocket messages of one connection.
 
     Args:
-        compress: True for zlib-stream: one deflate context for the whole
-            connection, each message flushed with Z_SYNC_FLUSH.
+        compression: Of :data:`STREAMS`; anything else sends plain text.
     """
 
-    def __init__(self, *, compress: bool) -> None:
-        self._deflater = zlib.compressobj(level=1) if compress else None
-        self._foreign_data = False
+    def __init__(self, compression: str | None) -> None:
+        known = STREAMS.get(compression or "")
+        self._stream = None if known is None else known()
+        self._compression = compression or ""
+        self._kind = _TEXT if known is None else _BINARY
+        self.pieces = 1
+        """Into how many messages an event is cut, where it is compressed; 0 joins what is sent at once."""
 
     def text(self, text: bytes) -> bytes:
-        """A WebSocket message with this JSON text."""
-        deflater = self._deflater
-        if deflater is None:
-            return _message(_TEXT, text)
-        start = b""
-        if self._foreign_data:
-            # The client's window holds blocks that our deflater has not seen,
-            # so it must not refer to anything before this point.
-            start = deflater.flush(zlib.Z_FULL_FLUSH)
-            self._foreign_data = False
-        return _message(_BINARY, start + deflater.compress(text) + deflater.flush(zlib.Z_SYNC_FLUSH))
+        """This JSON text as it is sent in a message."""
+        return text if self._stream is None else self._stream.text(text)
 
     def frame(self, frame: Frame) -> bytes:
-        """A WebSocket message with this dispatch.
+        """This dispatch as it is sent in a message.
 
-        HELLO has been sent before it, and with it the header of the zlib stream.
+        HELLO has been sent before it, and with it the header of the stream.
         """
         payload = frame.payload
-        packed = payload.packed
-        if packed is None or self._deflater is None:
+        packed = payload.packed.get(self._compression)
+        if packed is None or self._stream is None:
             return self.text(frame.raw)
-        self._foreign_data = True
-        head = b"%b%d%b" % (payload.opening, frame.seq, frame.middle)
-        size = len(head)
-        return _message(_BINARY, _STORED.pack(0, size, size ^ 0xFFFF) + head + packed)
+        return self._stream.ready(b"%b%d%b" % (payload.opening, frame.seq, frame.middle), packed)
+
+    def messages(self, events: list[bytes]) -> bytes:
+        """What `text` and `frame` gave, as messages."""
+        kind = self._kind
+        if self.pieces != 1 and self._stream is not None:
+            events = self._cut(events)
+        return b"".join([_message(kind, event) for event in events])
+
+    def _cut(self, events: list[bytes]) -> list[bytes]:
+        if not self.pieces:
+            return [b"".join(events)]
+        cut: list[bytes] = []
+        for event in events:
+            size = -(-len(event) // self.pieces)
+            cut += [event[i : i + size] for i in range(0, len(event), size)]
+        return cut
 
 
 def garbage() -> bytes:
-    """A WebSocket message that looks compressed and can't be: block type 3 is reserved (RFC 1951, 3.2.3)."""
+    """A WebSocket message that looks compressed and can't be: a block of type 3 is reserved.
+
+    RFC 1951, section 3.2.3, and RFC 8878, section 3.1.1.2.2.
+    """
     return _message(_BINARY, b"\x07\x00\x00\xff\xff")
 
 

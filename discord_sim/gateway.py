@@ -78,6 +78,12 @@ class GatewayRules:
         refuse_resume_url: ``"drop"`` breaks connections to the resume URL,
             ``"hang"`` never answers them, ``"garble"`` sends them what can't be
             decompressed, None serves them.
+        zstd: What one who asks for zstd-stream gets: ``"zstd"``, ``"zlib"`` as if
+            zlib-stream had been asked for, ``"plain"`` text, ``"refused"`` (HTTP
+            400), ``"closed"`` (4002 at once).
+        pieces: Messages in which each compressed event comes; 0 puts several events
+            into one message. For connections from now on.
+        asked: What each connection asked for in ``compress``.
         session_starts_left: What /gateway/bot reports and IDENTIFY consumes. Who
             identifies with none left loses the token: close code 4004.
     """
@@ -91,6 +97,9 @@ class GatewayRules:
     refuse_resume_url: str | None = None
     freeze_acks: bool = False
     session_starts_left: int = 1000
+    zstd: str = "zstd"
+    pieces: int = 1
+    asked: list[str | None] = field(default_factory=list)
     identifies: list[IdentifyRecord] = field(default_factory=list)
     resumes: list[ResumeRecord] = field(default_factory=list)
 
@@ -114,10 +123,19 @@ class Gateway:
             await self._refuse(request)
         if request.headers.get("Upgrade", "").lower() != "websocket":
             return web.Response(status=404)
+        compression = asked = request.query.get("compress")
+        self.rules.asked.append(asked)
+        if asked == "zstd-stream" and self.rules.zstd != "zstd":
+            if self.rules.zstd == "refused":
+                return web.Response(status=400)
+            compression = "zlib-stream" if self.rules.zstd == "zlib" else None
         socket = web.WebSocketResponse(compress=False, timeout=1.0)
         await socket.prepare(request)
-        compress = request.query.get("compress") == "zlib-stream"
-        connection = Connection(request, socket, compress=compress)
+        if asked == "zstd-stream" and self.rules.zstd == "closed":
+            await socket.close(code=4002)
+            return socket
+        connection = Connection(request, socket, compression=compression)
+        connection.cut(self.rules.pieces)
         self.connections.append(connection)
         pump = asyncio.create_task(connection.pump())
         try:

@@ -162,9 +162,13 @@ def decide(frame: Frame, table: RouteTable, now: float) -> Destination:
     which can't be told (it is unreadable, or an ephemeral message's channel is unknown) is never guessed
     onto a side. What the event does not tell and the router found out is in its hints.
     """
-    if is_handled_here(frame):
+    guild_id = frame.guild_id
+    if guild_id is None:
+        if is_handled_here(frame):
+            return HANDLED
+        guild_id = frame.attributed_to
+    elif frame.is_own_interaction:
         return HANDLED
-    guild_id = frame.guild_id or frame.attributed_to
     if guild_id is not None:
         if frame.type not in GUILD_LOCATIONS and not subjects.is_event_type(frame.type):
             return DEAD_LETTER

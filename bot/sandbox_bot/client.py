@@ -18,7 +18,7 @@ from sandbox_core.event_router import GatewayIntake
 from sandbox_core.metrics import Metrics
 from sandbox_core.settings import Settings
 
-from .gateway import Gateway, GatewayTuning, SessionBook
+from .gateway import CompressionChoice, Gateway, GatewayTuning, SessionBook
 
 _log = structlog.get_logger("sandbox.bot")
 
@@ -60,6 +60,8 @@ class SandboxBot(commands.AutoShardedBot):
         self.sandbox_core = core
         self.tuning = tuning or GatewayTuning()
         """The gateway's times."""
+        self.compression = CompressionChoice()
+        """What its connections ask for."""
         core.owners.directory = RestChannels(self.http)
         self._gateway: Gateway | None = None
         self._login_trouble = "not connected to Discord"

@@ -40,7 +40,8 @@ _payload = msgspec.json.Decoder(_Payload).decode
 _TELLS_CHANNELS = frozenset({"GUILD_CREATE", "THREAD_LIST_SYNC"})
 _TELLS_ITSELF = frozenset({"CHANNEL_CREATE", "THREAD_CREATE"})
 _ENDS = frozenset({"CHANNEL_DELETE", "THREAD_DELETE"})
-_TEACHES = _TELLS_CHANNELS | _TELLS_ITSELF | _ENDS | {"GUILD_DELETE", "INTERACTION_CREATE"}
+TEACHES = _TELLS_CHANNELS | _TELLS_ITSELF | _ENDS | {"GUILD_DELETE", "INTERACTION_CREATE"}
+"""Events of a guild that say something about its channels."""
 
 
 class ChannelOwners:
@@ -61,7 +62,7 @@ class ChannelOwners:
     def learn(self, frame: Frame) -> None:
         """Take from an event of a guild what it says about channels; other events teach nothing."""
         guild_id = frame.guild_id
-        if guild_id is None or frame.type not in _TEACHES:
+        if guild_id is None or frame.type not in TEACHES:
             return
         try:
             data = _payload(frame.raw).d

@@ -204,10 +204,14 @@ class GatewayIntake:
         self._ledgers[ledger.shard_id] = ledger
         self._since[ledger.shard_id] = self._monotonic()
 
+    def frame_of(self, raw: bytes) -> Frame:
+        """Read one frame. Raises `FrameError` when the bytes are no gateway frame."""
+        return read_frame(raw, self._monotonic(), self.owner_ids)
+
     def read(self, raw: bytes) -> Frame | None:
         """Read one frame; None, after a log line, when the bytes are no gateway frame."""
         try:
-            return read_frame(raw, self._monotonic(), self.owner_ids)
+            return self.frame_of(raw)
         except FrameError as error:
             self._router.count_dropped("unreadable")
             _log.error("frame_unreadable", reason=str(error), bytes=len(raw))

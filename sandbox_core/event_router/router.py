@@ -29,7 +29,7 @@ from sandbox_core.subjects import DEFAULT_NAMES, StreamNames
 
 from .activity import Activity
 from .attribution import Attribution
-from .channels import ChannelOwners
+from .channels import TEACHES, ChannelOwners
 from .event import GUILDLESS, Event, Messages, length
 from .finder import OwnerFinder
 from .held import RouteQuestions, Routes
@@ -145,10 +145,13 @@ class EventRouter:
             return False
         waits = False
         if frame.guild_id is not None:
-            self.channels.learn(frame)
-        elif frame.hints is not None:
-            waits = not self._attribution.settle(frame)
-        if not waits and is_handled_here(frame):
+            if frame.type in TEACHES:
+                self.channels.learn(frame)
+            handled = frame.is_own_interaction
+        else:
+            waits = frame.hints is not None and not self._attribution.settle(frame)
+            handled = not waits and is_handled_here(frame)
+        if handled:
             ledger.done(frame.seq)
             if tell is not None:
                 tell(HANDLED)
@@ -346,14 +349,15 @@ class EventRouter:
         if event.destination is not None:
             self._publish(event, event.destination)
             return
-        if not event.lane:
+        lane = event.lane
+        if not lane:
             self._publish(event, decide(event.frame, _NO_ROUTES, self._now()))
             return
-        if event.lane in self._leaving:
-            self._publish(event, decide(event.frame, self._leaving[event.lane][1], self._now()))
+        if self._leaving and lane in self._leaving:
+            self._publish(event, decide(event.frame, self._leaving[lane][1], self._now()))
             return
-        if event.lane in self._paused:
-            self._stopped[event.lane] = event
+        if self._paused and lane in self._paused:
+            self._stopped[lane] = event
             return
         table = self._routes.current_table
         if table is None:
@@ -398,21 +402,22 @@ class EventRouter:
         event = publication.context
         if not isinstance(event, Event) or event.destination is None:
             raise TypeError("not a publication of this router")
-        side = Side.DEAD_LETTER if publication.is_dead_letter else event.destination.side
-        self._metrics.routed[side] += 1
-        self._metrics.route_seconds.observe(self._monotonic() - event.frame.received_at)
-        if event.frame.type != "GUILD_CREATE":
+        frame, destination, lane, behind = event.frame, event.destination, event.lane, event.behind
+        side = Side.DEAD_LETTER if publication.is_dead_letter else destination.side
+        metrics = self._metrics
+        metrics.routed[side] += 1
+        metrics.route_seconds.observe(self._monotonic() - frame.received_at)
+        if frame.type != "GUILD_CREATE":
             # Every new session brings one per guild: that is no sign of life in the guild.
-            self.activity.count(event.lane or None, event.destination.sandbox_id)
+            self.activity.count(lane or None, destination.sandbox_id)
         self._finished(event)
-        lane, behind = event.lane, event.behind
-        if lane in self._leaving and self._leaving[lane][0] is event:
+        if self._leaving and lane in self._leaving and self._leaving[lane][0] is event:
             del self._leaving[lane]
         if behind is None:
             del self._last[lane]
         else:
             self._start(behind)
-        if lane in self._paused:
+        if self._paused and lane in self._paused:
             self.on_drained()
 
     def attempt_failed(self, reason: str) -> None:

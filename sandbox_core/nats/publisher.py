@@ -193,7 +193,11 @@ class AckPublisher:
         reply = f"{self._reply}{publication.number}"
         if not self._wire.put(publication.label, publication.message_id, reply, payload):
             return False
-        self._sent(publication, now)
+        # As in `_sent`, and not shared with it: every event would pay for the call.
+        publication.sent_at = now
+        publication.unanswered += 1
+        if publication.unanswered == 1:
+            publication.unanswered_since = now
         return True
 
     def _sent(self, publication: Publication, now: float) -> None:

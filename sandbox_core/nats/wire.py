@@ -28,6 +28,7 @@ MESSAGE_ID: Final = "Nats-Msg-Id"
 """The header by which JetStream recognises a repeated message within the stream's duplicate window."""
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 """What can name a header (RFC 7230)."""
+_HEAD = f"\r\nNATS/1.0\r\n{MESSAGE_ID}: "
 # As large as nats-py's own buffer: what is more waits until the socket has taken some.
 _MAX_BUFFERED_BYTES = 2 * 1024 * 1024
 _ROOM_WITHIN = 1.0
@@ -39,13 +40,17 @@ class Label:
     Not to be changed; another is made for what is different.
     """
 
-    __slots__ = ("_lines", "_start", "headers", "subject")
+    __slots__ = ("_lines", "_size", "_start", "headers", "subject")
 
     def __init__(self, subject: str, headers: Mapping[str, str]) -> None:
         self.subject: Final = subject
         self.headers: Final = headers
         self._start: Final = f"HPUB {subject} "
-        self._lines: Final = _lines(subject, headers)
+        lines = _lines(subject, headers)
+        self._lines: Final = None if lines is None else f"\r\n{lines}\r\n"
+        """What follows the id, up to the payload."""
+        self._size: Final = len((_HEAD + (self._lines or "")).encode()) - len("\r\n")
+        """Of the head without an id; the line break before it is not the head's."""
 
     def encode(self, message_id: str, reply: str, payload: bytes) -> bytes | None:
         """A message in the client protocol, as nats-py encodes it.
@@ -55,12 +60,18 @@ class Label:
         looked at.
         """
         lines = self._lines
-        if lines is None or message_id.split() != [message_id]:
+        if lines is None or not message_id:
             return None
-        head = f"NATS/1.0\r\n{MESSAGE_ID}: {message_id}\r\n{lines}\r\n".encode()
-        size = len(head)
-        control = f"{self._start}{reply} {size} {size + len(payload)}\r\n".encode()
-        return b"".join((control, head, payload, b"\r\n"))
+        size = self._size
+        # As ours all are. Of white space only the blank is printable.
+        if message_id.isascii() and message_id.isprintable() and " " not in message_id:
+            size += len(message_id)
+        elif message_id.split() == [message_id]:
+            size += len(message_id.encode())
+        else:
+            return None
+        head = f"{self._start}{reply} {size} {size + len(payload)}{_HEAD}{message_id}{lines}"
+        return b"".join((head.encode(), payload, b"\r\n"))
 
 
 def _lines(subject: str, headers: Mapping[str, str]) -> str | None:

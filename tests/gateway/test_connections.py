@@ -9,7 +9,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from discord_sim import DiscordSim
 from sandbox_bot.embedded import EmbeddedServers
-from sandbox_bot.gateway import GatewayTuning
+from sandbox_bot.gateway import CompressionChoice, GatewayTuning
+from sandbox_bot.gateway.compression import Compression
 from tests.e2e.conftest import StartLive, discord_untouched, live, start_bot, start_live, urls
 from tests.e2e.harness import Flood, Live, eventually
 
@@ -45,10 +46,19 @@ async def strike(sim: DiscordSim, how: str) -> None:
         await sim.invalidate(number == "true")
 
 
+@pytest.mark.parametrize("compression", list(Compression))
 @pytest.mark.parametrize(
     "how", ["close 4000", "close 4003", "close 4008", "drop", "garble", "op7", "op9 true"]
 )
-async def test_what_leaves_the_session_is_resumed(live: Live, sim: DiscordSim, how: str) -> None:
+async def test_what_leaves_the_session_is_resumed(
+    start_live: StartLive,
+    sim: DiscordSim,
+    monkeypatch: pytest.MonkeyPatch,
+    how: str,
+    compression: Compression,
+) -> None:
+    monkeypatch.setattr(CompressionChoice, "present", compression)
+    live = await start_live()
     flood = Flood(sim, 1_500, rate=1_000)
     for times in (1, 2):
         await flood.reached(300 * times)
@@ -57,6 +67,7 @@ async def test_what_leaves_the_session_is_resumed(live: Live, sim: DiscordSim, h
     await flood.over()
     await live.checked()
     assert len(sim.identifies) == 1
+    assert sim.rules.asked == [compression] * 3
     assert await metric(live, "sandbox_gateway_gaps_total") == 0
 
 

@@ -68,6 +68,7 @@ def test_the_socket_has_what_is_overridden_and_used() -> None:
         assert inspect.iscoroutinefunction(getattr(DiscordWebSocket, name)), name
     source = inspect.getsource(DiscordWebSocket)
     assert "await ws.poll_event()" in source, "HELLO is waited for inside from_client"
+    assert "gateway.with_query(" in source, "the compression of an address is ours; see `compression.Address`"
     assert "call_hooks('before_identify'" in source
     assert "self._keep_alive" in source
     assert "self._decompressor" in source

@@ -133,3 +133,24 @@ async def test_what_a_stop_could_not_publish_is_published_by_the_next_process(
     delivered = await read_back(nats_url, 2)
     assert delivered.payloads == sent_messages(sim)
     assert (delivered.doubled, len(sim.identifies), len(sim.resumes)) == (0, 1, 1)
+
+
+async def test_a_session_is_resumed_with_the_compression_that_it_began_with(
+    sim: DiscordSim, start_bot: Callable[[], Any]
+) -> None:
+    for how in ("refused", "zstd"):
+        sim.rules.zstd = how
+        bot = await start_bot()
+        assert sim.rules.asked[-1] == "zlib-stream"
+        assert bot.says("zstd_not_understood") == (how == "refused")
+        assert await bot.end(signal.SIGTERM) == 0
+    assert (len(sim.identifies), len(sim.resumes)) == (1, 1)
+    # A session that Discord has ended is asked for once more; then the next one begins.
+    sim.sessions[0].alive = False
+    bot = await start_bot()
+    await until(lambda: len(sim.identifies) == 2)
+    await sim.wait_connected()
+    assert sim.rules.asked[-2:] == ["zlib-stream", "zstd-stream"]
+    assert await bot.end(signal.SIGTERM) == 0
+    await start_bot()
+    assert (len(sim.identifies), sim.rules.asked[-1]) == (2, "zstd-stream")

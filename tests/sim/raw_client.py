@@ -7,6 +7,7 @@ import zlib
 from typing import Any
 
 import aiohttp
+from backports import zstd
 
 from discord_sim import DiscordSim
 
@@ -16,9 +17,12 @@ JsonObject = dict[str, Any]
 class RawClient:
     """One WebSocket to the gateway."""
 
-    def __init__(self, socket: aiohttp.ClientWebSocketResponse, *, compress: bool) -> None:
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse, *, compress: str | None) -> None:
         self._socket = socket
-        self._inflater = zlib.decompressobj() if compress else None
+        self._compress = compress
+        self._inflater: Any = None
+        if compress is not None:
+            self._inflater = zstd.ZstdDecompressor() if compress == "zstd-stream" else zlib.decompressobj()
         self.frames: list[bytes] = []
         self.close_code: int | None = None
 
@@ -28,18 +32,20 @@ class RawClient:
         http: aiohttp.ClientSession,
         sim: DiscordSim,
         *,
-        compress: bool = False,
+        compress: str | None = None,
         url: str | None = None,
         identify: bool = False,
+        whole: bool = True,
         shard: tuple[int, int] = (0, 1),
         intents: int = (1 << 9) | 1,
     ) -> RawClient:
-        """Connect and read HELLO; with ``identify`` also read up to READY."""
-        query = "?v=10&encoding=json" + ("&compress=zlib-stream" if compress else "")
+        """Connect and read HELLO; with ``identify`` also read up to READY; nothing if not ``whole``."""
+        query = "?v=10&encoding=json" + (f"&compress={compress}" if compress else "")
         socket = await http.ws_connect((url or sim.gateway_url) + query, max_msg_size=0, autoclose=False)
         client = cls(socket, compress=compress)
-        hello = await client.read()
-        assert hello["op"] == 10
+        if whole:
+            hello = await client.read()
+            assert hello["op"] == 10
         if identify:
             await client.identify(sim.token, shard=shard, intents=intents)
             assert (await client.read())["t"] == "READY"
@@ -62,14 +68,21 @@ class RawClient:
         """Send RESUME."""
         await self.send(6, {"token": token, "session_id": session_id, "seq": sequence})
 
+    async def piece(self) -> bytes:
+        """What the next message adds, which may be a part of an event or several."""
+        message = await self._socket.receive(timeout=5.0)
+        assert message.type is aiohttp.WSMsgType.BINARY
+        return bytes(self._inflater.decompress(message.data))
+
     async def raw(self, timeout: float = 5.0) -> bytes | None:
         """The next message's text, or None when the server has closed."""
         message = await self._socket.receive(timeout=timeout)
         if message.type is aiohttp.WSMsgType.TEXT:
             text = str(message.data).encode()
         elif message.type is aiohttp.WSMsgType.BINARY:
-            assert self._inflater is not None, "binary without zlib-stream"
-            assert message.data.endswith(b"\x00\x00\xff\xff")
+            assert self._inflater is not None, "binary without compression"
+            if self._compress == "zlib-stream":
+                assert message.data.endswith(b"\x00\x00\xff\xff")
             text = self._inflater.decompress(message.data)
         else:
             self.close_code = message.data if message.type is aiohttp.WSMsgType.CLOSE else 1006

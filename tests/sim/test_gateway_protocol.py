@@ -8,6 +8,7 @@ import time
 
 import aiohttp
 import pytest
+from backports import zstd
 
 from discord_sim import DiscordSim, SimGuild, SimTimeout
 from tests.sim.conftest import ConnectRaw, ManualClock
@@ -116,9 +117,10 @@ async def test_two_connections_of_one_shard_count_for_themselves(
     assert [m["s"] for m in await second.until("B")] == [2]
 
 
-async def test_recorded_bytes_are_the_sent_bytes(sim: DiscordSim, connect: ConnectRaw) -> None:
+@pytest.mark.parametrize("compress", ["zlib-stream", "zstd-stream"])
+async def test_recorded_bytes_are_the_sent_bytes(sim: DiscordSim, connect: ConnectRaw, compress: str) -> None:
     client = await connect(identify=True)
-    packed = await connect(identify=True, compress=True)
+    packed = await connect(identify=True, compress=compress)
     body = b'{"guild_id": "7",  "text":"\\u00e9 \xc3\xa9 \xf0\x9f\x98\x80","n":1.50}'
     sim.emit_raw(body, "ODD", None)
     plain_frame, packed_frame = sim.sent
@@ -127,9 +129,9 @@ async def test_recorded_bytes_are_the_sent_bytes(sim: DiscordSim, connect: Conne
     assert plain_frame.raw == b'{"t":"ODD","s":2,"op":0,"d":' + body + b"}"
 
 
-@pytest.mark.parametrize("compress", [False, True])
+@pytest.mark.parametrize("compress", [None, "zlib-stream", "zstd-stream"])
 async def test_resume_replays_exactly_what_was_missed(
-    sim: DiscordSim, connect: ConnectRaw, compress: bool
+    sim: DiscordSim, connect: ConnectRaw, compress: str | None
 ) -> None:
     client = await connect(identify=True, compress=compress)
     sim.emit("SEEN", {"n": 0})
@@ -371,3 +373,21 @@ async def test_waiting_for_shards_says_what_is_there(sim: DiscordSim, connect: C
     await sim.wait_connected()
     with pytest.raises(SimTimeout, match=r"\[1\]"):
         await sim.wait_connected(shards=2, timeout=0.05)
+
+
+async def test_who_asks_for_zstd_may_get_something_else(sim: DiscordSim, connect: ConnectRaw) -> None:
+    sim.rules.zstd = "plain"
+    await connect(compress="zstd-stream")
+    sim.rules.zstd = "zlib"
+    client = await connect(compress="zstd-stream", whole=False)
+    with pytest.raises(zstd.ZstdError):
+        await client.piece()
+    sim.rules.zstd = "closed"
+    client = await connect(compress="zstd-stream", whole=False)
+    assert await client.closed() == 4002
+    sim.rules.zstd = "refused"
+    with pytest.raises(aiohttp.WSServerHandshakeError):
+        await connect(compress="zstd-stream")
+    await connect(compress="zlib-stream")
+    await connect(compress="unheard-of")
+    assert sim.rules.asked == ["zstd-stream"] * 4 + ["zlib-stream", "unheard-of"]

@@ -69,7 +69,7 @@ async def running() -> AsyncIterator[Running]:
 
 async def test_flood_emit_faults_and_state(running: Running) -> None:
     stub = DiscordSim("t", port=running.info["port"])
-    client = await RawClient.open(running.http, stub, compress=True)
+    client = await RawClient.open(running.http, stub, compress="zlib-stream")
     await client.identify("t")
     for _ in range(4):
         await client.read()

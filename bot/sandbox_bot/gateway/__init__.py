@@ -1,5 +1,6 @@
 """The bot's own gateway: every frame is routed before discord.py sees the few it needs."""
 
+from .compression import CompressionChoice
 from .endings import GatewayRefusedError
 from .gateway import Gateway
 from .sessions import SessionBook
@@ -7,6 +8,7 @@ from .socket import RoutedWebSocket, RoutesFrames
 from .tuning import GatewayTuning
 
 __all__ = [
+    "CompressionChoice",
     "Gateway",
     "GatewayRefusedError",
     "GatewayTuning",

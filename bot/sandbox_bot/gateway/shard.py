@@ -18,6 +18,7 @@ from typing import Protocol
 import aiohttp
 import discord
 import structlog
+import yarl
 
 from sandbox_core.redis.gateway_sessions import ResumePoint
 
@@ -148,7 +149,7 @@ class Shard:
         else:
             return
         # Discord's resume addresses die; clients that insist on one stay away for hours.
-        normal = str(self._client.gateway_url)
+        normal = str(self._client.gateway_url.with_query(yarl.URL(point.resume_url).query))
         _log.warning("resume_url_failed", shard=self.id)
         sessions.use_instead(self.id, normal)
         await self._open(replace(point, resume_url=normal))

@@ -8,6 +8,7 @@ dispatches (heartbeats, op 7, op 9, closes) is handled here, because the session
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import Any, ClassVar, Protocol, Self, cast
 
 import aiohttp
@@ -18,13 +19,14 @@ import yarl
 from discord.gateway import DiscordWebSocket
 
 from sandbox_core.event_router import GatewayIntake
-from sandbox_core.events import DISPATCH, Frame
+from sandbox_core.events import DISPATCH, Frame, FrameError
 from sandbox_core.metrics import Metrics
 from sandbox_core.redis.gateway_sessions import ResumePoint
 
-from .endings import KEEPS_SESSION, ConnectionEndedError, Ending, closed, resumable_code
+from .compression import Address, Compression, CompressionChoice, resumed_at
+from .endings import ABNORMAL, KEEPS_SESSION, ConnectionEndedError, Ending, closed, resumable_code
 from .heartbeat import Heartbeat
-from .inflate import inflater
+from .inflate import stream
 from .priming import prime, ready_resume_url, resumable
 from .sessions import SessionBook
 from .tuning import GatewayTuning
@@ -54,6 +56,8 @@ _PARSED = frozenset(
 _ATTENDED_TO = _PARSED | {"INTERACTION_CREATE"}
 """Events of a guild that may take more than being routed; of those without a guild any may."""
 _MAY_BE_COMMANDS = frozenset({"INTERACTION_CREATE", "MESSAGE_CREATE"})
+_NOT_UNDERSTOOD = range(400, 429)
+"""Answers to an address with a compression that the server does not know; 429 is about something else."""
 _DATA = (aiohttp.WSMsgType.BINARY, aiohttp.WSMsgType.TEXT)
 
 
@@ -87,6 +91,9 @@ class RoutesFrames(Protocol):
     @property
     def tuning(self) -> GatewayTuning: ...
 
+    @property
+    def compression(self) -> CompressionChoice: ...
+
 
 class RoutedWebSocket(DiscordWebSocket):
     """Hands each dispatch frame to the intake, and to discord.py only what the bot itself needs.
@@ -98,6 +105,9 @@ class RoutedWebSocket(DiscordWebSocket):
     sessions: ClassVar[SessionBook]
     metrics: ClassVar[Metrics]
     tuning: ClassVar[GatewayTuning]
+    choice: ClassVar[CompressionChoice]
+    compression: ClassVar[Compression]
+    """What this connection has asked for."""
     patience: ClassVar[asyncio.Timeout]
     """Runs until HELLO has come."""
     made: ClassVar[list[RoutedWebSocket]]
@@ -110,6 +120,8 @@ class RoutedWebSocket(DiscordWebSocket):
         Raises the network's errors, `TimeoutError` when HELLO does not come, and what reading raises.
         """
         gateway = client.gateway_url if point is None else yarl.URL(point.resume_url)
+        choice = client.compression
+        compression = choice.present if point is None else choice.to_resume(gateway)
         session = {} if point is None else {"session": point.session_id, "sequence": point.sequence}
         made: list[RoutedWebSocket] = []
         try:
@@ -119,6 +131,8 @@ class RoutedWebSocket(DiscordWebSocket):
                     "sessions": client.sessions,
                     "metrics": client.gateway_metrics,
                     "tuning": client.tuning,
+                    "choice": choice,
+                    "compression": compression,
                     "patience": patience,
                     "made": made,
                     "DEFAULT_GATEWAY": client.gateway_url,
@@ -127,11 +141,17 @@ class RoutedWebSocket(DiscordWebSocket):
                 # for this connection is how it has the intake by then.
                 bound: Any = type(cls.__name__, (cls,), members)
                 socket = await bound.from_client(
-                    client, gateway=gateway, shard_id=shard_id, resume=point is not None, **session
+                    client,
+                    gateway=Address(gateway, compression),
+                    shard_id=shard_id,
+                    resume=point is not None,
+                    **session,
                 )
             if point is not None and shard_id not in client.sessions.introduced:
                 await socket.introduce(cast("discord.Client", client), point)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, aiohttp.WSServerHandshakeError) and error.status in _NOT_UNDERSTOOD:
+                choice.refused(compression)
             for unfinished in made:
                 await unfinished.close()
             raise
@@ -143,7 +163,14 @@ class RoutedWebSocket(DiscordWebSocket):
         """READY or RESUMED has come on this connection."""
         self.heartbeat: Heartbeat | None = None
         self.silent = False
-        self._inflate = inflater(self._decompressor)
+        self.greeted = False
+        """HELLO has come."""
+        self._plain = False
+        """What came was not compressed at all."""
+        self._stream = stream(self.compression)
+        self._inflate = self._stream.inflate
+        self._more: deque[bytes] = deque()
+        """Events that came together with the one before them."""
         self.made.append(self)
 
     async def introduce(self, client: discord.Client, point: ResumePoint) -> None:
@@ -165,28 +192,66 @@ class RoutedWebSocket(DiscordWebSocket):
 
     async def poll_event(self) -> None:
         """Handle messages up to the next one that takes more than being routed, and that one."""
-        while True:
-            # Without a time-out per message, which costs a tenth of an event: the heartbeat notices silence.
-            message = await self.socket.receive()
-            if message.type not in _DATA:
-                raise self._ended()
-            frame = self._take(message.data)
-            if frame is not None:
-                await self._attend(frame)
-                return
+        try:
+            frame = self._next() if self._more else None
+            while frame is None:
+                # Without a time-out per message, which costs a tenth of an event: the heartbeat notices
+                # silence.
+                message = await self.socket.receive()
+                if message.type not in _DATA:
+                    raise self._ended()
+                frame = self._take(message.data)
+            await self._attend(frame)
+        except ConnectionEndedError as ended:
+            if self._not_understood(ended):
+                self.choice.refused(self.compression)
+            raise
 
     def _ended(self) -> Exception:
         return ConnectionEndedError(Ending.SILENT) if self.silent else closed(self.socket.close_code)
 
+    def _not_understood(self, ended: ConnectionEndedError) -> bool:
+        """Whether it ended as with a server that does not know the compression it was asked for."""
+        if ended.ending is Ending.GARBLED:
+            return not self.established
+        return ended.ending is Ending.CLOSED and ended.code != ABNORMAL and not self.greeted
+
     def _take(self, data: bytes | str) -> Frame | None:
         """Route what a message brought; returns the frame when there is more to do with it."""
-        raw = data.encode() if isinstance(data, str) else self._inflate(data)
+        if isinstance(data, str):
+            self._plain = True
+            self._more.append(data.encode())
+            return self._next()
+        raw = self._inflate(data)
         if raw is None:
             return None
         intake = self.intake
-        frame = intake.read(raw)
-        if frame is None or frame.op != DISPATCH:
+        try:
+            frame = intake.frame_of(raw)
+        except FrameError:
+            self._more.extend(self._stream.apart(raw))
+            return self._next()
+        # As in `_route`, and not shared with it: every event would pay for the call.
+        if frame.op != DISPATCH:
             return frame
+        self.sequence = frame.seq
+        intake.take(frame, self.shard_id or 0)
+        if frame.guild_id is None or frame.type in _ATTENDED_TO or intake.full:
+            return frame
+        return None
+
+    def _next(self) -> Frame | None:
+        """Route what came together, up to the next frame that there is more to do with."""
+        while self._more:
+            frame = self.intake.read(self._more.popleft())
+            if frame is not None and self._route(frame) is not None:
+                return frame
+        return None
+
+    def _route(self, frame: Frame) -> Frame | None:
+        if frame.op != DISPATCH:
+            return frame
+        intake = self.intake
         # For the heartbeat; discord.py sets it for what it parses only.
         self.sequence = frame.seq
         intake.take(frame, self.shard_id or 0)
@@ -201,7 +266,7 @@ class RoutedWebSocket(DiscordWebSocket):
             return
         if frame.type == "READY":
             self.metrics.gateway_identifies.inc()
-            self.sessions.began(self.shard_id or 0, ready_resume_url(frame))
+            self.sessions.began(self.shard_id or 0, resumed_at(ready_resume_url(frame), self.compression))
             self._established()
         elif frame.type == "RESUMED":
             self.metrics.gateway_resumes.inc()
@@ -218,6 +283,10 @@ class RoutedWebSocket(DiscordWebSocket):
 
     def _established(self) -> None:
         self.established = True
+        if self._plain:
+            self.choice.refused(self.compression)
+        else:
+            self.choice.worked(self.compression)
         self.sessions.established(self.shard_id or 0)
 
     async def _parse(self, frame: Frame) -> None:
@@ -237,6 +306,7 @@ class RoutedWebSocket(DiscordWebSocket):
                 if self.heartbeat is not None:
                     await self.heartbeat.now()
             case self.HELLO:
+                self.greeted = True
                 self.patience.reschedule(None)
                 self._begin_to_beat(_hello(frame.raw).d.heartbeat_interval / 1000)
             case self.RECONNECT:
