@@ -78,7 +78,7 @@ class AckPublisher:
         self._monotonic = monotonic
         self.trust = LeaseTrust()
         """Nothing is sent while it does not hold."""
-        self._wire = PublishWire(self._client)
+        self._wire = PublishWire(self._client, self._may_send)
         self._inbox = AckInbox(self._client, self)
         self._reply = ""
         self._late: LateResends | None = None
@@ -106,7 +106,10 @@ class AckPublisher:
     @property
     def sending(self) -> bool:
         """True while publications are sent; False while NATS or a stream is away, or leases have lapsed."""
-        return self._open.is_set() and self._monotonic() < self.trust.until
+        return self._open.is_set() and self._may_send()
+
+    def _may_send(self) -> bool:
+        return self._monotonic() < self.trust.until
 
     async def start(self) -> None:
         """Subscribe to the acknowledgements and begin to send; the connection must stand."""

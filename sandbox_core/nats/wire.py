@@ -9,13 +9,16 @@ stay its own.
 Rests on nats-py 2.16's `Client`: `_send_command` appends to the list `_pending` and adds to
 `_pending_data_size`; the task `_flusher_task` takes a future from `_flush_queue`, writes the list, replaces
 it and resolves the future. With a client without these names, `Client.publish` is used.
+
+A process may be frozen between the two. So the clock is looked at once more as the buffer is written: what
+may not be sent any more is left out, and its publisher sends it again when it may.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import structlog
@@ -23,11 +26,20 @@ from nats.aio.client import Client
 
 _log = structlog.get_logger("sandbox.nats")
 
-_NAMES = ("_status", "_pending", "_pending_data_size", "_flush_queue", "_flusher_task", "stats")
+_NAMES = (
+    "_status",
+    "_pending",
+    "_pending_data_size",
+    "_flush_queue",
+    "_flusher_task",
+    "_transport",
+    "stats",
+)
 MESSAGE_ID: Final = "Nats-Msg-Id"
 """The header by which JetStream recognises a repeated message within the stream's duplicate window."""
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 """What can name a header (RFC 7230)."""
+_PUBLICATION = b"HPUB "
 _HEAD = f"\r\nNATS/1.0\r\n{MESSAGE_ID}: "
 # As large as nats-py's own buffer: what is more waits until the socket has taken some.
 _MAX_BUFFERED_BYTES = 2 * 1024 * 1024
@@ -82,9 +94,9 @@ def _lines(subject: str, headers: Mapping[str, str]) -> str | None:
 
 
 class PublishWire:
-    """Puts messages into one client's buffer."""
+    """Puts messages into one client's buffer; `may_send` is asked when the buffer is written."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, may_send: Callable[[], bool] = lambda: True) -> None:
         # nats-py's private names have no types to rely on.
         self._client: Any = client
         missing = [name for name in _NAMES if not hasattr(client, name)]
@@ -92,6 +104,9 @@ class PublishWire:
         """False when this version of nats-py keeps its buffer elsewhere: then `put` takes nothing."""
         if missing:
             _log.warning("nats_client_unknown", missing=missing)
+        self._may_send = may_send
+        self._transport: Any = None
+        """The transport that is guarded; every connection has its own."""
         # Wakes the task that writes; nobody waits for it.
         self._nobody: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._nobody.set_result(None)
@@ -110,6 +125,8 @@ class PublishWire:
         if command is None:
             return False
         queue = client._flush_queue
+        if client._transport is not self._transport:
+            self._guard(client._transport)
         if queue.empty():
             if client._flusher_task.done():
                 return False
@@ -120,6 +137,17 @@ class PublishWire:
         stats["out_msgs"] += 1
         stats["out_bytes"] += len(payload)
         return True
+
+    def _guard(self, transport: Any) -> None:
+        write = transport.writelines
+
+        def write_what_may_be_sent(commands: list[bytes]) -> None:
+            if not self._may_send():
+                commands = [command for command in commands if not command.startswith(_PUBLICATION)]
+            write(commands)
+
+        transport.writelines = write_what_may_be_sent
+        self._transport = transport
 
     async def send(self, subject: str, reply: str, headers: dict[str, str], payload: bytes) -> None:
         """Publish by nats-py's own means. Raises its errors."""

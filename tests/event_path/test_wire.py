@@ -359,3 +359,20 @@ async def test_closing_ends_a_recovery_that_lost_its_cancellation(
     async with asyncio.timeout(60):
         await publisher.close()
     assert streams.cancelled == 2
+
+
+async def test_what_may_not_be_sent_any_more_when_the_buffer_is_written_is_left_out(
+    publisher: AckPublisher, connection: NatsConnection, reader: Client
+) -> None:
+    """As in a process that is frozen in between, and whose shard another one has by then."""
+    publisher.submit(publication(1))
+    assert connection.client.pending_data_size > 0
+    publisher.trust.end()
+    await connection.client.flush()
+    assert await read_back(reader, "EVENTS") == []
+    publisher.trust.extend(math.inf)
+    async with asyncio.timeout(60):
+        await publisher.drained()
+    assert [message.headers["Nats-Msg-Id"] for message in await read_back(reader, "EVENTS")] == [
+        "session:0:1"
+    ]
