@@ -180,16 +180,16 @@ class EventRouter:
 
         If it is routed after all, it goes there.
         """
-        if frame.guild_id is not None:
-            self.channels.learn(frame)
-        elif frame.hints is not None and not self._attribution.settle(frame):
+        if frame.guild_id is None and frame.hints is not None and not self._attribution.settle(frame):
             event = Event(frame, _NOBODYS, tell)
             self._idle.clear()
             self._pending += 1
             self._pending_bytes += event.size
             self._attribution.wait(event)
-            return
-        self._decide_now(Event(frame, _NOBODYS, tell))
+        elif is_handled_here(frame):
+            tell(HANDLED)
+        else:
+            self._decide_now(Event(frame, _NOBODYS, tell))
 
     def count_dropped(self, reason: str) -> None:
         """A frame never came here because it can't be routed; `reason` is one of a fixed set."""
@@ -343,8 +343,10 @@ class EventRouter:
 
     def _start(self, event: Event) -> None:
         """The event is its lane's first, and nothing of the lane is in flight: decide it and publish."""
-        if event.destination is not None:
-            self._publish(event, event.destination)
+        # It may have been judged before it was routed, and been told only since.
+        told = event.destination or event.frame.decided
+        if told is not None:
+            self._publish(event, told)
             return
         if not event.lane:
             self._publish(event, decide(event.frame, _NO_ROUTES, self._now()))
@@ -369,7 +371,7 @@ class EventRouter:
 
     def _decided(self, event: Event, table: RouteTable) -> Destination:
         self._verdicts.settle(event.lane, table)
-        return event.destination or decide(event.frame, table, self._now())
+        return event.destination or event.frame.decided or decide(event.frame, table, self._now())
 
     def _unknown(self) -> list[str]:
         return [lane for lane in self._stopped if lane not in self._paused]
