@@ -1,7 +1,7 @@
 """Somebody else's discord.py bot, in a process of its own, with this project's extensions in it.
 
-SIGTERM closes it as its author would; SIGUSR1 unloads the extension that publishes, SIGUSR2 loads it anew. With
-`HOST_HEARS` it says of each message that its own code gets.
+SIGTERM closes it as its author would; SIGUSR1 unloads the extension that publishes, SIGUSR2 loads it anew.
+With `HOST_HEARS` it says of each message that its own code gets.
 """
 
 from __future__ import annotations
