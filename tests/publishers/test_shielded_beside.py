@@ -165,3 +165,29 @@ async def test_while_it_stands_by_the_host_is_on_the_right_side_from_the_command
         assert len(certain) > 5
         assert not unlike & certain
     assert sandboxed
+
+
+async def test_a_host_that_stands_by_loads_the_extension_anew_and_goes_on_later(
+    side: Side, commands: Core
+) -> None:
+    registered, *_ = side.sim.world.bot_guilds()
+    bot = await side.start_bot()
+    await side.published_by("standalone")
+    await divert(commands, registered)
+    host = await side.start_host(HOST_HEARS="1", HOST_EXTENSIONS="sandbox_cogs")
+    await stands_by(host)
+    host.process.send_signal(signal.SIGUSR2)
+    await until(lambda: host.says("host_reloaded"))
+    await until(lambda: len([line for line in host.log if "publishing_stands_by" in line]) == 2)
+    # Before, what it heard was its own, as the extension was not there.
+    begun = heard(host)
+    session = side.sim.sessions[-1].session_id
+    flood = side.flood(2_000, rate=250)
+    await flood.reached(1_000)
+    await bot.end(signal.SIGTERM)
+    await until(lambda: host.says("shard_joined"))
+    await flood.over()
+    assert not begun
+    _, sandboxed = await host_has_all(side, host, session)
+    assert len(sandboxed) > 100
+    assert not host.says("session_lost")
