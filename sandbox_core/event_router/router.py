@@ -16,7 +16,6 @@ A caller that handles events itself is told each one's side on arrival, and it s
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection
 from typing import Protocol
@@ -29,6 +28,7 @@ from sandbox_core.subjects import DEFAULT_NAMES, StreamNames
 
 from .activity import Activity
 from .attribution import Attribution
+from .backlog import Backlog
 from .channels import TEACHES, ChannelOwners
 from .event import GUILDLESS, Event, Messages, length
 from .finder import OwnerFinder
@@ -37,8 +37,6 @@ from .ledger import ShardLedger
 from .verdicts import Tell, Verdicts
 
 _NO_ROUTES = RouteTable()
-# Bytes of frames held at most, next to the number of frames: a GUILD_CREATE can be megabytes.
-_MAX_PENDING_BYTES = 128 * 1024 * 1024
 _NOBODYS = ShardLedger("", 0)
 """The bookkeeping of what is not published here."""
 _NOBODYS.lose()
@@ -74,7 +72,6 @@ class EventRouter:
     ) -> None:
         self._routes = routes
         self._metrics = metrics
-        self._max_pending = max_pending
         self._messages = Messages(names)
         self._now = now
         self._monotonic = monotonic
@@ -94,15 +91,11 @@ class EventRouter:
         """Lanes with events from before a change of routes: the last of those, and the routes they go by."""
         self._questions = RouteQuestions(routes, self._lanes_to_ask_for, self._settle)
         self._verdicts = Verdicts(routes, lambda lane: lane not in self._paused, now)
-        self._pending = 0
-        self._pending_bytes = 0
-        self._full = False
-        self._room = asyncio.Event()
-        self._room.set()
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self._joining: set[int] = set()
-        """Shards of which events were kept that are about to be published."""
+        self._backlog = Backlog(max_pending)
+        self.room, self.idle = self._backlog.room, self._backlog.idle
+        """Return when the router takes more frames; when every frame taken is acknowledged or handled."""
+        self.joining, self.joined = self._backlog.joining, self._backlog.joined
+        """Told of a shard when events that were kept of it are about to come; when they came or will not."""
         self.activity = Activity(now)
         """How busy guilds and sandboxes were in the last minute."""
         self.on_drained: Callable[[], None] = _nothing
@@ -117,7 +110,7 @@ class EventRouter:
     @property
     def pending(self) -> int:
         """Frames taken and not yet acknowledged."""
-        return self._pending
+        return self._backlog.count
 
     @property
     def held(self) -> int:
@@ -133,7 +126,7 @@ class EventRouter:
     @property
     def full(self) -> bool:
         """True when the caller should wait for `room` before it reads on."""
-        return self._full
+        return self._backlog.full
 
     def route(self, frame: Frame, ledger: ShardLedger, tell: Tell | None = None) -> bool:
         """Take one dispatch frame; returns at once, False when there is nothing to do with it.
@@ -157,13 +150,7 @@ class EventRouter:
                 tell(HANDLED)
             return True
         event = Event(frame, ledger, tell)
-        if not self._pending:
-            self._idle.clear()
-        self._pending += 1
-        self._pending_bytes += event.size
-        if self._pending >= self._max_pending or self._pending_bytes >= _MAX_PENDING_BYTES:
-            self._full = True
-            self._room.clear()
+        self._backlog.add(event.size)
         if waits:
             self._attribution.wait(event)
             return True
@@ -183,39 +170,18 @@ class EventRouter:
 
         If it is routed after all, it goes there.
         """
-        if frame.guild_id is not None:
-            self.channels.learn(frame)
-        elif frame.hints is not None and not self._attribution.settle(frame):
+        if frame.guild_id is None and frame.hints is not None and not self._attribution.settle(frame):
             event = Event(frame, _NOBODYS, tell)
-            self._idle.clear()
-            self._pending += 1
-            self._pending_bytes += event.size
+            self._backlog.add(event.size)
             self._attribution.wait(event)
-            return
-        self._decide_now(Event(frame, _NOBODYS, tell))
+        elif is_handled_here(frame):
+            tell(HANDLED)
+        else:
+            self._decide_now(Event(frame, _NOBODYS, tell))
 
     def count_dropped(self, reason: str) -> None:
         """A frame never came here because it can't be routed; `reason` is one of a fixed set."""
         self._metrics.dropped[reason] += 1
-
-    async def room(self) -> None:
-        """Return when the router takes more frames."""
-        await self._room.wait()
-
-    async def idle(self) -> None:
-        """Return when every frame taken is acknowledged or handled."""
-        await self._idle.wait()
-
-    def joining(self, shard_id: int) -> None:
-        """Events that were kept of the shard are about to come: nothing is idle before."""
-        self._joining.add(shard_id)
-        self._idle.clear()
-
-    def joined(self, shard_id: int) -> None:
-        """They came, or will not come."""
-        self._joining.discard(shard_id)
-        if not self._pending and not self._joining:
-            self._idle.set()
 
     async def close(self) -> None:
         """Stop deciding; what is not acknowledged by now is left to Discord's replay."""
@@ -265,7 +231,7 @@ class EventRouter:
                 kept.append(event)
             else:
                 discarded.append(event.frame)
-                self._taken_off(event)
+                self._backlog.take_off(event.size)
             if event is until and event.ledger is ledger:
                 _, table = self._leaving.pop(lane)
                 if kept:
@@ -332,7 +298,7 @@ class EventRouter:
         if event.tell is not None:
             self._decide_now(event)
         if event.ledger.lost:
-            self._taken_off(event)
+            self._backlog.take_off(event.size)
             return
         if is_handled_here(event.frame):
             self._finished(event)
@@ -346,8 +312,10 @@ class EventRouter:
 
     def _start(self, event: Event) -> None:
         """The event is its lane's first, and nothing of the lane is in flight: decide it and publish."""
-        if event.destination is not None:
-            self._publish(event, event.destination)
+        # It may have been judged before it was routed, and been told only since.
+        told = event.destination or event.frame.decided
+        if told is not None:
+            self._publish(event, told)
             return
         lane = event.lane
         if not lane:
@@ -373,7 +341,7 @@ class EventRouter:
 
     def _decided(self, event: Event, table: RouteTable) -> Destination:
         self._verdicts.settle(event.lane, table)
-        return event.destination or decide(event.frame, table, self._now())
+        return event.destination or event.frame.decided or decide(event.frame, table, self._now())
 
     def _unknown(self) -> list[str]:
         return [lane for lane in self._stopped if lane not in self._paused]
@@ -426,20 +394,7 @@ class EventRouter:
 
     def _finished(self, event: Event) -> None:
         event.ledger.done(event.frame.seq)
-        self._taken_off(event)
-
-    def _taken_off(self, event: Event) -> None:
-        self._pending -= 1
-        self._pending_bytes -= event.size
-        if self._pending == 0 and not self._joining:
-            self._idle.set()
-        if self._full and self._has_room():
-            self._full = False
-            self._room.set()
-
-    def _has_room(self) -> bool:
-        # Half empty before it reads on: waking the reader for every single event costs more.
-        return self._pending <= self._max_pending // 2 and self._pending_bytes <= _MAX_PENDING_BYTES // 2
+        self._backlog.take_off(event.size)
 
 
 def _nothing() -> None:

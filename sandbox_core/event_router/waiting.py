@@ -60,13 +60,15 @@ class WaitingFrames:
 
     def keep(self, frame: Frame, ledger: ShardLedger) -> None:
         """Keep one frame; what the publishing process handles itself is nobody's to publish."""
-        if not ledger.hear(frame.seq) or is_handled_here(frame):
+        if not ledger.hear(frame.seq):
             return
         if frame.guild_id is not None:
             self._channels.learn(frame)
-            if frame.type == "GUILD_CREATE" and frame.guild_id in self._announced:
-                self._announced.discard(frame.guild_id)
-                self.snapshots.add(id(frame))
+        if is_handled_here(frame):
+            return
+        if frame.guild_id in self._announced and frame.type == "GUILD_CREATE":
+            self._announced.remove(frame.guild_id)
+            self.snapshots.add(id(frame))
         if self.first_at is None and id(frame) not in self.snapshots:
             self.first_at = frame.received_at
         self._append(frame, ledger)

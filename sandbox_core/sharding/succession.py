@@ -186,7 +186,7 @@ class Succession:
         _log.error(
             "session_lost",
             shard=shard_id,
-            reason="another process published the shard before this one was connected",
+            reason="who published the shard before stopped before this process kept its events",
             consequence="events in between may be missing",
         )
 

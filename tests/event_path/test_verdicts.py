@@ -8,9 +8,11 @@ import random
 from collections import defaultdict
 
 import pytest
+import structlog
 
 from sandbox_core.event_router import EventRouter, GatewayIntake
 from sandbox_core.event_router.event import stream_and_subject
+from sandbox_core.events import DISPATCH, Frame
 from sandbox_core.metrics import RoutingMetrics
 from sandbox_core.models import Route
 from sandbox_core.routing import Destination, RouteTable, Side
@@ -231,6 +233,75 @@ async def test_what_was_judged_goes_where_it_was_told_when_it_is_published_after
     router.resume({GUILD_A})
     router.acknowledged(slow.taken[1])
     assert told == subjects(slow.taken) == [IN_1, IN_2, IN_2]
+
+
+async def test_a_side_that_was_told_after_the_event_was_taken_is_kept_when_the_route_expires(
+    routes: Routes, slow: Slow
+) -> None:
+    now = 999.0
+    router = EventRouter(routes, RoutingMetrics(), max_pending=10, now=lambda: now)
+    router.attach(slow)
+    intake = GatewayIntake(router)
+    intake.adopt("session", 0, 0)
+    ledger = intake.ledger(0)
+    assert ledger is not None
+    told: list[str] = []
+
+    def tell(destination: Destination | None) -> None:
+        assert destination is not None
+        told.append(subject_of(destination, "MESSAGE_CREATE"))
+
+    router.pause({GUILD_A})
+    for seq in (1, 2):
+        frame = intake.read(dispatch(seq, guild_id=GUILD_A))
+        assert frame is not None
+        router.judge(frame, tell)
+        router.route(frame, ledger)
+    router.resume({GUILD_A})
+    assert told == [IN_1, IN_1]
+    now = 1001.0
+    router.acknowledged(slow.taken[0])
+    assert subjects(slow.taken) == told
+
+
+@pytest.mark.parametrize("why", ["switched", "unknown"])
+async def test_our_own_interaction_is_not_kept_waiting_by_its_guilds_route(
+    intake: GatewayIntake, router: EventRouter, routes: Routes, why: str
+) -> None:
+    data = {"guild_id": GUILD_A, "id": "9", "type": 2, "data": {"name": "sandbox"}}
+    frame = intake.read(dispatch(1, "INTERACTION_CREATE", **data))
+    assert frame is not None
+    if why == "switched":
+        router.pause({GUILD_A})
+    else:
+        routes.current_table = None
+    told: list[Destination | None] = []
+    router.judge(frame, told.append)
+    assert [destination.side for destination in told if destination is not None] == [Side.HANDLED]
+
+
+async def test_a_process_that_stands_by_learns_whose_its_own_interactions_answers_are(
+    intake: GatewayIntake, router: EventRouter
+) -> None:
+    intake.stand_by(0)
+    data = {"guild_id": GUILD_A, "id": "9", "channel_id": "77", "type": 2, "data": {"name": "sandbox"}}
+    asked = intake.read(dispatch(1, "INTERACTION_CREATE", **data))
+    assert asked is not None
+    assert not intake.take(asked, 0)
+    waiting = intake.waiting(0)
+    assert waiting is not None
+    assert not waiting.frames
+    answer = intake.read(dispatch(2, id="10", channel_id="77", flags=64))
+    assert answer is not None
+    assert router.channels.owner(answer) == GUILD_A
+
+
+async def test_a_guild_that_came_before_is_judged_without_its_frame(router: EventRouter) -> None:
+    told: list[Destination | None] = []
+    with structlog.testing.capture_logs() as logs:
+        router.judge(Frame(b"", DISPATCH, "GUILD_CREATE", 0, 0.0, GUILD_A), told.append)
+    assert [destination.side for destination in told if destination is not None] == [Side.SANDBOX]
+    assert logs == []
 
 
 async def test_at_the_end_whoever_waits_is_told_that_nobody_decides(

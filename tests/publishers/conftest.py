@@ -131,11 +131,11 @@ def _faults(sent: list[Frame], stored: list[StoredEvent]) -> dict[str, list[str]
             number, frame = by_id[event.message_id]
             assert event.payload == frame.raw
             copies[number].append(event.message_id)
-            order[frame.guild_id].append(number)
+            order[event.stream, frame.guild_id].append(number)
     return {
         "lost": [f"event {number}" for number in range(len(events)) if number not in copies][:20],
         "doubled": [f"event {number}: {ids}" for number, ids in copies.items() if len(ids) > 1][:20],
-        "disordered": [f"guild {guild}" for guild, numbers in order.items() if numbers != sorted(numbers)],
+        "disordered": [f"guild {place}" for place, numbers in order.items() if numbers != sorted(numbers)],
     }
 
 

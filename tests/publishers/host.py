@@ -1,6 +1,7 @@
 """Somebody else's discord.py bot, in a process of its own, with this project's extensions in it.
 
-SIGTERM closes it as its author would; SIGUSR1 unloads the extension that publishes.
+SIGTERM closes it as its author would; SIGUSR1 unloads the extension that publishes, SIGUSR2 loads it anew.
+With `HOST_HEARS` it says of each message that its own code gets.
 """
 
 from __future__ import annotations
@@ -37,6 +38,13 @@ async def run() -> None:
         """discord.py's own hook waits five seconds between shards."""
 
     bot.before_identify_hook = identify_at_once  # type: ignore[method-assign]
+    log = structlog.get_logger("host")
+
+    async def on_message(message: discord.Message) -> None:
+        log.info("host_heard", message=str(message.id))
+
+    if os.environ.get("HOST_HEARS"):
+        bot.add_listener(on_message)
     await bot.login(os.environ["DISCORD_TOKEN"])
     for extension in os.environ.get("HOST_EXTENSIONS", "sandbox_cogs.gateway").split(","):
         await bot.load_extension(extension)
@@ -46,7 +54,7 @@ async def run() -> None:
     def when(number: signal.Signals, work: Any, says: str) -> None:
         async def act() -> None:
             await work()
-            structlog.get_logger("host").info(says)
+            log.info(says)
 
         def on_signal() -> None:
             tasks.add(asyncio.create_task(act()))
@@ -54,9 +62,10 @@ async def run() -> None:
         asyncio.get_running_loop().add_signal_handler(number, on_signal)
 
     when(signal.SIGUSR1, lambda: bot.unload_extension("sandbox_cogs.gateway"), "host_unloaded")
+    when(signal.SIGUSR2, lambda: bot.reload_extension("sandbox_cogs.gateway"), "host_reloaded")
     when(signal.SIGTERM, bot.close, "host_closed")
     await bot.wait_until_ready()
-    structlog.get_logger("host").info("bot_ready")
+    log.info("bot_ready")
     await asyncio.gather(running, return_exceptions=True)
     await asyncio.gather(*tasks)
 

@@ -237,10 +237,16 @@ async def test_a_second_publisher_is_told_of_everywhere(side: Side) -> None:
     before = len(side.sim.requests)
     answer = await side.sim.slash(alice, guild.default_channel, "sandbox create", name="once", timeout=60)
     assert "once" in answer.text
+    choices = await side.sim.autocomplete(
+        alice, guild.default_channel, "sandbox status", focused="name", value="on", timeout=60
+    )
+    assert [value for _, value in choices] == ["once"]
     replies = await side.sim.dm(side.sim.owner, "list", timeout=60)
     assert len(replies) == 1
     answered = [r.path for r in side.sim.requests[before:] if r.path.endswith("/callback")]
-    assert len(answered) == 1
+    assert len(answered) == 2
+    assert not bot.says("autocomplete")
+    assert not host.says("autocomplete")
     assert len([line for line in host.log if line.count("publishing_stands_by")]) == 1
     assert len(told()) == 1
     await bot.end(signal.SIGTERM)

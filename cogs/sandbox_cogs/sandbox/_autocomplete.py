@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import aiohttp
 import discord
@@ -52,6 +52,15 @@ async def _or_nothing(choices: Coroutine[Any, Any, Choices]) -> Choices:
     except Exception as error:  # there is nobody to tell; the command itself reports the reason
         _log.debug("autocomplete_failed", error=type(error).__name__)
         return []
+
+
+async def leave_to_others() -> NoReturn:
+    """Suggest nothing, and don't say so either: another process answers.
+
+    discord.py sends whatever comes back from here, and logs whatever is raised; the task, which is this
+    interaction's own, has to end.
+    """
+    raise asyncio.CancelledError
 
 
 async def suggest_sandboxes(core: Core, interaction: Interaction, current: str) -> Choices:

@@ -19,7 +19,7 @@ from sandbox_core.models import SandboxStatus
 
 from . import _connect, _destroy, _extend, _listing, _register, _render, _status
 from ._access import access_to, actor_of, may_use_unasked
-from ._autocomplete import Choices, GuildSuggestions, suggest_sandboxes
+from ._autocomplete import Choices, GuildSuggestions, leave_to_others, suggest_sandboxes
 from ._errors import report
 from ._names import only_sandbox
 from ._reply import BUDGET_SECONDS, Answer, answer_anew
@@ -197,6 +197,8 @@ class SandboxCommands(app_commands.Group, name="sandbox", description="Sandboxes
     @extend.autocomplete("name")
     @destroy.autocomplete("name")
     async def _suggest_names(self, interaction: Interaction, current: str) -> Choices:
+        if self._core.publishing.is_answered_elsewhere(interaction.guild_id):
+            await leave_to_others()
         # Discord asks for choices without the group's check.
         if not may_use_unasked(interaction, self._core.settings):
             return []
@@ -206,6 +208,8 @@ class SandboxCommands(app_commands.Group, name="sandbox", description="Sandboxes
     @register_guild.autocomplete("guild")
     @unregister_guild.autocomplete("guild")
     async def _suggest_guilds(self, interaction: Interaction, current: str) -> Choices:
+        if self._core.publishing.is_answered_elsewhere(interaction.guild_id):
+            await leave_to_others()
         if not may_use_unasked(interaction, self._core.settings):
             return []
         return await self._guild_suggestions(interaction, current)
