@@ -133,7 +133,7 @@ class NatsConnection:
         else:
             known, self.refused = self.refused, refused
         if known is None or known.reason != refused.reason:
-            _log.warning("nats_login_refused", dependency="NATS", reason=refused.reason)
+            _log.warning(f"nats_{refused.refused}_refused", dependency="NATS", reason=refused.reason)
 
     async def close(self) -> None:
         """Flush what was published and close; harmless when never connected."""
