@@ -299,6 +299,19 @@ async def test_postgres_that_lets_nobody_in_from_here(servers: EmbeddedServers, 
         await admin.close()
 
 
+async def test_a_login_that_is_cut_off_names_the_place() -> None:
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(8)
+        writer.close()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+        where = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        for options in ("sslmode=disable", "sslmode=prefer"):
+            with pytest.raises(DependencyUnavailable) as away:
+                await create_pool(f"postgresql://bot@{where}/d?{options}")
+            assert away.value.reason == f"the connection was lost at {where}"
+
+
 async def _is_refused(database_url: str) -> bool:
     try:
         await (await asyncpg.connect(database_url)).close()
