@@ -108,7 +108,10 @@ otherwise."""
 _ABOUT_SETTINGS = """\
 They come from the environment, or from a file `.env` in the working directory; the environment wins. An
 empty variable counts as not set. A wrong or missing one stops the start with one line that names it, and
-exit code 2. [.env.example](../.env.example) is a file to begin with.
+exit code 2. [.env.example](../.env.example) is a file to begin with. A variable that nothing reads, and whose
+name is near a setting's, is told in the log line `setting_misspelt` and by `doctor`.
+
+How addresses are written, and how TLS is asked for: [servers of your own](servers.md#addresses).
 
 A secret can also stand in a file that the variable with `_FILE` behind its name names, as containers are
 given them: {files}. A secret that is given in both ways stops the start.

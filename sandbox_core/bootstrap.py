@@ -16,8 +16,9 @@ import structlog
 from nats.js import JetStreamContext
 from redis.asyncio import Redis
 
-from . import cancellation, live_gauges
-from .cleanup import AT_MOST, CleanupMetrics, CleanupProvider, Notices
+from . import cancellation, clients, live_gauges
+from .cleanup import CleanupMetrics, CleanupProvider, Notices
+from .clients import APPLICATION, CLOSE_EACH_WITHIN, Waiting, connect_nats, open_clients
 from .closing import Closing
 from .dependencies import Question, questions
 from .errors import DependencyUnavailable
@@ -36,12 +37,11 @@ from .nats.stream_guilds import StreamGuilds
 from .nats.streams import StreamLimits, Streams
 from .postgres import login
 from .postgres.orphans import lost_mappings
-from .postgres.pool import CONNECT_TIMEOUT, Pool, connected, create_pool
+from .postgres.pool import CONNECT_TIMEOUT, Pool, connected
 from .postgres.processes import GatewayProcess, Processes
 from .postgres.resume_points import ResumePointRows
 from .postgres.routes import RouteRows
 from .postgres.switches import SwitchRequests
-from .redis.client import create_client
 from .redis.gateway_sessions import GatewaySessions
 from .redis.last_events import LastEventRecord
 from .redis.owner_notes import OwnerNotes
@@ -57,12 +57,8 @@ _log = structlog.get_logger("sandbox.core")
 
 _JETSTREAM_TIMEOUT = 3.0
 _CLOSE_WITHIN = 10.0
-_CLOSE_EACH_WITHIN = 2.0
 # A dead process's shards are to be resumed 15 s after its end; its leases last for six of them.
 _STORED_WITHIN = 5.0
-_SPARE_CONNECTIONS = 6
-"""Connections for everything else while as many sandboxes as possible are being removed."""
-_APPLICATION = "discord-sandboxes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +99,6 @@ class Core:
     publisher_notices: PublisherNotices
 
 
-Waiting = Callable[[DependencyUnavailable], None]
-"""Told each time the start has to wait for a server."""
-
-
 class NatsUse(Enum):
     """What an opened core uses NATS for."""
 
@@ -145,8 +137,8 @@ async def open_core(
         stack.push_async_callback(closing.over)
 
         live_gauges.prepare(metrics)
-        at_end = partial(_at_end, stack, closing)
-        pool, redis, nats = await _connections(settings, stack, closing)
+        at_end = partial(clients.at_end, stack, closing)
+        pool, redis, nats = await open_clients(settings, stack, closing)
         js = nats.client.jetstream(timeout=_JETSTREAM_TIMEOUT)
         asked = questions(pool, redis, js, nats)
         if on_servers is not None:
@@ -154,10 +146,10 @@ async def open_core(
             at_end("health", servers.close)
             on_servers(servers)
         if use_nats is NatsUse.EVENTS:
-            await _connect(nats, settings, on_waiting)
+            await connect_nats(nats, settings, on_waiting)
         elif use_nats is NatsUse.SANDBOXES:
             with suppress(DependencyUnavailable):
-                await nats.connect(settings.nats, name=_APPLICATION)
+                await nats.connect(settings.nats, name=APPLICATION)
 
         process, processes = GatewayProcess.this(), Processes(pool)
         # Only a process that publishes is one to wait for when routes change.
@@ -265,31 +257,6 @@ def _nothing() -> str:
     return ""
 
 
-def _at_end(
-    stack: AsyncExitStack, closing: Closing, name: str, close: Callable[[], Awaitable[object]]
-) -> None:
-    stack.push_async_callback(closing.finish, name, close, at_most=_CLOSE_EACH_WITHIN)
-
-
-async def _connections(
-    settings: Settings, stack: AsyncExitStack, closing: Closing
-) -> tuple[Pool, Redis, NatsConnection]:
-    """Clients of all three servers, none of which is asked for anything yet."""
-    pool = await create_pool(
-        settings.database,
-        min_size=0,
-        max_size=AT_MOST + _SPARE_CONNECTIONS,
-        application_name=_APPLICATION,
-        search_path=settings.sandbox_control_schema,
-    )
-    stack.push_async_callback(_close_pool, pool, closing)
-    redis = create_client(settings.redis, client_name=_APPLICATION)
-    _at_end(stack, closing, "Redis", redis.aclose)
-    nats = NatsConnection()
-    stack.push_async_callback(_close_nats, nats, closing)
-    return pool, redis, nats
-
-
 def _servers(asked: Mapping[str, Question], lacks_streams: Callable[[], str] = _nothing) -> list[SystemPart]:
     return [
         ServerPart("PostgreSQL", asked["PostgreSQL"]),
@@ -334,18 +301,6 @@ def _askable_at_once(asked: Mapping[str, Question], nats: NatsConnection) -> dic
         await asked["NATS"]()
 
     return {**asked, "NATS": jetstream}
-
-
-async def _connect(nats: NatsConnection, settings: Settings, on_waiting: Waiting | None) -> None:
-    while True:
-        try:
-            await nats.connect(settings.nats, name=_APPLICATION)
-        except DependencyUnavailable as error:
-            if on_waiting is None:
-                raise
-            on_waiting(error)
-        else:
-            return
 
 
 def _router(
@@ -393,7 +348,7 @@ def _last_events(
 
 async def _leave(processes: Processes, process: GatewayProcess, closing: Closing) -> None:
     with suppress(DependencyUnavailable):
-        if await closing.step("leave", partial(processes.leave, process), at_most=_CLOSE_EACH_WITHIN):
+        if await closing.step("leave", partial(processes.leave, process), at_most=CLOSE_EACH_WITHIN):
             return
     # The others wait for it until it counts as gone.
     _log.info("process_not_removed", process=process.name)
@@ -405,7 +360,7 @@ def _follower(settings: Settings, process: GatewayProcess | None) -> RouteFollow
             settings.database,
             timeout=CONNECT_TIMEOUT,
             server_settings={
-                "application_name": f"{_APPLICATION}-routes",
+                "application_name": f"{APPLICATION}-routes",
                 "search_path": settings.sandbox_control_schema,
             },
         )
@@ -429,15 +384,3 @@ def _publisher(
     publisher = AckPublisher(nats, streams, path, stored=stored, names=streams.limits.names)
     router.attach(path.to(publisher))
     return publisher
-
-
-async def _close_pool(pool: Pool, closing: Closing) -> None:
-    # A connection that is stuck in a query of a dead server would hold up the end of the process.
-    if not await closing.step("PostgreSQL", pool.close, at_most=_CLOSE_EACH_WITHIN):
-        _log.warning("postgres_pool_terminated")
-        pool.terminate()
-
-
-async def _close_nats(nats: NatsConnection, closing: Closing) -> None:
-    if not await closing.finish("NATS", nats.close, at_most=_CLOSE_EACH_WITHIN):
-        nats.abort()

@@ -159,7 +159,7 @@ def _unavailable(error: errors.DependencyUnavailable) -> tuple[str, str]:
 
 
 def _login_refused(error: errors.LoginRefused) -> tuple[str, str]:
-    where = f"login refused at {shown(error.where)} as {shown(error.user)}"
+    where = f"{error.refused} refused at {shown(error.where)} as {shown(error.user)}"
     return (
         f"{error.dependency} is unavailable: {where}: {error.problem}.",
         f"Nothing was changed. Whoever runs the bot checks {error.setting}.",

@@ -244,14 +244,17 @@ class DependencyUnavailable(SandboxError):
 
 
 class LoginRefused(DependencyUnavailable):
-    """The server answers, and does not let this process in.
+    """The server answers, and does not let this process in, or not do what it needs.
 
     `where` is its host and port, `user` who wanted in, `problem` why not, `setting` what to check. None of
-    them is a secret.
+    them is a secret. `refused` is what was refused: the login, or a permission.
     """
 
-    def __init__(self, dependency: str, *, where: str, user: str, problem: str, setting: str) -> None:
-        super().__init__(dependency, f"login refused at {where} as {user}: {problem}; check {setting}")
+    def __init__(
+        self, dependency: str, *, where: str, user: str, problem: str, setting: str, refused: str = "login"
+    ) -> None:
+        super().__init__(dependency, f"{refused} refused at {where} as {user}: {problem}; check {setting}")
+        self.refused = refused
         self.where = where
         self.user = user
         self.problem = problem

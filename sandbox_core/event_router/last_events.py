@@ -20,7 +20,7 @@ from typing import Protocol
 
 import structlog
 
-from sandbox_core.errors import DependencyUnavailable, SandboxError
+from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.nats.stream_guilds import Found
 from sandbox_core.redis.last_events import LastEventRecord, RecordState
 
@@ -126,9 +126,9 @@ class LastEvents:
             try:
                 await self.write()
                 self._away = False
-            except SandboxError as error:
+            except DependencyUnavailable as error:
                 if not self._away:
-                    _log.warning("last_events_not_written", reason=str(error))
+                    _log.warning("last_events_not_written", dependency=error.dependency, reason=error.reason)
                 self._away, pause = True, _RETRY_SECONDS
             except Exception:
                 # Whatever it was: without the record the question is asked once too often, no more.

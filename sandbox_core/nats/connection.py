@@ -133,7 +133,9 @@ class NatsConnection:
         else:
             known, self.refused = self.refused, refused
         if known is None or known.reason != refused.reason:
-            _log.warning("nats_login_refused", dependency="NATS", reason=refused.reason)
+            permission = refused.refused == "permission"
+            event = "nats_permission_refused" if permission else "nats_login_refused"
+            _log.warning(event, dependency="NATS", reason=refused.reason)
 
     async def close(self) -> None:
         """Flush what was published and close; harmless when never connected."""

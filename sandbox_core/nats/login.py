@@ -26,7 +26,7 @@ _WORDS: tuple[tuple[str, str], ...] = (
     ("tls required", "the server takes TLS only: the address begins with tls://"),
     (_NO_TLS, "the address begins with tls://, and the server has no TLS"),
 )
-_DENIED = re.compile(r"permissions violation for (publish to|subscription to) \"([^\"]*)\"", re.IGNORECASE)
+_DENIED = re.compile(r"permissions violation for (publish|subscription) to \"([^\"]*)\"", re.IGNORECASE)
 
 
 class TlsClient(Client):
@@ -43,9 +43,10 @@ class TlsClient(Client):
 
 
 def refusal(error: Exception, address: NatsAddress) -> LoginRefused | None:
-    """What to raise when `error` says that a server refused the login, else None."""
+    """What to raise when `error` says that a server refused the login or a permission, else None."""
+    refused = "login"
     if isinstance(error, ssl.SSLCertVerificationError):
-        problem = "the server's TLS certificate can't be verified"
+        problem = "the server's TLS certificate can't be verified (SSL_CERT_FILE names who signs it)"
     elif isinstance(error, ssl.SSLError):
         problem = "TLS can't be agreed on"
     elif isinstance(error, nats.errors.AuthorizationError):
@@ -54,11 +55,21 @@ def refusal(error: Exception, address: NatsAddress) -> LoginRefused | None:
         said = str(error).lower()
         denied = _DENIED.search(str(error))
         if denied is not None:
-            problem = f"its user may not {denied[1].lower()} {denied[2]}"
+            refused = "permission"
+            # The client gives the server's words in small letters.
+            verb = "publish" if denied[1].lower().startswith("publish") else "subscribe"
+            problem = (
+                f"its user may not {verb} to {denied[2]} (in small letters; `sandboxctl doctor` says more)"
+            )
         else:
             problem = next((words for known, words in _WORDS if known in said), "")
     if not problem:
         return None
     return LoginRefused(
-        DEPENDENCY, where=address.where, user=address.who, problem=problem, setting=address.variable
+        DEPENDENCY,
+        where=address.where,
+        user=address.who,
+        problem=problem,
+        setting=address.variable,
+        refused=refused,
     )

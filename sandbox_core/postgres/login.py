@@ -49,7 +49,7 @@ async def connect(address: PostgresAddress, **options: Any) -> _Connection:
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         problem = _problem(error, address)
         if problem is None:
-            away = unavailable(error) if isinstance(error, OSError) else None
+            away = unavailable(error)
             if away is None:
                 raise
             raise DependencyUnavailable(DEPENDENCY, f"{away.reason} at {address.where}") from error

@@ -53,7 +53,7 @@ class _Named:
             self._note_place(error)
             raise
         except rd.NoPermissionError as error:
-            self._note(error, "its user may not do this")
+            self._note(error, "its user may not do this", refused="permission")
             raise
         except rd.ResponseError as error:
             if _WRONG_DATABASE in str(error):
@@ -66,13 +66,14 @@ class _Named:
             place = DependencyUnavailable(DEPENDENCY, f"{away.reason} at {self._address.where}")
             setattr(error, INSTEAD, place)
 
-    def _note(self, error: rd.RedisError, problem: str) -> None:
+    def _note(self, error: rd.RedisError, problem: str, *, refused: str = "login") -> None:
         refusal = LoginRefused(
             DEPENDENCY,
             where=self._address.where,
             user=self._address.who,
             problem=problem,
             setting=self._address.variable,
+            refused=refused,
         )
         setattr(error, INSTEAD, refusal)
 

@@ -127,6 +127,20 @@ async def test_doctor_names_what_is_away(shell: Shell) -> None:
     settings = await shell.having(NATS_URL=None)("doctor")
     assert settings.code == 2
     assert "NATS_URL is not set" in settings.out
+    assert ".." not in settings.out
+
+
+async def test_doctor_notes_a_misspelt_setting_and_promises_no_more_than_it_looked_at(shell: Shell) -> None:
+    looked = await shell.having(NATS_EVENT_STREAM="x", SANDBOX_CONTROL_SCHEME="x")("doctor")
+    assert looked.code == 0
+    for name, setting in (
+        ("NATS_EVENT_STREAM", "NATS_EVENTS_STREAM"),
+        ("SANDBOX_CONTROL_SCHEME", "SANDBOX_CONTROL_SCHEMA"),
+    ):
+        assert f"{name} in the environment is no setting: {setting} is probably meant.\n" in looked.out
+        assert f"Rename it to {setting}, or take it out.\n" in looked.out
+    # Without a token nothing can be registered.
+    assert looked.out.endswith("\nThe servers are well. Discord was not looked at.\n")
 
 
 async def test_a_life_that_fails_several_times_has_the_highest_code(shell: Shell) -> None:

@@ -131,9 +131,21 @@ async def test_a_role_that_may_only_read_and_one_that_may_nothing(doctor: Doctor
     found = await doctor("PostgreSQL", database_url=migrated.url)
     assert f"lacks rights in {len(TABLES) - 1} of {len(TABLES)} tables" in found.text
     await migrated.run(f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {migrated.role}")
+    found = await doctor("PostgreSQL", database_url=migrated.url)
+    # Every one of them has its statement: what needs the rights is not tried as well.
+    assert all(each.commands for each in found.wrong), found.text
 
     found = await _mended(doctor, migrated)
     found.well()
+
+
+async def test_statements_stand_in_the_order_in_which_they_work(doctor: Doctor, empty: Postgres) -> None:
+    found = await doctor("PostgreSQL", database_url=empty.url, sandbox_control_schema="control")
+    (grant,), (command,) = (finding.commands for finding in found.wrong)
+    assert grant.startswith("GRANT CREATE ON DATABASE")
+    assert command == "sandboxctl migrate"
+    await empty.run(grant)
+    await migrate(empty.url, schema="control")
 
 
 async def test_a_role_without_create_in_public_can_not_migrate(doctor: Doctor, empty: Postgres) -> None:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import asyncpg
 import pytest
@@ -272,3 +272,44 @@ def test_a_short_secret_is_taken_out_with_its_address_only() -> None:
     assert redact(None, "", "the sandbox of postgresql://sandbox@db/bot is lost") == (
         "the sandbox of postgresql://sandbox@db/bot is lost"
     )
+
+
+@pytest.mark.parametrize("password", ["Qz7@Wx8", "Qz7%40Wx8", "Qz7/Wx8?#", "Qz7 Wx8:é"])
+async def test_a_refused_login_and_a_misspelt_setting_are_lines_without_a_piece_of_the_password(
+    urls: dict[str, str], tmp_path: Path, password: str
+) -> None:
+    encoded = quote(password, safe="")
+    environment = {
+        name.upper(): url._replace(netloc=f"nobody:{encoded}@{url.netloc.rpartition('@')[2]}").geturl()
+        for name, url in ((name, urlsplit(text)) for name, text in urls.items())
+    }
+    environment |= {
+        "DISCORD_TOKEN": _TOKEN,
+        "DISCORD_DEV_GUILD_IDS": "100000000000000001",
+        "DISCORD_API_URL": f"http://127.0.0.1:{free_port()}/api/v10",
+        "OPS_PORT": "0",
+        "LOG_FORMAT": "json",
+        "LOG_LEVEL": "DEBUG",
+        "NATS_EVENT_STREAM": password,
+    }
+    async with program("sandbox_bot", "run", directory=tmp_path, **environment) as running:
+        await eventually(
+            lambda: all(part in running.errors for part in ("nobody: the password", "nobody: the user's"))
+        )
+        running.signal(signal.SIGTERM)
+        assert await running.exit_code() == 0
+    lines = [json.loads(line) for line in running.errors.splitlines()]
+    (misspelt,) = [line for line in lines if line["event"] == "setting_misspelt"]
+    told = {name: misspelt[name] for name in ("level", "variable", "nearest", "place")}
+    assert told == {
+        "level": "warning",
+        "variable": "NATS_EVENT_STREAM",
+        "nearest": "NATS_EVENTS_STREAM",
+        "place": "the environment",
+    }
+    refused = [line["reason"] for line in lines if "login refused" in line.get("reason", "")]
+    for name in ("database_url", "redis_url"):
+        where = urlsplit(urls[name]).netloc.rpartition("@")[2]
+        assert any(reason.startswith(f"login refused at {where} as nobody: ") for reason in refused), name
+    for piece in (password, encoded, "Qz7", "Wx8"):
+        assert piece not in running.errors + running.output

@@ -82,11 +82,19 @@ def _blocks(findings: Sequence[Finding], code: ExitCode) -> Iterator[Block]:
     rows = [(each.area, each.where, _LOOK[each.state], each.detail) for each in findings]
     yield Grid(("area", "where", "state", "found"), rows)
     yield from (_steps(finding) for finding in findings if finding.mend)
-    wrong = sum(finding.wrong for finding in findings)
-    yield Line("All is well.", "green") if code is ExitCode.DONE else Line(f"To mend: {wrong}.", "red")
+    yield _verdict(findings, code)
+
+
+def _verdict(findings: Sequence[Finding], code: ExitCode) -> Line:
+    if code is not ExitCode.DONE:
+        return Line(f"To mend: {sum(finding.wrong for finding in findings)}.", "red")
+    if not any(finding.area == "Discord" and finding.state is State.OK for finding in findings):
+        # Without a token nothing could be registered, and no event would come.
+        return Line("The servers are well. Discord was not looked at.", "green")
+    return Line("All is well.", "green")
 
 
 def _steps(finding: Finding) -> Steps:
     of = f"{finding.area} at {finding.where}" if finding.where else finding.area
-    title = Cell(f"{of}: {finding.detail}.", _LOOK[finding.state].style)
+    title = Cell(f"{of}: {finding.detail.removesuffix('.')}.", _LOOK[finding.state].style)
     return Steps(title, finding.mend, finding.commands)

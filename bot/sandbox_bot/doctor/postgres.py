@@ -18,7 +18,7 @@ from sandbox_core.postgres.pool import Connection
 from .findings import Look
 from .places import Place
 from .postgres_migrations import Migrated, look_at_migrations
-from .postgres_rights import Role, look_at_rights, look_at_schemas, quoted
+from .postgres_rights import Role, look_at_rights, look_at_schema_right, look_at_schemas, quoted
 from .postgres_trial import look_at_trial
 from .publishers import check_publishers
 from .versions import judge_version
@@ -40,9 +40,10 @@ async def look_at_postgres(core: Core, look: Look, place: Place, clock: Clock) -
             began = time.perf_counter()
             await connection.execute("SELECT 1")
             look.ok(f"it answers, in {(time.perf_counter() - began) * 1000:.0f} ms")
-            writes = await _inside(connection, look, core, clock)
+            writes, may_use_tables = await _inside(connection, look, core, clock)
         if writes:
             await _notifications(core, look)
+        if writes and may_use_tables:
             await check_publishers(core.pool, look.failed)
     except DependencyUnavailable as error:
         if look.found or not _not_let_in(look, place, error.__cause__):
@@ -87,8 +88,8 @@ def _not_let_in(look: Look, place: Place, cause: BaseException | None) -> bool:
     return True
 
 
-async def _inside(connection: Connection, look: Look, core: Core, clock: Clock) -> bool:
-    """What one connection can tell; False when the server takes no writes."""
+async def _inside(connection: Connection, look: Look, core: Core, clock: Clock) -> tuple[bool, bool]:
+    """What one connection can tell: whether the server takes writes, and the role may use its tables."""
     version = str(await connection.fetchval("SHOW server_version")).split()[0]
     judge_version(look, version, (_MINIMUM,), f"PostgreSQL {_MINIMUM} or newer is needed.")
     await _clocks(connection, look, clock)
@@ -99,13 +100,19 @@ async def _inside(connection: Connection, look: Look, core: Core, clock: Clock) 
     )
     await _connections(connection, look, role, core.pool.get_max_size() + _FOLLOWERS)
     writes = await _takes_writes(connection, look, role)
+    # In the order in which it is to be mended: `migrate` makes the schema where it is missing.
+    makes_schemas = await look_at_schema_right(connection, look, role)
     migrated = await look_at_migrations(connection, look, role)
-    can = [await _finds_its_tables(connection, look, role), await look_at_rights(connection, look, role)]
-    if migrated is Migrated.DONE and all(can):
-        can.append(await look_at_schemas(connection, look, role))
-    if writes and all(can) and migrated in {Migrated.DONE, Migrated.NOT}:
+    finds_tables = await _finds_its_tables(connection, look, role)
+    may_use_tables = await look_at_rights(connection, look, role)
+    if makes_schemas and may_use_tables:
+        look.ok("the role has all of its rights")
+    can = makes_schemas and finds_tables and may_use_tables
+    if migrated is Migrated.DONE and can:
+        can = await look_at_schemas(connection, look, role)
+    if writes and can and migrated in {Migrated.DONE, Migrated.NOT}:
         await look_at_trial(connection, look, role.schema if migrated is Migrated.NOT else "")
-    return writes
+    return writes, finds_tables and may_use_tables
 
 
 async def _clocks(connection: Connection, look: Look, clock: Clock) -> None:

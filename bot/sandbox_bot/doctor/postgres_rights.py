@@ -63,21 +63,21 @@ class Role:
 
 
 async def look_at_rights(connection: Connection, look: Look, role: Role) -> bool:
-    """Ask for each right; what is missing is found with the GRANT for it. True when nothing is."""
+    """Ask for each right in the control tables' schema; what is missing is found with the GRANT for it.
+
+    True when nothing is missing.
+    """
     lacking = [
-        await _in_database(connection, look, role),
         await _in_schema(connection, look, role),
         await _in_tables(connection, look, role),
         await _in_functions(connection, look, role),
         await _in_types(connection, look, role),
     ]
-    if any(lacking):
-        return False
-    look.ok("the role has all of its rights")
-    return True
+    return not any(lacking)
 
 
-async def _in_database(connection: Connection, look: Look, role: Role) -> bool:
+async def look_at_schema_right(connection: Connection, look: Look, role: Role) -> bool:
+    """Ask for the right to make schemas. True when the role has it."""
     owner = await connection.fetchval(
         """
         SELECT pg_get_userbyid(datdba) FROM pg_database
@@ -85,13 +85,13 @@ async def _in_database(connection: Connection, look: Look, role: Role) -> bool:
         """
     )
     if owner is None:
-        return False
+        return True
     look.failed(
         "the role may not create schemas, which every sandbox needs",
         f"As {owner}, the database's owner, or as a superuser:",
         [f"GRANT CREATE ON DATABASE {quoted(role.database)} TO {quoted(role.name)};"],
     )
-    return True
+    return False
 
 
 async def _in_schema(connection: Connection, look: Look, role: Role) -> bool:

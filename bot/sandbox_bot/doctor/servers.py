@@ -48,7 +48,9 @@ async def _bounded(look: Look, work: Coroutine[object, object, None]) -> None:
         async with asyncio.timeout(_WITHIN):
             await work
     except LoginRefused as error:
-        look.away(f"it refused the login as {error.user}: {error.problem}", f"Check {error.setting}.")
+        look.away(
+            f"it refused the {error.refused} as {error.user}: {error.problem}", f"Check {error.setting}."
+        )
     except DependencyUnavailable as error:
         look.away(error.reason if error.dependency == look.area else explain(error).sentence, _start(look))
     except SandboxError as error:

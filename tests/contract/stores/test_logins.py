@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
+import ssl
+import subprocess
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -25,7 +28,7 @@ from sandbox_core.postgres import connected, create_pool
 from sandbox_core.redis.client import create_client
 from sandbox_core.redis.confined import create_confined_client
 from sandbox_core.redis.errors import translating as redis_errors
-from tests.e2e.harness import free_port
+from tests.e2e.harness import eventually, free_port
 from tests.e2e.programs import program
 
 ODD = ("p@ss", "p%ss", "p%40ss", "a/b?c#d", "co,lon:é=&+ x", "[::1]@h:5/")
@@ -170,11 +173,15 @@ async def test_redis_other_refusals_are_named(valkey: Redis, redis_url: str) -> 
 
 
 @asynccontextmanager
-async def nats_server(directory: Path, authorization: dict[str, object]) -> AsyncIterator[int]:
+async def nats_server(
+    directory: Path, authorization: dict[str, object], **blocks: object
+) -> AsyncIterator[int]:
     port = free_port()
     configuration = directory / "nats.conf"
     configuration.write_text(
-        json.dumps({"host": "127.0.0.1", "port": port, "authorization": authorization}, ensure_ascii=False)
+        json.dumps(
+            {"host": "127.0.0.1", "port": port, "authorization": authorization, **blocks}, ensure_ascii=False
+        )
     )
     process = await asyncio.create_subprocess_exec(
         str(nats_program()), "--config", str(configuration), stderr=asyncio.subprocess.DEVNULL
@@ -242,6 +249,150 @@ async def test_nats_tokens_and_tls_that_is_not_there(tmp_path: Path) -> None:
         assert refused.problem == "the address begins with tls://, and the server has no TLS"
 
 
+async def test_nats_says_what_its_user_may_not_do(tmp_path: Path) -> None:
+    user = {"user": "bot", "password": "Qz7Wx", "permissions": {"publish": "own.>", "subscribe": "own.>"}}
+    async with nats_server(tmp_path, {"users": [user]}) as port:
+        connection = NatsConnection()
+        await connection.connect(f"nats://bot:Qz7Wx@127.0.0.1:{port}", name="test", within=10)
+        seen: list[str] = []
+        connection.on_error.append(
+            lambda _: seen.append(connection.denied.reason if connection.denied else "")
+        )
+        await connection.client.publish("Others.news", b"")
+        await eventually(lambda: len(seen) == 1)
+        await connection.client.subscribe("others.*")
+        await eventually(lambda: len(seen) == 2)
+        await connection.close()
+    assert seen == [
+        f"permission refused at 127.0.0.1:{port} as bot: its user may not {verb} to {subject} (in small "
+        "letters; `sandboxctl doctor` says more); check NATS_URL"
+        for verb, subject in (("publish", "others.news"), ("subscribe", "others.*"))
+    ]
+
+
+async def test_postgres_that_lets_nobody_in_from_here(servers: EmbeddedServers, database_url: str) -> None:
+    """Its pg_hba.conf says so."""
+    url = urlsplit(database_url)
+    rules = servers.postgres.data_dir / "data" / "pg_hba.conf"
+    before = rules.read_text()
+    admin = await asyncpg.connect(servers.postgres.admin_url)
+
+    async def is_let_in() -> bool:
+        return not await _is_refused(database_url)
+
+    try:
+        # One that refuses, and then none that fits.
+        for line in (f"host {url.path[1:]} all all reject\n{before}", "host postgres postgres all trust\n"):
+            rules.write_text(line)
+            await admin.fetchval("SELECT pg_reload_conf()")
+            await eventually(lambda: _is_refused(database_url))
+            with pytest.raises(LoginRefused) as refused:
+                await create_pool(database_url)
+            assert refused.value.problem.startswith("pg_hba.conf does not let it in")
+            assert refused.value.where == f"{url.hostname}:{url.port}"
+            rules.write_text(before)
+            await admin.fetchval("SELECT pg_reload_conf()")
+            await eventually(is_let_in)
+    finally:
+        rules.write_text(before)
+        await admin.fetchval("SELECT pg_reload_conf()")
+        await admin.close()
+
+
+async def test_a_login_that_is_cut_off_names_the_place() -> None:
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(8)
+        writer.close()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+        where = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        for options in ("sslmode=disable", "sslmode=prefer"):
+            with pytest.raises(DependencyUnavailable) as away:
+                await create_pool(f"postgresql://bot@{where}/d?{options}")
+            assert away.value.reason == f"the connection was lost at {where}"
+
+
+async def _is_refused(database_url: str) -> bool:
+    try:
+        await (await asyncpg.connect(database_url)).close()
+    except asyncpg.InvalidAuthorizationSpecificationError:
+        return True
+    return False
+
+
+def certificate(directory: Path, name: str) -> tuple[Path, Path]:
+    """A key, and a certificate for `localhost` that nobody else has signed."""
+    key, signed = directory / f"{name}.key", directory / f"{name}.pem"
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not installed")
+    subprocess.run(
+        [
+            *(openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"),
+            *("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
+            *("-keyout", str(key), "-out", str(signed)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return key, signed
+
+
+async def test_a_certificate_that_nobody_knows_is_named_before_a_login_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A traceback shows lines of this file, too.
+    secret = wrong_of("")
+    key, signed = certificate(tmp_path, "own")
+    _, another = certificate(tmp_path, "another")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(signed, key)
+    heard: list[bytes] = []
+
+    async def redis(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.read(100))
+        writer.close()
+
+    async def postgres(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(8)
+        writer.write(b"S")
+        with suppress(ssl.SSLError, OSError):
+            await writer.start_tls(context)
+            heard.append(await reader.read(100))
+        writer.close()
+
+    tls = {"cert_file": str(signed), "key_file": str(key)}
+    async with (
+        await asyncio.start_server(redis, "127.0.0.1", 0, ssl=context) as valkey,
+        await asyncio.start_server(postgres, "127.0.0.1", 0) as database,
+        nats_server(tmp_path, {"user": "bot", "password": secret}, tls=tls) as nats,
+    ):
+        where = f"localhost:{valkey.sockets[0].getsockname()[1]}"
+        async with create_client(f"rediss://bot:{secret}@{where}/0") as client:
+            with pytest.raises(LoginRefused) as refused, redis_errors():
+                await client.ping()
+        assert "the server's certificate can't be verified" in refused.value.problem
+        assert_hidden(said(refused.value), "")
+        where = f"localhost:{database.sockets[0].getsockname()[1]}"
+        with pytest.raises(LoginRefused) as refused:
+            await create_pool(
+                f"postgresql://bot:{secret}@{where}/d?sslmode=verify-full&sslrootcert={another}"
+            )
+        assert refused.value.problem == "the server's TLS certificate can't be verified"
+        assert refused.value.where == where
+        assert_hidden(said(refused.value), "")
+        said_no = await until_refused(f"tls://bot:{secret}@localhost:{nats}")
+        assert said_no.problem.startswith("the server's TLS certificate can't be verified (SSL_CERT_FILE")
+        assert_hidden(said(said_no), "")
+        assert not any(heard)
+        # As it says, the system's variable names whom to believe.
+        monkeypatch.setenv("SSL_CERT_FILE", str(signed))
+        connection = NatsConnection()
+        await connection.connect(f"tls://bot:{secret}@localhost:{nats}", name="test", within=10)
+        assert connection.connected
+        await connection.close()
+
+
 async def test_a_worker_and_the_command_line_say_it_too(
     database_url: str, redis_url: str, nats_url: str, tmp_path: Path
 ) -> None:
@@ -256,7 +407,10 @@ async def test_a_worker_and_the_command_line_say_it_too(
         async with program("sandbox_bot", command, directory=tmp_path, **environment) as running:
             assert await running.exit_code() == 3
         words = " ".join((running.errors + running.output).replace("│", " ").split())
-        assert "login refused at" in words, (command, words)
+        # What `doctor` says stands beside the place.
+        refused_there = "it refused the login as" if command == "doctor" else "login refused at"
+        assert refused_there in words, (command, words)
+        assert f"{url.hostname}:{url.port}" in words
         assert "DATABASE_URL" in words
         assert "Qz7" not in words
         assert "Traceback" not in words

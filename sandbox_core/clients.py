@@ -1,0 +1,79 @@
+"""The clients of the three servers: made in one place, and closed within a limit of time."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+
+import structlog
+from redis.asyncio import Redis
+
+from .cleanup import AT_MOST
+from .closing import Closing
+from .errors import DependencyUnavailable
+from .nats.connection import NatsConnection
+from .postgres.pool import Pool, create_pool
+from .redis.client import create_client
+from .settings import Settings
+
+_log = structlog.get_logger("sandbox.core")
+
+APPLICATION = "discord-sandboxes"
+"""What the servers are told of who connects."""
+CLOSE_EACH_WITHIN = 2.0
+_SPARE_CONNECTIONS = 6
+"""Connections for everything else while as many sandboxes as possible are being removed."""
+
+Waiting = Callable[[DependencyUnavailable], None]
+"""Told each time the start has to wait for a server."""
+
+
+def at_end(
+    stack: AsyncExitStack, closing: Closing, name: str, close: Callable[[], Awaitable[object]]
+) -> None:
+    """Call `close` at the end, within its part of the time that there is."""
+    stack.push_async_callback(closing.finish, name, close, at_most=CLOSE_EACH_WITHIN)
+
+
+async def open_clients(
+    settings: Settings, stack: AsyncExitStack, closing: Closing
+) -> tuple[Pool, Redis, NatsConnection]:
+    """Clients of all three servers, none of which is asked for anything yet."""
+    pool = await create_pool(
+        settings.database,
+        min_size=0,
+        max_size=AT_MOST + _SPARE_CONNECTIONS,
+        application_name=APPLICATION,
+        search_path=settings.sandbox_control_schema,
+    )
+    stack.push_async_callback(_close_pool, pool, closing)
+    redis = create_client(settings.redis, client_name=APPLICATION)
+    at_end(stack, closing, "Redis", redis.aclose)
+    nats = NatsConnection()
+    stack.push_async_callback(_close_nats, nats, closing)
+    return pool, redis, nats
+
+
+async def connect_nats(nats: NatsConnection, settings: Settings, on_waiting: Waiting | None) -> None:
+    """Wait until NATS answers. Without `on_waiting`, raises `DependencyUnavailable` at the first failure."""
+    while True:
+        try:
+            await nats.connect(settings.nats, name=APPLICATION)
+        except DependencyUnavailable as error:
+            if on_waiting is None:
+                raise
+            on_waiting(error)
+        else:
+            return
+
+
+async def _close_pool(pool: Pool, closing: Closing) -> None:
+    # A connection that is stuck in a query of a dead server would hold up the end of the process.
+    if not await closing.step("PostgreSQL", pool.close, at_most=CLOSE_EACH_WITHIN):
+        _log.warning("postgres_pool_terminated")
+        pool.terminate()
+
+
+async def _close_nats(nats: NatsConnection, closing: Closing) -> None:
+    if not await closing.finish("NATS", nats.close, at_most=CLOSE_EACH_WITHIN):
+        nats.abort()
