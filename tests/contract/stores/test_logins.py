@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import ssl
 import subprocess
 import traceback
@@ -28,6 +27,7 @@ from sandbox_core.postgres import connected, create_pool
 from sandbox_core.redis.client import create_client
 from sandbox_core.redis.confined import create_confined_client
 from sandbox_core.redis.errors import translating as redis_errors
+from tests.deploy.tools import needed
 from tests.e2e.harness import eventually, free_port
 from tests.e2e.programs import program
 
@@ -323,9 +323,7 @@ async def _is_refused(database_url: str) -> bool:
 def certificate(directory: Path, name: str) -> tuple[Path, Path]:
     """A key, and a certificate for `localhost` that nobody else has signed."""
     key, signed = directory / f"{name}.key", directory / f"{name}.pem"
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("openssl is not installed")
+    openssl = needed("openssl", "openssl")
     subprocess.run(
         [
             *(openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"),
