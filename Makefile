@@ -103,6 +103,8 @@ $(TO_RUN): requirements.lock deploy/installer.lock pyproject.toml
 	$(call install,--no-deps --no-build-isolation -e .)
 	@touch $@
 
+# Tests start hundreds of processes, some of which may not keep what they have compiled.
+$(STAMP): export UV_COMPILE_BYTECODE := 1
 $(STAMP): $(TO_RUN) requirements-dev.lock
 	$(call install,--require-hashes --no-deps -r requirements-dev.lock)
 	@touch $@
