@@ -31,7 +31,7 @@ from sandbox_bot.migrate import migrate
 ROOT = Path(__file__).resolve().parents[1]
 WARM = Path(__file__).with_name("warm.py")
 
-_LONG_FILES = {"chaos", "cli", "deploy", "docs", "e2e", "gateway"}
+_LONG_FILES = {"chaos", "cli", "deploy", "docs", "e2e", "gateway", "packaging", "publishers"}
 _LONG_FILES_UNTIL = 0.75
 
 _numbers = itertools.count(1)
