@@ -13,6 +13,7 @@ from nats.js.api import AccountInfo, StorageType, StreamConfig
 from nats.js.errors import APIError, ServiceUnavailableError
 
 from sandbox_core.bootstrap import Core
+from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.nats.errors import translating
 
 from .findings import Look
@@ -24,6 +25,12 @@ from .versions import judge_version
 _MINIMUM = (2, 11)
 _NOT_FOR_ACCOUNT = 10039  # JetStream's JSNotEnabledForAccountErr
 _NO_LEADER = 10008  # JetStream's JSClusterNotAvailErr
+_NO_ANSWER = (
+    nats.errors.TimeoutError,
+    nats.errors.NoRespondersError,
+    ServiceUnavailableError,
+    DependencyUnavailable,
+)
 _SILENT = ("JetStream does not answer", "Look at nats-server's log: a cluster may have no leader.")
 _MEGABYTE = 1024 * 1024
 # The largest gateway frames; what is larger than the server takes is compressed, and else told of only.
@@ -59,7 +66,7 @@ async def look_at_nats(core: Core, look: Look, place: Place, clock: Callable[[],
             return
         try:
             missing = await look_at_streams(core, look, clock)
-        except (nats.errors.TimeoutError, ServiceUnavailableError):
+        except _NO_ANSWER:
             look.failed(*_SILENT)
             return
     for stream, patterns in forbidden.making.items():

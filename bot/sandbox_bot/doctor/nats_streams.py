@@ -14,10 +14,9 @@ from uuid import uuid4
 
 import nats.errors
 from nats.js.api import StreamConfig, StreamInfo
-from nats.js.errors import APIError, NotFoundError
+from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
 
 from sandbox_core.bootstrap import Core
-from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.nats.message_ids import MessageIds
 from sandbox_core.nats.streams import StreamFault, judge, overlap, stream_configs
 from sandbox_core.subjects import sandbox_filter
@@ -32,7 +31,12 @@ _ANOTHER_STREAM = 10060  # JetStream's JSStreamNotMatchErr
 
 
 async def look_at_streams(core: Core, look: Look, clock: Callable[[], datetime]) -> list[StreamConfig]:
-    """Returns the streams that are missing and could be made."""
+    """Returns the streams that are missing and could be made.
+
+    Raises:
+        DependencyUnavailable, nats.errors.TimeoutError, nats.errors.NoRespondersError,
+        ServiceUnavailableError: JetStream does not answer, at least not for one of the streams.
+    """
     missing, clock_is_known = [], False
     for wanted in stream_configs(core.streams.limits):
         name = str(wanted.name)
@@ -102,18 +106,7 @@ def _command_of(mend: str) -> tuple[str, str]:
 async def _takes_events(core: Core, look: Look, name: str) -> bool:
     """Offer an event that the stream has to refuse for its sequence: so publishing and answering work."""
     event = events(core.settings.stream_names)[name]
-    try:
-        answer = await core.nats.client.request(
-            event.subject, b"", timeout=_ANSWER_WITHIN, headers=event.headers
-        )
-    except nats.errors.NoRespondersError:
-        look.failed(f"no stream took an event for {name}", "Look at nats-server's log: has it a leader?")
-        return False
-    except nats.errors.TimeoutError:
-        look.failed(
-            f"the stream {name} did not answer to an event", "Look at nats-server's log: has it a leader?"
-        )
-        return False
+    answer = await core.nats.client.request(event.subject, b"", timeout=_ANSWER_WITHIN, headers=event.headers)
     said = json.loads(answer.data)
     error = said.get("error") or {}
     if error.get("err_code") == _WRONG_LAST_SEQUENCE:
@@ -138,14 +131,15 @@ async def _serves(core: Core, look: Look, wanted: StreamConfig) -> bool:
         await MessageIds(core.nats.client, core.js).read(name, subject, datetime.now(UTC), lambda _id: None)
         if name == core.settings.stream_names.sandbox:
             await core.js.purge_stream(name, subject=sandbox_filter(uuid4()))
+    except ServiceUnavailableError:
+        raise
     except APIError as error:
         said = error.description
-    except (DependencyUnavailable, nats.errors.TimeoutError):
-        said = "no answer in time"
-    else:
-        return True
-    look.failed(f"the stream {name} can't be read or cleared: {said}", "Mend what it says; then look again.")
-    return False
+        look.failed(
+            f"the stream {name} can't be read or cleared: {said}", "Mend what it says; then look again."
+        )
+        return False
+    return True
 
 
 async def _clocks(core: Core, look: Look, name: str, clock: Callable[[], datetime]) -> None:
