@@ -16,7 +16,6 @@ from uuid import UUID
 
 import structlog
 
-from sandbox_core.cancellation import end
 from sandbox_core.error_text import explain
 from sandbox_core.errors import (
     CleanupFailed,
@@ -31,6 +30,7 @@ from sandbox_core.namespaces import Namespace
 from sandbox_core.postgres import Connection, audit, connected, guild_mappings, sandboxes, transaction
 from sandbox_core.postgres import cleanup as cleanup_rows
 from sandbox_core.postgres import routes as route_rows
+from sandbox_core.tasks import Overdue, ended_within
 
 from . import rules
 from .ports import Parts, TeardownParts
@@ -351,18 +351,11 @@ def pause_after(attempts: int) -> timedelta:
 async def bounded(store: str, work: Coroutine[Any, Any, None], *, within: float | None = None) -> None:
     """Run one store's step. Raises `DependencyUnavailable` when it takes more seconds than `within`."""
     limit = STEP_TIMEOUT if within is None else within
-    # A task of its own: a driver may lose the one cancellation that `asyncio.timeout` would send.
-    step = asyncio.create_task(work, name=f"step-{store}")
     try:
-        await asyncio.wait({step}, timeout=limit)
-        in_time = step.done()
-    finally:
-        await end(step)
-    if not in_time and step.cancelled():
+        await ended_within(limit, work, name=f"step-{store}")
+    except Overdue as error:
         # It may have answered all the time, and have had too much to do.
-        raise DependencyUnavailable(store, f"not done within {limit:g} s")
-    try:
-        step.result()
+        raise DependencyUnavailable(store, f"not done within {limit:g} s") from error
     except TimeoutError as error:
         raise DependencyUnavailable(store, "no answer in time") from error
 

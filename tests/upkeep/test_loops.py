@@ -146,7 +146,7 @@ async def test_unloading_ends_a_loop_whose_driver_loses_the_cancellation(
             lost += 1
         return 1.0
 
-    monkeypatch.setattr("sandbox_core.cancellation._AGAIN_AFTER", 0.01)
+    monkeypatch.setattr("sandbox_core.tasks._AGAIN_AFTER", 0.01)
     upkeep = Upkeep(bot, core)
     monkeypatch.setattr(upkeep, "remove_due", deaf)
     await upkeep.cog_load()

@@ -11,10 +11,10 @@ from uuid import UUID
 import discord
 
 from sandbox_cogs._core import AnyBot
-from sandbox_cogs._deadline import within
 from sandbox_core.error_text import explain
 from sandbox_core.errors import CleanupFailed, SandboxError, SandboxNotNamed
 from sandbox_core.models import Actor, Sandbox, short_id
+from sandbox_core.tasks import within
 
 from . import _render, _render_destroy
 from ._access import actor_of
