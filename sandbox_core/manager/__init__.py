@@ -2,9 +2,11 @@
 
 from .logged import LoggedManager
 from .ports import Extension, FaultPoint, ManagerLimits, ManagerObserver, NoObserver, RouteChanges, no_fault
+from .rules import REGISTER
 from .service import SandboxManager, utc_now
 
 __all__ = [
+    "REGISTER",
     "Extension",
     "FaultPoint",
     "LoggedManager",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
-from sandbox_core.errors import SandboxNotFound
+from sandbox_core.errors import SandboxNotFound, SandboxNotNamed
 from sandbox_core.health import HealthChecker, SandboxHealth
 from sandbox_core.models import Actor, AuditEntry, AuditEvent, GuildAccess, Sandbox, SandboxStatus
 from sandbox_core.namespaces import Namespace
@@ -114,6 +114,15 @@ class SandboxManager:
             names = await sandboxes.live_names(connection)
         near = difflib.get_close_matches(text[:NAME_MAX].lower(), names, n=3, cutoff=0.5)
         raise SandboxNotFound(reference, near)
+
+    async def get_or_only(self, reference: str | None, *, owner: str) -> Sandbox:
+        """As `get`; without a reference the owner's only one. Raises `SandboxNotNamed` without just one."""
+        if reference is not None:
+            return await self.get(reference)
+        own = await self.list(owner=owner)
+        if len(own) != 1:
+            raise SandboxNotNamed([sandbox.name for sandbox in own])
+        return own[0]
 
     async def _ever(self, reference: str) -> UUID:
         try:

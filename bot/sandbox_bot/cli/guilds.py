@@ -11,7 +11,7 @@ import typer
 from sandbox_core.bootstrap import Core
 from sandbox_core.errors import GuildNotRegistered, NotPermitted, SandboxError, SandboxNotFound
 from sandbox_core.event_router import LastEvent
-from sandbox_core.manager import utc_now
+from sandbox_core.manager import REGISTER, utc_now
 from sandbox_core.models import GuildAccess, Sandbox
 from sandbox_core.settings import Settings
 from sandbox_core.validation import parse_guild_id
@@ -128,9 +128,7 @@ async def _register(reference: str, request: _Request) -> tuple[Sandbox, GuildAc
 async def _sandbox_of(core: Core, reference: str, request: _Request) -> Sandbox:
     """The sandbox, if the caller may use it for this: what needs no answer of Discord is refused first."""
     sandbox = await core.manager.get(reference)
-    core.manager.check_may_manage(
-        caller.actor(request.owner, core.settings), sandbox, "register servers with"
-    )
+    core.manager.check_may_manage(caller.actor(request.owner, core.settings), sandbox, REGISTER)
     core.manager.check_running(sandbox)
     return sandbox
 

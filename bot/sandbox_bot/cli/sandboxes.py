@@ -194,7 +194,12 @@ _Shown = tuple[list[Block], shapes.Shape]
 
 async def _status(name: str | None, owner: str | None) -> _Shown:
     async with opened(NatsUse.SANDBOXES) as core:
-        return await _look(core, await caller.reference(core.manager, name, owner))
+        return await _look(core, await _reference(core, name, owner))
+
+
+async def _reference(core: Core, name: str | None, owner: str | None) -> str:
+    # A name is looked up by each look, so that it may come to mean another sandbox meanwhile.
+    return name if name is not None else str((await caller.named(core.manager, None, owner)).id)
 
 
 async def _look(core: Core, reference: str) -> _Shown:
@@ -205,7 +210,7 @@ async def _look(core: Core, reference: str) -> _Shown:
 
 async def _watch(name: str | None, owner: str | None, interval: float, as_json: bool) -> None:
     async with opened(NatsUse.SANDBOXES) as core:
-        reference = await caller.reference(core.manager, name, owner)
+        reference = await _reference(core, name, owner)
         if on_terminal() and not as_json:
             await _watch_in_place(core, reference, interval)
         while True:
