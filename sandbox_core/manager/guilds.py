@@ -11,12 +11,12 @@ from sandbox_core.postgres import Connection, audit, connected, guild_mappings, 
 from sandbox_core.validation import parse_guild_id
 
 from . import rules
-from .ports import Parts
+from .ports import Changed, Parts
 
 
 async def register(
     parts: Parts, actor: Actor, sandbox: Sandbox, access: GuildAccess, *, confirmed: bool
-) -> Sandbox:
+) -> Changed:
     """Map the guild to the sandbox and tell the routes."""
     now = parts.clock()
     async with transaction(parts.pool) as connection:
@@ -52,7 +52,7 @@ async def refuse_mapped(parts: Parts, guild_ids: Sequence[str], sandbox: Sandbox
                 raise GuildAlreadyMapped(guild_id, holder.name)
 
 
-async def unregister(parts: Parts, actor: Actor, access: GuildAccess, expected: Sandbox | None) -> Sandbox:
+async def unregister(parts: Parts, actor: Actor, access: GuildAccess, expected: Sandbox | None) -> Changed:
     """End the guild's mapping, whichever sandbox holds it, or only `expected`'s when given."""
     guild_id = parse_guild_id(access.guild_id)
     now = parts.clock()

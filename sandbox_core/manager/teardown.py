@@ -33,7 +33,7 @@ from sandbox_core.postgres import routes as route_rows
 from sandbox_core.tasks import Overdue, ended_within
 
 from . import rules
-from .ports import Parts, TeardownParts
+from .ports import Changed, Parts, TeardownParts
 
 _log = structlog.get_logger("sandbox.manager")
 
@@ -73,7 +73,7 @@ class StepFailed(Exception):
         return reason_of(self.error)
 
 
-async def destroy(parts: Parts, actor: Actor, sandbox: Sandbox) -> Sandbox:
+async def destroy(parts: Parts, actor: Actor, sandbox: Sandbox) -> Changed:
     """Destroy, or go on with a destruction that stopped."""
     rules.may_change(actor, sandbox, "destroy")
     if _being_created(parts, sandbox):
@@ -108,8 +108,8 @@ async def undo(
             destroying = await begin(parts, actor, sandbox_id, details)
             if destroying is None:
                 return
-            if await drop_parts(parts, made, destroying, patience=UNDO_TIMEOUT) is None:
-                await finish(parts, actor, destroying, details)
+            if await drop_parts(parts, made, destroying.sandbox, patience=UNDO_TIMEOUT) is None:
+                await finish(parts, actor, destroying.sandbox, details)
     except (SandboxError, TimeoutError) as error:
         _log.warning("creation_not_undone", sandbox_id=str(sandbox_id), reason=reason_of(error))
     except Exception:
@@ -148,7 +148,7 @@ async def expire(parts: TeardownParts, actor: Actor, sandbox_id: UUID) -> bool:
 
 async def begin(
     parts: TeardownParts, actor: Actor, sandbox_id: UUID, details: Mapping[str, Any]
-) -> Sandbox | None:
+) -> Changed | None:
     """Go to `destroying`, and send the events of its guilds to production first of all.
 
     Returns the sandbox, also when it was `destroying` before; None when it is destroyed or was never made.
@@ -182,17 +182,17 @@ async def begin(
 async def take_apart(
     parts: TeardownParts,
     actor: Actor,
-    sandbox: Sandbox,
+    destroying: Changed,
     details: Mapping[str, Any],
     *,
     patience: float,
-) -> Sandbox:
+) -> Changed:
     """Remove everything of a `destroying` sandbox and end it; each store may take `patience` seconds.
 
     Raises `StepFailed` after the failure was noted, with the moment before which no automatic cleanup
     tries again.
     """
-    started = time.perf_counter()
+    started, sandbox = time.perf_counter(), destroying.sandbox
     failed = await _tell_routes(parts, sandbox) or await drop_parts(
         parts, parts.namespaces, sandbox, patience=patience
     )
@@ -204,7 +204,7 @@ async def take_apart(
         else:
             if first:
                 parts.observer.destroyed(time.perf_counter() - started)
-            return destroyed.evolve(unconfirmed=sandbox.unconfirmed)
+            return Changed(destroyed, destroying.unconfirmed)
     await note_failure(parts, actor, sandbox, failed)
     raise failed
 

@@ -26,14 +26,15 @@ async def create(
     """Make a sandbox; a server that is asked about is registered by the answer to the question."""
     actor = await actor_of(interaction, core.settings)
     if guild is None:
-        sandbox = await core.manager.create(actor, name=name, ttl=ttl)
-        return Answer(_render.created(sandbox, {}), below(*sandbox_buttons(sandbox.id)))
+        made = await core.manager.create(actor, name=name, ttl=ttl)
+        return Answer(_render.created(made, {}), below(*sandbox_buttons(made.sandbox.id)))
     access = await access_to(interaction, guild)
     check = core.manager.check_create(actor, name=name, ttl=ttl, guilds=[access])
     doubt = await _diversion.doubt_about(core, interaction, access, check)
     guilds = [access] if doubt is None else []
-    sandbox = await core.manager.create(actor, name=name, ttl=ttl, guilds=guilds)
-    embed = _render.created(sandbox, guild_names(interaction.client, sandbox), doubt)
+    made = await core.manager.create(actor, name=name, ttl=ttl, guilds=guilds)
+    sandbox = made.sandbox
+    embed = _render.created(made, guild_names(interaction.client, sandbox), doubt)
     if doubt is None:
         return Answer(embed, below(*sandbox_buttons(sandbox.id)))
     question = _diversion.buttons(interaction, sandbox, access)

@@ -68,8 +68,8 @@ async def _register_confirmed(interaction: Interaction, core: Core, about: str) 
     actor = await actor_of(interaction, core.settings)
     access = await access_to(interaction, about.partition(":")[2])
     sandbox_id = _sandbox_id(about)
-    sandbox = await core.manager.register_guild(actor, str(sandbox_id), access, confirmed=True)
-    return Answer(_render.registered(sandbox, access), below(*sandbox_buttons(sandbox_id)))
+    changed = await core.manager.register_guild(actor, str(sandbox_id), access, confirmed=True)
+    return Answer(_render.registered(changed, access), below(*sandbox_buttons(sandbox_id)))
 
 
 async def _late(core: Core, _about: str) -> SandboxError:

@@ -30,5 +30,5 @@ async def register(core: Core, interaction: Interaction, reference: str | None, 
     if doubt is not None:
         question = _diversion.buttons(interaction, sandbox, access)
         return Answer(_render.register_question(sandbox, doubt), below(*question))
-    sandbox = await core.manager.register_guild(actor, str(sandbox.id), access)
-    return Answer(_render.registered(sandbox, access))
+    changed = await core.manager.register_guild(actor, str(sandbox.id), access)
+    return Answer(_render.registered(changed, access))

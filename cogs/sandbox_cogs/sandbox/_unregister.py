@@ -24,5 +24,5 @@ async def unregister(
     """Unregister a server from the named sandbox, or from whichever has it."""
     actor = await actor_of(interaction, core.settings)
     access = await access_to(interaction, guild)
-    sandbox = await core.manager.unregister_guild(actor, access, reference=reference)
-    return Answer(_render.unregistered(sandbox, access))
+    changed = await core.manager.unregister_guild(actor, access, reference=reference)
+    return Answer(_render.unregistered(changed, access))
