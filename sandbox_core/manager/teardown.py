@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import Coroutine, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import structlog
@@ -35,6 +35,7 @@ from sandbox_core.tasks import Overdue, ended_within
 from . import rules
 from .ports import Changed, Parts, TeardownParts
 
+T = TypeVar("T")
 _log = structlog.get_logger("sandbox.manager")
 
 STEP_TIMEOUT = 5.0
@@ -348,11 +349,11 @@ def pause_after(attempts: int) -> timedelta:
     return min(_FIRST_RETRY * (1 << doublings), _LONGEST_PAUSE)
 
 
-async def bounded(store: str, work: Coroutine[Any, Any, None], *, within: float | None = None) -> None:
+async def bounded(store: str, work: Coroutine[Any, Any, T], *, within: float | None = None) -> T:
     """Run one store's step. Raises `DependencyUnavailable` when it takes more seconds than `within`."""
     limit = STEP_TIMEOUT if within is None else within
     try:
-        await ended_within(limit, work, name=f"step-{store}")
+        return await ended_within(limit, work, name=f"step-{store}")
     except Overdue as error:
         # It may have answered all the time, and have had too much to do.
         raise DependencyUnavailable(store, f"not done within {limit:g} s") from error
