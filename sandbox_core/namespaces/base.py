@@ -38,11 +38,6 @@ class PartHealth:
     facts: Mapping[str, int | float | str] = field(default_factory=dict)
 
 
-def counted(number: int, one: str, several: str) -> str:
-    """`1 key`, `2 keys`."""
-    return f"{number} {one if number == 1 else several}"
-
-
 IsOrphan = Callable[[], Awaitable[bool]]
 """Asks whether an id belongs to no live sandbox now. Raises `DependencyUnavailable`."""
 

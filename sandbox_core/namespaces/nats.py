@@ -17,8 +17,9 @@ from sandbox_core.models import Sandbox
 from sandbox_core.nats.errors import translating
 from sandbox_core.nats.stream_faults import is_ours
 from sandbox_core.subjects import DEFAULT_NAMES, SANDBOX_SUBJECTS, nats_prefix, sandbox_filter
+from sandbox_core.words import counted
 
-from .base import IsOrphan, PartHealth, PartState, counted, drop_orphan
+from .base import IsOrphan, PartHealth, PartState, drop_orphan
 
 _OWN_SUBJECT = re.compile(r"sandbox\.([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})\.")
 

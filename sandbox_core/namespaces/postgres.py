@@ -17,8 +17,9 @@ from sandbox_core.postgres import Connection, Pool, connected, transaction
 from sandbox_core.postgres.errors import unavailable
 from sandbox_core.postgres.pool import COMMAND_TIMEOUT
 from sandbox_core.subjects import is_schema_name, schema_name
+from sandbox_core.words import counted
 
-from .base import IsOrphan, PartHealth, PartState, counted
+from .base import IsOrphan, PartHealth, PartState
 
 _log = structlog.get_logger("sandbox.namespaces")
 

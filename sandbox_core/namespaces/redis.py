@@ -12,8 +12,9 @@ from sandbox_core.models import Sandbox
 from sandbox_core.redis.errors import translating
 from sandbox_core.subjects import redis_prefix
 from sandbox_core.tasks import Cancellations
+from sandbox_core.words import counted
 
-from .base import IsOrphan, PartHealth, PartState, counted, drop_orphan
+from .base import IsOrphan, PartHealth, PartState, drop_orphan
 from .key_removal import KeyRemoval, scan
 
 _COUNT_LIMIT = 10_000

@@ -17,6 +17,7 @@ from sandbox_core.last_event_text import last_event_text
 from sandbox_core.manager import Changed, Extension
 from sandbox_core.models import GuildAccess, Sandbox, SandboxStatus
 from sandbox_core.namespaces import PartHealth
+from sandbox_core.words import counted
 
 from ._text import (
     AMBER,
@@ -31,7 +32,6 @@ from ._text import (
     TITLE_LIMIT,
     GuildNames,
     add_unconfirmed,
-    counted,
     cut,
     guild_label,
     joined,

@@ -10,6 +10,7 @@ import discord
 from sandbox_core import subjects
 from sandbox_core.manager import Changed
 from sandbox_core.models import Sandbox
+from sandbox_core.words import counted
 
 from ._text import (
     AMBER,
@@ -20,7 +21,6 @@ from ._text import (
     RED,
     GuildNames,
     add_unconfirmed,
-    counted,
     cut,
     guild_label,
     joined,

@@ -86,11 +86,6 @@ def relative(when: datetime) -> str:
     return discord.utils.format_dt(when, "R")
 
 
-def counted(count: int, one: str, several: str) -> str:
-    """The number with its noun: `1 server`, `2 servers`."""
-    return f"{count:,} {one if count == 1 else several}"
-
-
 def joined(lines: Iterable[str], limit: int, separator: str) -> str:
     """The lines that fit whole into `limit` characters, and one that says how many more there are."""
     everything = list(lines)
