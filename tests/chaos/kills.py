@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _WITHIN = 40.0
 _TRIES = 20
+_ANSWER_WITHIN = 5.0
 
 
 @dataclass
@@ -49,7 +50,7 @@ async def restart_while_it_creates(stage: Stage, number: int, kills: Kills) -> N
         for attempt in range(_TRIES):
             name = f"cut-off-{attempt}"
             creating = asyncio.create_task(_create(stage, name))
-            if await _held_while_creating(connection, name):
+            if await _held_while_creating(connection, name, creating):
                 break
             await creating
         else:
@@ -70,25 +71,27 @@ async def restart_while_it_creates(stage: Stage, number: int, kills: Kills) -> N
         await connection.close()
 
 
-async def _held_while_creating(connection: asyncpg.Connection, name: str) -> bool:
+async def _held_while_creating(
+    connection: asyncpg.Connection, name: str, creating: asyncio.Task[None]
+) -> bool:
     """Lock the sandbox's row as soon as it is there, so that its creation can't end; False when it has."""
-    async with asyncio.timeout(_WITHIN):
-        while True:
-            await connection.execute("BEGIN")
-            status = await connection.fetchval(
-                "SELECT status::text FROM sandboxes WHERE name = $1 FOR UPDATE", name
-            )
-            if status == "creating":
-                return True
-            await connection.execute("ROLLBACK")
-            if status is not None:
-                return False
+    while not creating.done():
+        await connection.execute("BEGIN")
+        status = await connection.fetchval(
+            "SELECT status::text FROM sandboxes WHERE name = $1 FOR UPDATE", name
+        )
+        if status == "creating":
+            return True
+        await connection.execute("ROLLBACK")
+    return False
 
 
 async def _create(stage: Stage, name: str) -> None:
     dev = stage.sim.world.guilds[min(stage.sim.world.guilds)]
     try:
-        await stage.sim.slash(dev.owner, dev.default_channel, "sandbox create", name=name, timeout=_WITHIN)
+        await stage.sim.slash(
+            dev.owner, dev.default_channel, "sandbox create", name=name, timeout=_ANSWER_WITHIN
+        )
     except SimError:
         # Whoever was to answer is dead.
         return
