@@ -118,6 +118,11 @@ def shard_takeovers_subject(application_id: int) -> str:
     return f"sandboxes.gateway.{application_id:d}.takeovers"
 
 
+def gateway_process_subject(application_id: int, process_id: UUID) -> str:
+    """Where one process that runs shards of this application answers; outside of every stream."""
+    return f"sandboxes.gateway.{application_id:d}.process.{process_id}"
+
+
 def sandbox_filter(sandbox_id: UUID | str) -> str:
     """Every subject of one sandbox: `sandbox.{sandbox_id}.>`."""
     return f"{nats_prefix(sandbox_id)}>"
