@@ -121,10 +121,12 @@ class _Creation:
 
     async def _make(self, draft: Sandbox, guild_ids: list[str]) -> Changed:
         try:
-            sandbox = await self._insert(draft)
-            await self._parts.faults("create:inserted")
-            await self._provision(sandbox)
-            running = await self._start(sandbox, guild_ids)
+            # By the session that has the claim others see at once when this process is gone.
+            async with self._parts.claims.hold(draft.id):
+                sandbox = await self._insert(draft)
+                await self._parts.faults("create:inserted")
+                await self._provision(sandbox)
+                running = await self._start(sandbox, guild_ids)
             await self._parts.faults("create:running")
             created = await self._parts.send_to(running)
             await self._parts.faults("create:routes")
@@ -137,8 +139,9 @@ class _Creation:
         return created
 
     async def _insert(self, draft: Sandbox) -> Sandbox:
+        limit, session = self._parts.limits.max_per_owner, await self._parts.claims.session()
         async with transaction(self._parts.pool) as connection:
-            await sandboxes.insert(connection, draft, limit=self._parts.limits.max_per_owner)
+            await sandboxes.insert(connection, draft, limit=limit, creator_session=session)
             await audit.record(
                 connection,
                 draft.id,

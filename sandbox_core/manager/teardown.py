@@ -48,7 +48,10 @@ A store that does not answer fails sooner, by the time limit of each request; th
 UNDO_TIMEOUT = 5.0
 """Seconds that undoing a failed creation may take altogether; what is left is for a later cleanup."""
 ABANDONED_AFTER = timedelta(minutes=2)
-"""A creation this old has lost its process: each of its steps is bounded to seconds."""
+"""A creation this old has lost its process: each of its steps is bounded to seconds.
+
+As a rule that is known at once, by the end of its session in PostgreSQL; this is for where it can't be told.
+"""
 
 ROUTES_STEP = "routes"
 STATUS_STEP = "status"

@@ -14,6 +14,7 @@ from sandbox_cogs._correlation import correlated
 
 from . import _render
 from ._access import actor_of
+from ._acknowledge import acknowledged
 from ._errors import report
 from ._once import Once
 from ._reply import Answer, answer_anew
@@ -50,7 +51,7 @@ async def open_form(interaction: Interaction, sandbox_id: UUID) -> None:
     )
     # As with buttons: discord.py does not keep a finished form in memory, and its id is enough.
     form.stop()
-    await interaction.response.send_modal(form)
+    await acknowledged(interaction.response.send_modal(form))
 
 
 async def on_form(interaction: Interaction) -> None:
@@ -65,7 +66,7 @@ async def on_form(interaction: Interaction) -> None:
         core = core_of(interaction.client)
         # The id contains the press that opened the form. A form that is submitted twice extends once.
         if not _submitted.first(match[0]):
-            await interaction.response.defer()
+            await acknowledged(interaction.response.defer())
             return
         duration = next(_values(data.get("components", ())), "")
         work = extend(core, interaction, match["sandbox"], duration)

@@ -15,6 +15,7 @@ from sandbox_cogs._correlation import correlated
 
 from . import _connect, _destroy, _diversion, _extend, _list, _question, _register, _render, _status
 from ._access import check_may_use
+from ._acknowledge import acknowledged
 from ._errors import report
 from ._reply import answer_anew, answer_in_place
 
@@ -154,11 +155,11 @@ class Pressed(
         pattern, handler = _HANDLERS.get(self._verb, (None, None))
         arguments = pattern.fullmatch(self._arguments) if pattern is not None else None
         if handler is None or arguments is None or interaction.message is None:
-            await interaction.response.send_message(embed=_render.outdated(), ephemeral=True)
+            await acknowledged(interaction.response.send_message(embed=_render.outdated(), ephemeral=True))
             return
         press = (interaction.message.id, interaction.user.id, self.custom_id)
         if press in self._busy:
-            await interaction.response.defer()
+            await acknowledged(interaction.response.defer())
             return
         self._busy.add(press)
         try:
