@@ -45,7 +45,7 @@ def serve(path: str, modules: list[str]) -> None:
         gc.freeze()
         # Nobody waits for the forks that answer: the system collects them.
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-        while sys.stdin.fileno() not in select.select([listener, sys.stdin], [], [])[0]:
+        while sys.stdin not in select.select([listener, sys.stdin], [], [])[0]:
             connection, _ = listener.accept()
             if os.fork() == 0:
                 listener.close()
