@@ -16,10 +16,9 @@ import structlog
 from nats.js import JetStreamContext
 from redis.asyncio import Redis
 
-from . import cancellation, clients, live_gauges
+from . import clients, live_gauges, tasks
 from .cleanup import CleanupMetrics, CleanupProvider, Notices
 from .clients import APPLICATION, CLOSE_EACH_WITHIN, Waiting, connect_nats, open_clients
-from .closing import Closing
 from .dependencies import Question, questions
 from .errors import DependencyUnavailable
 from .event_router import EventRouter, GatewayIntake, LastEvents, Notebook, OwnerFinder, WatchedPath, watchers
@@ -51,6 +50,7 @@ from .route_provider import RouteFollower, RouteProvider
 from .settings import Settings
 from .sharding.registered import PublisherNotices
 from .sharding.state import PublishingState
+from .shutdown import ShutdownBudget
 from .tracing import Tracing, find_tracing
 
 _log = structlog.get_logger("sandbox.core")
@@ -119,7 +119,7 @@ async def open_core(
     on_waiting: Waiting | None = None,
     on_servers: Callable[[HealthChecker], None] | None = None,
     metrics: Metrics | None = None,
-    closing: Closing | None = None,
+    closing: ShutdownBudget | None = None,
 ) -> AsyncIterator[Core]:
     """Open the core and close it at the end.
 
@@ -133,7 +133,7 @@ async def open_core(
     limit for a caller's whole end, of which the core's is a part.
     """
     async with AsyncExitStack() as stack:
-        metrics, closing = metrics or Metrics(), closing or Closing(_CLOSE_WITHIN)
+        metrics, closing = metrics or Metrics(), closing or ShutdownBudget(_CLOSE_WITHIN)
         stack.push_async_callback(closing.over)
 
         live_gauges.prepare(metrics)
@@ -329,7 +329,7 @@ def _tell_owners(
 
 def _run(work: Coroutine[Any, Any, None], name: str) -> Callable[[], Awaitable[None]]:
     """Begin to do `work`; the result ends it."""
-    return partial(cancellation.end, asyncio.create_task(work, name=name))
+    return partial(tasks.end, asyncio.create_task(work, name=name))
 
 
 def _last_events(
@@ -346,7 +346,7 @@ def _last_events(
     return LastEvents(router.activity, LastEventRecord(redis), stream if looks else None)
 
 
-async def _leave(processes: Processes, process: GatewayProcess, closing: Closing) -> None:
+async def _leave(processes: Processes, process: GatewayProcess, closing: ShutdownBudget) -> None:
     with suppress(DependencyUnavailable):
         if await closing.step("leave", partial(processes.leave, process), at_most=CLOSE_EACH_WITHIN):
             return

@@ -9,12 +9,12 @@ import structlog
 from redis.asyncio import Redis
 
 from .cleanup import AT_MOST
-from .closing import Closing
 from .errors import DependencyUnavailable
 from .nats.connection import NatsConnection
 from .postgres.pool import Pool, create_pool
 from .redis.client import create_client
 from .settings import Settings
+from .shutdown import ShutdownBudget
 
 _log = structlog.get_logger("sandbox.core")
 
@@ -29,14 +29,14 @@ Waiting = Callable[[DependencyUnavailable], None]
 
 
 def at_end(
-    stack: AsyncExitStack, closing: Closing, name: str, close: Callable[[], Awaitable[object]]
+    stack: AsyncExitStack, closing: ShutdownBudget, name: str, close: Callable[[], Awaitable[object]]
 ) -> None:
     """Call `close` at the end, within its part of the time that there is."""
     stack.push_async_callback(closing.finish, name, close, at_most=CLOSE_EACH_WITHIN)
 
 
 async def open_clients(
-    settings: Settings, stack: AsyncExitStack, closing: Closing
+    settings: Settings, stack: AsyncExitStack, closing: ShutdownBudget
 ) -> tuple[Pool, Redis, NatsConnection]:
     """Clients of all three servers, none of which is asked for anything yet."""
     pool = await create_pool(
@@ -67,13 +67,13 @@ async def connect_nats(nats: NatsConnection, settings: Settings, on_waiting: Wai
             return
 
 
-async def _close_pool(pool: Pool, closing: Closing) -> None:
+async def _close_pool(pool: Pool, closing: ShutdownBudget) -> None:
     # A connection that is stuck in a query of a dead server would hold up the end of the process.
     if not await closing.step("PostgreSQL", pool.close, at_most=CLOSE_EACH_WITHIN):
         _log.warning("postgres_pool_terminated")
         pool.terminate()
 
 
-async def _close_nats(nats: NatsConnection, closing: Closing) -> None:
+async def _close_nats(nats: NatsConnection, closing: ShutdownBudget) -> None:
     if not await closing.finish("NATS", nats.close, at_most=CLOSE_EACH_WITHIN):
         nats.abort()

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
-
-import structlog
 
 from .dependencies import Question
 from .error_text import explain
@@ -20,8 +18,7 @@ from .errors import DependencyUnavailable, SandboxError
 from .models import Sandbox
 from .namespaces import PartHealth, PartState, counted
 from .routing import RouteTable
-
-_log = structlog.get_logger("sandbox.health")
+from .tasks import Abandoned
 
 DEFAULT_TIMEOUT = 3.0
 """Seconds one part may take to answer."""
@@ -177,7 +174,7 @@ class HealthChecker:
         self._system = tuple(system)
         self._timeout = timeout
         self._asking: dict[str, asyncio.Task[PartHealth]] = {}
-        self._late: set[asyncio.Task[PartHealth]] = set()
+        self._late = Abandoned()
 
     async def check(self, sandbox: Sandbox) -> SandboxHealth:
         """Ask all parts of the sandbox at once; takes at most the timeout."""
@@ -196,10 +193,8 @@ class HealthChecker:
 
     async def close(self) -> None:
         """End the questions that are still open, as far as they end soon."""
-        tasks = {*self._asking.values(), *self._late}
-        self._give_up(tasks)
-        if tasks:
-            await asyncio.wait(tasks, timeout=_CLOSE_WITHIN)
+        self._late.cancel(*self._asking.values())
+        await self._late.wait(_CLOSE_WITHIN)
 
     def _begin(self, store: str, check: Awaitable[PartHealth]) -> asyncio.Task[PartHealth]:
         return asyncio.create_task(self._bounded(store, check), name=f"health-{store}")
@@ -213,24 +208,11 @@ class HealthChecker:
                 await asyncio.wait(asked.values(), timeout=within)
         finally:
             if not shared:
-                self._give_up(asked.values())
+                self._late.cancel(*asked.values())
         late = PartHealth("", PartState.UNHEALTHY, f"no answer within {within:g} s", within * 1000)
         return tuple(
             task.result() if task.done() else replace(late, store=store) for store, task in asked.items()
         )
-
-    def _give_up(self, tasks: Iterable[asyncio.Task[PartHealth]]) -> None:
-        for task in tasks:
-            if not task.done() and task not in self._late:
-                # Nobody waits for its end: undoing a request on a server that hangs takes as long as that.
-                task.cancel()
-                self._late.add(task)
-                task.add_done_callback(self._ended_late)
-
-    def _ended_late(self, task: asyncio.Task[PartHealth]) -> None:
-        self._late.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("health_check_failed", exc_info=error)
 
     async def _bounded(self, store: str, check: Awaitable[PartHealth]) -> PartHealth:
         started = time.perf_counter()

@@ -13,6 +13,7 @@ from discord.ext import commands
 
 from sandbox_cogs._channels import RestChannels
 from sandbox_cogs.sandbox import on_tree_error, sync_commands
+from sandbox_core.addresses import discord_where
 from sandbox_core.bootstrap import Core
 from sandbox_core.event_router import GatewayIntake
 from sandbox_core.metrics import Metrics
@@ -129,7 +130,8 @@ class SandboxBot(commands.AutoShardedBot):
             try:
                 return await super().login(token)
             except _DISCORD_AWAY as error:
-                reason = f"it can't be reached ({type(error).__name__})"
+                where = discord_where(discord.http.Route.BASE)
+                reason = f"it can't be reached at {where} ({type(error).__name__})"
             self._login_trouble = f"not connected to Discord: {reason}"
             _log.warning("waiting_for_dependency", dependency="Discord", reason=reason)
             # Each login makes a session of its own, which takes its connector along when it is closed.

@@ -13,6 +13,7 @@ from typing import Any
 
 import aiohttp
 
+from sandbox_core.addresses import discord_where
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.models import GuildAccess
 from sandbox_core.settings import Settings
@@ -65,7 +66,8 @@ class DiscordRest:
         except TimeoutError:
             raise DependencyUnavailable("Discord", f"no answer within {_WITHIN:g} seconds") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise DependencyUnavailable("Discord", "it can't be reached") from error
+            where = discord_where(self._base)
+            raise DependencyUnavailable("Discord", f"it can't be reached at {where}") from error
 
     async def access(self, guild_id: str, user_id: str | None) -> GuildAccess:
         """What the bot, and `user_id` if given, may do in a guild now."""

@@ -12,13 +12,13 @@ from typing import Any
 import discord
 import structlog
 
-from sandbox_core import cancellation
+from sandbox_core import tasks
 from sandbox_core.bootstrap import open_core
-from sandbox_core.closing import Closing
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.metrics import Metrics
 from sandbox_core.ops import OpsServer, Readiness, ops_server
 from sandbox_core.settings import Settings, require_discord
+from sandbox_core.shutdown import ShutdownBudget
 
 from . import __version__
 from .client import SandboxBot
@@ -77,7 +77,7 @@ async def run_bot(
     token = require_discord(settings)
     if settings.discord_api_url is not None:
         discord.http.Route.BASE = settings.discord_api_url
-    readiness, metrics, closing = Readiness(), Metrics(), Closing(END_WITHIN)
+    readiness, metrics, closing = Readiness(), Metrics(), ShutdownBudget(END_WITHIN)
     async with (
         _begun_by(stop, closing),
         ops_server(settings.ops_host, settings.ops_port, readiness, metrics.registry, _VERSIONS) as ops,
@@ -103,7 +103,7 @@ async def run_bot(
 
 
 @contextlib.asynccontextmanager
-async def _begun_by(stop: asyncio.Event, closing: Closing) -> AsyncIterator[None]:
+async def _begun_by(stop: asyncio.Event, closing: ShutdownBudget) -> AsyncIterator[None]:
     """The end begins with the signal, whatever the process is at then."""
 
     async def begin() -> None:
@@ -114,7 +114,7 @@ async def _begun_by(stop: asyncio.Event, closing: Closing) -> AsyncIterator[None
     try:
         yield
     finally:
-        await cancellation.end(task)
+        await tasks.end(task)
 
 
 async def _started(bot: SandboxBot, ops: OpsServer, on_started: OnStarted | None) -> None:
@@ -128,7 +128,7 @@ async def _run_client(
     bot: SandboxBot,
     token: str,
     stop: asyncio.Event,
-    closing: Closing,
+    closing: ShutdownBudget,
     started: Callable[[], Coroutine[Any, Any, None]],
 ) -> None:
     # Not left as a context, too: that would wait for what was cut off.
@@ -147,8 +147,8 @@ async def _run_client(
             _raise_refusal(running)
     finally:
         # The start first: one that goes on would load again what is unloaded, and connect.
-        tasks = partial(cancellation.end, running, follow_up, stopping)
-        await closing.finish("start", tasks, at_most=_CLOSE_BOT_WITHIN)
+        ending = partial(tasks.end, running, follow_up, stopping)
+        await closing.finish("start", ending, at_most=_CLOSE_BOT_WITHIN)
         await end(bot, closing)
 
 
@@ -161,7 +161,7 @@ def _raise_refusal(running: asyncio.Task[None]) -> None:
         raise StartRefusedError(_REFUSALS[error.code]) from None
 
 
-async def end(bot: SandboxBot, closing: Closing) -> None:
+async def end(bot: SandboxBot, closing: ShutdownBudget) -> None:
     """Read no further, drain, save where to resume, leave, and close; what does not end in time is left.
 
     Nothing is lost by what is left: Discord replays from the point that was saved last.

@@ -173,7 +173,8 @@ class CleanupProvider:
         destroying = await teardown.begin(self._parts, actor, sandbox.id, details)
         if destroying is None:
             return None
-        return await teardown.take_apart(self._parts, actor, destroying, details, patience=PATIENCE)
+        done = await teardown.take_apart(self._parts, actor, destroying, details, patience=PATIENCE)
+        return done.sandbox
 
     async def _failure(self, sandbox: Sandbox, failed: teardown.StepFailed) -> Failure:
         code = failed.error.code if isinstance(failed.error, SandboxError) else INTERNAL

@@ -10,10 +10,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sandbox_core.cancellation import end
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.models import Sandbox
 from sandbox_core.postgres.cleanup import Failure
+from sandbox_core.tasks import end
 
 Outcome = Sandbox | Failure | DependencyUnavailable | None
 """The destroyed sandbox, why it stands still, PostgreSQL being away, or None: left to somebody else."""

@@ -13,7 +13,7 @@ from typing import Generic, Protocol, TypeVar
 
 import structlog
 
-from sandbox_core import cancellation
+from sandbox_core import tasks
 from sandbox_core.events import DIRECT, Frame, Hints, Place
 
 from .channels import ChannelOwners
@@ -104,7 +104,7 @@ class Attribution(Generic[_Event]):
 
     async def close(self) -> None:
         """Ask no more; what waits stays unacknowledged, and Discord replays it."""
-        await cancellation.end(*self._tasks)
+        await tasks.end(*self._tasks)
 
     def _known(self, frame: Frame, hints: Hints) -> str | None:
         owner = self._owners.owner(frame)

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import structlog
 
-from sandbox_core import cancellation
+from sandbox_core import tasks
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.routing import RouteTable
 
@@ -44,14 +44,13 @@ class RouteQuestions:
         self._settle = settle
         self._asked: set[str] = set()
         """Lanes whose route is being asked for, and was not switched meanwhile."""
-        self._task: asyncio.Task[None] | None = None
+        self._asking = tasks.OnDemand(self._ask_all, "router-held")
         self.obstacle = ""
         """Why there is no answer, naming the dependency; "" while nothing is known to be wrong."""
 
     def ask(self) -> None:
         """A lane waits."""
-        if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._ask_all(), name="router-held")
+        self._asking.begin()
 
     def void(self, lanes: Collection[str]) -> None:
         """These lanes' routes are being switched: the answer to a question from before is no longer one."""
@@ -59,30 +58,31 @@ class RouteQuestions:
 
     async def close(self) -> None:
         """Ask no more."""
-        if self._task is not None:
-            await cancellation.end(self._task)
+        await self._asking.close()
 
     async def _ask_all(self) -> None:
-        while lanes := self._waiting():
-            batch = lanes[:_BATCH]
-            self._asked = set(batch)
-            try:
-                table = await self._routes.resolve(batch)
-                for lane in batch:
-                    if lane in self._asked:
-                        self._settle(lane, table)
-                if self.obstacle:
-                    _log.info("events_released", lanes=len(self._asked))
-                    self.obstacle = ""
-            except DependencyUnavailable as error:
-                if not self.obstacle:
-                    _log.warning("events_held", dependency=error.dependency, reason=error.reason)
-                self.obstacle = f"{error.dependency}: {error.reason}"
-                await asyncio.sleep(_PAUSE)
-            except Exception:
-                # Whatever it is: without this task the events would wait for ever, and nobody would know.
-                _log.exception("held_events_not_settled", lanes=len(batch))
-                self.obstacle = self.obstacle or "their routes: an internal error, see the log"
-                await asyncio.sleep(_PAUSE)
+        def failed() -> None:
+            _log.exception("held_events_not_settled", lanes=len(self._asked))
+            self.obstacle = self.obstacle or "their routes: an internal error, see the log"
+
+        await tasks.repeat(self._ask_some, failed=failed, pause=_PAUSE, while_=self._waiting)
         # Also when those that waited are another process's by now.
         self.obstacle = ""
+
+    async def _ask_some(self) -> None:
+        batch = self._waiting()[:_BATCH]
+        self._asked = set(batch)
+        try:
+            table = await self._routes.resolve(batch)
+        except DependencyUnavailable as error:
+            if not self.obstacle:
+                _log.warning("events_held", dependency=error.dependency, reason=error.reason)
+            self.obstacle = f"{error.dependency}: {error.reason}"
+            await asyncio.sleep(_PAUSE)
+            return
+        for lane in batch:
+            if lane in self._asked:
+                self._settle(lane, table)
+        if self.obstacle:
+            _log.info("events_released", lanes=len(self._asked))
+            self.obstacle = ""

@@ -20,6 +20,7 @@ from typing import Protocol
 
 import structlog
 
+from sandbox_core import tasks
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.nats.stream_guilds import Found
 from sandbox_core.redis.last_events import LastEventRecord, RecordState
@@ -121,20 +122,21 @@ class LastEvents:
 
     async def run(self) -> None:
         """Keep the record until cancelled."""
-        while True:
-            pause = _WRITE_SECONDS
-            try:
-                await self.write()
-                self._away = False
-            except DependencyUnavailable as error:
-                if not self._away:
-                    _log.warning("last_events_not_written", dependency=error.dependency, reason=error.reason)
-                self._away, pause = True, _RETRY_SECONDS
-            except Exception:
-                # Whatever it was: without the record the question is asked once too often, no more.
-                _log.exception("last_events_not_written")
-                pause = _RETRY_SECONDS
-            await asyncio.sleep(pause)
+        await tasks.repeat(
+            self._turn, failed=lambda: _log.exception("last_events_not_written"), pause=_RETRY_SECONDS
+        )
+
+    async def _turn(self) -> None:
+        try:
+            await self.write()
+        except DependencyUnavailable as error:
+            if not self._away:
+                _log.warning("last_events_not_written", dependency=error.dependency, reason=error.reason)
+            self._away = True
+            await asyncio.sleep(_RETRY_SECONDS)
+        else:
+            self._away = False
+            await asyncio.sleep(_WRITE_SECONDS)
 
     async def write(self) -> None:
         """Write what is new; at first, and whenever the record was lost, what the stream tells too."""

@@ -16,7 +16,7 @@ from sandbox_core.validation import generate_name, parse_duration, parse_name
 
 from . import guilds as guild_steps
 from . import rules, teardown
-from .ports import ManagerLimits, Parts
+from .ports import Changed, ManagerLimits, Parts
 
 _ATTEMPTS = 8
 """Ids or generated names to try; even a second try is rare."""
@@ -30,16 +30,16 @@ async def create(
     ttl: str | None,
     guilds: Sequence[GuildAccess],
     confirmed: bool,
-) -> Sandbox:
+) -> Changed:
     """Create a sandbox that is running, with its guilds registered."""
     started = time.perf_counter()
     try:
-        sandbox = await _Creation(parts, actor).run(name, ttl, guilds, confirmed=confirmed)
+        created = await _Creation(parts, actor).run(name, ttl, guilds, confirmed=confirmed)
     except BaseException as error:
         parts.observer.create_failed(_failure(error), time.perf_counter() - started)
         raise
     parts.observer.created(time.perf_counter() - started)
-    return sandbox
+    return created
 
 
 async def check(
@@ -82,7 +82,7 @@ class _Creation:
 
     async def run(
         self, name: str | None, ttl: str | None, guilds: Sequence[GuildAccess], *, confirmed: bool
-    ) -> Sandbox:
+    ) -> Changed:
         limits = self._parts.limits
         chosen, life = _read(limits, name, ttl)
         guild_ids = rules.may_divert_all(self._actor, guilds, limits, confirmed=confirmed)
@@ -116,14 +116,14 @@ class _Creation:
             metadata={"owner_name": owner_name} if owner_name else {},
         )
 
-    async def _make(self, draft: Sandbox, guild_ids: list[str]) -> Sandbox:
+    async def _make(self, draft: Sandbox, guild_ids: list[str]) -> Changed:
         try:
             sandbox = await self._insert(draft)
             await self._parts.faults("create:inserted")
             await self._provision(sandbox)
             running = await self._start(sandbox, guild_ids)
             await self._parts.faults("create:running")
-            running = await self._parts.send_to(running)
+            created = await self._parts.send_to(running)
             await self._parts.faults("create:routes")
         except (NameTaken, OwnerLimitReached, ShortIdTakenError):
             # Refused by the insert, whose transaction is rolled back: there is nothing to undo.
@@ -131,7 +131,7 @@ class _Creation:
         except BaseException as error:
             await self._undo(draft, error)
             raise
-        return running
+        return created
 
     async def _insert(self, draft: Sandbox) -> Sandbox:
         async with transaction(self._parts.pool) as connection:

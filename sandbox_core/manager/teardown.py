@@ -16,7 +16,6 @@ from uuid import UUID
 
 import structlog
 
-from sandbox_core.cancellation import end
 from sandbox_core.error_text import explain
 from sandbox_core.errors import (
     CleanupFailed,
@@ -31,9 +30,10 @@ from sandbox_core.namespaces import Namespace
 from sandbox_core.postgres import Connection, audit, connected, guild_mappings, sandboxes, transaction
 from sandbox_core.postgres import cleanup as cleanup_rows
 from sandbox_core.postgres import routes as route_rows
+from sandbox_core.tasks import Overdue, ended_within
 
 from . import rules
-from .ports import Parts, TeardownParts
+from .ports import Changed, Parts, TeardownParts
 
 _log = structlog.get_logger("sandbox.manager")
 
@@ -73,7 +73,7 @@ class StepFailed(Exception):
         return reason_of(self.error)
 
 
-async def destroy(parts: Parts, actor: Actor, sandbox: Sandbox) -> Sandbox:
+async def destroy(parts: Parts, actor: Actor, sandbox: Sandbox) -> Changed:
     """Destroy, or go on with a destruction that stopped."""
     rules.may_change(actor, sandbox, "destroy")
     if _being_created(parts, sandbox):
@@ -108,8 +108,8 @@ async def undo(
             destroying = await begin(parts, actor, sandbox_id, details)
             if destroying is None:
                 return
-            if await drop_parts(parts, made, destroying, patience=UNDO_TIMEOUT) is None:
-                await finish(parts, actor, destroying, details)
+            if await drop_parts(parts, made, destroying.sandbox, patience=UNDO_TIMEOUT) is None:
+                await finish(parts, actor, destroying.sandbox, details)
     except (SandboxError, TimeoutError) as error:
         _log.warning("creation_not_undone", sandbox_id=str(sandbox_id), reason=reason_of(error))
     except Exception:
@@ -148,7 +148,7 @@ async def expire(parts: TeardownParts, actor: Actor, sandbox_id: UUID) -> bool:
 
 async def begin(
     parts: TeardownParts, actor: Actor, sandbox_id: UUID, details: Mapping[str, Any]
-) -> Sandbox | None:
+) -> Changed | None:
     """Go to `destroying`, and send the events of its guilds to production first of all.
 
     Returns the sandbox, also when it was `destroying` before; None when it is destroyed or was never made.
@@ -182,17 +182,17 @@ async def begin(
 async def take_apart(
     parts: TeardownParts,
     actor: Actor,
-    sandbox: Sandbox,
+    destroying: Changed,
     details: Mapping[str, Any],
     *,
     patience: float,
-) -> Sandbox:
+) -> Changed:
     """Remove everything of a `destroying` sandbox and end it; each store may take `patience` seconds.
 
     Raises `StepFailed` after the failure was noted, with the moment before which no automatic cleanup
     tries again.
     """
-    started = time.perf_counter()
+    started, sandbox = time.perf_counter(), destroying.sandbox
     failed = await _tell_routes(parts, sandbox) or await drop_parts(
         parts, parts.namespaces, sandbox, patience=patience
     )
@@ -204,7 +204,7 @@ async def take_apart(
         else:
             if first:
                 parts.observer.destroyed(time.perf_counter() - started)
-            return destroyed.evolve(unconfirmed=sandbox.unconfirmed)
+            return Changed(destroyed, destroying.unconfirmed)
     await note_failure(parts, actor, sandbox, failed)
     raise failed
 
@@ -351,18 +351,11 @@ def pause_after(attempts: int) -> timedelta:
 async def bounded(store: str, work: Coroutine[Any, Any, None], *, within: float | None = None) -> None:
     """Run one store's step. Raises `DependencyUnavailable` when it takes more seconds than `within`."""
     limit = STEP_TIMEOUT if within is None else within
-    # A task of its own: a driver may lose the one cancellation that `asyncio.timeout` would send.
-    step = asyncio.create_task(work, name=f"step-{store}")
     try:
-        await asyncio.wait({step}, timeout=limit)
-        in_time = step.done()
-    finally:
-        await end(step)
-    if not in_time and step.cancelled():
+        await ended_within(limit, work, name=f"step-{store}")
+    except Overdue as error:
         # It may have answered all the time, and have had too much to do.
-        raise DependencyUnavailable(store, f"not done within {limit:g} s")
-    try:
-        step.result()
+        raise DependencyUnavailable(store, f"not done within {limit:g} s") from error
     except TimeoutError as error:
         raise DependencyUnavailable(store, "no answer in time") from error
 

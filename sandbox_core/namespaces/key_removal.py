@@ -7,8 +7,8 @@ from typing import cast
 
 from redis.asyncio import Redis
 
-from sandbox_core.cancellation import Cancellations
 from sandbox_core.errors import StillWritten
+from sandbox_core.tasks import Cancellations
 
 _LEAST, _MOST = 100, 4000
 """Keys looked at per SCAN: at most so many that the server is held up for about a millisecond."""

@@ -8,10 +8,10 @@ from uuid import UUID
 
 from redis.asyncio import Redis
 
-from sandbox_core.cancellation import Cancellations
 from sandbox_core.models import Sandbox
 from sandbox_core.redis.errors import translating
 from sandbox_core.subjects import redis_prefix
+from sandbox_core.tasks import Cancellations
 
 from .base import PartHealth, PartState, counted
 from .key_removal import KeyRemoval, scan

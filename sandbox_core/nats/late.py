@@ -17,7 +17,7 @@ from typing import Protocol
 
 import structlog
 
-from sandbox_core import cancellation
+from sandbox_core import tasks
 from sandbox_core.errors import DependencyUnavailable
 
 from .publication import Publication
@@ -66,7 +66,7 @@ class LateResends:
         self._now = now
         self._trusted = duplicate_window * (1 - _MARGIN)
         self._waiting: list[tuple[Publication, float]] = []
-        self._asking: asyncio.Task[None] | None = None
+        self._asking = tasks.OnDemand(self._ask_all, "late-resends")
 
     def is_late(self, publication: Publication, now: float) -> bool:
         """True when it may have been stored before what the duplicate window surely covers."""
@@ -76,13 +76,11 @@ class LateResends:
     def ask(self, publication: Publication) -> None:
         """Find out whether it is stored; `judged` is told later. It must not be sent meanwhile."""
         self._waiting.append((publication, publication.unanswered_since))
-        if self._asking is None or self._asking.done():
-            self._asking = asyncio.get_running_loop().create_task(self._ask_all(), name="late-resends")
+        self._asking.begin()
 
     async def close(self) -> None:
         """Ask no more; those asked for are judged no more."""
-        if self._asking is not None:
-            await cancellation.end(self._asking)
+        await self._asking.close()
 
     async def _ask_all(self) -> None:
         while self._waiting:

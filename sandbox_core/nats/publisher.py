@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import nats.errors
 import structlog
 
-from sandbox_core import cancellation
+from sandbox_core import tasks
 from sandbox_core.error_text import explain
 from sandbox_core.errors import DependencyUnavailable, StreamUnusable
 from sandbox_core.lease_trust import LeaseTrust
@@ -128,7 +128,7 @@ class AckPublisher:
         self._connection.on_reconnect.remove(self._on_reconnect)
         self._connection.on_disconnect.remove(self._on_disconnect)
         # nats-py loses a cancellation now and then, and the recovery would go on for ever.
-        await cancellation.end(*self._tasks)
+        await tasks.end(*self._tasks)
         if self._late is not None:
             await self._late.close()
         await self._inbox.close(connected=self._connection.connected)
@@ -177,14 +177,11 @@ class AckPublisher:
             self._refusals.no_more(number)
 
     async def _keep_going(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        while True:
-            try:
-                await work()
-            except Exception:
-                # Whatever it is: without this task nothing would be published any more.
-                _log.exception("publisher_task_failed")
-                self._wake.set()
-                await asyncio.sleep(_FAILED_PAUSE)
+        def failed() -> None:
+            _log.exception("publisher_task_failed")
+            self._wake.set()
+
+        await tasks.repeat(work, failed=failed, pause=_FAILED_PAUSE)
 
     # Sending
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import structlog
 
-from sandbox_core import cancellation
+from sandbox_core import tasks
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.models import DatedRoute
 from sandbox_core.redis.route_cache import RouteCache
@@ -30,13 +30,11 @@ class CacheWriter:
     def __init__(self, cache: RouteCache) -> None:
         self._cache = cache
         self._unwritten: dict[str, DatedRoute] = {}
-        self._task: asyncio.Task[None] | None = None
+        self._writing = tasks.OnDemand(self._write_all, "route-cache-writer")
 
     async def close(self) -> None:
         """Write nothing more; what is not written is lost."""
-        if self._task is not None:
-            # redis-py loses a cancellation now and then, and while Redis is away this would go on for ever.
-            await cancellation.end(self._task)
+        await self._writing.close()
 
     async def write(self, routes: Mapping[str, DatedRoute]) -> None:
         """Write these routes now, or as soon as Redis takes them."""
@@ -53,24 +51,25 @@ class CacheWriter:
             waiting = self._unwritten.get(guild_id)
             if waiting is None or waiting.as_of <= dated.as_of:
                 self._unwritten[guild_id] = dated
-        if self._unwritten and (self._task is None or self._task.done()):
-            self._task = asyncio.get_running_loop().create_task(self._write_all(), name="route-cache-writer")
+        if self._unwritten:
+            self._writing.begin()
 
     async def _write_all(self) -> None:
-        while batch := dict(self._unwritten):
-            try:
-                written = await self._put(batch)
-            except Exception:
-                # Whatever it was: a process that writes no more is noticed only when it dies.
-                _log.exception("route_cache_not_written", guilds=len(batch))
-                await asyncio.sleep(_FAILED_PAUSE)
-                continue
-            if not written:
-                await asyncio.sleep(_RETRY_PAUSE)
-                continue
-            for guild_id, dated in batch.items():
-                if self._unwritten.get(guild_id) is dated:
-                    del self._unwritten[guild_id]
+        def failed() -> None:
+            _log.exception("route_cache_not_written", guilds=len(self._unwritten))
+
+        await tasks.repeat(
+            self._write_batch, failed=failed, pause=_FAILED_PAUSE, while_=lambda: self._unwritten
+        )
+
+    async def _write_batch(self) -> None:
+        batch = dict(self._unwritten)
+        if not await self._put(batch):
+            await asyncio.sleep(_RETRY_PAUSE)
+            return
+        for guild_id, dated in batch.items():
+            if self._unwritten.get(guild_id) is dated:
+                del self._unwritten[guild_id]
 
     async def _put(self, routes: Mapping[str, DatedRoute]) -> bool:
         try:

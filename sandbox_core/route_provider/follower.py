@@ -25,7 +25,7 @@ from typing import Any
 import asyncpg
 import structlog
 
-from sandbox_core import cancellation
+from sandbox_core import tasks
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.models import DatedRoute, Route
 from sandbox_core.postgres import routes as route_rows
@@ -94,7 +94,7 @@ class RouteFollower:
     async def close(self) -> None:
         """Stop following; the last table stays."""
         if self._task is not None:
-            await cancellation.end(self._task)
+            await tasks.end(self._task)
             self._task = None
         await self._board.close()
 

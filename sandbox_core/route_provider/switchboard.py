@@ -14,7 +14,7 @@ from typing import Protocol
 
 import structlog
 
-from sandbox_core import cancellation
+from sandbox_core import tasks
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.models import DatedRoute, Route
 from sandbox_core.routing import RouteTable
@@ -77,7 +77,7 @@ class Switchboard:
         """Routes that were read and wait for what is in flight."""
         self._waiting: list[tuple[frozenset[str], asyncio.Future[None]]] = []
         self._wake = asyncio.Event()
-        self._switching: asyncio.Task[None] | None = None
+        self._switching = tasks.OnDemand(self._switch_drained, "route-switch")
 
     def attach(self, gate: Gate) -> None:
         """Switch no guild while this has anything of it in flight."""
@@ -86,9 +86,7 @@ class Switchboard:
 
     async def close(self) -> None:
         """Switch nothing more."""
-        if self._switching is not None:
-            await cancellation.end(self._switching)
-            self._switching = None
+        await self._switching.close()
 
     def changed(self, guild_ids: Collection[str]) -> None:
         """These guilds' routes may have changed; nothing of them is published until they are settled."""
@@ -191,10 +189,7 @@ class Switchboard:
         self._take_effect(same)
         if self._pending:
             self._wake.set()
-            if self._switching is None or self._switching.done():
-                self._switching = asyncio.get_running_loop().create_task(
-                    self._switch_drained(), name="route-switch"
-                )
+            self._switching.begin()
 
     async def _switch_drained(self) -> None:
         while self._pending:

@@ -54,7 +54,7 @@ from dataclasses import replace
 
 import structlog
 
-from sandbox_core import cancellation
+from sandbox_core import tasks
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.lease_trust import LeaseTrust
 from sandbox_core.nats.takeovers import STOPS_WITHIN
@@ -211,7 +211,7 @@ class LeaseKeeper:
                         await self._wake.wait()
                 self._wake.clear()
         finally:
-            await cancellation.end(*self._handing_over.values(), *self._dropping.values())
+            await tasks.end(*self._handing_over.values(), *self._dropping.values())
 
     async def turn(self) -> None:
         """Renew, take and give up, once."""

@@ -17,7 +17,7 @@ from typing import Protocol
 
 import structlog
 
-from sandbox_core import cancellation
+from sandbox_core import tasks
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.event_router import GatewayIntake
 from sandbox_core.event_router.waiting import WaitingFrames
@@ -123,10 +123,10 @@ class Succession:
 
     async def close(self) -> None:
         """Go on with nothing more."""
-        tasks = dict(self._joining)
-        for shard_id in tasks:
+        joining = dict(self._joining)
+        for shard_id in joining:
             self._stop_joining(shard_id)
-        await cancellation.end(*tasks.values())
+        await tasks.end(*joining.values())
 
     def _stop_joining(self, shard_id: int) -> None:
         task = self._joining.pop(shard_id, None)

@@ -166,7 +166,7 @@ class Yard:
 
     async def sandbox(self, actor: Actor, name: str, **arguments: object) -> Sandbox:
         """A sandbox with something in each of its parts."""
-        made = await self.manager.create(actor, name=name, **arguments)  # type: ignore[arg-type]
+        made = (await self.manager.create(actor, name=name, **arguments)).sandbox  # type: ignore[arg-type]
         await self.fill(made)
         return made
 

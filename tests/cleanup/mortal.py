@@ -65,7 +65,7 @@ async def _live(task: dict[str, Any]) -> None:
     async def live(worker: int, guild: str) -> None:
         access = GuildAccess(guild, bot_is_member=True, caller_manages=True)
         while True:
-            made = await manager.create(ALICE, name=f"box-{worker}", guilds=[access])
+            made = (await manager.create(ALICE, name=f"box-{worker}", guilds=[access])).sandbox
             await redis.set(redis_prefix(made.id) + "x", "x")
             await js.publish(sandbox_subject(made.id, "X"), b"{}")
             print(made.id, flush=True)

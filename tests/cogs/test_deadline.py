@@ -17,13 +17,13 @@ import discord
 import pytest
 from structlog.testing import capture_logs
 
-from sandbox_cogs._deadline import within
 from sandbox_cogs.sandbox import _access, _autocomplete
 from sandbox_cogs.sandbox._group import SandboxCommands
 from sandbox_core.bootstrap import Core
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.models import Actor, GuildAccess
 from sandbox_core.settings import load_settings
+from sandbox_core.tasks import within
 
 from .conftest import COOKS_GUILD, DEV_GUILD
 

@@ -16,7 +16,7 @@ from discord_sim import DiscordSim
 from sandbox_bot import runner
 from sandbox_bot.client import SandboxBot
 from sandbox_bot.embedded import EmbeddedServers
-from sandbox_core.closing import Closing
+from sandbox_core.shutdown import ShutdownBudget
 from tests.e2e.harness import eventually, free_port, get
 from tests.e2e.programs import program
 from tests.embedded.hanging import frozen
@@ -52,7 +52,7 @@ class HangingBot:
 
 
 async def test_an_end_in_which_everything_hangs_goes_through_every_step_and_ends() -> None:
-    bot, closing = HangingBot(), Closing(0.05)
+    bot, closing = HangingBot(), ShutdownBudget(0.05)
     async with asyncio.timeout(_GUARD):
         await runner.end(cast("SandboxBot", bot), closing)
         assert bot.begun == ["stop", "drain", "save", "leave", "close", "http"]

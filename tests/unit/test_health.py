@@ -113,7 +113,7 @@ async def test_a_question_that_resists_its_cancellation_is_not_waited_for() -> N
         released.set()
         await checker.close()
     assert ended.is_set()
-    assert [line["event"] for line in logs] == ["health_check_failed"]
+    assert [line["event"] for line in logs] == ["abandoned_work_failed"]
 
 
 COOKS, MUSIC = "300000000000000002", "300000000000000003"

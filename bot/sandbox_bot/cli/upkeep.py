@@ -14,8 +14,8 @@ from sandbox_core.models import AuditEntry
 
 from ..exit_codes import ExitCode
 from . import _caller as caller
+from . import _json as json
 from . import _options as options
-from . import _shapes as shapes
 from . import _views as views
 from ._outcome import fail, run
 from ._screen import Block, Line, busy, confirm, emit, must_be_answerable, show
@@ -27,16 +27,8 @@ def cleanup(as_json: options.Json = False) -> None:
     """Remove what is over, as the bot does periodically: expired sandboxes, and what gone ones left."""
     with busy("Cleaning up"):
         expired, left = run(_cleanup())
-    now = utc_now()
     if as_json:
-        emit(
-            {
-                "destroyed": [shapes.sandbox_shape(sandbox, now) for sandbox in expired.destroyed],
-                "failed": [shapes.failure_shape(failure) for failure in expired.failed],
-                "left_to_others": expired.left_to_others,
-                "orphans": shapes.orphans_shape(left.found, left),
-            }
-        )
+        emit(json.cleaned(expired, left, utc_now()))
     else:
         sandboxes = count(len(expired.destroyed), "sandbox", "sandboxes")
         orphans = count(len(left.removed), "orphan", "orphans")
@@ -85,7 +77,7 @@ def orphans(
         with busy("Removing"):
             done = run(_remove(unknown))
     if as_json:
-        emit(shapes.orphans_shape(report, done))
+        emit(json.orphans(report, done))
     elif done is not None:
         show(Line(f"Removed {count(len(done.removed), 'orphan', 'orphans')}."))
     elif fix:
@@ -129,7 +121,7 @@ def audit(
     with busy("Reading"):
         entries = run(_audit(name, limit))
     if as_json:
-        emit({"entries": [shapes.entry_shape(entry) for entry in entries]})
+        emit(json.audit(entries))
         return
     show(views.audit(entries))
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import yarl
 
+from sandbox_core import tasks
 from sandbox_core.nats.contents import StoredContents
 from sandbox_core.nats.shard_holders import ShardHolders
 from sandbox_core.nats.takeovers import Takeovers
@@ -17,7 +18,6 @@ from sandbox_core.sharding.leases import LEASE, LeaseKeeper
 from sandbox_core.sharding.settled import SettledMoments
 from sandbox_core.sharding.succession import Succession
 
-from . import _tasks
 from .identify import IdentifyGate, StartLimit
 from .shards import ShardSet
 
@@ -127,7 +127,7 @@ class Gateway:
             return
         self._left = True
         self._state.end()
-        await _tasks.end([self._keeping])
+        await tasks.end(self._keeping)
         self._nats.on_reconnect.remove(self._keeper.nats_is_back)
         await self._keeper.leave()
         await self._holders.close()

@@ -17,14 +17,13 @@ from typing import Protocol
 
 import structlog
 
+from sandbox_core import tasks
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.event_router import GatewayIntake
 from sandbox_core.lease_trust import LeaseTrust
 from sandbox_core.metrics import Metrics
 from sandbox_core.models import ResumePoint
 from sandbox_core.resume_points import NEITHER, ResumePointStore
-
-from . import _tasks
 
 _log = structlog.get_logger("sandbox.gateway")
 
@@ -261,7 +260,7 @@ class SessionBook:
     async def close(self) -> None:
         """Write the last resume points; call it after the drain."""
         if self._saver is not None:
-            await _tasks.end([self._saver])
+            await tasks.end(self._saver)
             await self._save()
             if unsaved := [shard_id for shard_id, point in self._points() if self._is_due(shard_id, point)]:
                 # Discord replays more than it had to.
@@ -330,14 +329,13 @@ class SessionBook:
             _log.warning("session_not_forgotten", dependency="Redis or PostgreSQL", shard=shard_id)
 
     async def _save_often(self) -> None:
-        while True:
+        async def save() -> None:
             await asyncio.sleep(_SAVE_INTERVAL)
-            try:
-                await self._save()
-            except Exception:
-                # Whatever it is: a process that saves no more is noticed only when it dies.
-                _log.exception("resume_points_not_saved")
-                await asyncio.sleep(_FAILED_PAUSE)
+            await self._save()
+
+        await tasks.repeat(
+            save, failed=lambda: _log.exception("resume_points_not_saved"), pause=_FAILED_PAUSE
+        )
 
     async def _save(self) -> None:
         async with self._saving:

@@ -20,9 +20,9 @@ import discord
 import structlog
 import yarl
 
+from sandbox_core import tasks
 from sandbox_core.redis.gateway_sessions import ResumePoint
 
-from . import _tasks
 from .endings import ABNORMAL, ConnectionEndedError, Ending
 from .socket import RoutedWebSocket, RoutesFrames
 
@@ -134,7 +134,7 @@ class Shard:
                 await self.ws.poll_event()
         finally:
             if steady is not None:
-                await _tasks.end([steady])
+                await tasks.end(steady)
 
     async def _resume(self, point: ResumePoint) -> None:
         sessions = self._client.sessions

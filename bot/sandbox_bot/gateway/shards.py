@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from sandbox_core import tasks
 from sandbox_core.sharding.lease_parts import Before
 from sandbox_core.sharding.succession import Succession
 
-from . import _tasks
 from ._private import shards_of, tell_shards
 from .shard import IdentifyTurns, MayConnect, Shard
 
@@ -136,7 +136,7 @@ class ShardSet:
     async def _end(self, shard_id: int) -> None:
         task = self._tasks.get(shard_id)
         if task is not None:
-            await _tasks.end([task])
+            await tasks.end(task)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if task.cancelled() or self.failure.done():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from sandbox_core import cancellation
+from sandbox_core import tasks
 from sandbox_core.nats.contents import StoredContents
 from sandbox_core.nats.shard_holders import ShardHolders
 from sandbox_core.nats.takeovers import Takeovers
@@ -157,17 +157,13 @@ class _Keeping:
         await self._holders.start()
         self._core.nats.on_reconnect.append(self.keeper.nats_is_back)
         await self._takeovers.hear(self.keeper.taken)
-        while True:
-            try:
-                await self.keeper.run()
-            except Exception:
-                # Whatever it is: without this nothing would be published any more once the leases lapse.
-                _log.exception("leases_not_kept")
-                await asyncio.sleep(_PAUSE_AFTER_FAILURE)
+        await tasks.repeat(
+            self.keeper.run, failed=lambda: _log.exception("leases_not_kept"), pause=_PAUSE_AFTER_FAILURE
+        )
 
     async def end(self) -> None:
         self.keeper.stop_taking()
-        await cancellation.end(self._task)
+        await tasks.end(self._task)
         if self.keeper.nats_is_back in self._core.nats.on_reconnect:
             self._core.nats.on_reconnect.remove(self.keeper.nats_is_back)
         self._core.publishing.end()

@@ -12,6 +12,7 @@ import aiohttp
 import discord
 
 from sandbox_cogs._core import AnyBot
+from sandbox_core.addresses import discord_where
 from sandbox_core.bootstrap import Core
 from sandbox_core.errors import CleanupFailed, DependencyUnavailable, InvalidInput, SandboxError
 from sandbox_core.manager import utc_now
@@ -174,7 +175,8 @@ class Commands:
             except discord.HTTPException as error:
                 results[guild_id] = f"Discord answered with status {error.status}"
             except (aiohttp.ClientError, OSError) as error:
-                raise DependencyUnavailable("Discord", "it can't be reached") from error
+                where = discord_where(discord.http.Route.BASE)
+                raise DependencyUnavailable("Discord", f"it can't be reached at {where}") from error
         return _render.synced(results, self._names_of(results))
 
     async def _health(self, _actor: Actor, _arguments: Arguments) -> Answer:

@@ -13,13 +13,13 @@ from discord.ext import commands
 
 from sandbox_cogs._core import AnyBot
 from sandbox_cogs._correlation import correlated
-from sandbox_cogs._deadline import within
 from sandbox_cogs._owners import owner_ids_of
 from sandbox_core.bootstrap import Core
 from sandbox_core.error_text import explain
 from sandbox_core.errors import SandboxError
 from sandbox_core.events import OwnerCommand, read_owner_command
 from sandbox_core.models import Actor
+from sandbox_core.tasks import within
 
 from . import _render
 from ._answer import Answer, as_message

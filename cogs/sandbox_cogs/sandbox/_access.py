@@ -10,6 +10,7 @@ import aiohttp
 import discord
 
 from sandbox_cogs._core import AnyBot
+from sandbox_core.addresses import discord_where
 from sandbox_core.errors import DependencyUnavailable, NotPermitted
 from sandbox_core.models import Actor, GuildAccess
 from sandbox_core.settings import Settings
@@ -109,4 +110,5 @@ async def _discord_answers(seconds: float) -> AsyncIterator[None]:
     except discord.HTTPException as error:
         raise DependencyUnavailable("Discord", f"it answered with status {error.status}") from error
     except (aiohttp.ClientError, OSError) as error:
-        raise DependencyUnavailable("Discord", "it can't be reached") from error
+        where = discord_where(discord.http.Route.BASE)
+        raise DependencyUnavailable("Discord", f"it can't be reached at {where}") from error

@@ -15,8 +15,8 @@ import structlog
 from discord import app_commands
 
 from sandbox_cogs._core import AnyBot
-from sandbox_cogs._deadline import within
 from sandbox_core.errors import DependencyUnavailable
+from sandbox_core.tasks import within
 
 from ._access import guild_access
 from ._text import choice_label

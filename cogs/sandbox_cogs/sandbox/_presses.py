@@ -13,7 +13,7 @@ import discord
 from sandbox_cogs._core import AnyBot, core_of
 from sandbox_cogs._correlation import correlated
 
-from . import _connect, _destroy, _extend, _listing, _question, _register, _render, _status
+from . import _connect, _destroy, _diversion, _extend, _list, _question, _register, _render, _status
 from ._access import check_may_use
 from ._errors import report
 from ._reply import answer_anew, answer_in_place
@@ -75,8 +75,8 @@ async def _picked(press: Press) -> None:
 
 
 async def _turned(press: Press) -> None:
-    filters = _listing.Filters.from_match(press.arguments)
-    work = _listing.page_of(press.core, filters, int(press.arguments["page"]))
+    filters = _list.Filters.from_match(press.arguments)
+    work = _list.page_of(press.core, filters, int(press.arguments["page"]))
     await answer_in_place(press.interaction, press.core, work)
 
 
@@ -92,7 +92,7 @@ async def _answered(press: Press) -> None:
     )
 
 
-_QUESTIONS = {question.kind: question for question in (_destroy.ONE, _destroy.ALL, _register.QUESTION)}
+_QUESTIONS = {question.kind: question for question in (_destroy.ONE, _destroy.ALL, _diversion.QUESTION)}
 
 _HANDLERS: Mapping[str, tuple[re.Pattern[str], Callable[[Press], Awaitable[None]]]] = {
     verb: (re.compile(arguments), handler)
@@ -104,7 +104,7 @@ _HANDLERS: Mapping[str, tuple[re.Pattern[str], Callable[[Press], Awaitable[None]
         ("refresh", _SANDBOX, _pressed_refresh),
         ("unwatch", _SANDBOX, _pressed_unwatch),
         ("pick", r"(?P<how>once|watch)", _picked),
-        ("list", _listing.ARGUMENTS, _turned),
+        ("list", _list.ARGUMENTS, _turned),
         ("ask", rf"(?P<kind>{'|'.join(_QUESTIONS)}):{_question.ARGUMENTS}", _answered),
     )
 }

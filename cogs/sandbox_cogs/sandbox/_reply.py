@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import discord
 
 from sandbox_cogs._core import AnyBot
-from sandbox_cogs._deadline import within
 from sandbox_core.errors import DependencyUnavailable, SandboxError
 from sandbox_core.namespaces import PartState
+from sandbox_core.tasks import within
 
 from . import _outcome
 from ._access import check_may_use

@@ -9,10 +9,10 @@ from uuid import UUID
 import discord
 
 from sandbox_cogs._core import AnyBot
-from sandbox_cogs._deadline import within
 from sandbox_core.error_text import explain
 from sandbox_core.errors import SandboxError, SandboxNotFound, SandboxNotNamed
 from sandbox_core.manager import utc_now
+from sandbox_core.tasks import within
 
 from . import _render
 from ._buttons import sandbox_menu, status_buttons

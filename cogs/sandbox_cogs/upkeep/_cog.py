@@ -12,9 +12,9 @@ import structlog
 from discord.ext import commands
 
 from sandbox_cogs._core import AnyBot
-from sandbox_core.cancellation import end
 from sandbox_core.errors import DependencyUnavailable, SandboxError
 from sandbox_core.manager import utc_now
+from sandbox_core.tasks import end, repeat
 
 from ._delivery import deliver, deliver_two_publishers
 
@@ -79,7 +79,7 @@ class Upkeep(commands.Cog):
                 _log.warning("activity_lost", reason=error.reason, sandboxes=len(self._touched))
 
     async def _forever(self, name: str, work: Work) -> None:
-        while True:
+        async def turn() -> None:
             try:
                 pause = await work()
                 if self._trouble.pop(name, None):
@@ -90,11 +90,12 @@ class Upkeep(commands.Cog):
                 if self._trouble.get(name) != str(error):
                     _log.warning("upkeep_waits", work=name, reason=str(error))
                 self._trouble[name] = str(error)
-            except Exception:
-                # Whatever it was, the other turns and the other loops must go on.
-                _log.exception("upkeep_failed", work=name)
-                pause = AFTER_FAILURE
             await self._sleep(pause)
+
+        def failed() -> None:
+            _log.exception("upkeep_failed", work=name)
+
+        await repeat(turn, failed=failed, pause=AFTER_FAILURE, sleep=self._sleep)
 
     async def remove_due(self) -> float:
         """Remove what is due, then wait for what is next."""

@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 
-from sandbox_core import cancellation
-from sandbox_core.cancellation import Cancellations, end
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.event_router.held import RouteQuestions
 from sandbox_core.manager.teardown import bounded
@@ -16,11 +14,12 @@ from sandbox_core.nats.late import LateResends
 from sandbox_core.nats.publication import Publication
 from sandbox_core.nats.wire import Label
 from sandbox_core.route_provider.cache_writer import CacheWriter
+from sandbox_core.tasks import Cancellations, end
 
 
 @pytest.fixture(autouse=True)
 def _again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cancellation, "_AGAIN_AFTER", 0.01)
+    monkeypatch.setattr("sandbox_core.tasks._AGAIN_AFTER", 0.01)
 
 
 class Deaf:

@@ -5,14 +5,15 @@ Limits for each step alone add up to more than anybody waits: whoever stops a pr
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable
 
 import structlog
 
-_log = structlog.get_logger("sandbox.closing")
+from . import tasks
+
+_log = structlog.get_logger("sandbox.shutdown")
 
 _LEAST = 0.05
 """Seconds a step has even when the time is over: what waits for nobody gets done all the same."""
@@ -21,14 +22,14 @@ _LAST_MOMENT = 0.5
 Work = Callable[[], Awaitable[object]]
 
 
-class Closing:
+class ShutdownBudget:
     """Gives each step of an end what is left of `within` seconds; `monotonic` is in seconds."""
 
     def __init__(self, within: float, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._within = within
         self._monotonic = monotonic
         self._until = math.inf
-        self._late: dict[asyncio.Task[None], str] = {}
+        self._unfinished = tasks.Abandoned()
 
     def begin(self) -> None:
         """From now on the time runs, as from the first step at the latest; again is harmless."""
@@ -49,17 +50,11 @@ class Closing:
         long as the server does. Raises what the work raised in time.
         """
         self.begin()
-        task = asyncio.create_task(_done(work), name=f"closing {name}")
+        seconds = max(_LEAST, min(at_most, self.left))
         try:
-            await asyncio.wait({task}, timeout=max(_LEAST, min(at_most, self.left)))
-        finally:
-            if not task.done():
-                task.cancel()
-                self._late[task] = name
-                task.add_done_callback(self._ended_late)
-        if not task.done():
+            await tasks.within(seconds, _done(work), name=f"shutdown {name}", abandoned=self._unfinished)
+        except tasks.Overdue:
             return False
-        task.result()
         return True
 
     async def finish(self, name: str, work: Work, *, at_most: float = math.inf) -> bool:
@@ -71,13 +66,7 @@ class Closing:
 
     async def over(self) -> None:
         """Wait a moment for what was cut off: without its connections it ends soon."""
-        if self._late:
-            await asyncio.wait(self._late, timeout=_LAST_MOMENT)
-
-    def _ended_late(self, task: asyncio.Task[None]) -> None:
-        name = self._late.pop(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _log.debug("unfinished_step_failed", step=name, error=type(error).__name__)
+        await self._unfinished.wait(_LAST_MOMENT)
 
 
 async def _done(work: Work) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sandbox_core.closing import Closing
+from sandbox_core.shutdown import ShutdownBudget
 
 _GUARD = 60.0
 
@@ -33,7 +33,7 @@ async def nothing() -> None:
 
 async def test_the_time_runs_from_the_beginning() -> None:
     clock = Clock()
-    closing = Closing(9.0, monotonic=clock)
+    closing = ShutdownBudget(9.0, monotonic=clock)
     clock.now += 1000
     assert closing.left == 9.0
     closing.begin()
@@ -46,7 +46,7 @@ async def test_the_time_runs_from_the_beginning() -> None:
 
 async def test_the_first_step_begins_it() -> None:
     clock = Clock()
-    closing = Closing(9.0, monotonic=clock)
+    closing = ShutdownBudget(9.0, monotonic=clock)
 
     async def takes_long() -> None:
         clock.now += 8
@@ -57,7 +57,7 @@ async def test_the_first_step_begins_it() -> None:
 
 async def test_a_later_step_gets_what_is_left() -> None:
     clock = Clock()
-    closing = Closing(3600.0, monotonic=clock)
+    closing = ShutdownBudget(3600.0, monotonic=clock)
 
     async def takes_all() -> None:
         clock.now += 3600
@@ -71,14 +71,14 @@ async def test_a_later_step_gets_what_is_left() -> None:
 
 
 async def test_a_step_has_a_limit_of_its_own() -> None:
-    closing = Closing(3600.0)
+    closing = ShutdownBudget(3600.0)
     async with asyncio.timeout(_GUARD):
         assert not await closing.step("hangs", forever, at_most=0.01)
     assert closing.left > 3000
 
 
 async def test_nobody_waits_for_what_does_not_end_when_cancelled() -> None:
-    closing = Closing(0.01)
+    closing = ShutdownBudget(0.01)
     cut_off, connection_closed, ended = (asyncio.Event() for _ in range(3))
 
     async def undoes_it_on_a_server_that_hangs() -> None:
@@ -113,7 +113,7 @@ async def test_what_a_step_raises_is_raised_and_nothing_is_left_to_ask() -> None
         finally:
             await fails()
 
-    closing = Closing(0.01)
+    closing = ShutdownBudget(0.01)
     try:
         with pytest.raises(ConnectionResetError, match="gone"):
             await closing.step("fails", fails)
@@ -127,7 +127,7 @@ async def test_what_a_step_raises_is_raised_and_nothing_is_left_to_ask() -> None
 
 
 async def test_a_cancelled_end_cuts_its_step_off() -> None:
-    closing, cut_off, begun = Closing(3600.0), asyncio.Event(), asyncio.Event()
+    closing, cut_off, begun = ShutdownBudget(3600.0), asyncio.Event(), asyncio.Event()
 
     async def work() -> None:
         begun.set()
