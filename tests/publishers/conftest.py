@@ -58,8 +58,8 @@ class Side:
     processes: list[BotProcess]
     run_sandboxctl: Callable[..., Awaitable[tuple[int, str]]]
 
-    def flood(self, least: int, rate: float = 400) -> Flood:
-        """Events in all guilds."""
+    def flood(self, least: int, rate: float = 150) -> Flood:
+        """Events in all guilds; each goes to every process of the test."""
         return _Flood(self.sim, least, rate)
 
     async def stored(self) -> list[StoredEvent]:
