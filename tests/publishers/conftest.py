@@ -148,9 +148,7 @@ async def sim() -> AsyncIterator[DiscordSim]:
 
 
 @pytest.fixture
-async def side(
-    sim: DiscordSim, database_url: str, redis_url: str, nats_url: str
-) -> AsyncIterator[Side]:
+async def side(sim: DiscordSim, database_url: str, redis_url: str, nats_url: str) -> AsyncIterator[Side]:
     """Nobody has started yet. Those alive at the end are killed."""
     environment = {
         **{
@@ -178,7 +176,7 @@ async def side(
         bot = make(await start_forked(*arguments, environment=environment | more, module=module))
 
         async def read() -> None:
-            async for line in process.stdout:
+            async for line in bot.process.stdout:
                 bot.log.append(line.decode().rstrip())
 
         bot.reader = asyncio.create_task(read())
