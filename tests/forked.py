@@ -42,13 +42,13 @@ class WarmServer:
         directory: Path = ROOT,
         **environment: str,
     ) -> None:
-        """Start it, with this environment besides the present one; it need not be waited for."""
+        """Start it, with this environment alone where one is given; it need not be waited for."""
         self._place = tempfile.TemporaryDirectory(prefix="warm-")
         self.endpoint = Path(self._place.name) / "socket"
         self._process = subprocess.Popen(
             [*python, str(WARM), "serve", str(self.endpoint), *modules],
             cwd=directory,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+            env=environment or {**os.environ, "PYTHONPATH": str(ROOT)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
