@@ -6,6 +6,7 @@ may stop, kill and restart a server: the next test finds it running again, on th
 
 from __future__ import annotations
 
+import gc
 import itertools
 import logging
 import os
@@ -81,6 +82,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for number, path in enumerate(siblings)
     }
     items.sort(key=lambda item: places[item.path])
+
+
+def pytest_collection_finish() -> None:
+    """Have the collector of garbage look no more at what all tests need: it does so thousands of times."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
