@@ -43,6 +43,11 @@ class HostProcess(BotProcess):
         await until(lambda: self.says("host_unloaded"))
 
 
+async def stands_by(bot: BotProcess) -> None:
+    """Return when it says that another process publishes."""
+    await until(lambda: bot.says("publishing_stands_by"))
+
+
 Start = Callable[..., Awaitable[BotProcess]]
 
 

@@ -19,8 +19,7 @@ from sandbox_core.settings import load_settings
 from tests.e2e.harness import eventually
 from tests.gateway.conftest import BotProcess, until
 
-from .conftest import Side
-from .test_beside import stands_by
+from .conftest import Side, stands_by
 
 ALICE = Actor("200000000000000001", "Alice")
 
