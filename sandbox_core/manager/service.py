@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import Unpack
 from uuid import UUID, uuid4
 
 from sandbox_core.errors import SandboxNotFound, SandboxNotNamed
@@ -18,8 +19,8 @@ from sandbox_core.validation import NAME_MAX, parse_duration, parse_guild_id
 
 from . import guilds as guild_steps
 from . import rules, teardown
+from .create import Asked, create
 from .create import check as check_create
-from .create import create
 from .ports import (
     Changed,
     Extension,
@@ -89,20 +90,15 @@ class SandboxManager:
     async def create(
         self,
         actor: Actor,
-        *,
-        name: str | None = None,
-        ttl: str | None = None,
-        guilds: Sequence[GuildAccess] = (),
-        confirmed: bool = False,
+        **asked: Unpack[Asked],
     ) -> Changed:
-        """Make a sandbox and register `guilds` with it; it is running when this returns.
+        """Make a sandbox and register the guilds with it; it is running when this returns.
 
-        Without `name` one is made from the actor's; without `ttl` it lives for the default time. When a
-        step fails, also by cancellation, all that was made is taken back. Raises `InvalidInput`,
+        When a step fails, also by cancellation, all that was made is taken back. Raises `InvalidInput`,
         `NameTaken`, `OwnerLimitReached`, `SchemaCreationFailed`, and for the guilds as `register_guild`;
         `confirmed` counts for protected ones among them.
         """
-        return await create(self._parts, actor, name=name, ttl=ttl, guilds=guilds, confirmed=confirmed)
+        return await create(self._parts, actor, asked)
 
     async def get(self, reference: str) -> Sandbox:
         """The sandbox with this name, id or short id. Raises `SandboxNotFound`, also for a destroyed one."""
@@ -249,17 +245,13 @@ class SandboxManager:
     async def check_create(
         self,
         actor: Actor,
-        *,
-        name: str | None = None,
-        ttl: str | None = None,
-        guilds: Sequence[GuildAccess] = (),
-        confirmed: bool = False,
+        **asked: Unpack[Asked],
     ) -> None:
         """Raise what `create` would refuse now, for a face that asks its caller something first.
 
         `ConfirmationNeeded` comes last: then nothing else stands in the way.
         """
-        await check_create(self._parts, actor, name=name, ttl=ttl, guilds=guilds, confirmed=confirmed)
+        await check_create(self._parts, actor, asked)
 
     async def check_register_guild(
         self, actor: Actor, sandbox: Sandbox, access: GuildAccess, *, confirmed: bool = False

@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import Coroutine, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import structlog
@@ -35,6 +35,7 @@ from sandbox_core.tasks import Overdue, ended_within
 from . import rules
 from .ports import Changed, Parts, TeardownParts
 
+T = TypeVar("T")
 _log = structlog.get_logger("sandbox.manager")
 
 STEP_TIMEOUT = 5.0
@@ -47,7 +48,10 @@ A store that does not answer fails sooner, by the time limit of each request; th
 UNDO_TIMEOUT = 5.0
 """Seconds that undoing a failed creation may take altogether; what is left is for a later cleanup."""
 ABANDONED_AFTER = timedelta(minutes=2)
-"""A creation this old has lost its process: each of its steps is bounded to seconds."""
+"""A creation this old has lost its process: each of its steps is bounded to seconds.
+
+As a rule that is known at once, by the end of its session in PostgreSQL; this is for where it can't be told.
+"""
 
 ROUTES_STEP = "routes"
 STATUS_STEP = "status"
@@ -348,11 +352,11 @@ def pause_after(attempts: int) -> timedelta:
     return min(_FIRST_RETRY * (1 << doublings), _LONGEST_PAUSE)
 
 
-async def bounded(store: str, work: Coroutine[Any, Any, None], *, within: float | None = None) -> None:
+async def bounded(store: str, work: Coroutine[Any, Any, T], *, within: float | None = None) -> T:
     """Run one store's step. Raises `DependencyUnavailable` when it takes more seconds than `within`."""
     limit = STEP_TIMEOUT if within is None else within
     try:
-        await ended_within(limit, work, name=f"step-{store}")
+        return await ended_within(limit, work, name=f"step-{store}")
     except Overdue as error:
         # It may have answered all the time, and have had too much to do.
         raise DependencyUnavailable(store, f"not done within {limit:g} s") from error

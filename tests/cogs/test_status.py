@@ -14,7 +14,7 @@ from sandbox_cogs.sandbox._watch import (
     EVERY_SECONDS,
     MOST_AT_ONCE,
     WATCH_SECONDS,
-    Watched,
+    LiveMessage,
     Watches,
     watches_of,
 )
@@ -258,7 +258,7 @@ async def test_more_messages_than_allowed_are_shown_but_not_watched(scene: Scene
     await made(scene, "mine")
     watches = watches_of(cast("Any", scene.env.bot))
     for number in range(MOST_AT_ONCE):
-        watches.start(number, number, Watched(LATER, nothing, end))
+        watches.start(number, number, LiveMessage(LATER, nothing, end))
     message = await opened(scene, name="mine", watch=True)
     assert "this one is not" in text_of(message.embeds[0])
     assert labels_of(message) == ["Refresh"]
@@ -275,7 +275,7 @@ async def test_a_lost_connection_ends_the_watching() -> None:
 
     watches = Watches(every=0)
     with capture_logs() as logs:
-        watches.start(1, 1, Watched(LATER, lost, end))
+        watches.start(1, 1, LiveMessage(LATER, lost, end))
         async with asyncio.timeout(60):
             while len(watches):
                 await asyncio.sleep(0)

@@ -15,6 +15,7 @@ from sandbox_core.manager import REGISTER, Changed, utc_now
 from sandbox_core.models import GuildAccess, Sandbox
 from sandbox_core.settings import Settings
 from sandbox_core.validation import parse_guild_id
+from sandbox_core.words import counted
 
 from ..exit_codes import ExitCode
 from . import _caller as caller
@@ -26,7 +27,7 @@ from ._outcome import exit_code, fail, run
 from ._screen import Line, busy, confirm, emit, must_be_answerable, show
 from ._session import opened
 from ._unconfirmed import note_unconfirmed
-from ._words import count, error_line, moment
+from ._words import error_line, moment
 
 
 def register_guild(
@@ -176,7 +177,7 @@ def _unregister_all(name: str | None, owner: str | None, *, yes: bool, as_json: 
     if as_json:
         emit(json.all_unregistered(ended, failed))
     elif not failed:
-        servers = count(len(ended), "server", "servers")
+        servers = counted(len(ended), "server", "servers")
         show(
             Line(f"The events of {servers} go to production again." if found else "No server is registered.")
         )

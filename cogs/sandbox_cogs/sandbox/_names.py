@@ -1,4 +1,4 @@
-"""What guilds are called."""
+"""Names of guilds."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from sandbox_core.models import Sandbox
 
 
 def guild_names(bot: AnyBot, sandbox: Sandbox) -> dict[str, str]:
-    """Names of the sandbox's guilds, as far as the gateway told them."""
+    """Return the names of the sandbox's guilds that the gateway has sent, by id."""
     guilds = (bot.get_guild(int(guild_id)) for guild_id in sandbox.guild_ids)
     return {str(guild.id): guild.name for guild in guilds if guild is not None}
