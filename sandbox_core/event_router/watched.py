@@ -114,11 +114,12 @@ class WatchedPath:
         if self._publisher is not None:
             self._publisher.withdraw(publication)
 
-    def acknowledged(self, publication: Publication) -> None:
+    def acknowledged(self, publications: Sequence[Publication]) -> None:
         """Tell the watchers, and the router."""
-        for watcher, mark in zip(self._watchers, self._marks.pop(publication), strict=True):
-            watcher.acknowledged(publication, mark)
-        self._events.acknowledged(publication)
+        for publication in publications:
+            for watcher, mark in zip(self._watchers, self._marks.pop(publication), strict=True):
+                watcher.acknowledged(publication, mark)
+        self._events.acknowledged(publications)
 
     def attempt_failed(self, reason: str) -> None:
         """Tell the router."""

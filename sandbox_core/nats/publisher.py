@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import timedelta
 from typing import Any, Protocol
 
@@ -90,8 +90,8 @@ class AckPublisher:
         """What could not be sent at once, or has to be sent again."""
         self._wake = asyncio.Event()
         self._open = asyncio.Event()
-        self._empty = asyncio.Event()
-        self._empty.set()
+        self._empty: asyncio.Event | None = None
+        """Set when nothing is outstanding, while somebody waits for that."""
         self._refusals = RefusalLog()
         self._next_number = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -138,8 +138,6 @@ class AckPublisher:
         number = self._next_number
         self._next_number = number + 1
         publication.number = number
-        if not self._outstanding:
-            self._empty.clear()
         self._outstanding[number] = publication
         # Nearly always it can be sent here and now; whatever hinders it is the pump's.
         if self._ready or not self._open.is_set():
@@ -159,22 +157,20 @@ class AckPublisher:
 
     def withdraw(self, publication: Publication) -> None:
         """Send the publication no more; its acknowledgement, if one still comes, means nothing."""
-        self._off(publication.number)
+        self._outstanding.pop(publication.number, None)
+        self._refusals.no_more((publication.number,))
+        if self._empty is not None and not self._outstanding:
+            self._empty.set()
 
     async def drained(self) -> None:
         """Return when nothing is outstanding."""
-        await self._empty.wait()
+        while self._outstanding:
+            self._empty = asyncio.Event()
+            await self._empty.wait()
 
     def _queue(self, publication: Publication) -> None:
         self._ready.append(publication)
         self._wake.set()
-
-    def _off(self, number: int) -> None:
-        del self._outstanding[number]
-        if not self._outstanding:
-            self._empty.set()
-        if self._refusals.numbers:
-            self._refusals.no_more(number)
 
     async def _keep_going(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         def failed() -> None:
@@ -193,18 +189,8 @@ class AckPublisher:
         reply = f"{self._reply}{publication.number}"
         if not self._wire.put(publication.label, publication.message_id, reply, payload):
             return False
-        # As in `_sent`, and not shared with it: every event would pay for the call.
-        publication.sent_at = now
-        publication.unanswered += 1
-        if publication.unanswered == 1:
-            publication.unanswered_since = now
+        publication.sent(now)
         return True
-
-    def _sent(self, publication: Publication, now: float) -> None:
-        publication.sent_at = now
-        publication.unanswered += 1
-        if publication.unanswered == 1:
-            publication.unanswered_since = now
 
     async def _pump(self) -> None:
         sent = 0
@@ -240,7 +226,7 @@ class AckPublisher:
             elif not self._put(publication, now):
                 reply = f"{self._reply}{publication.number}"
                 await self._wire.send(publication.subject, reply, publication.headers, publication.payload)
-                self._sent(publication, now)
+                publication.sent(now)
         except (nats.errors.Error, OSError) as error:
             # The connection is going: `_on_disconnect` closes the gate, `_on_reconnect` sends again.
             self._events.attempt_failed("connection")
@@ -273,12 +259,16 @@ class AckPublisher:
 
     # Answers
 
-    def stored(self, number: int) -> None:
-        """JetStream has the publication."""
-        publication = self._outstanding.get(number)
-        if publication is not None:
-            self._off(number)
-            self._events.acknowledged(publication)
+    def stored(self, numbers: Sequence[int]) -> None:
+        """JetStream has these publications."""
+        off = self._outstanding.pop
+        publications = [found for number in numbers if (found := off(number, None)) is not None]
+        if self._refusals.numbers:
+            self._refusals.no_more(numbers)
+        if publications:
+            self._events.acknowledged(publications)
+        if self._empty is not None and not self._outstanding:
+            self._empty.set()
 
     def not_stored(self, number: int, error: PubAckError) -> None:
         """JetStream refused an attempt."""
@@ -286,7 +276,7 @@ class AckPublisher:
         if publication is None:
             return
         self._events.attempt_failed("refused")
-        _answered(publication)
+        publication.was_not_stored()
         if error.err_code == _MESSAGE_TOO_LARGE and not publication.is_dead_letter:
             publication.sent_at = 0.0
             if "Content-Encoding" not in publication.label.headers:
@@ -303,14 +293,14 @@ class AckPublisher:
         if publication is None:
             return
         self._events.attempt_failed("no_stream")
-        _answered(publication)
+        publication.was_not_stored()
         self._open.clear()
         self._retry_later(publication)
         self._recover()
 
     def found(self, publication: Publication) -> None:
         """A stream holds what would have been sent late."""
-        self.stored(publication.number)
+        self.stored((publication.number,))
 
     def missing(self, publication: Publication) -> None:
         """No stream holds it: none of the attempts so far arrived."""
@@ -398,10 +388,3 @@ class AckPublisher:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("publisher_task_failed", exc_info=error)
-
-
-def _answered(publication: Publication) -> None:
-    """An attempt is known not to have been stored."""
-    publication.unanswered = max(0, publication.unanswered - 1)
-    if publication.unanswered == 0:
-        publication.unanswered_since = 0.0

@@ -67,6 +67,8 @@ class RouteFollower:
         self._heartbeat = heartbeat
         self._monotonic = monotonic
         self._board = Switchboard()
+        self.trusted = self._board.trusted
+        """The last table known, and until when it is what PostgreSQL says."""
         self._listening = False
         self._linked = False
         self._beaten_at = -math.inf
@@ -106,7 +108,7 @@ class RouteFollower:
     @property
     def current(self) -> bool:
         """True while the link stands, and `table` is what PostgreSQL says."""
-        return self._linked and self._monotonic() - self._beaten_at < switches.TRUSTED_FOR
+        return self._monotonic() < self.trusted.until
 
     async def refresh(self, guild_ids: Collection[str]) -> None:
         """Return when the table shows what PostgreSQL now says of these guilds.
@@ -181,6 +183,7 @@ class RouteFollower:
                     _log.exception("route_link_failed")
                 finally:
                     self._listening = self._linked = False
+                    self.trusted.until = -math.inf
                     self._board.abandon()
                     # The server may be gone: a polite close would wait for it.
                     connection.terminate()
@@ -207,6 +210,7 @@ class RouteFollower:
             table = RouteTable(await route_rows.read_all(connection))
         self._read(self._board.load(table, moment), moment)
         self._linked = True
+        self.trusted.until = self._beaten_at + switches.TRUSTED_FOR
         self.trouble = ""
         _log.info("routes_loaded", guilds=len(table))
         while not connection.is_closed():
@@ -234,6 +238,8 @@ class RouteFollower:
             else:
                 moment = await announce(connection, self._process)
         self._beaten_at, self._moment = sent_at, moment
+        if self._linked:
+            self.trusted.until = sent_at + switches.TRUSTED_FOR
         return moment
 
     def _forget(self, moment: float) -> None:

@@ -15,7 +15,7 @@ from sandbox_core.metrics import RoutingMetrics
 from sandbox_core.models import DatedRoute, Route, Switch
 from sandbox_core.postgres.switches import UNTRUSTED_AFTER
 from sandbox_core.redis.route_cache import RouteCache
-from sandbox_core.routing import RouteTable
+from sandbox_core.routing import RouteTable, TrustedTable
 from sandbox_core.subjects import is_guild_id
 
 from .cache_writer import CACHE_TIMEOUT, CacheWriter
@@ -88,6 +88,8 @@ class RouteProvider:
         self._sleep = sleep
         self._rest_until = {"redis": 0.0, "postgres": 0.0}
         self._writer = CacheWriter(cache)
+        self.trusted = TrustedTable() if follower is None else follower.trusted
+        """The in-process table, and until when it is right."""
         if follower is not None:
             follower.on_read = self._writer.write_soon
 

@@ -17,7 +17,7 @@ import structlog
 from sandbox_core import tasks
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.models import DatedRoute, Route
-from sandbox_core.routing import RouteTable
+from sandbox_core.routing import RouteTable, TrustedTable
 
 from .moments import Moments
 
@@ -67,8 +67,8 @@ class Switchboard:
     """Holds the table, and moves it from one committed truth to the next."""
 
     def __init__(self) -> None:
-        self.table: RouteTable | None = None
-        """The last table known; None before the first full read."""
+        self.trusted = TrustedTable()
+        """The table; whoever knows how long it can be trusted writes that into it."""
         self._moments = Moments()
         self._gate: Gate = OpenGate()
         self._unread: set[str] = set()
@@ -78,6 +78,11 @@ class Switchboard:
         self._waiting: list[tuple[frozenset[str], asyncio.Future[None]]] = []
         self._wake = asyncio.Event()
         self._switching = tasks.OnDemand(self._switch_drained, "route-switch")
+
+    @property
+    def table(self) -> RouteTable | None:
+        """The last table known; None before the first full read."""
+        return self.trusted.table
 
     def attach(self, gate: Gate) -> None:
         """Switch no guild while this has anything of it in flight."""
@@ -148,12 +153,12 @@ class Switchboard:
         """
         self._moments.loaded(moment, self._unread | self._reading)
         if self.table is None:
-            self.table = table
+            self.trusted.table = table
             return {}
         switched = self.table.other_sides(table)
         self._gate.pause(switched.keys())
         before = self.table
-        self.table = table.with_changes({guild_id: before.entry(guild_id) for guild_id in switched})
+        self.trusted.table = table.with_changes({guild_id: before.entry(guild_id) for guild_id in switched})
         self._go_to(switched)
         return switched
 
@@ -165,7 +170,7 @@ class Switchboard:
         news = {guild: route for guild, route in routes.items() if table.entry(guild) != route}
         if news:
             self._gate.keep_side(news)
-            self.table = table.with_changes(news)
+            self.trusted.table = table.with_changes(news)
 
     def abandon(self) -> None:
         """The link is lost: what was read takes effect, and nothing is waited for any more."""

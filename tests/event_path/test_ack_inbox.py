@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 from nats.aio.client import Client
@@ -25,8 +25,8 @@ class Heard:
     def __init__(self) -> None:
         self.answers: list[tuple[str, int]] = []
 
-    def stored(self, number: int) -> None:
-        self.answers.append(("stored", number))
+    def stored(self, numbers: Sequence[int]) -> None:
+        self.answers += [("stored", number) for number in numbers]
 
     def not_stored(self, number: int, error: PubAckError) -> None:
         self.answers.append((f"refused {error.err_code}", number))
