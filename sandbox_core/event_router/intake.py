@@ -100,6 +100,8 @@ class GatewayIntake:
 
     def __init__(self, router: EventRouter, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._router = router
+        self.backlog = router.backlog
+        """What was taken and is not acknowledged, whose `full` costs nothing to look at."""
         self._monotonic = monotonic
         self._shards: dict[int, ShardIntake] = {}
         self.owner_ids: frozenset[str] = frozenset()

@@ -82,10 +82,11 @@ class EventRouter:
         self._lanes: dict[str, Lane] = {}
         self._most_lanes = _MOST_LANES
         self._questions = RouteQuestions(routes, self._answered)
-        self._backlog = Backlog(max_pending)
-        self.room, self.idle = self._backlog.room, self._backlog.idle
+        self.backlog = Backlog(max_pending)
+        """What was taken and is not acknowledged."""
+        self.room, self.idle = self.backlog.room, self.backlog.idle
         """Return when the router takes more frames; when every frame taken is acknowledged or handled."""
-        self.joining, self.joined = self._backlog.joining, self._backlog.joined
+        self.joining, self.joined = self.backlog.joining, self.backlog.joined
         """Told of a shard when events that were kept of it are about to come; when they came or will not."""
         self.activity = Activity(now, metrics)
         """How busy guilds and sandboxes were in the last minute."""
@@ -101,7 +102,7 @@ class EventRouter:
     @property
     def pending(self) -> int:
         """Frames taken and not yet acknowledged."""
-        return self._backlog.count
+        return self.backlog.count
 
     @property
     def held(self) -> int:
@@ -117,7 +118,7 @@ class EventRouter:
     @property
     def full(self) -> bool:
         """True when the caller should wait for `room` before it reads on."""
-        return self._backlog.full
+        return self.backlog.full
 
     def route(self, frame: Frame, ledger: ShardLedger, tell: Tell | None = None) -> bool:
         """Take one dispatch frame; returns at once, False when there is nothing to do with it.
@@ -138,7 +139,7 @@ class EventRouter:
         if lane is None:
             lane = self.lane(guild_id)
         event = Event(frame, ledger, lane, tell)
-        self._backlog.add(len(frame.raw))
+        self.backlog.add(len(frame.raw))
         if tell is not None:
             self._tell(event)
         if lane.add(event):
@@ -150,7 +151,7 @@ class EventRouter:
         if not waits and is_handled_here(frame):
             return self._handled(frame, ledger, tell)
         event = Event(frame, ledger, self.lane(frame.attributed_to or GUILDLESS), tell)
-        self._backlog.add(len(frame.raw))
+        self.backlog.add(len(frame.raw))
         if waits:
             self._attribution.wait(event)
             return True
@@ -177,7 +178,7 @@ class EventRouter:
             return
         event = Event(frame, _NOBODYS, self.lane(frame.guild_id or frame.attributed_to or GUILDLESS), tell)
         if waits:
-            self._backlog.add(len(frame.raw))
+            self.backlog.add(len(frame.raw))
             self._attribution.wait(event)
         else:
             self._tell(event)
@@ -221,7 +222,7 @@ class EventRouter:
         for lane in list(self._lanes.values()):
             was_sent = lane.is_sent
             events, first_is_new = lane.discard(ledger)
-            self._backlog.take_off(len(events), sum(len(event.frame.raw) for event in events))
+            self.backlog.take_off(len(events), sum(len(event.frame.raw) for event in events))
             discarded += [event.frame for event in events]
             if first_is_new and was_sent:
                 if lane.first is not None:
@@ -289,10 +290,10 @@ class EventRouter:
         if event.tell is not None:
             self._tell(event)
         if event.ledger.lost:
-            self._backlog.take_off(1, len(event.frame.raw))
+            self.backlog.take_off(1, len(event.frame.raw))
         elif is_handled_here(event.frame):
             event.ledger.done(event.frame.seq)
-            self._backlog.take_off(1, len(event.frame.raw))
+            self.backlog.take_off(1, len(event.frame.raw))
         elif event.lane.add(event):
             self._start(event)
 
@@ -385,7 +386,7 @@ class EventRouter:
                 # Whatever is wrong with what follows, the other acknowledgements have to be heard.
                 _log.exception("acknowledgement_not_followed", type=frame.type)
         self.activity.acknowledged(publications, self._monotonic())
-        self._backlog.take_off(len(publications), size)
+        self.backlog.take_off(len(publications), size)
 
     def attempt_failed(self, reason: str) -> None:
         """The publisher will try again; count it."""
