@@ -142,8 +142,11 @@ class EventRouter:
         self.backlog.add(len(frame.raw))
         if tell is not None:
             self._tell(event)
-        if lane.add(event):
+        if lane.first is None:
+            lane.first = event
             self._start(event)
+        else:
+            lane.add(event)
         return True
 
     def _route_guildless(self, frame: Frame, ledger: ShardLedger, tell: Tell | None) -> bool:
@@ -311,16 +314,14 @@ class EventRouter:
         self._metrics.table_lookups += 1
         shard = event.ledger.shard
         label = lane.label(frame.type, shard, table, self._now)
-        if label is not None:
-            event.destination = lane.destination
-            self._publish(event, label)
-            return
-        destination = decide(frame, table, self._now())
-        label = self._messages.label(frame, shard, destination)
-        if destination == lane.destination:
-            lane.keep_label(frame.type, label)
-        event.destination = destination
-        self._publish(event, label)
+        if label is None:
+            destination = decide(frame, table, self._now())
+            label = self._messages.label(frame, shard, destination)
+            if destination == lane.destination:
+                lane.keep_label(frame.type, label)
+        else:
+            destination = lane.destination
+        self._publish(event, destination, label)
 
     def _start_otherwise(self, event: Event) -> None:
         """As `_start`, for what is rare."""
@@ -339,8 +340,7 @@ class EventRouter:
                 self._metrics.table_lookups += 1
                 lane.tell_waiting(table, self._now())
             destination = event.destination or frame.decided or decide(frame, table, self._now())
-        event.destination = destination
-        self._publish(event, self._messages.label(frame, event.ledger.shard, destination))
+        self._publish(event, destination, self._messages.label(frame, event.ledger.shard, destination))
 
     def _hold(self, event: Event) -> None:
         self._metrics.held += 1
@@ -353,14 +353,14 @@ class EventRouter:
         if event is not None and not lane.is_sent:
             frame = event.frame
             destination = event.destination or frame.decided or decide(frame, table, self._now())
-            event.destination = destination
-            self._publish(event, self._messages.label(frame, event.ledger.shard, destination))
+            self._publish(event, destination, self._messages.label(frame, event.ledger.shard, destination))
 
     # Publishing
 
-    def _publish(self, event: Event, label: Label) -> None:
+    def _publish(self, event: Event, destination: Destination, label: Label) -> None:
         if self._publisher is None:
             raise RuntimeError("an event is to be published without a publisher")
+        event.destination = destination
         event.lane.is_sent = True
         frame = event.frame
         message_id = f"{event.ledger.id_prefix}{frame.seq}"

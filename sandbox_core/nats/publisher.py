@@ -145,8 +145,9 @@ class AckPublisher:
             return
         now = self._monotonic()
         try:
-            if now >= self.trust.until or not self._put(publication, now):
-                self._queue(publication)
+            if now < self.trust.until and self._put(publication, now):
+                return
+            self._queue(publication)
         except Exception:
             # Whatever is wrong with this one, it must not hold up the others.
             self._failed(publication)

@@ -33,7 +33,6 @@ _NAMES = (
     "_flush_queue",
     "_flusher_task",
     "_transport",
-    "stats",
 )
 MESSAGE_ID: Final = "Nats-Msg-Id"
 """The header by which JetStream recognises a repeated message within the stream's duplicate window."""
@@ -57,11 +56,11 @@ class Label:
     def __init__(self, subject: str, headers: Mapping[str, str]) -> None:
         self.subject: Final = subject
         self.headers: Final = headers
-        self._start: Final = f"HPUB {subject} "
         lines = _lines(subject, headers)
-        self._lines: Final = None if lines is None else f"\r\n{lines}\r\n"
+        self._start: Final = b"" if lines is None else f"HPUB {subject} ".encode()
+        self._lines: Final = None if lines is None else f"\r\n{lines}\r\n".encode()
         """What follows the id, up to the payload."""
-        self._size: Final = len((_HEAD + (self._lines or "")).encode()) - len("\r\n")
+        self._size: Final = len(_HEAD) + len(self._lines or "") - len("\r\n")
         """Of the head without an id; the line break before it is not the head's."""
 
     def encode(self, message_id: str, reply: str, payload: bytes) -> bytes | None:
@@ -82,8 +81,8 @@ class Label:
             size += len(message_id.encode())
         else:
             return None
-        head = f"{self._start}{reply} {size} {size + len(payload)}{_HEAD}{message_id}{lines}"
-        return b"".join((head.encode(), payload, b"\r\n"))
+        own = f"{reply} {size} {size + len(payload)}{_HEAD}{message_id}"
+        return b"".join((self._start, own.encode(), lines, payload, b"\r\n"))
 
 
 def _lines(subject: str, headers: Mapping[str, str]) -> str | None:
@@ -107,6 +106,8 @@ class PublishWire:
         self._may_send = may_send
         self._transport: Any = None
         """The transport that is guarded; every connection has its own."""
+        self._awaited: list[bytes] | None = None
+        """nats-py's buffer, if its task was woken to write it."""
         # Wakes the task that writes; nobody waits for it.
         self._nobody: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._nobody.set_result(None)
@@ -117,25 +118,31 @@ class PublishWire:
         That is so without a connection, while the buffer is full, and for what `Label.encode` does not take.
         """
         client = self._client
-        if not self.direct or client._status != Client.CONNECTED:
+        pending = client._pending
+        begins = pending is not self._awaited
+        if client._status != Client.CONNECTED or (begins and not self._may_begin()):
             return False
         if client._pending_data_size > _MAX_BUFFERED_BYTES:
             return False
         command = label.encode(message_id, reply, payload)
         if command is None:
             return False
-        queue = client._flush_queue
+        pending.append(command)
+        client._pending_data_size += len(command)
+        if begins:
+            # nats-py's task takes another list when it has written this one: until then it need not be woken.
+            self._awaited = pending
+            if client._flush_queue.empty():
+                client._flush_queue.put_nowait(self._nobody)
+        return True
+
+    def _may_begin(self) -> bool:
+        """Whether something is there that will write the buffer."""
+        client = self._client
+        if not self.direct or client._flusher_task.done():
+            return False
         if client._transport is not self._transport:
             self._guard(client._transport)
-        if queue.empty():
-            if client._flusher_task.done():
-                return False
-            queue.put_nowait(self._nobody)
-        client._pending.append(command)
-        client._pending_data_size += len(command)
-        stats = client.stats
-        stats["out_msgs"] += 1
-        stats["out_bytes"] += len(payload)
         return True
 
     def _guard(self, transport: Any) -> None:
@@ -178,3 +185,4 @@ class PublishWire:
         if self.direct:
             self._client._pending = []
             self._client._pending_data_size = 0
+            self._awaited = None

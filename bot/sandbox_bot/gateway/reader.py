@@ -271,7 +271,15 @@ class GatewayReader:
         except FrameError:
             self._more.extend(self._stream.apart(raw))
             return self._next_of_several()
-        return self._route(frame)
+        # As in `_route`, and not shared with it: every event would pay for the call.
+        if frame.op != DISPATCH:
+            return frame
+        self.sequence = frame.seq
+        shard = self._shard
+        shard.take(frame)
+        if frame.guild_id is None or frame.type in ATTENDED_TO or self._backlog.full:
+            return frame
+        return frame if shard.waiting is not None and shard.waiting.is_crowded else None
 
     def _next_of_several(self) -> Frame | None:
         """Route what came together, up to the next frame that there is more to do with."""
