@@ -1,7 +1,7 @@
 """Hearing JetStream's answers to publications: one inbox for all, the subject's last token is the number.
 
 nats-py's way with a message took a tenth of an event's time. Answers come in bursts, and nearly all say the
-same: stored. So they are read from the bytes that arrive, see `incoming`; what is not plainly an answer,
+same: stored. So they are read from the bytes that arrive, see `wire`; what is not plainly an answer,
 such as the status that nobody took the publication, comes through an ordinary subscription.
 """
 
@@ -18,7 +18,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from .incoming import LINE_BREAK, Incoming, incoming
+from .wire import LINE_BREAK, Incoming, incoming
 
 _log = structlog.get_logger("sandbox.nats")
 
@@ -95,7 +95,7 @@ class AckInbox:
             except nats.errors.Error as error:
                 _log.debug("inbox_not_unsubscribed", error=type(error).__name__)
 
-    # The short way; see `incoming.Way`
+    # The short way; see `wire.Way`
 
     def take(self, data: bytes, position: int) -> tuple[int, int]:
         """Handle the answers that stand in `data` from `position` on."""

@@ -42,13 +42,6 @@ class Publication(msgspec.Struct, gc=False, eq=False):
         """All of its headers, in a mapping of the caller's own."""
         return {MESSAGE_ID: self.message_id, **self.label.headers}
 
-    def sent(self, now: float) -> None:
-        """It was sent at this moment of the monotonic clock."""
-        self.sent_at = now
-        self.unanswered += 1
-        if self.unanswered == 1:
-            self.unanswered_since = now
-
     def was_not_stored(self) -> None:
         """JetStream said of an attempt that it did not take it."""
         self.unanswered = max(0, self.unanswered - 1)

@@ -190,7 +190,7 @@ class AckPublisher:
         reply = f"{self._reply}{publication.number}"
         if not self._wire.put(publication.label, publication.message_id, reply, payload):
             return False
-        publication.sent(now)
+        _note_sending(publication, now)
         return True
 
     async def _pump(self) -> None:
@@ -227,7 +227,7 @@ class AckPublisher:
             elif not self._put(publication, now):
                 reply = f"{self._reply}{publication.number}"
                 await self._wire.send(publication.subject, reply, publication.headers, publication.payload)
-                publication.sent(now)
+                _note_sending(publication, now)
         except (nats.errors.Error, OSError) as error:
             # The connection is going: `_on_disconnect` closes the gate, `_on_reconnect` sends again.
             self._events.attempt_failed("connection")
@@ -389,3 +389,10 @@ class AckPublisher:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("publisher_task_failed", exc_info=error)
+
+
+def _note_sending(publication: Publication, now: float) -> None:
+    publication.sent_at = now
+    publication.unanswered += 1
+    if publication.unanswered == 1:
+        publication.unanswered_since = now

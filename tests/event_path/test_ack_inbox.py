@@ -11,7 +11,7 @@ from nats.aio.client import Client
 from nats.protocol.parser import Parser
 from structlog.testing import capture_logs
 
-from sandbox_core.nats import incoming
+from sandbox_core.nats import wire
 from sandbox_core.nats.ack_inbox import AckInbox, PubAckError
 from sandbox_core.nats.connection import NatsConnection
 from sandbox_core.nats.streams import StreamLimits, Streams
@@ -161,7 +161,7 @@ async def test_with_another_parser_nats_pys_way_is_taken(
     class Renamed:
         """What nats-py's parser no longer is."""
 
-    monkeypatch.setattr(incoming, "Parser", Renamed)
+    monkeypatch.setattr(wire, "Parser", Renamed)
     inbox = AckInbox(connection.client, heard)
     with capture_logs() as logs:
         await inbox.open()

@@ -23,7 +23,8 @@ import structlog
 from sandbox_core.event_router import GatewayIntake
 from sandbox_core.events import DISPATCH, Frame, FrameError, read_frame
 
-from .inflate import Stream
+from .endings import ConnectionEndedError, Ending
+from .inflate import LARGEST, UNREADABLE, Stream
 
 _log = structlog.get_logger("sandbox.gateway")
 
@@ -76,7 +77,7 @@ class GatewayReader:
         # The private names of aiohttp's socket have no types to rely on.
         self._socket: Any = socket
         self._stream = stream
-        self._inflate = stream.inflate
+        self._decompress = stream.decompress
         self._intake = intake
         self._shard = intake.shard(shard_id)
         self._backlog = intake.backlog
@@ -263,8 +264,15 @@ class GatewayReader:
             self.plain = True
             self._more.append(data.encode())
             return self._next_of_several()
-        raw = self._inflate(data)
-        if raw is None:
+        raw: bytes | None
+        if self._decompress is None or self._stream.parts:
+            raw = self._stream.inflate(data)
+        else:
+            try:
+                raw = self._decompress(data, LARGEST)
+            except UNREADABLE as error:
+                raise ConnectionEndedError(Ending.GARBLED) from error
+        if not raw:
             return None
         try:
             frame = read_frame(raw, now, self._intake.owner_ids)
