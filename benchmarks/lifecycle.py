@@ -48,13 +48,13 @@ async def _destroying(section: Section, running: Rig) -> None:
     core = running.bot.sandbox_core
     empty = []
     for _ in range(section.size(20, 3)):
-        sandbox = await core.manager.create(_OWNER)
+        sandbox = (await core.manager.create(_OWNER)).sandbox
         empty.append(await _seconds(core.manager.destroy(_OWNER, str(sandbox.id))))
     total, own = section.size(1_000_000, 10_000), section.size(100_000, 1_000)
     await _fill(core.redis, "production:", total - own)
     full = []
     for _ in range(1 if section.quick else _ROUNDS):
-        sandbox = await core.manager.create(_OWNER)
+        sandbox = (await core.manager.create(_OWNER)).sandbox
         await _fill(core.redis, f"sandbox:{sandbox.id}:", own)
         full.append(await _seconds(core.manager.destroy(_OWNER, str(sandbox.id))))
         left = [key async for key in core.redis.scan_iter(f"sandbox:{sandbox.id}:*", count=10_000)]
@@ -77,7 +77,7 @@ async def _create_many(running: Rig, count: int) -> list[Sandbox]:
 
     async def one() -> Sandbox:
         async with turns:
-            return await core.manager.create(_OWNER)
+            return (await core.manager.create(_OWNER)).sandbox
 
     return await asyncio.gather(*(one() for _ in range(count)))
 

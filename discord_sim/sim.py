@@ -258,9 +258,17 @@ class DiscordSim(SimServer):
         """Make the resume URL useless while the normal one works."""
         self.faults.refuse_resume_url(on, how=how)
 
+    def show_page(self, status: int | None, retry_after: str = "0", path: str = "") -> None:
+        """Answer matching REST requests with a proxy's HTML page, as Cloudflare does; None ends it."""
+        self.rest.page = None if status is None else (re.compile(path), status, retry_after)
+
     def fail_next(self, method: str, path: str, status: int = 500, times: int = 1) -> None:
         """Answer the next matching REST requests with an error; ``path`` is a pattern."""
         self.rest.failures.extend([(method, re.compile(path), status)] * times)
+
+    def lose_next(self, method: str, path: str) -> None:
+        """Do what the next matching REST request asks for, and answer 502, as a proxy may."""
+        self.rest.lost.append((method, re.compile(path)))
 
     # -- observation -------------------------------------------------------
 

@@ -185,7 +185,7 @@ async def open_core(
         last_events = _last_events(settings, router, redis, nats, js, looks=use_nats is NatsUse.EVENTS)
         at_end("router", router.close)
 
-        namespaces = schemas, keys, _ = (
+        namespaces = _, keys, _ = (
             SchemaProvisioner(pool),
             RedisNamespace(redis),
             NatsNamespace(js, stream=settings.stream_names.sandbox),
@@ -215,7 +215,6 @@ async def open_core(
         cleanup = CleanupProvider(
             pool=pool,
             namespaces=namespaces,
-            schemas=schemas,
             keys=keys,
             routes=routes,
             observer=CleanupMetrics(metrics.registry, owner_labels=settings.metrics_owner_labels),

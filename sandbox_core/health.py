@@ -16,9 +16,10 @@ from .dependencies import Question
 from .error_text import explain
 from .errors import DependencyUnavailable, SandboxError
 from .models import Sandbox
-from .namespaces import PartHealth, PartState, counted
+from .namespaces import PartHealth, PartState
 from .routing import RouteTable
 from .tasks import Abandoned
+from .words import counted
 
 DEFAULT_TIMEOUT = 3.0
 """Seconds one part may take to answer."""

@@ -26,7 +26,7 @@ class LeaseTrust:
         self._extended = asyncio.Event()
 
     def end(self) -> None:
-        """The leases are given up."""
+        """The leases are given up, or others may have taken them."""
         self.until = -math.inf
 
     async def extended(self) -> None:

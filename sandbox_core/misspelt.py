@@ -132,6 +132,11 @@ def _nearest(name: str, known: Collection[str], given: Collection[str]) -> str:
         return ""
     # Those that are not given first: a setting that is given was hardly misspelt as well.
     ordered = sorted(known, key=lambda each: (each in given, each))
+    # All its words, in another order: NATS_STREAM_EVENTS.
+    words = sorted(name.split("_"))
+    for each in ordered:
+        if sorted(each.split("_")) == words:
+            return each
     slips = [each for each in ordered if abs(len(each) - len(name)) <= _SLIP and _slips(name, each) <= _SLIP]
     if slips:
         return min(slips, key=lambda each: _slips(name, each))

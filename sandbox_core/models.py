@@ -96,8 +96,6 @@ class Sandbox:
     last_activity_at: datetime | None = None
     guild_ids: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    unconfirmed: tuple[str, ...] = field(default=(), compare=False)
-    """In the result of a change of routes: the gateway processes that have not confirmed it; see `Switch`."""
 
     @property
     def short_id(self) -> str:

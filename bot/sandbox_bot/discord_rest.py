@@ -13,6 +13,7 @@ from typing import Any
 
 import aiohttp
 
+from sandbox_core.addresses import discord_where
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.models import GuildAccess
 from sandbox_core.settings import Settings
@@ -55,6 +56,9 @@ class DiscordRest:
         """
         try:
             async with asyncio.timeout(_WITHIN), self._session.get(f"{self._base}{path}") as answer:
+                if answer.content_type != "application/json":
+                    # Not Discord's own answer: a proxy's page, which says nothing of tokens and guilds.
+                    raise DependencyUnavailable("Discord", f"a proxy answered with status {answer.status}")
                 if answer.status == 401:
                     raise TokenRefusedError
                 if answer.status in {403, 404}:
@@ -65,7 +69,8 @@ class DiscordRest:
         except TimeoutError:
             raise DependencyUnavailable("Discord", f"no answer within {_WITHIN:g} seconds") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise DependencyUnavailable("Discord", "it can't be reached") from error
+            where = discord_where(self._base)
+            raise DependencyUnavailable("Discord", f"it can't be reached at {where}") from error
 
     async def access(self, guild_id: str, user_id: str | None) -> GuildAccess:
         """What the bot, and `user_id` if given, may do in a guild now."""
@@ -74,7 +79,9 @@ class DiscordRest:
         if guild is None:
             return GuildAccess(cleaned, bot_is_member=False, caller_manages=False)
         manages = user_id is not None and await self._manages(guild, user_id)
-        return GuildAccess(cleaned, bot_is_member=True, caller_manages=manages, name=str(guild["name"]))
+        return GuildAccess(
+            str(guild["id"]), bot_is_member=True, caller_manages=manages, name=str(guild["name"])
+        )
 
     async def _manages(self, guild: Any, user_id: str) -> bool:
         if guild["owner_id"] == user_id:

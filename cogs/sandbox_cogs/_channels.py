@@ -6,6 +6,7 @@ import aiohttp
 import discord
 from discord.http import HTTPClient
 
+from sandbox_cogs._answers import is_discords
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.events import DIRECT
 
@@ -25,7 +26,9 @@ class RestChannels:
         """
         try:
             channel = await self._http.get_channel(int(channel_id))
-        except (discord.Forbidden, discord.NotFound):
+        except (discord.Forbidden, discord.NotFound) as error:
+            if not is_discords(error):
+                raise DependencyUnavailable("Discord", f"a proxy answered {error.status} for it") from error
             return None
         except (OSError, TimeoutError, aiohttp.ClientError, discord.DiscordException) as error:
             raise DependencyUnavailable("Discord", f"it can't be asked ({type(error).__name__})") from error

@@ -49,6 +49,8 @@ class RestServer:
         self.requests: list[RecordedRequest] = []
         self.unknown_requests: list[RecordedRequest] = []
         self.failures: deque[tuple[str, re.Pattern[str], int]] = deque()
+        self.lost: deque[tuple[str, re.Pattern[str]]] = deque()
+        self.page: tuple[re.Pattern[str], int, str] | None = None
         self.delay: Callable[[RecordedRequest], Awaitable[None]] | None = None
         self._token = token
         # Literal paths first, so that /messages/@original is not an id.
@@ -68,10 +70,20 @@ class RestServer:
             headers={k: v for k, v in request.headers.items() if k != "Authorization"},
         )
         self.requests.append(record)
+        if self.page is not None and self.page[0].search(path):
+            _, record.status, retry_after = self.page
+            return web.Response(
+                status=record.status,
+                text="<html><title>Error 1015</title></html>",
+                content_type="text/html",
+                headers={"Retry-After": retry_after},
+            )
         try:
             answer = await self._answer(request, record)
         except ApiError as error:
             answer = Answer(error.status, error.body())
+        if self._is_lost(record):
+            answer = Answer(502, {"message": "502: Bad Gateway", "code": 0})
         record.status, record.response = answer.status, answer.body
         if answer.status == 204:
             return web.Response(status=204)
@@ -111,6 +123,13 @@ class RestServer:
             if method == record.method and pattern.search(record.path):
                 del self.failures[number]
                 raise ApiError(status, 0, f"{status}: injected failure")
+
+    def _is_lost(self, record: RecordedRequest) -> bool:
+        for number, (method, pattern) in enumerate(self.lost):
+            if method == record.method and pattern.search(record.path):
+                del self.lost[number]
+                return True
+        return False
 
     async def _body(self, request: web.Request) -> tuple[JsonValue, list[SimFile]]:
         if request.content_type == "multipart/form-data":

@@ -5,8 +5,9 @@ the text is parsed here, strictly, and what could be meant in two ways is refuse
 """
 
 from ._text import AddressError, Endpoint
+from .discord import discord_where
 from .nats import NatsAddress
 from .postgres import PostgresAddress
 from .redis import RedisAddress
 
-__all__ = ["AddressError", "Endpoint", "NatsAddress", "PostgresAddress", "RedisAddress"]
+__all__ = ["AddressError", "Endpoint", "NatsAddress", "PostgresAddress", "RedisAddress", "discord_where"]

@@ -8,19 +8,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from uuid import UUID
 
 import structlog
 
 from sandbox_core.errors import SandboxError
 from sandbox_core.manager.ports import RouteChanges
 from sandbox_core.manager.teardown import bounded, reason_of
-from sandbox_core.models import Actor, AuditEvent, Sandbox, SandboxStatus, short_id
-from sandbox_core.namespaces import Namespace, SchemaProvisioner
+from sandbox_core.models import Actor, AuditEvent, Sandbox, SandboxStatus
+from sandbox_core.namespaces import Namespace
 from sandbox_core.postgres import Pool, audit, connected, guild_mappings, sandboxes, transaction
 from sandbox_core.postgres import orphans as orphan_rows
 from sandbox_core.postgres import routes as route_rows
-from sandbox_core.subjects import redis_prefix, sandbox_filter, schema_name
 
 from .results import MAPPINGS, Damage, Orphan, OrphanCleanup, OrphanReport
 
@@ -38,15 +36,12 @@ class OrphanSearch:
         self,
         *,
         pool: Pool,
-        schemas: SchemaProvisioner,
-        others: Sequence[Namespace],
+        namespaces: Sequence[Namespace],
         routes: RouteChanges,
         clock: Callable[[], datetime],
     ) -> None:
-        """`others` are the stores besides PostgreSQL, where ids are whole UUIDs."""
         self._pool = pool
-        self._schemas = schemas
-        self._others = tuple(others)
+        self._namespaces = {namespace.store: namespace for namespace in namespaces}
         self._routes = routes
         self._clock = clock
 
@@ -63,7 +58,7 @@ class OrphanSearch:
         async with connected(self._pool) as connection:
             owners = await orphan_rows.owners(connection, ids)
         orphans = [
-            Orphan(store, each, _name(store, each, self._schemas.store), each in owners.destroyed)
+            Orphan(store, each, self._namespaces[store].name_of(each), each in owners.destroyed)
             for store, found in listed.items()
             for each in sorted(found - owners.live)
         ]
@@ -71,12 +66,16 @@ class OrphanSearch:
             Orphan(MAPPINGS, guild_id, f"server {guild_id} to {sandbox.name}", known=True)
             for guild_id, sandbox in mapped
         ]
-        degraded = await self._without_schema(running, listed.get(self._schemas.store))
+        degraded = [
+            damage
+            for store, found in listed.items()
+            for damage in await self._damaged(running, self._namespaces[store], found)
+        ]
         degraded += [Damage(sandbox, f"the mapping of server {guild_id}") for guild_id, sandbox in lost]
         return OrphanReport(tuple(orphans), tuple(degraded), unreadable)
 
     async def _list(self) -> tuple[dict[str, set[str]], dict[str, str]]:
-        stores: list[Namespace] = [self._schemas, *self._others]
+        stores = list(self._namespaces.values())
         results = await asyncio.gather(*(_listed(namespace) for namespace in stores), return_exceptions=True)
         listed: dict[str, set[str]] = {}
         unreadable: dict[str, str] = {}
@@ -89,18 +88,19 @@ class OrphanSearch:
                 listed[namespace.store] = result
         return listed, unreadable
 
-    async def _without_schema(self, running: Iterable[Sandbox], schemas: set[str] | None) -> list[Damage]:
-        if schemas is None:
-            return []
+    async def _damaged(
+        self, running: Iterable[Sandbox], namespace: Namespace, listed: set[str]
+    ) -> list[Damage]:
         damaged = []
         for sandbox in running:
-            if sandbox.short_id in schemas:
+            lacking = namespace.always_has(sandbox)
+            if not lacking or not listed.isdisjoint({sandbox.short_id, str(sandbox.id)}):
                 continue
             async with connected(self._pool) as connection:
                 now = await sandboxes.by_id(connection, sandbox.id)
             # Destroyed since it was seen running.
             if now is not None and now.status is SandboxStatus.RUNNING:
-                damaged.append(Damage(now, f"the schema {now.schema_name}"))
+                damaged.append(Damage(now, lacking))
         return damaged
 
     async def remove(self, found: OrphanReport, actor: Actor, *, unknown: bool) -> OrphanCleanup:
@@ -129,15 +129,13 @@ class OrphanSearch:
     async def _remove(self, orphan: Orphan, actor: Actor) -> bool:
         if orphan.store == MAPPINGS:
             return await self._unmap(orphan.id, actor)
-        if orphan.store == self._schemas.store:
-            return await self._schemas.drop_orphan(schema_name(orphan.id))
-        # A whole UUID is never given twice: what is without a live sandbox now stays so.
-        async with connected(self._pool) as connection:
-            if orphan.id in (await orphan_rows.owners(connection, [orphan.id])).live:
-                return False
-        namespace = next(each for each in self._others if each.store == orphan.store)
-        await bounded(orphan.store, namespace.drop(_gone(orphan.id, self._clock())), within=_DROP_TIMEOUT)
-        return True
+
+        async def is_orphan() -> bool:
+            async with connected(self._pool) as connection:
+                return orphan.id not in (await orphan_rows.owners(connection, [orphan.id])).live
+
+        removal = self._namespaces[orphan.store].drop_orphan(orphan.id, is_orphan)
+        return await bounded(orphan.store, removal, within=_DROP_TIMEOUT)
 
     async def _note(self, orphan: Orphan, actor: Actor) -> None:
         try:
@@ -186,23 +184,3 @@ class OrphanSearch:
 async def _listed(namespace: Namespace) -> set[str]:
     async with asyncio.timeout(_LIST_TIMEOUT):
         return await namespace.list_ids()
-
-
-def _name(store: str, found: str, schemas: str) -> str:
-    if store == schemas:
-        return schema_name(found)
-    return f"{redis_prefix(found)}*" if store == "Redis" else sandbox_filter(found)
-
-
-def _gone(sandbox_id: str, now: datetime) -> Sandbox:
-    """A sandbox that is no more, as far as a store needs it to remove what bears its id."""
-    parsed = UUID(sandbox_id)
-    return Sandbox(
-        id=parsed,
-        name="",
-        owner="",
-        status=SandboxStatus.DESTROYED,
-        schema_name=schema_name(short_id(parsed)),
-        created_at=now,
-        expires_at=now,
-    )

@@ -27,7 +27,7 @@ from sandbox_core.manager import (
 )
 from sandbox_core.manager.ports import TeardownParts
 from sandbox_core.models import Actor, Sandbox, SandboxStatus
-from sandbox_core.namespaces import Namespace, RedisNamespace, SchemaProvisioner
+from sandbox_core.namespaces import Namespace, RedisNamespace
 from sandbox_core.operation_log import INTERNAL, about
 from sandbox_core.postgres import Pool, connected, sandboxes
 from sandbox_core.postgres import cleanup as rows
@@ -65,7 +65,6 @@ class CleanupProvider:
         *,
         pool: Pool,
         namespaces: Sequence[Namespace],
-        schemas: SchemaProvisioner,
         keys: RedisNamespace,
         routes: RouteChanges,
         clock: Callable[[], datetime] = utc_now,
@@ -74,7 +73,7 @@ class CleanupProvider:
         slow_after: float = SLOW_AFTER,
         faults: FaultPoint = no_fault,
     ) -> None:
-        """`namespaces` in the order they are provisioned; `schemas` and `keys` are two of the same stores.
+        """`namespaces` in the order they are provisioned; `keys` is one of the same stores.
 
         `slow_after` is in seconds, see `Places`.
         """
@@ -92,8 +91,7 @@ class CleanupProvider:
         self._places = Places(AT_ONCE, AT_MOST, slow_after=slow_after)
         self._search = OrphanSearch(
             pool=pool,
-            schemas=schemas,
-            others=[namespace for namespace in namespaces if namespace.store != schemas.store],
+            namespaces=namespaces,
             routes=routes,
             clock=clock,
         )
@@ -173,7 +171,8 @@ class CleanupProvider:
         destroying = await teardown.begin(self._parts, actor, sandbox.id, details)
         if destroying is None:
             return None
-        return await teardown.take_apart(self._parts, actor, destroying, details, patience=PATIENCE)
+        done = await teardown.take_apart(self._parts, actor, destroying, details, patience=PATIENCE)
+        return done.sandbox
 
     async def _failure(self, sandbox: Sandbox, failed: teardown.StepFailed) -> Failure:
         code = failed.error.code if isinstance(failed.error, SandboxError) else INTERNAL

@@ -1,10 +1,22 @@
 """`SandboxManager`: create, find, register and unregister guilds, extend, destroy."""
 
 from .logged import LoggedManager
-from .ports import Extension, FaultPoint, ManagerLimits, ManagerObserver, NoObserver, RouteChanges, no_fault
+from .ports import (
+    Changed,
+    Extension,
+    FaultPoint,
+    ManagerLimits,
+    ManagerObserver,
+    NoObserver,
+    RouteChanges,
+    no_fault,
+)
+from .rules import REGISTER
 from .service import SandboxManager, utc_now
 
 __all__ = [
+    "REGISTER",
+    "Changed",
     "Extension",
     "FaultPoint",
     "LoggedManager",

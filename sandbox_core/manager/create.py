@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import TypedDict
 
 from sandbox_core.errors import NameTaken, OwnerLimitReached, SandboxError, SchemaCreationFailed
 from sandbox_core.models import Actor, AuditEvent, GuildAccess, Sandbox, SandboxStatus
@@ -16,54 +17,58 @@ from sandbox_core.validation import generate_name, parse_duration, parse_name
 
 from . import guilds as guild_steps
 from . import rules, teardown
-from .ports import ManagerLimits, Parts
+from .ports import Changed, ManagerLimits, Parts
 
 _ATTEMPTS = 8
 """Ids or generated names to try; even a second try is rare."""
 
 
-async def create(
-    parts: Parts,
-    actor: Actor,
-    *,
-    name: str | None,
-    ttl: str | None,
-    guilds: Sequence[GuildAccess],
-    confirmed: bool,
-) -> Sandbox:
+class Asked(TypedDict, total=False):
+    """What a creation may be asked for."""
+
+    name: str | None
+    """Without one, it is made from the actor's."""
+    ttl: str | None
+    """How long it lives, as `parse_duration` reads it; without one, the default time."""
+    guilds: Sequence[GuildAccess]
+    """Registered with it at once."""
+    confirmed: bool
+    """The actor knows that protected guilds are among them."""
+
+
+async def create(parts: Parts, actor: Actor, asked: Asked) -> Changed:
     """Create a sandbox that is running, with its guilds registered."""
     started = time.perf_counter()
     try:
-        sandbox = await _Creation(parts, actor).run(name, ttl, guilds, confirmed=confirmed)
+        created = await _Creation(parts, actor).run(asked)
     except BaseException as error:
         parts.observer.create_failed(_failure(error), time.perf_counter() - started)
         raise
     parts.observer.created(time.perf_counter() - started)
-    return sandbox
+    return created
 
 
-async def check(
-    parts: Parts,
-    actor: Actor,
-    *,
-    name: str | None,
-    ttl: str | None,
-    guilds: Sequence[GuildAccess],
-    confirmed: bool,
-) -> None:
+async def check(parts: Parts, actor: Actor, asked: Asked) -> None:
     """Raise what `create` would refuse now, `ConfirmationNeeded` last; changes nothing."""
-    chosen, _ = _read(parts.limits, name, ttl)
-    guild_ids = rules.may_divert_all(actor, guilds, parts.limits, confirmed=True)
+    chosen, _ = _read(parts.limits, asked)
+    guild_ids = _guild_ids(parts.limits, actor, {**asked, "confirmed": True})
     await guild_steps.refuse_mapped(parts, guild_ids)
     async with connected(parts.pool) as connection:
         await sandboxes.refuse(connection, chosen, owner=actor.id, limit=parts.limits.max_per_owner)
-    rules.may_divert_all(actor, guilds, parts.limits, confirmed=confirmed)
+    _guild_ids(parts.limits, actor, asked)
 
 
-def _read(limits: ManagerLimits, name: str | None, ttl: str | None) -> tuple[str | None, timedelta]:
+def _read(limits: ManagerLimits, asked: Asked) -> tuple[str | None, timedelta]:
+    name, ttl = asked.get("name"), asked.get("ttl")
     chosen = None if name is None else parse_name(name)
     life = limits.default_ttl if ttl is None else parse_duration(ttl, maximum=limits.max_ttl)
     return chosen, life
+
+
+def _guild_ids(limits: ManagerLimits, actor: Actor, asked: Asked) -> list[str]:
+    return rules.may_divert_all(
+        actor, asked.get("guilds", ()), limits, confirmed=asked.get("confirmed", False)
+    )
 
 
 def _failure(error: BaseException) -> str:
@@ -80,12 +85,10 @@ class _Creation:
         self._actor = actor
         self._made: list[Namespace] = []
 
-    async def run(
-        self, name: str | None, ttl: str | None, guilds: Sequence[GuildAccess], *, confirmed: bool
-    ) -> Sandbox:
+    async def run(self, asked: Asked) -> Changed:
         limits = self._parts.limits
-        chosen, life = _read(limits, name, ttl)
-        guild_ids = rules.may_divert_all(self._actor, guilds, limits, confirmed=confirmed)
+        chosen, life = _read(limits, asked)
+        guild_ids = _guild_ids(limits, self._actor, asked)
         # The mapping itself decides; asking first keeps a plain refusal from making anything.
         await guild_steps.refuse_mapped(self._parts, guild_ids)
 
@@ -116,14 +119,16 @@ class _Creation:
             metadata={"owner_name": owner_name} if owner_name else {},
         )
 
-    async def _make(self, draft: Sandbox, guild_ids: list[str]) -> Sandbox:
+    async def _make(self, draft: Sandbox, guild_ids: list[str]) -> Changed:
         try:
-            sandbox = await self._insert(draft)
-            await self._parts.faults("create:inserted")
-            await self._provision(sandbox)
-            running = await self._start(sandbox, guild_ids)
+            # By the session that has the claim others see at once when this process is gone.
+            async with self._parts.claims.hold(draft.id):
+                sandbox = await self._insert(draft)
+                await self._parts.faults("create:inserted")
+                await self._provision(sandbox)
+                running = await self._start(sandbox, guild_ids)
             await self._parts.faults("create:running")
-            running = await self._parts.send_to(running)
+            created = await self._parts.send_to(running)
             await self._parts.faults("create:routes")
         except (NameTaken, OwnerLimitReached, ShortIdTakenError):
             # Refused by the insert, whose transaction is rolled back: there is nothing to undo.
@@ -131,11 +136,12 @@ class _Creation:
         except BaseException as error:
             await self._undo(draft, error)
             raise
-        return running
+        return created
 
     async def _insert(self, draft: Sandbox) -> Sandbox:
+        limit, session = self._parts.limits.max_per_owner, await self._parts.claims.session()
         async with transaction(self._parts.pool) as connection:
-            await sandboxes.insert(connection, draft, limit=self._parts.limits.max_per_owner)
+            await sandboxes.insert(connection, draft, limit=limit, creator_session=session)
             await audit.record(
                 connection,
                 draft.id,

@@ -11,21 +11,17 @@ from sandbox_core.postgres import Connection, audit, connected, guild_mappings, 
 from sandbox_core.validation import parse_guild_id
 
 from . import rules
-from .ports import Parts
-
-_REGISTER = "register servers with"
+from .ports import Changed, Parts
 
 
 async def register(
     parts: Parts, actor: Actor, sandbox: Sandbox, access: GuildAccess, *, confirmed: bool
-) -> Sandbox:
+) -> Changed:
     """Map the guild to the sandbox and tell the routes."""
-    rules.may_change(actor, sandbox, _REGISTER)
-    guild_id = rules.may_divert(actor, access, parts.limits, confirmed=confirmed)
     now = parts.clock()
     async with transaction(parts.pool) as connection:
         current = await locked(connection, sandbox)
-        rules.must_run(current, now)
+        guild_id = rules.may_register(actor, current, access, parts.limits, now, confirmed=confirmed)
         await map_guild(connection, actor, current, guild_id, at=now)
         await sandboxes.touch(connection, current.id, now)
         registered = await locked(connection, current)
@@ -36,11 +32,10 @@ async def check(
     parts: Parts, actor: Actor, sandbox: Sandbox, access: GuildAccess, *, confirmed: bool
 ) -> None:
     """Raise what `register` would refuse now, `ConfirmationNeeded` last; changes nothing."""
-    rules.may_change(actor, sandbox, _REGISTER)
-    rules.must_run(sandbox, parts.clock())
-    guild_id = rules.may_divert(actor, access, parts.limits, confirmed=True)
+    now = parts.clock()
+    guild_id = rules.may_register(actor, sandbox, access, parts.limits, now, confirmed=True)
     await refuse_mapped(parts, [guild_id], sandbox)
-    rules.may_divert(actor, access, parts.limits, confirmed=confirmed)
+    rules.may_register(actor, sandbox, access, parts.limits, now, confirmed=confirmed)
 
 
 async def refuse_mapped(parts: Parts, guild_ids: Sequence[str], sandbox: Sandbox | None = None) -> None:
@@ -57,7 +52,7 @@ async def refuse_mapped(parts: Parts, guild_ids: Sequence[str], sandbox: Sandbox
                 raise GuildAlreadyMapped(guild_id, holder.name)
 
 
-async def unregister(parts: Parts, actor: Actor, access: GuildAccess, expected: Sandbox | None) -> Sandbox:
+async def unregister(parts: Parts, actor: Actor, access: GuildAccess, expected: Sandbox | None) -> Changed:
     """End the guild's mapping, whichever sandbox holds it, or only `expected`'s when given."""
     guild_id = parse_guild_id(access.guild_id)
     now = parts.clock()

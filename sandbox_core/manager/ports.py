@@ -28,11 +28,20 @@ class ManagerLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Extension:
-    """A sandbox with its new expiry; `capped` when less was added than asked for."""
+class Changed:
+    """A sandbox after an operation."""
 
     sandbox: Sandbox
-    capped: bool
+    unconfirmed: tuple[str, ...] = ()
+    """The gateway processes that have not confirmed the change of its routes; see `Switch`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extension(Changed):
+    """A sandbox with its new expiry."""
+
+    capped: bool = False
+    """True when less was added than asked for."""
 
 
 class RouteChanges(Protocol):
@@ -95,23 +104,20 @@ class TeardownParts:
     claims: Claims
     faults: FaultPoint = no_fault
 
-    async def send_to(self, sandbox: Sandbox) -> Sandbox:
-        """Tell that the sandbox's guilds now send their events to it; returns it with who did not confirm."""
-        if not sandbox.guild_ids:
-            return sandbox
+    async def send_to(self, sandbox: Sandbox) -> Changed:
+        """Tell that the sandbox's guilds now send their events to it."""
         route = Route(str(sandbox.id), sandbox.expires_at.timestamp())
-        switch = await self.routes.guilds_changed(dict.fromkeys(sandbox.guild_ids, route))
-        return sandbox.evolve(unconfirmed=switch.unconfirmed)
+        return await self._tell(sandbox, dict.fromkeys(sandbox.guild_ids, route))
 
-    async def send_to_production(self, sandbox: Sandbox, guild_ids: list[str]) -> Sandbox:
-        """Tell that these guilds now send their events to production, and no longer to the sandbox.
+    async def send_to_production(self, sandbox: Sandbox, guild_ids: list[str]) -> Changed:
+        """Tell that these guilds now send their events to production, and no longer to the sandbox."""
+        return await self._tell(sandbox, dict.fromkeys(guild_ids))
 
-        Returns the sandbox with the processes that did not confirm it.
-        """
-        if not guild_ids:
-            return sandbox
-        switch = await self.routes.guilds_changed(dict.fromkeys(guild_ids))
-        return sandbox.evolve(unconfirmed=switch.unconfirmed)
+    async def _tell(self, sandbox: Sandbox, routes: Mapping[str, Route | None]) -> Changed:
+        if not routes:
+            return Changed(sandbox)
+        switch = await self.routes.guilds_changed(routes)
+        return Changed(sandbox, switch.unconfirmed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

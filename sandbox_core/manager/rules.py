@@ -17,6 +17,8 @@ from sandbox_core.validation import parse_guild_id
 
 from .ports import ManagerLimits
 
+REGISTER = "register servers with"
+
 
 def may_change(actor: Actor, sandbox: Sandbox, verb: str) -> None:
     """Raise `NotPermitted` unless the sandbox is the actor's own or the actor is the bot's owner."""
@@ -43,6 +45,24 @@ def may_divert(actor: Actor, access: GuildAccess, limits: ManagerLimits, *, conf
         if not confirmed:
             raise ConfirmationNeeded(guild_id, access.name)
     return guild_id
+
+
+def may_register(
+    actor: Actor,
+    sandbox: Sandbox,
+    access: GuildAccess,
+    limits: ManagerLimits,
+    now: datetime,
+    *,
+    confirmed: bool,
+) -> str:
+    """The guild's id when the actor may register that guild with this sandbox now.
+
+    Raises as `may_change`, `must_run` and `may_divert`.
+    """
+    may_change(actor, sandbox, REGISTER)
+    must_run(sandbox, now)
+    return may_divert(actor, access, limits, confirmed=confirmed)
 
 
 def may_divert_all(

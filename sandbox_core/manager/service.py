@@ -6,9 +6,10 @@ import difflib
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import Unpack
 from uuid import UUID, uuid4
 
-from sandbox_core.errors import SandboxNotFound
+from sandbox_core.errors import SandboxNotFound, SandboxNotNamed
 from sandbox_core.health import HealthChecker, SandboxHealth
 from sandbox_core.models import Actor, AuditEntry, AuditEvent, GuildAccess, Sandbox, SandboxStatus
 from sandbox_core.namespaces import Namespace
@@ -18,9 +19,10 @@ from sandbox_core.validation import NAME_MAX, parse_duration, parse_guild_id
 
 from . import guilds as guild_steps
 from . import rules, teardown
+from .create import Asked, create
 from .create import check as check_create
-from .create import create
 from .ports import (
+    Changed,
     Extension,
     FaultPoint,
     ManagerLimits,
@@ -52,7 +54,7 @@ class SandboxManager:
 
     Every method raises `DependencyUnavailable` when a server it needs is away, within 10 seconds. A method
     that changes where guilds' events go returns when every gateway process has switched; those that had not
-    confirmed it in time are named in the returned sandbox's `unconfirmed`.
+    confirmed it in time are named in the result's `unconfirmed`.
     """
 
     def __init__(
@@ -88,20 +90,15 @@ class SandboxManager:
     async def create(
         self,
         actor: Actor,
-        *,
-        name: str | None = None,
-        ttl: str | None = None,
-        guilds: Sequence[GuildAccess] = (),
-        confirmed: bool = False,
-    ) -> Sandbox:
-        """Make a sandbox and register `guilds` with it; it is running when this returns.
+        **asked: Unpack[Asked],
+    ) -> Changed:
+        """Make a sandbox and register the guilds with it; it is running when this returns.
 
-        Without `name` one is made from the actor's; without `ttl` it lives for the default time. When a
-        step fails, also by cancellation, all that was made is taken back. Raises `InvalidInput`,
+        When a step fails, also by cancellation, all that was made is taken back. Raises `InvalidInput`,
         `NameTaken`, `OwnerLimitReached`, `SchemaCreationFailed`, and for the guilds as `register_guild`;
         `confirmed` counts for protected ones among them.
         """
-        return await create(self._parts, actor, name=name, ttl=ttl, guilds=guilds, confirmed=confirmed)
+        return await create(self._parts, actor, asked)
 
     async def get(self, reference: str) -> Sandbox:
         """The sandbox with this name, id or short id. Raises `SandboxNotFound`, also for a destroyed one."""
@@ -114,6 +111,15 @@ class SandboxManager:
             names = await sandboxes.live_names(connection)
         near = difflib.get_close_matches(text[:NAME_MAX].lower(), names, n=3, cutoff=0.5)
         raise SandboxNotFound(reference, near)
+
+    async def get_or_only(self, reference: str | None, *, owner: str) -> Sandbox:
+        """As `get`; without a reference the owner's only one. Raises `SandboxNotNamed` without just one."""
+        if reference is not None:
+            return await self.get(reference)
+        own = await self.list(owner=owner)
+        if len(own) != 1:
+            raise SandboxNotNamed([sandbox.name for sandbox in own])
+        return own[0]
 
     async def _ever(self, reference: str) -> UUID:
         try:
@@ -160,7 +166,7 @@ class SandboxManager:
 
     async def register_guild(
         self, actor: Actor, reference: str, access: GuildAccess, *, confirmed: bool = False
-    ) -> Sandbox:
+    ) -> Changed:
         """Send the guild's events to the sandbox; when it is registered there already, that is fine.
 
         A protected guild is refused to all but the bot's owner, and to the bot's owner until `confirmed`.
@@ -172,7 +178,7 @@ class SandboxManager:
 
     async def unregister_guild(
         self, actor: Actor, access: GuildAccess, *, reference: str | None = None
-    ) -> Sandbox:
+    ) -> Changed:
         """Send the guild's events to production again; returns the sandbox that had them.
 
         Raises `GuildNotRegistered` when it is not registered, or not with `reference`; `SandboxNotFound`,
@@ -214,10 +220,10 @@ class SandboxManager:
                 },
             )
             extended = await guild_steps.locked(connection, current)
-        extended = await self._parts.send_to(extended)
-        return Extension(extended, capped=expires_at < wished)
+        changed = await self._parts.send_to(extended)
+        return Extension(extended, changed.unconfirmed, capped=expires_at < wished)
 
-    async def destroy(self, actor: Actor, reference: str) -> Sandbox:
+    async def destroy(self, actor: Actor, reference: str) -> Changed:
         """Remove the sandbox and everything in it; its guilds' events go to production first.
 
         Raises `SandboxNotFound`, `NotPermitted`, `SandboxNotRunning` while it is being created, or
@@ -239,17 +245,13 @@ class SandboxManager:
     async def check_create(
         self,
         actor: Actor,
-        *,
-        name: str | None = None,
-        ttl: str | None = None,
-        guilds: Sequence[GuildAccess] = (),
-        confirmed: bool = False,
+        **asked: Unpack[Asked],
     ) -> None:
         """Raise what `create` would refuse now, for a face that asks its caller something first.
 
         `ConfirmationNeeded` comes last: then nothing else stands in the way.
         """
-        await check_create(self._parts, actor, name=name, ttl=ttl, guilds=guilds, confirmed=confirmed)
+        await check_create(self._parts, actor, asked)
 
     async def check_register_guild(
         self, actor: Actor, sandbox: Sandbox, access: GuildAccess, *, confirmed: bool = False

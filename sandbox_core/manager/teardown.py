@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import Coroutine, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import structlog
@@ -33,8 +33,9 @@ from sandbox_core.postgres import routes as route_rows
 from sandbox_core.tasks import Overdue, ended_within
 
 from . import rules
-from .ports import Parts, TeardownParts
+from .ports import Changed, Parts, TeardownParts
 
+T = TypeVar("T")
 _log = structlog.get_logger("sandbox.manager")
 
 STEP_TIMEOUT = 5.0
@@ -47,7 +48,10 @@ A store that does not answer fails sooner, by the time limit of each request; th
 UNDO_TIMEOUT = 5.0
 """Seconds that undoing a failed creation may take altogether; what is left is for a later cleanup."""
 ABANDONED_AFTER = timedelta(minutes=2)
-"""A creation this old has lost its process: each of its steps is bounded to seconds."""
+"""A creation this old has lost its process: each of its steps is bounded to seconds.
+
+As a rule that is known at once, by the end of its session in PostgreSQL; this is for where it can't be told.
+"""
 
 ROUTES_STEP = "routes"
 STATUS_STEP = "status"
@@ -73,7 +77,7 @@ class StepFailed(Exception):
         return reason_of(self.error)
 
 
-async def destroy(parts: Parts, actor: Actor, sandbox: Sandbox) -> Sandbox:
+async def destroy(parts: Parts, actor: Actor, sandbox: Sandbox) -> Changed:
     """Destroy, or go on with a destruction that stopped."""
     rules.may_change(actor, sandbox, "destroy")
     if _being_created(parts, sandbox):
@@ -108,8 +112,8 @@ async def undo(
             destroying = await begin(parts, actor, sandbox_id, details)
             if destroying is None:
                 return
-            if await drop_parts(parts, made, destroying, patience=UNDO_TIMEOUT) is None:
-                await finish(parts, actor, destroying, details)
+            if await drop_parts(parts, made, destroying.sandbox, patience=UNDO_TIMEOUT) is None:
+                await finish(parts, actor, destroying.sandbox, details)
     except (SandboxError, TimeoutError) as error:
         _log.warning("creation_not_undone", sandbox_id=str(sandbox_id), reason=reason_of(error))
     except Exception:
@@ -148,7 +152,7 @@ async def expire(parts: TeardownParts, actor: Actor, sandbox_id: UUID) -> bool:
 
 async def begin(
     parts: TeardownParts, actor: Actor, sandbox_id: UUID, details: Mapping[str, Any]
-) -> Sandbox | None:
+) -> Changed | None:
     """Go to `destroying`, and send the events of its guilds to production first of all.
 
     Returns the sandbox, also when it was `destroying` before; None when it is destroyed or was never made.
@@ -182,17 +186,17 @@ async def begin(
 async def take_apart(
     parts: TeardownParts,
     actor: Actor,
-    sandbox: Sandbox,
+    destroying: Changed,
     details: Mapping[str, Any],
     *,
     patience: float,
-) -> Sandbox:
+) -> Changed:
     """Remove everything of a `destroying` sandbox and end it; each store may take `patience` seconds.
 
     Raises `StepFailed` after the failure was noted, with the moment before which no automatic cleanup
     tries again.
     """
-    started = time.perf_counter()
+    started, sandbox = time.perf_counter(), destroying.sandbox
     failed = await _tell_routes(parts, sandbox) or await drop_parts(
         parts, parts.namespaces, sandbox, patience=patience
     )
@@ -204,7 +208,7 @@ async def take_apart(
         else:
             if first:
                 parts.observer.destroyed(time.perf_counter() - started)
-            return destroyed.evolve(unconfirmed=sandbox.unconfirmed)
+            return Changed(destroyed, destroying.unconfirmed)
     await note_failure(parts, actor, sandbox, failed)
     raise failed
 
@@ -348,11 +352,11 @@ def pause_after(attempts: int) -> timedelta:
     return min(_FIRST_RETRY * (1 << doublings), _LONGEST_PAUSE)
 
 
-async def bounded(store: str, work: Coroutine[Any, Any, None], *, within: float | None = None) -> None:
+async def bounded(store: str, work: Coroutine[Any, Any, T], *, within: float | None = None) -> T:
     """Run one store's step. Raises `DependencyUnavailable` when it takes more seconds than `within`."""
     limit = STEP_TIMEOUT if within is None else within
     try:
-        await ended_within(limit, work, name=f"step-{store}")
+        return await ended_within(limit, work, name=f"step-{store}")
     except Overdue as error:
         # It may have answered all the time, and have had too much to do.
         raise DependencyUnavailable(store, f"not done within {limit:g} s") from error

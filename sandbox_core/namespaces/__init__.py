@@ -1,6 +1,6 @@
 """A sandbox's parts in the stores: one small protocol, one class per store."""
 
-from .base import Namespace, PartHealth, PartState, counted
+from .base import Namespace, PartHealth, PartState
 from .nats import NatsNamespace
 from .postgres import SchemaProvisioner, SchemaStats
 from .redis import RedisNamespace
@@ -13,5 +13,4 @@ __all__ = [
     "RedisNamespace",
     "SchemaProvisioner",
     "SchemaStats",
-    "counted",
 ]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Protocol
+from uuid import UUID
 
-from sandbox_core.models import Sandbox
+from sandbox_core.models import Sandbox, SandboxStatus, short_id
+from sandbox_core.subjects import schema_name
 
 
 class PartState(StrEnum):
@@ -35,9 +38,8 @@ class PartHealth:
     facts: Mapping[str, int | float | str] = field(default_factory=dict)
 
 
-def counted(number: int, one: str, several: str) -> str:
-    """`1 key`, `2 keys`."""
-    return f"{number} {one if number == 1 else several}"
+IsOrphan = Callable[[], Awaitable[bool]]
+"""Asks whether an id belongs to no live sandbox now. Raises `DependencyUnavailable`."""
 
 
 class Namespace(Protocol):
@@ -69,3 +71,40 @@ class Namespace(Protocol):
         An id is a whole UUID, or the 8 hex digits of a short id where the store's names hold no more.
         """
         ...
+
+    def always_has(self, sandbox: Sandbox) -> str:
+        """What a running sandbox that `list_ids` does not name lacks here; "" when it may have nothing."""
+        ...
+
+    def name_of(self, listed_id: str) -> str:
+        """What the store calls the part with an id of `list_ids`, such as a schema's name."""
+        ...
+
+    async def drop_orphan(self, listed_id: str, is_orphan: IsOrphan) -> bool:
+        """Remove the part with an id of `list_ids`; False when it is no orphan by now, or gone."""
+        ...
+
+
+async def drop_orphan(namespace: Namespace, listed_id: str, is_orphan: IsOrphan) -> bool:
+    """`Namespace.drop_orphan` of a store that names whole UUIDs.
+
+    A UUID is never given twice: what is without a live sandbox now stays so.
+    """
+    if not await is_orphan():
+        return False
+    await namespace.drop(_gone(UUID(listed_id)))
+    return True
+
+
+def _gone(sandbox_id: UUID) -> Sandbox:
+    """A sandbox that is no more, as far as a store needs it to remove what bears its id."""
+    never = datetime.fromtimestamp(0, UTC)
+    return Sandbox(
+        id=sandbox_id,
+        name="",
+        owner="",
+        status=SandboxStatus.DESTROYED,
+        schema_name=schema_name(short_id(sandbox_id)),
+        created_at=never,
+        expires_at=never,
+    )

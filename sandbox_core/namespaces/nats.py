@@ -17,8 +17,9 @@ from sandbox_core.models import Sandbox
 from sandbox_core.nats.errors import translating
 from sandbox_core.nats.stream_faults import is_ours
 from sandbox_core.subjects import DEFAULT_NAMES, SANDBOX_SUBJECTS, nats_prefix, sandbox_filter
+from sandbox_core.words import counted
 
-from .base import PartHealth, PartState, counted
+from .base import IsOrphan, PartHealth, PartState, drop_orphan
 
 _OWN_SUBJECT = re.compile(r"sandbox\.([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})\.")
 
@@ -134,6 +135,18 @@ class NatsNamespace:
             except _NOTHING_OF_OURS:
                 return set()
         return found
+
+    def always_has(self, _sandbox: Sandbox) -> str:
+        """Nothing: it may be empty."""
+        return ""
+
+    def name_of(self, listed_id: str) -> str:
+        """The filter of its subjects."""
+        return sandbox_filter(listed_id)
+
+    async def drop_orphan(self, listed_id: str, is_orphan: IsOrphan) -> bool:
+        """As `Namespace` says."""
+        return await drop_orphan(self, listed_id, is_orphan)
 
     async def _info(self, subjects_filter: str | None = None) -> StreamInfo:
         """Raises `NotFoundError` for a missing stream, and `StreamUnusable` for somebody else's."""

@@ -17,8 +17,9 @@ from sandbox_core.postgres import Connection, Pool, connected, transaction
 from sandbox_core.postgres.errors import unavailable
 from sandbox_core.postgres.pool import COMMAND_TIMEOUT
 from sandbox_core.subjects import is_schema_name, schema_name
+from sandbox_core.words import counted
 
-from .base import PartHealth, PartState, counted
+from .base import IsOrphan, PartHealth, PartState
 
 _log = structlog.get_logger("sandbox.namespaces")
 
@@ -122,9 +123,10 @@ class SchemaProvisioner:
         """Drop every orphan; returns what was dropped. Names that are not exactly ours survive."""
         return [schema for schema in await self.orphans() if await self.drop_orphan(schema)]
 
-    async def drop_orphan(self, schema: str) -> bool:
-        """Drop the schema unless a sandbox owns it by now; False when one does or it is gone."""
+    async def drop_orphan(self, schema: str, _is_orphan: IsOrphan | None = None) -> bool:
+        """Drop the schema, named or by its short id; False when a sandbox owns it by now, or it is gone."""
         part = self.extract_sandbox_id(schema)
+        schema = schema_name(part)
         async with transaction(self._pool) as connection:
             await _lock(connection, schema)
             # Asked under the lock: a creation may have taken the name since the schema was found.
@@ -178,6 +180,14 @@ class SchemaProvisioner:
     async def list_ids(self) -> set[str]:
         """Short ids: a schema's name holds no more."""
         return {self.extract_sandbox_id(schema) for schema in await self.list_schemas()}
+
+    def always_has(self, sandbox: Sandbox) -> str:
+        """Its schema."""
+        return f"the schema {sandbox.schema_name}"
+
+    def name_of(self, listed_id: str) -> str:
+        """The schema's name."""
+        return schema_name(listed_id)
 
 
 async def _lock(connection: Connection, schema: str) -> None:

@@ -12,8 +12,9 @@ from sandbox_core.models import Sandbox
 from sandbox_core.redis.errors import translating
 from sandbox_core.subjects import redis_prefix
 from sandbox_core.tasks import Cancellations
+from sandbox_core.words import counted
 
-from .base import PartHealth, PartState, counted
+from .base import IsOrphan, PartHealth, PartState, drop_orphan
 from .key_removal import KeyRemoval, scan
 
 _COUNT_LIMIT = 10_000
@@ -75,3 +76,15 @@ class RedisNamespace:
             async for _, keys in scan(self._redis, "sandbox:*", Cancellations()):
                 found.update(match[1] for key in keys if (match := _OWN_KEY.match(key)))
         return found
+
+    def always_has(self, _sandbox: Sandbox) -> str:
+        """Nothing: it may be empty."""
+        return ""
+
+    def name_of(self, listed_id: str) -> str:
+        """The pattern of its keys."""
+        return f"{redis_prefix(listed_id)}*"
+
+    async def drop_orphan(self, listed_id: str, is_orphan: IsOrphan) -> bool:
+        """As `Namespace` says."""
+        return await drop_orphan(self, listed_id, is_orphan)

@@ -62,6 +62,8 @@ class StreamFault:
     """True when nothing can be published to the stream, or removed from it, as it has to be."""
     field: str = ""
     """What differs, by the name that JetStream has for it."""
+    settings: tuple[str, ...] = ()
+    """Lines for the environment that mend it."""
 
 
 def is_ours(present: StreamConfig) -> bool:
@@ -107,6 +109,7 @@ def _overlap(wanted: StreamConfig, other: str = "") -> StreamFault:
         FaultKind.OVERLAP,
         f"can't have its subjects: {another} takes subjects of {_listed(wanted.subjects)}",
         _elsewhere(wanted, name_too=False),
+        settings=_settings_elsewhere(wanted, name_too=False),
     )
 
 
@@ -133,6 +136,7 @@ def _foreign(present: StreamConfig, wanted: StreamConfig) -> StreamFault:
         f"is not this bot's (subjects {_listed(present.subjects)}; no {MADE_BY}={MARK} in its metadata) "
         "and is left alone",
         mend,
+        settings=_settings_elsewhere(wanted, name_too=True),
     )
 
 
@@ -147,6 +151,13 @@ def _elsewhere(wanted: StreamConfig, *, name_too: bool) -> str:
             "Set NATS_EVENTS_STREAM to another name, and NATS_EVENTS_PREFIX if these subjects are taken too."
         )
     return "Set NATS_EVENTS_PREFIX to other subjects."
+
+
+def _settings_elsewhere(wanted: StreamConfig, *, name_too: bool) -> tuple[str, ...]:
+    if wanted.subjects == [SANDBOX_SUBJECTS]:
+        return ("NATS_SANDBOX_STREAM=DISCORD_SANDBOX",) if name_too else ()
+    name = ("NATS_EVENTS_STREAM=DISCORD_EVENTS",) if name_too else ()
+    return (*name, "NATS_EVENTS_PREFIX=discord.events")
 
 
 def _unusable(present: StreamConfig, wanted: StreamConfig) -> list[StreamFault]:

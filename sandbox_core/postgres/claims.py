@@ -1,4 +1,4 @@
-"""Claims on sandboxes: of several processes that could remove one, a single one does.
+"""Claims on sandboxes: of several processes that could make or remove one, a single one does.
 
 A claim is a PostgreSQL advisory lock of a session: when its process dies, the server gives it back at once
 and another process takes over. A claim that is lost with its connection does no harm, because every step
@@ -20,6 +20,7 @@ from sandbox_core.errors import DependencyUnavailable
 
 from .errors import translating
 from .pool import CONNECT_TIMEOUT, Pool, is_alive
+from .sessions import this_session
 
 _log = structlog.get_logger("sandbox.postgres")
 
@@ -48,6 +49,15 @@ class Claims:
             yield True
         finally:
             await self._give_back(sandbox_id)
+
+    async def session(self) -> str | None:
+        """The session that holds the claims, for others to see whether it is over; None behind a pooler.
+
+        To be asked while a claim is held. Raises `DependencyUnavailable` when PostgreSQL is away.
+        """
+        async with self._turn:
+            with translating():
+                return await this_session(await self._connected())
 
     async def _take(self, sandbox_id: UUID) -> bool:
         async with self._turn:

@@ -16,7 +16,16 @@ from .sandboxes import COLUMNS, sandbox_from_row
 _DUE = """
     (s.status = 'running' AND s.expires_at <= $1)
     OR s.status IN ('expired', 'destroying')
-    OR (s.status IN ('pending', 'creating') AND s.created_at <= $2)
+    OR (
+        s.status IN ('pending', 'creating')
+        AND (
+            s.created_at <= $2
+            OR (
+                SELECT sandbox_session_is_over(creation.session)
+                FROM sandbox_creations AS creation WHERE creation.sandbox_id = s.id
+            )
+        )
+    )
 """
 
 
@@ -37,8 +46,8 @@ async def due(
 ) -> list[Sandbox]:
     """Sandboxes to remove now, those that waited longest first.
 
-    Expired ones, removals that stopped, and creations begun before `abandoned_before`; none whose last
-    failure asks for more patience.
+    Expired ones, removals that stopped, and creations whose process is gone or that were begun before
+    `abandoned_before`; none whose last failure asks for more patience.
     """
     with translating():
         rows = await connection.fetch(

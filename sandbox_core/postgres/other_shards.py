@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import datetime
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from .pool import Connection
 from .publishers import Holder, Kind, Publisher
+
+
+class Lease(NamedTuple):
+    """One lease as it was found; who renews it makes another of it."""
+
+    shard_id: int
+    holder_id: UUID
+    until: datetime
 
 
 class Held(NamedTuple):
     """A shard that another process holds."""
 
     holder: Holder
+    lease: Lease
     lapses_in: float
     """How many seconds its lease lasts."""
     settled_ago: float | None
     """Every event from before so many seconds ago is stored; None when nobody said so."""
+    is_over: bool
+    """The session by which its holder says that it lives is over."""
 
     @property
     def is_live(self) -> bool:
@@ -50,7 +63,9 @@ async def _held(connection: Connection, publisher: Publisher, shard_count: int, 
         SELECT shard.shard_count, shard.shard_id, shard.held_since,
             extract(epoch FROM shard.lease_until - clock_timestamp())::float8 AS lapses_in,
             extract(epoch FROM clock_timestamp() - shard.settled_at)::float8 AS settled_ago,
-            coalesce(told.kind, 'standalone') AS kind, coalesce(told.name, process.name, '') AS name
+            coalesce(told.kind, 'standalone') AS kind, coalesce(told.name, process.name, '') AS name,
+            shard.holder, shard.lease_until,
+            process.process_id IS NOT NULL AND sandbox_session_is_over(process.session) AS is_over
         FROM gateway_shards AS shard
         LEFT JOIN gateway_publishers AS told
             ON told.application_id = shard.application_id AND told.process_id = shard.holder
@@ -67,7 +82,8 @@ async def _held(connection: Connection, publisher: Publisher, shard_count: int, 
 
 def _held_of(row: Any) -> Held:
     holder = Holder(Kind(row["kind"]), row["name"], row["shard_count"], row["shard_id"], row["held_since"])
-    return Held(holder, row["lapses_in"], row["settled_ago"])
+    lease = Lease(row["shard_id"], row["holder"], row["lease_until"])
+    return Held(holder, lease, row["lapses_in"], row["settled_ago"], row["is_over"])
 
 
 async def supersede(connection: Connection, publisher: Publisher, shard_count: int) -> Superseded:

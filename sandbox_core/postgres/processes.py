@@ -3,6 +3,8 @@
 A process is announced before it reads its first route, and from then on every two seconds. Whoever
 changes a route and reads this table afterwards therefore either finds the process here, or the process
 reads its routes later than the change.
+
+The row also names the session that says so, which ends with the process: see `sessions`.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from uuid import UUID, uuid4
 
 from .errors import translating
 from .pool import Connection, Pool, connected
+from .sessions import THIS_SESSION, told_pid
 
 SEEN_WITHIN = 10.0
 """Seconds without a sign of life after which a process no longer counts as live."""
@@ -41,13 +44,15 @@ async def announce(connection: Connection, process: GatewayProcess) -> float:
     Driver errors pass: the connection's owner judges them.
     """
     moment: float = await connection.fetchval(
-        """
-        INSERT INTO gateway_processes (process_id, name) VALUES ($1, $2)
-        ON CONFLICT (process_id) DO UPDATE SET seen_at = now()
+        f"""
+        INSERT INTO gateway_processes (process_id, name, session)
+        VALUES ($1, $2, {THIS_SESSION.format(pid="$3")})
+        ON CONFLICT (process_id) DO UPDATE SET seen_at = now(), session = excluded.session
         RETURNING extract(epoch FROM clock_timestamp())::float8
-        """,
+        """,  # noqa: S608 (a constant)
         process.id,
         process.name,
+        told_pid(connection),
     )
     return moment
 

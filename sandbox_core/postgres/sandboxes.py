@@ -53,8 +53,12 @@ async def _refuse_owner(connection: Connection, owner: str, limit: int) -> None:
         raise OwnerLimitReached(limit, [row["name"] for row in owned])
 
 
-async def insert(connection: Connection, sandbox: Sandbox, *, limit: int) -> None:
+async def insert(
+    connection: Connection, sandbox: Sandbox, *, limit: int, creator_session: str | None = None
+) -> None:
     """Write a new row, in a transaction that keeps every other creation by the same owner waiting.
+
+    When `creator_session` is over and the sandbox is not running, its creation was abandoned.
 
     Raises `OwnerLimitReached` when the owner already has `limit` sandboxes, `NameTaken`, and
     `ShortIdTakenError` when a live sandbox has the short id or a schema that nobody owns bears its name.
@@ -78,6 +82,9 @@ async def insert(connection: Connection, sandbox: Sandbox, *, limit: int) -> Non
             sandbox.created_at,
             sandbox.expires_at,
             dict(sandbox.metadata),
+        )
+        await connection.execute(
+            "INSERT INTO sandbox_creations (sandbox_id, session) VALUES ($1, $2)", sandbox.id, creator_session
         )
         if await connection.fetchval("SELECT sandbox_schema_exists($1)", sandbox.short_id):
             raise ShortIdTakenError
@@ -113,6 +120,8 @@ async def set_status(
         if row is None:
             current = await by_id(connection, sandbox_id)
             raise TransitionNotAllowed(current.status if current else SandboxStatus.DESTROYED, target)
+        if expected is SandboxStatus.CREATING:
+            await connection.execute("DELETE FROM sandbox_creations WHERE sandbox_id = $1", sandbox_id)
     return sandbox_from_row(row)
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from . import other_shards, publishers
+from .other_shards import Lease
 from .pool import Connection, Pool, connected, transaction
 from .publishers import Holder, Kind, Publisher
 
@@ -48,6 +49,10 @@ class Leases:
     """Wanted here and held by others whose sessions this process can't resume."""
     others_of: Mapping[int, Holder] = field(default_factory=dict)
     """Wanted here and held by others, whichever."""
+    held_by: Mapping[int, Holder] = field(default_factory=dict)
+    """All that others hold."""
+    orphaned: frozenset[Lease] = frozenset()
+    """Of those wanted here and held by others, the leases whose holder's session is over, lapsed or not."""
     superseded: Mapping[int, Mapping[int, int]] = field(default_factory=dict)
     """By another number of shards: those whose lapsed leases ended now, each with its new epoch."""
 
@@ -136,10 +141,18 @@ class ShardRows:
                 shard_count,
             )
 
-    async def share(self, shard_count: int, *, may_take_lapsed: bool, taking: bool) -> Leases:
+    async def share(
+        self,
+        shard_count: int,
+        *,
+        may_take_lapsed: bool,
+        taking: bool,
+        orphaned: Collection[Lease] = (),
+    ) -> Leases:
         """Renew this process's leases, and while `taking` take free shards up to its fair share.
 
-        `may_take_lapsed` also takes shards whose leases have lapsed.
+        `may_take_lapsed` also takes shards whose leases have lapsed, and of `orphaned` those that nobody has
+        renewed.
         """
         async with transaction(self._pool) as connection:
             mine, stale = await self._renew(connection, shard_count)
@@ -152,7 +165,13 @@ class ShardRows:
             preferred = [n for n in range(shard_count) if number and n % number == place]
             missing = share - len(mine) if taking else 0
             taken = await self._take(
-                connection, shard_count, range(shard_count), missing, preferred, lapsed=may_take_lapsed
+                connection,
+                shard_count,
+                range(shard_count),
+                missing,
+                preferred,
+                lapsed=may_take_lapsed,
+                orphaned=orphaned,
             )
             return await self._leases(connection, shard_count, _Mine(mine, stale, share), preferred, taken)
 
@@ -164,6 +183,7 @@ class ShardRows:
         *,
         may_take_lapsed: bool,
         taking: bool,
+        orphaned: Collection[Lease] = (),
     ) -> Leases:
         """As `share`, for a process whose shards are fixed; a lapsed one that is `running` here is ours."""
         async with transaction(self._pool) as connection:
@@ -173,7 +193,12 @@ class ShardRows:
             if taking:
                 missing = set(shard_ids) - mine.keys()
                 taken = await self._take(
-                    connection, shard_count, missing, len(missing), lapsed=may_take_lapsed
+                    connection,
+                    shard_count,
+                    missing,
+                    len(missing),
+                    lapsed=may_take_lapsed,
+                    orphaned=orphaned,
                 )
                 unleased = set(running) - mine.keys() - taken.epochs.keys()
                 second = await self._take(connection, shard_count, unleased, len(unleased), lapsed=True)
@@ -270,9 +295,14 @@ class ShardRows:
         """This process's place among those that share the shards out, and their number; 0, 0 without."""
         rows = await connection.fetch(
             """
-            SELECT process_id FROM gateway_shard_candidates
+            SELECT process_id FROM gateway_shard_candidates AS candidate
             WHERE application_id = $1 AND shard_count = $2
-                AND seen_at > clock_timestamp() - make_interval(secs => $3)
+                AND candidate.seen_at > clock_timestamp() - make_interval(secs => $3)
+                AND NOT EXISTS (
+                    SELECT FROM gateway_processes AS process
+                    WHERE process.process_id = candidate.process_id
+                        AND sandbox_session_is_over(process.session)
+                )
             ORDER BY joined_at, process_id
             """,
             self._application_id,
@@ -291,6 +321,7 @@ class ShardRows:
         preferred: Collection[int] = (),
         *,
         lapsed: bool,
+        orphaned: Collection[Lease] = (),
     ) -> _Taken:
         if most <= 0:
             return _Taken({}, frozenset(), {}, {})
@@ -303,7 +334,12 @@ class ShardRows:
             WITH free AS (
                 SELECT shard_id, holder FROM gateway_shards
                 WHERE application_id = $1 AND shard_count = $2 AND shard_id = ANY($5)
-                    AND (holder IS NULL OR ($7 AND holder <> $3 AND lease_until < clock_timestamp()))
+                    AND (
+                        holder IS NULL OR ($7 AND holder <> $3 AND lease_until < clock_timestamp())
+                        OR (shard_id, holder, lease_until) IN (
+                            SELECT * FROM unnest($10::integer[], $11::uuid[], $12::timestamptz[])
+                        )
+                    )
                 ORDER BY shard_id <> ALL($8), shard_id LIMIT $6
                 FOR UPDATE SKIP LOCKED
             )
@@ -326,6 +362,9 @@ class ShardRows:
             lapsed,
             list(preferred),
             self._this.kind is Kind.PLUGIN,
+            [lease.shard_id for lease in orphaned],
+            [lease.holder_id for lease in orphaned],
+            [lease.until for lease in orphaned],
         )
         if not rows:
             return _Taken({}, frozenset(), {}, {})
@@ -373,6 +412,8 @@ class ShardRows:
             after=taken.after,
             watched=watched,
             others_of=others_of,
+            held_by={n: one.holder for n, one in by_shard.items()},
+            orphaned=frozenset(by_shard[n].lease for n in missing if n in by_shard and by_shard[n].is_over),
             superseded=taken.superseded,
         )
 

@@ -23,6 +23,8 @@ class _Named:
     """
 
     _address: RedisAddress
+    _doubt = ""
+    """What may be wrong with the address when nothing answers."""
 
     def __init__(self, *, address: RedisAddress, **options: Any) -> None:
         self._address = address
@@ -63,7 +65,7 @@ class _Named:
     def _note_place(self, error: rd.RedisError) -> None:
         away = unavailable(error)
         if away is not None and not hasattr(error, INSTEAD):
-            place = DependencyUnavailable(DEPENDENCY, f"{away.reason} at {self._address.where}")
+            place = DependencyUnavailable(DEPENDENCY, f"{away.reason} at {self._address.where}{self._doubt}")
             setattr(error, INSTEAD, place)
 
     def _note(self, error: rd.RedisError, problem: str, *, refused: str = "login") -> None:
@@ -84,3 +86,6 @@ class PlainConnection(_Named, Connection):
 
 class TlsConnection(_Named, SSLConnection):
     """For `rediss://`."""
+
+    # A server that does not speak TLS takes its greeting for a command that is not finished, and waits.
+    _doubt = ", by TLS as rediss:// asks for; without TLS it is redis://"

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from sandbox_core.postgres.other_shards import Lease
 from sandbox_core.postgres.publishers import Holder
 from sandbox_core.postgres.shards import Leases, Predecessor
 
@@ -38,7 +39,9 @@ class Rows(Protocol):
 
     async def prepare(self, shard_count: int) -> None: ...
 
-    async def share(self, shard_count: int, *, may_take_lapsed: bool, taking: bool) -> Leases: ...
+    async def share(
+        self, shard_count: int, *, may_take_lapsed: bool, taking: bool, orphaned: Collection[Lease] = ()
+    ) -> Leases: ...
 
     async def fix(
         self,
@@ -48,6 +51,7 @@ class Rows(Protocol):
         *,
         may_take_lapsed: bool,
         taking: bool,
+        orphaned: Collection[Lease] = (),
     ) -> Leases: ...
 
     async def release(self, shard_count: int, shard_id: int) -> None: ...

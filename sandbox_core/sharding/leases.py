@@ -3,8 +3,9 @@
 A lease lasts six seconds. As long as this process's last renewal was asked for less than that ago, nobody
 else can have the shard, by the database's own clock. What follows from there:
 
-- A process that dies stops renewing. Six seconds later its leases have lapsed, and the next turn of any
-  other process takes its shards and resumes their sessions.
+- A process that dies stops renewing. The next turn of any other process takes its shards and resumes their
+  sessions: at once where both PostgreSQL and NATS say that it is gone (see `presence`), and else when its
+  leases have lapsed.
 - While PostgreSQL is away nobody can take anything, so every process keeps what it runs: the event path
   does not touch the database. When it is back, all leases have lapsed. A process takes lapsed leases only
   after it has reached the database for a whole lease without a break; by then every process that lives has
@@ -14,13 +15,14 @@ else can have the shard, by the database's own clock. What follows from there:
   of an earlier epoch publishes and saves nothing more of it from that moment, closes its connection, and
   makes no other before it has the lease again. The taker waits half a second for that, before it looks what
   is stored.
-- A process that does not hear it is cut off from both. It publishes nothing while NATS is away, nor, while
-  PostgreSQL is, before it would have heard it from NATS: takers say it in every turn. What it saves of the
-  session is refused by its earlier epoch. Discord closes its connection when the session is resumed
-  elsewhere. Before this process connects a shard again whose lease it can't vouch for, it asks the database.
-  Getting no answer, it connects (for all it knows the database is away from everybody), but only a few
-  times: being closed at once again and again means that somebody else has the session, and it waits for the
-  database.
+- A process that does not hear it is cut off from both. It publishes nothing while NATS is away, nor after
+  that before PostgreSQL has confirmed its lease, however long it would still hold. While PostgreSQL is
+  away, it waits until it would have heard of a takeover from NATS: takers say it in every turn. What it
+  saves of the session is refused by its earlier epoch. Discord closes its connection when the session is
+  resumed elsewhere. Before this process connects a shard again whose lease it can't vouch for, it asks the
+  database. Getting no answer, it connects (for all it knows the database is away from everybody), but only
+  a few times: being closed at once again and again means that somebody else has the session, and it waits
+  for the database.
   What both publish has the same message ids, and JetStream keeps it once.
 - A process that was frozen sends and saves nothing before its next turn (see `LeaseTrust`). Events of a
   shard that turns out to be lost are dropped: Discord replays them to the new holder. So are those of a shard
@@ -51,6 +53,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from uuid import UUID
 
 import structlog
 
@@ -58,6 +61,7 @@ from sandbox_core import tasks
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.lease_trust import LeaseTrust
 from sandbox_core.nats.takeovers import STOPS_WITHIN
+from sandbox_core.postgres.other_shards import Lease
 from sandbox_core.postgres.publishers import Holder
 from sandbox_core.postgres.shards import Leases
 
@@ -86,7 +90,9 @@ class LeaseKeeper:
     agreed with the other processes, from Discord's `recommended`. `anybody_else` tells without PostgreSQL
     whether another process runs shards that this one would run too, or raises `DependencyUnavailable`; it is
     asked at once when `at_once`, by default where shards are fixed. `takeovers` tells others what was taken
-    from them; what they tell is given to `taken`. `can_hand_over` says whether events can be drained now.
+    from them; what they tell is given to `taken`. `is_gone` tells of a process whose session in PostgreSQL is
+    over whether NATS has no connection of it either; see `Presence`. `can_hand_over` says whether events can
+    be drained now.
     `trust` is told until when the leases hold. `lease` and `monotonic` are in seconds.
     """
 
@@ -101,6 +107,7 @@ class LeaseKeeper:
         anybody_else: Callable[[], Awaitable[bool]],
         at_once: bool | None = None,
         takeovers: TellsTakeovers,
+        is_gone: Callable[[UUID], Awaitable[bool]],
         can_hand_over: Callable[[], bool] = lambda: True,
         trust: LeaseTrust | None = None,
         lease: float = LEASE,
@@ -117,13 +124,17 @@ class LeaseKeeper:
         self._anybody_else = anybody_else
         self._at_once = self._fixed is not None if at_once is None else at_once
         self._takeovers = takeovers
+        self._is_gone = is_gone
+        self._orphaned: frozenset[Lease] = frozenset()
+        """Leases of processes that are gone, to be taken in the next turn."""
         self._can_hand_over = can_hand_over
         self._trust = trust or LeaseTrust()
         self._lease = lease
         self._monotonic = monotonic
         self._leases: Leases | None = None
         self._confirmed_at = -math.inf
-        self._deaf_until = -math.inf
+        self._nats_lost_at = -math.inf
+        self._nats_back_at = -math.inf
         self._reached_since = math.inf
         self._unreachable_turns = 0
         self._released: set[int] = set()
@@ -166,6 +177,13 @@ class LeaseKeeper:
         return {} if self._leases is None else self._leases.others_of
 
     @property
+    def stands_by_for(self) -> Mapping[int, Holder]:
+        """Who has the shards that this process would publish, or all shards, so that it has none."""
+        if self._leases is None:
+            return {}
+        return self._leases.others_of or (self._leases.held_by if self.standing_by else {})
+
+    @property
     def wanted(self) -> frozenset[int]:
         """The fixed shards; none where shards are shared out."""
         return frozenset() if self._fixed is None else self._fixed
@@ -194,10 +212,18 @@ class LeaseKeeper:
             self._dropping[shard_id] = asyncio.create_task(self._drop(shard_id), name=f"drop-{shard_id}")
         return lost
 
+    def nats_is_away(self) -> None:
+        """From now on others may take this process for gone, when its session in PostgreSQL is over, too."""
+        self._nats_lost_at = self._monotonic()
+
     def nats_is_back(self) -> None:
-        """Takeovers may have been told in vain: without PostgreSQL nothing is sent before they are again."""
-        self._deaf_until = self._monotonic() + _TOLD_AGAIN_WITHIN
-        self._trust.until = min(self._trust.until, self._confirmed_at + self._lease * _TRUSTED)
+        """Nothing is sent before PostgreSQL confirms the leases: others may have taken them.
+
+        Without PostgreSQL, takeovers may have been told in vain: nothing is sent before they are again.
+        """
+        self._nats_back_at = self._monotonic()
+        self._trust.end()
+        self._wake.set()
 
     async def run(self) -> None:
         """Take turns until cancelled."""
@@ -224,7 +250,8 @@ class LeaseKeeper:
         except (DependencyUnavailable, TimeoutError) as error:
             ended_at = self._monotonic()
             # A turn that stood still in between says nothing about the database; the next one does.
-            if ended_at - asked_at < _ANSWER_WITHIN + _STOOD_STILL and ended_at >= self._deaf_until:
+            is_deaf = ended_at < self._nats_back_at + _TOLD_AGAIN_WITHIN
+            if ended_at - asked_at < _ANSWER_WITHIN + _STOOD_STILL and not is_deaf:
                 # Nobody takes a lapsed lease before it has reached the database for a whole one.
                 self._trust.extend(ended_at + self._lease * _TRUSTED)
             await self._unreachable(error)
@@ -246,11 +273,13 @@ class LeaseKeeper:
         self.trouble = ""
         for shard_id in lost:
             self._runs.lose(shard_id)
-        # Only now: what was decided for the lost shards must not be sent.
-        self._trust.extend(asked_at + self._lease * _TRUSTED)
+        if asked_at >= self._nats_back_at:
+            # Only now: what was decided for the lost shards must not be sent.
+            self._trust.extend(asked_at + self._lease * _TRUSTED)
         await self._tell_taken_over(leases)
         await self._follow(leases, lost)
         self._watch(leases, asked_at)
+        await self._find_orphaned(leases)
 
     async def may_connect(self, shard_id: int, *, closed_at_once: bool) -> None:
         """Return when the shard may connect again. `closed_at_once`: Discord did that to its last one."""
@@ -291,7 +320,8 @@ class LeaseKeeper:
 
     def _vouched(self, shard_id: int) -> bool:
         """Nobody else can have the shard."""
-        fresh = self._monotonic() < self._confirmed_at + self._lease
+        certain = self._confirmed_at >= max(self._nats_lost_at, self._nats_back_at)
+        fresh = certain and self._monotonic() < self._confirmed_at + self._lease
         return fresh and self._leases is not None and shard_id in self._leases.mine
 
     async def _ask(self, asked_at: float) -> Leases:
@@ -300,10 +330,13 @@ class LeaseKeeper:
         count = self._shard_count or 1
         taking = not self._leaving
         lapsed = asked_at - self._reached_since >= self._lease
+        orphaned, self._orphaned = self._orphaned, frozenset()
         if self._fixed is None:
-            return await self._rows.share(count, may_take_lapsed=lapsed, taking=taking)
+            return await self._rows.share(count, may_take_lapsed=lapsed, taking=taking, orphaned=orphaned)
         running = self._runs.running
-        return await self._rows.fix(count, self._fixed, running, may_take_lapsed=lapsed, taking=taking)
+        return await self._rows.fix(
+            count, self._fixed, running, may_take_lapsed=lapsed, taking=taking, orphaned=orphaned
+        )
 
     async def _prepare(self) -> None:
         if self._fixed is not None:
@@ -373,6 +406,17 @@ class LeaseKeeper:
         for shard_count, epochs in self._superseded.items():
             within = STOPS_WITHIN if shard_count in leases.superseded else 0.0
             await self._takeovers.tell(shard_count, epochs, within=within)
+
+    async def _find_orphaned(self, leases: Leases) -> None:
+        """Find out which leases the next turn may take before they lapse, and begin it at once."""
+        if self._leaving:
+            return
+        holders = {lease.holder_id for lease in leases.orphaned}
+        gone = {holder_id for holder_id in holders if await self._is_gone(holder_id)}
+        self._orphaned = frozenset(lease for lease in leases.orphaned if lease.holder_id in gone)
+        if self._orphaned:
+            _log.info("holder_gone", shards=sorted(lease.shard_id for lease in self._orphaned))
+            self._wake.set()
 
     async def _drop(self, shard_id: int) -> None:
         try:

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from typing import Protocol
 
-from sandbox_core.postgres.publishers import Holder, Kind
+from sandbox_core.postgres.publishers import Holder
 
 
-def _nobody() -> Mapping[int, Holder]:
-    return {}
+class KeepsLeases(Protocol):
+    """Knows what others publish; see `LeaseKeeper`."""
+
+    @property
+    def waits_for(self) -> Mapping[int, Holder]: ...
+
+    @property
+    def stands_by_for(self) -> Mapping[int, Holder]: ...
 
 
 class PublishingState:
     """Asks who keeps the leases; without one this process stands by for nobody."""
 
     def __init__(self) -> None:
-        self._kind = Kind.STANDALONE
         self._shard_count = 1
-        self._waits_for: Callable[[], Mapping[int, Holder]] = _nobody
+        self._leases: KeepsLeases | None = None
 
-    def begin(self, kind: Kind, shard_count: int, waits_for: Callable[[], Mapping[int, Holder]]) -> None:
-        """Leases are kept from now on; `waits_for` tells who has what this process would publish."""
-        self._kind, self._shard_count, self._waits_for = kind, shard_count, waits_for
+    def begin(self, shard_count: int, leases: KeepsLeases) -> None:
+        """Leases are kept from now on."""
+        self._shard_count, self._leases = shard_count, leases
 
     def end(self) -> None:
         """No leases are kept any more."""
-        self._waits_for = _nobody
+        self._leases = None
 
     def is_answered_elsewhere(self, guild_id: int | None) -> bool:
         """True when another process publishes a guild's events, and so answers its commands.
@@ -34,15 +40,12 @@ class PublishingState:
         developer documentation, "Gateway", sharding).
         """
         shard_id = 0 if guild_id is None else (guild_id >> 22) % self._shard_count
-        return shard_id in self._waits_for()
+        return self._leases is not None and shard_id in self._leases.waits_for
 
     @property
     def standing_by(self) -> str:
-        """Whom this process stands by for, in words; "" when it does for nobody.
-
-        Nothing is said of standalone processes that share the shards out among themselves.
-        """
-        waits_for = {n: one for n, one in self._waits_for().items() if not self._is_planned(one)}
+        """Whom this process stands by for, in words; "" when it does for nobody."""
+        waits_for = {} if self._leases is None else self._leases.stands_by_for
         if not waits_for:
             return ""
         by_holder: dict[str, list[int]] = {}
@@ -51,9 +54,6 @@ class PublishingState:
             by_holder.setdefault(shards, []).append(shard_id)
         said = [f"{_shards(shard_ids)} published by {who}" for who, shard_ids in by_holder.items()]
         return f"standing by: {'; '.join(said)}"
-
-    def _is_planned(self, holder: Holder) -> bool:
-        return {self._kind, holder.kind} == {Kind.STANDALONE} and holder.shard_count == self._shard_count
 
     def _counted(self, holder: Holder) -> str:
         if holder.shard_count == self._shard_count:

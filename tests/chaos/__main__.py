@@ -45,6 +45,7 @@ async def _run(names: list[str], seed: int, seconds: float, logs: Path) -> bool:
         if not verdict.passed:
             report.problems(console, name, verdict)
     console.print(report.table(verdicts, seed))
+    report.kills(console, verdicts)
     report.explain(console)
     return all(verdict.passed for verdict in verdicts.values())
 

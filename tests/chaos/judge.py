@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from discord_sim import Frame
 
+from .kills import Kills
 from .reader import Stored
 from .sides import DEAD_LETTER, UNATTRIBUTED, Sides, side_of
 from .tap import Ack
@@ -41,6 +42,7 @@ class Verdict:
     resumes: int = 0
     commands: str = ""
     seconds: float = 0.0
+    kills: Kills = field(default_factory=Kills)
     problems: list[str] = field(default_factory=list)
     """What else went wrong, in sentences; must be empty."""
     examples: list[str] = field(default_factory=list)

@@ -36,6 +36,17 @@ def table(verdicts: dict[str, Verdict], seed: int) -> Table:
     return shown
 
 
+def kills(console: Console, verdicts: dict[str, Verdict]) -> None:
+    """How long killed processes were missed."""
+    for name, verdict in verdicts.items():
+        for what, seconds in (
+            ("from SIGKILL to RESUMED, the start of the next process included", verdict.kills.resumed),
+            ("from SIGKILL until the name of a creation that it cut off was free again", verdict.kills.freed),
+        ):
+            if seconds:
+                console.print(f"{name}: {', '.join(f'{each:.1f} s' for each in seconds)} {what}")
+
+
 def explain(console: Console) -> None:
     """What the columns mean that must not be zero necessarily."""
     console.print(

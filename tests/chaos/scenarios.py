@@ -11,6 +11,7 @@ import asyncpg
 from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy
 
+from . import kills
 from .bots import ChaosError, until
 from .stage import Scenario, Stage, jetstream
 
@@ -50,8 +51,11 @@ async def nothing(stage: Stage, seconds: float) -> None:
 
 
 async def bot_killed(stage: Stage, seconds: float) -> None:
-    """SIGKILL at random moments."""
+    """SIGKILL at random moments; the first ones are measured, one of them in the middle of a creation."""
     ends = time.monotonic() + seconds
+    for measured in (kills.restart, kills.restart_while_it_creates):
+        await asyncio.sleep(stage.chance.uniform(0.3, 2.0))
+        await measured(stage, 0, stage.kills)
     while time.monotonic() < ends:
         await asyncio.sleep(stage.chance.uniform(0.3, 2.0))
         await stage.restart(stage.chance.randrange(stage.scenario.processes))

@@ -25,6 +25,7 @@ from tests.event_path.proxy import Proxy, proxied
 from .bots import Bot, Bots, ChaosError, Start, bots, start_host, start_program
 from .cluster import nats_cluster
 from .judge import Judge, Verdict, identity, is_published
+from .kills import Kills
 from .reader import StreamReader, reading
 from .sides import Sides
 from .tap import Ack, NatsTap
@@ -82,6 +83,7 @@ class Stage:
     """The process that stands at each number."""
     host: Bot | None = None
     """Somebody else's bot with the plugin, when the scenario has one."""
+    kills: Kills = field(default_factory=Kills)
     way: Proxy | None = None
     """Process 0's way to PostgreSQL, when the scenario may cut it."""
     database_url_there: str = ""
@@ -227,6 +229,7 @@ async def _play(stage: Stage, seconds: float, verdict: Verdict) -> None:
     async with _traffic(stage, operator, guilds, names) as traffic:
         await scenario.faults(stage, seconds)
     verdict.gaps += traffic.flood.unheard
+    verdict.kills = stage.kills
     try:
         await _settled(stage)
     except ChaosError as error:

@@ -18,6 +18,7 @@ from sandbox_core.cleanup import CleanupProvider, Notices
 from sandbox_core.manager import ManagerLimits, SandboxManager
 from sandbox_core.models import Actor, AuditEntry, GuildAccess, Route, Sandbox, Switch
 from sandbox_core.namespaces import Namespace, NatsNamespace, PartHealth, RedisNamespace, SchemaProvisioner
+from sandbox_core.namespaces.base import IsOrphan, drop_orphan
 from sandbox_core.nats.streams import StreamLimits, stream_configs
 from sandbox_core.postgres import Pool, audit, connected, create_pool, sandboxes
 from sandbox_core.redis.client import create_client
@@ -130,6 +131,18 @@ class Watched:
     async def list_ids(self) -> set[str]:
         return await self.inner.list_ids()
 
+    def always_has(self, sandbox: Sandbox) -> str:
+        return self.inner.always_has(sandbox)
+
+    def name_of(self, listed_id: str) -> str:
+        return self.inner.name_of(listed_id)
+
+    async def drop_orphan(self, listed_id: str, is_orphan: IsOrphan) -> bool:
+        if isinstance(self.inner, SchemaProvisioner):
+            return await self.inner.drop_orphan(listed_id, is_orphan)
+        # Through this one's `drop`, as the inner one does through its own.
+        return await drop_orphan(self, listed_id, is_orphan)
+
 
 @dataclass
 class Yard:
@@ -166,7 +179,7 @@ class Yard:
 
     async def sandbox(self, actor: Actor, name: str, **arguments: object) -> Sandbox:
         """A sandbox with something in each of its parts."""
-        made = await self.manager.create(actor, name=name, **arguments)  # type: ignore[arg-type]
+        made = (await self.manager.create(actor, name=name, **arguments)).sandbox  # type: ignore[arg-type]
         await self.fill(made)
         return made
 
@@ -233,7 +246,6 @@ def make_cleanup(yard: Yard, **changed: object) -> CleanupProvider:
     arguments: dict[str, object] = {
         "pool": yard.pool,
         "namespaces": yard.parts,
-        "schemas": yard.schemas,
         "keys": yard.keys,
         "routes": yard.routes,
         "clock": yard.clock,

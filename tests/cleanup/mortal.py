@@ -58,14 +58,12 @@ async def _live(task: dict[str, Any]) -> None:
         limits=ManagerLimits(default_ttl=timedelta(hours=1), max_ttl=timedelta(hours=2), max_per_owner=1000),
         faults=faults,
     )
-    cleanup = CleanupProvider(
-        pool=pool, namespaces=namespaces, schemas=schemas, keys=keys, routes=routes, faults=faults
-    )
+    cleanup = CleanupProvider(pool=pool, namespaces=namespaces, keys=keys, routes=routes, faults=faults)
 
     async def live(worker: int, guild: str) -> None:
         access = GuildAccess(guild, bot_is_member=True, caller_manages=True)
         while True:
-            made = await manager.create(ALICE, name=f"box-{worker}", guilds=[access])
+            made = (await manager.create(ALICE, name=f"box-{worker}", guilds=[access])).sandbox
             await redis.set(redis_prefix(made.id) + "x", "x")
             await js.publish(sandbox_subject(made.id, "X"), b"{}")
             print(made.id, flush=True)

@@ -19,7 +19,7 @@ from sandbox_core.postgres import connected
 from sandbox_core.subjects import SANDBOX_STREAM, route_key
 from tests.forked import ForkedProcess, start_forked
 
-from .conftest import GUILDS, Yard
+from .conftest import GUILDS, Yard, make_manager
 from .mortal import SESSIONS
 
 Start = Callable[..., Awaitable[ForkedProcess]]
@@ -140,6 +140,31 @@ async def test_killed_while_it_creates(yard: Yard, start: Start, point: str) -> 
         await assert_nothing_but(yard, [])
         assert (await yard.row(row)).status is SandboxStatus.DESTROYED
         assert (await yard.audit(row))[-2].details["reason"] == "creation abandoned"
+
+
+@pytest.mark.parametrize("point", ["create:inserted", "create:NATS"])
+async def test_a_killed_creation_is_taken_back_at_once_and_frees_its_name(
+    yard: Yard, start: Start, alice: Actor, point: str
+) -> None:
+    await run_to_death(yard, await start(do="create", die_at=point))
+    (row,) = await yard.manager.list()
+    yard.clock.now = datetime.now(UTC)
+    (gone,) = (await yard.cleanup.cleanup_expired()).destroyed
+    assert (gone.id, (await yard.audit(row))[-2].details["reason"]) == (row.id, "creation abandoned")
+    assert (await yard.manager.create(alice, name=row.name)).name == row.name
+
+
+async def test_a_creation_whose_process_lives_is_left_alone_however_slow_it_is(
+    yard: Yard, alice: Actor
+) -> None:
+    async def meanwhile(point: str) -> None:
+        if point == "create:NATS":
+            yard.clock.forward(minutes=3)
+            report = await yard.cleanup.cleanup_expired()
+            assert (report.destroyed, report.left_to_others) == ((), 1)
+
+    manager = make_manager(yard, faults=meanwhile)
+    assert (await manager.create(alice, name="slow")).status is SandboxStatus.RUNNING
 
 
 @pytest.mark.parametrize(

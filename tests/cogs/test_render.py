@@ -14,7 +14,7 @@ from sandbox_core import errors
 from sandbox_core.error_text import explain
 from sandbox_core.event_router import DAY, LastEvent
 from sandbox_core.health import SandboxHealth
-from sandbox_core.manager import Extension
+from sandbox_core.manager import Changed, Extension
 from sandbox_core.models import GuildAccess, Sandbox, SandboxStatus
 from sandbox_core.namespaces import PartHealth, PartState
 
@@ -139,7 +139,7 @@ def test_status_of_a_sandbox_past_its_time_says_that_production_has_the_events()
 
 def test_times_are_discord_timestamps() -> None:
     sandbox = a_sandbox()
-    assert EXPIRES_IN in (_render.created(sandbox, {}).fields[1].value or "")
+    assert EXPIRES_IN in (_render.created(Changed(sandbox), {}).fields[1].value or "")
     assert EXPIRES_IN in (_render_list.listing([sandbox]).description or "")
     assert EXPIRES_IN in (_render.extended(Extension(sandbox, capped=False)).description or "")
 
@@ -151,7 +151,7 @@ def test_a_capped_extension_says_so() -> None:
 
 def test_registering_says_that_live_events_leave_production() -> None:
     access = GuildAccess("613425648685547541", bot_is_member=True, caller_manages=True, name="Cooks")
-    text = _render.registered(a_sandbox(), access).description or ""
+    text = _render.registered(Changed(a_sandbox()), access).description or ""
     assert "live events of **Cooks** (`613425648685547541`) now go to the sandbox `welcome-flow`" in text
     assert "no longer to production" in text
 
@@ -193,10 +193,10 @@ def test_names_of_guilds_can_not_format_or_mention() -> None:
 
 
 def test_an_owner_that_is_not_a_discord_user_is_shown_as_text() -> None:
-    assert _render.created(a_sandbox(owner="ci", metadata={"owner_name": "ci_*"}), {}).fields[0].value == (
-        "ci\\_\\*"
-    )
-    assert _render.created(a_sandbox(), {}).fields[0].value == "<@200000000000000001>"
+    assert _render.created(Changed(a_sandbox(owner="ci", metadata={"owner_name": "ci_*"})), {}).fields[
+        0
+    ].value == ("ci\\_\\*")
+    assert _render.created(Changed(a_sandbox()), {}).fields[0].value == "<@200000000000000001>"
 
 
 def test_the_environment_is_a_block_and_a_file() -> None:
@@ -220,16 +220,16 @@ def test_an_environment_too_long_for_an_embed_is_whole_in_the_file() -> None:
 @pytest.mark.parametrize(
     "embed",
     [
-        _render.created(enormous(), ENORMOUS_NAMES),
+        _render.created(Changed(enormous()), ENORMOUS_NAMES),
         _render_list.listing([enormous()] * 300),
         _render.status(SandboxHealth(enormous(), parts(100)), ENORMOUS_NAMES, now=NOW, events_last_minute=0),
         _render_destroy.question(enormous(), ENORMOUS_NAMES),
-        _render_destroy.destroyed(enormous()),
-        _render.registered(enormous(), GuildAccess("1" * 20, True, True, "*" * 100)),
-        _render.unregistered(enormous(), GuildAccess("1" * 20, True, True, "*" * 100)),
+        _render_destroy.destroyed(Changed(enormous())),
+        _render.registered(Changed(enormous()), GuildAccess("1" * 20, True, True, "*" * 100)),
+        _render.unregistered(Changed(enormous()), GuildAccess("1" * 20, True, True, "*" * 100)),
         _render.extended(Extension(enormous(), capped=True)),
         _render.fault("0011aabb"),
-        _render.created(enormous(), ENORMOUS_NAMES, DOUBT),
+        _render.created(Changed(enormous()), ENORMOUS_NAMES, DOUBT),
         _render.register_question(enormous(), DOUBT),
         _render.which_sandbox(300),
         _render.working("Destroying"),

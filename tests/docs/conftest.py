@@ -130,10 +130,10 @@ class Place:
         try:
             sandbox = await self.core.manager.get(name)
         except SandboxNotFound:
-            sandbox = await self.core.manager.create(actor, name=name)
+            sandbox = (await self.core.manager.create(actor, name=name)).sandbox
         for guild_id in guild_ids:
             access = GuildAccess(guild_id, bot_is_member=True, caller_manages=True)
-            sandbox = await self.core.manager.register_guild(actor, str(sandbox.id), access)
+            sandbox = (await self.core.manager.register_guild(actor, str(sandbox.id), access)).sandbox
         return sandbox
 
     async def end_successor(self) -> None:

@@ -33,6 +33,14 @@ NOT_RUN: Mapping[tuple[str, str], str] = {
     ): _MAKE,
     ("README.md", "DISCORD_TOKEN=… DISCORD_DEV_GUILD_IDS=… make run"): _MAKE,
     ("docs/guide.md", "make run"): _MAKE,
+    (
+        "CONTRIBUTING.md",
+        "make setup    # the environment .venv, with everything that tests and checks need",
+    ): _MAKE,
+    (
+        "CONTRIBUTING.md",
+        ".venv/bin/python -m pytest tests/unit/test_subjects.py              # one file",
+    ): "parts of what `make test`, `make chaos` and `make bench` run",
     ("docs/guide.md", "DISCORD_TOKEN=… DISCORD_DEV_GUILD_IDS=… make run"): _MAKE,
     ("docs/guide.md", "docker compose up --build --detach"): _DOCKER,
     (

@@ -26,6 +26,7 @@ _ENDS: Mapping[str, tuple[str, ...]] = {
     "make run": (),
     "make check": (),
     "make docs": (),
+    "make setup": (),
     "make test": ("WORKERS=0", "ARGS=tests/unit/test_subjects.py"),
     "make bench": ("ARGS=create --quick",),
     "make chaos": ('ARGS=--only "close 4000" --seconds 1',),

@@ -19,7 +19,7 @@ from tests.docs.markdown import ROOT, anchors, blocks, links, name_of, pages
 SOURCES = ("bot", "cogs", "sandbox_core")
 
 # Where a name of a subject, a key or a schema looks like a metric's.
-_NO_METRIC = {"sandbox_core", "sandbox_id", "sandbox_prod_backup"}
+_NO_METRIC = {"sandbox_bot", "sandbox_cogs", "sandbox_core", "sandbox_id", "sandbox_prod_backup"}
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +107,16 @@ def test_names_of_metrics_log_lines_and_variables_exist(generate: ModuleType) ->
                 assert f'"{line}"' in sources, f"{name_of(page)} names the log line {line}"
         for variable in re.findall(r"`((?:DISCORD|SANDBOX|EVENTS|ROUTER|OPS|LOG)_[A-Z_]+)`", text):
             assert variable in known_variables, f"{name_of(page)} names the variable {variable}"
+
+
+def test_each_usual_change_has_one_file_that_exists() -> None:
+    architecture = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    section = architecture.partition("\n## Where do I change\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (.+?) \| `([^`|]+)` \|$", section, re.MULTILINE)
+    assert len(rows) >= 25
+    assert len({change for change, _ in rows}) == len(rows) == section.count("\n|") - 2
+    for change, file in rows:
+        assert (ROOT / file).is_file(), f"{change}: there is no {file}"
 
 
 def test_commands_and_their_options_exist() -> None:

@@ -107,16 +107,18 @@ async def test_another_ones_stream_is_never_to_be_deleted(doctor: Doctor, client
         StreamConfig(name="EVENTS", subjects=["billing.>"], retention=RetentionPolicy.WORK_QUEUE)
     )
     finding = (await doctor("NATS")).only()
-    assert not finding.commands
-    assert not re.search(r"delete|remove|\brm\b|edit", finding.mend)
-    (await doctor("NATS", nats_events_stream="OURS")).well()
+    assert not re.search(r"delete|remove|\brm\b|edit", " ".join([finding.mend, *finding.commands]))
+    settings = dict(line.lower().split("=") for line in finding.commands)
+    assert settings.keys() == {"nats_events_stream", "nats_events_prefix"}
+    (await doctor("NATS", **settings)).well()
 
 
 async def test_subjects_that_another_stream_has(doctor: Doctor, client: Client) -> None:
     await client.jetstream().add_stream(StreamConfig(name="BILLING", subjects=["events.paid.*"]))
     finding = (await doctor("NATS")).only()
     assert "the stream BILLING (subjects events.paid.*) takes subjects" in finding.detail
-    (await doctor("NATS", nats_events_prefix="discord")).well()
+    assert finding.commands == ("NATS_EVENTS_PREFIX=discord.events",)
+    (await doctor("NATS", nats_events_prefix="discord.events")).well()
 
 
 async def test_an_operators_limit_is_a_note(doctor: Doctor, client: Client) -> None:

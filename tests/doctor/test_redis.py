@@ -169,6 +169,12 @@ async def test_it_is_away(doctor: Doctor) -> None:
     (await doctor("PostgreSQL", redis_url="redis://127.0.0.1:1/0")).well()
 
 
+async def test_tls_to_a_server_without_it(doctor: Doctor, redis_url: str) -> None:
+    finding = (await doctor("Redis", redis_url=redis_url.replace("redis://", "rediss://"))).only()
+    assert finding.state is State.AWAY
+    assert "by TLS as rediss:// asks for; without TLS it is redis://" in finding.detail
+
+
 async def test_what_is_no_redis(doctor: Doctor, database_url: str) -> None:
     there = f"redis://127.0.0.1:{urlsplit(database_url).port}/0"
     finding = (await doctor("Redis", redis_url=there)).only()

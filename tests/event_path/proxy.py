@@ -26,6 +26,12 @@ class Proxy:
         """Everything goes through, what was sent meanwhile first."""
         self._open.set()
 
+    def sever(self) -> None:
+        """End every connection, which both ends are told, and let none through until `mend`."""
+        self.cut()
+        for task in list(self._tasks):
+            task.cancel()
+
     async def accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one client."""
         await self._open.wait()

@@ -102,7 +102,7 @@ async def stored(reader: Client) -> dict[str, str]:
 
 
 async def sandbox_of(core: Core) -> Sandbox:
-    return await core.manager.create(ALICE, name="mine")
+    return (await core.manager.create(ALICE, name="mine")).sandbox
 
 
 async def test_when_it_is_answered_every_process_has_switched(fleet: Fleet, reader: Client) -> None:

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.lease_trust import LeaseTrust
+from sandbox_core.postgres.other_shards import Lease
 from sandbox_core.postgres.pool import Pool
 from sandbox_core.postgres.shards import Leases, ShardRows
 from sandbox_core.sharding.lease_parts import Before
@@ -79,8 +80,12 @@ class Link:
     async def prepare(self, shard_count: int) -> None:
         await self._through().prepare(shard_count)
 
-    async def share(self, shard_count: int, *, may_take_lapsed: bool, taking: bool) -> Leases:
-        return await self._through().share(shard_count, may_take_lapsed=may_take_lapsed, taking=taking)
+    async def share(
+        self, shard_count: int, *, may_take_lapsed: bool, taking: bool, orphaned: Collection[Lease] = ()
+    ) -> Leases:
+        return await self._through().share(
+            shard_count, may_take_lapsed=may_take_lapsed, taking=taking, orphaned=orphaned
+        )
 
     async def fix(
         self,
@@ -90,9 +95,15 @@ class Link:
         *,
         may_take_lapsed: bool,
         taking: bool,
+        orphaned: Collection[Lease] = (),
     ) -> Leases:
         return await self._through().fix(
-            shard_count, shard_ids, running, may_take_lapsed=may_take_lapsed, taking=taking
+            shard_count,
+            shard_ids,
+            running,
+            may_take_lapsed=may_take_lapsed,
+            taking=taking,
+            orphaned=orphaned,
         )
 
     async def release(self, shard_count: int, shard_id: int) -> None:
@@ -130,6 +141,7 @@ class Process:
         self.id: UUID = uuid4()
         self.ahead = 0.0
         self.others_hold = False
+        self.missing_on_nats: set[UUID] = set()
         self.runs = Runs()
         self.takeovers = Told()
         self.link = Link(ShardRows(pool, APPLICATION, self.id, lease=lease))
@@ -141,6 +153,7 @@ class Process:
             shard_ids=shard_ids,
             anybody_else=self._anybody_else,
             takeovers=self.takeovers,
+            is_gone=self._is_gone,
             trust=self.runs.trust,
             lease=lease,
             monotonic=lambda: time.monotonic() + self.ahead,
@@ -148,6 +161,9 @@ class Process:
 
     async def _anybody_else(self) -> bool:
         return self.others_hold
+
+    async def _is_gone(self, process_id: UUID) -> bool:
+        return process_id in self.missing_on_nats
 
     @property
     def shards(self) -> set[int]:

@@ -184,7 +184,9 @@ async def test_a_rolling_restart_resumes_and_loses_nothing(team: Team, settings:
     await flood.reached(300)
     new = await team.start(**settings)
     if settings:
-        assert (await readiness(new))[1]["gateway"] == "standing by: other processes have all the shards"
+        said = str((await readiness(new))[1]["gateway"])
+        assert said.startswith("standing by: shards 0, 1, 2, 3 are published by the standalone bot ")
+        assert said.endswith(f":{old.process.pid}")
     assert await old.end(signal.SIGTERM) == 0
     await runs(new, SHARDS)
     await flood.over()

@@ -76,7 +76,7 @@ async def until_stored(reader: Client, count: int) -> tuple[dict[str, bytes], di
 
 
 async def sandbox_of(core: Core) -> Sandbox:
-    return await core.manager.create(ALICE, name="mine")
+    return (await core.manager.create(ALICE, name="mine")).sandbox
 
 
 def name_of(bot: BotProcess, named: tuple[str, ...]) -> bool:

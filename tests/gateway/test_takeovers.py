@@ -153,8 +153,9 @@ async def test_back_on_nats_and_without_postgresql_a_process_listens_before_it_s
     process.ahead += 2.6
     await process.turn()
     assert may_send()
-    # With a lease that holds there is nothing to wait for.
+    # With PostgreSQL it is known with the next turn, which comes at once.
     process.link.cut = False
-    await process.turn()
     process.keeper.nats_is_back()
+    assert not may_send()
+    await process.turn()
     assert may_send()

@@ -75,7 +75,8 @@ async def test_indexes(connection: asyncpg.Connection) -> None:
         ("sandbox_guild_mapping", "guild_id sandbox_id registered_by registered_at"),
         ("sandbox_audit_log", "id sandbox_id event_type actor details created_at"),
         ("sandbox_routes", "guild_id sandbox_id expires_at"),
-        ("gateway_processes", "process_id name started_at seen_at"),
+        ("gateway_processes", "process_id name started_at seen_at session"),
+        ("sandbox_creations", "sandbox_id session"),
         (
             "gateway_resume_points",
             "application_id shard_count shard_id session_id resume_url sequence since saved_at epoch",

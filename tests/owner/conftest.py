@@ -89,7 +89,7 @@ class Scene:
     async def sandbox(self, name: str, *guild_ids: str) -> Sandbox:
         """A running sandbox of Alice's."""
         guilds = [GuildAccess(guild_id, bot_is_member=True, caller_manages=True) for guild_id in guild_ids]
-        return await self.core.manager.create(ALICE, name=name, guilds=guilds)
+        return (await self.core.manager.create(ALICE, name=name, guilds=guilds)).sandbox
 
     async def let_expire(self, name: str) -> None:
         """Make it as old as if its time had been over for a minute."""

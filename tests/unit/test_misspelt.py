@@ -26,6 +26,7 @@ NOWHERE = Path("/nonexistent/.env")
         ("SANDBOX_MAX_PEROWNER", "SANDBOX_MAX_PER_OWNER"),
         ("LOG_LEVL", "LOG_LEVEL"),
         ("OPS_POTR", "OPS_PORT"),
+        ("NATS_STREAM_EVENTS", "NATS_EVENTS_STREAM"),
         ("log_levl", "LOG_LEVEL"),
     ],
 )

@@ -69,7 +69,9 @@ class Scene:
     root: simcord.UserHandle
 
     async def sandbox(self, name: str, owner: str | None = None) -> Sandbox:
-        return await self.core.manager.create(Actor(owner or str(self.alice.id), "alice"), name=name)
+        return (
+            await self.core.manager.create(Actor(owner or str(self.alice.id), "alice"), name=name)
+        ).sandbox
 
     async def ends_in(self, sandbox: Sandbox, left: timedelta) -> None:
         """As if it had been made yesterday, for a life that ends after `left`."""

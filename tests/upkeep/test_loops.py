@@ -66,8 +66,8 @@ async def is_gone(core: Core, sandbox: Sandbox) -> bool:
 
 
 async def test_an_expired_sandbox_is_fully_gone_within_ten_seconds(core: Core, bot: commands.Bot) -> None:
-    sandbox = await core.manager.create(ALICE, name="mine")
-    stays = await core.manager.create(ALICE, name="stays")
+    sandbox = (await core.manager.create(ALICE, name="mine")).sandbox
+    stays = (await core.manager.create(ALICE, name="stays")).sandbox
     await core.redis.set(redis_prefix(sandbox.id) + "x", "x")
     await bot.load_extension(EXTENSION)
     moment = await expires_in(core, sandbox, 1.0)
@@ -91,7 +91,7 @@ async def test_an_expired_sandbox_is_fully_gone_within_ten_seconds(core: Core, b
 
 async def test_the_first_pass_comes_at_once_and_counts(core: Core, bot: commands.Bot) -> None:
     """After a crash the next start finds what was left."""
-    gone = await core.manager.create(ALICE, name="gone")
+    gone = (await core.manager.create(ALICE, name="gone")).sandbox
     await core.manager.destroy(ALICE, "gone")
     await core.redis.set(redis_prefix(gone.id) + "left", "x")
     await core.manager.create(ALICE, name="stays")
@@ -109,7 +109,7 @@ async def test_the_first_pass_comes_at_once_and_counts(core: Core, bot: commands
 
 
 async def test_unloading_leaves_nothing_and_writes_the_activity(core: Core, bot: commands.Bot) -> None:
-    sandbox = await core.manager.create(ALICE, name="mine")
+    sandbox = (await core.manager.create(ALICE, name="mine")).sandbox
     before = set(asyncio.all_tasks())
     await bot.load_extension(EXTENSION)
     assert upkeep_tasks() == ["upkeep-count", "upkeep-pass", "upkeep-remove", "upkeep-tell"]
@@ -160,7 +160,7 @@ async def test_unloading_ends_a_loop_whose_driver_loses_the_cancellation(
 async def test_activity_is_kept_while_postgresql_is_away(
     core: Core, bot: commands.Bot, servers: EmbeddedServers
 ) -> None:
-    sandbox = await core.manager.create(ALICE, name="mine")
+    sandbox = (await core.manager.create(ALICE, name="mine")).sandbox
     upkeep = Upkeep(bot, core)
     core.router.activity.count("100000000000000001", str(sandbox.id))
     await servers.postgres.kill()
@@ -185,7 +185,7 @@ async def test_when_it_looks_again(core: Core, bot: commands.Bot) -> None:
     now = datetime.now(UTC)
     upkeep = Upkeep(bot, core, clock=lambda: now)
     assert await upkeep.remove_due() == 3.0
-    sandbox = await core.manager.create(ALICE, name="mine")
+    sandbox = (await core.manager.create(ALICE, name="mine")).sandbox
     assert await upkeep.remove_due() == 3.0
     for seconds, pause in ((1.5, 1.5), (0.01, 0.25), (100, 3.0)):
         moment = now + timedelta(seconds=seconds + 3600)
@@ -227,7 +227,7 @@ async def test_a_loop_outlives_its_failures_and_says_so_once(core: Core, bot: co
 async def test_a_degraded_sandbox_and_orphans_of_nobody_are_told_in_the_log(
     core: Core, bot: commands.Bot
 ) -> None:
-    sandbox = await core.manager.create(ALICE, name="mine")
+    sandbox = (await core.manager.create(ALICE, name="mine")).sandbox
     await core.pool.execute("SELECT drop_sandbox_schema($1)", sandbox.short_id)
     await core.pool.execute("SELECT create_sandbox_schema('00000000')")
     with capture_logs() as logs:

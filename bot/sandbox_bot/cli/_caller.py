@@ -11,9 +11,8 @@ from __future__ import annotations
 import os
 import sys
 
-from sandbox_core.errors import SandboxNotNamed
 from sandbox_core.manager import SandboxManager
-from sandbox_core.models import Actor
+from sandbox_core.models import Actor, Sandbox
 from sandbox_core.settings import Settings
 
 from ._outcome import usage
@@ -40,13 +39,13 @@ def _os_user() -> str:
         return str(os.getuid())
 
 
-async def reference(manager: SandboxManager, name: str | None, owner: str | None) -> str:
-    """`name`, or without one the owner's only sandbox. Raises `SandboxNotNamed` when that is not clear."""
+async def named(manager: SandboxManager, name: str | None, owner: str | None) -> Sandbox:
+    """The sandbox `name`, or without a name the owner's only one.
+
+    Raises `SandboxNotFound`, or `SandboxNotNamed` when it is not clear which.
+    """
     if name is not None:
-        return name
+        return await manager.get(name)
     if owner is None:
         raise usage("Say which sandbox: its NAME, or --owner for that person's only one.")
-    own = await manager.list(owner=owner)
-    if len(own) == 1:
-        return str(own[0].id)
-    raise SandboxNotNamed([sandbox.name for sandbox in own])
+    return await manager.get_or_only(None, owner=owner)

@@ -6,17 +6,17 @@ from collections.abc import Iterable
 
 import typer
 
-from sandbox_core.models import Sandbox
+from sandbox_core.manager import Changed
 from sandbox_core.switch_text import unconfirmed_text
 
 
-def unconfirmed_of(sandboxes: Iterable[Sandbox]) -> list[str]:
+def unconfirmed_of(changes: Iterable[Changed]) -> list[str]:
     """The processes that any of these changes is not confirmed by, each once."""
-    return sorted({process for sandbox in sandboxes for process in sandbox.unconfirmed})
+    return sorted({process for changed in changes for process in changed.unconfirmed})
 
 
-def note_unconfirmed(sandboxes: Iterable[Sandbox]) -> None:
+def note_unconfirmed(*changes: Changed) -> None:
     """Say so on standard error, where there is something to say."""
-    text = unconfirmed_text(unconfirmed_of(sandboxes))
+    text = unconfirmed_text(unconfirmed_of(changes))
     if text:
         typer.echo(text, err=True)

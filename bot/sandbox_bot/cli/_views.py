@@ -11,9 +11,10 @@ from sandbox_core.cleanup import OrphanReport
 from sandbox_core.health import SandboxHealth
 from sandbox_core.models import AuditEntry, Sandbox, SandboxStatus
 from sandbox_core.namespaces import PartState
+from sandbox_core.words import counted
 
 from ._screen import Block, Cell, Facts, Grid, Line
-from ._words import count, iso, moment, relative
+from ._words import iso, moment, relative
 
 _STATUS_STYLE = {
     SandboxStatus.PENDING: "blue",
@@ -94,7 +95,7 @@ def deletion(sandbox: Sandbox) -> list[str]:
         f"  every message waiting on {subjects.sandbox_filter(sandbox.id)}.",
     ]
     if sandbox.guild_ids:
-        servers = count(len(sandbox.guild_ids), "server", "servers")
+        servers = counted(len(sandbox.guild_ids), "server", "servers")
         lines.append(f"  The events of {servers} go to production again: {', '.join(sandbox.guild_ids)}.")
     return lines
 

@@ -79,8 +79,3 @@ def _length(duration: timedelta) -> str:
 def _two(amount: int, size: int, large: str, small: str) -> str:
     whole, rest = divmod(amount, size)
     return f"{whole} {large} {rest} {small}" if rest else f"{whole} {large}"
-
-
-def count(number: int, one: str, several: str) -> str:
-    """`1 server`, `2 servers`."""
-    return f"{number} {one if number == 1 else several}"

@@ -78,7 +78,7 @@ def exec_(
 
 async def _environment(name: str | None, owner: str | None) -> dict[str, str]:
     async with opened() as core:
-        sandbox = await core.manager.get(await caller.reference(core.manager, name, owner))
+        sandbox = await caller.named(core.manager, name, owner)
         core.manager.check_may_manage(caller.actor(owner, core.settings), sandbox, "connect to")
         core.manager.check_running(sandbox)
         return environment(sandbox, core.settings.stream_names)

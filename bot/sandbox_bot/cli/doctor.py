@@ -12,6 +12,7 @@ from sandbox_core.settings import SettingsError, load_settings
 
 from ..doctor import Finding, State, check_servers
 from ..exit_codes import ExitCode
+from . import _json as json
 from . import _options as options
 from ._outcome import run
 from ._screen import Block, Cell, Grid, Line, Steps, busy, emit, show
@@ -33,7 +34,7 @@ def doctor(as_json: options.Json = False) -> None:
         findings = settings if wrong_settings else settings + run(_servers())
     code = ExitCode.USAGE if wrong_settings else _exit_code(findings)
     if as_json:
-        emit({"ok": code is ExitCode.DONE, "checks": [_as_json(finding) for finding in findings]})
+        emit(json.doctor(findings, ok=code is ExitCode.DONE))
     else:
         show(*_blocks(findings, code))
     raise typer.Exit(code)
@@ -64,17 +65,6 @@ def _exit_code(findings: Sequence[Finding]) -> ExitCode:
     if State.AWAY in states:
         return ExitCode.DEPENDENCY
     return ExitCode.REFUSED if State.FAILED in states else ExitCode.DONE
-
-
-def _as_json(finding: Finding) -> dict[str, object]:
-    return {
-        "area": finding.area,
-        "where": finding.where or None,
-        "state": finding.state.value,
-        "detail": finding.detail,
-        "mend": finding.mend or None,
-        "commands": list(finding.commands),
-    }
 
 
 def _blocks(findings: Sequence[Finding], code: ExitCode) -> Iterator[Block]:

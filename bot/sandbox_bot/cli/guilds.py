@@ -11,22 +11,23 @@ import typer
 from sandbox_core.bootstrap import Core
 from sandbox_core.errors import GuildNotRegistered, NotPermitted, SandboxError, SandboxNotFound
 from sandbox_core.event_router import LastEvent
-from sandbox_core.manager import utc_now
+from sandbox_core.manager import REGISTER, Changed, utc_now
 from sandbox_core.models import GuildAccess, Sandbox
 from sandbox_core.settings import Settings
 from sandbox_core.validation import parse_guild_id
+from sandbox_core.words import counted
 
 from ..exit_codes import ExitCode
 from . import _caller as caller
+from . import _json as json
 from . import _options as options
-from . import _shapes as shapes
 from ._discord import guild_accesses
 from ._diversion import diversion, label, last_events
 from ._outcome import exit_code, fail, run
 from ._screen import Line, busy, confirm, emit, must_be_answerable, show
 from ._session import opened
-from ._unconfirmed import note_unconfirmed, unconfirmed_of
-from ._words import count, error_line, moment
+from ._unconfirmed import note_unconfirmed
+from ._words import error_line, moment
 
 
 def register_guild(
@@ -68,18 +69,10 @@ def register_guild(
     with busy("Registering"):
         registered, access = run(_register(reference, request))
     if as_json:
-        emit(
-            {
-                "sandbox": shapes.sandbox_shape(registered, utc_now()),
-                "guild_id": access.guild_id,
-                "guild_name": access.name or None,
-                "checked": not unchecked,
-                "unconfirmed": list(registered.unconfirmed),
-            }
-        )
+        emit(json.registered(registered, access, utc_now(), checked=not unchecked))
         return
-    show(Line(f"The events of {label(access)} now go to {registered.name}."))
-    note_unconfirmed([registered])
+    show(Line(f"The events of {label(access)} now go to {registered.sandbox.name}."))
+    note_unconfirmed(registered)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +107,7 @@ async def _check(name: str, request: _Request) -> tuple[Sandbox, GuildAccess, di
         return sandbox, access, await last_events(core, [access])
 
 
-async def _register(reference: str, request: _Request) -> tuple[Sandbox, GuildAccess]:
+async def _register(reference: str, request: _Request) -> tuple[Changed, GuildAccess]:
     async with opened() as core:
         sandbox = await _sandbox_of(core, reference, request)
         # Also after the question, which may have stood for a while: what counts is what Discord says now.
@@ -128,9 +121,7 @@ async def _register(reference: str, request: _Request) -> tuple[Sandbox, GuildAc
 async def _sandbox_of(core: Core, reference: str, request: _Request) -> Sandbox:
     """The sandbox, if the caller may use it for this: what needs no answer of Discord is refused first."""
     sandbox = await core.manager.get(reference)
-    core.manager.check_may_manage(
-        caller.actor(request.owner, core.settings), sandbox, "register servers with"
-    )
+    core.manager.check_may_manage(caller.actor(request.owner, core.settings), sandbox, REGISTER)
     core.manager.check_running(sandbox)
     return sandbox
 
@@ -163,55 +154,42 @@ def unregister_guild(
         _unregister_all(name, owner, yes=yes, as_json=as_json)
         return
     with busy("Unregistering"):
-        sandbox = run(_unregister(guild, name, owner))
+        changed = run(_unregister(guild, name, owner))
     if as_json:
-        emit(
-            {
-                "sandbox": shapes.sandbox_shape(sandbox, utc_now()),
-                "guild_id": guild.strip(),
-                "unconfirmed": list(sandbox.unconfirmed),
-            }
-        )
+        emit(json.unregistered(changed, guild.strip(), utc_now()))
         return
-    show(Line(f"The events of {guild.strip()} go to production again, and no longer to {sandbox.name}."))
-    note_unconfirmed([sandbox])
+    left = changed.sandbox.name
+    show(Line(f"The events of {guild.strip()} go to production again, and no longer to {left}."))
+    note_unconfirmed(changed)
 
 
 def _unregister_all(name: str | None, owner: str | None, *, yes: bool, as_json: bool) -> None:
     must_be_answerable(yes)
     with busy("Looking them up"):
         found = run(_registered(name, owner))
-    ended: list[_Mapping] = []
-    failed: list[tuple[_Mapping, SandboxError]] = []
+    ended: dict[str, Changed] = {}
+    failed: list[_Failed] = []
     if found:
         told = [f"The events of {guild_id} go to {sandbox.name}." for guild_id, sandbox in found]
         confirm("Send them to production again?", yes=yes, told=told)
         with busy("Unregistering"):
             ended, failed = run(_unregister_each(found, owner))
     if as_json:
-        emit(
-            {
-                "unregistered": [{"guild_id": guild_id, "name": sandbox.name} for guild_id, sandbox in ended],
-                "unconfirmed": unconfirmed_of(sandbox for _, sandbox in ended),
-                "failed": [
-                    {"guild_id": guild_id, "name": sandbox.name, **shapes.error_shape(error)}
-                    for (guild_id, sandbox), error in failed
-                ],
-            }
-        )
+        emit(json.all_unregistered(ended, failed))
     elif not failed:
-        servers = count(len(ended), "server", "servers")
+        servers = counted(len(ended), "server", "servers")
         show(
             Line(f"The events of {servers} go to production again." if found else "No server is registered.")
         )
-        note_unconfirmed([sandbox for _, sandbox in ended])
+        note_unconfirmed(*ended.values())
     if failed:
-        lines = [f"{guild_id}: {error_line(error)}" for (guild_id, _), error in failed]
-        fail(lines, max(exit_code(error) for _, error in failed))
+        lines = [f"{guild_id}: {error_line(error)}" for guild_id, _, error in failed]
+        fail(lines, max(exit_code(error) for _, _, error in failed))
 
 
 _Mapping = tuple[str, Sandbox]
 """A server's id, and the sandbox that has its events."""
+_Failed = tuple[str, Sandbox, SandboxError]
 
 
 async def _registered(name: str | None, owner: str | None) -> list[_Mapping]:
@@ -229,27 +207,25 @@ async def _registered(name: str | None, owner: str | None) -> list[_Mapping]:
 
 async def _unregister_each(
     mappings: Sequence[_Mapping], owner: str | None
-) -> tuple[list[_Mapping], list[tuple[_Mapping, SandboxError]]]:
-    ended: list[_Mapping] = []
-    failed: list[tuple[_Mapping, SandboxError]] = []
+) -> tuple[dict[str, Changed], list[_Failed]]:
+    ended: dict[str, Changed] = {}
+    failed: list[_Failed] = []
     async with opened() as core:
         for guild_id, sandbox in mappings:
             access = GuildAccess(guild_id, bot_is_member=True, caller_manages=False)
             try:
-                left = await core.manager.unregister_guild(
+                ended[guild_id] = await core.manager.unregister_guild(
                     caller.actor(owner, core.settings), access, reference=str(sandbox.id)
                 )
             except (GuildNotRegistered, SandboxNotFound):
                 # Somebody was faster: its events go where they are wanted.
-                ended.append((guild_id, sandbox))
+                ended[guild_id] = Changed(sandbox)
             except SandboxError as error:
-                failed.append(((guild_id, sandbox), error))
-            else:
-                ended.append((guild_id, left))
+                failed.append((guild_id, sandbox, error))
     return ended, failed
 
 
-async def _unregister(guild: str, name: str | None, owner: str | None) -> Sandbox:
+async def _unregister(guild: str, name: str | None, owner: str | None) -> Changed:
     guild_id = parse_guild_id(guild)
     async with opened() as core:
         actor = caller.actor(owner, core.settings)

@@ -16,6 +16,7 @@ from .._loading import loading
 from ..exit_codes import ExitCode
 from ..migrate import MigrationError
 from ..migrate import migrate as apply_migrations
+from . import _json as json
 from . import _options as options
 from ._loop import run_on_fast_loop
 from ._outcome import CommandFailed, fail
@@ -65,7 +66,7 @@ def migrate(
     with busy("Migrating"):
         run_command(_migrate(down))
     if as_json:
-        emit({"direction": "down" if down else "up"})
+        emit(json.migrated(down=down))
         return
     show(Line("The latest migration is undone." if down else "The database is up to date."))
 

@@ -13,14 +13,14 @@ from rich.live import Live
 from sandbox_core.bootstrap import Core, NatsUse
 from sandbox_core.errors import DependencyUnavailable, SandboxError
 from sandbox_core.event_router import LastEvent
-from sandbox_core.manager import Extension, utc_now
+from sandbox_core.manager import Changed, Extension, utc_now
 from sandbox_core.models import GuildAccess, Sandbox, SandboxStatus
 from sandbox_core.settings import Settings
 
 from ..exit_codes import ExitCode
 from . import _caller as caller
+from . import _json as json
 from . import _options as options
-from . import _shapes as shapes
 from . import _views as views
 from ._discord import guild_accesses
 from ._diversion import diversion, last_events
@@ -41,8 +41,8 @@ from ._screen import (
 )
 from ._session import opened
 from ._streams import write
-from ._unconfirmed import note_unconfirmed, unconfirmed_of
-from ._words import error_line, iso, moment, relative
+from ._unconfirmed import note_unconfirmed
+from ._words import error_line, moment, relative
 
 
 def create(
@@ -83,14 +83,14 @@ def create(
             accesses, last = run(_check(request))
         confirm("Go on?", yes=yes, told=diversion(accesses, name or "the new sandbox", "its end", last))
     with busy("Creating"):
-        sandbox = run(_create(request))
+        made = run(_create(request))
     now = utc_now()
     if as_json:
-        emit({"sandbox": shapes.sandbox_shape(sandbox, now), "unconfirmed": list(sandbox.unconfirmed)})
+        emit(json.created(made, now))
         return
-    show(views.identity(sandbox, now))
-    note_unconfirmed([sandbox])
-    note(f'\nFor a worker: eval "$(sandboxctl connect {sandbox.name})"')
+    show(views.identity(made.sandbox, now))
+    note_unconfirmed(made)
+    note(f'\nFor a worker: eval "$(sandboxctl connect {made.sandbox.name})"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ async def _check(request: _Creation) -> tuple[list[GuildAccess], dict[str, LastE
         return guilds, await last_events(core, guilds)
 
 
-async def _create(request: _Creation) -> Sandbox:
+async def _create(request: _Creation) -> Changed:
     async with opened(NatsUse.SANDBOXES) as core:
         # Also after a question, which may have stood for a while: what counts is what Discord says now.
         guilds = await request.accesses(core.settings)
@@ -155,7 +155,7 @@ def list_(
         sandboxes = run(_list(owner, status, everything))
     now = utc_now()
     if as_json:
-        emit({"sandboxes": [shapes.sandbox_shape(sandbox, now) for sandbox in sandboxes]})
+        emit(json.listing(sandboxes, now))
     elif sandboxes or not on_terminal():
         # A pipe has the headings as its first line, whatever comes after it.
         show(views.listing(sandboxes, now, absolute=not on_terminal()))
@@ -189,23 +189,28 @@ def status(
         show(*blocks)
 
 
-_Shown = tuple[list[Block], shapes.Shape]
+_Shown = tuple[list[Block], json.Json]
 
 
 async def _status(name: str | None, owner: str | None) -> _Shown:
     async with opened(NatsUse.SANDBOXES) as core:
-        return await _look(core, await caller.reference(core.manager, name, owner))
+        return await _look(core, await _reference(core, name, owner))
+
+
+async def _reference(core: Core, name: str | None, owner: str | None) -> str:
+    # A name is looked up by each look, so that it may come to mean another sandbox meanwhile.
+    return name if name is not None else str((await caller.named(core.manager, None, owner)).id)
 
 
 async def _look(core: Core, reference: str) -> _Shown:
     state = await core.manager.health(reference)
     now = utc_now()
-    return views.health(state, now), shapes.health_shape(state, now)
+    return views.health(state, now), json.status(state, now)
 
 
 async def _watch(name: str | None, owner: str | None, interval: float, as_json: bool) -> None:
     async with opened(NatsUse.SANDBOXES) as core:
-        reference = await caller.reference(core.manager, name, owner)
+        reference = await _reference(core, name, owner)
         if on_terminal() and not as_json:
             await _watch_in_place(core, reference, interval)
         while True:
@@ -236,8 +241,7 @@ async def _look_again(core: Core, reference: str) -> _Shown:
     except DependencyUnavailable as error:
         # Whoever watches wants to see it come back.
         now = utc_now()
-        shape = {"error": shapes.error_shape(error), "checked_at": iso(now)}
-        return [Line(f"{moment(now)}  {error_line(error)}", "red")], shape
+        return [Line(f"{moment(now)}  {error_line(error)}", "red")], json.status_unknown(error, now)
 
 
 def extend(
@@ -253,7 +257,7 @@ def extend(
         extension = run(_extend(name, duration, owner))
     sandbox, now = extension.sandbox, utc_now()
     if as_json:
-        emit({"sandbox": shapes.sandbox_shape(sandbox, now), "capped": extension.capped})
+        emit(json.extended(extension, now))
         return
     expires = f"{moment(sandbox.expires_at)}, {relative(sandbox.expires_at, now)}"
     capped = " That is less than asked for: it is the longest life allowed." if extension.capped else ""
@@ -289,16 +293,10 @@ def destroy(
         destroyed, failed = [], []
     now = utc_now()
     if as_json:
-        emit(
-            {
-                "destroyed": [shapes.sandbox_shape(sandbox, now) for sandbox in destroyed],
-                "failed": [{"name": box.name, **shapes.error_shape(error)} for box, error in failed],
-                "unconfirmed": unconfirmed_of(destroyed),
-            }
-        )
+        emit(json.destroyed(destroyed, failed, now))
     elif destroyed:
-        write("\n".join(f"{sandbox.name} is destroyed." for sandbox in destroyed))
-        note_unconfirmed(destroyed)
+        write("\n".join(f"{gone.sandbox.name} is destroyed." for gone in destroyed))
+        note_unconfirmed(*destroyed)
     elif not failed:
         note("There was nothing to destroy.")
     if failed:
@@ -322,8 +320,8 @@ async def _to_destroy(names: Sequence[str], owner: str | None, everything: bool)
 
 async def _destroy(
     sandboxes: Sequence[Sandbox], owner: str | None
-) -> tuple[list[Sandbox], list[tuple[Sandbox, SandboxError]]]:
-    destroyed: list[Sandbox] = []
+) -> tuple[list[Changed], list[tuple[Sandbox, SandboxError]]]:
+    destroyed: list[Changed] = []
     failed: list[tuple[Sandbox, SandboxError]] = []
     async with opened(NatsUse.SANDBOXES) as core:
         for sandbox in sandboxes:

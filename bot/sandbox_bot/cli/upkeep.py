@@ -11,35 +11,28 @@ from sandbox_core.cleanup import CleanupReport, OrphanCleanup, OrphanReport
 from sandbox_core.errors import CleanupFailed, DependencyUnavailable
 from sandbox_core.manager import utc_now
 from sandbox_core.models import AuditEntry
+from sandbox_core.words import counted
 
 from ..exit_codes import ExitCode
 from . import _caller as caller
+from . import _json as json
 from . import _options as options
-from . import _shapes as shapes
 from . import _views as views
 from ._outcome import fail, run
 from ._screen import Block, Line, busy, confirm, emit, must_be_answerable, show
 from ._session import opened
-from ._words import count, error_line
+from ._words import error_line
 
 
 def cleanup(as_json: options.Json = False) -> None:
     """Remove what is over, as the bot does periodically: expired sandboxes, and what gone ones left."""
     with busy("Cleaning up"):
         expired, left = run(_cleanup())
-    now = utc_now()
     if as_json:
-        emit(
-            {
-                "destroyed": [shapes.sandbox_shape(sandbox, now) for sandbox in expired.destroyed],
-                "failed": [shapes.failure_shape(failure) for failure in expired.failed],
-                "left_to_others": expired.left_to_others,
-                "orphans": shapes.orphans_shape(left.found, left),
-            }
-        )
+        emit(json.cleaned(expired, left, utc_now()))
     else:
-        sandboxes = count(len(expired.destroyed), "sandbox", "sandboxes")
-        orphans = count(len(left.removed), "orphan", "orphans")
+        sandboxes = counted(len(expired.destroyed), "sandbox", "sandboxes")
+        orphans = counted(len(left.removed), "orphan", "orphans")
         names = ", ".join(sandbox.name for sandbox in expired.destroyed)
         show(Line(f"Removed {sandboxes} and {orphans}{f': {names}' if names else ''}."))
     failed = [
@@ -81,13 +74,13 @@ def orphans(
     if not as_json:
         show(*views.orphans(report))
     if fix and removable:
-        confirm(f"Remove {count(len(removable), 'orphan', 'orphans')}?", yes=yes)
+        confirm(f"Remove {counted(len(removable), 'orphan', 'orphans')}?", yes=yes)
         with busy("Removing"):
             done = run(_remove(unknown))
     if as_json:
-        emit(shapes.orphans_shape(report, done))
+        emit(json.orphans(report, done))
     elif done is not None:
-        show(Line(f"Removed {count(len(done.removed), 'orphan', 'orphans')}."))
+        show(Line(f"Removed {counted(len(done.removed), 'orphan', 'orphans')}."))
     elif fix:
         show(_nothing_removed(report))
     _end_with([], report, done)
@@ -129,7 +122,7 @@ def audit(
     with busy("Reading"):
         entries = run(_audit(name, limit))
     if as_json:
-        emit({"entries": [shapes.entry_shape(entry) for entry in entries]})
+        emit(json.audit(entries))
         return
     show(views.audit(entries))
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from sandbox_core.namespaces import counted
 from sandbox_core.settings import Settings
+from sandbox_core.words import counted
 
 from ..discord_rest import DiscordRest, TokenRefusedError, discord_rest
 from .findings import Look

@@ -75,13 +75,11 @@ def _event(stream: str, pattern: str, subject: str) -> Need:
 
 def subscriptions(names: StreamNames) -> list[Need]:
     """What the bot hears."""
-    holders, takeovers = _gateway()
     mark = uuid4().hex
     return [
         Need("_INBOX.>", f"_INBOX.{mark}.doctor"),
         Need(names.fence_subject, names.fence_subject),
-        holders,
-        takeovers,
+        *_gateway(),
     ]
 
 
@@ -119,14 +117,17 @@ def _told(names: StreamNames) -> Iterator[Need]:
     yield from _gateway()
 
 
-def _gateway() -> tuple[Need, Need]:
+def _gateway() -> tuple[Need, Need, Need]:
     # Nobody hears what is told of an application that does not exist.
     holders = subjects.shard_holders_subject(_NO_APPLICATION)
     takeovers = subjects.shard_takeovers_subject(_NO_APPLICATION)
+    no_process = uuid4()
+    process = subjects.gateway_process_subject(_NO_APPLICATION, no_process)
     number = f".{_NO_APPLICATION}."
     return (
         Need(holders.replace(number, ".*."), holders),
         Need(takeovers.replace(number, ".*."), takeovers),
+        Need(process.replace(number, ".*.").replace(str(no_process), "*"), process),
     )
 
 

@@ -91,7 +91,7 @@ def _as_needed(look: Look, info: StreamInfo, wanted: StreamConfig) -> bool:
 def _tell(look: Look, stream: str, fault: StreamFault) -> None:
     sentence, command = _command_of(fault.mend)
     say = look.failed if fault.stops else look.note
-    say(f"the stream {stream} {fault.problem}", sentence, [command] if command else [])
+    say(f"the stream {stream} {fault.problem}", sentence, [command] if command else list(fault.settings))
 
 
 def _command_of(mend: str) -> tuple[str, str]:

@@ -28,6 +28,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "gateway_identify_buckets": (_READ, _ADD, _CHANGE),
     "gateway_publishers": (_READ, _ADD, _CHANGE, _REMOVE),
     "gateway_notices": (_READ, _ADD, _REMOVE),
+    "sandbox_creations": (_READ, _ADD, _REMOVE),
 }
 """Tables and views, each with the rights in it."""
 
@@ -41,6 +42,8 @@ FUNCTIONS = (
     "get_sandbox_schema_stats(text)",
     "sandbox_channel(text)",
     "notify_sandbox_route(text)",
+    "sandbox_session()",
+    "sandbox_session_is_over(text)",
 )
 """Functions that are called, also by other functions and by triggers."""
 

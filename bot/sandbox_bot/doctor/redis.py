@@ -29,9 +29,8 @@ async def look_at_redis(core: Core, look: Look, place: Place) -> None:
     try:
         with translating():
             await core.redis.ping()
-    except (DependencyUnavailable, rd.ResponseError) as error:
-        cause = error.__cause__ if isinstance(error, DependencyUnavailable) else error
-        if not _not_let_in(look, place, cause):
+    except DependencyUnavailable as error:
+        if not _not_let_in(look, place, error.__cause__):
             raise
         return
     look.ok(f"it answers, in {(time.perf_counter() - began) * 1000:.0f} ms")
@@ -51,15 +50,14 @@ async def _about(redis: Redis, look: Look, user: str) -> Mapping[str, Any]:
             for section in ("server", "replication", "cluster", "memory"):
                 about |= await redis.info(section)
     except DependencyUnavailable as error:
-        if not isinstance(error.__cause__, rd.NoPermissionError):
+        unseen = "its version and its mode can't be looked at"
+        if isinstance(error.__cause__, rd.NoPermissionError):
+            who = "As an administrator:"
+            look.note(f"{unseen}: the user may not run INFO", who, [acl(user, ["+info"])])
+        elif isinstance(error.__cause__, rd.ResponseError):
+            look.note(f"{unseen}: {error.__cause__}")
+        else:
             raise
-        look.note(
-            "its version and its mode can't be looked at: the user may not run INFO",
-            "As an administrator:",
-            [acl(user, ["+info"])],
-        )
-    except rd.ResponseError as error:
-        look.note(f"its version and its mode can't be looked at: {error}")
     return about
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
-from urllib.parse import urlsplit
 
 import structlog
 
+from sandbox_core.addresses import discord_where
 from sandbox_core.bootstrap import Core
 from sandbox_core.error_text import explain
 from sandbox_core.errors import DependencyUnavailable, LoginRefused, SandboxError
@@ -32,7 +32,7 @@ async def check_servers(
     settings = core.settings
     places = Places.of(settings)
     postgres, redis, nats = places.postgres, places.redis, places.nats
-    discord = urlsplit(settings.discord_api_url or "https://discord.com").netloc
+    discord = discord_where(settings.discord_api_url)
     areas = [
         (look := Look("PostgreSQL", postgres.where), look_at_postgres(core, look, postgres, clock)),
         (look := Look("Redis", redis.where), look_at_redis(core, look, redis)),

@@ -12,9 +12,9 @@ from sandbox_core.nats.contents import StoredContents
 from sandbox_core.nats.shard_holders import ShardHolders
 from sandbox_core.nats.takeovers import Takeovers
 from sandbox_core.postgres.identifies import IdentifyRows
-from sandbox_core.postgres.publishers import Kind
 from sandbox_core.postgres.shards import ShardRows
 from sandbox_core.sharding.leases import LEASE, LeaseKeeper
+from sandbox_core.sharding.presence import Presence
 from sandbox_core.sharding.settled import SettledMoments
 from sandbox_core.sharding.succession import Succession
 
@@ -47,6 +47,7 @@ class Gateway:
             wanted=None if count is None else lambda: (count, self._keeper.wanted),
         )
         self._takeovers = Takeovers(core.nats, application_id)
+        self._presence = Presence(core.nats, application_id, core.process.id)
         self._keeper = LeaseKeeper(
             ShardRows(
                 core.pool,
@@ -63,6 +64,7 @@ class Gateway:
             # Of other processes with fixed shards each has some of its own.
             anybody_else=self._holders.others if count is None else self._holders.plugins,
             takeovers=self._takeovers,
+            is_gone=self._presence.is_gone,
             # A hand-over drains; while NATS is away that would only move the trouble.
             can_hand_over=lambda: core.nats.connected and not core.router.full,
             trust=core.publisher.trust,
@@ -70,11 +72,7 @@ class Gateway:
         client.sessions.lease_epoch = self._keeper.epoch
         client.sessions.stale_epoch = self._keeper.stale_epoch
         self._state = core.publishing
-        self._state.begin(
-            Kind.STANDALONE,
-            settings.discord_shard_count or recommended,
-            lambda: self._keeper.waits_for,
-        )
+        self._state.begin(settings.discord_shard_count or recommended, self._keeper)
         self._keeping: asyncio.Task[None] | None = None
         self._left = False
 
@@ -102,7 +100,9 @@ class Gateway:
 
         Raises `GatewayRefusedError` when Discord refuses one for good.
         """
+        await self._presence.start()
         await self._holders.start()
+        self._nats.on_disconnect.append(self._keeper.nats_is_away)
         self._nats.on_reconnect.append(self._keeper.nats_is_back)
         await self._takeovers.hear(self._keeper.taken)
         self._keeping = asyncio.create_task(self._keeper.run(), name="shard-leases")
@@ -128,10 +128,12 @@ class Gateway:
         self._left = True
         self._state.end()
         await tasks.end(self._keeping)
+        self._nats.on_disconnect.remove(self._keeper.nats_is_away)
         self._nats.on_reconnect.remove(self._keeper.nats_is_back)
         await self._keeper.leave()
         await self._holders.close()
         await self._takeovers.close()
+        await self._presence.close()
 
     async def _may_connect(self, shard_id: int, *, closed_at_once: bool) -> None:
         await self._keeper.may_connect(shard_id, closed_at_once=closed_at_once)

@@ -16,6 +16,7 @@ from sandbox_core.postgres.publishers import Kind
 from sandbox_core.postgres.shards import ShardRows
 from sandbox_core.sharding.host_shards import HostShards
 from sandbox_core.sharding.leases import LEASE, LeaseKeeper
+from sandbox_core.sharding.presence import Presence
 from sandbox_core.sharding.settled import SettledMoments
 from sandbox_core.sharding.succession import Succession
 
@@ -130,6 +131,7 @@ class _Keeping:
             wanted=lambda: (shard_count, self.keeper.wanted - shards.running),
         )
         self._takeovers = Takeovers(core.nats, application_id)
+        self._presence = Presence(core.nats, application_id, core.process.id)
         rows = ShardRows(
             core.pool,
             application_id,
@@ -148,13 +150,16 @@ class _Keeping:
             anybody_else=self._holders.others,
             at_once=False,
             takeovers=self._takeovers,
+            is_gone=self._presence.is_gone,
             trust=core.publisher.trust,
         )
-        core.publishing.begin(Kind.PLUGIN, shard_count, lambda: self.keeper.waits_for)
+        core.publishing.begin(shard_count, self.keeper)
         self._task = asyncio.create_task(self._keep(), name="sandbox-leases")
 
     async def _keep(self) -> None:
+        await self._presence.start()
         await self._holders.start()
+        self._core.nats.on_disconnect.append(self.keeper.nats_is_away)
         self._core.nats.on_reconnect.append(self.keeper.nats_is_back)
         await self._takeovers.hear(self.keeper.taken)
         await tasks.repeat(
@@ -165,6 +170,7 @@ class _Keeping:
         self.keeper.stop_taking()
         await tasks.end(self._task)
         if self.keeper.nats_is_back in self._core.nats.on_reconnect:
+            self._core.nats.on_disconnect.remove(self.keeper.nats_is_away)
             self._core.nats.on_reconnect.remove(self.keeper.nats_is_back)
         self._core.publishing.end()
         try:
@@ -172,5 +178,6 @@ class _Keeping:
                 await self.keeper.leave()
                 await self._holders.close()
                 await self._takeovers.close()
+                await self._presence.close()
         except TimeoutError:
             _log.warning("leases_not_released", dependency="PostgreSQL", lapse_in=LEASE)

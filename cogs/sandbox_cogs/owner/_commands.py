@@ -11,7 +11,9 @@ from uuid import UUID
 import aiohttp
 import discord
 
+from sandbox_cogs._answers import is_discords
 from sandbox_cogs._core import AnyBot
+from sandbox_core.addresses import discord_where
 from sandbox_core.bootstrap import Core
 from sandbox_core.errors import CleanupFailed, DependencyUnavailable, InvalidInput, SandboxError
 from sandbox_core.manager import utc_now
@@ -167,14 +169,15 @@ class Commands:
             try:
                 await sync_commands(self._bot, [guild_id])
                 results[guild_id] = ""
-            except discord.Forbidden:
-                results[guild_id] = (
-                    "Discord refused it: invite the bot there with the scopes bot and applications.commands"
-                )
             except discord.HTTPException as error:
-                results[guild_id] = f"Discord answered with status {error.status}"
+                who = "Discord" if is_discords(error) else "a proxy before Discord"
+                results[guild_id] = f"{who} answered with status {error.status}"
+                if isinstance(error, discord.Forbidden) and is_discords(error):
+                    scopes = "invite the bot there with the scopes bot and applications.commands"
+                    results[guild_id] = f"Discord refused it: {scopes}"
             except (aiohttp.ClientError, OSError) as error:
-                raise DependencyUnavailable("Discord", "it can't be reached") from error
+                where = discord_where(discord.http.Route.BASE)
+                raise DependencyUnavailable("Discord", f"it can't be reached at {where}") from error
         return _render.synced(results, self._names_of(results))
 
     async def _health(self, _actor: Actor, _arguments: Arguments) -> Answer:

@@ -17,7 +17,7 @@ from sandbox_core.audit_text import details_line
 from sandbox_core.cleanup import CleanupReport, OrphanCleanup, OrphanReport
 from sandbox_core.error_text import ErrorText, shown
 from sandbox_core.health import SandboxHealth, SystemHealth
-from sandbox_core.manager import Extension
+from sandbox_core.manager import Changed, Extension
 from sandbox_core.models import AuditEntry, Route, Sandbox, SandboxStatus
 from sandbox_core.namespaces import PartState
 from sandbox_core.switch_text import unconfirmed_text
@@ -147,11 +147,11 @@ def destroy_question(sandbox: Sandbox, names: GuildNames, life: timedelta) -> An
     return Answer("\n".join(lines), filename=f"{sandbox.name}.txt")
 
 
-def destroyed(sandbox: Sandbox) -> Answer:
+def destroyed(gone: Changed) -> Answer:
     """The answer when the sandbox is gone."""
     return Answer(
-        f"⚫ **{sandbox.name}** is destroyed: its schema, keys and messages are deleted, and its servers' "
-        f"events go to production.{_unconfirmed(sandbox)}"
+        f"⚫ **{gone.sandbox.name}** is destroyed: its schema, keys and messages are deleted, and its "
+        f"servers' events go to production.{_unconfirmed(gone)}"
     )
 
 
@@ -162,11 +162,11 @@ def extended(extension: Extension) -> Answer:
     text = f"**{sandbox.name}** now lives until {_moment(sandbox.expires_at)} ({relative})."
     if extension.capped:
         text += "\nThat is less than you asked for: it is the longest life a sandbox may have."
-    return Answer(text + _unconfirmed(sandbox))
+    return Answer(text + _unconfirmed(extension))
 
 
-def _unconfirmed(sandbox: Sandbox) -> str:
-    text = unconfirmed_text(sandbox.unconfirmed)
+def _unconfirmed(changed: Changed) -> str:
+    text = unconfirmed_text(changed.unconfirmed)
     return f"\n⚠️ {discord.utils.escape_markdown(text)}" if text else ""
 
 

@@ -9,7 +9,9 @@ from contextlib import asynccontextmanager
 import aiohttp
 import discord
 
+from sandbox_cogs._answers import is_discords
 from sandbox_cogs._core import AnyBot
+from sandbox_core.addresses import discord_where
 from sandbox_core.errors import DependencyUnavailable, NotPermitted
 from sandbox_core.models import Actor, GuildAccess
 from sandbox_core.settings import Settings
@@ -87,15 +89,19 @@ async def guild_access(bot: AnyBot, guild_id: str, user_id: int) -> GuildAccess:
     async with _discord_answers(LOOKUP_SECONDS):
         try:
             guild = await bot.fetch_guild(int(guild_id), with_counts=False)
-        except (discord.NotFound, discord.Forbidden):
+        except (discord.NotFound, discord.Forbidden) as error:
+            if not is_discords(error):
+                raise
             # Discord answers so for a guild that the bot is not a member of, and for one that is not.
             return GuildAccess(guild_id, bot_is_member=False, caller_manages=False)
         try:
             member = await guild.fetch_member(user_id)
-        except discord.NotFound:
-            return GuildAccess(guild_id, bot_is_member=True, caller_manages=False, name=guild.name)
+        except discord.NotFound as error:
+            if not is_discords(error):
+                raise
+            return GuildAccess(str(guild.id), bot_is_member=True, caller_manages=False, name=guild.name)
     manages = member.guild_permissions.manage_guild
-    return GuildAccess(guild_id, bot_is_member=True, caller_manages=manages, name=guild.name)
+    return GuildAccess(str(guild.id), bot_is_member=True, caller_manages=manages, name=guild.name)
 
 
 @asynccontextmanager
@@ -107,6 +113,8 @@ async def _discord_answers(seconds: float) -> AsyncIterator[None]:
     except TimeoutError:
         raise DependencyUnavailable("Discord", f"no answer within {seconds:g} seconds") from None
     except discord.HTTPException as error:
-        raise DependencyUnavailable("Discord", f"it answered with status {error.status}") from error
+        who = "it" if is_discords(error) else "a proxy"
+        raise DependencyUnavailable("Discord", f"{who} answered with status {error.status}") from error
     except (aiohttp.ClientError, OSError) as error:
-        raise DependencyUnavailable("Discord", "it can't be reached") from error
+        where = discord_where(discord.http.Route.BASE)
+        raise DependencyUnavailable("Discord", f"it can't be reached at {where}") from error

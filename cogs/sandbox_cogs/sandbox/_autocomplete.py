@@ -14,6 +14,7 @@ import discord
 import structlog
 from discord import app_commands
 
+from sandbox_cogs._answers import is_discords
 from sandbox_cogs._core import AnyBot
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.tasks import within
@@ -168,9 +169,10 @@ class GuildSuggestions:
             return
         try:
             member = guild.get_member(user_id) or await guild.fetch_member(user_id)
-        except discord.NotFound:
-            self._remember(guild.id, user_id, False)
         except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
+            if isinstance(error, discord.NotFound) and is_discords(error):
+                self._remember(guild.id, user_id, False)
+                return
             # One guild that can't be asked must not cost the others their place in the list.
             _log.debug("autocomplete_lookup_failed", guild_id=str(guild.id), error=type(error).__name__)
         else:

@@ -12,7 +12,7 @@ import discord
 
 from sandbox_cogs._core import AnyBot
 from sandbox_core.error_text import explain
-from sandbox_core.errors import CleanupFailed, SandboxError, SandboxNotNamed
+from sandbox_core.errors import CleanupFailed, InvalidInput, SandboxError, SandboxNotNamed
 from sandbox_core.models import Actor, Sandbox, short_id
 from sandbox_core.tasks import within
 
@@ -35,18 +35,28 @@ _AT_ONCE = 4
 Interaction = discord.Interaction[AnyBot]
 
 
-async def ask(core: Core, interaction: Interaction, reference: str) -> Answer:
-    """The question about one sandbox. Raises `NotPermitted` for somebody else's."""
+async def ask(
+    core: Core, interaction: Interaction, reference: str | None, *, everything: bool = False
+) -> Answer:
+    """The question about the named sandbox, the caller's only one, or with `everything` all of theirs.
+
+    Raises `NotPermitted` for somebody else's, `SandboxNotNamed` when it is not clear which, and
+    `InvalidInput` for one that is named beside `everything`.
+    """
+    if everything:
+        if reference is not None:
+            problem = "`all` is every one of yours already"
+            raise InvalidInput("name", reference, problem, "`/sandbox destroy all:True`")
+        return await _ask_about_all(core, interaction)
     actor = await actor_of(interaction, core.settings)
-    sandbox = await core.manager.get(reference)
+    sandbox = await core.manager.get_or_only(reference, owner=actor.id)
     # Asked now as well as after the click: nobody should be asked about what they may not do.
     core.manager.check_may_manage(actor, sandbox, "destroy")
     embed = _render_destroy.question(sandbox, guild_names(interaction.client, sandbox))
     return Answer(embed, below(*ONE.buttons(interaction.user.id, sandbox.id.hex)))
 
 
-async def ask_about_all(core: Core, interaction: Interaction) -> Answer:
-    """The question about all of the caller's. Raises `SandboxNotNamed` when there are none."""
+async def _ask_about_all(core: Core, interaction: Interaction) -> Answer:
     own = await core.manager.list(owner=str(interaction.user.id))
     if not own:
         raise SandboxNotNamed

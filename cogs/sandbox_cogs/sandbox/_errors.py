@@ -15,6 +15,7 @@ from sandbox_core.error_text import explain
 from sandbox_core.errors import SandboxError
 
 from . import _outcome, _render
+from ._acknowledge import acknowledged
 
 if TYPE_CHECKING:
     from sandbox_core.bootstrap import Core
@@ -61,10 +62,10 @@ async def _send(interaction: discord.Interaction[AnyBot], embed: discord.Embed) 
     if interaction.type is discord.InteractionType.autocomplete:
         return
     try:
-        if interaction.response.is_done():
+        if interaction.response.is_done() or not await acknowledged(
+            interaction.response.send_message(embed=embed, ephemeral=True)
+        ):
             await interaction.edit_original_response(content=None, embed=embed, view=None, attachments=[])
-        else:
-            await interaction.response.send_message(embed=embed, ephemeral=True)
     except (discord.HTTPException, aiohttp.ClientError, OSError) as failure:
         # Discord itself is what failed (the interaction expired, or it is away): nowhere left to answer.
         _log.warning("interaction_not_answered", reason=str(failure), **_facts(interaction))

@@ -14,6 +14,7 @@ from sandbox_cogs._correlation import correlated
 
 from . import _render
 from ._access import actor_of
+from ._acknowledge import acknowledged
 from ._errors import report
 from ._once import Once
 from ._reply import Answer, answer_anew
@@ -50,7 +51,7 @@ async def open_form(interaction: Interaction, sandbox_id: UUID) -> None:
     )
     # As with buttons: a finished form is not kept in memory, and its id is enough after a restart too.
     form.stop()
-    await interaction.response.send_modal(form)
+    await acknowledged(interaction.response.send_modal(form))
 
 
 async def on_form(interaction: Interaction) -> None:
@@ -65,7 +66,7 @@ async def on_form(interaction: Interaction) -> None:
         core = core_of(interaction.client)
         # A form is known by the press that opened it: submitted twice, it extends once.
         if not _submitted.first(match[0]):
-            await interaction.response.defer()
+            await acknowledged(interaction.response.defer())
             return
         duration = next(_values(data.get("components", ())), "")
         work = extend(core, interaction, match["sandbox"], duration)

@@ -14,14 +14,12 @@ from discord import app_commands
 
 from sandbox_cogs._core import AnyBot
 from sandbox_cogs._correlation import correlated
-from sandbox_core.errors import InvalidInput
 from sandbox_core.models import SandboxStatus
 
-from . import _connect, _destroy, _extend, _listing, _register, _render, _status
-from ._access import access_to, actor_of, may_use_unasked
+from . import _connect, _create, _destroy, _extend, _help, _list, _register, _status, _unregister
+from ._access import may_use_unasked
 from ._autocomplete import Choices, GuildSuggestions, leave_to_others, suggest_sandboxes
 from ._errors import report
-from ._names import only_sandbox
 from ._reply import BUDGET_SECONDS, Answer, answer_anew
 
 if TYPE_CHECKING:
@@ -71,7 +69,7 @@ class SandboxCommands(app_commands.Group, name="sandbox", description="Sandboxes
         guild: str | None = None,
     ) -> None:
         """`/sandbox create [name] [ttl] [guild]`."""
-        await self._answer(interaction, _register.create(self._core, interaction, name, ttl, guild))
+        await self._answer(interaction, _create.create(self._core, interaction, name, ttl, guild))
 
     @app_commands.command(name="list", description="Every sandbox: whose it is, its status and when it ends")
     @app_commands.describe(
@@ -89,12 +87,12 @@ class SandboxCommands(app_commands.Group, name="sandbox", description="Sandboxes
         everything: bool = False,
     ) -> None:
         """`/sandbox list [owner] [status] [all]`."""
-        filters = _listing.Filters(
+        filters = _list.Filters(
             owner=str(owner.id) if owner is not None else None,
             status=SandboxStatus(status) if status is not None else None,
             everything=everything,
         )
-        await self._answer(interaction, _listing.page_of(self._core, filters, 1))
+        await self._answer(interaction, _list.page_of(self._core, filters, 1))
 
     @app_commands.command(description="One sandbox: its servers, its expiry and the health of its parts")
     @app_commands.describe(
@@ -120,11 +118,7 @@ class SandboxCommands(app_commands.Group, name="sandbox", description="Sandboxes
     ) -> None:
         """`/sandbox register-guild [name] [guild]`."""
 
-        async def work() -> Answer:
-            reference = name if name is not None else await only_sandbox(self._core, interaction)
-            return await _register.register(self._core, interaction, reference, guild)
-
-        await self._answer(interaction, work())
+        await self._answer(interaction, _register.register(self._core, interaction, name, guild))
 
     @app_commands.command(
         name="unregister-guild", description="Send a server's live events to production again"
@@ -138,13 +132,7 @@ class SandboxCommands(app_commands.Group, name="sandbox", description="Sandboxes
     ) -> None:
         """`/sandbox unregister-guild [name] [guild]`."""
 
-        async def work() -> Answer:
-            actor = await actor_of(interaction, self._core.settings)
-            access = await access_to(interaction, guild)
-            sandbox = await self._core.manager.unregister_guild(actor, access, reference=name)
-            return Answer(_render.unregistered(sandbox, access))
-
-        await self._answer(interaction, work())
+        await self._answer(interaction, _unregister.unregister(self._core, interaction, name, guild))
 
     @app_commands.command(description="Let a sandbox live longer, up to the longest life allowed")
     @app_commands.describe(
@@ -162,33 +150,13 @@ class SandboxCommands(app_commands.Group, name="sandbox", description="Sandboxes
     ) -> None:
         """`/sandbox destroy [name] [all]`."""
 
-        async def work() -> Answer:
-            if everything and name is not None:
-                raise InvalidInput(
-                    "name", name, "`all` is every one of yours already", "`/sandbox destroy all:True`"
-                )
-            if everything:
-                return await _destroy.ask_about_all(self._core, interaction)
-            reference = name if name is not None else await only_sandbox(self._core, interaction)
-            return await _destroy.ask(self._core, interaction, reference)
-
-        await self._answer(interaction, work())
+        await self._answer(interaction, _destroy.ask(self._core, interaction, name, everything=everything))
 
     @app_commands.command(description="What each of these commands does, and the limits")
     async def help(self, interaction: Interaction) -> None:
         """`/sandbox help`."""
 
-        async def work() -> Answer:
-            settings = self._core.settings
-            embed = _render.command_help(
-                [(command.qualified_name, command.description) for command in self.commands],
-                default_hours=settings.sandbox_default_ttl_hours,
-                longest_hours=settings.sandbox_max_ttl_hours,
-                most=settings.sandbox_max_per_owner,
-            )
-            return Answer(embed)
-
-        await self._answer(interaction, work())
+        await self._answer(interaction, _help.show(self._core, self.commands))
 
     @status.autocomplete("name")
     @connect.autocomplete("name")

@@ -13,8 +13,9 @@ import discord
 from sandbox_cogs._core import AnyBot, core_of
 from sandbox_cogs._correlation import correlated
 
-from . import _connect, _destroy, _extend, _listing, _question, _register, _render, _status
+from . import _connect, _destroy, _diversion, _extend, _list, _question, _register, _render, _status
 from ._access import check_may_use
+from ._acknowledge import acknowledged
 from ._errors import report
 from ._reply import answer_anew, answer_in_place
 
@@ -75,8 +76,8 @@ async def _picked(press: Press) -> None:
 
 
 async def _turned(press: Press) -> None:
-    filters = _listing.Filters.from_match(press.arguments)
-    work = _listing.page_of(press.core, filters, int(press.arguments["page"]))
+    filters = _list.Filters.from_match(press.arguments)
+    work = _list.page_of(press.core, filters, int(press.arguments["page"]))
     await answer_in_place(press.interaction, press.core, work)
 
 
@@ -92,7 +93,7 @@ async def _answered(press: Press) -> None:
     )
 
 
-_QUESTIONS = {question.kind: question for question in (_destroy.ONE, _destroy.ALL, _register.QUESTION)}
+_QUESTIONS = {question.kind: question for question in (_destroy.ONE, _destroy.ALL, _diversion.QUESTION)}
 
 _HANDLERS: Mapping[str, tuple[re.Pattern[str], Callable[[Press], Awaitable[None]]]] = {
     verb: (re.compile(arguments), handler)
@@ -104,7 +105,7 @@ _HANDLERS: Mapping[str, tuple[re.Pattern[str], Callable[[Press], Awaitable[None]
         ("refresh", _SANDBOX, _pressed_refresh),
         ("unwatch", _SANDBOX, _pressed_unwatch),
         ("pick", r"(?P<how>once|watch)", _picked),
-        ("list", _listing.ARGUMENTS, _turned),
+        ("list", _list.ARGUMENTS, _turned),
         ("ask", rf"(?P<kind>{'|'.join(_QUESTIONS)}):{_question.ARGUMENTS}", _answered),
     )
 }
@@ -154,11 +155,11 @@ class Pressed(
         pattern, handler = _HANDLERS.get(self._verb, (None, None))
         arguments = pattern.fullmatch(self._arguments) if pattern is not None else None
         if handler is None or arguments is None or interaction.message is None:
-            await interaction.response.send_message(embed=_render.outdated(), ephemeral=True)
+            await acknowledged(interaction.response.send_message(embed=_render.outdated(), ephemeral=True))
             return
         press = (interaction.message.id, interaction.user.id, self.custom_id)
         if press in self._busy:
-            await interaction.response.defer()
+            await acknowledged(interaction.response.defer())
             return
         self._busy.add(press)
         try:

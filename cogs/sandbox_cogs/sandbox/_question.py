@@ -13,6 +13,7 @@ from sandbox_cogs._core import AnyBot
 from sandbox_core.errors import NotPermitted, SandboxError
 
 from . import _render
+from ._acknowledge import acknowledged
 from ._buttons import button
 from ._once import Once
 from ._reply import Answer, answer_after
@@ -72,7 +73,7 @@ class Question:
             raise NotPermitted("answer this question", "the person who was asked")
         message = interaction.message
         if message is None or not _answered.first((message.id, about)):
-            await interaction.response.defer()
+            await acknowledged(interaction.response.defer())
             return
         counts = False
         try:
@@ -102,7 +103,7 @@ class Question:
 
     async def _close(self, interaction: Interaction, about: str, reason: str) -> None:
         embed = _render.nothing_done(self.nothing_done, reason)
-        await interaction.response.edit_message(embed=embed, view=self.left(about))
+        await acknowledged(interaction.response.edit_message(embed=embed, view=self.left(about)))
 
 
 _answered = Once()

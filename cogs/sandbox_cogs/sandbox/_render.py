@@ -14,9 +14,10 @@ from sandbox_core.error_text import ErrorText
 from sandbox_core.event_router import LastEvent
 from sandbox_core.health import SandboxHealth
 from sandbox_core.last_event_text import last_event_text
-from sandbox_core.manager import Extension
+from sandbox_core.manager import Changed, Extension
 from sandbox_core.models import GuildAccess, Sandbox, SandboxStatus
 from sandbox_core.namespaces import PartHealth
+from sandbox_core.words import counted
 
 from ._text import (
     AMBER,
@@ -31,7 +32,6 @@ from ._text import (
     TITLE_LIMIT,
     GuildNames,
     add_unconfirmed,
-    counted,
     cut,
     guild_label,
     joined,
@@ -72,8 +72,9 @@ class Doubt:
     """The guild is one of those that only the bot's owner may register."""
 
 
-def created(sandbox: Sandbox, names: GuildNames, doubt: Doubt | None = None) -> discord.Embed:
+def created(made: Changed, names: GuildNames, doubt: Doubt | None = None) -> discord.Embed:
     """The answer to `create`; with a doubt, what its server's registration would mean."""
+    sandbox = made.sandbox
     embed = discord.Embed(title=f"Sandbox {sandbox.name} is running", colour=GREEN)
     _add_identity(embed, sandbox)
     _add_servers(embed, sandbox, names)
@@ -84,7 +85,7 @@ def created(sandbox: Sandbox, names: GuildNames, doubt: Doubt | None = None) -> 
             "The live events of its servers now go to this sandbox, and no longer to production."
         )
     embed.set_footer(text="/sandbox help tells what else there is.")
-    return add_unconfirmed(embed, sandbox)
+    return add_unconfirmed(embed, made)
 
 
 def status(
@@ -133,8 +134,9 @@ def which_sandbox(count: int) -> discord.Embed:
     return discord.Embed(title="Which sandbox?", description=text, colour=BLUE)
 
 
-def registered(sandbox: Sandbox, access: GuildAccess) -> discord.Embed:
+def registered(changed: Changed, access: GuildAccess) -> discord.Embed:
     """The answer to `register-guild`: whose traffic goes where from now on."""
+    sandbox = changed.sandbox
     server = guild_label(access.guild_id, {access.guild_id: access.name})
     embed = discord.Embed(title="Server registered", colour=GREEN)
     embed.description = (
@@ -143,7 +145,7 @@ def registered(sandbox: Sandbox, access: GuildAccess) -> discord.Embed:
         f"`/sandbox unregister-guild guild:{access.guild_id}`."
     )
     embed.add_field(name="Subjects", value=f"`{subjects.nats_prefix(sandbox.id)}events.*`", inline=False)
-    return add_unconfirmed(embed, sandbox)
+    return add_unconfirmed(embed, changed)
 
 
 def register_question(sandbox: Sandbox, doubt: Doubt) -> discord.Embed:
@@ -155,12 +157,13 @@ def register_question(sandbox: Sandbox, doubt: Doubt) -> discord.Embed:
     )
 
 
-def unregistered(sandbox: Sandbox, access: GuildAccess) -> discord.Embed:
+def unregistered(changed: Changed, access: GuildAccess) -> discord.Embed:
     """The answer to `unregister-guild`."""
+    sandbox = changed.sandbox
     server = guild_label(access.guild_id, {access.guild_id: access.name})
     embed = discord.Embed(title="Server unregistered", colour=GREEN)
     embed.description = f"The events of {server} go to production again, and no longer to `{sandbox.name}`."
-    return add_unconfirmed(embed, sandbox)
+    return add_unconfirmed(embed, changed)
 
 
 def extended(extension: Extension) -> discord.Embed:
@@ -169,7 +172,7 @@ def extended(extension: Extension) -> discord.Embed:
     text = f"`{sandbox.name}` now lives until {moment(sandbox.expires_at)} ({relative(sandbox.expires_at)})."
     if extension.capped:
         text += "\nThat is less than you asked for: it is the longest life a sandbox may have."
-    return add_unconfirmed(discord.Embed(title="Sandbox extended", description=text, colour=GREEN), sandbox)
+    return add_unconfirmed(discord.Embed(title="Sandbox extended", description=text, colour=GREEN), extension)
 
 
 def environment(sandbox: Sandbox, variables: Mapping[str, str]) -> tuple[discord.Embed, discord.File]:

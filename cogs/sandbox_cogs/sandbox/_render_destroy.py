@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import discord
 
 from sandbox_core import subjects
+from sandbox_core.manager import Changed
 from sandbox_core.models import Sandbox
+from sandbox_core.words import counted
 
 from ._text import (
     AMBER,
@@ -19,7 +21,6 @@ from ._text import (
     RED,
     GuildNames,
     add_unconfirmed,
-    counted,
     cut,
     guild_label,
     joined,
@@ -71,11 +72,11 @@ def question_about_all(sandboxes: Sequence[Sandbox]) -> discord.Embed:
     return embed
 
 
-def destroyed(sandbox: Sandbox) -> discord.Embed:
+def destroyed(gone: Changed) -> discord.Embed:
     """The answer when one sandbox is gone."""
     text = "Its schema, keys and messages are deleted, and its servers' events go to production again."
-    embed = discord.Embed(title=f"Sandbox {sandbox.name} is destroyed", description=text, colour=GREY)
-    return add_unconfirmed(embed, sandbox)
+    embed = discord.Embed(title=f"Sandbox {gone.sandbox.name} is destroyed", description=text, colour=GREY)
+    return add_unconfirmed(embed, gone)
 
 
 def outcomes(results: Sequence[Outcome]) -> discord.Embed:

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import discord
 
 from sandbox_core.models import Sandbox
+from sandbox_core.words import counted
 
 from ._text import (
     BLUE,
     DESCRIPTION_LIMIT,
     STATUS_LOOK,
-    counted,
     joined,
     owner_label,
     relative,

@@ -16,6 +16,7 @@ from sandbox_core.tasks import within
 
 from . import _outcome
 from ._access import check_may_use
+from ._acknowledge import acknowledged
 from ._errors import report
 
 if TYPE_CHECKING:
@@ -60,11 +61,11 @@ async def answer_anew(
     False when one of these failed, so that `work` was not begun.
     """
 
-    async def acknowledged() -> None:
-        await interaction.response.defer(ephemeral=True, thinking=True)
+    async def begin() -> None:
+        await acknowledged(interaction.response.defer(ephemeral=True, thinking=True))
         await check_may_use(interaction, core.settings)
 
-    return await _answer(interaction, acknowledged(), work, budget, _away(core, budget))
+    return await _answer(interaction, begin(), work, budget, _away(core, budget))
 
 
 async def answer_in_place(
@@ -75,7 +76,7 @@ async def answer_in_place(
     budget: float = BUDGET_SECONDS,
 ) -> None:
     """Replace the message of a pressed button or menu by what `work` returns or why it failed."""
-    await _answer(interaction, interaction.response.defer(), work, budget, _away(core, budget))
+    await _answer(interaction, acknowledged(interaction.response.defer()), work, budget, _away(core, budget))
 
 
 async def answer_after(
@@ -91,7 +92,7 @@ async def answer_after(
     `late` is asked when the work takes longer than `budget` seconds. False when Discord did not take the
     first of these, so that `work` was not begun.
     """
-    acknowledge = interaction.response.edit_message(embed=meanwhile, view=None)
+    acknowledge = acknowledged(interaction.response.edit_message(embed=meanwhile, view=None))
     return await _answer(interaction, acknowledge, work, budget, late)
 
 

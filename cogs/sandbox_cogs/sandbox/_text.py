@@ -11,6 +11,7 @@ from datetime import datetime
 
 import discord
 
+from sandbox_core.manager import Changed
 from sandbox_core.models import Sandbox, SandboxStatus
 from sandbox_core.namespaces import PartState
 from sandbox_core.switch_text import unconfirmed_text
@@ -66,9 +67,9 @@ def owner_label(sandbox: Sandbox) -> str:
     return discord.utils.escape_markdown(cut(sandbox.owner_name, 64))
 
 
-def add_unconfirmed(embed: discord.Embed, sandbox: Sandbox) -> discord.Embed:
+def add_unconfirmed(embed: discord.Embed, changed: Changed) -> discord.Embed:
     """The embed, with a warning when a gateway process has not confirmed the change it is about."""
-    text = unconfirmed_text(sandbox.unconfirmed)
+    text = unconfirmed_text(changed.unconfirmed)
     if text:
         warning = discord.utils.escape_markdown(cut(text, FIELD_LIMIT // 2))
         embed.add_field(name="⚠️ Not everywhere yet", value=warning, inline=False)
@@ -83,11 +84,6 @@ def moment(when: datetime) -> str:
 def relative(when: datetime) -> str:
     """A Discord timestamp such as "in 3 hours"."""
     return discord.utils.format_dt(when, "R")
-
-
-def counted(count: int, one: str, several: str) -> str:
-    """The number with its noun: `1 server`, `2 servers`."""
-    return f"{count:,} {one if count == 1 else several}"
 
 
 def joined(lines: Iterable[str], limit: int, separator: str) -> str:

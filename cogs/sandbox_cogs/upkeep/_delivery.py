@@ -12,6 +12,7 @@ import aiohttp
 import discord
 import structlog
 
+from sandbox_cogs._answers import is_discords
 from sandbox_cogs._core import AnyBot
 from sandbox_cogs._owners import owner_ids_of
 from sandbox_core.cleanup import Notice, NoticeKind
@@ -70,7 +71,10 @@ async def _send_embed(
         async with asyncio.timeout(_SEND_WITHIN):
             user = bot.get_user(int(user_id)) or await bot.fetch_user(int(user_id))
             await user.send(embed=embed, view=view or discord.utils.MISSING)
-    except (discord.Forbidden, discord.NotFound):
+    except (discord.Forbidden, discord.NotFound) as error:
+        if not is_discords(error):
+            _log.warning("notice_delayed", reason=f"a proxy answered {error.status} for Discord", **facts)
+            return False
         _log.info("notice_not_wanted", **facts)
     except aiohttp.ClientConnectorError:
         _log.warning("notice_delayed", reason="Discord can't be reached", **facts)

@@ -28,7 +28,9 @@ GUILDS = [GuildAccess(f"10000000000000000{n}", bot_is_member=True, caller_manage
 
 
 async def test_a_new_sandbox_runs_with_its_guilds(world: World, alice: Actor) -> None:
-    sandbox = await world.manager.create(alice, name="welcome-flow", ttl="2h", guilds=[GUILDS[1], GUILDS[0]])
+    sandbox = (
+        await world.manager.create(alice, name="welcome-flow", ttl="2h", guilds=[GUILDS[1], GUILDS[0]])
+    ).sandbox
 
     assert sandbox.status is SandboxStatus.RUNNING
     assert sandbox.owner == alice.id
@@ -56,16 +58,18 @@ async def test_a_new_sandbox_runs_with_its_guilds(world: World, alice: Actor) ->
 
 
 async def test_name_and_life_have_defaults(world: World, alice: Actor) -> None:
-    sandbox = await world.manager.create(alice)
+    sandbox = (await world.manager.create(alice)).sandbox
     assert sandbox.name.startswith("sandbox-alice-")
     assert sandbox.expires_at == START + timedelta(hours=24)
     assert world.routes.changes == []
 
 
 async def test_a_display_name_may_be_anything(world: World) -> None:
-    sandbox = await world.manager.create(Actor("200000000000000003", "\0 Ünï🎉"))
+    sandbox = (await world.manager.create(Actor("200000000000000003", "\0 Ünï🎉"))).sandbox
     assert sandbox.owner_name == " Ünï🎉"
-    assert (await world.manager.create(Actor("200000000000000004"))).owner_name == "200000000000000004"
+    assert (
+        await world.manager.create(Actor("200000000000000004"))
+    ).sandbox.owner_name == "200000000000000004"
 
 
 async def test_bad_input_changes_nothing(world: World, alice: Actor) -> None:
@@ -102,7 +106,7 @@ async def test_a_guild_that_may_not_be_diverted_changes_nothing(
 async def test_a_mapped_guild_is_refused_before_anything_is_made(
     world: World, alice: Actor, bob: Actor
 ) -> None:
-    first = await world.manager.create(bob, name="first", guilds=[GUILDS[0]])
+    first = (await world.manager.create(bob, name="first", guilds=[GUILDS[0]])).sandbox
     with pytest.raises(GuildAlreadyMapped) as refused:
         await world.manager.create(alice, guilds=GUILDS)
     assert (refused.value.guild_id, refused.value.sandbox_name) == (GUILDS[0].guild_id, "first")
@@ -110,12 +114,12 @@ async def test_a_mapped_guild_is_refused_before_anything_is_made(
 
 
 async def test_a_name_is_free_again_after_destruction(world: World, alice: Actor, bob: Actor) -> None:
-    first = await world.manager.create(alice, name="shared")
+    first = (await world.manager.create(alice, name="shared")).sandbox
     with pytest.raises(NameTaken) as refused:
         await world.manager.create(bob, name="shared")
     assert refused.value.name == "shared"
     await world.manager.destroy(alice, "shared")
-    second = await world.manager.create(bob, name="shared")
+    second = (await world.manager.create(bob, name="shared")).sandbox
     assert second.id != first.id
 
 
@@ -145,14 +149,14 @@ async def test_the_same_name_at_once_is_given_once(world: World, alice: Actor, b
     outcomes = await asyncio.gather(
         *(world.manager.create(actor, name="wanted") for actor in (alice, bob) * 2), return_exceptions=True
     )
-    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["NameTaken"] * 3 + ["Sandbox"]
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Changed"] + ["NameTaken"] * 3
     assert len(await world.provisioner.list_schemas()) == 1
 
 
 async def test_a_short_id_in_use_is_not_shared(world: World, alice: Actor, bob: Actor) -> None:
     ids = [UUID(f"3f2a9c01-0000-4000-8000-00000000000{n}") for n in range(3)]
-    first = await world.with_ids(ids[:1]).create(alice)
-    second = await world.with_ids(ids[1:]).create(bob)
+    first = (await world.with_ids(ids[:1]).create(alice)).sandbox
+    second = (await world.with_ids(ids[1:]).create(bob)).sandbox
     assert first.schema_name == "sandbox_3f2a9c01"
     assert second.schema_name != first.schema_name
     assert {row.id for row in await world.rows()} == {first.id, second.id}
@@ -160,7 +164,7 @@ async def test_a_short_id_in_use_is_not_shared(world: World, alice: Actor, bob: 
 
 async def test_an_orphaned_schema_is_not_adopted(world: World, alice: Actor) -> None:
     await world.provisioner.create("sandbox_3f2a9c01")
-    sandbox = await world.with_ids([UUID("3f2a9c01-0000-4000-8000-000000000001")]).create(alice)
+    sandbox = (await world.with_ids([UUID("3f2a9c01-0000-4000-8000-000000000001")]).create(alice)).sandbox
     assert sandbox.schema_name != "sandbox_3f2a9c01"
 
 
@@ -177,5 +181,5 @@ async def test_a_generated_name_in_use_is_replaced(
 ) -> None:
     names = iter(["sandbox-alice-000000", "sandbox-alice-000000", "sandbox-alice-111111"])
     monkeypatch.setattr("sandbox_core.manager.create.generate_name", lambda _owner: next(names))
-    assert (await world.manager.create(alice)).name == "sandbox-alice-000000"
-    assert (await world.manager.create(alice)).name == "sandbox-alice-111111"
+    assert (await world.manager.create(alice)).sandbox.name == "sandbox-alice-000000"
+    assert (await world.manager.create(alice)).sandbox.name == "sandbox-alice-111111"

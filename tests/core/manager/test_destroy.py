@@ -24,14 +24,14 @@ AWAY = DependencyUnavailable("Redis", "it can't be reached")
 async def test_everything_goes_and_the_neighbour_stays(
     world: World, alice: Actor, managed: GuildAccess
 ) -> None:
-    sandbox = await world.manager.create(alice, name="mine", guilds=[managed])
-    neighbour = await world.manager.create(alice, name="neighbour")
+    sandbox = (await world.manager.create(alice, name="mine", guilds=[managed])).sandbox
+    neighbour = (await world.manager.create(alice, name="neighbour")).sandbox
     await world.fill(sandbox)
     await world.fill(neighbour)
     assert await world.left_of(sandbox) == ["schema", "keys", "events"]
     world.clock.forward(minutes=5)
 
-    destroyed = await world.manager.destroy(alice, "mine")
+    destroyed = (await world.manager.destroy(alice, "mine")).sandbox
 
     assert destroyed.status is SandboxStatus.DESTROYED
     assert destroyed.destroyed_at == world.clock.now
@@ -55,7 +55,7 @@ async def test_everything_goes_and_the_neighbour_stays(
 async def test_events_go_to_production_before_anything_is_dropped(
     world: World, alice: Actor, managed: GuildAccess
 ) -> None:
-    sandbox = await world.manager.create(alice, name="mine", guilds=[managed])
+    sandbox = (await world.manager.create(alice, name="mine", guilds=[managed])).sandbox
     told: list[str | None] = []
 
     async def look() -> None:
@@ -91,14 +91,14 @@ async def test_only_its_owner_or_the_bots_owner(
         await world.manager.destroy(bob, "mine")
     assert refused.value.action == "destroy `mine`"
     assert (await world.manager.get("mine")).status is SandboxStatus.RUNNING
-    assert (await world.manager.destroy(bot_owner, "mine")).status is SandboxStatus.DESTROYED
+    assert (await world.manager.destroy(bot_owner, "mine")).sandbox.status is SandboxStatus.DESTROYED
 
 
 @pytest.mark.parametrize("error", [AWAY, RuntimeError("a password could be here")])
 async def test_a_failing_step_is_named_and_a_repeat_goes_on(
     world: World, alice: Actor, managed: GuildAccess, error: Exception
 ) -> None:
-    sandbox = await world.manager.create(alice, name="mine", guilds=[managed])
+    sandbox = (await world.manager.create(alice, name="mine", guilds=[managed])).sandbox
     await world.fill(sandbox)
     world.redis_part.before_drop.append(error)
     with pytest.raises(CleanupFailed) as failed:
@@ -110,7 +110,7 @@ async def test_a_failing_step_is_named_and_a_repeat_goes_on(
     assert await world.left_of(sandbox) == ["keys"]
     assert world.routes.current[managed.guild_id] is None
 
-    assert (await world.manager.destroy(alice, "mine")).status is SandboxStatus.DESTROYED
+    assert (await world.manager.destroy(alice, "mine")).sandbox.status is SandboxStatus.DESTROYED
     assert await world.left_of(sandbox) == []
     events = [entry.event_type for entry in await world.audit(sandbox.id)]
     assert events.count(AuditEvent.DESTROYING) == events.count(AuditEvent.DESTROYED) == 1
@@ -143,12 +143,12 @@ async def test_the_last_step_fails_with_postgresql_away(
         with pytest.raises(CleanupFailed) as failed:
             await world.manager.destroy(alice, "mine")
     assert failed.value.step == "status"
-    assert (await world.manager.destroy(alice, "mine")).status is SandboxStatus.DESTROYED
+    assert (await world.manager.destroy(alice, "mine")).sandbox.status is SandboxStatus.DESTROYED
 
 
 async def test_destroying_at_once_ends_destroyed_for_both(world: World, alice: Actor) -> None:
     for _ in range(5):
-        sandbox = await world.manager.create(alice, name="mine")
+        sandbox = (await world.manager.create(alice, name="mine")).sandbox
         outcomes = await asyncio.gather(
             *(world.manager.destroy(alice, "mine") for _ in range(3)), return_exceptions=True
         )
@@ -158,20 +158,20 @@ async def test_destroying_at_once_ends_destroyed_for_both(world: World, alice: A
             if isinstance(outcome, BaseException):
                 assert isinstance(outcome, SandboxNotFound)
             else:
-                assert outcome.status is SandboxStatus.DESTROYED
+                assert outcome.sandbox.status is SandboxStatus.DESTROYED
         assert await world.left_of(sandbox) == []
         events = [entry.event_type for entry in await world.audit(sandbox.id)]
         assert events.count(AuditEvent.DESTROYED) == 1
 
 
 async def test_somebody_else_finished_meanwhile(world: World, alice: Actor) -> None:
-    sandbox = await world.manager.create(alice, name="mine")
+    sandbox = (await world.manager.create(alice, name="mine")).sandbox
 
     async def somebody_else() -> None:
         await world.manager.destroy(alice, "mine")
 
     world.redis_part.before_drop.append(somebody_else)
-    assert (await world.manager.destroy(alice, "mine")).status is SandboxStatus.DESTROYED
+    assert (await world.manager.destroy(alice, "mine")).sandbox.status is SandboxStatus.DESTROYED
     events = [entry.event_type for entry in await world.audit(sandbox.id)]
     assert events.count(AuditEvent.DESTROYED) == 1
 
@@ -192,7 +192,7 @@ async def test_it_is_gone_between_looking_and_locking(
 
 
 async def test_finishing_what_was_never_begun_is_refused(world: World, alice: Actor) -> None:
-    sandbox = await world.manager.create(alice, name="mine")
+    sandbox = (await world.manager.create(alice, name="mine")).sandbox
     with pytest.raises(TransitionNotAllowed):
         await teardown.finish(world.manager._parts, alice, sandbox, {})
 
@@ -206,7 +206,7 @@ async def test_one_being_created_is_left_to_its_creator(world: World, alice: Act
         seen.append(refused.value.status)
 
     world.nats_part.before_provision.append(try_to_destroy)
-    sandbox = await world.manager.create(alice, name="mine")
+    sandbox = (await world.manager.create(alice, name="mine")).sandbox
     assert seen == [SandboxStatus.CREATING]
     assert sandbox.status is SandboxStatus.RUNNING
 
@@ -215,30 +215,30 @@ async def test_one_being_created_is_left_to_its_creator(world: World, alice: Act
 async def test_one_whose_creator_died_can_be_destroyed(
     world: World, alice: Actor, status: SandboxStatus
 ) -> None:
-    sandbox = await world.manager.create(alice, name="mine")
+    sandbox = (await world.manager.create(alice, name="mine")).sandbox
     async with transaction(world.pool) as connection:
         await connection.execute(
             "UPDATE sandboxes SET status = $2::text::sandbox_status WHERE id = $1", sandbox.id, status.value
         )
     world.clock.forward(minutes=3)
-    assert (await world.manager.destroy(alice, "mine")).status is SandboxStatus.DESTROYED
+    assert (await world.manager.destroy(alice, "mine")).sandbox.status is SandboxStatus.DESTROYED
     assert await world.left_of(sandbox) == []
     destroying = (await world.audit(sandbox.id))[-2]
     assert destroying.details["from"] == status.value
 
 
 async def test_an_expired_one_is_destroyed(world: World, alice: Actor, managed: GuildAccess) -> None:
-    sandbox = await world.manager.create(alice, name="mine", ttl="1h", guilds=[managed])
+    sandbox = (await world.manager.create(alice, name="mine", ttl="1h", guilds=[managed])).sandbox
     world.clock.forward(hours=2)
     async with transaction(world.pool) as connection:
         await sandboxes.set_status(
             connection, sandbox.id, SandboxStatus.RUNNING, SandboxStatus.EXPIRED, at=world.clock.now
         )
-    assert (await world.manager.destroy(alice, "mine")).status is SandboxStatus.DESTROYED
+    assert (await world.manager.destroy(alice, "mine")).sandbox.status is SandboxStatus.DESTROYED
 
 
 async def test_a_cancelled_destruction_is_continued(world: World, alice: Actor) -> None:
-    sandbox = await world.manager.create(alice, name="mine")
+    sandbox = (await world.manager.create(alice, name="mine")).sandbox
     reached = asyncio.Event()
 
     async def hang() -> None:

@@ -15,7 +15,7 @@ from .conftest import START, World
 
 
 async def test_found_by_name_id_and_short_id(world: World, alice: Actor) -> None:
-    sandbox = await world.manager.create(alice, name="welcome-flow")
+    sandbox = (await world.manager.create(alice, name="welcome-flow")).sandbox
     for reference in ("welcome-flow", " welcome-flow ", str(sandbox.id), str(sandbox.id).upper()):
         assert await world.manager.get(reference) == sandbox
     assert await world.manager.get(sandbox.short_id) == sandbox
@@ -23,8 +23,8 @@ async def test_found_by_name_id_and_short_id(world: World, alice: Actor) -> None
 
 
 async def test_a_name_wins_over_a_short_id_that_reads_the_same(world: World, alice: Actor) -> None:
-    first = await world.manager.create(alice, name="first")
-    named = await world.manager.create(alice, name=first.short_id)
+    first = (await world.manager.create(alice, name="first")).sandbox
+    named = (await world.manager.create(alice, name=first.short_id)).sandbox
     assert await world.manager.get(first.short_id) == named
     assert await world.manager.get(str(first.id)) == first
 
@@ -50,12 +50,12 @@ async def test_the_unknown_is_answered_with_the_nearest(world: World, alice: Act
 
 
 async def test_the_list_filters(world: World, alice: Actor, bob: Actor) -> None:
-    first = await world.manager.create(alice, name="first")
+    first = (await world.manager.create(alice, name="first")).sandbox
     world.clock.forward(minutes=1)
-    second = await world.manager.create(bob, name="second")
+    second = (await world.manager.create(bob, name="second")).sandbox
     world.clock.forward(minutes=1)
     await world.manager.create(alice, name="third")
-    third = await world.manager.destroy(alice, "third")
+    third = (await world.manager.destroy(alice, "third")).sandbox
 
     manager = world.manager
     assert await manager.list() == [second, first]
@@ -90,7 +90,7 @@ async def test_suggestions_are_as_many_as_discord_shows(world: World, alice: Act
 
 async def test_a_guilds_sandbox(world: World, alice: Actor, managed: GuildAccess) -> None:
     assert await world.manager.for_guild(managed.guild_id) is None
-    sandbox = await world.manager.create(alice, guilds=[managed])
+    sandbox = (await world.manager.create(alice, guilds=[managed])).sandbox
     assert await world.manager.for_guild(f" {managed.guild_id} ") == sandbox
     world.clock.forward(hours=24)
     found = await world.manager.for_guild(managed.guild_id)
@@ -101,7 +101,7 @@ async def test_a_guilds_sandbox(world: World, alice: Actor, managed: GuildAccess
 
 
 async def test_extending_adds_to_the_present_expiry(world: World, alice: Actor, managed: GuildAccess) -> None:
-    sandbox = await world.manager.create(alice, name="mine", ttl="2h", guilds=[managed])
+    sandbox = (await world.manager.create(alice, name="mine", ttl="2h", guilds=[managed])).sandbox
     world.clock.forward(hours=1)
     extension = await world.manager.extend(alice, "mine", "3h")
     assert not extension.capped
@@ -155,7 +155,7 @@ async def test_extending_at_once_adds_both(world: World, alice: Actor) -> None:
 
 
 async def test_who_may_extend_and_what(world: World, alice: Actor, bob: Actor, bot_owner: Actor) -> None:
-    sandbox = await world.manager.create(alice, name="mine", ttl="2h")
+    sandbox = (await world.manager.create(alice, name="mine", ttl="2h")).sandbox
     with pytest.raises(NotPermitted):
         await world.manager.extend(bob, "mine", "1h")
     with pytest.raises(InvalidInput) as refused:
@@ -171,7 +171,7 @@ async def test_who_may_extend_and_what(world: World, alice: Actor, bob: Actor, b
 
 
 async def test_health_of_a_sandbox(world: World, alice: Actor) -> None:
-    sandbox = await world.manager.create(alice, name="mine")
+    sandbox = (await world.manager.create(alice, name="mine")).sandbox
     await world.fill(sandbox)
     health = await world.manager.health("mine")
     assert health.sandbox == sandbox
@@ -182,7 +182,7 @@ async def test_health_of_a_sandbox(world: World, alice: Actor) -> None:
 
 
 async def test_the_audit_log_gives_the_newest_in_order(world: World, alice: Actor) -> None:
-    sandbox = await world.manager.create(alice, name="mine")
+    sandbox = (await world.manager.create(alice, name="mine")).sandbox
     await world.manager.destroy(alice, "mine")
     async with connected(world.pool) as connection:
         newest = await audit.entries(connection, sandbox.id, limit=2)

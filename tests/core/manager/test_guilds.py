@@ -17,7 +17,8 @@ from sandbox_core.errors import (
     SandboxNotFound,
     SandboxNotRunning,
 )
-from sandbox_core.models import Actor, AuditEvent, GuildAccess, Sandbox, SandboxStatus
+from sandbox_core.manager import Changed
+from sandbox_core.models import Actor, AuditEvent, GuildAccess, SandboxStatus
 from sandbox_core.postgres import guild_mappings, sandboxes, transaction
 from sandbox_core.postgres import guild_mappings as mappings_module
 
@@ -31,9 +32,9 @@ def audited(entries: list, event: AuditEvent) -> list[dict]:  # type: ignore[typ
 async def test_registering_sends_the_guild_to_the_sandbox(
     world: World, alice: Actor, managed: GuildAccess
 ) -> None:
-    sandbox = await world.manager.create(alice, name="mine")
+    sandbox = (await world.manager.create(alice, name="mine")).sandbox
     world.clock.forward(minutes=1)
-    registered = await world.manager.register_guild(alice, "mine", managed)
+    registered = (await world.manager.register_guild(alice, "mine", managed)).sandbox
     assert registered.guild_ids == (managed.guild_id,)
     assert registered.last_activity_at == world.clock.now
     assert await world.manager.for_guild(managed.guild_id) == registered
@@ -44,8 +45,8 @@ async def test_registering_sends_the_guild_to_the_sandbox(
 
 
 async def test_registering_again_is_harmless(world: World, alice: Actor, managed: GuildAccess) -> None:
-    sandbox = await world.manager.create(alice, name="mine", guilds=[managed])
-    again = await world.manager.register_guild(alice, "mine", managed)
+    sandbox = (await world.manager.create(alice, name="mine", guilds=[managed])).sandbox
+    again = (await world.manager.register_guild(alice, "mine", managed)).sandbox
     assert again.guild_ids == (managed.guild_id,)
     assert len(audited(await world.audit(sandbox.id), AuditEvent.GUILD_REGISTERED)) == 1
 
@@ -72,7 +73,7 @@ async def test_the_same_guild_at_once_goes_to_one(
             world.manager.register_guild(bob, "bobs", managed),
             return_exceptions=True,
         )
-        (winner,) = (outcome for outcome in outcomes if isinstance(outcome, Sandbox))
+        (winner,) = (outcome.sandbox for outcome in outcomes if isinstance(outcome, Changed))
         (loser,) = (outcome for outcome in outcomes if isinstance(outcome, BaseException))
         assert isinstance(loser, GuildAlreadyMapped), round_number
         assert loser.sandbox_name == winner.name
@@ -90,16 +91,16 @@ async def test_two_creations_with_the_same_guilds_do_not_block_each_other(
         world.manager.create(bob, guilds=guilds[::-1]),
         return_exceptions=True,
     )
-    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["GuildAlreadyMapped", "Sandbox"]
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Changed", "GuildAlreadyMapped"]
     assert len(await world.provisioner.list_schemas()) == 1
 
 
 async def test_an_expired_sandbox_gives_its_guilds_up(
     world: World, alice: Actor, bob: Actor, managed: GuildAccess
 ) -> None:
-    old = await world.manager.create(alice, name="old", ttl="1h", guilds=[managed])
+    old = (await world.manager.create(alice, name="old", ttl="1h", guilds=[managed])).sandbox
     world.clock.forward(hours=1)
-    new = await world.manager.create(bob, name="new", guilds=[managed])
+    new = (await world.manager.create(bob, name="new", guilds=[managed])).sandbox
     assert new.guild_ids == (managed.guild_id,)
     assert (await world.manager.get("old")).guild_ids == ()
     assert audited(await world.audit(old.id), AuditEvent.GUILD_UNREGISTERED) == [
@@ -125,7 +126,7 @@ async def test_a_mapping_that_vanishes_is_asked_for_again(
 
     # The call inside unregister_guild counts too, and finds the holder as it must.
     monkeypatch.setattr(mappings_module, "holder_of", let_go_first)
-    registered = await world.manager.register_guild(alice, "second", managed)
+    registered = (await world.manager.register_guild(alice, "second", managed)).sandbox
     assert registered.guild_ids == (managed.guild_id,)
 
 
@@ -133,7 +134,7 @@ async def test_an_expired_holder_that_lets_go_by_itself(
     world: World, alice: Actor, bob: Actor, managed: GuildAccess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The expired sandbox is destroyed between the question and the removal: no audit row of ours for it."""
-    old = await world.manager.create(alice, name="old", ttl="1h", guilds=[managed])
+    old = (await world.manager.create(alice, name="old", ttl="1h", guilds=[managed])).sandbox
     await world.manager.create(bob, name="new", ttl="5h")
     world.clock.forward(hours=1)
     real = mappings_module.remove
@@ -143,7 +144,7 @@ async def test_an_expired_holder_that_lets_go_by_itself(
         return await real(connection, guild_id, sandbox_id)
 
     monkeypatch.setattr(guild_mappings, "remove", destroyed_first)
-    assert (await world.manager.register_guild(bob, "new", managed)).guild_ids == (managed.guild_id,)
+    assert (await world.manager.register_guild(bob, "new", managed)).sandbox.guild_ids == (managed.guild_id,)
     (unregistered,) = audited(await world.audit(old.id), AuditEvent.GUILD_UNREGISTERED)
     assert unregistered["reason"] == "sandbox destroyed"
 
@@ -181,7 +182,7 @@ async def test_the_bots_owner_may_divert_any_guild_the_bot_is_in(
     assert await world.manager.for_guild(PROTECTED) is None
     with pytest.raises(ConfirmationNeeded):
         await world.manager.create(bot_owner, guilds=[protected])
-    registered = await world.manager.register_guild(bot_owner, "mine", protected, confirmed=True)
+    registered = (await world.manager.register_guild(bot_owner, "mine", protected, confirmed=True)).sandbox
     assert registered.guild_ids == (PROTECTED,)
     with pytest.raises(BotNotInGuild):
         await world.manager.register_guild(bot_owner, "mine", replace(protected, bot_is_member=False))
@@ -201,7 +202,7 @@ async def test_somebody_elses_sandbox_is_refused(
 async def test_from_its_expiry_on_nothing_is_registered(
     world: World, alice: Actor, managed: GuildAccess
 ) -> None:
-    sandbox = await world.manager.create(alice, name="mine", ttl="1h")
+    sandbox = (await world.manager.create(alice, name="mine", ttl="1h")).sandbox
     world.clock.now = sandbox.expires_at - timedelta(microseconds=1)
     await world.manager.register_guild(alice, "mine", managed)
     world.clock.now = sandbox.expires_at
@@ -213,7 +214,7 @@ async def test_from_its_expiry_on_nothing_is_registered(
 async def test_a_sandbox_being_destroyed_takes_no_guild(
     world: World, alice: Actor, managed: GuildAccess
 ) -> None:
-    sandbox = await world.manager.create(alice, name="mine")
+    sandbox = (await world.manager.create(alice, name="mine")).sandbox
     async with transaction(world.pool) as connection:
         await sandboxes.set_status(
             connection, sandbox.id, SandboxStatus.RUNNING, SandboxStatus.DESTROYING, at=world.clock.now
@@ -233,14 +234,14 @@ async def test_registering_and_destroying_at_once_never_leaves_a_mapping(
             world.manager.destroy(alice, "mine"),
             return_exceptions=True,
         )
-        assert isinstance(destroy, Sandbox)
-        assert isinstance(register, Sandbox | SandboxNotRunning | SandboxNotFound)
+        assert isinstance(destroy, Changed)
+        assert isinstance(register, Changed | SandboxNotRunning | SandboxNotFound)
         assert await world.manager.for_guild(managed.guild_id) is None
 
 
 async def test_unregistering_gives_the_guild_back(world: World, alice: Actor, managed: GuildAccess) -> None:
-    sandbox = await world.manager.create(alice, name="mine", guilds=[managed])
-    left = await world.manager.unregister_guild(alice, managed)
+    sandbox = (await world.manager.create(alice, name="mine", guilds=[managed])).sandbox
+    left = (await world.manager.unregister_guild(alice, managed)).sandbox
     assert (left.id, left.guild_ids) == (sandbox.id, ())
     assert world.routes.current[managed.guild_id] is None
     assert audited(await world.audit(sandbox.id), AuditEvent.GUILD_UNREGISTERED) == [
@@ -255,7 +256,7 @@ async def test_who_may_unregister(
     elsewhere = replace(managed, caller_manages=False)
     for actor, access in [(alice, elsewhere), (bot_owner, elsewhere), (bob, managed)]:
         await world.manager.register_guild(alice, "mine", managed)
-        assert (await world.manager.unregister_guild(actor, access)).guild_ids == ()
+        assert (await world.manager.unregister_guild(actor, access)).sandbox.guild_ids == ()
     await world.manager.register_guild(alice, "mine", managed)
     with pytest.raises(NotPermitted):
         await world.manager.unregister_guild(bob, elsewhere)
@@ -273,18 +274,18 @@ async def test_unregistering_what_is_not_registered(world: World, alice: Actor, 
         await world.manager.unregister_guild(alice, managed, reference="nobodys")
     with pytest.raises(InvalidInput):
         await world.manager.unregister_guild(alice, replace(managed, guild_id="x"))
-    assert (await world.manager.unregister_guild(alice, managed, reference="mine")).guild_ids == ()
+    assert (await world.manager.unregister_guild(alice, managed, reference="mine")).sandbox.guild_ids == ()
 
 
 async def test_unregistering_twice_at_once_succeeds_once(
     world: World, alice: Actor, managed: GuildAccess
 ) -> None:
     for _ in range(5):
-        sandbox = await world.manager.create(alice, guilds=[managed])
+        sandbox = (await world.manager.create(alice, guilds=[managed])).sandbox
         outcomes = await asyncio.gather(
             *(world.manager.unregister_guild(alice, managed) for _ in range(2)), return_exceptions=True
         )
-        assert sorted(type(outcome).__name__ for outcome in outcomes) == ["GuildNotRegistered", "Sandbox"]
+        assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Changed", "GuildNotRegistered"]
         await world.manager.destroy(alice, sandbox.name)
 
 
@@ -294,9 +295,8 @@ async def test_processes_that_have_not_switched_are_named_in_every_result(
     world.routes.unconfirmed = ("host:1", "host:2")
     created = await world.manager.create(alice, name="mine", guilds=[managed])
     assert created.unconfirmed == ("host:1", "host:2")
-    assert (await world.manager.get("mine")).unconfirmed == ()
-    assert created == await world.manager.get("mine")
-    assert (await world.manager.extend(alice, "mine", "1h")).sandbox.unconfirmed == ("host:1", "host:2")
+    assert created.sandbox == await world.manager.get("mine")
+    assert (await world.manager.extend(alice, "mine", "1h")).unconfirmed == ("host:1", "host:2")
     assert (await world.manager.unregister_guild(alice, managed)).unconfirmed == ("host:1", "host:2")
     registered = await world.manager.register_guild(alice, "mine", managed)
     assert registered.unconfirmed == ("host:1", "host:2")

@@ -26,7 +26,7 @@ UNKNOWN_ID = "82a0bcf2-1126-4996-a067-47c24b15d5b6"
 
 
 async def test_who_may_manage(world: World, alice: Actor, bob: Actor, bot_owner: Actor) -> None:
-    sandbox = await world.manager.create(alice, name="mine")
+    sandbox = (await world.manager.create(alice, name="mine")).sandbox
     world.manager.check_may_manage(alice, sandbox)
     world.manager.check_may_manage(bot_owner, sandbox)
     with pytest.raises(NotPermitted) as refused:
@@ -35,14 +35,14 @@ async def test_who_may_manage(world: World, alice: Actor, bob: Actor, bot_owner:
 
 
 async def test_whether_it_runs_now(world: World, alice: Actor) -> None:
-    sandbox = await world.manager.create(alice, name="mine", ttl="1h")
+    sandbox = (await world.manager.create(alice, name="mine", ttl="1h")).sandbox
     world.manager.check_running(sandbox)
     world.clock.now = sandbox.expires_at
     with pytest.raises(SandboxNotRunning) as expired:
         world.manager.check_running(sandbox)
     assert expired.value.status is SandboxStatus.EXPIRED
     with pytest.raises(SandboxNotRunning) as gone:
-        world.manager.check_running(await world.manager.destroy(alice, "mine"))
+        world.manager.check_running((await world.manager.destroy(alice, "mine")).sandbox)
     assert gone.value.status is SandboxStatus.DESTROYED
 
 
@@ -90,8 +90,8 @@ async def test_the_owners_limit_is_told_before_a_question(world: World, alice: A
 async def test_what_register_guild_would_refuse(
     world: World, alice: Actor, bob: Actor, bot_owner: Actor
 ) -> None:
-    mine = await world.manager.create(alice, name="mine", ttl="1h", guilds=[guild(FREE)])
-    theirs = await world.manager.create(bob, name="theirs", ttl="2h")
+    mine = (await world.manager.create(alice, name="mine", ttl="1h", guilds=[guild(FREE)])).sandbox
+    theirs = (await world.manager.create(bob, name="theirs", ttl="2h")).sandbox
     manager = world.manager
     for actor, sandbox, access, refusal in (
         (bob, mine, guild(OTHER), NotPermitted),
@@ -115,10 +115,10 @@ async def test_what_register_guild_would_refuse(
 
 
 async def test_the_audit_log_outlives_its_sandbox(world: World, alice: Actor) -> None:
-    first = await world.manager.create(alice, name="mine")
+    first = (await world.manager.create(alice, name="mine")).sandbox
     await world.manager.destroy(alice, "mine")
     world.clock.forward(minutes=1)
-    second = await world.manager.create(alice, name="mine")
+    second = (await world.manager.create(alice, name="mine")).sandbox
     world.clock.forward(minutes=1)
     await world.manager.destroy(alice, "mine")
     for reference, sandbox in {
@@ -137,7 +137,7 @@ async def test_the_audit_log_outlives_its_sandbox(world: World, alice: Actor) ->
 async def test_a_live_sandbox_owns_the_name_in_the_audit_log(world: World, alice: Actor) -> None:
     await world.manager.create(alice, name="mine")
     await world.manager.destroy(alice, "mine")
-    live = await world.manager.create(alice, name="mine")
+    live = (await world.manager.create(alice, name="mine")).sandbox
     assert {entry.sandbox_id for entry in await world.manager.audit("mine")} == {live.id}
 
 

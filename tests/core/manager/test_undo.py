@@ -168,7 +168,7 @@ async def test_cancellation_at_any_moment_leaves_nothing_half_made(world: World,
             await asyncio.sleep(0.0001)
         task.cancel()
         try:
-            sandbox = await task
+            sandbox = (await task).sandbox
         except asyncio.CancelledError:
             assert await world.manager.list() == []
             assert await world.provisioner.list_schemas() == []
@@ -207,7 +207,7 @@ async def test_what_cannot_be_taken_back_stays_destroying(world: World, alice: A
     assert stuck.status is SandboxStatus.DESTROYING
     # The schema is gone all the same, and a later pass ends what is left.
     assert not await world.provisioner.exists(stuck.schema_name)
-    assert (await world.manager.destroy(alice, "stuck")).status is SandboxStatus.DESTROYED
+    assert (await world.manager.destroy(alice, "stuck")).sandbox.status is SandboxStatus.DESTROYED
 
 
 async def test_an_undoing_that_hangs_is_given_up(

@@ -1,0 +1,14 @@
+"""Where Discord is, to be shown."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+DISCORD = "https://discord.com"
+_PORTS = {"https": 443, "http": 80}
+
+
+def discord_where(url: str | None) -> str:
+    """Host and port of Discord's API at `url`, or of Discord itself when there is none."""
+    parts = urlsplit(url or DISCORD)
+    return f"{parts.hostname}:{parts.port or _PORTS.get(parts.scheme, 443)}"

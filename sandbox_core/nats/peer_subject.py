@@ -1,0 +1,78 @@
+"""One subject, outside of every stream, on which processes tell or ask each other something.
+
+Whoever can publish events can hear it. It is an ordinary message: one that is lost is not repeated by NATS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import nats.errors
+import structlog
+
+from .connection import NatsConnection
+
+if TYPE_CHECKING:
+    from nats.aio.msg import Msg
+    from nats.aio.subscription import Subscription
+
+_log = structlog.get_logger("sandbox.nats")
+
+_LOST = (nats.errors.Error, OSError)
+
+
+class PeerSubject:
+    """Tells, asks and hears on one subject."""
+
+    def __init__(self, connection: NatsConnection, subject: str) -> None:
+        self.disconnects = 0
+        """How often the connection was lost while this was heard."""
+        self._connection = connection
+        self._subject = subject
+        self._subscription: Subscription | None = None
+
+    async def hear(self, received: Callable[[Msg], Awaitable[None]]) -> None:
+        """Give every message to `received` from now on, also after reconnects."""
+        self._connection.on_disconnect.append(self._on_disconnect)
+        self._subscription = await self._connection.client.subscribe(self._subject, cb=received)
+
+    async def close(self) -> None:
+        """Hear no more; harmless when never begun."""
+        subscription, self._subscription = self._subscription, None
+        if subscription is None:
+            return
+        self._connection.on_disconnect.remove(self._on_disconnect)
+        if not self._connection.connected:
+            return
+        try:
+            await subscription.unsubscribe()
+        except _LOST as error:
+            _log.debug("not_unsubscribed", subject=self._subject, error=type(error).__name__)
+
+    async def answer(self, question: Msg, data: bytes) -> None:
+        """Answer, when an answer is asked for; whoever asked finds NATS away as well when that fails."""
+        if not question.reply:
+            return
+        try:
+            await self._connection.client.publish(question.reply, data)
+        except _LOST as error:
+            _log.debug("not_answered", subject=self._subject, error=type(error).__name__)
+
+    def _on_disconnect(self) -> None:
+        self.disconnects += 1
+
+    async def is_there(self, subject: str, *, within: float) -> bool | None:
+        """Whether anybody hears `subject`: False when the server says that nobody does.
+
+        None when that can't be told: no answer `within` seconds, or no connection.
+        """
+        if not self._connection.connected:
+            return None
+        try:
+            await self._connection.client.request(subject, b"", timeout=within)
+        except nats.errors.NoRespondersError:
+            return False
+        except (*_LOST, TimeoutError):
+            return None
+        return True
