@@ -17,8 +17,8 @@ needs an ordinary subscription as well. Rests on `Client._read_loop`, which hand
 `_ps.parse`, a `Parser` that keeps an unfinished rest in `buf` and says in `state` whether it is between two
 messages; a `Subscription` knows its number as `_id`. Without these names every message takes nats-py's way.
 
-A process may be frozen between a message's buffering and its writing. So the clock is looked at once more as
-the buffer is written: what may not be sent any more is left out, and its publisher sends it again when it may.
+A process may be frozen between a message's buffering and its writing. So the clock is looked at once more
+as the buffer is written: what may not be sent any more is left out, and its publisher sends it again later.
 """
 
 from __future__ import annotations

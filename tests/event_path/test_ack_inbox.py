@@ -180,7 +180,7 @@ async def test_closed_it_leaves_the_parser_as_it_was(connection: NatsConnection,
     parser = connection.client._ps
     inbox = AckInbox(connection.client, heard)
     await inbox.open()
-    assert isinstance(getattr(parser.parse, "__self__", None), incoming.Incoming)
+    assert isinstance(getattr(parser.parse, "__self__", None), wire.Incoming)
     await inbox.close(connected=True)
     assert parser.parse.__func__ is Parser.parse  # type: ignore[attr-defined]
     await connection.client.flush()
