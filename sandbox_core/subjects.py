@@ -62,9 +62,9 @@ class StreamNames:
         return (self.events, self.events_subjects), (self.sandbox, SANDBOX_SUBJECTS)
 
     @property
-    def fence_subject(self) -> str:
+    def route_announcements_subject(self) -> str:
         """Where an installation's processes tell each other of changed routes; no stream keeps it."""
-        return f"sandboxes.{self.events}.fence"
+        return f"sandboxes.{self.events}.routes"
 
     def production_subject(self, event_type: str) -> str:
         """`events.{TYPE}`. Raises `InvalidInput` when the type can't be a subject token."""
@@ -158,8 +158,8 @@ def gateway_session_key(application_id: int, shard_id: int, shard_count: int) ->
     return f"sandbox:gateway:{application_id}:{shard_count}:{shard_id}"
 
 
-def channel_owner_key(channel_id: str) -> str:
-    """`sandbox:gateway:channel:{id}`: whose a channel is, told among gateway processes."""
+def channel_guild_key(channel_id: str) -> str:
+    """`sandbox:gateway:channel:{id}`: a channel's guild, told among gateway processes."""
     return f"sandbox:gateway:channel:{_checked_snowflake(channel_id)}"
 
 

@@ -19,7 +19,7 @@ class RestChannels:
     def __init__(self, http: HTTPClient) -> None:
         self._http = http
 
-    async def owner(self, channel_id: str) -> str | None:
+    async def guild(self, channel_id: str) -> str | None:
         """The channel's guild, `DIRECT`, or None when Discord does not let the bot see the channel.
 
         Raises `DependencyUnavailable` when Discord does not say either way.

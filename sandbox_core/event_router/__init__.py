@@ -1,13 +1,10 @@
 """Deciding and publishing events, with the bookkeeping of what is acknowledged."""
 
 from .activity import Activity
-from .channels import ChannelOwners
-from .finder import ChannelDirectory, OwnerFinder
 from .intake import GatewayIntake, ShardIntake, ready_session
 from .lane import LaneState, Tell
 from .last_events import DAY, LastEvent, LastEvents
 from .ledger import ShardLedger
-from .notebook import Notebook
 from .route_questions import Routes
 from .router import EventRouter, Publisher
 from .watched import WatchedPath, watchers
@@ -15,15 +12,11 @@ from .watched import WatchedPath, watchers
 __all__ = [
     "DAY",
     "Activity",
-    "ChannelDirectory",
-    "ChannelOwners",
     "EventRouter",
     "GatewayIntake",
     "LaneState",
     "LastEvent",
     "LastEvents",
-    "Notebook",
-    "OwnerFinder",
     "Publisher",
     "Routes",
     "ShardIntake",

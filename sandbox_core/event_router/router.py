@@ -13,6 +13,7 @@ from typing import Protocol
 
 import structlog
 
+from sandbox_core.attribution import TEACHES, Attribution, ChannelGuilds, ChannelLookup
 from sandbox_core.events import DISPATCH, Frame
 from sandbox_core.metrics import RoutingMetrics
 from sandbox_core.nats.publication import Publication
@@ -21,9 +22,6 @@ from sandbox_core.routing import HANDLED, Destination, RouteTable, decide, is_ha
 from sandbox_core.subjects import DEFAULT_NAMES, StreamNames
 
 from .activity import Activity
-from .attribution import Attribution
-from .channels import TEACHES, ChannelOwners
-from .finder import OwnerFinder
 from .lane import GUILDLESS, Event, Lane, LaneState, Tell
 from .ledger import Backlog, ShardLedger
 from .messages import Messages
@@ -52,8 +50,8 @@ class Publisher(Protocol):
 class EventRouter:
     """Takes frames, decides each one's destination and keeps it until JetStream has acknowledged it.
 
-    `finder` asks beyond this process whose a guild-less event is. `names` are the streams'. `now` is in
-    seconds since the epoch and judges expiry; `monotonic` is in seconds and measures.
+    `lookup` asks beyond this process for the guild of an event that names none. `names` are the streams'.
+    `now` is in seconds since the epoch and judges expiry; `monotonic` is in seconds and measures.
     """
 
     def __init__(
@@ -62,7 +60,7 @@ class EventRouter:
         metrics: RoutingMetrics,
         *,
         max_pending: int,
-        finder: OwnerFinder | None = None,
+        lookup: ChannelLookup | None = None,
         names: StreamNames = DEFAULT_NAMES,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
@@ -73,11 +71,11 @@ class EventRouter:
         self._now = now
         self._monotonic = monotonic
         self._publisher: Publisher | None = None
-        self.channels = ChannelOwners()
-        """What the gateway's events told about channels."""
+        self.channels = ChannelGuilds() if lookup is None else lookup.guilds
+        """Which guild channels are of."""
         # A quarter at most: the other events' room must not be taken by those that wait here.
         self._attribution: Attribution[Event] = Attribution(
-            self.channels, finder, self._attributed, max_waiting=max(1, max_pending // 4)
+            self.channels, lookup, self._attributed, max_waiting=max(1, max_pending // 4)
         )
         self._lanes: dict[str, Lane] = {}
         self._most_lanes = _MOST_LANES
@@ -150,7 +148,7 @@ class EventRouter:
         return True
 
     def _route_guildless(self, frame: Frame, ledger: ShardLedger, tell: Tell | None) -> bool:
-        waits = frame.hints is not None and not self._attribution.settle(frame)
+        waits = frame.hints is not None and not self._attribution.attribute(frame)
         if not waits and is_handled_here(frame):
             return self._handled(frame, ledger, tell)
         event = Event(frame, ledger, self.lane(frame.attributed_to or GUILDLESS), tell)
@@ -175,7 +173,7 @@ class EventRouter:
 
         If it is routed after all, it goes there.
         """
-        waits = frame.guild_id is None and frame.hints is not None and not self._attribution.settle(frame)
+        waits = frame.guild_id is None and frame.hints is not None and not self._attribution.attribute(frame)
         if not waits and is_handled_here(frame):
             tell(HANDLED)
             return
@@ -288,7 +286,7 @@ class EventRouter:
             self._questions.ask(lane)
 
     def _attributed(self, event: Event) -> None:
-        """It was found out whose the event is, or that nobody can tell."""
+        """The event's guild was found, or nobody can tell it."""
         event.lane = self.lane(event.frame.attributed_to or GUILDLESS)
         if event.tell is not None:
             self._tell(event)

@@ -293,7 +293,7 @@ async def test_a_process_that_stands_by_learns_whose_its_own_interactions_answer
     assert not waiting.frames
     answer = intake.read(dispatch(2, id="10", channel_id="77", flags=64))
     assert answer is not None
-    assert router.channels.owner(answer) == GUILD_A
+    assert router.channels.of(answer.hints) == GUILD_A
 
 
 async def test_a_guild_that_came_before_is_judged_without_its_frame(router: EventRouter) -> None:
