@@ -6,7 +6,7 @@ from .lane import LaneState, Tell
 from .last_events import DAY, LastEvent, LastEvents
 from .ledger import ShardLedger
 from .route_questions import Routes
-from .router import EventRouter, Publisher
+from .router import EventRouter
 from .watched import WatchedPath, watchers
 
 __all__ = [
@@ -17,7 +17,6 @@ __all__ = [
     "LaneState",
     "LastEvent",
     "LastEvents",
-    "Publisher",
     "Routes",
     "ShardIntake",
     "ShardLedger",

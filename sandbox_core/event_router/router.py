@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from typing import Protocol
 
 import structlog
 
 from sandbox_core.attribution import TEACHES, Attribution, ChannelGuilds, ChannelLookup
 from sandbox_core.events import DISPATCH, Frame
 from sandbox_core.metrics import RoutingMetrics
-from sandbox_core.nats.publication import Publication
+from sandbox_core.nats.publication import Publication, Publisher
 from sandbox_core.nats.wire import Label
 from sandbox_core.routing import HANDLED, Destination, RouteTable, decide, is_handled_here
 from sandbox_core.subjects import DEFAULT_NAMES, StreamNames
 
 from .activity import Activity
-from .lane import GUILDLESS, Event, Lane, LaneState, Tell
+from .lane import GUILDLESS, Event, Lane, Lanes, Tell
 from .ledger import Backlog, ShardLedger
 from .messages import Messages
 from .route_questions import RouteQuestions, Routes
@@ -33,18 +32,6 @@ _NO_ROUTES = RouteTable()
 _NOBODYS = ShardLedger("", 0)
 """The bookkeeping of what is not published here."""
 _NOBODYS.lose()
-_MOST_LANES = 10_000
-"""From so many on, those without events go. Each takes about 1 KB, with its messages' headers."""
-
-
-class Publisher(Protocol):
-    """Publishes until acknowledged; see `AckPublisher`."""
-
-    def submit(self, publication: Publication) -> None: ...
-
-    def in_flight(self) -> list[Publication]: ...
-
-    def withdraw(self, publication: Publication) -> None: ...
 
 
 class EventRouter:
@@ -77,8 +64,8 @@ class EventRouter:
         self._attribution: Attribution[Event] = Attribution(
             self.channels, lookup, self._attributed, max_waiting=max(1, max_pending // 4)
         )
-        self._lanes: dict[str, Lane] = {}
-        self._most_lanes = _MOST_LANES
+        self.lanes = Lanes()
+        """One for each guild, and one for the events of none."""
         self._questions = RouteQuestions(routes, self._answered)
         self.backlog = Backlog(max_pending)
         """What was taken and is not acknowledged."""
@@ -105,8 +92,7 @@ class EventRouter:
     @property
     def held(self) -> int:
         """Frames whose side is not known yet."""
-        unknown = (len(lane) for lane in self._lanes.values() if lane.state is LaneState.UNKNOWN)
-        return sum(unknown) + self._attribution.waiting
+        return self.lanes.unknown + self._attribution.waiting
 
     @property
     def waiting_for(self) -> str:
@@ -133,9 +119,7 @@ class EventRouter:
             self.channels.learn(frame)
             if frame.is_own_interaction:
                 return self._handled(frame, ledger, tell)
-        lane = self._lanes.get(guild_id)
-        if lane is None:
-            lane = self.lane(guild_id)
+        lane = self.lanes[guild_id]
         event = Event(frame, ledger, lane, tell)
         self.backlog.add(len(frame.raw))
         if tell is not None:
@@ -151,7 +135,7 @@ class EventRouter:
         waits = frame.hints is not None and not self._attribution.attribute(frame)
         if not waits and is_handled_here(frame):
             return self._handled(frame, ledger, tell)
-        event = Event(frame, ledger, self.lane(frame.attributed_to or GUILDLESS), tell)
+        event = Event(frame, ledger, self.lanes[frame.attributed_to or GUILDLESS], tell)
         self.backlog.add(len(frame.raw))
         if waits:
             self._attribution.wait(event)
@@ -177,7 +161,7 @@ class EventRouter:
         if not waits and is_handled_here(frame):
             tell(HANDLED)
             return
-        event = Event(frame, _NOBODYS, self.lane(frame.guild_id or frame.attributed_to or GUILDLESS), tell)
+        event = Event(frame, _NOBODYS, self.lanes[frame.guild_id or frame.attributed_to or GUILDLESS], tell)
         if waits:
             self.backlog.add(len(frame.raw))
             self._attribution.wait(event)
@@ -192,18 +176,8 @@ class EventRouter:
         """Stop deciding; what is not acknowledged by now is left to Discord's replay."""
         await self._attribution.close()
         await self._questions.close()
-        for lane in self._lanes.values():
+        for lane in self.lanes.values():
             lane.tell_nobody_knows()
-
-    def lane(self, guild_id: str) -> Lane:
-        """The lane of a guild, or of the events of none."""
-        lane = self._lanes.get(guild_id)
-        if lane is None:
-            if len(self._lanes) >= self._most_lanes:
-                self._lanes = {name: lane for name, lane in self._lanes.items() if not lane.is_idle}
-                self._most_lanes = max(_MOST_LANES, 2 * len(self._lanes))
-            lane = self._lanes[guild_id] = Lane(guild_id)
-        return lane
 
     # Losing a session
 
@@ -220,7 +194,7 @@ class EventRouter:
             if isinstance(event, Event) and event.ledger is ledger:
                 self._publisher.withdraw(publication)
         discarded: list[Frame] = []
-        for lane in list(self._lanes.values()):
+        for lane in list(self.lanes.values()):
             was_sent = lane.is_sent
             events, first_is_new = lane.discard(ledger)
             self.backlog.take_off(len(events), sum(len(event.frame.raw) for event in events))
@@ -238,7 +212,7 @@ class EventRouter:
         """Publish nothing of these guilds that comes from now on until `resume`."""
         self.keep_side(guild_ids)
         for guild_id in guild_ids:
-            lane = self.lane(guild_id)
+            lane = self.lanes[guild_id]
             lane.pause()
             self._questions.void(lane)
 
@@ -247,12 +221,12 @@ class EventRouter:
         table = self._table()
         if table is not None:
             for guild_id in guild_ids:
-                if guild_id in self._lanes:
-                    self._lanes[guild_id].keep_side(table, self._now())
+                if guild_id in self.lanes:
+                    self.lanes[guild_id].keep_side(table, self._now())
 
     def in_flight(self, guild_id: str) -> bool:
         """True while an event of the guild is on its way: published and not acknowledged."""
-        return guild_id in self._lanes and self._lanes[guild_id].is_sent
+        return guild_id in self.lanes and self.lanes[guild_id].is_sent
 
     async def about_to_switch(self) -> None:
         """Save what has to be saved before drained guilds' routes change."""
@@ -262,7 +236,7 @@ class EventRouter:
     def resume(self, guild_ids: Collection[str]) -> None:
         """Go on with these guilds, by the routes as they are now."""
         table = self._table()
-        lanes = [self._lanes[guild_id] for guild_id in guild_ids if guild_id in self._lanes]
+        lanes = [self.lanes[guild_id] for guild_id in guild_ids if guild_id in self.lanes]
         for lane in lanes:
             lane.resume()
         for lane in lanes:
@@ -287,7 +261,7 @@ class EventRouter:
 
     def _attributed(self, event: Event) -> None:
         """The event's guild was found, or nobody can tell it."""
-        event.lane = self.lane(event.frame.attributed_to or GUILDLESS)
+        event.lane = self.lanes[event.frame.attributed_to or GUILDLESS]
         if event.tell is not None:
             self._tell(event)
         if event.ledger.lost:

@@ -14,10 +14,8 @@ from typing import TYPE_CHECKING, Protocol, cast
 import structlog
 
 from sandbox_core.events import Frame
-from sandbox_core.nats.publication import Publication, PublisherEvents
+from sandbox_core.nats.publication import Publication, Publisher, PublisherEvents
 from sandbox_core.tracing import Tracing
-
-from .router import Publisher
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span

@@ -53,6 +53,16 @@ class Publication(msgspec.Struct, gc=False, eq=False):
         self.label = Label(subject, headers)
 
 
+class Publisher(Protocol):
+    """Publishes until acknowledged; see `AckPublisher`."""
+
+    def submit(self, publication: Publication) -> None: ...
+
+    def in_flight(self) -> list[Publication]: ...
+
+    def withdraw(self, publication: Publication) -> None: ...
+
+
 class PublisherEvents(Protocol):
     """What the publisher tells its owner, on the event loop."""
 

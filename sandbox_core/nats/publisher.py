@@ -12,14 +12,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any
 
 import nats.errors
 import structlog
 
 from sandbox_core import tasks
-from sandbox_core.error_text import explain
-from sandbox_core.errors import DependencyUnavailable, StreamUnusable
 from sandbox_core.lease_trust import LeaseTrust
 from sandbox_core.subjects import DEFAULT_NAMES, StreamNames
 
@@ -27,6 +25,7 @@ from .ack_inbox import AckInbox, PubAckError
 from .connection import NatsConnection
 from .late import KnowsStored, LateResends
 from .publication import Publication, PublisherEvents
+from .recovery import EnsuresStreams, usable
 from .refusals import RefusalLog
 from .streams import DUPLICATE_WINDOW
 from .too_large import HEADER_ROOM, compress, make_dead_letter
@@ -39,14 +38,6 @@ _SENDS_BETWEEN_YIELDS = 256
 _REFUSED_PAUSE = 0.25
 _FAILED_PAUSE = 1.0
 _SWEEP_INTERVAL = 0.5
-_RECOVERY_PAUSES = (0.05, 0.1, 0.25, 0.5, 1.0)
-
-
-class EnsuresStreams(Protocol):
-    """Makes missing streams; see `Streams`."""
-
-    async def ensure(self) -> None:
-        """Raises `DependencyUnavailable` when NATS does not answer."""
 
 
 class AckPublisher:
@@ -95,7 +86,7 @@ class AckPublisher:
         self._refusals = RefusalLog()
         self._next_number = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._recovering = False
+        self._recovery: asyncio.Task[None] | None = None
         self._closed = False
 
     @property
@@ -347,32 +338,11 @@ class AckPublisher:
         self._recover()
 
     def _recover(self) -> None:
-        if not self._recovering and not self._closed:
-            self._recovering = True
-            self._spawn(self._ensure_streams())
+        if not self._closed and (self._recovery is None or self._recovery.done()):
+            self._recovery = self._spawn(self._open_again())
 
-    async def _ensure_streams(self) -> None:
-        attempt = 0
-        told: str | None = None
-        try:
-            while True:
-                try:
-                    await self._streams.ensure()
-                except (DependencyUnavailable, nats.errors.Error) as error:
-                    pause = _RECOVERY_PAUSES[min(attempt, len(_RECOVERY_PAUSES) - 1)]
-                    attempt += 1
-                    reason = str(explain(error) if isinstance(error, StreamUnusable) else error)
-                    # Once, but for each reason that only an operator can take away.
-                    if attempt >= len(_RECOVERY_PAUSES) and (
-                        told is None or (isinstance(error, StreamUnusable) and told != reason)
-                    ):
-                        told = reason
-                        _log.warning("publishing_waits", dependency="NATS", reason=reason)
-                    await asyncio.sleep(pause)
-                else:
-                    break
-        finally:
-            self._recovering = False
+    async def _open_again(self) -> None:
+        await usable(self._streams)
         if self._connection.connected:
             self._open.set()
             self._wake.set()
@@ -380,10 +350,11 @@ class AckPublisher:
             # It went away while the streams were checked; the reconnect starts the next recovery.
             _log.debug("disconnected_during_recovery")
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._finished)
+        return task
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

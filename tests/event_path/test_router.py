@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.event_router import EventRouter, GatewayIntake
+from sandbox_core.event_router.lane import Lanes
 from sandbox_core.metrics import RoutingMetrics
 from sandbox_core.models import Route
 from sandbox_core.nats.connection import NatsConnection
@@ -169,8 +170,7 @@ async def test_a_bad_event_name_is_a_dead_letter(intake: GatewayIntake, slow: Sl
 async def test_what_messages_have_in_common_is_kept_for_the_latest_of_them_only(
     intake: GatewayIntake, router: EventRouter, slow: Slow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(router, "_most_lanes", 2)
-    monkeypatch.setattr("sandbox_core.event_router.router._MOST_LANES", 2)
+    monkeypatch.setattr(router, "lanes", Lanes(most=2))
     guild_ids = [str(10**17 + number) for number in (0, 0, 1, 2, 0)]
     for seq, guild_id in enumerate(guild_ids, 1):
         send(intake, dispatch(seq, guild_id=guild_id))
@@ -181,7 +181,7 @@ async def test_what_messages_have_in_common_is_kept_for_the_latest_of_them_only(
     assert [p.message_id for p in slow.taken] == [f"session:0:{seq}" for seq in range(1, 7)]
     assert slow.taken[0].label is slow.taken[1].label
     assert slow.taken[0].label is not slow.taken[4].label
-    assert set(router._lanes) == {GUILD_A}
+    assert set(router.lanes) == {GUILD_A}
 
 
 async def test_a_full_router_holds_its_source_back_until_half_is_done(
