@@ -20,7 +20,6 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -112,12 +111,10 @@ class World:
     def event_subjects(self, *types: str) -> list[str]:
         """The subjects of these types of events, or of all. Raises `InvalidInput` for what is no type."""
         if self.sandbox_id is None:
-            prefix, subject_of = f"{self.names.prefix}.", self.names.production_subject
-        else:
-            prefix = f"{self.nats_prefix}events."
-            subject_of = partial(subjects.sandbox_subject, self.sandbox_id)
-        # One token for all, so that `events.dead_letter.…` is nobody's event.
-        return [subject_of(kind) for kind in types] or [f"{prefix}*"]
+            return [self.names.production_subject(kind) for kind in types] or [self.names.production_events]
+        return [subjects.sandbox_subject(self.sandbox_id, kind) for kind in types] or [
+            subjects.sandbox_events(self.sandbox_id)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
