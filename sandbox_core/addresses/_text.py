@@ -48,7 +48,7 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class Fields:
     """An address taken apart; everything but `hosts` is decoded."""
 
     scheme: str
@@ -62,7 +62,7 @@ class Parts:
     options: Mapping[str, str]
 
 
-def split(text: str, schemes: Collection[str]) -> Parts:
+def split(text: str, schemes: Collection[str]) -> Fields:
     """Take an address apart. Raises `AddressError`."""
     text = text.strip()
     if _BLANK.search(text):
@@ -82,7 +82,7 @@ def split(text: str, schemes: Collection[str]) -> Parts:
     login, _, hosts = authority.rpartition("@")
     user, colon, password = login.partition(":")
     path, _, query = behind.partition("?")
-    return Parts(
+    return Fields(
         scheme=scheme.lower(),
         user=decoded(user) or None,
         password=SecretStr(decoded(password)) if password else None,

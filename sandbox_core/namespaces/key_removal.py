@@ -88,19 +88,19 @@ class KeyRemoval:
                 if await self._written_behind(_left_behind(cursor)) > _WRITTEN_MEANWHILE:
                     raise _still_written()
 
-    async def _written_behind(self, part: float) -> float:
+    async def _written_behind(self, fraction: float) -> float:
         """About how many keys there are again in this part of the keyspace, which was emptied."""
         found, sampled, batches = 0, 0.0, 0
         async for cursor, unlinked in self._unlink():
             here = _left_behind(cursor) if cursor else 1.0
             batches += 1
             # Where little is left a batch reaches far, maybe into what the look has still to come to.
-            if here > part:
+            if here > fraction:
                 break
             found, sampled = found + unlinked, here
             if batches == _SAMPLE:
                 break
-        return found * part / sampled if sampled else 0.0
+        return found * fraction / sampled if sampled else 0.0
 
     async def _unlink(self) -> AsyncIterator[tuple[int, int]]:
         """Remove the keys of one SCAN: each batch's cursor, and how many there were."""

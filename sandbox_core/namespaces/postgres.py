@@ -117,7 +117,7 @@ class SchemaProvisioner:
         """Schemas with a name of ours that no sandbox owns which is not destroyed."""
         schemas = await self.list_schemas()
         async with connected(self._pool) as connection:
-            return await _without_owner(connection, schemas)
+            return await _unused(connection, schemas)
 
     async def cleanup_orphans(self) -> list[str]:
         """Drop every orphan; returns what was dropped. Names that are not exactly ours survive."""
@@ -130,7 +130,7 @@ class SchemaProvisioner:
         async with transaction(self._pool) as connection:
             await _lock(connection, schema)
             # Asked under the lock: a creation may have taken the name since the schema was found.
-            if not await _without_owner(connection, [schema]):
+            if not await _unused(connection, [schema]):
                 return False
             dropped = await connection.fetchval("SELECT drop_sandbox_schema($1)", part, timeout=DROP_WITHIN)
             return bool(dropped)
@@ -198,7 +198,7 @@ async def _lock(connection: Connection, schema: str) -> None:
     )
 
 
-async def _without_owner(connection: Connection, schemas: Collection[str]) -> list[str]:
+async def _unused(connection: Connection, schemas: Collection[str]) -> list[str]:
     rows = await connection.fetch(
         """
         SELECT candidate FROM unnest($1::text[]) AS candidate

@@ -16,10 +16,10 @@ from .sandboxes import COLUMNS, sandbox_from_row
 
 @dataclass(frozen=True, slots=True)
 class Expiring:
-    """A running sandbox near its end; `settled_at` is when its present expiry was decided."""
+    """A running sandbox near its end; `decided_at` is when its present expiry was decided."""
 
     sandbox: Sandbox
-    settled_at: datetime
+    decided_at: datetime
 
 
 async def expiring(connection: Connection, now: datetime, within: timedelta) -> list[Expiring]:
@@ -30,7 +30,7 @@ async def expiring(connection: Connection, now: datetime, within: timedelta) -> 
             SELECT {COLUMNS}, greatest(s.created_at, (
                 SELECT max(a.created_at) FROM sandbox_audit_log AS a
                 WHERE a.sandbox_id = s.id AND a.event_type = 'ttl_extended'
-            )) AS settled_at
+            )) AS decided_at
             FROM sandboxes AS s
             WHERE s.status = 'running' AND s.expires_at > $1 AND s.expires_at <= $2
             ORDER BY s.expires_at
@@ -40,8 +40,8 @@ async def expiring(connection: Connection, now: datetime, within: timedelta) -> 
         )
     found = []
     for values in map(dict, rows):
-        settled_at = values.pop("settled_at")
-        found.append(Expiring(sandbox_from_row(values), settled_at))
+        decided_at = values.pop("decided_at")
+        found.append(Expiring(sandbox_from_row(values), decided_at))
     return found
 
 

@@ -14,7 +14,7 @@ from .sandboxes import COLUMNS, sandbox_from_row
 
 
 @dataclass(frozen=True, slots=True)
-class Ownership:
+class KnownIds:
     """Of some ids: which belong to sandboxes that are not destroyed, and which to destroyed ones only.
 
     An id in neither was never a sandbox of this database.
@@ -24,7 +24,7 @@ class Ownership:
     destroyed: frozenset[str]
 
 
-async def owners(connection: Connection, ids: Collection[str]) -> Ownership:
+async def known_ids(connection: Connection, ids: Collection[str]) -> KnownIds:
     """Look up ids, each a whole UUID or the 8 hex digits of a short id."""
     with translating():
         rows = await connection.fetch(
@@ -39,7 +39,7 @@ async def owners(connection: Connection, ids: Collection[str]) -> Ownership:
             [f"sandbox_{text}" for text in ids if len(text) == 8],
         )
     live = frozenset(row["id"] for row in rows if row["live"])
-    return Ownership(live, frozenset(row["id"] for row in rows) - live)
+    return KnownIds(live, frozenset(row["id"] for row in rows) - live)
 
 
 async def left_by(connection: Connection, found: str) -> UUID | None:
