@@ -85,7 +85,7 @@ def test_nats(text: str, servers: list[str], user: str | None, password: str, to
         ("DATABASE_URL", "postgresql://u:a?b@h/d", "Write / as %2F"),
         ("DATABASE_URL", "postgresql://u:a#b@h/d", "A # in it is written %23"),
         ("DATABASE_URL", "postgresql://u:a b@h/d", "A space or a line break"),
-        ("DATABASE_URL", "postgresql://u:p@h/d?sslmode=on", "sslmode is one of disable"),
+        ("DATABASE_URL", "postgresql://u:p@h/d?sslmode=on", "sslmode must be one of disable"),
         ("DATABASE_URL", "postgresql://u:p@h/d?connect_timeout=3", "connect_timeout is not known here"),
         ("DATABASE_URL", "postgresql://u:p@h/d?password=q", "the password twice"),
         ("DATABASE_URL", "postgresql://u:p@::1:5432/d", "an IPv6 host has brackets"),
