@@ -17,10 +17,11 @@ SandboxError
 │   ├── GuildProtected        SANDBOX_010
 │   └── ConfirmationNeeded    SANDBOX_010
 ├── GuildNotRegistered        SANDBOX_011
-└── DependencyUnavailable     SANDBOX_012
-    ├── LoginRefused          SANDBOX_012
-    ├── NotMigrated           SANDBOX_012
-    └── StreamUnusable        SANDBOX_012
+├── DependencyUnavailable     SANDBOX_012
+│   ├── LoginRefused          SANDBOX_012
+│   ├── NotMigrated           SANDBOX_012
+│   └── StreamUnusable        SANDBOX_012
+└── GuildLimitReached         SANDBOX_014
 """
 
 from __future__ import annotations
@@ -279,6 +280,16 @@ class StreamUnusable(DependencyUnavailable):
         self.stream = stream
         self.server = server
         self.mend = mend
+
+
+class GuildLimitReached(SandboxError):
+    """The sandbox would have more guilds than `limit`."""
+
+    code = "SANDBOX_014"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self.limit = limit
 
 
 def _codes(kind: type[SandboxError]) -> set[str]:

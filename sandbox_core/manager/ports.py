@@ -23,6 +23,8 @@ class ManagerLimits:
     """The longest life, from the creation."""
     max_per_owner: int
     """The most sandboxes of one owner; all that are not destroyed count."""
+    max_guilds: int = 100
+    """The most guilds of one sandbox; its worker's environment names them all."""
     protected_guild_ids: frozenset[str] = frozenset()
     """Guilds that only the bot's owner may register."""
 
