@@ -77,7 +77,7 @@ class Core:
     last_events: LastEvents
     """The times of guilds' last events in production."""
     channels: ChannelLookup
-    """Whose a guild-less event's channel is; give it a `directory` that asks Discord."""
+    """Finds the guild of a channel; set its `directory`, which asks Discord."""
     publisher: AckPublisher
     streams: Streams
     metrics: Metrics

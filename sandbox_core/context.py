@@ -348,7 +348,7 @@ async def _fetch(subscription: JetStreamContext.PullSubscription, batch: int) ->
             return None
         return []
     except (nats.errors.Error, OSError) as error:
-        _log.warning("events_interrupted", error=type(error).__name__)
+        _log.warning("events_fetch_failed", error=type(error).__name__)
         return None
 
 
@@ -360,7 +360,7 @@ async def _leave(subscription: JetStreamContext.PullSubscription, unhandled: Ite
         await subscription.unsubscribe()
     except (nats.errors.Error, OSError) as error:
         # The connection is lost, and the subscription with it.
-        _log.debug("events_left", error=type(error).__name__)
+        _log.debug("events_not_given_back", error=type(error).__name__)
 
 
 def _event(message: Msg) -> Event:

@@ -61,7 +61,7 @@ class ShutdownBudget:
         """Do the same as `step`, and log a step that was not done."""
         done = await self.step(name, work, at_most=at_most)
         if not done:
-            _log.warning("left_unfinished", step=name)
+            _log.warning("shutdown_step_unfinished", step=name)
         return done
 
     async def over(self) -> None:

@@ -158,7 +158,7 @@ class OrphanSearch:
                 )
         except SandboxError as error:
             # The orphan itself is removed and will not be found again.
-            _log.warning("orphan_not_noted", orphan=orphan.name, reason=reason_of(error))
+            _log.warning("orphan_not_recorded", orphan=orphan.name, reason=reason_of(error))
 
     async def _unmap(self, guild_id: str, actor: Actor) -> bool:
         async with transaction(self._pool) as connection:

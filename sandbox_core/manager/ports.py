@@ -43,7 +43,7 @@ class Extension(Changed):
     """A sandbox with its new expiry."""
 
     capped: bool = False
-    """True when less was added than asked for."""
+    """Whether less was added than asked for."""
 
 
 class RouteChanges(Protocol):

@@ -345,7 +345,7 @@ async def note_failure(tools: TeardownTools, actor: Actor, sandbox: Sandbox, fai
                 )
     except DependencyUnavailable as error:
         # PostgreSQL itself is away. The sandbox stays `destroying`, so a later pass finds it.
-        _log.warning("failure_not_noted", sandbox_id=str(sandbox.id), reason=error.reason)
+        _log.warning("failure_not_recorded", sandbox_id=str(sandbox.id), reason=error.reason)
 
 
 def pause_after(attempts: int) -> timedelta:

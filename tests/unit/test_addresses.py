@@ -91,12 +91,12 @@ def test_nats(text: str, servers: list[str], user: str | None, password: str, to
         ("DATABASE_URL", "postgresql://u:p@::1:5432/d", "an IPv6 host has brackets"),
         ("DATABASE_URL", "postgresql://u:p@h:99999/d", "a number from 1 to 65535"),
         ("DATABASE_URL", "postgresql://u:p@/d", "The host's name is missing"),
-        ("REDIS_URL", "redis://h/first", "is a number"),
+        ("REDIS_URL", "redis://h/first", "must be a number"),
         ("REDIS_URL", "redis://h?ssl_ca_certs=x", "rediss://"),
         ("REDIS_URL", "http://h", "It begins with redis:// or rediss://."),
         ("NATS_URL", "nats://u:a,b@h", "a comma in a password is written %2C"),
-        ("NATS_URL", "nats://u:a@h,nats://u:b@i", "take the same login"),
-        ("NATS_URL", "nats://h/x", "nothing follows"),
+        ("NATS_URL", "nats://u:a@h,nats://u:b@i", "need the same login"),
+        ("NATS_URL", "nats://h/x", "Nothing may follow"),
     ],
 )
 def test_what_can_be_read_in_two_ways_is_refused_at_the_start(variable: str, text: str, said: str) -> None:
