@@ -173,7 +173,7 @@ async def test_a_slow_removal_delays_nobody(
     yard: Yard, alice: Actor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What comes due while another's keys are still being removed does not wait for them."""
-    monkeypatch.setattr("sandbox_core.cleanup.rounds.LOOK_AGAIN", 0.01)
+    monkeypatch.setattr("sandbox_core.cleanup.passes.LOOK_AGAIN", 0.01)
     slow = await yard.sandbox(alice, "slow", ttl="1h")
     later = [await yard.sandbox(alice, f"later-{number}", ttl="2h") for number in range(6)]
     reached, go_on = asyncio.Event(), asyncio.Event()
