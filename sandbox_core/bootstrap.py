@@ -17,20 +17,21 @@ from nats.js import JetStreamContext
 from redis.asyncio import Redis
 
 from . import clients, live_gauges, tasks
+from .attribution import ChannelGuilds, ChannelLookup, ChannelSharing
 from .cleanup import CleanupMetrics, CleanupProvider, Notices
 from .clients import APPLICATION, CLOSE_EACH_WITHIN, Waiting, connect_nats, open_clients
 from .dependencies import Question, questions
 from .errors import DependencyUnavailable
-from .event_router import EventRouter, GatewayIntake, LastEvents, Notebook, OwnerFinder, WatchedPath, watchers
+from .event_router import EventRouter, GatewayIntake, LastEvents, WatchedPath, watchers
 from .health import HealthChecker, LostGuilds, RoutingPart, ServerPart, SystemPart
 from .manager import LoggedManager, ManagerLimits, SandboxManager
 from .metrics import Metrics
 from .models import Sandbox
 from .namespaces import Namespace, NatsNamespace, RedisNamespace, SchemaProvisioner
 from .nats.connection import NatsConnection
-from .nats.fence import RouteFence
 from .nats.message_ids import MessageIds
 from .nats.publisher import AckPublisher
+from .nats.route_announcements import RouteAnnouncements
 from .nats.stored import StoredEvents
 from .nats.stream_guilds import StreamGuilds
 from .nats.streams import StreamLimits, Streams
@@ -43,8 +44,8 @@ from .postgres.routes import RouteRows
 from .postgres.switches import SwitchRequests
 from .redis.gateway_sessions import GatewaySessions
 from .redis.last_events import LastEventRecord
-from .redis.owner_notes import OwnerNotes
 from .redis.route_cache import RouteCache
+from .redis.shared_channels import SharedChannels
 from .resume_points import ResumePoints
 from .route_provider import RouteFollower, RouteProvider
 from .settings import Settings
@@ -75,7 +76,7 @@ class Core:
     intake: GatewayIntake
     last_events: LastEvents
     """When guilds last had events in production."""
-    owners: OwnerFinder
+    channels: ChannelLookup
     """Whose a guild-less event's channel is; give it a `directory` that asks Discord."""
     publisher: AckPublisher
     streams: Streams
@@ -156,20 +157,20 @@ async def open_core(
         announced = process if follow_routes and use_nats is NatsUse.EVENTS else None
         if announced is not None:
             stack.push_async_callback(_leave, processes, announced, closing)
-        fence = RouteFence(nats, settings.stream_names.fence_subject)
+        announcements = RouteAnnouncements(nats, settings.stream_names.route_announcements_subject)
         routes = RouteProvider(
             RouteRows(pool),
             RouteCache(redis, timedelta(milliseconds=settings.sandbox_route_cache_ttl_ms)),
             metrics.routing,
             follower=_follower(settings, announced) if follow_routes else None,
             processes=SwitchRequests(pool),
-            fence=fence,
+            announcements=announcements,
         )
         at_end("routes", routes.close)
-        router, owners = _router(settings, metrics, routes, redis)
+        router, channels = _router(settings, metrics, routes, redis)
         if announced is not None:
-            at_end("owner notes", _tell_owners(redis, router, routes, owners))
-            await fence.hear(routes.heard)
+            at_end("channel sharing", _share_channels(redis, channels, routes))
+            await announcements.hear(routes.heard)
         routes.start()
 
         streams = Streams(js, StreamLimits.of(settings), server=lambda: nats.server)
@@ -207,6 +208,7 @@ async def open_core(
                 default_ttl=settings.default_ttl,
                 max_ttl=settings.max_ttl,
                 max_per_owner=settings.sandbox_max_per_owner,
+                max_guilds=settings.sandbox_max_guilds,
                 protected_guild_ids=frozenset(settings.discord_protected_guild_ids),
             ),
             observer=metrics,
@@ -233,7 +235,7 @@ async def open_core(
             router=router,
             intake=intake,
             last_events=last_events,
-            owners=owners,
+            channels=channels,
             publisher=publisher,
             streams=streams,
             metrics=metrics,
@@ -304,26 +306,25 @@ def _askable_at_once(asked: Mapping[str, Question], nats: NatsConnection) -> dic
 
 def _router(
     settings: Settings, metrics: Metrics, routes: RouteProvider, redis: Redis
-) -> tuple[EventRouter, OwnerFinder]:
-    owners = OwnerFinder(OwnerNotes(redis), metrics.routing)
+) -> tuple[EventRouter, ChannelLookup]:
+    channels = ChannelLookup(SharedChannels(redis), ChannelGuilds(), metrics.routing)
     router = EventRouter(
         routes,
         metrics.routing,
         max_pending=settings.router_max_pending,
-        finder=owners,
+        lookup=channels,
         names=settings.stream_names,
     )
     routes.attach(router)
-    return router, owners
+    return router, channels
 
 
-def _tell_owners(
-    redis: Redis, router: EventRouter, routes: RouteProvider, owners: OwnerFinder
+def _share_channels(
+    redis: Redis, channels: ChannelLookup, routes: RouteProvider
 ) -> Callable[[], Awaitable[None]]:
-    """Begin to tell other processes whose channels and interactions are; the result ends it."""
-    notebook = Notebook(OwnerNotes(redis), router.channels, lambda: routes.current_table)
-    owners.on_found = notebook.channel
-    return _run(notebook.run(), "owner-notes")
+    """Begin to tell other processes the guilds of channels and interactions; the result ends it."""
+    sharing = ChannelSharing(SharedChannels(redis), channels.guilds, lambda: routes.current_table)
+    return _run(sharing.run(), "channel-sharing")
 
 
 def _run(work: Coroutine[Any, Any, None], name: str) -> Callable[[], Awaitable[None]]:

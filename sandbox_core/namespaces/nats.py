@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -16,12 +15,10 @@ from sandbox_core.errors import StreamUnusable
 from sandbox_core.models import Sandbox
 from sandbox_core.nats.errors import translating
 from sandbox_core.nats.stream_faults import is_ours
-from sandbox_core.subjects import DEFAULT_NAMES, SANDBOX_SUBJECTS, nats_prefix, sandbox_filter
+from sandbox_core.subjects import DEFAULT_NAMES, SANDBOX_SUBJECTS, nats_prefix, sandbox_filter, sandbox_of
 from sandbox_core.words import counted
 
 from .base import IsOrphan, PartHealth, PartState, drop_orphan
-
-_OWN_SUBJECT = re.compile(r"sandbox\.([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})\.")
 
 _NOTHING_OF_OURS = (NotFoundError, StreamUnusable)
 """Raised for a stream that is missing, or somebody else's: no sandbox has anything in either."""
@@ -179,5 +176,5 @@ def _reads_only(consumer: ConsumerInfo, prefix: str) -> bool:
     return bool(filters) and all(subject.startswith(prefix) for subject in filters)
 
 
-def _ids(subjects: dict[str, int] | list[str]) -> set[str]:
-    return {match[1] for subject in subjects if (match := _OWN_SUBJECT.match(subject))}
+def _ids(subjects: Iterable[str]) -> set[str]:
+    return {sandbox_id for sandbox_id in map(sandbox_of, subjects) if sandbox_id is not None}

@@ -32,6 +32,15 @@ class PeerSubject:
         self._subject = subject
         self._subscription: Subscription | None = None
 
+    async def tell(self, data: bytes) -> None:
+        """Tell everybody who hears this; nothing happens without a connection."""
+        if not self._connection.connected:
+            return
+        try:
+            await self._connection.client.publish(self._subject, data)
+        except _LOST as error:
+            _log.debug("not_told", subject=self._subject, error=type(error).__name__)
+
     async def hear(self, received: Callable[[Msg], Awaitable[None]]) -> None:
         """Give every message to `received` from now on, also after reconnects."""
         self._connection.on_disconnect.append(self._on_disconnect)

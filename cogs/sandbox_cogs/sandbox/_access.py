@@ -35,6 +35,8 @@ async def check_may_use(interaction: Interaction, settings: Settings) -> None:
     """
     if _may_use(interaction, settings) or await _is_owner(interaction, settings, CHECK_SECONDS):
         return
+    if interaction.guild_id is None and await _may_use_in_a_dev_guild(interaction, settings):
+        return
     roles = " or ".join(f"<@&{role_id}>" for role_id in settings.discord_dev_role_ids)
     raise NotPermitted("use these commands", f"members of this server with Manage Server or {roles}")
 
@@ -48,14 +50,35 @@ def may_use_unasked(interaction: Interaction, settings: Settings) -> bool:
 
 
 def _may_use(interaction: Interaction, settings: Settings) -> bool:
-    roles = settings.discord_dev_role_ids
-    # In a direct message nobody has roles. The bot sends its notices there only to a sandbox's owner, and
-    # their buttons check the owner again.
-    if not roles or interaction.guild_id is None or interaction.permissions.manage_guild:
+    if not settings.discord_dev_role_ids:
         return True
-    user = interaction.user
+    if interaction.guild_id is None:
+        # In a direct message nobody has roles or permissions: those of the dev guilds count.
+        return False
+    return interaction.permissions.manage_guild or _has_role(interaction.user, settings)
+
+
+def _has_role(user: discord.User | discord.Member, settings: Settings) -> bool:
     # The raw ids: `roles` leaves out roles that are not in the cache, which is empty after a resume.
-    return isinstance(user, discord.Member) and any(str(role_id) in roles for role_id in user._roles)
+    return isinstance(user, discord.Member) and any(
+        str(role_id) in settings.discord_dev_role_ids for role_id in user._roles
+    )
+
+
+async def _may_use_in_a_dev_guild(interaction: Interaction, settings: Settings) -> bool:
+    """Ask Discord for the caller's rights in the dev guilds, for a button in a direct message."""
+    async with _discord_answers(CHECK_SECONDS):
+        for guild_id in settings.discord_dev_guild_ids:
+            try:
+                guild = await interaction.client.fetch_guild(int(guild_id), with_counts=False)
+                member = await guild.fetch_member(interaction.user.id)
+            except (discord.NotFound, discord.Forbidden) as error:
+                if not is_discords(error):
+                    raise
+                continue
+            if member.guild_permissions.manage_guild or _has_role(member, settings):
+                return True
+    return False
 
 
 async def actor_of(interaction: Interaction, settings: Settings) -> Actor:

@@ -70,6 +70,10 @@ async def _pressed_unwatch(press: Press) -> None:
 
 
 async def _picked(press: Press) -> None:
+    if not press.chosen:
+        # Only a client of somebody's own making sends a menu's press without a choice.
+        await acknowledged(press.interaction.response.defer())
+        return
     watch = press.arguments["how"] == "watch"
     work = _status.status(press.core, press.interaction, press.chosen[0], watch=watch)
     await answer_in_place(press.interaction, press.core, work)
