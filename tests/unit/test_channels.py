@@ -71,7 +71,7 @@ def test_channels_come_and_go(guilds: ChannelGuilds) -> None:
     assert {guilds.of(frame("MESSAGE_CREATE", channel_id=c).hints) for c in "567"} == {MAPPED}
     guilds.learn(frame("CHANNEL_DELETE", id="5", guild_id=MAPPED))
     guilds.learn(frame("THREAD_DELETE", id="6", guild_id=MAPPED))
-    assert {guilds.of(frame("MESSAGE_CREATE", channel_id=c).hints) for c in "56"} == {None}
+    assert {guilds.of(frame("MESSAGE_CREATE", channel_id=c).hints) for c in "56"} == {DIRECT}
     guilds.learn(frame("GUILD_DELETE", id=MAPPED, unavailable=True))
     assert guilds.of(frame("MESSAGE_CREATE", channel_id="7").hints) == MAPPED
     guilds.learn(frame("GUILD_DELETE", id=MAPPED))
@@ -118,9 +118,8 @@ def test_what_names_its_guild_or_is_an_interaction_has_no_hints() -> None:
 
 def test_strange_payloads_teach_nothing_and_tell_nothing(guilds: ChannelGuilds) -> None:
     guilds.learn(frame("GUILD_CREATE", id=MAPPED, channels={"id": "60"}))
-    assert (
-        guilds.of(frame("MESSAGE_CREATE", channel_id=60, flags="64", interaction_metadata=[1]).hints) is None
-    )
+    strange = frame("MESSAGE_CREATE", channel_id=60, flags="64", interaction_metadata=[1])
+    assert guilds.of(strange.hints) == DIRECT, "as an event without flags is one of direct messages"
     assert guilds.of(frame("USER_UPDATE", channel_id="1").hints) is None
     event = frame("MESSAGE_CREATE", channel_id="1", flags="x")
     assert guilds.of(event.hints) == MAPPED
