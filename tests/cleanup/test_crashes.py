@@ -151,7 +151,7 @@ async def test_a_killed_creation_is_taken_back_at_once_and_frees_its_name(
     yard.clock.now = datetime.now(UTC)
     (gone,) = (await yard.cleanup.cleanup_expired()).destroyed
     assert (gone.id, (await yard.audit(row))[-2].details["reason"]) == (row.id, "creation abandoned")
-    assert (await yard.manager.create(alice, name=row.name)).name == row.name
+    assert (await yard.manager.create(alice, name=row.name)).sandbox.name == row.name
 
 
 async def test_a_creation_whose_process_lives_is_left_alone_however_slow_it_is(
@@ -164,7 +164,7 @@ async def test_a_creation_whose_process_lives_is_left_alone_however_slow_it_is(
             assert (report.destroyed, report.left_to_others) == ((), 1)
 
     manager = make_manager(yard, faults=meanwhile)
-    assert (await manager.create(alice, name="slow")).status is SandboxStatus.RUNNING
+    assert (await manager.create(alice, name="slow")).sandbox.status is SandboxStatus.RUNNING
 
 
 @pytest.mark.parametrize(
