@@ -6,9 +6,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from sandbox_core.postgres.other_shards import Lease
-from sandbox_core.postgres.publishers import Holder
-from sandbox_core.postgres.shards import Leases, Predecessor
+from sandbox_core.sharding.lease_rows import Leases, Predecessor
+from sandbox_core.sharding.other_leases import Lease
+from sandbox_core.sharding.publishers import Holder
 
 
 @dataclass(frozen=True, slots=True)

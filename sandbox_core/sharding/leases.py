@@ -61,9 +61,9 @@ from sandbox_core import tasks
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.lease_trust import LeaseTrust
 from sandbox_core.nats.takeovers import STOPS_WITHIN
-from sandbox_core.postgres.other_shards import Lease
-from sandbox_core.postgres.publishers import Holder
-from sandbox_core.postgres.shards import Leases
+from sandbox_core.sharding.lease_rows import Leases
+from sandbox_core.sharding.other_leases import Lease
+from sandbox_core.sharding.publishers import Holder
 
 from .lease_parts import Before, Rows, Runs, TellsTakeovers
 

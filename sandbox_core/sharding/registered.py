@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sandbox_core.postgres import connected, publishers
+from sandbox_core.postgres import connected
 from sandbox_core.postgres.pool import Pool
-from sandbox_core.postgres.publishers import Holder, StandsBy, words
+
+from . import publishers
+from .publishers import Holder, StandsBy, words
 
 SEEN_WITHIN = 6.0
 """Seconds for which a process counts as there after its last turn."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from sandbox_core.postgres.publishers import Holder
+from sandbox_core.sharding.publishers import Holder
 
 
 class KeepsLeases(Protocol):

@@ -11,7 +11,6 @@ from nats.aio.client import Client
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from sandbox_bot.gateway.sessions import SessionBook
 from sandbox_core.bootstrap import Core, open_core
 from sandbox_core.event_router import EventRouter, GatewayIntake
 from sandbox_core.lease_trust import LeaseTrust
@@ -24,6 +23,7 @@ from sandbox_core.nats.stored import StoredEvents
 from sandbox_core.nats.streams import StreamLimits, Streams
 from sandbox_core.routing import RouteTable
 from sandbox_core.settings import load_settings
+from sandbox_core.sharding.sessions import SessionBook
 
 from .conftest import GUILD_A, GUILD_B, SANDBOX_1, dispatch, read_back, until
 from .test_router import Routes, Slow, intake, router, routes, send, slow
@@ -279,7 +279,7 @@ async def test_the_saver_outlives_an_unforeseen_fault(core: Core, monkeypatch: p
         await save(application_id, shard_count, points)
 
     monkeypatch.setattr(store, "save", fail)
-    monkeypatch.setattr("sandbox_bot.gateway.sessions._FAILED_PAUSE", 0.01)
+    monkeypatch.setattr("sandbox_core.sharding.sessions._FAILED_PAUSE", 0.01)
     with capture_logs() as logs:
         await book.open(APPLICATION, (0,), 1)
         send(core.intake, dispatch(1, "READY", session_id="session", shard=[0, 1]))

@@ -9,10 +9,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from sandbox_bot.embedded import EmbeddedServers
-from sandbox_bot.gateway.sessions import SessionBook
 from sandbox_core.bootstrap import Core, open_core
 from sandbox_core.models import Actor, GuildAccess
 from sandbox_core.settings import load_settings
+from sandbox_core.sharding.sessions import SessionBook
 
 from .conftest import GUILD_A, GUILD_B, dispatch, until
 

@@ -13,7 +13,7 @@ from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.nats.connection import NatsConnection
 from sandbox_core.nats.shard_holders import ShardHolders
 from sandbox_core.postgres.pool import Pool
-from sandbox_core.postgres.shards import ShardRows
+from sandbox_core.sharding.lease_rows import ShardRows
 
 from .leasing import APPLICATION, LEASE, Process, lapsed, turns
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sandbox_bot.gateway.sessions import _Receipts
+from sandbox_core.sharding.sessions import _Receipts
 
 
 def test_the_moment_is_before_every_frame_that_is_not_done() -> None:

@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
+import discord
 import yarl
 
 from sandbox_core import tasks
+from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.nats.contents import StoredContents
 from sandbox_core.nats.shard_holders import ShardHolders
 from sandbox_core.nats.takeovers import Takeovers
-from sandbox_core.postgres.identifies import IdentifyRows
-from sandbox_core.postgres.shards import ShardRows
+from sandbox_core.sharding.identify import IdentifyGate, StartLimit
+from sandbox_core.sharding.identify_rows import IdentifyRows
+from sandbox_core.sharding.lease_rows import ShardRows
 from sandbox_core.sharding.leases import LEASE, LeaseKeeper
 from sandbox_core.sharding.presence import Presence
 from sandbox_core.sharding.settled import SettledMoments
 from sandbox_core.sharding.succession import Succession
 
-from .identify import IdentifyGate, StartLimit
 from .shards import ShardSet
 
 if TYPE_CHECKING:
@@ -140,8 +143,11 @@ class Gateway:
 
 
 async def start_limit(client: SandboxBot) -> StartLimit:
-    """What is left of the day's IDENTIFYs. Raises `discord.GatewayNotFound` or the network's errors."""
-    return _limit((await client.http.get_bot_gateway())[2])
+    """What is left of the day's IDENTIFYs. Raises `DependencyUnavailable` when Discord does not tell."""
+    try:
+        return _limit((await client.http.get_bot_gateway())[2])
+    except (discord.GatewayNotFound, OSError, TimeoutError, aiohttp.ClientError) as error:
+        raise DependencyUnavailable("Discord", type(error).__name__) from error
 
 
 def _limit(answer: Any) -> StartLimit:

@@ -16,7 +16,7 @@ from discord.gateway import DiscordWebSocket
 from discord.http import Route
 
 from sandbox_core.events import Frame
-from sandbox_core.redis.gateway_sessions import ResumePoint
+from sandbox_core.models import ResumePoint
 
 _GUILDS_PER_PAGE = 200
 

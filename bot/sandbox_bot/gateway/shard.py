@@ -21,7 +21,7 @@ import structlog
 import yarl
 
 from sandbox_core import tasks
-from sandbox_core.redis.gateway_sessions import ResumePoint
+from sandbox_core.models import ResumePoint
 
 from .endings import ABNORMAL, ConnectionEndedError, Ending
 from .socket import RoutedWebSocket, RoutesFrames

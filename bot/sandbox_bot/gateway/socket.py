@@ -21,15 +21,15 @@ from discord.gateway import DiscordWebSocket
 from sandbox_core.event_router import GatewayIntake
 from sandbox_core.events import DISPATCH, Frame, FrameError
 from sandbox_core.metrics import Metrics
-from sandbox_core.redis.gateway_sessions import ResumePoint
+from sandbox_core.models import ResumePoint
+from sandbox_core.sharding.sessions import SessionBook
+from sandbox_core.sharding.tuning import GatewayTuning
 
 from .compression import Address, Compression, CompressionChoice, resumed_at
 from .endings import ABNORMAL, KEEPS_SESSION, ConnectionEndedError, Ending, closed, resumable_code
 from .heartbeat import Heartbeat
 from .inflate import stream
 from .priming import prime, ready_resume_url, resumable
-from .sessions import SessionBook
-from .tuning import GatewayTuning
 
 _log = structlog.get_logger("sandbox.gateway")
 

@@ -12,11 +12,11 @@ from sandbox_core import tasks
 from sandbox_core.nats.contents import StoredContents
 from sandbox_core.nats.shard_holders import ShardHolders
 from sandbox_core.nats.takeovers import Takeovers
-from sandbox_core.postgres.publishers import Kind
-from sandbox_core.postgres.shards import ShardRows
 from sandbox_core.sharding.host_shards import HostShards
+from sandbox_core.sharding.lease_rows import ShardRows
 from sandbox_core.sharding.leases import LEASE, LeaseKeeper
 from sandbox_core.sharding.presence import Presence
+from sandbox_core.sharding.publishers import Kind
 from sandbox_core.sharding.settled import SettledMoments
 from sandbox_core.sharding.succession import Succession
 

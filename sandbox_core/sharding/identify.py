@@ -17,12 +17,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-import aiohttp
-import discord
 import structlog
 
 from sandbox_core.errors import DependencyUnavailable
-from sandbox_core.postgres.identifies import Attempts
+from sandbox_core.sharding.identify_rows import Attempts
 
 _log = structlog.get_logger("sandbox.gateway")
 
@@ -81,7 +79,7 @@ class IdentifyGate:
     """Lets shards identify one after another, and holds back those that do it in vain.
 
     With PostgreSQL away the spacing and the attempts are this process's own. `limit` is what Discord said
-    at the start; `ask` asks again. `sleep` and `monotonic` are in seconds.
+    at the start; `ask` asks again, or raises `DependencyUnavailable`. `sleep` and `monotonic` are in seconds.
     """
 
     def __init__(
@@ -200,8 +198,8 @@ class IdentifyGate:
     async def _refresh(self) -> None:
         try:
             self._limit = await self._ask()
-        except (discord.GatewayNotFound, OSError, TimeoutError, aiohttp.ClientError) as error:
-            _log.warning("start_limit_unknown", error=type(error).__name__)
+        except DependencyUnavailable as error:
+            _log.warning("start_limit_unknown", dependency=error.dependency, reason=error.reason)
 
     async def _take(self, bucket: int) -> float:
         try:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from sandbox_core.models import ResumePoint
+from sandbox_core.redis.errors import translating
 from sandbox_core.subjects import gateway_session_key
-
-from .errors import translating
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

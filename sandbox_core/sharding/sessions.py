@@ -23,7 +23,7 @@ from sandbox_core.event_router import GatewayIntake
 from sandbox_core.lease_trust import LeaseTrust
 from sandbox_core.metrics import Metrics
 from sandbox_core.models import ResumePoint
-from sandbox_core.resume_points import NEITHER, ResumePointStore
+from sandbox_core.sharding.resume_points import NEITHER, ResumePointStore
 
 _log = structlog.get_logger("sandbox.gateway")
 

@@ -16,8 +16,8 @@ from typing import Protocol
 
 import structlog
 
-from .errors import DependencyUnavailable
-from .models import ResumePoint
+from sandbox_core.errors import DependencyUnavailable
+from sandbox_core.models import ResumePoint
 
 _log = structlog.get_logger("sandbox.gateway")
 

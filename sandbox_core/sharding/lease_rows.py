@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 from uuid import UUID
 
-from . import other_shards, publishers
-from .other_shards import Lease
-from .pool import Connection, Pool, connected, transaction
+from sandbox_core.postgres.pool import Connection, Pool, connected, transaction
+
+from . import other_leases, publishers
+from .other_leases import Lease
 from .publishers import Holder, Kind, Publisher
 
 
@@ -326,7 +327,7 @@ class ShardRows:
         if most <= 0:
             return _Taken({}, frozenset(), {}, {})
         await self._alone(connection)
-        foreign = await other_shards.foreign(connection, self._this, shard_count)
+        foreign = await other_leases.foreign(connection, self._this, shard_count)
         if any(held.is_live or not lapsed for held in foreign):
             return _Taken({}, frozenset(), {}, {})
         rows = await connection.fetch(
@@ -368,7 +369,7 @@ class ShardRows:
         )
         if not rows:
             return _Taken({}, frozenset(), {}, {})
-        others = await other_shards.supersede(connection, self._this, shard_count)
+        others = await other_leases.supersede(connection, self._this, shard_count)
         after = {}
         for row in rows:
             if others.was_any or row["epoch"] > 1:
@@ -384,7 +385,7 @@ class ShardRows:
     async def _leases(
         self, connection: Connection, shard_count: int, mine: _Mine, wanted: Collection[int], taken: _Taken
     ) -> Leases:
-        held = await other_shards.held(connection, self._this, shard_count)
+        held = await other_leases.held(connection, self._this, shard_count)
         by_shard = {one.holder.shard_id: one for one in held}
         epochs = mine.epochs | taken.epochs
         missing = [n for n in wanted if n not in epochs] if len(epochs) < mine.share else []
@@ -394,8 +395,8 @@ class ShardRows:
             for n in missing
             if n in by_shard and Kind.PLUGIN in {self._this.kind, by_shard[n].holder.kind}
         }
-        if missing and (foreign := await other_shards.foreign(connection, self._this, shard_count)):
-            ago = other_shards.settled_of_all(
+        if missing and (foreign := await other_leases.foreign(connection, self._this, shard_count)):
+            ago = other_leases.settled_of_all(
                 foreign[0].holder.shard_count, [one.settled_ago for one in foreign]
             )
             free = [n for n in missing if n not in by_shard]
