@@ -4,7 +4,7 @@ from .activity import Activity
 from .channels import ChannelOwners
 from .finder import ChannelDirectory, OwnerFinder
 from .held import Routes
-from .intake import GatewayIntake, ready_session
+from .intake import GatewayIntake
 from .last_events import DAY, LastEvent, LastEvents
 from .ledger import ShardLedger
 from .notebook import Notebook
@@ -28,6 +28,5 @@ __all__ = [
     "ShardLedger",
     "Tell",
     "WatchedPath",
-    "ready_session",
     "watchers",
 ]

@@ -10,8 +10,8 @@ from uuid import UUID, uuid4
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.lease_trust import LeaseTrust
 from sandbox_core.postgres.pool import Pool
-from sandbox_core.sharding.lease_parts import Before
-from sandbox_core.sharding.lease_rows import Leases, ShardRows
+from sandbox_core.sharding.lease_parts import Before, Leases
+from sandbox_core.sharding.lease_rows import ShardRows
 from sandbox_core.sharding.leases import LeaseKeeper
 from sandbox_core.sharding.other_leases import Lease
 

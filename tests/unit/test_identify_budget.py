@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox_core.errors import DependencyUnavailable
-from sandbox_core.sharding.identify import SPACING, IdentifyGate, StartLimit, pause_before
+from sandbox_core.sharding.identify import IdentifyGate, StartLimit, pause_before
 from sandbox_core.sharding.identify_rows import Attempts
+from sandbox_core.sharding.tuning import IDENTIFY_SPACING as SPACING
 
 DAY = 86_400.0
 

@@ -6,7 +6,8 @@ from sandbox_core.sharding.tuning import GatewayTuning
 from .compression import CompressionChoice
 from .endings import GatewayRefusedError
 from .gateway import Gateway
-from .socket import RoutedWebSocket, RoutesFrames
+from .ports import RoutesFrames
+from .socket import RoutedWebSocket
 
 __all__ = [
     "CompressionChoice",
