@@ -37,10 +37,11 @@ run: $(TO_RUN)
 		exec $(BIN)/sandboxctl tour $(if $(filter-out 0,$(KEEP)),--keep); \
 	fi
 
-# Each process has servers of its own; there are more than cores, as many tests wait for other processes. A
-# file's tests stay together, and files go in the order of the collection (see tests/conftest.py).
+# Each process has servers of its own; there are more than two cores need, as many tests wait for other
+# processes, and no more, as each takes seconds to begin. A file's tests stay together, and files go in the order
+# of the collection (see tests/conftest.py).
 # Measuring coverage makes everything half as slow again, so it has to be asked for.
-WORKERS ?= 6
+WORKERS ?= 4
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(if $(COVERAGE),$(MEASURED)) $(ARGS)

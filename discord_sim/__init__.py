@@ -1,8 +1,7 @@
 """A local Discord for offline runs, tests and benchmarks of a bot.
 
-REST and gateway over real HTTP and WebSocket on the loopback interface,
-faithful enough that client libraries connect, resume and answer interactions
-without knowing the difference::
+It serves REST and gateway over real HTTP and WebSocket on the loopback interface. Client libraries connect,
+resume and answer interactions as with Discord:
 
     async with DiscordSim() as sim:
         alice = sim.add_user("alice")

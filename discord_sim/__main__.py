@@ -1,4 +1,4 @@
-"""``python -m discord_sim``: the simulator as a process of its own."""
+"""`python -m discord_sim`: runs the simulator as its own process."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from discord_sim.sim import DiscordSim
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m discord_sim",
         description="A local Discord (REST and gateway) on the loopback interface.",
     )
-    parser.add_argument("--port", type=int, default=0, help="0 takes a free one (default)")
+    parser.add_argument("--port", type=int, default=0, help="0 chooses a free port (default)")
     parser.add_argument("--token", default="sim-token", help="the bot token that is accepted")
-    parser.add_argument("--guilds", type=int, default=1, metavar="N", help="guilds to make")
+    parser.add_argument("--guilds", type=int, default=1, metavar="N", help="number of guilds")
     parser.add_argument(
         "--users",
         nargs="*",
         default=["alice"],
         metavar="NAME",
-        help="users to make; members of every guild, the first one owns them",
+        help="number of users; they are members of every guild, and the first owns the guilds",
     )
     parser.add_argument("--shards", type=int, default=1, help="recommended shard count")
     parser.add_argument("--max-concurrency", type=int, default=1, help="IDENTIFY buckets")
@@ -37,19 +37,19 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         type=float,
         default=180.0,
         metavar="SECONDS",
-        help="how long a lost session can be resumed",
+        help="seconds in which a lost session can be resumed",
     )
     parser.add_argument("--heartbeat-ms", type=int, default=41_250, help="heartbeat interval")
     parser.add_argument(
         "--print-ready-json",
         action="store_true",
-        help="print one line of JSON with addresses and ids once it listens",
+        help="print one line of JSON with addresses and ids when it listens",
     )
     return parser.parse_args(arguments)
 
 
 async def serve(options: argparse.Namespace) -> None:
-    """Run until SIGTERM or SIGINT."""
+    """Run the simulator until SIGTERM or SIGINT."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for stopper in (signal.SIGTERM, signal.SIGINT):
@@ -84,7 +84,7 @@ def say(line: str) -> None:
 
 
 def main() -> int:
-    """Entry point; the exit code."""
+    """Run the command; return the exit code."""
     try:
         asyncio.run(serve(parse()))
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What people do in Discord's client: use commands, press buttons, fill forms, write."""
+"""The actions of people in Discord's client: use commands, press buttons, fill forms, write."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LINK_STYLE = 5
 
 
 class Actors:
-    """The people at the other end; each call is one action of one person."""
+    """The people who use Discord; each call is one action of one person."""
 
     def __init__(self, world: World, hub: SessionHub, desk: InteractionDesk) -> None:
         self._world = world
@@ -47,7 +47,7 @@ class Actors:
         timeout: float,
         wait: bool,
     ) -> InteractionResult:
-        """Use a slash command; see :meth:`DiscordSim.slash`."""
+        """Use a slash command; see `DiscordSim.slash`."""
         data, resolver, declared = self._command(user, channel, path)
         _place(data, path, resolver.options(declared, options))
         if resolver.resolved:
@@ -65,7 +65,7 @@ class Actors:
         others: Mapping[str, Any],
         timeout: float,
     ) -> list[tuple[str, Any]]:
-        """Type into an option; see :meth:`DiscordSim.autocomplete`."""
+        """Type into an option; see `DiscordSim.autocomplete`."""
         data, resolver, declared = self._command(user, channel, path)
         name = focused if any(o["name"] == focused for o in declared) else focused.replace("_", "-")
         _place(data, path, resolver.options(declared, {**others, name: value}, focused=name))
@@ -84,7 +84,7 @@ class Actors:
         timeout: float,
         wait: bool,
     ) -> InteractionResult:
-        """Press a button; see :meth:`DiscordSim.click`."""
+        """Press a button; see `DiscordSim.click`."""
         message = _visible(target, user)
         button = _pick(message.buttons(), "button", label=label, custom_id=custom_id)
         if button.get("disabled"):
@@ -111,7 +111,7 @@ class Actors:
         timeout: float,
         wait: bool,
     ) -> InteractionResult:
-        """Choose in a select menu; see :meth:`DiscordSim.select`."""
+        """Choose in a select menu; see `DiscordSim.select`."""
         message = _visible(target, user)
         menus = [c for c in walk(message.components) if c.get("type") in (3, 5, 6, 7, 8)]
         menu = _pick(menus, "select menu", label=None, custom_id=custom_id)
@@ -142,7 +142,7 @@ class Actors:
         timeout: float,
         wait: bool,
     ) -> InteractionResult:
-        """Send a form; see :meth:`DiscordSim.submit_modal`."""
+        """Send a form; see `DiscordSim.submit_modal`."""
         form = opened.modal
         if form is None:
             raise SimError(f"{opened!r} did not open a form")
@@ -164,7 +164,7 @@ class Actors:
         )
 
     async def dm(self, user: SimUser, text: str, *, timeout: float, count: int) -> list[SimMessage]:
-        """Write to the bot; see :meth:`DiscordSim.dm`."""
+        """Write to the bot; see `DiscordSim.dm`."""
         channel = self._world.dm_channel(user)
         message = SimMessage(self._world.snowflakes.next(), channel, user, text)
         self._require_listener(None)
@@ -179,7 +179,7 @@ class Actors:
         return replies()
 
     def say(self, guild: SimGuild, channel: SimChannel, author: SimUser, content: str) -> SimMessage:
-        """A stored message in a guild's channel, not yet announced."""
+        """Return a stored message in a guild's channel; its event is not sent yet."""
         if channel.guild is not guild:
             raise SimError(f"channel {channel.name!r} is not in {guild.name!r}")
         message = SimMessage(self._world.snowflakes.next(), channel, author, content)
@@ -248,7 +248,7 @@ class Actors:
 
 
 def _late(interaction: Interaction, timeout: float, *, acknowledged_is_enough: bool) -> None:
-    """Complain about a missing answer; a click may rightly only be acknowledged."""
+    """Raise `SimTimeout` for a missing answer, except that an acknowledgement may be enough for a click."""
     if interaction.callback_type is None:
         raise SimTimeout(f"{interaction.name}: no answer within {timeout} s")
     if not (acknowledged_is_enough and interaction.callback_type == 6):
@@ -256,7 +256,7 @@ def _late(interaction: Interaction, timeout: float, *, acknowledged_is_enough: b
 
 
 def _place(data: Json, path: str, options: list[Json]) -> None:
-    """Put the options under the subcommand steps of the path."""
+    """Put the options below the subcommands of the path."""
     names = path.strip().lstrip("/").split()[1:]
     inner = options
     for depth, name in enumerate(reversed(names)):
@@ -306,7 +306,7 @@ def _selected(menu: Json, resolver: Resolver, value: Any) -> str:
 
 
 def _filled(components: list[Json], values: dict[str, Any]) -> list[Json]:
-    """A form's components as a submission carries them."""
+    """Return a form's components as in a submission."""
     done: list[Json] = []
     for number, component in enumerate(components, start=1):
         shape: Json = {"type": component["type"], "id": component.get("id") or number}

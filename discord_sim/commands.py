@@ -1,7 +1,6 @@
-"""The application commands a bot has synced, and how options are resolved.
+"""The application commands that a bot has synced.
 
-The sync calls replace or change what is here; a slash command or an
-autocomplete is only possible for what was synced, as in Discord's client.
+The sync requests replace or change them. As in Discord's client, only synced commands can be used.
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ SUB_COMMAND = 1
 SUB_COMMAND_GROUP = 2
 COMMANDS_LIMIT = 100
 OPTIONS_LIMIT = 25
-# Discord's own pattern also admits the letters of Devanagari and Thai.
+# Discord's own pattern also allows the letters of Devanagari and Thai.
 NAME = re.compile(r"^[-_'\w\u0900-\u097F\u0E00-\u0E7F]{1,32}$")
 
 
 class CommandRegistry:
-    """Synced commands by scope: a guild's id, or None for global ones."""
+    """Synced commands by scope: a guild's id, or None for global commands."""
 
     def __init__(self, application_id: int, snowflakes: SnowflakeFactory) -> None:
         self._application_id = application_id
@@ -31,18 +30,18 @@ class CommandRegistry:
         self._scopes: dict[int | None, dict[int, Json]] = {}
 
     def in_scope(self, guild_id: int | None) -> list[Json]:
-        """The commands of one scope."""
+        """Return the commands of one scope."""
         return list(self._scopes.get(guild_id, {}).values())
 
     def get(self, guild_id: int | None, command_id: int) -> Json:
-        """One command; 404 with code 10063 when it is not there."""
+        """Return one command. Raises `ApiError` 404 with code 10063 when it does not exist."""
         try:
             return self._scopes[guild_id][command_id]
         except KeyError:
             raise unknown("application command", 10063) from None
 
     def replace(self, guild_id: int | None, bodies: JsonValue) -> list[Json]:
-        """Bulk overwrite; a command that keeps its name and type keeps its id."""
+        """Replace all commands of a scope; a command with the same name and type keeps its id."""
         if not isinstance(bodies, list) or not all(isinstance(b, dict) for b in bodies):
             raise invalid_form("_", "LIST_TYPE_CONVERT", "Only iterables may be used in a ListType")
         if len(bodies) > COMMANDS_LIMIT:
@@ -66,7 +65,7 @@ class CommandRegistry:
         return self.in_scope(guild_id)
 
     def create(self, guild_id: int | None, body: Json) -> tuple[Json, bool]:
-        """Create, or overwrite one of the same name; the flag says it is new."""
+        """Create a command, or overwrite the one with its name. Return it, and whether it is new."""
         scope = self._scopes.setdefault(guild_id, {})
         for command_id, known in scope.items():
             if (known["name"], known["type"]) == (body.get("name"), body.get("type", CHAT_INPUT)):
@@ -88,15 +87,13 @@ class CommandRegistry:
         del self._scopes[guild_id][command_id]
 
     def forget_guild(self, guild_id: int) -> None:
-        """Drop a guild's commands, as happens when the bot leaves."""
+        """Drop a guild's commands, because the bot has left it."""
         self._scopes.pop(guild_id, None)
 
     def find(self, guild_id: int | None, path: str) -> tuple[Json, list[Json]]:
-        """The command of a path such as ``sandbox create``, and the options down to it.
+        """Return the command of a path such as `sandbox create`, and the subcommand options of the path.
 
-        Raises:
-            SimUnknownCommand: nothing of that name is synced there; the
-                message lists what is.
+        Raises `SimUnknownCommand` with the list of synced commands when the path is not synced there.
         """
         names = path.strip().lstrip("/").split()
         scopes = [guild_id, None] if guild_id is not None else [None]
@@ -141,7 +138,7 @@ class CommandRegistry:
 
 
 def paths(command: Json) -> Iterator[str]:
-    """The callable paths of a command: ``sandbox create``, ``sandbox list``, ..."""
+    """Yield the callable paths of a command: `sandbox create`, `sandbox list`, ..."""
     inner = [o for o in command.get("options") or () if o["type"] in (SUB_COMMAND, SUB_COMMAND_GROUP)]
     if not inner:
         yield command["name"]
@@ -154,7 +151,7 @@ def paths(command: Json) -> Iterator[str]:
 
 
 def leaf(command: Json, steps: list[Json]) -> Json:
-    """What holds the options: the last step, or the command itself."""
+    """Return the object with the options: the last step, or the command itself."""
     return steps[-1] if steps else command
 
 
@@ -208,7 +205,7 @@ def _check_options(options: list[Json], path: str) -> None:
 
 
 def _clean(options: JsonValue) -> list[Json]:
-    """Options without null members, which answers do not carry."""
+    """Return the options without null members, as answers contain none."""
     cleaned: list[Json] = []
     for option in options:
         kept = {k: v for k, v in option.items() if v is not None}

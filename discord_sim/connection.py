@@ -1,4 +1,4 @@
-"""One client's connection: an ordered outgoing queue with socket back-pressure."""
+"""One client's connection: an ordered outgoing queue with back-pressure of the socket."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from discord_sim.frames import Encoder, Frame, encode, garbage
 from discord_sim.jsontypes import JsonValue
 
 BATCH = 64
-"""Messages joined into one write to the socket."""
+"""The most messages in one write to the socket."""
 
 QUEUE_HIGH = 512
-"""Messages queued from which a flood waits for the client to read."""
+"""From this number of queued messages a flood waits for the client."""
 
 
 class Connection:
-    """Sends to one WebSocket in the order of the calls.
+    """Sends to one WebSocket, in the order of the calls.
 
-    Frames go straight to the transport: they are already WebSocket frames, and
-    aiohttp's writer would cost more than the rest of a flood's path.
+    Messages go directly to the transport. They are already WebSocket frames, and aiohttp's writer would take
+    more time than all other work of a flood.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Connection:
 
     @property
     def queued(self) -> int:
-        """Messages that wait for the socket."""
+        """The number of messages that wait for the socket."""
         return len(self._queue)
 
     def send_frame(self, frame: Frame) -> None:
@@ -61,12 +61,12 @@ class Connection:
         self._wake.set()
 
     def close_after_queue(self, code: int) -> None:
-        """Close with a code once everything queued has been written."""
+        """Close with a code after all queued messages."""
         self._queue.append(code)
         self._wake.set()
 
     def cut(self, pieces: int) -> None:
-        """Send each compressed event in so many messages; 0 joins events into one message."""
+        """Send each compressed event in `pieces` messages; 0 joins several events into one message."""
         self._encoder.pieces = pieces
 
     def abort(self) -> None:
@@ -74,16 +74,16 @@ class Connection:
         self._transport.abort()
 
     def garble(self) -> None:
-        """Send what can't be decompressed, between two messages."""
+        """Send data that can't be decompressed, between two messages."""
         self._transport.write(garbage())
 
     def mute(self, on: bool) -> None:
-        """Neither send nor answer, while TCP stays up: a half-open connection."""
+        """Simulate a half-open connection: TCP stays up, but nothing is sent or answered."""
         self.muted = on
         self._wake.set()
 
     async def room(self) -> None:
-        """Wait until the client has read enough for more to be queued."""
+        """Wait until the client has read enough and the queue has room."""
         if len(self._queue) > QUEUE_HIGH and not self.closed:
             self._room.clear()
             await self._room.wait()
@@ -97,13 +97,13 @@ class Connection:
                 while self._queue and not self.muted and not self.closed:
                     await self._write_batch()
         except ConnectionError:
-            # The client is gone; the reading side reports how.
+            # The client has disconnected; the reading side reports how.
             return
         finally:
             self.finish()
 
     def finish(self) -> None:
-        """Release whoever waits for room; nothing more will be written."""
+        """Stop writing, and end all waits for room."""
         self.closed = True
         self._queue.clear()
         self._room.set()

@@ -1,26 +1,23 @@
-"""The ``/_sim`` endpoint: drives a simulator that runs in another process."""
+"""The `/_sim` endpoint, which controls a simulator from another process."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aiohttp import web
 
 from discord_sim.errors import SimError
 from discord_sim.jsontypes import Json
 from discord_sim.results import InteractionResult
+from discord_sim.sim import DiscordSim
 from discord_sim.world import SimChannel, SimGuild, SimUser
-
-if TYPE_CHECKING:
-    from discord_sim.sim import DiscordSim
 
 
 class ControlApi:
-    """JSON in, JSON out; a :class:`SimError` becomes 400 with its name.
+    """Takes and answers JSON; a `SimError` becomes status 400 with its name.
 
-    The simulator listens on the loopback interface only, and this endpoint
-    exists only when it was asked for.
+    The simulator listens only on the loopback interface, and this endpoint exists only on request.
     """
 
     def __init__(self, sim: DiscordSim) -> None:
@@ -157,7 +154,7 @@ class ControlApi:
     async def _shown(self, result: InteractionResult, body: Json) -> Json:
         texts = body.get("until")
         if texts:
-            # The first answer may only say that the work goes on; an edit tells what became of it.
+            # The first answer may only say that the work runs; a later edit has the result.
             await result.wait_until(
                 lambda r: any(text in r.text for text in texts), float(body.get("timeout", 5.0))
             )
@@ -197,7 +194,7 @@ class ControlApi:
 
 
 def ready_info(sim: DiscordSim) -> Json:
-    """Where the simulator listens and what is in it."""
+    """Return the simulator's addresses and its users, guilds and channels."""
     return {
         "port": sim.port,
         "api_url": sim.api_url,

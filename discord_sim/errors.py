@@ -1,16 +1,13 @@
-"""What can go wrong when a test or a tool drives the simulator.
-
-::
+"""The errors of the simulator.
 
     SimError
-    ├── SimNotConnected    nobody is listening where the event would go
-    ├── SimUnknownCommand  the command or subcommand was never synced
+    ├── SimNotConnected    no connected session would receive the event
+    ├── SimUnknownCommand  the command or subcommand is not synced
     ├── SimBadOption       an option is missing, unknown or of the wrong type
-    ├── SimForbidden       Discord would not offer this to that user
+    ├── SimForbidden       Discord's client would not offer this to the user
     └── SimTimeout         the bot did not answer in time
 
-``ApiError`` is of another kind: it is raised inside REST handlers and becomes
-the error body that the bot receives.
+`ApiError` is different: REST handlers raise it, and it becomes the error body that the bot receives.
 """
 
 from __future__ import annotations
@@ -19,7 +16,7 @@ from discord_sim.jsontypes import Json
 
 
 class SimError(Exception):
-    """Base of all errors raised to whoever drives the simulator."""
+    """Base of all errors for the caller of the simulator."""
 
 
 class SimNotConnected(SimError):
@@ -35,21 +32,18 @@ class SimBadOption(SimError):
 
 
 class SimForbidden(SimError):
-    """Discord's client would not let this user do that."""
+    """Discord's client would not offer this to the user."""
 
 
 class SimTimeout(SimError):
-    """The bot did not answer in time; the message says what was seen until then."""
+    """The bot did not answer in time; the message says what happened until then."""
 
 
 class ApiError(Exception):
     """An error answer of the REST API.
 
-    Args:
-        status: HTTP status.
-        code: Discord's JSON error code, 0 for a general error.
-        message: The text that goes with the code.
-        errors: The per-field tree that accompanies code 50035.
+    `status` is the HTTP status, `code` Discord's JSON error code (0 for a general error), `message` its text.
+    `errors` is the tree of fields that code 50035 needs.
     """
 
     def __init__(self, status: int, code: int, message: str, errors: Json | None = None) -> None:
@@ -60,7 +54,7 @@ class ApiError(Exception):
         self.errors = errors
 
     def body(self) -> Json:
-        """The JSON body as Discord shapes it."""
+        """Return the JSON body of the error answer."""
         body: Json = {"message": self.message, "code": self.code}
         if self.errors is not None:
             body["errors"] = self.errors
@@ -68,7 +62,7 @@ class ApiError(Exception):
 
 
 def invalid_form(path: str, code: str, message: str) -> ApiError:
-    """Code 50035 for one field; ``path`` is dotted, as in ``embeds.0.title``."""
+    """Return the error with code 50035 for one field; `path` has dots, as in `embeds.0.title`."""
     tree: Json = {"_errors": [{"code": code, "message": message}]}
     for part in reversed(path.split(".")):
         tree = {part: tree}
@@ -76,5 +70,5 @@ def invalid_form(path: str, code: str, message: str) -> ApiError:
 
 
 def unknown(what: str, code: int) -> ApiError:
-    """404 for an entity that does not exist, as in ``unknown("Channel", 10003)``."""
+    """Return the 404 for an entity that does not exist, as in `unknown("Channel", 10003)`."""
     return ApiError(404, code, f"Unknown {what}")

@@ -1,4 +1,4 @@
-"""Faults of the gateway, at the places where real ones happen."""
+"""Causes faults of the gateway, at the places where real faults happen."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ from discord_sim.gateway import (
 
 
 class Faults:
-    """Each call acts at once on the connections of one shard, or of all.
+    """Each call acts at once on the connections of one shard, or of all shards.
 
-    The futures that are returned complete when the struck connections have
-    ended; nobody needs to wait for them.
+    The returned futures complete when these connections have ended; waiting for them is optional.
     """
 
     def __init__(self, gateway: Gateway) -> None:
@@ -32,7 +31,7 @@ class Faults:
         return self._strike(shard, lambda c: c.send_op(RECONNECT))
 
     def invalidate(self, *, resumable: bool, shard: int | None = None) -> asyncio.Future[int]:
-        """Op 9: the session is invalid; ``resumable`` says whether RESUME may be tried."""
+        """Op 9: the session is invalid; `resumable` allows the client to try RESUME."""
 
         def strike(connection: Connection) -> None:
             connection.send_op(INVALID_SESSION, resumable)
@@ -42,7 +41,7 @@ class Faults:
         return self._strike(shard, strike)
 
     def close(self, code: int, shard: int | None = None) -> asyncio.Future[int]:
-        """Close with a code; fatal ones, 1000, 1001, 4007 and 4009 end the session."""
+        """Close with a code. Fatal codes, 1000, 1001, 4007 and 4009 also end the session."""
 
         def strike(connection: Connection) -> None:
             if code in SESSION_ENDING_CLOSES | FATAL_CLOSES:
@@ -52,35 +51,32 @@ class Faults:
         return self._strike(shard, strike)
 
     def drop(self, shard: int | None = None) -> asyncio.Future[int]:
-        """Reset TCP without a close frame; clients see 1006."""
+        """Reset TCP without a close frame; clients see code 1006."""
         return self._strike(shard, Connection.abort)
 
     def garble(self, shard: int | None = None) -> asyncio.Future[int]:
-        """Spoil the compressed stream: nothing that follows on the connection can be read."""
+        """Corrupt the compressed stream: the client can't read any later message of the connection."""
         return self._strike(shard, Connection.garble)
 
     def half_open(self, on: bool = True, shard: int | None = None) -> None:
-        """Keep TCP up but neither send nor answer anything on today's connections."""
+        """Simulate half-open connections: TCP stays up, but they send and answer nothing."""
         for connection in self._struck(shard):
             connection.mute(on)
 
     def freeze_acks(self, on: bool = True, shard: int | None = None) -> None:
-        """Stop (or resume) acknowledging heartbeats.
-
-        Without a shard it also holds for connections made later.
-        """
+        """Stop (or resume) acknowledging heartbeats; without a shard also on later connections."""
         if shard is None:
             self._gateway.rules.freeze_acks = on
         for connection in self._struck(shard):
             connection.ack_frozen = on
 
     def request_heartbeat(self, shard: int | None = None) -> None:
-        """Op 1: ask the clients for a heartbeat now."""
+        """Op 1: ask the clients for a heartbeat at once."""
         for connection in self._struck(shard):
             connection.send_op(HEARTBEAT)
 
     def refuse_resume_url(self, on: bool = True, *, how: str = "drop") -> None:
-        """Break the resume URL; ``how`` is ``"drop"``, ``"hang"`` or ``"garble"``."""
+        """Break the resume URL; `how` is "drop", "hang" or "garble" (see `GatewayRules`)."""
         if how not in ("drop", "hang", "garble"):
             raise ValueError(f"how must be 'drop', 'hang' or 'garble', not {how!r}")
         self._gateway.rules.refuse_resume_url = how if on else None
@@ -116,7 +112,7 @@ class Faults:
                 hub.kill(session)
 
     async def stop(self) -> None:
-        """End the tasks that wait for struck connections."""
+        """End the tasks that wait for connections to end."""
         for watcher in list(self._watchers):
             watcher.cancel()
         await asyncio.gather(*self._watchers, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""Many realistic events, cheaply enough that the receiver is the limit."""
+"""Sends many realistic events, so fast that the receiver is the limit."""
 
 from __future__ import annotations
 
@@ -63,21 +63,18 @@ WORDS = [
 
 @dataclass
 class FloodReport:
-    """What a flood sent.
-
-    Attributes:
-        sent: Events; each goes to every session of its shard.
-        frames: Frames numbered, over all sessions.
-        seconds: From the first event to the last one being queued.
-        by_guild: Events by guild id.
-        sequences: First and last sequence number by session id.
-    """
+    """What a flood sent."""
 
     sent: int = 0
+    """Events; each goes to every session of its shard."""
     frames: int = 0
+    """Frames of all sessions."""
     seconds: float = 0.0
+    """From the first event until the last is queued."""
     by_guild: Counter[int] = field(default_factory=Counter)
+    """Events by guild id."""
     sequences: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """First and last sequence number by session id."""
 
     @property
     def per_second(self) -> float:
@@ -86,11 +83,10 @@ class FloodReport:
 
 
 def message_payload(world: World, guild: SimGuild, size: int, seed: int) -> Payload:
-    """A MESSAGE_CREATE whose frame has about ``size`` bytes.
+    """Return a MESSAGE_CREATE whose frame has about `size` bytes.
 
-    ``id`` and ``nonce`` are left out: they go into the cheap part of a frame,
-    so that every event of a flood has its own. A reply's reference names
-    another guild, as a forwarded message does.
+    It has no `id` and `nonce`: each event of a flood adds its own in the part of the frame that is not
+    compressed in advance. The reference names another guild, as in a forwarded message.
     """
     chooser = random.Random(seed)
     message = SimMessage(0, guild.default_channel, guild.owner)
@@ -117,7 +113,7 @@ def message_payload(world: World, guild: SimGuild, size: int, seed: int) -> Payl
 
 
 class Flood:
-    """One flood; see :meth:`DiscordSim.flood`."""
+    """One flood; see `DiscordSim.flood`."""
 
     def __init__(
         self,
@@ -139,7 +135,7 @@ class Flood:
         self._version = -1
 
     async def run(self, count: int, rate: float | None) -> FloodReport:
-        """Send ``count`` events, ``rate`` a second or as fast as they are read."""
+        """Send `count` events, `rate` a second, or without a rate as fast as clients read."""
         report = FloodReport()
         self._refresh()
         if not any(self._targets):
@@ -174,8 +170,8 @@ class Flood:
         payloads, targets, ids = self._payloads, self._targets, self._world.snowflakes
         record = self._hub.sent if self._hub.record else None
         for index in range(report.sent, report.sent + number):
-            # The nonce is when the event was due, so that a reader's latency
-            # includes any wait before it was sent (no co-ordinated omission).
+            # The nonce is the time when the event was due. So a reader's latency includes a delay before
+            # the send (no co-ordinated omission).
             stamp = start_ns + int(index * step_ns) if step_ns else time.time_ns()
             which = index % len(payloads)
             middle = MIDDLE % (ids.next(), stamp)
@@ -189,7 +185,7 @@ class Flood:
         report.sent += number
 
     async def _room(self) -> None:
-        """Let the sockets drain, and wait for absent clients when told to."""
+        """Wait until the sockets have room, and with `hold` also for disconnected clients."""
         await asyncio.sleep(0)
         for session in self._hub.living():
             if session.connection is not None:
@@ -199,7 +195,7 @@ class Flood:
 
     async def _wait_for_clients(self) -> None:
         def attended() -> bool:
-            # A session left behind by a client that identified anew holds up nobody.
+            # Do not wait for an old session whose client has identified again.
             self._hub.expire()
             living = self._hub.living()
             return {s.shard for s in living} == {s.shard for s in living if s.connected}

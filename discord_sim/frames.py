@@ -1,7 +1,7 @@
-"""Dispatch frames, and how they are put on the wire cheaply.
+"""Builds dispatch frames and WebSocket messages at low cost.
 
-A payload is made once and may be sent to several sessions; only the sequence
-number differs. For a flood the larger part is also compressed once.
+A payload is built once and may be sent to several sessions; only the sequence number differs. For a flood
+its larger part is also compressed only once.
 """
 
 from __future__ import annotations
@@ -9,13 +9,10 @@ from __future__ import annotations
 import json
 import struct
 import time
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from discord_sim.jsontypes import JsonValue
 from discord_sim.streams import STREAMS
-
-if TYPE_CHECKING:
-    from discord_sim.session import GatewaySession
 
 PLAIN_MIDDLE = b',"op":0,"d":'
 _MEDIUM = struct.Struct("!BBH")
@@ -25,7 +22,7 @@ _BINARY = 0x82
 
 
 def encode(value: JsonValue) -> bytes:
-    """Compact JSON in UTF-8, without escapes where none are needed."""
+    """Return compact JSON in UTF-8, with escapes only if needed."""
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
     try:
         return text.encode()
@@ -35,13 +32,7 @@ def encode(value: JsonValue) -> bytes:
 
 
 class Payload:
-    """An event without its sequence number.
-
-    Args:
-        type: Event name.
-        guild_id: Chooses the shard.
-        body: The ``d`` as JSON text.
-    """
+    """An event without its sequence number: its name, `d` as JSON text, and the guild for the shard."""
 
     __slots__ = ("guild_id", "opening", "packed", "tail", "type")
 
@@ -53,19 +44,26 @@ class Payload:
         self.packed: dict[str, bytes] = {}
 
     def pack(self) -> None:
-        """Compress the shared part once, for many uses."""
+        """Compress the common part once, for many frames."""
         self.packed = {name: stream.pack(self.tail) for name, stream in STREAMS.items()}
 
 
-class Frame:
-    """One dispatch as one session gets it: the payload with its sequence number.
+class _Session(Protocol):
+    """The session of a frame."""
 
-    ``sent_at`` is when it was numbered, in seconds since the Unix epoch.
+    session_id: str
+    shard: int
+
+
+class Frame:
+    """One dispatch of one session: a payload with its sequence number.
+
+    `sent_at` is the time of the numbering, in seconds since the Unix epoch.
     """
 
     __slots__ = ("middle", "payload", "sent_at", "seq", "session")
 
-    def __init__(self, session: GatewaySession, seq: int, payload: Payload, middle: bytes) -> None:
+    def __init__(self, session: _Session, seq: int, payload: Payload, middle: bytes) -> None:
         self.sent_at = time.time()
         self.session = session
         self.seq = seq
@@ -77,12 +75,12 @@ class Frame:
 
     @property
     def session_id(self) -> str:
-        """The session it belongs to."""
+        """The id of the frame's session."""
         return self.session.session_id
 
     @property
     def shard(self) -> int:
-        """The shard it belongs to."""
+        """The shard of the frame's session."""
         return self.session.shard
 
     @property
@@ -97,15 +95,14 @@ class Frame:
 
     @property
     def raw(self) -> bytes:
-        """The frame's JSON text, as the client has it after decompression."""
+        """The frame's JSON text, as after decompression."""
         return b"%b%d%b%b" % (self.payload.opening, self.seq, self.middle, self.payload.tail)
 
 
 class Encoder:
     """Turns frames into WebSocket messages of one connection.
 
-    Args:
-        compression: Of :data:`STREAMS`; anything else sends plain text.
+    `compression` is a key of `STREAMS`; any other value sends plain text.
     """
 
     def __init__(self, compression: str | None) -> None:
@@ -114,17 +111,14 @@ class Encoder:
         self._compression = compression or ""
         self._kind = _TEXT if known is None else _BINARY
         self.pieces = 1
-        """Into how many messages an event is cut, where it is compressed; 0 joins what is sent at once."""
+        """The number of messages for one compressed event; 0 joins events that are sent together."""
 
     def text(self, text: bytes) -> bytes:
-        """This JSON text as it is sent in a message."""
+        """Return the message's content for a JSON text."""
         return text if self._stream is None else self._stream.text(text)
 
     def frame(self, frame: Frame) -> bytes:
-        """This dispatch as it is sent in a message.
-
-        HELLO has been sent before it, and with it the header of the stream.
-        """
+        """Return the message's content for a dispatch. HELLO comes before, with the stream's header."""
         payload = frame.payload
         packed = payload.packed.get(self._compression)
         if packed is None or self._stream is None:
@@ -132,7 +126,7 @@ class Encoder:
         return self._stream.ready(b"%b%d%b" % (payload.opening, frame.seq, frame.middle), packed)
 
     def messages(self, events: list[bytes]) -> bytes:
-        """What `text` and `frame` gave, as messages."""
+        """Return the results of `text` and `frame` as WebSocket messages."""
         kind = self._kind
         if self.pieces != 1 and self._stream is not None:
             events = self._cut(events)
@@ -149,15 +143,15 @@ class Encoder:
 
 
 def garbage() -> bytes:
-    """A WebSocket message that looks compressed and can't be: a block of type 3 is reserved.
+    """Return a WebSocket message with an invalid compressed block: its type 3 is reserved.
 
-    RFC 1951, section 3.2.3, and RFC 8878, section 3.1.1.2.2.
+    See RFC 1951, section 3.2.3, and RFC 8878, section 3.1.1.2.2.
     """
     return _message(_BINARY, b"\x07\x00\x00\xff\xff")
 
 
 def _message(kind: int, data: bytes) -> bytes:
-    """An unmasked, final WebSocket frame (RFC 6455, section 5.2)."""
+    """Return an unmasked, final WebSocket frame (RFC 6455, section 5.2)."""
     size = len(data)
     if size < 126:
         return bytes((kind, size)) + data

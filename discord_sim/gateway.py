@@ -1,7 +1,7 @@
-"""The gateway's WebSocket protocol: HELLO to close, as Discord documents it.
+"""The gateway's WebSocket protocol from HELLO to close, as Discord documents it.
 
-Opcodes, close codes and session rules: developer documentation, "Gateway",
-"Gateway Events" and "Opcodes and Status Codes".
+Opcodes, close codes and session rules: developer documentation, "Gateway", "Gateway Events" and "Opcodes and
+Status Codes".
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ RESUME, RECONNECT, REQUEST_MEMBERS, INVALID_SESSION, HELLO, HEARTBEAT_ACK = 6, 7
 QUIET_OPS = frozenset({PRESENCE, VOICE_STATE, 31, 43})
 KNOWN_INTENTS = (1 << 26) - 1
 IDENTIFY_INTERVAL = 5.0
-"""Seconds between two IDENTIFYs of one max_concurrency bucket."""
+"""The least seconds between two IDENTIFYs of one max_concurrency bucket."""
 
 FATAL_CLOSES = frozenset({4004, 4010, 4011, 4012, 4013, 4014})
 SESSION_ENDING_CLOSES = FATAL_CLOSES | {1000, 1001, 4007, 4009}
@@ -42,7 +42,7 @@ class _CloseSocket(Exception):
 
 @dataclass(frozen=True)
 class IdentifyRecord:
-    """An IDENTIFY that was received; ``too_soon`` when its bucket was still waiting."""
+    """A received IDENTIFY; `too_soon` means that its bucket was still blocked."""
 
     at: float
     shard: int
@@ -54,7 +54,7 @@ class IdentifyRecord:
 
 @dataclass(frozen=True)
 class ResumeRecord:
-    """A RESUME that was received, and how many frames it replayed (None: refused)."""
+    """A received RESUME, and the number of replayed frames (None: refused)."""
 
     at: float
     session_id: str
@@ -65,47 +65,39 @@ class ResumeRecord:
 
 @dataclass
 class GatewayRules:
-    """How strict the gateway is; changed at run time by tests.
-
-    Attributes:
-        token: The only token that is accepted.
-        heartbeat_interval_ms: Told to clients in HELLO.
-        max_concurrency: IDENTIFY buckets.
-        enforce_identify_limit: Answer op 9 to an IDENTIFY that comes less than
-            5 seconds after another of its bucket.
-        required_shards: Close with 4011 when a client uses fewer shards.
-        disallowed_intents: Close with 4014 when a client asks for these.
-        refuse_resume_url: ``"drop"`` breaks connections to the resume URL,
-            ``"hang"`` never answers them, ``"garble"`` sends them what can't be
-            decompressed, None serves them.
-        zstd: What one who asks for zstd-stream gets: ``"zstd"``, ``"zlib"`` as if
-            zlib-stream had been asked for, ``"plain"`` text, ``"refused"`` (HTTP
-            400), ``"closed"`` (4002 at once).
-        pieces: Messages in which each compressed event comes; 0 puts several events
-            into one message. For connections from now on.
-        asked: What each connection asked for in ``compress``.
-        session_starts_left: What /gateway/bot reports and IDENTIFY consumes. Who
-            identifies with none left loses the token: close code 4004.
-    """
+    """The rules of the gateway; tests change them at run time."""
 
     token: str
+    """The only accepted token."""
     heartbeat_interval_ms: int = 41_250
+    """The interval in HELLO."""
     max_concurrency: int = 1
+    """The number of IDENTIFY buckets."""
     enforce_identify_limit: bool = False
+    """Answer op 9 to an IDENTIFY less than 5 seconds after another of its bucket."""
     required_shards: int | None = None
+    """Close with 4011 when a client uses fewer shards."""
     disallowed_intents: int = 0
+    """Close with 4014 when a client asks for one of these."""
     refuse_resume_url: str | None = None
+    """"drop" breaks connections to the resume URL, "hang" never answers them, "garble" sends them data that
+    can't be decompressed, None serves them."""
     freeze_acks: bool = False
     session_starts_left: int = 1000
+    """The number in /gateway/bot, which each IDENTIFY lowers. An IDENTIFY at 0 gets close code 4004."""
     zstd: str = "zstd"
+    """The answer to a client that asks for zstd-stream: "zstd"; "zlib", as if it had asked for zlib-stream;
+    "plain" text; "refused" (HTTP 400); "closed" (4002 at once)."""
     pieces: int = 1
+    """The number of messages for each compressed event on new connections; 0 joins several events."""
     asked: list[str | None] = field(default_factory=list)
+    """The value of `compress` of each connection."""
     identifies: list[IdentifyRecord] = field(default_factory=list)
     resumes: list[ResumeRecord] = field(default_factory=list)
 
 
 class Gateway:
-    """Accepts connections and speaks the protocol on each."""
+    """Accepts connections, and runs the protocol on each."""
 
     def __init__(self, world: World, hub: SessionHub, rules: GatewayRules) -> None:
         self.world = world
@@ -154,7 +146,7 @@ class Gateway:
         return socket
 
     def identify_allowed(self, shard: int) -> bool:
-        """Whether this shard's bucket may identify now; starts its waiting time."""
+        """Return whether this shard's bucket may identify now; if so, block it for `IDENTIFY_INTERVAL`."""
         now = self.world.clock()
         bucket = shard % self.rules.max_concurrency
         last = self._bucket_times.get(bucket)
@@ -164,7 +156,7 @@ class Gateway:
         return True
 
     def ready(self, session: GatewaySession) -> Json:
-        """The ``d`` of READY."""
+        """The `d` of READY."""
         return {
             "v": 10,
             "user_settings": {},
@@ -203,7 +195,7 @@ class Gateway:
 
 
 class _Conversation:
-    """What one connection has said so far."""
+    """The protocol of one connection."""
 
     def __init__(self, gateway: Gateway, connection: Connection) -> None:
         self._gateway = gateway
@@ -213,7 +205,7 @@ class _Conversation:
         self._session: GatewaySession | None = None
 
     async def run(self) -> None:
-        """Read until the connection ends, then decide what becomes of the session."""
+        """Read until the connection ends, then end the session or keep it for a RESUME."""
         socket = self._connection.socket
         try:
             async for message in socket:
@@ -327,7 +319,7 @@ class _Conversation:
             return
         earlier = session.connection
         if earlier is not None:
-            # The same session on a second connection takes it from the first.
+            # A second connection of the same session replaces the first.
             session.connection = None
             earlier.close_after_queue(4000)
         self._record_resume(wanted, session.shard, number, len(missed))

@@ -1,4 +1,4 @@
-"""Which intents an event needs (developer documentation, "List of Intents")."""
+"""Finds the intents that an event needs (developer documentation, "List of Intents")."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _BY_PREFIX: tuple[tuple[str, int, int], ...] = (
 
 
 def needed_intent(event: str, *, in_guild: bool) -> int:
-    """The intent bit an event needs; 0 for events that everybody receives."""
+    """Return the intent bit that an event needs; 0 for events that every session receives."""
     for prefix, guild_bit, direct_bit in _BY_PREFIX:
         if event.startswith(prefix):
             return guild_bit if in_guild else direct_bit
@@ -48,10 +48,10 @@ def needed_intent(event: str, *, in_guild: bool) -> int:
 
 
 def filtered(event: str, body: Json, intents: int, bot_id: int) -> Json | None:
-    """What a session with these intents gets: the body, a reduced body, or None.
+    """Return what a session with these intents gets: the body, a reduced body, or None.
 
-    Without the message content intent a message's text is emptied, unless it
-    is direct, by the bot, or mentions the bot.
+    Without the message content intent a message's text is empty, except in direct messages, messages of the
+    bot, and messages that mention the bot.
     """
     needed = needed_intent(event, in_guild="guild_id" in body)
     if needed and not intents & needed:

@@ -1,8 +1,8 @@
-"""Interactions: what was asked, how the bot answered, and what that allows next.
+"""Interactions, and the bot's answers to them.
 
-Rules (developer documentation, "Receiving and Responding"): the first answer
-must come within 3 seconds and there is only one; the token lives 15 minutes;
-the first follow-up after a deferral completes the deferred message.
+Rules (developer documentation, "Receiving and Responding"): the first answer must come within 3 seconds, and
+only once; the token is valid for 15 minutes; the first follow-up after a deferral completes the deferred
+message.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ ALLOWED_CALLBACKS = {
 
 @dataclass(eq=False)
 class Interaction:
-    """One interaction and everything the bot has done with it."""
+    """One interaction with all answers of the bot."""
 
     id: int
     type: int
@@ -69,14 +69,14 @@ class Interaction:
 
     @property
     def message(self) -> SimMessage | None:
-        """What ``@original`` names: the answer, or the message that was updated."""
+        """The message `@original`: the answer, or the updated message."""
         if self.callback_type in (CALLBACK_DEFER_UPDATE, CALLBACK_UPDATE):
             return self.source
         return self.original
 
     @property
     def settled(self) -> bool:
-        """Whether the person sees the outcome: an answer, an update, or a form."""
+        """Whether the person sees an answer, an update or a form, not only an acknowledgement."""
         if self.callback_type == CALLBACK_DEFER:
             return self.original is not None and (self.original.deleted or not self.original.loading)
         if self.callback_type == CALLBACK_DEFER_UPDATE:
@@ -86,7 +86,7 @@ class Interaction:
         return self.callback_type is not None
 
     def metadata(self) -> Json:
-        """The ``interaction_metadata`` of messages that answer this."""
+        """Return the `interaction_metadata` of messages that answer this interaction."""
         guild = self.channel.guild
         owners = {"0": "0" if guild is None else str(guild.id)}
         shape: Json = {
@@ -105,7 +105,7 @@ class Interaction:
 
 
 class InteractionDesk:
-    """All interactions by id and by token, and the bot's answers to them."""
+    """Keeps all interactions by id and by token, and handles the bot's answers."""
 
     def __init__(self, world: World) -> None:
         self.by_id: dict[int, Interaction] = {}
@@ -123,7 +123,7 @@ class InteractionDesk:
         source: SimMessage | None = None,
         cause: Json | None = None,
     ) -> tuple[Interaction, Json]:
-        """A new interaction and the ``d`` of its INTERACTION_CREATE."""
+        """Create an interaction. Return it, and the `d` of its INTERACTION_CREATE."""
         interaction = Interaction(
             self._world.snowflakes.next(),
             kind,
@@ -175,11 +175,10 @@ class InteractionDesk:
         return event
 
     def callback(self, interaction_id: int, token: str, body: Json, files: list[SimFile]) -> Interaction:
-        """The bot's first answer.
+        """Handle the bot's first answer.
 
-        Raises:
-            ApiError: 10062 for an unknown or too old interaction, 40060 for a
-                second answer, 50035 for an answer that does not fit.
+        Raises `ApiError`: 10062 for an unknown or too old interaction, 40060 for a second answer, 50035 for
+        an invalid answer.
         """
         interaction = self.by_id.get(interaction_id)
         now = self._world.clock()
@@ -216,11 +215,10 @@ class InteractionDesk:
             interaction.modal = _checked_modal(data)
 
     def by_token(self, application_id: int, token: str) -> Interaction:
-        """The interaction of a follow-up's path.
+        """Return the interaction in a follow-up's path.
 
-        Raises:
-            ApiError: 10015 for another application or an interaction that has
-                had no first answer, 50027 for a token that is wrong or expired.
+        Raises `ApiError`: 10015 for another application or an interaction without a first answer, 50027 for a
+        wrong or expired token.
         """
         if application_id != self._world.application_id:
             raise unknown("Webhook", 10015)
@@ -232,7 +230,7 @@ class InteractionDesk:
         return interaction
 
     def follow_up(self, interaction: Interaction, body: Json, files: list[SimFile]) -> SimMessage:
-        """A further message; the first one completes a deferred answer."""
+        """Add a message; the first one completes a deferred answer."""
         original = interaction.original
         if original is not None and original.loading and not original.deleted:
             check_message(body, files=len(files))
@@ -245,7 +243,7 @@ class InteractionDesk:
         return message
 
     def find(self, interaction: Interaction, name: str) -> SimMessage:
-        """``@original`` or one of the messages of this interaction; 404 (10008) otherwise."""
+        """Return `@original` or another message of the interaction. Raises `ApiError` 404 (10008)."""
         candidates = [interaction.message, interaction.original, *interaction.followups]
         for message in candidates if name != "@original" else candidates[:1]:
             if message is not None and not message.deleted and name in ("@original", str(message.id)):

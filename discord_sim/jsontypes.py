@@ -1,4 +1,4 @@
-"""Names for JSON values, whose shape is Discord's and not ours."""
+"""Types for JSON values, whose shape Discord defines."""
 
 from __future__ import annotations
 

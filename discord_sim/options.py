@@ -1,4 +1,4 @@
-"""Turns the values a test gives into the option data of an interaction."""
+"""Turns the values of a test into the option data of an interaction."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TYPE_NAMES = {
 
 
 class Resolver:
-    """Resolves one interaction's values and collects its ``resolved`` section."""
+    """Resolves one interaction's values and collects its `resolved` section."""
 
     def __init__(self, world: World, guild: SimGuild | None) -> None:
         self._world = world
@@ -37,16 +37,12 @@ class Resolver:
     def options(
         self, declared: list[Json], values: Mapping[str, Any], *, focused: str | None = None
     ) -> list[Json]:
-        """Option data for the declared options.
+        """Return the option data.
 
-        Args:
-            declared: The options as they were synced.
-            values: By option name; ``_`` may stand for ``-``.
-            focused: The option being completed: it is sent as typed, and
-                required options may still be missing.
+        `declared` are the synced options. `values` are by option name, where `_` may replace `-`. `focused`
+        is the option of an autocomplete: its value is sent as typed, and required options may be missing.
 
-        Raises:
-            SimBadOption: missing, unknown, of the wrong type or out of range.
+        Raises `SimBadOption` for a missing or unknown option, a wrong type, or a value out of range.
         """
         by_name = {option["name"]: option for option in declared}
         given: dict[str, Any] = {}
@@ -101,7 +97,7 @@ class Resolver:
         return self.entity(kind, value)
 
     def entity(self, kind: int, value: Any) -> str | None:
-        """The id of a user, channel or role, noted as resolved; None when it is none."""
+        """Return the id of a user, channel or role, and add it to `resolved`; None for any other value."""
         if kind in (USER, MENTIONABLE):
             found = self._user(value)
             if found is not None:

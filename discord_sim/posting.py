@@ -1,4 +1,4 @@
-"""Making, editing and deleting messages, with the events these cause."""
+"""Creates, edits and deletes messages, and dispatches their events."""
 
 from __future__ import annotations
 
@@ -31,10 +31,9 @@ def new_message(
     *,
     prefix: str = "",
 ) -> SimMessage:
-    """A message from a request's body, not yet stored or announced.
+    """Return a message from a request's body, not yet stored or dispatched.
 
-    Raises:
-        ApiError: Discord would refuse the body.
+    Raises `ApiError` when Discord would refuse the body.
     """
     check_message(body, files=len(files), prefix=prefix)
     message = SimMessage(
@@ -52,7 +51,7 @@ def new_message(
 
 
 def publish(world: World, message: SimMessage) -> None:
-    """Store a message and announce it."""
+    """Store a message; dispatches MESSAGE_CREATE."""
     world.store(message)
     world.dispatch("MESSAGE_CREATE", message.event, message.event_guild_id)
     world.changed.notify()
@@ -61,10 +60,9 @@ def publish(world: World, message: SimMessage) -> None:
 def apply_edit(
     world: World, message: SimMessage, body: Json, files: list[SimFile], *, prefix: str = ""
 ) -> None:
-    """Change the parts that the body names; announces MESSAGE_UPDATE.
+    """Change the fields in the body; dispatches MESSAGE_UPDATE.
 
-    Raises:
-        ApiError: Discord would refuse the body.
+    Raises `ApiError` when Discord would refuse the body.
     """
     check_parts({"flags": message.flags, **body}, prefix=prefix)
     _fill(world, message, body)
@@ -82,7 +80,7 @@ def apply_edit(
 
 
 def delete(world: World, message: SimMessage) -> None:
-    """Delete a message; announces MESSAGE_DELETE."""
+    """Delete a message; dispatches MESSAGE_DELETE."""
     message.deleted = True
     world.messages.get(message.channel.id, {}).pop(message.id, None)
     guild_id = message.event_guild_id
@@ -111,7 +109,7 @@ def _fill(world: World, message: SimMessage, body: Json) -> None:
 
 
 def _described(files: Iterable[SimFile], attachments: JsonValue) -> list[SimFile]:
-    """Files with the names and descriptions that the body gives by index."""
+    """Return the files with the names and descriptions that the body has by index."""
     named = {str(a.get("id")): a for a in attachments or ()}
     done: list[SimFile] = []
     for number, file in enumerate(files):

@@ -1,9 +1,8 @@
-"""What a person sees after using a command, a button or a form."""
+"""What a person sees after a command, a button or a form."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from discord_sim.errors import SimError, SimTimeout
 from discord_sim.interactions import (
@@ -14,13 +13,11 @@ from discord_sim.interactions import (
 )
 from discord_sim.jsontypes import Json
 from discord_sim.world.messages import SimFile, SimMessage
-
-if TYPE_CHECKING:
-    from discord_sim.world.world import World
+from discord_sim.world.world import World
 
 
 class InteractionResult:
-    """The outcome of an interaction; it follows later edits and follow-ups."""
+    """The bot's answer to an interaction; it shows later edits and follow-ups."""
 
     def __init__(self, world: World, interaction: Interaction) -> None:
         self.interaction = interaction
@@ -33,8 +30,7 @@ class InteractionResult:
     def message(self) -> SimMessage:
         """The answer, or the message that a click updated.
 
-        Raises:
-            SimError: There is none: the answer was a form, or only choices.
+        Raises `SimError` when there is none, because the answer was a form or only choices.
         """
         message = self.interaction.message
         if message is None:
@@ -43,30 +39,30 @@ class InteractionResult:
 
     @property
     def message_id(self) -> int | None:
-        """Id of :attr:`message`, or None."""
+        """Id of `message`, or None."""
         message = self.interaction.message
         return None if message is None else message.id
 
     @property
     def ephemeral(self) -> bool:
-        """Only the person who asked sees the answer."""
+        """Whether only the person who asked sees the answer."""
         message = self.interaction.message
         return message is not None and message.ephemeral
 
     @property
     def deferred(self) -> bool:
-        """The first answer was only an acknowledgement."""
+        """Whether the first answer was only an acknowledgement."""
         return self.interaction.callback_type in (CALLBACK_DEFER, CALLBACK_DEFER_UPDATE)
 
     @property
     def updated(self) -> bool:
-        """The answer was a change of the message that holds the component."""
+        """Whether the answer changed the message with the component."""
         interaction = self.interaction
         return interaction.callback_type in (CALLBACK_UPDATE, CALLBACK_DEFER_UPDATE)
 
     @property
     def settled(self) -> bool:
-        """There is something to see, not only an acknowledgement."""
+        """Whether there is more to see than an acknowledgement."""
         return self.interaction.settled
 
     @property
@@ -106,12 +102,12 @@ class InteractionResult:
 
     @property
     def followups(self) -> list[SimMessage]:
-        """Further messages, as far as they have come."""
+        """The follow-up messages so far."""
         return self.interaction.followups
 
     @property
     def responded_in_seconds(self) -> float:
-        """From the interaction to the first answer, by the simulator's clock."""
+        """Seconds from the interaction to the first answer, by the simulator's clock."""
         answered = self.interaction.answered_at
         return float("inf") if answered is None else answered - self.interaction.opened_at
 
@@ -125,10 +121,9 @@ class InteractionResult:
     async def wait_until(
         self, condition: Callable[[InteractionResult], bool], timeout: float = 30.0
     ) -> InteractionResult:
-        """Wait for later edits or follow-ups.
+        """Wait for later edits or follow-ups until the condition is true.
 
-        Raises:
-            SimTimeout: The condition did not hold within ``timeout`` seconds.
+        Raises `SimTimeout` after `timeout` seconds.
         """
         if not await self._world.changed.wait_for(lambda: condition(self), timeout):
             raise SimTimeout(f"condition not met in {timeout} s; visible: {self.text!r}")

@@ -1,4 +1,4 @@
-"""What a running simulator consists of, and how its parts are joined."""
+"""Joins the parts of a running simulator on one port."""
 
 from __future__ import annotations
 
@@ -31,22 +31,21 @@ ControlHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class SimServer:
     """The world, the gateway and the REST API on one loopback port.
 
-    Args:
-        token: The bot token that is accepted.
-        application_id: Id of the application and of its bot user.
-        owner: Name of the account that owns the application.
-        replay_limit: Frames kept per session for RESUME.
-        heartbeat_interval_ms: Told to clients in HELLO.
-        max_concurrency: IDENTIFY buckets, one IDENTIFY per 5 s each.
-        shards: Recommended shard count.
-        clock: Seconds since the Unix epoch. Ages of interactions, sessions and
-            IDENTIFY buckets follow it; waiting for answers uses real time.
-        port: 0 for a free one.
-        session_ttl: Seconds for which a lost session can be resumed.
-        record: Keep every dispatched frame in :attr:`sent`.
-        filter_intents: Send a session only what its intents cover, and empty
-            message content without that intent.
-        enforce_identify_limit: Refuse an IDENTIFY that comes too soon (op 9).
+    - `token`: the accepted bot token
+    - `application_id`: the id of the application and of its bot user
+    - `owner`: the name of the account that owns the application
+    - `replay_limit`: the number of frames that a session keeps for RESUME
+    - `heartbeat_interval_ms`: the interval in HELLO
+    - `max_concurrency`: the number of IDENTIFY buckets; each allows one IDENTIFY in 5 s
+    - `shards`: the recommended shard count
+    - `clock`: seconds since the Unix epoch. It counts for the ages of interactions, sessions and IDENTIFY
+      buckets; waits for answers use real time
+    - `port`: 0 for a free port
+    - `session_ttl`: the seconds in which a lost session can be resumed
+    - `record`: keep every dispatched frame in `sent`
+    - `filter_intents`: send a session only the events of its intents, and no message content without that
+      intent
+    - `enforce_identify_limit`: refuse an IDENTIFY that comes too soon (op 9)
     """
 
     def __init__(
@@ -81,7 +80,7 @@ class SimServer:
         )
         self.gateway = Gateway(self.world, self.hub, self.rules)
         self.desk = InteractionDesk(self.world)
-        self.rest = RestServer(self.world, self.hub, self.desk, token, self._gateway_info)
+        self.rest = RestServer(self.world, self.desk, token, self._gateway_info)
         self.actors = Actors(self.world, self.hub, self.desk)
         self.faults = Faults(self.gateway)
         self.world.dispatch = self._dispatch
@@ -104,11 +103,7 @@ class SimServer:
         await self.stop()
 
     async def start(self) -> None:
-        """Listen on the loopback interface.
-
-        Raises:
-            OSError: The port is taken.
-        """
+        """Listen on the loopback interface. Raises `OSError` when the port is taken."""
         app = web.Application(client_max_size=UPLOAD_LIMIT)
         app.router.add_route("*", "/{tail:.*}", self._serve)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
@@ -131,12 +126,12 @@ class SimServer:
 
     @property
     def api_url(self) -> str:
-        """REST base, for ``discord.http.Route.BASE`` or hikari's ``rest_url``."""
+        """The base URL of REST, for `discord.http.Route.BASE` or hikari's `rest_url`."""
         return f"http://{HOST}:{self.port}/api/v10"
 
     @property
     def gateway_url(self) -> str:
-        """Gateway address, as ``GET /gateway`` answers it."""
+        """The gateway's address, as in the answer of `GET /gateway`."""
         return f"ws://{HOST}:{self.port}/"
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:

@@ -1,27 +1,23 @@
-"""Gateway sessions: sequence numbers, the replay buffer, and who gets which event."""
+"""Gateway sessions: sequence numbers, the replay buffer, and which session gets which event."""
 
 from __future__ import annotations
 
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
 
+from discord_sim.connection import Connection
 from discord_sim.frames import PLAIN_MIDDLE, Frame, Payload
 from discord_sim.jsontypes import Json
 from discord_sim.snowflake import Clock, shard_of
 
-if TYPE_CHECKING:
-    from discord_sim.connection import Connection
-
 
 class GatewaySession:
-    """One session, which may outlive several connections.
+    """One session, which may have several connections one after the other.
 
-    While it is disconnected its events keep their numbers and wait in the
-    replay buffer; a RESUME sends what the client has not seen. ``ended_at`` is
-    when it was ended for good (seconds since the Unix epoch, by the clock of
-    the simulator), and ``ended_connected`` whether a client was attached then.
+    Without a connection its events still get numbers and wait in the replay buffer; a RESUME sends those that
+    the client has not seen. `ended_at` is the time of its final end (seconds since the Unix epoch, by the
+    simulator's clock), and `ended_connected` says whether a client was connected then.
     """
 
     def __init__(
@@ -53,16 +49,16 @@ class GatewaySession:
 
     @property
     def connected(self) -> bool:
-        """A client is attached right now."""
+        """Whether a client is connected now."""
         return self.connection is not None
 
     @property
     def replayable(self) -> int:
-        """How many frames the replay buffer holds."""
+        """The number of frames in the replay buffer."""
         return len(self._replay)
 
     def send(self, payload: Payload, middle: bytes = PLAIN_MIDDLE) -> Frame:
-        """Number an event, keep it for replay, and send it when somebody is attached."""
+        """Number an event, keep it for replay, and send it when a client is connected."""
         self.sequence += 1
         frame = Frame(self, self.sequence, payload, middle)
         replay = self._replay
@@ -75,7 +71,7 @@ class GatewaySession:
         return frame
 
     def send_own(self, payload: Payload) -> Frame:
-        """Send READY or RESUMED: numbered, but of this connection and never replayed."""
+        """Send READY or RESUMED. They get a number, but belong to the connection and are never replayed."""
         self.sequence += 1
         frame = Frame(self, self.sequence, payload, PLAIN_MIDDLE)
         if self.connection is not None:
@@ -88,21 +84,18 @@ class GatewaySession:
         self._forgotten_through = self.sequence
 
     def missed_since(self, sequence: int) -> list[Frame] | None:
-        """What came after ``sequence``, or None when the buffer no longer has all of it."""
+        """Return the frames after `sequence`, or None when the buffer no longer has all of them."""
         if sequence < self._forgotten_through:
             return None
         return [frame for frame in self._replay if frame.seq > sequence]
 
 
 class SessionHub:
-    """All sessions, and the dispatch of events to those of the right shard.
+    """Keeps all sessions, and dispatches events to those of the right shard.
 
-    Args:
-        clock: Seconds since the Unix epoch.
-        replay_limit: Frames kept for replay, per session.
-        session_ttl: Seconds for which a disconnected session can be resumed.
-            Discord says "a few minutes".
-        record: Keep every dispatched frame in :attr:`sent`.
+    `replay_limit` is the number of frames that a session keeps for replay. `session_ttl` is the seconds in
+    which a disconnected session can be resumed; Discord says "a few minutes". With `record` every dispatched
+    frame is kept in `sent`.
     """
 
     def __init__(self, clock: Clock, *, replay_limit: int, session_ttl: float, record: bool) -> None:
@@ -110,15 +103,14 @@ class SessionHub:
         self.sent: list[Frame] = []
         self.record = record
         self.session_ttl = session_ttl
-        # Grows when the set of living sessions changes, so that a flood can
-        # keep its own table of who gets what.
+        # Grows when the set of living sessions changes; a flood then renews its table of targets.
         self.version = 0
         self.transform: Callable[[GatewaySession, str, Json], Json | None] | None = None
         self._clock = clock
         self._replay_limit = replay_limit
 
     def open(self, *, shard: int, shard_count: int, intents: int, identify: Json) -> GatewaySession:
-        """A new session, after IDENTIFY."""
+        """Create a session, after IDENTIFY."""
         session = GatewaySession(
             shard=shard,
             shard_count=shard_count,
@@ -131,7 +123,7 @@ class SessionHub:
         return session
 
     def kill(self, session: GatewaySession) -> None:
-        """End a session for good; it can't be resumed."""
+        """End a session; it can't be resumed any more."""
         if session.alive:
             session.ended_at = self._clock()
             session.ended_connected = session.connected
@@ -141,7 +133,7 @@ class SessionHub:
         self.version += 1
 
     def find(self, session_id: str) -> GatewaySession | None:
-        """A session that can still be resumed."""
+        """Return the session if it can still be resumed."""
         self.expire()
         for session in self.sessions:
             if session.session_id == session_id and session.alive:
@@ -149,7 +141,7 @@ class SessionHub:
         return None
 
     def expire(self) -> None:
-        """End sessions that have been disconnected for longer than their life."""
+        """End sessions that have been disconnected for longer than `session_ttl`."""
         oldest = self._clock() - self.session_ttl
         for session in self.sessions:
             left = session.disconnected_at
@@ -157,26 +149,26 @@ class SessionHub:
                 self.kill(session)
 
     def detached(self, session: GatewaySession) -> None:
-        """A session's connection has ended and it waits for a RESUME."""
+        """Note that a session's connection has ended; the session waits for a RESUME."""
         session.connection = None
         session.disconnected_at = self._clock()
 
     def living(self, shard: int | None = None) -> list[GatewaySession]:
-        """Sessions that are connected or can be resumed, of one shard or of all."""
+        """Return the sessions that are connected or can be resumed, of one shard or of all."""
         return [s for s in self.sessions if s.alive and shard in (None, s.shard)]
 
     def targets(self, guild_id: int | None) -> list[GatewaySession]:
-        """The sessions that get the events of a guild."""
+        """Return the sessions that get the events of a guild."""
         return [s for s in self.sessions if s.alive and s.shard == shard_of(guild_id, s.shard_count)]
 
     def dispatch(self, payload: Payload) -> list[Frame]:
-        """Send a ready-made payload to every session of its shard."""
+        """Send a payload to every session of its shard."""
         return self.sent_to(self.targets(payload.guild_id), lambda _: payload)
 
     def sent_to(
         self, sessions: Iterable[GatewaySession], build: Callable[[GatewaySession], Payload | None]
     ) -> list[Frame]:
-        """Send each session what ``build`` makes for it; None sends nothing."""
+        """Send each session the result of `build`; None sends nothing."""
         frames: list[Frame] = []
         for session in sessions:
             payload = build(session)
@@ -185,7 +177,7 @@ class SessionHub:
         return frames
 
     def send(self, session: GatewaySession, payload: Payload) -> Frame:
-        """Send one session one event."""
+        """Send one event to one session."""
         frame = session.send(payload)
         if self.record:
             self.sent.append(frame)

@@ -1,4 +1,4 @@
-"""Waiting for a condition instead of sleeping."""
+"""Waits for a condition instead of sleeping."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Callable
 
 
 class Signal:
-    """Wakes waiters when something changed, so that they look again."""
+    """Wakes waiters when something changed, so that they check their condition again."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
 
     def notify(self) -> None:
-        """Something changed."""
+        """Wake all waiters."""
         self._event.set()
         self._event = asyncio.Event()
 
     async def wait_for(self, predicate: Callable[[], bool], timeout: float) -> bool:
-        """Wait until the predicate holds; False when ``timeout`` seconds have passed."""
+        """Wait until the predicate is true. Return False after `timeout` seconds."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         while not predicate():

@@ -1,4 +1,4 @@
-"""The simulator as one object: :class:`DiscordSim`."""
+"""The simulator's public class, `DiscordSim`."""
 
 from __future__ import annotations
 
@@ -22,9 +22,8 @@ from discord_sim.world import SimChannel, SimGuild, SimMessage, SimUser
 class DiscordSim(SimServer):
     """A local Discord for one bot: REST and gateway on one loopback port.
 
-    Use it as an async context manager; everything runs in the current event
-    loop. Give the bot :attr:`api_url` and :attr:`gateway_url`. Arguments:
-    :class:`discord_sim.server.SimServer`.
+    Use it as an async context manager; everything runs in the current event loop. Give the bot `api_url` and
+    `gateway_url`. `SimServer` documents the arguments.
     """
 
     # -- the world ---------------------------------------------------------
@@ -62,22 +61,16 @@ class DiscordSim(SimServer):
     # -- events ------------------------------------------------------------
 
     def emit(self, type: str, d: Json, *, guild_id: int | None = None) -> list[Frame]:  # noqa: A002
-        """Dispatch an event with exactly this ``d``.
+        """Dispatch the event `type` with exactly this `d`.
 
-        Args:
-            type: Event name.
-            d: The event's data, sent as it is.
-            guild_id: Only chooses the shard. When not given it is taken from
-                ``d``; without any the event goes to shard 0.
-
-        Returns:
-            One frame per session of that shard, connected or resumable.
+        `guild_id` only chooses the shard; by default it comes from `d`, and without one the event goes to
+        shard 0. Return one frame for each session of that shard, connected or resumable.
         """
         where = _guild_of(type, d) if guild_id is None else guild_id
         return self._send(type, d, where)
 
     def emit_raw(self, body: bytes, type: str, guild_id: int | None = None) -> list[Frame]:  # noqa: A002
-        """Dispatch an event whose ``d`` is this JSON text, byte for byte."""
+        """Dispatch an event whose `d` is this JSON text, byte for byte."""
         return self.hub.dispatch(Payload(type, guild_id, body))
 
     def message(
@@ -88,7 +81,7 @@ class DiscordSim(SimServer):
         content: str = "hello",
         **extra: Any,
     ) -> list[Frame]:
-        """Somebody writes in a guild; ``extra`` is merged into the event's ``d``."""
+        """Write in a guild as a user; `extra` is merged into the event's `d`."""
         message = self.actors.say(guild, channel or guild.default_channel, author or guild.owner, content)
         return self._send("MESSAGE_CREATE", {**message.event(), **extra}, guild.id)
 
@@ -101,22 +94,17 @@ class DiscordSim(SimServer):
         payload_bytes: int = 1300,
         hold_disconnected: bool | None = None,
     ) -> FloodReport:
-        """Send many prepared MESSAGE_CREATE events, guilds taking turns.
+        """Send many prepared MESSAGE_CREATE events, to one guild after the other.
 
-        Args:
-            count: Number of events.
-            guilds: All guilds of the bot when not given.
-            rate: Events per second; None is as fast as clients read.
-            payload_bytes: Size of a frame's JSON text, about.
-            hold_disconnected: Wait while a resumable session is disconnected
-                instead of filling its replay buffer. By default only without
-                a rate.
+        - `count`: the number of events
+        - `guilds`: by default all guilds of the bot
+        - `rate`: events per second; None: as fast as clients read
+        - `payload_bytes`: the approximate size of a frame's JSON text
+        - `hold_disconnected`: wait while a resumable session is disconnected instead of filling its replay
+          buffer; by default only without a rate
 
-        Each event has its own ``id``, and its due time in nanoseconds since
-        the Unix epoch as ``nonce``.
-
-        Raises:
-            SimNotConnected: There is no session.
+        Each event has its own `id`, and as `nonce` its due time in nanoseconds since the Unix epoch. Raises
+        `SimNotConnected` when there is no session.
         """
         chosen = list(self.world.bot_guilds()) if guilds is None else list(guilds)
         hold = rate is None if hold_disconnected is None else hold_disconnected
@@ -138,21 +126,16 @@ class DiscordSim(SimServer):
     ) -> InteractionResult:
         """Use a slash command as a person would.
 
-        Args:
-            user: Who.
-            channel: Where; a guild's channel or a direct message channel.
-            path: ``"sandbox create"``.
-            timeout: Seconds to wait for the answer.
-            wait: Wait for the visible answer, not only for the deferral.
-            values: Options whose names are no Python words, or collide.
-            options: Options by name; ``_`` may stand for ``-``.
+        - `channel`: a guild's channel or a direct message channel
+        - `path`: for example "sandbox create"
+        - `timeout`: seconds to wait for the answer
+        - `wait`: wait for the visible answer, not only for the deferral
+        - `values`: options whose names are no Python identifiers, or collide
+        - `options`: options by name; `_` may replace `-`
 
-        Raises:
-            SimUnknownCommand: The bot has not synced it there.
-            SimBadOption: An option does not fit what was synced.
-            SimForbidden: Discord would not offer it to this user.
-            SimTimeout: No answer in time.
-            SimNotConnected: No session would receive it.
+        Raises `SimUnknownCommand` when the bot has not synced it there, `SimBadOption` for an option that
+        does not fit, `SimForbidden` when Discord would not offer it to this user, `SimTimeout` without an
+        answer in time, and `SimNotConnected` when no session would receive it.
         """
         return await self.actors.slash(
             user, channel, path, {**(values or {}), **options}, timeout=timeout, wait=wait
@@ -169,7 +152,7 @@ class DiscordSim(SimServer):
         timeout: float = 30.0,
         **other: Any,
     ) -> list[tuple[str, Any]]:
-        """The choices (name, value) offered while typing ``value`` into an option."""
+        """Type `value` into an option. Return the offered choices as (name, value)."""
         return await self.actors.autocomplete(
             user, channel, path, focused=focused, value=value, others=other, timeout=timeout
         )
@@ -184,10 +167,9 @@ class DiscordSim(SimServer):
         timeout: float = 30.0,
         wait: bool = True,
     ) -> InteractionResult:
-        """Press a button, named by label or custom id, or the only one.
+        """Press a button, named by label or custom id, or the only button.
 
-        A click that is only acknowledged returns when ``timeout`` has passed
-        or, with ``wait=False``, at once.
+        A click that is only acknowledged returns after `timeout`, or with `wait=False` at once.
         """
         return await self.actors.click(
             target, user, label=label, custom_id=custom_id, timeout=timeout, wait=wait
@@ -215,58 +197,66 @@ class DiscordSim(SimServer):
         timeout: float = 30.0,
         wait: bool = True,
     ) -> InteractionResult:
-        """Send the form that ``opened`` showed; values go by custom id."""
+        """Submit the form that `opened` showed; values are by custom id."""
         return await self.actors.submit_modal(opened, user, values or {}, timeout=timeout, wait=wait)
 
     async def dm(
         self, user: SimUser, text: str, *, timeout: float = 30.0, count: int = 1
     ) -> list[SimMessage]:
-        """Write to the bot; its replies, once ``count`` came or ``timeout`` passed."""
+        """Write to the bot. Return its replies after `count` of them or after `timeout` seconds."""
         return await self.actors.dm(user, text, timeout=timeout, count=count)
 
     # -- faults, by the names tests use -------------------------------------
 
     def reconnect(self, shard: int | None = None) -> Awaitable[int]:
-        """Op 7; awaiting it waits until the connections have ended."""
+        """Send op 7; awaiting it waits until the connections have ended."""
         return self.faults.reconnect(shard)
 
     def invalidate(self, resumable: bool, shard: int | None = None) -> Awaitable[int]:
-        """Op 9; awaiting it waits until the connections have ended."""
+        """Send op 9; awaiting it waits until the connections have ended."""
         return self.faults.invalidate(resumable=resumable, shard=shard)
 
     def close(self, code: int, shard: int | None = None) -> Awaitable[int]:
-        """A close code; awaiting it waits until the connections have ended."""
+        """Close with a code; awaiting it waits until the connections have ended."""
         return self.faults.close(code, shard)
 
     def drop(self, shard: int | None = None) -> Awaitable[int]:
-        """A TCP reset; awaiting it waits until the connections have ended."""
+        """Reset TCP; awaiting it waits until the connections have ended."""
         return self.faults.drop(shard)
 
     def garble(self, shard: int | None = None) -> Awaitable[int]:
-        """A message that can't be decompressed; awaiting it waits until the connections have ended."""
+        """Send data that can't be decompressed; awaiting it waits until the connections have ended."""
         return self.faults.garble(shard)
 
     def freeze_acks(self, on: bool = True, shard: int | None = None) -> None:
-        """Leave heartbeats unacknowledged."""
+        """Stop (or resume) acknowledging heartbeats."""
         self.faults.freeze_acks(on, shard)
 
     def half_open(self, on: bool = True, shard: int | None = None) -> None:
-        """Keep TCP up but neither send nor answer."""
+        """Keep TCP up, but send and answer nothing."""
         self.faults.half_open(on, shard)
 
     def refuse_resume_url(self, on: bool = True, *, how: str = "drop") -> None:
-        """Make the resume URL useless while the normal one works."""
+        """Break the resume URL; the normal URL still works."""
         self.faults.refuse_resume_url(on, how=how)
 
+    def show_page(self, status: int | None, retry_after: str = "0", path: str = "") -> None:
+        """Answer matching REST requests with a proxy's HTML page, as Cloudflare does; None ends it."""
+        self.rest.page = None if status is None else (re.compile(path), status, retry_after)
+
     def fail_next(self, method: str, path: str, status: int = 500, times: int = 1) -> None:
-        """Answer the next matching REST requests with an error; ``path`` is a pattern."""
+        """Answer the next matching REST requests with an error; `path` is a pattern."""
         self.rest.failures.extend([(method, re.compile(path), status)] * times)
+
+    def lose_next(self, method: str, path: str) -> None:
+        """Do what the next matching REST request asks for, and answer 502, as a proxy may."""
+        self.rest.lost.append((method, re.compile(path)))
 
     # -- observation -------------------------------------------------------
 
     @property
     def sessions(self) -> list[GatewaySession]:
-        """Every session there has been, oldest first."""
+        """All sessions since the start, oldest first."""
         return self.hub.sessions
 
     @property
@@ -286,12 +276,12 @@ class DiscordSim(SimServer):
 
     @property
     def unknown_requests(self) -> list[RecordedRequest]:
-        """REST requests for which there is no route."""
+        """REST requests without a route."""
         return self.rest.unknown_requests
 
     @property
     def record(self) -> bool:
-        """Whether dispatched frames are kept; can be switched."""
+        """Whether dispatched frames are kept; can be set."""
         return self.hub.record
 
     @record.setter
@@ -300,15 +290,11 @@ class DiscordSim(SimServer):
 
     @property
     def sent(self) -> list[Frame]:
-        """The frames kept while :attr:`record` was on."""
+        """The frames dispatched while `record` was on."""
         return self.hub.sent
 
     async def wait_connected(self, shards: int = 1, timeout: float = 30.0) -> None:
-        """Wait until this many different shards are connected.
-
-        Raises:
-            SimTimeout: They did not connect in time.
-        """
+        """Wait until this many different shards are connected. Raises `SimTimeout`."""
 
         def connected() -> set[int]:
             return {s.shard for s in self.hub.sessions if s.connected}
@@ -317,12 +303,8 @@ class DiscordSim(SimServer):
             raise SimTimeout(f"shards connected after {timeout} s: {sorted(connected())}")
 
     async def wait_for(self, condition: Callable[[], bool], timeout: float = 30.0) -> None:
-        """Wait for anything that sessions, messages or interactions can change.
-
-        Raises:
-            SimTimeout: It did not become true in time.
-        """
-        # Two sources of change, so look again at least every 50 ms.
+        """Wait for a condition on sessions, messages or interactions. Raises `SimTimeout`."""
+        # Changes come from two signals, so check again at least every 50 ms.
         deadline = time.monotonic() + timeout
         while not condition():
             left = deadline - time.monotonic()

@@ -1,9 +1,9 @@
-"""Transport compression: one stream for all messages of a connection, flushed after each event.
+"""Transport compression: one stream for all messages of a connection, with a flush after each event.
 
 For a flood the larger part of an event is compressed once, for many connections and sequence numbers. A block
-that refers to nothing outside itself may stand anywhere in such a stream, so an event is a short stored block
-with the number in it, followed by the ready-made block. Deflate: RFC 1951, sections 3.2.3 and 3.2.4.
-Zstandard: RFC 8878, section 3.1.1.2.
+without references to other blocks is valid at any place in such a stream. So an event is a short stored block
+with the number, followed by the block that was compressed in advance. Deflate: RFC 1951, sections 3.2.3 and
+3.2.4. Zstandard: RFC 8878, section 3.1.1.2.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _STORED = struct.Struct("<BHH")
 
 
 class Stream(Protocol):
-    """What one connection gets, compressed."""
+    """The compressed stream of one connection."""
 
     def text(self, text: bytes) -> bytes:
-        """The next event, so that the receiver can read it whole."""
+        """Compress the next event, and flush."""
 
     def ready(self, head: bytes, packed: bytes) -> bytes:
-        """The next event: this beginning, and what `pack` made of its rest. Never the stream's first."""
+        """Build the next event, but never the first, from its head and the result of `pack` for its rest."""
 
 
 class ZlibStream:
@@ -40,7 +40,7 @@ class ZlibStream:
 
     @staticmethod
     def pack(tail: bytes) -> bytes:
-        """A deflate block that stands for itself."""
+        """Compress into a deflate block without references to other blocks."""
         deflater = zlib.compressobj(level=6, wbits=-15)
         return deflater.compress(tail) + deflater.flush(zlib.Z_SYNC_FLUSH)
 
@@ -48,8 +48,8 @@ class ZlibStream:
         deflater = self._deflater
         start = b""
         if self._foreign_data:
-            # The client's window holds blocks that our deflater has not seen,
-            # so it must not refer to anything before this point.
+            # The client's window contains blocks that our deflater has not seen, so it must not refer to data
+            # before this point.
             start = deflater.flush(zlib.Z_FULL_FLUSH)
             self._foreign_data = False
         return start + deflater.compress(text) + deflater.flush(zlib.Z_SYNC_FLUSH)
@@ -74,14 +74,14 @@ class ZstdStream:
 
     @classmethod
     def pack(cls, tail: bytes) -> bytes:
-        """Blocks that stand for themselves."""
+        """Compress into blocks without references to other blocks."""
         compressor = cls._new(6)
         blocks = compressor.compress(tail, compressor.FLUSH_BLOCK)[cls._HEADER :]
         return blocks if cls._stands_alone(blocks, tail) else cls._stored(tail)
 
     def text(self, text: bytes) -> bytes:
         if self._foreign_data:
-            # Our compressor has not seen what the client's tables and offsets come from by now.
+            # The client's tables and offsets now come from blocks that our compressor has not seen.
             return self.pack(text)
         return self._compressor.compress(text, self._compressor.FLUSH_BLOCK)
 
@@ -96,9 +96,9 @@ class ZstdStream:
 
     @classmethod
     def _stands_alone(cls, blocks: bytes, text: bytes) -> bool:
-        """Whether it comes out right after any other blocks.
+        """Return whether the blocks decompress to `text` after any other blocks.
 
-        A frame's first block may use the offsets that every frame begins with; other blocks leave others.
+        The first block of a frame may use the start values of the repeat offsets; other blocks change them.
         """
         for before in (b"before and before that", b"xyxyxyxyxyxyxy, otherwise, otherwise"):
             compressor = cls._new(1)
@@ -117,4 +117,4 @@ class ZstdStream:
 
 
 STREAMS: dict[str, type[ZlibStream | ZstdStream]] = {"zlib-stream": ZlibStream, "zstd-stream": ZstdStream}
-"""By the value of `compress` in the gateway's address."""
+"""The streams by the value of `compress` in the gateway's address."""

@@ -207,6 +207,7 @@ async def open_core(
                 default_ttl=settings.default_ttl,
                 max_ttl=settings.max_ttl,
                 max_per_owner=settings.sandbox_max_per_owner,
+                max_guilds=settings.sandbox_max_guilds,
                 protected_guild_ids=frozenset(settings.discord_protected_guild_ids),
             ),
             observer=metrics,

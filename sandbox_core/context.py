@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
 import os
 import re
+import zlib
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
@@ -202,13 +204,16 @@ class SandboxContext:
         """Publish below this world's prefix, without waiting for an acknowledgement.
 
         `jobs.resize` goes to `sandbox.{id}.jobs.resize` in a sandbox and to `jobs.resize` in production.
-        Raises `InvalidInput` for a tail with wildcards, spaces or empty tokens.
+        Headers that begin with `Nats-` are left out: they are orders to the server, and an event's own
+        would have the message taken for a duplicate of that event. Raises `InvalidInput` for a tail with
+        wildcards, spaces or empty tokens.
         """
         if not _SUBJECT_TAIL.match(subject_tail):
             raise InvalidInput("subject", subject_tail, "it is not tokens joined by dots", "`jobs.resize`")
+        own = {name: value for name, value in (headers or {}).items() if not name.lower().startswith("nats-")}
         with translating():
             await self._nats.client.publish(
-                self.world.nats_prefix + subject_tail, payload, headers=dict(headers) if headers else None
+                self.world.nats_prefix + subject_tail, payload, headers=own or None
             )
 
     async def events(
@@ -363,18 +368,37 @@ async def _leave(subscription: JetStreamContext.PullSubscription, unhandled: Ite
 
 def _event(message: Msg) -> Event:
     headers = message.headers or {}
-    raw = gzip.decompress(message.data) if headers.get("Content-Encoding") == "gzip" else message.data
-    try:
-        frame = msgspec.json.decode(raw)
-    except msgspec.DecodeError:
-        # Published by somebody else than the gateway; it must not stop the events behind it.
-        frame = None
-    data = frame.get("d") if isinstance(frame, dict) else None
+    raw = _unpacked(message.data) if headers.get("Content-Encoding") == "gzip" else message.data
+    frame = _decoded(raw)
     return Event(
         type=message.subject.rsplit(".", 1)[-1],
         guild_id=headers.get("Discord-Guild-Id"),
-        data=data,
+        data=frame.get("d") if isinstance(frame, dict) else None,
         raw=raw,
         subject=message.subject,
         headers=headers,
     )
+
+
+def _unpacked(data: bytes) -> bytes:
+    try:
+        return gzip.decompress(data)
+    except (OSError, EOFError, zlib.error):
+        # Spoilt, or never compressed. As with what is no frame, the events behind it must still come.
+        return data
+
+
+def _decoded(raw: bytes) -> Any:
+    """Return the JSON in `raw`, or None where there is none.
+
+    It takes what the gateway takes: some of Discord's strings are no UTF-8, and some hold half of a pair of
+    surrogates, which the strict decoder refuses.
+    """
+    try:
+        return msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    try:
+        return json.loads(raw.decode(errors="replace"))
+    except (ValueError, RecursionError):
+        return None

@@ -61,6 +61,13 @@ def _owner_limit(error: errors.OwnerLimitReached) -> tuple[str, str]:
     )
 
 
+def _guild_limit(error: errors.GuildLimitReached) -> tuple[str, str]:
+    return (
+        f"A sandbox may have {error.limit} servers at most.",
+        "Unregister a server from it first, or use another sandbox.",
+    )
+
+
 def _guild_mapped(error: errors.GuildAlreadyMapped) -> tuple[str, str]:
     if error.sandbox_name is None:
         return (
@@ -180,6 +187,7 @@ def _stream_unusable(error: errors.StreamUnusable) -> tuple[str, str]:
 _TEXTS: dict[type, Callable[[Any], tuple[str, str]]] = {
     errors.NameTaken: _name_taken,
     errors.OwnerLimitReached: _owner_limit,
+    errors.GuildLimitReached: _guild_limit,
     errors.GuildAlreadyMapped: _guild_mapped,
     errors.SandboxNotFound: _not_found,
     errors.SchemaCreationFailed: _schema_creation,

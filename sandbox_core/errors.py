@@ -17,10 +17,11 @@ SandboxError
 │   ├── GuildProtected        SANDBOX_010
 │   └── ConfirmationNeeded    SANDBOX_010
 ├── GuildNotRegistered        SANDBOX_011
-└── DependencyUnavailable     SANDBOX_012
-    ├── LoginRefused          SANDBOX_012
-    ├── NotMigrated           SANDBOX_012
-    └── StreamUnusable        SANDBOX_012
+├── DependencyUnavailable     SANDBOX_012
+│   ├── LoginRefused          SANDBOX_012
+│   ├── NotMigrated           SANDBOX_012
+│   └── StreamUnusable        SANDBOX_012
+└── GuildLimitReached         SANDBOX_014
 """
 
 from __future__ import annotations
@@ -287,3 +288,13 @@ def _codes(kind: type[SandboxError]) -> set[str]:
 
 ERROR_CODES = tuple(sorted(_codes(SandboxError)))
 """Every code of the tree."""
+
+
+class GuildLimitReached(SandboxError):
+    """More guilds would be registered with one sandbox than `limit` allows."""
+
+    code = "SANDBOX_014"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self.limit = limit

@@ -124,6 +124,7 @@ TAKES: Mapping[str, str] = {
     "SANDBOX_DEFAULT_TTL_HOURS": "hours, from 1/60 (a minute) to SANDBOX_MAX_TTL_HOURS",
     "SANDBOX_MAX_TTL_HOURS": "hours, from 1/60 (a minute) to 8760 (a year)",
     "SANDBOX_MAX_PER_OWNER": "a whole number from 1",
+    "SANDBOX_MAX_GUILDS": "a whole number from 1",
     "SANDBOX_CLEANUP_INTERVAL_MINUTES": "minutes, more than 0 and at most 10080 (a week)",
     "SANDBOX_EXPIRY_NOTICE_MINUTES": "comma-separated minutes, each more than 0 and at most 525600, or none",
     "SANDBOX_ROUTE_CACHE_TTL_MS": "milliseconds from 1000 to 3600000",
@@ -225,6 +226,8 @@ class Settings(DatabaseSettings):
     """How long a sandbox lives when nobody says otherwise."""
     sandbox_max_ttl_hours: Hours = 168
     """The longest life of a sandbox, counted from its creation."""
+    sandbox_max_guilds: Annotated[int, Field(ge=1)] = 100
+    """How many servers one sandbox may have at a time."""
     sandbox_max_per_owner: Annotated[int, Field(ge=1)] = 5
     """How many sandboxes one person may have at a time."""
     sandbox_cleanup_interval_minutes: Annotated[float, Field(gt=0, le=10_080)] = 15

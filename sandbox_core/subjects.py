@@ -24,8 +24,10 @@ ROUTE_NULL = "__NULL__"
 """The cached value for a guild that is known to be mapped to no sandbox."""
 
 _EVENT_TYPE = re.compile(r"[A-Z][A-Z0-9_]{0,63}\Z")
-_GUILD_ID = re.compile(r"[0-9]{17,20}\Z")
-_SNOWFLAKE = re.compile(r"[0-9]{1,20}\Z")
+# Each id has one spelling, as it is a key: `0` in front would be another key for the same guild.
+_GUILD_ID = re.compile(r"[1-9][0-9]{16,19}\Z")
+_SNOWFLAKE = re.compile(r"(?:0|[1-9][0-9]{0,19})\Z")
+_LARGEST_ID = (1 << 64) - 1
 _SCHEMA = re.compile(r"sandbox_[0-9a-f]{8}\Z")
 _CONTROL_SCHEMA = re.compile(r"(?!pg_|information_schema\Z)[a-z_][a-z0-9_]{0,39}\Z")
 _STREAM = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
@@ -172,12 +174,12 @@ LAST_EVENTS_KEY = "sandbox:gateway:last-events"
 
 def is_snowflake(text: str) -> bool:
     """True for the digits that Discord's ids consist of."""
-    return _SNOWFLAKE.match(text) is not None
+    return _SNOWFLAKE.match(text) is not None and int(text) <= _LARGEST_ID
 
 
 def is_guild_id(text: str) -> bool:
-    """True for 17 to 20 digits, the only ids that a guild can be mapped by."""
-    return _GUILD_ID.match(text) is not None
+    """True for 17 to 20 digits without a leading zero, the only ids that a guild can be mapped by."""
+    return _GUILD_ID.match(text) is not None and int(text) <= _LARGEST_ID
 
 
 def is_sandbox_id(text: str) -> bool:

@@ -10,6 +10,7 @@ from datetime import timedelta
 import pytimeparse2
 
 from .errors import InvalidInput
+from .subjects import is_guild_id
 
 NAME_MIN, NAME_MAX = 3, 63
 MIN_TTL = timedelta(minutes=1)
@@ -17,7 +18,6 @@ MIN_TTL = timedelta(minutes=1)
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])\Z")
 _NAME_EXAMPLE = "`welcome-flow-2`"
 _TTL_EXAMPLE = "`90m`, `24h`, `3d` or `24` (hours)"
-_GUILD_ID = re.compile(r"[0-9]{17,20}\Z")
 _GUILD_EXAMPLE = "`613425648685547541`"
 _BARE_NUMBER = re.compile(r"\d+(?:\.\d+)?\Z", re.ASCII)
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?\s*[a-z]+[\s,]*)+\Z", re.ASCII)
@@ -92,8 +92,10 @@ def _seconds(cleaned: str) -> float | None:
 
 
 def parse_guild_id(text: str) -> str:
-    """A Discord guild id: 17 to 20 digits, kept as text."""
+    """A Discord guild id: 17 to 20 digits without a leading zero, kept as text."""
     cleaned = text.strip()
-    if not (_GUILD_ID.match(cleaned) and cleaned.isascii()):
-        raise InvalidInput("server id", text, "a server id is 17 to 20 digits", _GUILD_EXAMPLE)
-    return cleaned
+    if is_guild_id(cleaned):
+        return cleaned
+    if is_guild_id(cleaned.lstrip("0")):
+        raise InvalidInput("server id", text, "a server id has no 0 in front", f"`{cleaned.lstrip('0')}`")
+    raise InvalidInput("server id", text, "a server id is 17 to 20 digits", _GUILD_EXAMPLE)

@@ -6,16 +6,17 @@ may stop, kill and restart a server: the next test finds it running again, on th
 
 from __future__ import annotations
 
+import gc
 import itertools
 import logging
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
@@ -27,19 +28,26 @@ from redis.asyncio import Redis
 
 from sandbox_bot.embedded import EmbeddedServer, EmbeddedServers, embedded_servers
 from sandbox_bot.migrate import migrate
+from tests.forked import WARM, use_server_at, warm_endpoint
 
 ROOT = Path(__file__).resolve().parents[1]
-WARM = Path(__file__).with_name("warm.py")
 
 _LONG_FILES = {"chaos", "cli", "deploy", "docs", "e2e", "gateway", "packaging", "publishers"}
 _LONG_FILES_UNTIL = 0.75
 
 _numbers = itertools.count(1)
+_administrators: dict[str, asyncpg.Connection] = {}
 # Database 0 is left to tests that look at the server itself; see `redis_url`.
 _redis_databases = itertools.cycle(range(1, 64))
 
 
-def pytest_configure() -> None:
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Of the process that starts the workers: they share a server of forks; see `tests/forked.py`."""
+    node.workerinput["warm_endpoint"] = str(warm_endpoint())
+
+
+def pytest_configure(config: pytest.Config) -> None:
     """Put temporary directories into memory where there is room, and let programs hear Ctrl-C.
 
     Hundreds of databases are made and dropped; on a disk that takes three times as long. A variable that is
@@ -49,6 +57,8 @@ def pytest_configure() -> None:
     # How long an example takes says more about the machine than about the code.
     settings.register_profile("no-deadline", deadline=None)
     settings.load_profile("no-deadline")
+    if (told := getattr(config, "workerinput", None)) is not None:
+        use_server_at(Path(told["warm_endpoint"]))
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     memory = Path("/dev/shm")  # noqa: S108 (pytest makes a private directory in it)
@@ -74,6 +84,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: places[item.path])
 
 
+def pytest_collection_finish() -> None:
+    """Have the collector of garbage look no more at what all tests need: it does so thousands of times."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def _logging_as_it_was() -> Iterator[None]:
     """Some of what is tested configures the process's logging; the next test captures it as it was."""
@@ -87,24 +103,9 @@ def _logging_as_it_was() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def warm_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Where a server runs `sandboxctl` without the second that its imports take; see `tests/warm.py`."""
-    endpoint = tmp_path_factory.mktemp("warm") / "socket"
-    with subprocess.Popen(
-        [sys.executable, str(WARM), "serve", str(endpoint)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-    ) as server:
-        assert server.stdout is not None
-        assert server.stdout.readline() == b"serving\n"
-        yield endpoint
-        server.terminate()
-
-
-@pytest.fixture(scope="session")
-def warm_sandboxctl(warm_endpoint: Path) -> list[str]:
-    """A command that is `sandboxctl`, sooner."""
-    return [sys.executable, "-S", "-E", str(WARM), str(warm_endpoint)]
+def warm_sandboxctl() -> list[str]:
+    """A command that is `sandboxctl`, without the second that its imports take; see `tests/warm.py`."""
+    return [sys.executable, "-S", "-E", str(WARM), str(warm_endpoint())]
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,8 @@ async def servers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Emb
     """PostgreSQL, Valkey and nats-server, one set for the whole session."""
     async with embedded_servers(tmp_path_factory.mktemp("servers"), fast=True) as running:
         yield running
+        for connection in _administrators.values():
+            await connection.close()
 
 
 @pytest.fixture(scope="session")
@@ -192,11 +195,21 @@ async def drop_database(servers: EmbeddedServers, name: str) -> None:
 
 
 async def _administer(servers: EmbeddedServers, statement: str) -> None:
-    connection = await asyncpg.connect(servers.postgres.admin_url)
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()
+    """Execute it in a connection that is kept: opening one costs more than a small statement does."""
+    url = servers.postgres.admin_url
+    while True:
+        kept = _administrators.get(url)
+        connection = kept if kept is not None and not kept.is_closed() else await asyncpg.connect(url)
+        _administrators[url] = connection
+        try:
+            await connection.execute(statement)
+        except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError):
+            # A test has restarted the server since. A new connection's failure is the server's.
+            if connection is not kept:
+                raise
+            connection.terminate()
+        else:
+            return
 
 
 async def revive(server: EmbeddedServer) -> None:

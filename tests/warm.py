@@ -1,71 +1,69 @@
-"""`sandboxctl` without its start-up time, for tests with dozens of commands.
+"""Programs without their start-up time, for tests that start dozens of them.
 
-The server imports the command line once; each command is a fork of it. The client hands over its arguments,
-working directory, environment and standard streams, and ends with the command's exit code.
-`tests.cleanup.mortal` and `tests.publishers.host` are started as forks of it, too.
+The server imports once what the programs need; each program is a fork of it, in which its module is run as
+`python -m` does. The client hands over the arguments, the working directory, the environment and the standard
+streams, and is told the process's id and, at its end, its exit code.
 
-    python warm.py serve SOCKET
+    python warm.py serve SOCKET MODULE...
     python warm.py SOCKET ARGUMENT...
 
-`tests.forked` is a client that can send signals, too.
+The second is a client that does what `sandboxctl` does, for shells. `tests.forked` is one that can send
+signals, too. The server ends with its standard input.
 """
 
 from __future__ import annotations
 
+import atexit
+import gc
 import importlib
 import json
 import os
+import runpy
+import select
 import signal
 import socket
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 _STREAMS = 3
 
 
-def serve(path: str) -> None:
-    """Answer until terminated."""
-    from sandbox_bot.cli import main
-
-    # What `run` imports is imported once as well.
-    importlib.import_module("sandbox_bot.runner")
-    programs = {
-        "sandboxctl": main,
-        "mortal": importlib.import_module("tests.cleanup.mortal").main,
-        "host": importlib.import_module("tests.publishers.host").main,
-    }
-
-    # Nobody waits for the forks that answer: the system collects them.
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+def serve(path: str, modules: list[str]) -> None:
+    """Import the modules, and answer until standard input ends."""
     with socket.socket(socket.AF_UNIX) as listener:
+        # Whoever comes before the imports are done waits until they are.
         listener.bind(path)
-        listener.listen()
+        listener.listen(128)
         print("serving", flush=True)
-        while True:
+        for module in modules:
+            importlib.import_module(module)
+        # What is there already is garbage in no fork, and is not looked at again in any.
+        gc.collect()
+        gc.freeze()
+        # Nobody waits for the forks that answer: the system collects them.
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        while sys.stdin not in select.select([listener, sys.stdin], [], [])[0]:
             connection, _ = listener.accept()
             if os.fork() == 0:
                 listener.close()
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                _answer(connection, programs)
+                _answer(connection)
             connection.close()
 
 
-def _answer(connection: socket.socket, programs: Mapping[str, Callable[[], object]]) -> None:
+def _answer(connection: socket.socket) -> None:
     request, streams, _, _ = socket.recv_fds(connection, 1 << 20, _STREAMS)
     command = json.loads(request)
     child = os.fork()
     if child == 0:
+        connection.close()
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
-        # Made anew: the inherited ones know what the server's streams were.
-        sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w")
-        os.chdir(command["directory"])
-        os.environ.clear()
-        os.environ.update(command["environment"])
-        sys.argv = [command["program"], *command["arguments"]]
-        os._exit(_code_of(programs[command["program"]]))
+            os.close(stream)
+        os._exit(_run(command))
     for stream in streams:
         os.close(stream)
     connection.sendall(f"{child}\n".encode())
@@ -74,25 +72,46 @@ def _answer(connection: socket.socket, programs: Mapping[str, Callable[[], objec
     os._exit(0)
 
 
-def _code_of(main: Callable[[], object]) -> int:
+def _run(command: dict[str, Any]) -> int:
+    """Run the module in this fork, to the end that an interpreter of its own would come to."""
+    # Made anew, as at an interpreter's start: the inherited ones know what the server's streams were.
+    sys.stdin, sys.stdout = os.fdopen(0), os.fdopen(1, "w")
+    sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace")
+    os.chdir(command["directory"])
+    os.environ.clear()
+    os.environ.update(command["environment"])
+    module = command["module"]
+    sys.argv = [module, *command["arguments"]]
+    sys.path[0] = command["directory"]
+    # It was imported for what it imports: its own code is run anew, in this environment.
+    is_package = hasattr(sys.modules.get(module), "__path__")
+    sys.modules.pop(f"{module}.__main__" if is_package else module, None)
+    code = 0
     try:
-        main()
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit as end:
-        return end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, int):
+            code = end.code
+        elif end.code is not None:
+            print(end.code, file=sys.stderr)
+            code = 1
     except BaseException:
         # The fork's last chance to be heard: it must not go on as a server.
         traceback.print_exc()
-        return 70
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    return 0
+        code = 70
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    # What is left unclosed says so.
+    gc.collect()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return code
 
 
 def ask(path: str, arguments: list[str]) -> int:
-    """Run one command and return its exit code."""
+    """Run one command of `sandboxctl` and return its exit code."""
     request = {
-        "program": "sandboxctl",
+        "module": "sandbox_bot",
         "arguments": arguments,
         "directory": str(Path.cwd()),
         "environment": dict(os.environ),
@@ -107,8 +126,9 @@ def ask(path: str, arguments: list[str]) -> int:
 
 if __name__ == "__main__":
     if sys.argv[1] == "serve":
-        serve(sys.argv[2])
-    code = ask(sys.argv[1], sys.argv[2:])
-    if code < 0:
-        os.kill(os.getpid(), -code)
-    sys.exit(code)
+        serve(sys.argv[2], sys.argv[3:])
+    else:
+        ended = ask(sys.argv[1], sys.argv[2:])
+        if ended < 0:
+            os.kill(os.getpid(), -ended)
+        sys.exit(ended)

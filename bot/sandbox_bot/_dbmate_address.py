@@ -1,7 +1,8 @@
-"""The database's address for dbmate, whose driver reads addresses and libpq's variables in its own way.
+"""Builds the database's address for dbmate.
 
-So a connection is made first, as the bot makes it: what it used is written out for dbmate, with nothing left
-to find out, and a refused login or an absent server is told in the bot's own words.
+dbmate's driver reads addresses and libpq's variables in its own way. So this module first connects as the bot
+does, and then gives dbmate all values of that connection. A refused login or an absent server gets the bot's
+own error text.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from sandbox_core.postgres import login
 from sandbox_core.postgres.errors import translating
 
 _CONNECT_WITHIN = 10.0
-# What libpq takes where the address is silent. This one is not, and dbmate's driver refuses some of them.
+# libpq's variables for values that an address leaves out. Our address has all values, and dbmate's driver
+# refuses some of these variables.
 _SETTLED = frozenset(
     {
         "PGCHANNELBINDING",
@@ -40,16 +42,16 @@ _VERIFYING = ("verify-ca", "verify-full")
 
 
 async def environment_for(address: PostgresAddress, schema: str) -> dict[str, str]:
-    """This process's environment with the address that dbmate is to use, and without what would change it.
+    """Return this process's environment for dbmate, with the address and without variables that change it.
 
-    dbmate works in `schema`, whatever the address's own search_path is.
+    dbmate works in `schema`; the search_path of the address does not count.
 
-    Raises `DependencyUnavailable` when PostgreSQL is away, and `LoginRefused` when it says no.
+    Raises `DependencyUnavailable` when PostgreSQL is away, and `LoginRefused` when it refuses the login.
     """
     with translating():
         connection = await login.connect(address, timeout=_CONNECT_WITHIN)
     try:
-        # asyncpg has no public words for them.
+        # asyncpg has no public names for them.
         known: Any = connection
         used, place = known._params, known._addr
         tls = known._transport.get_extra_info("ssl_object") is not None
@@ -72,7 +74,7 @@ async def environment_for(address: PostgresAddress, schema: str) -> dict[str, st
 
 
 def _tls(address: PostgresAddress, *, tls: bool) -> dict[str, str]:
-    """TLS as the bot's connection had it: dbmate's driver knows no mode that tries."""
+    """Return the TLS options of the bot's connection: dbmate's driver has no mode that tries TLS first."""
     if not tls:
         return {"sslmode": "disable"}
     asked = address.options.get("sslmode") or os.environ.get("PGSSLMODE", "")
@@ -83,7 +85,7 @@ def _tls(address: PostgresAddress, *, tls: bool) -> dict[str, str]:
 def _url(
     *, host: str, port: int, user: str, password: str | None, database: str, options: Mapping[str, str]
 ) -> str:
-    """Everything is encoded. The host stands behind the `?`, where IPv6 and sockets need no brackets."""
+    """Build the encoded address. The host is in the query, where IPv6 and sockets need no brackets."""
     secret = "" if not password else f":{quote(password, safe='')}"
     query = urlencode({**options, "host": host, "port": str(port)}, quote_via=quote)
     return f"postgres://{quote(user, safe='')}{secret}@/{quote(database, safe='')}?{query}"

@@ -1,4 +1,4 @@
-"""What holds while the libraries are loaded, which is most of a short command's time."""
+"""Speeds up the loading of libraries, which takes most of a short command's time."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ from contextlib import contextmanager
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """Import in here.
+    """Import libraries in this context.
 
-    Ctrl-C ends the program as it ends any, and not with a traceback out of somebody's module; whoever has
-    set a handler of their own keeps it. The garbage collector rests: it would look through all that is
-    loaded so far again and again, and find nothing, in a third of the time.
+    Ctrl-C ends the program without a traceback, unless somebody has set another handler. The garbage
+    collector is off: it would take a third of the time and find nothing.
     """
     restores = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if restores:
         try:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
         except ValueError:
-            # Not the main thread, which alone is interrupted.
+            # Only the main thread gets Ctrl-C, and this is another one.
             restores = False
     collects = gc.isenabled()
     gc.disable()

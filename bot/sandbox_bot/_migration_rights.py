@@ -1,4 +1,4 @@
-"""Which right a role lacks to migrate, asked after that failed: a sentence with the statement to give it."""
+"""Finds the right that a role lacks after a failed migration, and the statement that grants it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _RIGHTS = """
 
 
 async def lacking_right(address: PostgresAddress, schema: str, table: str) -> str | None:
-    """What is missing, and the least that mends it; None when it is something else, or can't be told."""
+    """Return a sentence with the missing right and its GRANT; None when the failure has another reason."""
     try:
         connection = await login.connect(address, timeout=_WITHIN, command_timeout=_WITHIN)
         try:
@@ -34,7 +34,7 @@ async def lacking_right(address: PostgresAddress, schema: str, table: str) -> st
         finally:
             await connection.close(timeout=_WITHIN)
     except (OSError, DependencyUnavailable, asyncpg.PostgresError, asyncpg.InterfaceError):
-        # The failure itself is told then, in dbmate's words.
+        # Then dbmate's own text explains the failure.
         return None
     return None if found is None else _sentence(found, schema, address.where)
 
@@ -58,6 +58,6 @@ def _sentence(found: asyncpg.Record, schema: str, server: str) -> str | None:
     if not found["is_owner"]:
         return (
             f"The role {role} may not change the tables in the schema {schema} of {where}, "
-            f"which are {found['owner']}'s: migrate as {found['owner']}."
+            f"which belong to {found['owner']}: migrate as {found['owner']}."
         )
     return None

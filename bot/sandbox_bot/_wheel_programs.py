@@ -1,4 +1,4 @@
-"""Finds programs that wheels carry (dbmate, nats-server) where the installer put them."""
+"""Finds programs from wheels (dbmate, nats-server) where the installer put them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 
 
 def find_wheel_program(distribution: str, program: str) -> Path | None:
-    """The path of `program` as installed from the wheel `distribution`, or None where it is not installed.
+    """Return the path of `program` from the wheel `distribution`, or None when it is not installed.
 
-    Read from the wheel's own record of its files, so a program of the same name elsewhere on PATH is never
-    taken, and the environment need not be activated.
+    The path comes from the wheel's record of its files. So another program of the same name on PATH is never
+    used, and the virtual environment need not be active.
     """
     try:
         files = metadata.files(distribution)

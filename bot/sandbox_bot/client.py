@@ -11,6 +11,7 @@ import structlog
 import yarl
 from discord.ext import commands
 
+from sandbox_cogs._answers import is_discords, retry_after_of
 from sandbox_cogs._channels import RestChannels
 from sandbox_cogs.sandbox import on_tree_error, sync_commands
 from sandbox_core.addresses import discord_where
@@ -129,15 +130,24 @@ class SandboxBot(commands.AutoShardedBot):
         while True:
             try:
                 return await super().login(token)
-            except _DISCORD_AWAY as error:
+            except (*_DISCORD_AWAY, discord.HTTPException, discord.LoginFailure) as error:
+                answer = error.__cause__ if isinstance(error, discord.LoginFailure) else error
+                retry_after = 0.0
                 where = discord_where(discord.http.Route.BASE)
                 reason = f"it can't be reached at {where} ({type(error).__name__})"
+                if isinstance(answer, discord.HTTPException):
+                    if is_discords(answer) and not isinstance(answer, discord.DiscordServerError):
+                        # Discord's own word, such as that the token is wrong: waiting mends nothing.
+                        raise
+                    reason = f"{where} answered with status {answer.status}"
+                    retry_after = retry_after_of(answer)
             self._login_trouble = f"not connected to Discord: {reason}"
             _log.warning("waiting_for_dependency", dependency="Discord", reason=reason)
             # Each login makes a session of its own, which takes its connector along when it is closed.
             await self.http.close()
             self.http.connector = discord.utils.MISSING
-            await asyncio.sleep(_LOGIN_PAUSES[min(attempt, len(_LOGIN_PAUSES) - 1)])
+            pause = _LOGIN_PAUSES[min(attempt, len(_LOGIN_PAUSES) - 1)]
+            await asyncio.sleep(max(pause, retry_after))
             attempt += 1
 
     async def setup_hook(self) -> None:

@@ -1,4 +1,4 @@
-"""Discord's REST API, as far as the command line needs it: is the bot there, and what may a user do there.
+"""Asks Discord's REST API, for the command line, whether the bot is in a guild and what a user may do there.
 
 Facts from Discord's developer documentation: resources "Guild" (Get Guild, Get Guild Member), topics
 "Permissions" and "Reference" (User Agent, authentication).
@@ -28,7 +28,7 @@ _MANAGE_GUILD = 1 << 5
 
 
 class TokenError(Exception):
-    """Discord can't be asked as the bot; the text is a sentence that says why."""
+    """Discord can't be asked with the bot's token; the text says why."""
 
 
 class TokenMissingError(TokenError):
@@ -36,26 +36,29 @@ class TokenMissingError(TokenError):
 
 
 class TokenRefusedError(TokenError):
-    """Discord does not take the token."""
+    """Discord refuses the token."""
 
     def __init__(self) -> None:
-        super().__init__("Discord refused the token: DISCORD_TOKEN takes the bot's present token.")
+        super().__init__("Discord refused the token: set DISCORD_TOKEN to the bot's current token.")
 
 
 class DiscordRest:
-    """Asks Discord as the bot; see `discord_rest`."""
+    """Sends requests with the bot's token; made by `discord_rest`."""
 
     def __init__(self, session: aiohttp.ClientSession, base: str) -> None:
         self._session = session
         self._base = base
 
     async def get(self, path: str) -> Any:
-        """The JSON at `path`, or None where Discord shows the bot nothing (403, 404).
+        """Return the JSON at `path`, or None when Discord shows the bot nothing (403, 404).
 
         Raises `TokenRefusedError`, or `DependencyUnavailable` when Discord is away, slow or failing.
         """
         try:
             async with asyncio.timeout(_WITHIN), self._session.get(f"{self._base}{path}") as answer:
+                if answer.content_type != "application/json":
+                    # Not Discord's own answer: a proxy's page, which says nothing of tokens and guilds.
+                    raise DependencyUnavailable("Discord", f"a proxy answered with status {answer.status}")
                 if answer.status == 401:
                     raise TokenRefusedError
                 if answer.status in {403, 404}:
@@ -70,13 +73,15 @@ class DiscordRest:
             raise DependencyUnavailable("Discord", f"it can't be reached at {where}") from error
 
     async def access(self, guild_id: str, user_id: str | None) -> GuildAccess:
-        """What the bot, and `user_id` if given, may do in a guild now."""
+        """Return what the bot, and `user_id` if given, may do in a guild now."""
         cleaned = parse_guild_id(guild_id)
         guild = await self.get(f"/guilds/{cleaned}")
         if guild is None:
             return GuildAccess(cleaned, bot_is_member=False, caller_manages=False)
         manages = user_id is not None and await self._manages(guild, user_id)
-        return GuildAccess(cleaned, bot_is_member=True, caller_manages=manages, name=str(guild["name"]))
+        return GuildAccess(
+            str(guild["id"]), bot_is_member=True, caller_manages=manages, name=str(guild["name"])
+        )
 
     async def _manages(self, guild: Any, user_id: str) -> bool:
         if guild["owner_id"] == user_id:
@@ -95,7 +100,7 @@ class DiscordRest:
 
 @asynccontextmanager
 async def discord_rest(settings: Settings) -> AsyncIterator[DiscordRest]:
-    """A client with the bot's token. Raises `TokenMissingError` when there is none."""
+    """Open a client with the bot's token. Raises `TokenMissingError` when there is none."""
     if settings.discord_token is None:
         raise TokenMissingError("DISCORD_TOKEN is not set.")
     headers = {

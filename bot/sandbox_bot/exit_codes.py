@@ -1,4 +1,4 @@
-"""What a process of this project ends with."""
+"""The exit codes of this project's processes."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """The same for every command; listed in `docs/cli.md`."""
+    """The exit codes of all commands; `docs/cli.md` lists them."""
 
     DONE = 0
     REFUSED = 1
-    """The answer is no; standard error says why, with the code."""
+    """Refused; standard error says why, with the error's code."""
     USAGE = 2
     """Wrong usage or settings."""
     DEPENDENCY = 3
-    """A server that is needed is away."""
+    """A needed server is away."""
     INTERRUPTED = 130
-    """Ended by Ctrl-C, as shells number it: 128 and the signal."""
+    """Ended by Ctrl-C: 128 plus the signal, as in shells."""
     UNREAD = 141
-    """Whoever read standard output has closed it; numbered as for other programs, which SIGPIPE ends."""
+    """The reader has closed standard output; the number of a program that SIGPIPE ends."""

@@ -1,4 +1,4 @@
-"""Logging: structlog everywhere, and the libraries' own log lines through the same renderer."""
+"""Configures logging: structlog, and the libraries' log lines through the same renderer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NOISY = (
     "discord.gateway",
     "discord.client",
     "discord.shard",
-    # At debug these print addresses that hold interactions' tokens, with which anybody may answer.
+    # At level debug this prints URLs with tokens of interactions, which let anybody answer them.
     "discord.webhook.async_",
     "discord.webhook.sync",
     "nats.aio.client",
@@ -32,34 +32,34 @@ _WORD = re.compile(r"[^\W\d_]+\Z")
 
 
 class Redaction:
-    """Keeps secrets out of whatever is written, also where a library's message repeats one.
+    """Removes secrets from every log line, also from messages of libraries.
 
-    Nothing here logs a secret on purpose; this stands behind the care that is taken everywhere else.
+    No code of this project logs a secret on purpose; this is a second protection.
     """
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        # As JSON shows them, too; the longest first, for some hold others.
+        # Also as JSON writes them. The longest first, because some contain others.
         forms = {form for secret in secrets for form in (secret, json.dumps(secret)[1:-1])}
         ordered = sorted(forms, key=len, reverse=True)
         self._secret = re.compile("|".join(map(_alone, ordered))) if ordered else None
 
     def __call__(self, _logger: object, _method: str, line: str) -> str:
-        """The line with every secret replaced."""
+        """Return the line with every secret replaced."""
         return line if self._secret is None else self._secret.sub("[secret]", line)
 
 
 def _alone(secret: str) -> str:
-    """What finds the secret, and no word that it is only a part of."""
+    """Return a pattern that finds the secret, but not a longer word that contains it."""
     before = r"(?<!\w)" if re.match(r"\w", secret) else ""
     behind = r"(?!\w)" if re.search(r"\w\Z", secret) else ""
     return f"{before}{re.escape(secret)}{behind}"
 
 
 def secrets_of(settings: Settings) -> Iterator[str]:
-    """The token, the servers' addresses that hold secrets, and these secrets.
+    """Yield the token, the server addresses that contain secrets, and these secrets.
 
-    A password that may be an ordinary word is found in its address only: taken out everywhere, it would make
-    other lines unreadable, and be given away by what is missing in them.
+    A password that may be an ordinary word is replaced only inside its address. Replaced everywhere, it would
+    make other lines unreadable, and the gaps would give it away.
     """
     if settings.discord_token is not None:
         yield settings.discord_token.get_secret_value()
@@ -71,7 +71,7 @@ def secrets_of(settings: Settings) -> Iterator[str]:
 def _secrets_in(secrets: Iterable[str], addresses: Iterable[str]) -> Iterator[str]:
     found = set(secrets)
     if found:
-        # Without either there is no secret in it.
+        # An address without a password or parameters contains no secret.
         yield from (address.strip() for address in addresses if "@" in address or "?" in address)
     for secret in found:
         for form in {secret, quote(secret, safe=""), quote_plus(secret)}:
@@ -85,14 +85,14 @@ def _may_be_a_word(secret: str) -> bool:
 
 
 def log_misspelt_settings() -> None:
-    """One line for each variable that looks like a misspelt setting."""
+    """Log one line for each variable that looks like a misspelt setting."""
     log = structlog.get_logger("sandbox.settings")
     for each in misspelt_settings():
         log.warning("setting_misspelt", variable=each.name, place=each.place, nearest=each.nearest)
 
 
 def configure_logging(settings: Settings, stream: TextIO | None = None) -> None:
-    """Write log lines to `stream` (standard error by default) in the configured form and level."""
+    """Write log lines to `stream` (by default standard error) in the configured format and level."""
     target = stream or sys.stderr
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -106,7 +106,7 @@ def configure_logging(settings: Settings, stream: TextIO | None = None) -> None:
         shared.append(structlog.processors.format_exc_info)
         renderer = structlog.processors.JSONRenderer()
     else:
-        # structlog's default shows every local variable of a traceback, and some hold the token.
+        # structlog's default shows every local variable of a traceback, and some contain the token.
         renderer = structlog.dev.ConsoleRenderer(
             colors=target.isatty(), exception_formatter=structlog.dev.plain_traceback
         )
@@ -127,7 +127,7 @@ def configure_logging(settings: Settings, stream: TextIO | None = None) -> None:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 renderer,
-                # Behind the renderer: it sees the line as it is written.
+                # After the renderer: it gets the final line.
                 Redaction(secrets_of(settings)),  # type: ignore[list-item]
             ],
         )
@@ -136,5 +136,5 @@ def configure_logging(settings: Settings, stream: TextIO | None = None) -> None:
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level)
     for name in _NOISY:
-        # At debug these print whole payloads; what matters of them this project logs itself.
+        # At level debug these print whole payloads. This project itself logs what matters.
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))

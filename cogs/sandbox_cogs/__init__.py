@@ -1,7 +1,7 @@
-"""The Discord edge: extensions that work in this project's bot and in somebody else's.
+"""The Discord edge: extensions that work in this project's bot and in a host's bot.
 
-`await bot.load_extension("sandbox_cogs")` loads all four into a discord.py bot of your own. Each can be
-loaded alone, too: `sandbox_cogs.sandbox`, `.owner`, `.gateway` and `.upkeep`.
+`await bot.load_extension("sandbox_cogs")` loads all four into your own discord.py bot. You can also load
+each of them alone: `sandbox_cogs.sandbox`, `.owner`, `.gateway` and `.upkeep`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ EXTENSIONS = ("sandbox_cogs.sandbox", "sandbox_cogs.owner", "sandbox_cogs.gatewa
 
 
 async def setup(bot: AnyBot) -> None:
-    """Load every extension that `bot` has not loaded yet; when one fails, none of them stays.
+    """Load every extension that `bot` has not loaded yet; after a failure unload them all.
 
-    Raises discord.py's `ExtensionFailed` with what that extension raised.
+    Raises discord.py's `ExtensionFailed` with the error of the extension.
     """
     loaded: list[str] = []
     try:

@@ -1,7 +1,7 @@
-"""Finds the core an extension works with: the one its bot brought, or one that the loaded extensions share.
+"""Finds the core for an extension: the bot's own core, or one core that all loaded extensions share.
 
-The standalone bot opens the core itself and sets `bot.sandbox_core`. In somebody else's bot the first
-extension that loads opens one from the environment's settings, and the last that unloads closes it.
+The standalone bot opens the core itself and sets `bot.sandbox_core`. In a host's bot the first extension
+that loads opens a core with the settings of the environment. The last extension that unloads closes it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 AnyBot = commands.Bot | commands.AutoShardedBot
 
 CORE_ATTRIBUTE = "sandbox_core"
-_LEASE_ATTRIBUTE = "_sandbox_core_lease"
+_SHARED_ATTRIBUTE = "_sandbox_shared_core"
 
 
 class CoreNotAttached(RuntimeError):
@@ -29,7 +29,7 @@ class CoreNotAttached(RuntimeError):
 
 
 def core_of(bot: object) -> Core:
-    """The core that works for `bot`. Raises `CoreNotAttached` when there is none."""
+    """Return the bot's core. Raises `CoreNotAttached` when it has none."""
     core: Core | None = getattr(bot, CORE_ATTRIBUTE, None)
     if core is None:
         raise CoreNotAttached("load an extension of this project, or set `bot.sandbox_core`")
@@ -37,20 +37,20 @@ def core_of(bot: object) -> Core:
 
 
 async def acquire_core(bot: AnyBot, holder: str) -> Core:
-    """The core for the extension `holder`, opened when the bot has none yet.
+    """Return the core for the extension `holder`; open it when the bot has none yet.
 
-    Pair it with `release_core`. Raises what opening a core raises: `SettingsError` for wrong settings,
+    Each call needs a `release_core`. Raises what opening a core raises: `SettingsError` for wrong settings,
     `DependencyUnavailable` for a server that is away, `OpsAddressError` for an `OPS_PORT` that is taken.
     """
-    lease: _Lease | None = getattr(bot, _LEASE_ATTRIBUTE, None)
-    if lease is None:
+    shared: _SharedCore | None = getattr(bot, _SHARED_ATTRIBUTE, None)
+    if shared is None:
         if getattr(bot, CORE_ATTRIBUTE, None) is not None:
             return core_of(bot)
-        lease = _Lease(partial(_keep_core_open, bot))
-        setattr(bot, _LEASE_ATTRIBUTE, lease)
-    lease.holders.add(holder)
+        shared = _SharedCore(partial(_keep_core_open, bot))
+        setattr(bot, _SHARED_ATTRIBUTE, shared)
+    shared.holders.add(holder)
     try:
-        core = await lease.core()
+        core = await shared.core()
     except BaseException:
         await release_core(bot, holder)
         raise
@@ -59,21 +59,24 @@ async def acquire_core(bot: AnyBot, holder: str) -> Core:
 
 
 async def release_core(bot: AnyBot, holder: str) -> None:
-    """Give up what `acquire_core` gave; the last holder closes a shared core. Twice is harmless."""
-    lease: _Lease | None = getattr(bot, _LEASE_ATTRIBUTE, None)
-    if lease is None:
+    """Release the core of the extension `holder`; the last holder closes a shared core.
+
+    A second call does nothing.
+    """
+    shared: _SharedCore | None = getattr(bot, _SHARED_ATTRIBUTE, None)
+    if shared is None:
         return
-    lease.holders.discard(holder)
-    if lease.holders:
+    shared.holders.discard(holder)
+    if shared.holders:
         return
-    for attribute in (_LEASE_ATTRIBUTE, CORE_ATTRIBUTE):
+    for attribute in (_SHARED_ATTRIBUTE, CORE_ATTRIBUTE):
         if hasattr(bot, attribute):
             delattr(bot, attribute)
-    await lease.close()
+    await shared.close()
 
 
 async def _keep_core_open(bot: AnyBot, ready: asyncio.Future[Core], closing: asyncio.Event) -> None:
-    # Imported here: a bot that brings its own core needs none of the drivers behind this.
+    # Imported here: a bot with its own core does not need these drivers.
     from sandbox_core.bootstrap import open_core  # noqa: PLC0415
     from sandbox_core.settings import load_settings  # noqa: PLC0415
 
@@ -85,11 +88,11 @@ async def _keep_core_open(bot: AnyBot, ready: asyncio.Future[Core], closing: asy
 _Opener = Callable[[asyncio.Future[Any], asyncio.Event], Coroutine[Any, Any, None]]
 
 
-class _Lease:
-    """One shared core and who uses it.
+class _SharedCore:
+    """One core and the extensions that use it.
 
-    A task of its own enters and leaves the core's context: loading and unloading happen in different
-    tasks, and a context that holds task groups or timeouts must be left by the task that entered it.
+    One task enters and leaves the core's context. Extensions load and unload in different tasks, but the
+    task that entered a task group or a timeout must also leave it.
     """
 
     def __init__(self, opener: _Opener) -> None:
@@ -99,7 +102,7 @@ class _Lease:
         self._task = asyncio.create_task(opener(self._ready, self._closing), name="sandbox-core")
 
     async def core(self) -> Core:
-        """The core, as soon as it is open. Raises what opening it raised."""
+        """Wait until the core is open and return it. Raises what opening it raised."""
         either: set[asyncio.Future[Any]] = {self._task, self._ready}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not self._ready.done():
@@ -114,6 +117,6 @@ class _Lease:
         self._closing.set()
         await asyncio.wait({self._task})
         failure = None if self._task.cancelled() else self._task.exception()
-        # A failure to open was already raised by `core`, which every holder awaits.
+        # Every holder awaits `core`, so a failure to open was raised there already.
         if failure is not None and not self._ready.cancelled():
             raise failure

@@ -1,4 +1,4 @@
-"""Ties every log line to the command that caused it, and traces the command where there are traces."""
+"""Gives each log line the id of the command that caused it, and traces the command if tracing is on."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 @contextmanager
 def correlated(core: Core, command: str, *, cause_id: int, user_id: int) -> Iterator[None]:
-    """While entered, log lines carry the id of the interaction or message that caused them.
+    """Add the id of the interaction or message to all log lines while the context is entered.
 
-    So do those of tasks begun meanwhile, for as long as they run.
+    Tasks that start in this time keep the id until they end.
     """
     tracing = core.tracing
     facts = {"correlation_id": str(cause_id), "user_id": str(user_id)}

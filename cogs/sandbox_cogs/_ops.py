@@ -1,4 +1,4 @@
-"""The ops endpoint of somebody else's bot; there is one when `OPS_PORT` is set."""
+"""The ops endpoint of a host's bot. It exists when `OPS_PORT` is set."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _log = structlog.get_logger("sandbox.bot")
 
 
 class _Publishes(Protocol):
-    """What `sandbox_cogs.gateway` tells of itself, where it is loaded."""
+    """What the ops endpoint asks the cog of `sandbox_cogs.gateway`, if that is loaded."""
 
     @property
     def gateway_trouble(self) -> str: ...
@@ -30,19 +30,19 @@ class _Publishes(Protocol):
 
 
 class HostGateway:
-    """What the host's own connections are like, and whether their events are published here."""
+    """The state of the host's gateway connections, and whether this process publishes their events."""
 
     def __init__(self, bot: AnyBot) -> None:
         self._bot = bot
 
     @property
     def _publishing(self) -> _Publishes | None:
-        # By its name: reloading the extension makes another class of it.
+        # By its name: a reload of the extension creates a new class.
         return cast("_Publishes | None", self._bot.get_cog("GatewayListener"))
 
     @property
     def gateway_trouble(self) -> str:
-        """Why a shard of the host is not connected; "" when all are."""
+        """Say why a shard of the host is not connected; "" when all are connected."""
         bot = self._bot
         if bot.is_closed():
             return "the bot is closed"
@@ -72,16 +72,16 @@ class HostGateway:
 
 @asynccontextmanager
 async def ops_endpoint(bot: AnyBot, core: Core) -> AsyncIterator[None]:
-    """Serve where `OPS_HOST` and `OPS_PORT` say, or not at all when the port is not set.
+    """Serve the ops endpoint on `OPS_HOST` and `OPS_PORT`; do nothing when the port is not set.
 
-    Raises `OpsAddressError` when it can't listen there.
+    Raises `OpsAddressError` when it can't listen on that address.
     """
     settings = core.settings
-    # The default is the standalone bot's: a host did not ask for a port to be opened.
+    # The default port is for the standalone bot. A host opens a port only when its settings say so.
     if "ops_port" not in settings.model_fields_set:
         yield
         return
-    # Imported here: a host without the endpoint needs no HTTP server.
+    # Imported here: a host without the endpoint does not need the HTTP server.
     from sandbox_core.ops import Readiness, ops_server  # noqa: PLC0415
 
     readiness = Readiness()

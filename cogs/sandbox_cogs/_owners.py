@@ -1,4 +1,4 @@
-"""Who owns the bot."""
+"""Finds the bot's owners."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _OWNING_ROLES = frozenset({discord.TeamMemberRole.admin, discord.TeamMemberRole.
 
 
 def owner_ids_of(bot: AnyBot, settings: Settings) -> frozenset[str]:
-    """The owners' user ids; none while the bot has not logged in and nobody said who they are.
+    """Return the user ids of the bot's owners; empty before the login when no setting names them.
 
-    Without `DISCORD_OWNER_IDS` these are the owners that discord.py's `Bot.is_owner` knows, found without
-    a request: the login itself asks for the application.
+    Without `DISCORD_OWNER_IDS` they are the owners that discord.py's `Bot.is_owner` knows. This needs no
+    request, because the login already fetched the application.
     """
     if settings.discord_owner_ids:
         return frozenset(settings.discord_owner_ids)

@@ -1,1 +1,1 @@
-"""The REST API: routes by area, one table of them in :mod:`discord_sim.rest.server`."""
+"""The REST API: one module of routes for each area; `discord_sim.rest.server` joins them."""

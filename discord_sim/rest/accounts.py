@@ -1,4 +1,4 @@
-"""Gateway addresses, the application, and users."""
+"""Routes for gateway addresses, the application, and users."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ ROUTES = RouteTable()
 
 @ROUTES.add("GET", "/gateway", auth=False)
 async def get_gateway(call: Call) -> JsonValue:
-    """Where the gateway is."""
-    return {"url": call.server.gateway_info()["url"]}
+    """Return the gateway's address."""
+    return {"url": call.backend.gateway_info()["url"]}
 
 
 @ROUTES.add("GET", "/gateway/bot")
 async def get_bot_gateway(call: Call) -> JsonValue:
-    """Where the gateway is, how many shards to use, and the IDENTIFY budget."""
-    return call.server.gateway_info()
+    """Return the gateway's address, the recommended shard count, and the IDENTIFY limits."""
+    return call.backend.gateway_info()
 
 
 @ROUTES.add("GET", "/applications/@me")
 @ROUTES.add("GET", "/oauth2/applications/@me")
 async def get_application(call: Call) -> JsonValue:
-    """The bot's own application."""
-    return call.server.world.application()
+    """Return the bot's application."""
+    return call.backend.world.application()
 
 
 @ROUTES.add("GET", "/users/@me")
 async def get_self(call: Call) -> JsonValue:
-    """The bot's own account; libraries log in with it."""
-    return shapes.self_user(call.server.world.bot)
+    """Return the bot's account; libraries request it at the login."""
+    return shapes.self_user(call.backend.world.bot)
 
 
 @ROUTES.add("GET", "/users/@me/guilds")
 async def get_own_guilds(call: Call) -> JsonValue:
-    """The bot's guilds."""
-    world = call.server.world
+    """Return the bot's guilds."""
+    world = call.backend.world
     limit, after = call.number("limit", 200, 200), int(call.query.get("after") or 0)
     guilds = sorted((g for g in world.bot_guilds() if g.id > after), key=lambda g: g.id)
     return [
@@ -60,7 +60,7 @@ async def get_own_guilds(call: Call) -> JsonValue:
 @ROUTES.add("POST", "/users/@me/channels")
 async def create_dm(call: Call) -> JsonValue:
     """Open the direct message channel with a user."""
-    world = call.server.world
+    world = call.backend.world
     wanted = str(call.json().get("recipient_id", ""))
     user = world.users.get(int(wanted)) if wanted.isdigit() else None
     if user is None:
@@ -70,5 +70,5 @@ async def create_dm(call: Call) -> JsonValue:
 
 @ROUTES.add("GET", "/users/{user_id}")
 async def get_user(call: Call) -> JsonValue:
-    """Any user."""
+    """Return a user."""
     return shapes.user(call.user())

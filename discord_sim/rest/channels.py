@@ -1,4 +1,4 @@
-"""Channels and the messages in them."""
+"""Routes for channels and their messages."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ ROUTES = RouteTable()
 
 @ROUTES.add("GET", "/channels/{channel_id}")
 async def get_channel(call: Call) -> JsonValue:
-    """One channel."""
+    """Return a channel."""
     return shapes.channel(call.channel())
 
 
 @ROUTES.add("POST", "/channels/{channel_id}/typing")
 async def typing(call: Call) -> JsonValue:
-    """The typing indicator; nobody watches it here."""
+    """Accept the typing indicator; it dispatches no event."""
     call.channel()
     return NO_CONTENT
 
 
 @ROUTES.add("GET", "/channels/{channel_id}/messages")
 async def list_messages(call: Call) -> JsonValue:
-    """Messages, newest first; ``before`` and ``after`` as in Discord."""
+    """Return messages, newest first; `before` and `after` work as in Discord."""
     channel = call.channel()
     messages = [
         m
-        for m in call.server.world.messages.get(channel.id, {}).values()
+        for m in call.backend.world.messages.get(channel.id, {}).values()
         if not m.deleted and not m.ephemeral
     ]
     before, after = call.query.get("before"), call.query.get("after")
@@ -47,7 +47,7 @@ async def list_messages(call: Call) -> JsonValue:
 @ROUTES.add("POST", "/channels/{channel_id}/messages")
 async def create_message(call: Call) -> JsonValue:
     """Send a message as the bot; dispatches MESSAGE_CREATE."""
-    world = call.server.world
+    world = call.backend.world
     message = new_message(world, call.channel(), world.bot, call.json(), call.files)
     publish(world, message)
     return message.rest()
@@ -55,7 +55,7 @@ async def create_message(call: Call) -> JsonValue:
 
 @ROUTES.add("GET", "/channels/{channel_id}/messages/{message_id}")
 async def get_message(call: Call) -> JsonValue:
-    """One message."""
+    """Return a message."""
     return call.message().rest()
 
 
@@ -63,9 +63,9 @@ async def get_message(call: Call) -> JsonValue:
 async def edit_message(call: Call) -> JsonValue:
     """Edit one of the bot's own messages; dispatches MESSAGE_UPDATE."""
     message = call.message()
-    if message.author is not call.server.world.bot:
+    if message.author is not call.backend.world.bot:
         raise ApiError(403, 50005, "Cannot edit a message authored by another user")
-    apply_edit(call.server.world, message, call.json(), call.files)
+    apply_edit(call.backend.world, message, call.json(), call.files)
     return message.rest()
 
 
@@ -73,7 +73,7 @@ async def edit_message(call: Call) -> JsonValue:
 async def delete_message(call: Call) -> JsonValue:
     """Delete a message; dispatches MESSAGE_DELETE."""
     message = call.message()
-    if message.channel.guild is None and message.author is not call.server.world.bot:
+    if message.channel.guild is None and message.author is not call.backend.world.bot:
         raise ApiError(403, 50003, "Cannot execute action on a DM channel")
-    delete(call.server.world, message)
+    delete(call.backend.world, message)
     return NO_CONTENT

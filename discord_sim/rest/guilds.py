@@ -1,4 +1,4 @@
-"""Guilds, their members, roles and channels."""
+"""Routes for guilds, their members, roles and channels."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ ROUTES = RouteTable()
 
 @ROUTES.add("GET", "/guilds/{guild_id}")
 async def get_guild(call: Call) -> JsonValue:
-    """One guild."""
+    """Return a guild."""
     return shapes.guild(call.guild(), counts=call.flag("with_counts"))
 
 
 @ROUTES.add("GET", "/guilds/{guild_id}/roles")
 async def list_roles(call: Call) -> JsonValue:
-    """A guild's roles."""
+    """Return a guild's roles."""
     return [shapes.role(role) for role in call.guild().roles.values()]
 
 
 @ROUTES.add("GET", "/guilds/{guild_id}/roles/{role_id}")
 async def get_role(call: Call) -> JsonValue:
-    """One role."""
+    """Return a role."""
     role = call.guild().roles.get(call.id("role_id"))
     if role is None:
         raise unknown("Role", 10011)
@@ -33,13 +33,13 @@ async def get_role(call: Call) -> JsonValue:
 
 @ROUTES.add("GET", "/guilds/{guild_id}/channels")
 async def list_channels(call: Call) -> JsonValue:
-    """A guild's channels."""
+    """Return a guild's channels."""
     return [shapes.channel(channel) for channel in call.guild().channels.values()]
 
 
 @ROUTES.add("GET", "/guilds/{guild_id}/members")
 async def list_members(call: Call) -> JsonValue:
-    """Members by ascending user id."""
+    """Return members by ascending user id."""
     limit, after = call.number("limit", 1, 1000), int(call.query.get("after") or 0)
     members = sorted(call.guild().members.values(), key=lambda m: m.user.id)
     return [shapes.member(m) for m in members if m.user.id > after][:limit]
@@ -47,7 +47,7 @@ async def list_members(call: Call) -> JsonValue:
 
 @ROUTES.add("GET", "/guilds/{guild_id}/members/search")
 async def search_members(call: Call) -> JsonValue:
-    """Members whose name or nickname starts with the query."""
+    """Return members whose name or nickname starts with the query."""
     limit, query = call.number("limit", 1, 1000), call.query.get("query", "").lower()
     return [
         shapes.member(m)
@@ -58,18 +58,18 @@ async def search_members(call: Call) -> JsonValue:
 
 @ROUTES.add("GET", "/guilds/{guild_id}/members/{user_id}")
 async def get_member(call: Call) -> JsonValue:
-    """One member; 404 with code 10007 for a user who is not in the guild."""
+    """Return a member. Raises `ApiError` 404 with code 10007 for a user who is not in the guild."""
     member = call.guild().members.get(call.id("user_id"))
     if member is None:
         raise unknown(
-            "Member" if call.id("user_id") in call.server.world.users else "User",
-            10007 if call.id("user_id") in call.server.world.users else 10013,
+            "Member" if call.id("user_id") in call.backend.world.users else "User",
+            10007 if call.id("user_id") in call.backend.world.users else 10013,
         )
     return shapes.member(member)
 
 
 @ROUTES.add("DELETE", "/users/@me/guilds/{guild_id}")
 async def leave_guild(call: Call) -> JsonValue:
-    """The bot leaves."""
+    """Remove the bot from a guild."""
     call.guild().remove_bot()
     return NO_CONTENT

@@ -1,4 +1,4 @@
-"""The HTTP side of the REST API: authentication, bodies, errors and recording."""
+"""Serves the REST API over HTTP: authentication, bodies, errors and records of requests."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from discord_sim.frames import encode
 from discord_sim.interactions import InteractionDesk
 from discord_sim.jsontypes import Json, JsonValue
 from discord_sim.rest import accounts, channels, commands, guilds, webhooks
-from discord_sim.rest.routing import Answer, Call, RecordedRequest, Route
-from discord_sim.session import SessionHub
+from discord_sim.rest.routing import Answer, Backend, Call, RecordedRequest, Route
 from discord_sim.world import World
 from discord_sim.world.messages import SimFile
 
@@ -24,34 +23,28 @@ AREAS = (accounts, guilds, channels, commands, webhooks)
 
 
 class RestServer:
-    """Answers every REST request and keeps a record of it.
+    """Answers every REST request, and keeps a record of it.
 
-    Args:
-        world: What exists.
-        hub: Where the events go that a request causes.
-        desk: Open interactions.
-        token: The bot token that is accepted.
-        gateway_info: The answer of ``GET /gateway/bot``.
+    `token` is the accepted bot token; `gateway_info` returns the answer of `GET /gateway/bot`.
     """
 
     def __init__(
         self,
         world: World,
-        hub: SessionHub,
         desk: InteractionDesk,
         token: str,
         gateway_info: Callable[[], Json],
     ) -> None:
         self.world = world
-        self.hub = hub
-        self.desk = desk
-        self.gateway_info = gateway_info
+        self._backend = Backend(world, desk, gateway_info)
         self.requests: list[RecordedRequest] = []
         self.unknown_requests: list[RecordedRequest] = []
         self.failures: deque[tuple[str, re.Pattern[str], int]] = deque()
+        self.lost: deque[tuple[str, re.Pattern[str]]] = deque()
+        self.page: tuple[re.Pattern[str], int, str] | None = None
         self.delay: Callable[[RecordedRequest], Awaitable[None]] | None = None
         self._token = token
-        # Literal paths first, so that /messages/@original is not an id.
+        # Literal paths first, so that @original in /messages/@original is not taken for an id.
         routes = [route for area in AREAS for route in area.ROUTES.routes]
         routes.sort(key=lambda route: route.template.count("{"))
         self._routes = [(_pattern(route.template), route) for route in routes]
@@ -64,21 +57,31 @@ class RestServer:
             method=request.method,
             path=path,
             query=dict(request.query),
-            # The token is a secret of whoever runs the bot; records get printed.
+            # The token is a secret, and tests print the records.
             headers={k: v for k, v in request.headers.items() if k != "Authorization"},
         )
         self.requests.append(record)
+        if self.page is not None and self.page[0].search(path):
+            _, record.status, retry_after = self.page
+            return web.Response(
+                status=record.status,
+                text="<html><title>Error 1015</title></html>",
+                content_type="text/html",
+                headers={"Retry-After": retry_after},
+            )
         try:
             answer = await self._answer(request, record)
         except ApiError as error:
             answer = Answer(error.status, error.body())
+        if self._is_lost(record):
+            answer = Answer(502, {"message": "502: Bad Gateway", "code": 0})
         record.status, record.response = answer.status, answer.body
         if answer.status == 204:
             return web.Response(status=204)
         return web.Response(
             status=answer.status,
             body=encode(answer.body),
-            # Exactly this, without a charset: clients compare it literally.
+            # Without a charset: clients compare the value literally.
             headers={"Content-Type": "application/json"},
         )
 
@@ -95,7 +98,7 @@ class RestServer:
             raise ApiError(401, 0, "401: Unauthorized")
         if self.delay is not None:
             await self.delay(record)
-        call = Call(self, params, record.query, record.body, files)
+        call = Call(self._backend, params, record.query, record.body, files)
         result = await route.handler(call)
         return result if isinstance(result, Answer) else Answer(200, result)
 
@@ -111,6 +114,13 @@ class RestServer:
             if method == record.method and pattern.search(record.path):
                 del self.failures[number]
                 raise ApiError(status, 0, f"{status}: injected failure")
+
+    def _is_lost(self, record: RecordedRequest) -> bool:
+        for number, (method, pattern) in enumerate(self.lost):
+            if method == record.method and pattern.search(record.path):
+                del self.lost[number]
+                return True
+        return False
 
     async def _body(self, request: web.Request) -> tuple[JsonValue, list[SimFile]]:
         if request.content_type == "multipart/form-data":

@@ -1,4 +1,4 @@
-"""Who and what exists in the simulated Discord."""
+"""The users, guilds, channels and messages of the simulated Discord."""
 
 from discord_sim.world.entities import SimChannel, SimGuild, SimMember, SimRole, SimUser
 from discord_sim.world.messages import SimMessage

@@ -1,22 +1,18 @@
 """Users, guilds, roles, channels and members.
 
-Changing a guild while a bot is connected dispatches the event that Discord
-would send. Entities compare by identity; their ids are integers here and
-strings in JSON.
+A change of a guild while a bot is connected dispatches the event that Discord would send. Entities compare by
+identity; their ids are integers here and strings in JSON.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from discord_sim.errors import SimError
-from discord_sim.world import shapes
-from discord_sim.world.permissions import EVERYONE, member_permissions
-
-if TYPE_CHECKING:
-    from discord_sim.world.world import World
+from discord_sim.snowflake import Clock, SnowflakeFactory
+from discord_sim.world.permissions import ADMINISTRATOR, ALL, EVERYONE
 
 TEXT_CHANNEL = 0
 DM_CHANNEL = 1
@@ -34,13 +30,13 @@ class SimUser:
 
     @property
     def mention(self) -> str:
-        """How a message mentions this user."""
+        """The text in a message that mentions this user."""
         return f"<@{self.id}>"
 
 
 @dataclass(eq=False)
 class SimRole:
-    """A role of a guild; ``permissions`` is Discord's bit set."""
+    """A role of a guild; `permissions` is Discord's bit set."""
 
     id: int
     name: str
@@ -53,7 +49,7 @@ class SimRole:
 
 @dataclass(eq=False)
 class SimChannel:
-    """A guild channel, or a direct message channel when ``guild`` is None."""
+    """A guild channel, or a direct message channel when `guild` is None."""
 
     id: int
     type: int
@@ -67,7 +63,7 @@ class SimChannel:
 
     @property
     def mention(self) -> str:
-        """How a message mentions this channel."""
+        """The text in a message that mentions this channel."""
         return f"<#{self.id}>"
 
 
@@ -83,14 +79,39 @@ class SimMember:
 
     @property
     def permissions(self) -> int:
-        """What this member may do in the guild."""
-        return member_permissions(self)
+        """The member's permission bits; channel overwrites are not simulated.
+
+        The guild's owner and every administrator have all of them.
+        """
+        if self.user is self.guild.owner:
+            return ALL
+        bits = self.guild.everyone.permissions
+        for role in self.roles:
+            bits |= role.permissions
+        return ALL if bits & ADMINISTRATOR else bits
+
+
+class Surroundings(Protocol):
+    """What a guild needs of the world that contains it."""
+
+    clock: Clock
+    snowflakes: SnowflakeFactory
+    channels: dict[int, SimChannel]
+
+    def join_bot(self, guild: SimGuild) -> None:
+        """Add the bot to a guild."""
+
+    def remove_bot(self, guild: SimGuild) -> None:
+        """Remove the bot from a guild."""
+
+    def announce(self, event: str, guild: SimGuild, changed: Changed) -> None:
+        """Dispatch `event` about what changed in a guild, if the bot is in it."""
 
 
 class SimGuild:
-    """A server. Made by :meth:`DiscordSim.add_guild`."""
+    """A server. `DiscordSim.add_guild` creates it."""
 
-    def __init__(self, world: World, guild_id: int, name: str, owner: SimUser) -> None:
+    def __init__(self, world: Surroundings, guild_id: int, name: str, owner: SimUser) -> None:
         self._world = world
         self.id = guild_id
         self.name = name
@@ -130,14 +151,14 @@ class SimGuild:
         )
         self.channels[channel.id] = channel
         self._world.channels[channel.id] = channel
-        self._dispatch("CHANNEL_CREATE", lambda: shapes.channel(channel))
+        self._world.announce("CHANNEL_CREATE", self, channel)
         return channel
 
     def remove_channel(self, channel: SimChannel) -> None:
         """Delete a channel; dispatches CHANNEL_DELETE."""
         del self.channels[channel.id]
         self._world.channels.pop(channel.id, None)
-        self._dispatch("CHANNEL_DELETE", lambda: shapes.channel(channel))
+        self._world.announce("CHANNEL_DELETE", self, channel)
 
     def add_role(
         self,
@@ -149,13 +170,13 @@ class SimGuild:
         """Add a role with a permission bit set; dispatches GUILD_ROLE_CREATE."""
         role = SimRole(id or self._world.snowflakes.next(), name, self, permissions, position=len(self.roles))
         self.roles[role.id] = role
-        self._dispatch("GUILD_ROLE_CREATE", lambda: {"guild_id": str(self.id), "role": shapes.role(role)})
+        self._world.announce("GUILD_ROLE_CREATE", self, role)
         return role
 
     def edit_role(self, role: SimRole, permissions: int) -> None:
         """Change a role's permissions; dispatches GUILD_ROLE_UPDATE."""
         role.permissions = permissions
-        self._dispatch("GUILD_ROLE_UPDATE", lambda: {"guild_id": str(self.id), "role": shapes.role(role)})
+        self._world.announce("GUILD_ROLE_UPDATE", self, role)
 
     def add_member(
         self,
@@ -165,16 +186,10 @@ class SimGuild:
         permissions: int | None = None,
         nick: str | None = None,
     ) -> SimMember:
-        """Add a member, or change one who is already there.
+        """Add a member, or change one; dispatches GUILD_MEMBER_ADD or GUILD_MEMBER_UPDATE.
 
-        Args:
-            user: Who joins.
-            roles: The member's roles, replacing earlier ones.
-            permissions: A bit set for this member alone; becomes a role of
-                its own, because that is the only way Discord grants it.
-            nick: The nickname here.
-
-        Dispatches GUILD_MEMBER_ADD or GUILD_MEMBER_UPDATE.
+        `roles` replace earlier roles. `permissions` is a bit set for this member alone; it becomes a new
+        role, because Discord grants permissions only by roles.
         """
         wanted = list(roles)
         if permissions is not None:
@@ -187,33 +202,32 @@ class SimGuild:
         else:
             member.roles, member.nick = wanted, nick
             event = "GUILD_MEMBER_UPDATE"
-        joined = member
-        self._dispatch(event, lambda: {**shapes.member(joined), "guild_id": str(self.id)})
+        self._world.announce(event, self, member)
         return member
 
     def remove_member(self, user: SimUser) -> None:
         """Remove a member; dispatches GUILD_MEMBER_REMOVE."""
         if self.members.pop(user.id, None) is None:
             raise SimError(f"{user.name} is not a member of {self.name}")
-        self._dispatch("GUILD_MEMBER_REMOVE", lambda: {"guild_id": str(self.id), "user": shapes.user(user)})
+        self._world.announce("GUILD_MEMBER_REMOVE", self, user)
 
     def rename(self, name: str) -> None:
         """Change the name; dispatches GUILD_UPDATE."""
         self.name = name
-        self._dispatch("GUILD_UPDATE", lambda: shapes.guild(self))
+        self._world.announce("GUILD_UPDATE", self, self)
 
     def add_bot(self) -> None:
         """Let the bot join; dispatches GUILD_CREATE."""
         self._world.join_bot(self)
 
     def remove_bot(self) -> None:
-        """Kick the bot; dispatches GUILD_DELETE, after which REST refuses this guild."""
+        """Remove the bot; dispatches GUILD_DELETE, and REST then refuses this guild."""
         self._world.remove_bot(self)
 
     def set_unavailable(self) -> None:
-        """Pretend an outage of this guild: GUILD_DELETE with ``unavailable``."""
-        self._dispatch("GUILD_DELETE", lambda: {"id": str(self.id), "unavailable": True})
+        """Simulate an outage of this guild; dispatches GUILD_DELETE with `unavailable`."""
+        self._world.announce("GUILD_DELETE", self, None)
 
-    def _dispatch(self, event: str, build: shapes.Builder) -> None:
-        if self.has_bot:
-            self._world.dispatch(event, build, self.id)
+
+Changed = SimGuild | SimChannel | SimRole | SimMember | SimUser | None
+"""What changed in a guild; None: the guild became unavailable."""

@@ -1,8 +1,7 @@
-"""What Discord accepts in a message body, and how it completes one.
+"""Checks message bodies by Discord's rules, and completes them as Discord does.
 
-Limits: developer documentation, "Create Message", "Embed Limits" and
-"Component Reference". A body outside them gets 400 with code 50035 (or 50006
-when there is nothing in it), as the real API answers.
+Limits: developer documentation, "Create Message", "Embed Limits" and "Component Reference". As in the real
+API, an invalid body gets 400 with code 50035, and an empty one with code 50006.
 """
 
 from __future__ import annotations
@@ -30,11 +29,7 @@ SELECTS = frozenset({3, 5, 6, 7, 8})
 
 
 def check_message(body: Json, *, files: int, prefix: str = "") -> None:
-    """Refuse a message body that Discord would refuse.
-
-    Raises:
-        ApiError: 400 with code 50035, or 50006 for an empty message.
-    """
+    """Check a message body. Raises `ApiError` 400 with code 50035, or 50006 for an empty message."""
     content = body.get("content") or ""
     embeds = body.get("embeds") or []
     components = body.get("components") or []
@@ -51,7 +46,7 @@ def check_message(body: Json, *, files: int, prefix: str = "") -> None:
 
 
 def check_parts(body: Json, *, prefix: str = "") -> None:
-    """Check the limits of whatever parts are there, as an edit needs it."""
+    """Check the limits of the fields in the body; for an edit, which may leave fields out."""
     _length(body.get("content"), CONTENT_LIMIT, f"{prefix}content")
     _embeds(body.get("embeds") or [], prefix)
     v2 = bool((body.get("flags") or 0) & COMPONENTS_V2)
@@ -59,7 +54,7 @@ def check_parts(body: Json, *, prefix: str = "") -> None:
 
 
 def complete_embeds(embeds: JsonValue) -> list[Json]:
-    """Embeds as they come back: with ``type``, and ``inline`` in every field."""
+    """Return the embeds as Discord does: with `type`, and `inline` in every field."""
     done: list[Json] = []
     for embed in embeds or ():
         full = {"type": "rich", **{k: v for k, v in embed.items() if v is not None}}
@@ -71,7 +66,7 @@ def complete_embeds(embeds: JsonValue) -> list[Json]:
 
 
 def complete_components(components: JsonValue) -> list[Json]:
-    """Components as they come back: numbered from 1, with their defaults."""
+    """Return the components as Discord does: numbered from 1, with their defaults."""
     done: list[Json] = [_copy(c) for c in components or ()]
     taken = {c["id"] for c in walk(done) if c.get("id")}
     number = 0

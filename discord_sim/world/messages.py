@@ -1,4 +1,4 @@
-"""Messages: what they hold, their JSON, and the text a person would read in them."""
+"""Messages, their JSON, and the text that a person reads in them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CHAT_INPUT_COMMAND = 20
 
 @dataclass(frozen=True)
 class SimFile:
-    """A file that was attached to a message."""
+    """A file attached to a message."""
 
     id: int
     filename: str
@@ -38,7 +38,7 @@ class SimFile:
 
 @dataclass(eq=False)
 class SimMessage:
-    """A message as it stands now; edits change it in place."""
+    """A message in its present form; edits change it in place."""
 
     id: int
     channel: SimChannel
@@ -62,21 +62,21 @@ class SimMessage:
 
     @property
     def ephemeral(self) -> bool:
-        """Only the person who caused it sees it."""
+        """Whether only the person who caused it sees it."""
         return bool(self.flags & EPHEMERAL)
 
     @property
     def loading(self) -> bool:
-        """A deferred answer whose content has not come yet."""
+        """Whether it is a deferred answer without content yet."""
         return bool(self.flags & LOADING)
 
     @property
     def text(self) -> str:
-        """All visible text, one piece a line: content, embeds, text components."""
+        """All visible text, one piece in a line: content, embeds, text components."""
         return "\n".join(self.pieces())
 
     def pieces(self) -> Iterator[str]:
-        """The pieces of visible text in reading order."""
+        """Yield the pieces of visible text in reading order."""
         if self.content:
             yield self.content
         for embed in self.embeds:
@@ -90,7 +90,7 @@ class SimMessage:
         return [c for c in walk(self.components) if c.get("type") == 2]
 
     def rest(self) -> Json:
-        """The message as REST answers it."""
+        """Return the message as in a REST answer."""
         shape: Json = {
             "type": self.type,
             "content": self.content,
@@ -121,11 +121,10 @@ class SimMessage:
         return shape
 
     def event(self) -> Json:
-        """The ``d`` of MESSAGE_CREATE and MESSAGE_UPDATE.
+        """Return the `d` of MESSAGE_CREATE and MESSAGE_UPDATE.
 
-        A guild's message carries ``guild_id`` and the author's ``member``. A
-        direct message has neither, and an ephemeral one has neither although
-        it stands in a guild's channel.
+        A guild's message has `guild_id` and the author's `member`. A direct message has neither, nor has an
+        ephemeral message, also in a guild's channel.
         """
         shape = {**self.rest(), "channel_type": self.channel.type}
         guild = self.channel.guild
@@ -144,7 +143,7 @@ class SimMessage:
         return None if guild is None or self.ephemeral else guild.id
 
     def snapshot(self) -> SimMessage:
-        """A copy that later edits leave alone."""
+        """Return a copy that later edits do not change."""
         return dataclasses.replace(
             self,
             embeds=list(self.embeds),
@@ -170,7 +169,7 @@ class SimMessage:
 
 
 def walk(components: JsonValue) -> Iterator[Json]:
-    """Every component of a tree, parents first."""
+    """Yield every component of a tree, parents first."""
     for component in components or ():
         yield component
         yield from walk(component.get("components"))

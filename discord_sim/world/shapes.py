@@ -1,27 +1,23 @@
-"""Entities as the JSON that Discord sends.
+"""Builds the JSON of entities.
 
-Field names and the split between what REST answers carry and what only the
-gateway carries follow Discord's developer documentation and its OpenAPI
+The fields in REST answers and in gateway events follow Discord's developer documentation and its OpenAPI
 description. Ids are strings.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
 
 from discord_sim.jsontypes import Json
 from discord_sim.snowflake import isoformat
-
-if TYPE_CHECKING:
-    from discord_sim.world.entities import SimChannel, SimGuild, SimMember, SimRole, SimUser
+from discord_sim.world.entities import Changed, SimChannel, SimGuild, SimMember, SimRole, SimUser
 
 Builder = Callable[[], Json]
-"""Makes an event's ``d`` only when somebody is there to receive it."""
+"""Builds an event's `d`; called only when a session receives the event."""
 
 
 def user(entity: SimUser) -> Json:
-    """A user as others see it."""
+    """A user, as other users see it."""
     return {
         "id": str(entity.id),
         "username": entity.name,
@@ -104,7 +100,7 @@ def channel(entity: SimChannel) -> Json:
 
 
 def member(entity: SimMember, *, with_user: bool = True) -> Json:
-    """A member; message events carry it without the ``user``."""
+    """A member; message events contain it without the `user`."""
     shape: Json = {
         "roles": [str(r.id) for r in entity.roles],
         "nick": entity.nick,
@@ -124,7 +120,7 @@ def member(entity: SimMember, *, with_user: bool = True) -> Json:
 
 
 def guild(entity: SimGuild, *, counts: bool = False) -> Json:
-    """A guild as REST answers it; ``counts`` adds the approximate ones."""
+    """A guild as in a REST answer; `counts` adds the approximate counts."""
     shape: Json = {
         "id": str(entity.id),
         "name": entity.name,
@@ -174,7 +170,7 @@ def guild(entity: SimGuild, *, counts: bool = False) -> Json:
 
 
 def guild_create(entity: SimGuild, members: Iterable[SimMember]) -> Json:
-    """The ``d`` of GUILD_CREATE: the guild with channels and some members."""
+    """The `d` of GUILD_CREATE: the guild with channels and some members."""
     return {
         **guild(entity),
         "joined_at": isoformat(entity.created_at),
@@ -198,7 +194,25 @@ def guild_create(entity: SimGuild, members: Iterable[SimMember]) -> Json:
     }
 
 
-# An application in fewer than 100 servers whose privileged intents are turned on: presences, members and
+def guild_change(entity: SimGuild, changed: Changed) -> Json:
+    """The `d` of an event about a change in a guild."""
+    guild_id = str(entity.id)
+    match changed:
+        case SimChannel():
+            return channel(changed)
+        case SimRole():
+            return {"guild_id": guild_id, "role": role(changed)}
+        case SimMember():
+            return {**member(changed), "guild_id": guild_id}
+        case SimUser():
+            return {"guild_id": guild_id, "user": user(changed)}
+        case SimGuild():
+            return guild(changed)
+        case None:
+            return {"id": guild_id, "unavailable": True}
+
+
+# An application in fewer than 100 servers with all privileged intents on: presences, members and
 # message content (developer documentation, resource "Application", flags).
 _INTENTS_ON = (1 << 13) | (1 << 15) | (1 << 19)
 

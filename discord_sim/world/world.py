@@ -1,4 +1,4 @@
-"""The registry of everything that exists, and where changes are announced."""
+"""Keeps everything that exists in the simulated Discord, and dispatches changes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from discord_sim.jsontypes import Json
 from discord_sim.signals import Signal
 from discord_sim.snowflake import Clock, SnowflakeFactory
 from discord_sim.world import shapes
-from discord_sim.world.entities import DM_CHANNEL, SimChannel, SimGuild, SimMember, SimRole, SimUser
+from discord_sim.world.entities import DM_CHANNEL, Changed, SimChannel, SimGuild, SimMember, SimRole, SimUser
 from discord_sim.world.messages import SimFile, SimMessage
 
 Dispatcher = Callable[[str, shapes.Builder, int | None], None]
@@ -19,17 +19,14 @@ LARGE_THRESHOLD = 50
 
 
 def _nobody(event: str, build: shapes.Builder, guild_id: int | None) -> None:
-    """Where events go before a gateway is attached."""
+    """Drop events as long as there is no gateway."""
 
 
 class World:
     """Users, guilds, channels, messages and the one bot application.
 
-    Args:
-        clock: Seconds since the Unix epoch.
-        application_id: The bot's application; its bot user has the same id.
-        owner: Name of the account that owns the application.
-        bot_name: Name of the bot's account.
+    `application_id` is also the id of the bot user. `owner` is the name of the account that owns the
+    application, `bot_name` that of the bot's account.
     """
 
     def __init__(
@@ -77,15 +74,20 @@ class World:
         owner: SimUser | None = None,
         with_bot: bool = True,
     ) -> SimGuild:
-        """Add a guild; with the bot in it unless told otherwise."""
+        """Add a guild, by default with the bot in it."""
         guild = SimGuild(self, id or self.snowflakes.next_guild(), name, owner or self.owner)
         self.guilds[guild.id] = guild
         if with_bot:
             self.join_bot(guild)
         return guild
 
+    def announce(self, event: str, guild: SimGuild, changed: Changed) -> None:
+        """Dispatch an event about what changed in a guild, if the bot is in it."""
+        if guild.has_bot:
+            self.dispatch(event, lambda: shapes.guild_change(guild, changed), guild.id)
+
     def join_bot(self, guild: SimGuild) -> None:
-        """Put the bot, with its managed role, into a guild; dispatches GUILD_CREATE."""
+        """Add the bot with its managed role to a guild; dispatches GUILD_CREATE."""
         if guild.has_bot:
             return
         role = SimRole(
@@ -103,7 +105,7 @@ class World:
         self.dispatch("GUILD_CREATE", lambda: self.guild_create(guild), guild.id)
 
     def remove_bot(self, guild: SimGuild) -> None:
-        """Take the bot out of a guild; dispatches GUILD_DELETE."""
+        """Remove the bot from a guild; dispatches GUILD_DELETE."""
         if not guild.has_bot:
             return
         guild.has_bot = False
@@ -114,21 +116,21 @@ class World:
         self.dispatch("GUILD_DELETE", lambda: {"id": str(guild.id)}, guild.id)
 
     def bot_guilds(self) -> Iterable[SimGuild]:
-        """The guilds the bot is a member of."""
+        """Return the bot's guilds."""
         return (g for g in self.guilds.values() if g.has_bot)
 
     def guild_create(self, guild: SimGuild, intents: int = 0) -> Json:
-        """The ``d`` of GUILD_CREATE for a session with these intents.
+        """Return the `d` of GUILD_CREATE for a session with these intents.
 
-        Without the presences intent, and for large guilds, Discord sends only
-        the bot's own member (developer documentation, "Guild Create").
+        Without the presences intent, and for large guilds, Discord sends only the bot's own member (developer
+        documentation, "Guild Create").
         """
         everybody = intents & GUILD_PRESENCES and len(guild.members) <= LARGE_THRESHOLD
         members = guild.members.values() if everybody else [guild.members[self.bot.id]]
         return shapes.guild_create(guild, members)
 
     def dm_channel(self, user: SimUser) -> SimChannel:
-        """The direct message channel between the bot and a user, made when new."""
+        """Return the direct message channel between the bot and a user; create it if needed."""
         for channel in self.channels.values():
             if channel.type == DM_CHANNEL and channel.recipient is user:
                 return channel
@@ -137,12 +139,12 @@ class World:
         return channel
 
     def store(self, message: SimMessage) -> None:
-        """Keep a message so that REST finds it."""
+        """Store a message, so that REST finds it."""
         self.messages.setdefault(message.channel.id, {})[message.id] = message
         if not message.ephemeral:
             message.channel.last_message_id = message.id
 
     def application(self) -> Json:
-        """The bot's application as REST answers it."""
+        """Return the bot's application as in a REST answer."""
         guilds = sum(1 for _ in self.bot_guilds())
         return shapes.application(self.application_id, self.application_name, self.bot, self.owner, guilds)

@@ -23,6 +23,8 @@ class ManagerLimits:
     """The longest life, counted from the creation."""
     max_per_owner: int
     """Sandboxes one owner may have at a time; all that are not destroyed count."""
+    max_guilds: int = 100
+    """Guilds that one sandbox may have; its worker's environment names them all."""
     protected_guild_ids: frozenset[str] = frozenset()
     """Guilds that only the bot's owner may register."""
 

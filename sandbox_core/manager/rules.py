@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 
 from sandbox_core.errors import (
     BotNotInGuild,
     ConfirmationNeeded,
+    GuildLimitReached,
     GuildProtected,
     NotPermitted,
     SandboxNotRunning,
@@ -58,18 +59,30 @@ def may_register(
 ) -> str:
     """The guild's id when the actor may register that guild with this sandbox now.
 
-    Raises as `may_change`, `must_run` and `may_divert`.
+    Raises as `may_change`, `must_run` and `may_divert`, and `GuildLimitReached`.
     """
     may_change(actor, sandbox, REGISTER)
     must_run(sandbox, now)
-    return may_divert(actor, access, limits, confirmed=confirmed)
+    guild_id = may_divert(actor, access, limits, confirmed=confirmed)
+    _must_fit({*sandbox.guild_ids, guild_id}, limits)
+    return guild_id
 
 
 def may_divert_all(
     actor: Actor, accesses: Iterable[GuildAccess], limits: ManagerLimits, *, confirmed: bool
 ) -> list[str]:
-    """The guilds' ids, each once and sorted: whoever locks several does so in the same order."""
-    return sorted({may_divert(actor, access, limits, confirmed=confirmed) for access in accesses})
+    """The guilds' ids, each once and sorted: whoever locks several does so in the same order.
+
+    Raises as `may_divert`, and `GuildLimitReached`.
+    """
+    guild_ids = {may_divert(actor, access, limits, confirmed=confirmed) for access in accesses}
+    _must_fit(guild_ids, limits)
+    return sorted(guild_ids)
+
+
+def _must_fit(guild_ids: Collection[str], limits: ManagerLimits) -> None:
+    if len(guild_ids) > limits.max_guilds:
+        raise GuildLimitReached(limits.max_guilds)
 
 
 def may_return(actor: Actor, access: GuildAccess, sandbox: Sandbox) -> None:

@@ -70,20 +70,26 @@ def unavailable(error: BaseException) -> DependencyUnavailable | None:
 def translating(*, name: str = "", guild_id: str = "") -> Iterator[None]:
     """Run driver calls; what they raise becomes an error of this project where it has one.
 
-    `name` and `guild_id` are the values being written, for the errors about them. Errors that mean a
-    fault in this code pass unchanged.
+    `name` and `guild_id` are the values being written, for the errors about them. Whatever the server
+    answers, it is the server's answer; what asyncpg itself refuses passes unchanged.
     """
     try:
         yield
     except asyncpg.UniqueViolationError as error:
         taken = _taken(error.constraint_name, name, guild_id)
+        if taken is None and error.severity is not None:
+            taken = DependencyUnavailable(DEPENDENCY, f"it answered with the error {error.sqlstate}")
         if taken is None:
             raise
         raise taken from error
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
         away = unavailable(error)
         if away is None:
-            raise
+            # Those that asyncpg makes by itself, with the same classes, have no severity.
+            if not isinstance(error, asyncpg.PostgresError) or error.severity is None:
+                raise
+            # Its text may hold values; the code is enough to look it up.
+            away = DependencyUnavailable(DEPENDENCY, f"it answered with the error {error.sqlstate}")
         raise away from error
 
 

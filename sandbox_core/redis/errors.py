@@ -23,6 +23,8 @@ _REASONS: tuple[tuple[type[BaseException], str], ...] = (
     (rd.OutOfMemoryError, "it is out of memory"),
     (rd.NoPermissionError, "its user may not do this"),
     (rd.ClusterDownError, "its cluster is down"),
+    (rd.AskError, "it is a node of a cluster, and a single server is needed"),
+    (rd.ClusterCrossSlotError, "it is a node of a cluster, and a single server is needed"),
     (TimeoutError, "no answer in time"),
     (OSError, "it can't be reached"),
 )
@@ -31,6 +33,7 @@ _REASONS: tuple[tuple[type[BaseException], str], ...] = (
 # A pipeline puts the command in front of what the server said.
 _NO_WRITES = re.compile(r"(?:\A|caused error: \(')(?:NOREPLICAS|MISCONF|MASTERDOWN)\b")
 
+_KIND = re.compile(r"(?:\A|caused error: \(')([A-Z]{2,20})\b")
 
 INSTEAD = "raise_instead"
 """The attribute of redis-py's error that holds what to raise instead; see `login`."""
@@ -49,16 +52,31 @@ def unavailable(error: BaseException) -> DependencyUnavailable | None:
     return None
 
 
+def _badly_answered(said: str) -> DependencyUnavailable:
+    """The error for a reply that is in no list.
+
+    A reply begins with its kind, in capitals, such as BUSY. The rest may hold keys, and is not repeated.
+    """
+    kind = _KIND.search(said)
+    if kind is None or kind[1] == "ERR":
+        return DependencyUnavailable(DEPENDENCY, "it answered with an error")
+    if kind[1] == "BUSY":
+        return DependencyUnavailable(DEPENDENCY, "it is busy with a script")
+    return DependencyUnavailable(DEPENDENCY, f"it answered with the error {kind[1]}")
+
+
 @contextmanager
 def translating() -> Iterator[None]:
-    """Run driver calls; when Redis is away they raise `DependencyUnavailable`.
+    """Run driver calls; when Redis is away, or answers with an error, they raise `DependencyUnavailable`.
 
-    Errors that mean a fault in this code, such as an unknown command, pass unchanged.
+    What redis-py itself refuses, such as a value that it can't send, passes unchanged.
     """
     try:
         yield
     except (OSError, rd.RedisError) as error:
         away = unavailable(error)
         if away is None:
-            raise
+            if not isinstance(error, rd.ResponseError):
+                raise
+            away = _badly_answered(str(error))
         raise away from error

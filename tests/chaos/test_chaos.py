@@ -17,11 +17,9 @@ _SECONDS = 2.0
 
 
 @pytest.mark.parametrize("name", ["bot killed", "op 7 storm", "disk full on nats"])
-async def test_nothing_is_lost_doubled_or_on_the_wrong_side(
-    name: str, tmp_path: Path, warm_endpoint: Path
-) -> None:
+async def test_nothing_is_lost_doubled_or_on_the_wrong_side(name: str, tmp_path: Path) -> None:
     async def start(environment: Mapping[str, str]) -> ForkedProcess:
-        return await start_forked(warm_endpoint, "run", environment=environment)
+        return await start_forked("run", environment=environment)
 
     seed = random.randrange(10**6)
     verdict = await play(SCENARIOS[name], seed, _SECONDS, tmp_path, start)

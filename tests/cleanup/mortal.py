@@ -80,3 +80,7 @@ async def _live(task: dict[str, Any]) -> None:
         case "load":
             await asyncio.gather(*(live(number, guild) for number, guild in enumerate(task["guilds"])))
     print("survived", flush=True)
+
+
+if __name__ == "__main__":
+    main()

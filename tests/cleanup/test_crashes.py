@@ -9,7 +9,6 @@ import random
 import signal
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -60,10 +59,10 @@ def task(database_url: str, redis_url: str, nats_url: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def start(warm_endpoint: Path, task: dict[str, Any]) -> Start:
+def start(task: dict[str, Any]) -> Start:
     async def start(**more: Any) -> ForkedProcess:
         return await start_forked(
-            warm_endpoint, json.dumps(task | more), environment=os.environ, name="mortal"
+            json.dumps(task | more), environment=os.environ, module="tests.cleanup.mortal"
         )
 
     return start

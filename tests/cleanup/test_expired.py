@@ -142,7 +142,7 @@ async def test_a_worker_that_keeps_writing_is_named_and_its_sandbox_goes_once_it
         nonlocal number
         while not stop:
             number += 1
-            await yard.redis.mset({f"{key}{number}-{part}": "x" for part in range(200)})
+            await yard.redis.mset({f"{key}{number}-{part}": "x" for part in range(50)})
 
     writing = [asyncio.create_task(worker()) for _ in range(3)]
     try:

@@ -19,6 +19,7 @@ import pytest
 
 from sandbox_bot.embedded import EmbeddedServers
 from tests.conftest import ROOT, TemplateDatabase, create_database, drop_database, revive
+from tests.forked import ForkedProcess, start_forked
 
 ALICE, BOB = "200000000000000001", "200000000000000002"
 GUILD, PROTECTED = "100000000000000001", "100000000000000099"
@@ -58,7 +59,7 @@ class Shell:
         return replace(self, env={name: value for name, value in merged.items() if value is not None})
 
     async def __call__(self, *arguments: str, within: float = 60.0) -> Ended:
-        return await self.ended(await self.program(*self.warm, *arguments), within=within)
+        return await self.ended(await self.start(*arguments), within=within)
 
     async def ok(self, *arguments: str) -> Ended:
         """Run it; anything but success fails the test."""
@@ -66,8 +67,12 @@ class Shell:
         assert (ended.code, ended.err) == (0, "")
         return ended
 
-    async def start(self, *arguments: str) -> asyncio.subprocess.Process:
-        """Start it as itself, for tests that send signals."""
+    async def start(self, *arguments: str) -> ForkedProcess:
+        """Start it."""
+        return await start_forked(*arguments, environment=self.env, directory=self.home, own_stderr=True)
+
+    async def start_interpreter(self, *arguments: str) -> asyncio.subprocess.Process:
+        """Start it with what comes before the command line: an interpreter, which loads it."""
         return await self.program(sys.executable, "-m", "sandbox_bot", *arguments)
 
     async def script(self, text: str, *, program: str = "sh") -> Ended:
@@ -85,7 +90,9 @@ class Shell:
             stderr=asyncio.subprocess.PIPE,
         )
 
-    async def ended(self, process: asyncio.subprocess.Process, *, within: float = 60.0) -> Ended:
+    async def ended(
+        self, process: asyncio.subprocess.Process | ForkedProcess, *, within: float = 60.0
+    ) -> Ended:
         try:
             async with asyncio.timeout(within):
                 out, err = await process.communicate()

@@ -174,7 +174,7 @@ async def test_output_that_nobody_takes(shell: Shell) -> None:
 async def test_interrupting_while_it_loads_ends_without_a_traceback(shell: Shell, tmp_path: Path) -> None:
     """A module that takes for ever to load stands for those that take half a second."""
     (tmp_path / "typer.py").write_text("import signal\nprint('loading', flush=True)\nsignal.pause()\n")
-    process = await shell.having(PYTHONPATH=str(tmp_path)).start("list")
+    process = await shell.having(PYTHONPATH=str(tmp_path)).start_interpreter("list")
     assert process.stdout is not None
     assert await process.stdout.readline() == b"loading\n"
     process.send_signal(signal.SIGINT)

@@ -30,7 +30,7 @@ MUSIC_GUILD = 300000000000000003
 PROTECTED_GUILD = 300000000000000004
 ABSENT_GUILD = "399999999999999999"
 LIMIT_PER_OWNER = 3
-COMPONENT, BUTTON = 3, 2
+COMPONENT, BUTTON, MENU = 3, 2, 3
 
 
 @route("POST", "/applications/{application_id}/guilds/{guild_id}/commands")
@@ -250,6 +250,8 @@ class Press:
         label: str = "",
         *,
         custom_id: str | None = None,
+        in_a_direct_message: bool = False,
+        chosen: list[str] | None = None,
     ) -> None:
         self._backend = scene.env.backend
         stored = self._backend.get_message(question.channel_id, question.id)
@@ -257,11 +259,15 @@ class Press:
             self._backend,
             type=COMPONENT,
             channel_id=question.channel_id,
-            guild_id=DEV_GUILD,
+            guild_id=None if in_a_direct_message else DEV_GUILD,
             user_id=who.id,
             data={
                 "custom_id": button_id(question, label) if custom_id is None else custom_id,
-                "component_type": BUTTON,
+                **(
+                    {"component_type": BUTTON}
+                    if chosen is None
+                    else {"component_type": MENU, "values": chosen}
+                ),
             },
         )
         self._payload["message"] = dict(serializers.message_payload(self._backend, stored))

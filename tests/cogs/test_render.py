@@ -235,7 +235,7 @@ def test_an_environment_too_long_for_an_embed_is_whole_in_the_file() -> None:
         _render.working("Destroying"),
         _render.outdated(),
         _render_destroy.question_about_all([enormous()] * 300),
-        _render_destroy.outcomes([_render_destroy.Outcome("n" * 63, LONG, "SANDBOX_006")] * 300),
+        _render_destroy.removals([_render_destroy.Removal("n" * 63, LONG, "SANDBOX_006")] * 300),
         _render.nothing_done("Nothing was deleted", "too old"),
     ],
     ids=lambda embed: embed.title[:30],

@@ -93,3 +93,18 @@ async def test_discord_away_while_the_owner_is_asked_for(
     result = await guest.slash(scene.channel, "sandbox list")
     assert code_of(result) == "SANDBOX_012"
     assert "Discord is unavailable" in text_of(embed_of(result))
+
+
+async def test_a_press_in_a_direct_message_is_checked_in_the_dev_guild(scene: Scene) -> None:
+    developer = member(scene, "dana", with_role=True)
+    created = await developer.slash(scene.channel, "sandbox create", name="danas")
+    assert created.response is not None
+    press = Press(scene, developer, created.response, "Connect", in_a_direct_message=True)
+    press.send()
+    await scene.env.settle()
+    assert embed_of(press.result).title == "Environment of danas"
+    scene.env.backend.get_member(DEV_GUILD, developer.id).role_ids.clear()
+    press = Press(scene, developer, created.response, "Connect", in_a_direct_message=True)
+    press.send()
+    await scene.env.settle()
+    assert code_of(press.result) == "SANDBOX_010"

@@ -6,6 +6,7 @@ import asyncio
 from datetime import UTC, datetime
 from typing import Any, cast
 
+import discord
 import pytest
 import simcord
 from structlog.testing import capture_logs
@@ -14,13 +15,13 @@ from sandbox_cogs.sandbox._watch import (
     EVERY_SECONDS,
     MOST_AT_ONCE,
     WATCH_SECONDS,
-    Watched,
+    LiveMessage,
     Watches,
     watches_of,
 )
 from sandbox_core.errors import DependencyUnavailable
 
-from .conftest import COOKS_GUILD, Scene, embed_of, labels_of, pass_time, text_of, until
+from .conftest import COOKS_GUILD, Press, Scene, embed_of, labels_of, pass_time, text_of, until
 
 LATER = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -258,7 +259,7 @@ async def test_more_messages_than_allowed_are_shown_but_not_watched(scene: Scene
     await made(scene, "mine")
     watches = watches_of(cast("Any", scene.env.bot))
     for number in range(MOST_AT_ONCE):
-        watches.start(number, number, Watched(LATER, nothing, end))
+        watches.start(number, number, LiveMessage(LATER, nothing, end))
     message = await opened(scene, name="mine", watch=True)
     assert "this one is not" in text_of(message.embeds[0])
     assert labels_of(message) == ["Refresh"]
@@ -275,7 +276,7 @@ async def test_a_lost_connection_ends_the_watching() -> None:
 
     watches = Watches(every=0)
     with capture_logs() as logs:
-        watches.start(1, 1, Watched(LATER, lost, end))
+        watches.start(1, 1, LiveMessage(LATER, lost, end))
         async with asyncio.timeout(60):
             while len(watches):
                 await asyncio.sleep(0)
@@ -289,3 +290,26 @@ async def test_timestamps_say_when_the_watching_ends(scene: Scene) -> None:
     shown_at = message.embeds[0].timestamp
     assert shown_at is not None
     assert 0 <= seconds - shown_at.timestamp() <= WATCH_SECONDS
+
+
+async def test_names_of_servers_are_for_their_members_and_the_owner(scene: Scene) -> None:
+    await scene.alice.slash(scene.channel, "sandbox create", name="mine", guild=str(COOKS_GUILD))
+    dev = scene.alice.guild
+    manage = dev.create_role("managers", permissions=discord.Permissions(manage_guild=True))
+    stranger = dev.add_member(scene.env.create_user("stranger"), roles=[manage])
+    assert "Cooks" in text_of(embed_of(await scene.alice.slash(scene.channel, "sandbox status", name="mine")))
+    shown = text_of(embed_of(await stranger.slash(scene.channel, "sandbox status", name="mine")))
+    assert "Cooks" not in shown
+    assert str(COOKS_GUILD) in shown
+
+
+async def test_a_menus_press_without_a_choice_does_nothing(scene: Scene) -> None:
+    await made(scene, "one", "two")
+    menu = await opened(scene)
+    press = Press(scene, scene.alice, menu, custom_id="sandbox:pick:once", chosen=[])
+    press.send()
+    await scene.env.settle()
+    assert press.result.acknowledged
+    shown = press.result.response
+    assert shown is not None
+    assert shown.embeds == menu.embeds

@@ -36,10 +36,10 @@ async def test_nodes_die_while_events_flow(start_live: StartLive, cluster: Clust
     assert (events.num_replicas, sandbox.num_replicas) == (3, 3)
     assert (events.storage, sandbox.storage) == (StorageType.FILE, StorageType.MEMORY)
 
-    flood = Flood(live.sim, 3_000, rate=400)
+    flood = Flood(live.sim, 1_500, rate=200)
     # One after the other: the leader of each stream, and the node the bot is connected to.
     for number, find in enumerate((_leader(EVENTS_STREAM), _leader(SANDBOX_STREAM), _connected), start=1):
-        await flood.reached(number * 500)
+        await flood.reached(number * 250)
         victim = await find(live, cluster)
         await cluster.kill(victim)
         acknowledged = _routed(live)

@@ -18,6 +18,7 @@ from discord_sim import DiscordSim
 from sandbox_bot import __version__
 from tests.deploy.tools import DEPLOY, ROOT
 from tests.e2e.harness import eventually, free_port, get
+from tests.forked import ForkedProcess, WarmServer, start_forked
 
 
 @pytest.fixture(scope="module")
@@ -61,40 +62,57 @@ def _installed(locked: list[str]) -> list[metadata.Distribution]:
     return found
 
 
+# -S: this environment's own packages stay out of sight.
+_PYTHON = (sys.executable, "-S")
+
+
 class Container:
     """`sandboxctl` as the image runs it."""
 
     def __init__(self, image: Path, environment: dict[str, str]) -> None:
-        self._image = image
-        self._environment = environment
+        packages = image / "lib" / "python" / "site-packages"
+        self._app = image / "app"
+        self._environment = {
+            "PATH": str(image / "bin"),
+            "PYTHONPATH": f"{self._app}:{packages}",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONUNBUFFERED": "1",
+            "LOG_FORMAT": "json",
+            **environment,
+        }
 
     async def start(self, *arguments: str) -> asyncio.subprocess.Process:
         """Start it, with its output piped."""
-        packages = self._image / "lib" / "python" / "site-packages"
         return await asyncio.create_subprocess_exec(
-            # -S: this environment's own packages stay out of sight.
-            *(sys.executable, "-S", "-m", "sandbox_bot", *arguments),
-            cwd=self._image / "app",
-            env={
-                "PATH": str(self._image / "bin"),
-                "PYTHONPATH": f"{self._image / 'app'}:{packages}",
-                "PYTHONDONTWRITEBYTECODE": "1",
-                "PYTHONUNBUFFERED": "1",
-                "LOG_FORMAT": "json",
-                **self._environment,
-            },
+            *(*_PYTHON, "-m", "sandbox_bot", *arguments),
+            cwd=self._app,
+            env=self._environment,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
 
-    async def run(self, *arguments: str) -> str:
+    async def run(self, *arguments: str, server: WarmServer | None = None) -> str:
         """Run it to its end; what it printed. Fails unless the end is good."""
-        process = await self.start(*arguments)
+        process: asyncio.subprocess.Process | ForkedProcess
+        if server is None:
+            process = await self.start(*arguments)
+        else:
+            process = await start_forked(
+                *arguments,
+                environment=self._environment,
+                directory=self._app,
+                endpoint=server.endpoint,
+            )
         async with asyncio.timeout(60):
             printed, _ = await process.communicate()
         assert process.returncode == 0, printed.decode()
         return printed.decode()
+
+    def warm_server(self) -> WarmServer:
+        """A server of forks that has only what the image has."""
+        modules = ("sandbox_bot.cli", "sandbox_bot.runner")
+        return WarmServer(python=_PYTHON, modules=modules, directory=self._app, **self._environment)
 
 
 async def test_every_command_that_operators_use_works_in_the_image(
@@ -123,6 +141,7 @@ async def test_every_command_that_operators_use_works_in_the_image(
     assert await container.run("migrate") == "The database is up to date.\n"
 
     bot = await container.start("run")
+    server = container.warm_server()
     try:
 
         async def ready() -> bool:
@@ -131,15 +150,17 @@ async def test_every_command_that_operators_use_works_in_the_image(
 
         await eventually(ready)
         assert await _healthy(image, port) == 0
-        assert "failed" not in await container.run("doctor")
-        await container.run("create", "box", "--owner", str(alice.id))
-        await container.run("register-guild", "box", str(dev.id), "--owner", str(alice.id), "--yes")
-        listed = json.loads(await container.run("list", "--json"))
+        assert "failed" not in await container.run("doctor", server=server)
+        owner = ("--owner", str(alice.id))
+        await container.run("create", "box", *owner, server=server)
+        await container.run("register-guild", "box", str(dev.id), *owner, "--yes", server=server)
+        listed = json.loads(await container.run("list", "--json", server=server))
         assert [sandbox["name"] for sandbox in listed["sandboxes"]] == ["box"]
-        await container.run("orphans")
-        await container.run("unregister-guild", "--all", "--yes")
-        await container.run("destroy", "box", "--yes")
+        await container.run("orphans", server=server)
+        await container.run("unregister-guild", "--all", "--yes", server=server)
+        await container.run("destroy", "box", "--yes", server=server)
     finally:
+        server.stop()
         bot.send_signal(signal.SIGTERM)
         printed, _ = await bot.communicate()
     assert bot.returncode == 0, printed.decode()

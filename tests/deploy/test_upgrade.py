@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import signal
 from collections.abc import AsyncIterator
@@ -20,6 +21,7 @@ from tests.deploy.next_version import VERSION, make_next_version, python_path
 from tests.deploy.tools import ROOT
 from tests.e2e.harness import Flood, Sides, assert_exact, eventually, get, jetstream, settings_for
 from tests.e2e.programs import Program, program
+from tests.forked import WarmServer
 from tests.migrations.additive import breaks, schema_of
 
 _SHARDS = 2
@@ -79,6 +81,7 @@ class Rollout:
         self.guilds = [sim.add_guild(f"guild-{number}", owner=self.alice) for number in range(9)]
         self.urls = urls
         self._stack = stack
+        self._servers: dict[Path, WarmServer] = {}
         self._kept = ""
 
     async def start(self, code: Path) -> Version:
@@ -88,6 +91,7 @@ class Rollout:
             program(
                 *("sandbox_bot", "run"),
                 directory=code,
+                server=self._server(code),
                 PYTHONPATH=python_path(code),
                 DISCORD_TOKEN=self.sim.token,
                 DISCORD_API_URL=self.sim.api_url,
@@ -100,11 +104,26 @@ class Rollout:
         await eventually(version.ready)
         return version
 
+    def _server(self, code: Path) -> Path | None:
+        """Where that version's programs are forked; the run's own server has this checkout's."""
+        if code == ROOT:
+            return None
+        if code not in self._servers:
+            server = WarmServer(
+                modules=("sandbox_bot.cli", "sandbox_bot.runner"),
+                directory=code,
+                **{**os.environ, "PYTHONPATH": python_path(code)},
+            )
+            self._stack.callback(server.stop)
+            self._servers[code] = server
+        return self._servers[code].endpoint
+
     async def migrate(self, code: Path) -> None:
         """What `sandboxctl migrate` of that version does."""
         async with program(
             *("sandbox_bot", "migrate"),
             directory=code,
+            server=self._server(code),
             PYTHONPATH=python_path(code),
             DATABASE_URL=self.urls["database_url"],
         ) as running:

@@ -146,7 +146,7 @@ async def test_a_replica_takes_no_writes(doctor: Doctor, servers: EmbeddedServer
 async def test_a_command_that_is_renamed(doctor: Doctor, tmp_path: Path) -> None:
     async with valkey(tmp_path, rename_command='UNLINK ""') as server:
         finding = (await doctor("Redis", redis_url=server.url)).only()
-    assert finding.detail == "the command UNLINK is not there, or has another name"
+    assert finding.detail == "the command UNLINK does not exist, or has another name"
 
 
 async def test_memory_that_is_full_and_a_policy_that_drops_any_key(doctor: Doctor, tmp_path: Path) -> None:

@@ -7,20 +7,21 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from tests.embedded.processes import descendants, until_gone
+from tests.forked import ROOT, ForkedProcess, start_forked
 
-ROOT = Path(__file__).resolve().parents[2]
 _ENDS_WITHIN = 60.0
+_BARE = {"PATH": os.defpath, "LC_ALL": "C.UTF-8"}
 
 
 class Program:
     """A running program. What it prints is collected."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process | ForkedProcess) -> None:
         self._process = process
         self._output = bytearray()
         self._errors = bytearray()
@@ -73,11 +74,32 @@ class Program:
 
 
 @asynccontextmanager
-async def program(*arguments: str, directory: Path, **environment: str) -> AsyncIterator[Program]:
-    """`python -m …` in `directory` with this environment alone; killed if the test leaves it running."""
-    imports = {"PYTHONPATH": str(ROOT)}
-    words = (sys.executable, "-m", *arguments)
-    process = await _start(words, directory, imports | environment, own_group=False)
+async def program(
+    module: str,
+    *arguments: str,
+    directory: Path,
+    own_interpreter: bool = False,
+    server: Path | None = None,
+    **environment: str,
+) -> AsyncIterator[Program]:
+    """`python -m …` in `directory` with this environment alone; killed if the test leaves it running.
+
+    It is a fork of the run's server, or of the one at `server`, unless it is to have an interpreter of its
+    own, which takes a second longer.
+    """
+    whole = {"PYTHONPATH": str(ROOT), **_BARE, **environment}
+    process: asyncio.subprocess.Process | ForkedProcess
+    if own_interpreter:
+        process = await _start(sys.executable, "-m", module, *arguments, directory=directory, env=whole)
+    else:
+        process = await start_forked(
+            *arguments,
+            environment=whole,
+            module=module,
+            directory=directory,
+            own_stderr=True,
+            endpoint=server,
+        )
     running = Program(process)
     try:
         yield running
@@ -91,7 +113,7 @@ async def program(*arguments: str, directory: Path, **environment: str) -> Async
 @asynccontextmanager
 async def command(*words: str, directory: Path, **environment: str) -> AsyncIterator[Program]:
     """Any command, in a process group of its own, of which nothing is left when the test is over."""
-    process = await _start(words, directory, environment, own_group=True)
+    process = await _start(*words, directory=directory, env={**_BARE, **environment}, own_group=True)
     running = Program(process)
     try:
         yield running
@@ -104,12 +126,12 @@ async def command(*words: str, directory: Path, **environment: str) -> AsyncIter
 
 
 async def _start(
-    words: Sequence[str], directory: Path, environment: Mapping[str, str], *, own_group: bool
+    *words: str, directory: Path, env: dict[str, str], own_group: bool = False
 ) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         *words,
         cwd=directory,
-        env={"PATH": os.defpath, "LC_ALL": "C.UTF-8", **environment},
+        env=env,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

@@ -18,7 +18,8 @@ from redis.asyncio import Redis
 from discord_sim import SimGuild
 from sandbox_core.subjects import EVENTS_STREAM, SANDBOX_STREAM, schema_name
 from tests.e2e.harness import Live, eventually, jetstream
-from tests.e2e.programs import ROOT, Program, program
+from tests.e2e.programs import Program, program
+from tests.forked import ROOT
 
 EXAMPLE = ROOT / "docs" / "worker_example.py"
 

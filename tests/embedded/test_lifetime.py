@@ -255,8 +255,8 @@ async def test_a_directory_in_use_is_refused(start_owner: StartOwner, tmp_path: 
         async with embedded_servers(tmp_path / "data", fast=True):
             pass
     assert str(caught.value) == (
-        f"The data directory {tmp_path / 'data'} is in use by another process (pid {owner.process.pid}): "
-        "stop that one first, or name another directory."
+        f"Another process (pid {owner.process.pid}) uses the data directory {tmp_path / 'data'}: "
+        "stop it first, or name another directory."
     )
     assert await read_everywhere(owner.said) == EVERYTHING
 

@@ -8,7 +8,6 @@ import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import nats
 import pytest
@@ -79,7 +78,7 @@ async def sim() -> AsyncIterator[DiscordSim]:
 
 @pytest.fixture
 async def start_bot(
-    sim: DiscordSim, database_url: str, redis_url: str, nats_url: str, warm_endpoint: Path
+    sim: DiscordSim, database_url: str, redis_url: str, nats_url: str
 ) -> AsyncIterator[StartProcess]:
     """Starts a bot process, with more settings by their variables; those alive at the end are killed."""
     dev = sim.add_guild("Dev")
@@ -99,7 +98,7 @@ async def start_bot(
     started: list[BotProcess] = []
 
     async def start(**more: str) -> BotProcess:
-        process = await start_forked(warm_endpoint, "run", environment={**environment, **more})
+        process = await start_forked("run", environment={**environment, **more})
         bot = BotProcess(process)
 
         async def read() -> None:

@@ -106,8 +106,8 @@ async def test_events_come_through_however_they_are_cut_into_messages(
     sim.rules.pieces = pieces
     live = await start_live()
     assert sim.rules.asked == [compression]
-    flood = Flood(sim, 1_500, rate=1_500)
-    await flood.reached(500)
+    flood = Flood(sim, 800, rate=1_500)
+    await flood.reached(300)
     await sim.drop()
     await eventually(lambda: len(sim.resumes) == 1 and sim.sessions[0].connected)
     await flood.over()

@@ -59,9 +59,9 @@ async def test_what_leaves_the_session_is_resumed(
 ) -> None:
     monkeypatch.setattr(CompressionChoice, "present", compression)
     live = await start_live()
-    flood = Flood(sim, 1_500, rate=1_000)
+    flood = Flood(sim, 700, rate=1_000)
     for times in (1, 2):
-        await flood.reached(300 * times)
+        await flood.reached(200 * times)
         await strike(sim, how)
         await eventually(lambda times=times: len(sim.resumes) == times and sim.sessions[0].connected)
     await flood.over()

@@ -80,7 +80,7 @@ async def test_status_of_one(scene: Scene) -> None:
 async def test_status_past_the_expiry_and_of_one_that_is_being_destroyed(scene: Scene) -> None:
     await scene.sandbox("my-box")
     await scene.let_expire("my-box")
-    assert "its time is over" in await scene.answer("status my-box")
+    assert "expired; its servers" in await scene.answer("status my-box")
     await scene.core.pool.execute("UPDATE sandboxes SET status = 'destroying'")
     assert "🟠 destroying" in await scene.answer("status my-box")
 
@@ -207,7 +207,7 @@ async def test_sync_without_a_dev_server(scene: Scene) -> None:
 
 
 async def test_cleanup(scene: Scene) -> None:
-    assert await scene.answer("cleanup") == "Nothing is over: there was nothing to remove."
+    assert await scene.answer("cleanup") == "No sandbox has expired: nothing to remove."
     await scene.sandbox("my-box")
     await scene.sandbox("over-box", COOKS)
     await scene.let_expire("over-box")
@@ -243,7 +243,7 @@ async def test_cleanup_tells_what_it_could_not_remove(scene: Scene, servers: Emb
 
 
 async def test_orphans_are_shown_and_then_deleted(scene: Scene, servers: EmbeddedServers) -> None:
-    assert await scene.answer("orphans") == "Nothing lies around."
+    assert await scene.answer("orphans") == "There are no orphans."
     live = await scene.sandbox("my-box")
     gone = await scene.sandbox("gone")
     await scene.core.manager.destroy(ALICE, "gone")
@@ -274,4 +274,4 @@ async def test_orphans_are_shown_and_then_deleted(scene: Scene, servers: Embedde
         await servers.valkey.start()
     assert unreadable.startswith("🔴 Redis can't be read: ")
     assert damaged == f"🟠 `my-box` runs without the schema {live.schema_name}"
-    assert rest == "Nothing lies around elsewhere."
+    assert rest == "The other stores have no orphans."

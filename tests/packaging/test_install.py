@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -165,11 +166,6 @@ def _make(checkout: Path, python: str, environment: dict[str, str], target: str)
 
 def _installed(checkout: Path) -> dict[str, str]:
     """Names and versions of what is installed there besides pip."""
-    listed = subprocess.run(
-        [checkout / ".venv" / "bin" / "python", "-m", "pip", "list", "--format=freeze"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    found = dict(line.split("==") for line in listed.splitlines())
+    (packages,) = (checkout / ".venv" / "lib").glob("python*/site-packages")
+    found = {each.name: each.version for each in metadata.distributions(path=[str(packages)])}
     return {name: version for name, version in found.items() if name not in {"pip", "setuptools"}}

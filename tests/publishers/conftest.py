@@ -8,7 +8,6 @@ import signal
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import aiohttp
 import nats
@@ -44,6 +43,11 @@ class HostProcess(BotProcess):
         await until(lambda: self.says("host_unloaded"))
 
 
+async def stands_by(bot: BotProcess) -> None:
+    """Return when it says that another process publishes."""
+    await until(lambda: bot.says("publishing_stands_by"))
+
+
 Start = Callable[..., Awaitable[BotProcess]]
 
 
@@ -59,8 +63,8 @@ class Side:
     processes: list[BotProcess]
     run_sandboxctl: Callable[..., Awaitable[tuple[int, str]]]
 
-    def flood(self, least: int, rate: float = 400) -> Flood:
-        """Events in all guilds."""
+    def flood(self, least: int, rate: float = 150) -> Flood:
+        """Events in all guilds; each goes to every process of the test."""
         return _Flood(self.sim, least, rate)
 
     async def stored(self) -> list[StoredEvent]:
@@ -149,9 +153,7 @@ async def sim() -> AsyncIterator[DiscordSim]:
 
 
 @pytest.fixture
-async def side(
-    sim: DiscordSim, database_url: str, redis_url: str, nats_url: str, warm_endpoint: Path
-) -> AsyncIterator[Side]:
+async def side(sim: DiscordSim, database_url: str, redis_url: str, nats_url: str) -> AsyncIterator[Side]:
     """Nobody has started yet. Those alive at the end are killed."""
     environment = {
         **{
@@ -171,14 +173,15 @@ async def side(
     started: list[BotProcess] = []
 
     async def start(
-        make: Callable[[ForkedProcess], BotProcess], name: str, more: dict[str, str]
+        make: Callable[[ForkedProcess], BotProcess],
+        more: dict[str, str],
+        *arguments: str,
+        module: str = "sandbox_bot",
     ) -> BotProcess:
-        arguments = ("run",) if name == "sandboxctl" else ()
-        process = await start_forked(warm_endpoint, *arguments, environment=environment | more, name=name)
-        bot = make(process)
+        bot = make(await start_forked(*arguments, environment=environment | more, module=module))
 
         async def read() -> None:
-            async for line in process.stdout:
+            async for line in bot.process.stdout:
                 bot.log.append(line.decode().rstrip())
 
         bot.reader = asyncio.create_task(read())
@@ -187,13 +190,13 @@ async def side(
         return bot
 
     async def start_host(**more: str) -> BotProcess:
-        return await start(HostProcess, "host", more)
+        return await start(HostProcess, more, module="tests.publishers.host")
 
     async def start_bot(**more: str) -> BotProcess:
-        return await start(BotProcess, "sandboxctl", more)
+        return await start(BotProcess, more, "run")
 
     async def run_sandboxctl(*arguments: str) -> tuple[int, str]:
-        process = await start_forked(warm_endpoint, *arguments, environment=environment)
+        process = await start_forked(*arguments, environment=environment)
         output = (await process.stdout.read()).decode()
         return await process.wait(), output
 

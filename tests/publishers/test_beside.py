@@ -7,14 +7,9 @@ import signal
 
 import pytest
 
-from sandbox_bot.embedded import EmbeddedServers
-from tests.gateway.conftest import BotProcess, until
+from tests.gateway.conftest import until
 
-from .conftest import HostProcess, Side
-
-
-async def stands_by(bot: BotProcess) -> None:
-    await until(lambda: bot.says("publishing_stands_by"))
+from .conftest import HostProcess, Side, stands_by
 
 
 async def test_a_plugin_beside_the_standalone_bot_publishes_nothing_until_that_is_killed(side: Side) -> None:
@@ -22,8 +17,8 @@ async def test_a_plugin_beside_the_standalone_bot_publishes_nothing_until_that_i
     await side.published_by("standalone")
     host = await side.start_host()
     await stands_by(host)
-    flood = side.flood(4_000)
-    await flood.reached(1_500)
+    flood = side.flood(1_500)
+    await flood.reached(500)
     await bot.end(signal.SIGKILL)
     await side.published_by("plugin")
     await until(lambda: host.says("shard_joined"))
@@ -41,8 +36,8 @@ async def test_the_standalone_bot_beside_a_plugin_goes_on_when_that_is(side: Sid
     await stands_by(bot)
     await until(lambda: len([s for s in side.sim.sessions if s.connected]) == 2)
     assert "shard 0 is published by the plugin" in str((await side.readiness(bot))["gateway"])
-    flood = side.flood(4_000)
-    await flood.reached(1_500)
+    flood = side.flood(1_500)
+    await flood.reached(500)
     if how == "unloaded":
         await host.unload()
     else:
@@ -65,15 +60,15 @@ async def test_the_standalone_bot_stops_and_the_plugin_goes_on_and_back_again(si
     await side.published_by("standalone")
     host = await side.start_host()
     await stands_by(host)
-    flood = side.flood(8_000)
-    await flood.reached(1_500)
+    flood = side.flood(2_500)
+    await flood.reached(500)
     assert await bot.end(signal.SIGTERM) == 0
     await until(lambda: host.says("shard_joined"))
     # What the first left in Redis is not resumed: the plugin has published it.
     again = await side.start_bot()
     await stands_by(again)
     await until(lambda: len([s for s in side.sim.sessions if s.connected]) == 2)
-    await flood.reached(flood.sent + 1_500)
+    await flood.reached(flood.sent + 500)
     await host.end(signal.SIGKILL)
     await until(lambda: again.says("shard_joined"))
     await flood.over()
@@ -87,8 +82,8 @@ async def test_of_two_plugins_one_publishes(side: Side) -> None:
     await side.published_by("plugin")
     second = await side.start_host()
     await stands_by(second)
-    flood = side.flood(4_000)
-    await flood.reached(1_500)
+    flood = side.flood(1_500)
+    await flood.reached(500)
     await first.end(signal.SIGKILL)
     await until(lambda: second.says("shard_joined"))
     await flood.over()
@@ -105,110 +100,14 @@ async def test_with_another_number_of_shards_one_publishes(side: Side, first: st
     other = await starts[1](**counts[starts[1]])
     await stands_by(other)
     await until(lambda: len([s for s in side.sim.sessions if s.connected]) == 3)
-    flood = side.flood(4_000)
-    await flood.reached(1_500)
+    flood = side.flood(1_500)
+    await flood.reached(500)
     await one.end(signal.SIGKILL)
     await side.published_by("standalone" if first == "host" else "plugin")
     await until(lambda: other.says("shard_joined"))
     await flood.over()
     await side.checked()
     assert not other.says("session_lost")
-
-
-async def test_postgresql_away_changes_nothing(side: Side, servers: EmbeddedServers) -> None:
-    host = await side.start_host()
-    await side.published_by("plugin")
-    bot = await side.start_bot()
-    await stands_by(bot)
-    await until(lambda: len([s for s in side.sim.sessions if s.connected]) == 2)
-    await servers.postgres.kill()
-    for process in (host, bot):
-        await until(lambda process=process: process.says("leases_not_renewed"))
-    flood = side.flood(4_000)
-    # Longer than a lease.
-    await flood.reached(4_000)
-    await servers.postgres.start()
-    for process in (host, bot):
-        await until(lambda process=process: process.says("leases_confirmed"))
-    await flood.over()
-    await side.checked()
-    assert not bot.says("shard_joined")
-    await host.end(signal.SIGKILL)
-    await until(lambda: bot.says("shard_joined"))
-    flood = side.flood(500)
-    await flood.over()
-    await side.checked()
-    assert await side.gaps(bot) == 0
-
-
-async def test_nats_away_while_the_first_is_killed(side: Side, servers: EmbeddedServers) -> None:
-    host = await side.start_host()
-    await side.published_by("plugin")
-    bot = await side.start_bot()
-    await stands_by(bot)
-    await until(lambda: len([s for s in side.sim.sessions if s.connected]) == 2)
-    flood = side.flood(5_000)
-    await flood.reached(1_000)
-    await servers.nats.kill()
-    sent = flood.sent
-    await flood.reached(sent + 800)
-    await host.end(signal.SIGKILL)
-    await side.published_by("standalone")
-    await servers.nats.start()
-    await until(lambda: bot.says("shard_joined"))
-    await flood.over()
-    await side.checked()
-    assert await side.gaps(bot) == 0
-
-
-async def test_a_plugin_that_was_frozen_lets_go_of_what_the_other_took(side: Side) -> None:
-    host = await side.start_host()
-    await side.published_by("plugin")
-    bot = await side.start_bot()
-    await stands_by(bot)
-    await until(lambda: len([s for s in side.sim.sessions if s.connected]) == 2)
-    flood = side.flood(6_000)
-    await flood.reached(1_500)
-    host.process.send_signal(signal.SIGSTOP)
-    await side.published_by("standalone")
-    await until(lambda: bot.says("shard_joined"))
-    host.process.send_signal(signal.SIGCONT)
-    await stands_by(host)
-    await flood.reached(flood.sent + 1_500)
-    await bot.end(signal.SIGKILL)
-    await until(lambda: host.says("shard_joined"))
-    await flood.over()
-    await side.checked()
-
-
-async def test_a_plugin_that_starts_without_postgresql_asks_the_others(
-    side: Side, servers: EmbeddedServers
-) -> None:
-    bot = await side.start_bot()
-    await side.published_by("standalone")
-    await servers.postgres.kill()
-    await until(lambda: bot.says("leases_not_renewed"))
-    host = await side.start_host()
-    await until(lambda: host.says("leases_not_renewed"))
-    flood = side.flood(2_000)
-    await flood.reached(2_000)
-    await servers.postgres.start()
-    await stands_by(host)
-    await flood.over()
-    await side.checked()
-    await bot.end(signal.SIGTERM)
-    await until(lambda: host.says("shard_joined"))
-    await servers.postgres.kill()
-    # With nobody there it takes the shard itself. Where its events go nobody can tell before.
-    await host.end(signal.SIGKILL)
-    again = await side.start_host()
-    await until(lambda: again.says("shards_run_without_leases"))
-    flood = side.flood(500)
-    await flood.over()
-    await servers.postgres.start()
-    await until(lambda: again.says("leases_confirmed"))
-    await side.published_by("plugin")
-    await side.checked()
 
 
 async def test_a_second_publisher_is_told_of_everywhere(side: Side) -> None:

@@ -19,8 +19,7 @@ from sandbox_core.settings import load_settings
 from tests.e2e.harness import eventually
 from tests.gateway.conftest import BotProcess, until
 
-from .conftest import Side
-from .test_beside import stands_by
+from .conftest import Side, stands_by
 
 ALICE = Actor("200000000000000001", "Alice")
 
@@ -102,19 +101,19 @@ async def test_a_host_that_stands_by_gets_what_the_other_process_publishes_to_pr
     host = await side.start_host(HOST_HEARS="1")
     await stands_by(host)
     session = side.sim.sessions[-1].session_id
-    flood = side.flood(4_000, rate=250)
+    flood = side.flood(2_400)
     await flood.reached(1_000)
     await bot.end(signal.SIGKILL)
     await side.published_by("plugin")
     await until(lambda: host.says("shard_joined"))
     # It publishes now: each switch is exact, in both directions, under the flood.
     for guild in (later, registered):
-        await flood.reached(flood.sent + 500)
+        await flood.reached(flood.sent + 400)
         if guild is later:
             await divert(commands, guild)
         else:
             await give_back(commands, guild)
-    await flood.reached(flood.sent + 500)
+    await flood.reached(flood.sent + 400)
     await flood.over()
     _, sandboxed = await host_has_all(side, host, session)
     assert len(sandboxed) > 150
@@ -182,8 +181,8 @@ async def test_a_host_that_stands_by_loads_the_extension_anew_and_goes_on_later(
     # Before, what it heard was its own, as the extension was not there.
     begun = heard(host)
     session = side.sim.sessions[-1].session_id
-    flood = side.flood(2_000, rate=250)
-    await flood.reached(1_000)
+    flood = side.flood(1_600)
+    await flood.reached(600)
     await bot.end(signal.SIGTERM)
     await until(lambda: host.says("shard_joined"))
     await flood.over()

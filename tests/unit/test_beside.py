@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import os
 from pathlib import Path
 
 import pytest
 
 from benchmarks import beside
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.e2e.programs import program
+from tests.forked import ROOT
 
 
 def test_packages_are_found_where_a_checkout_has_them(tmp_path: Path) -> None:
@@ -42,14 +41,8 @@ def test_an_environment_of_its_own_has_to_be_there(tmp_path: Path) -> None:
         (["beside", "--checkout", "/no/such/place"], "/no/such/place"),
     ],
 )
-def test_mistakes_are_sentences(arguments: list[str], said: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 2
-    assert said in done.stderr
-    assert "Traceback" not in done.stderr
+async def test_mistakes_are_sentences(arguments: list[str], said: str) -> None:
+    async with program("benchmarks", *arguments, directory=ROOT, PATH=os.environ["PATH"]) as running:
+        assert await running.exit_code() == 2
+    assert said in running.errors
+    assert "Traceback" not in running.errors

@@ -221,10 +221,10 @@ async def test_a_loop_outlives_its_failures_and_says_so_once(core: Core, bot: co
         loop.cancel()
         with pytest.raises(asyncio.CancelledError):
             await loop
-    assert [entry["event"] for entry in logs] == ["upkeep_waits", "upkeep_failed", "upkeep_goes_on"]
+    assert [entry["event"] for entry in logs] == ["upkeep_waits", "upkeep_failed", "upkeep_resumed"]
 
 
-async def test_a_degraded_sandbox_and_orphans_of_nobody_are_told_in_the_log(
+async def test_a_degraded_sandbox_and_unknown_orphans_are_told_in_the_log(
     core: Core, bot: commands.Bot
 ) -> None:
     sandbox = (await core.manager.create(ALICE, name="mine")).sandbox
@@ -233,5 +233,5 @@ async def test_a_degraded_sandbox_and_orphans_of_nobody_are_told_in_the_log(
     with capture_logs() as logs:
         pause = await Upkeep(bot, core).full_pass()
     assert pause == 15 * 60
-    assert [entry["event"] for entry in logs] == ["sandbox_degraded", "orphans_of_nobody"]
+    assert [entry["event"] for entry in logs] == ["sandbox_degraded", "orphans_unknown"]
     assert logs[0]["missing"] == f"the schema {sandbox.schema_name}"

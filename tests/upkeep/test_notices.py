@@ -77,7 +77,7 @@ async def test_when_it_is_gone(scene: Scene) -> None:
     await scene.upkeep.tell()
     (message,) = scene.messages(scene.alice)
     assert message.embeds[0].title == "Sandbox mine is gone"
-    assert "time was over" in (message.embeds[0].description or "")
+    assert "It expired" in (message.embeds[0].description or "")
     assert labels(message) == []
 
 

@@ -14,7 +14,7 @@ app = typer.Typer(
     name="sandboxctl",
     help="Isolated sandboxes for the developers of a Discord bot.",
     no_args_is_help=True,
-    # Typer's own pages show local variables, and some of them hold passwords.
+    # Typer's own tracebacks show local variables, and some of them contain passwords.
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -29,7 +29,7 @@ app.command("unregister-guild", rich_help_panel=_SANDBOXES)(guilds.unregister_gu
 app.command("extend", rich_help_panel=_SANDBOXES)(sandboxes.extend)
 app.command("destroy", rich_help_panel=_SANDBOXES)(sandboxes.destroy)
 app.command("connect", rich_help_panel=_WORKERS)(connect.connect)
-# Everything after the sandbox's name belongs to the command that is run.
+# Everything after the sandbox's name belongs to the command to run.
 app.command(
     "exec",
     rich_help_panel=_WORKERS,
@@ -60,7 +60,7 @@ def _root(
 
 
 def main() -> None:
-    """The console script."""
+    """Run the command line; the console script calls this."""
     _streams.prepare()
     try:
         app(prog_name="sandboxctl")

@@ -1,9 +1,9 @@
-"""Who asks, seen from a shell.
+"""Finds out who calls the command line.
 
-Whoever can run this command with the bot's settings holds the bot's passwords: that is the operator, with
-the rights of the bot's owner. `--owner` (or `SANDBOX_OWNER`) acts for one developer instead, with that
-developer's rights and no more; whoever is in `DISCORD_OWNER_IDS` is the bot's owner here too. Changes are
-written to the audit log as `cli:{os user}`, or `cli:{os user} for {owner}`.
+A person who can run this command with the bot's settings has the bot's passwords. This person is the
+operator, with the rights of the bot's owner. `--owner` (or `SANDBOX_OWNER`) acts for one developer instead,
+with only that developer's rights; a user in `DISCORD_OWNER_IDS` is the bot's owner here, too. The audit log
+has changes as `cli:{os user}`, or `cli:{os user} for {owner}`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ._outcome import usage
 
 
 def actor(owner: str | None, settings: Settings) -> Actor:
-    """The operator, or with `owner` that developer."""
+    """Return the operator, or with `owner` that developer."""
     shell = f"cli:{_os_user()}"
     if owner is None:
         return Actor(shell, is_bot_owner=True)
@@ -27,7 +27,7 @@ def actor(owner: str | None, settings: Settings) -> Actor:
 
 
 def _os_user() -> str:
-    # Not from LOGNAME or USER, which anybody may set.
+    # Not from LOGNAME or USER, which the caller may set.
     if sys.platform == "win32":
         return os.getlogin()
     import pwd  # noqa: PLC0415 - not there on Windows
@@ -35,14 +35,14 @@ def _os_user() -> str:
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
-        # A container's user often has a number only.
+        # A user in a container often has only a number.
         return str(os.getuid())
 
 
 async def named(manager: SandboxManager, name: str | None, owner: str | None) -> Sandbox:
-    """The sandbox `name`, or without a name the owner's only one.
+    """Return the sandbox `name`, or without a name the owner's only one.
 
-    Raises `SandboxNotFound`, or `SandboxNotNamed` when it is not clear which.
+    Raises `SandboxNotFound`, or `SandboxNotNamed` when the owner has none or several.
     """
     if name is not None:
         return await manager.get(name)

@@ -1,4 +1,4 @@
-"""Names of sandboxes for the shell's completion: soon, or none at all."""
+"""Completes names of sandboxes in the shell: fast, or not at all."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _WITHIN = 1.0
 
 
 def suggest_names(incomplete: str) -> list[tuple[str, str]]:
-    """Sandboxes whose name has `incomplete` in it, `SANDBOX_OWNER`'s first; empty when anything fails."""
+    """Return names that start with `incomplete`, `SANDBOX_OWNER`'s first; empty when anything fails."""
     silence()
     try:
         return run_on_fast_loop(_suggest(incomplete))
     except Exception:
-        # Whatever it is, words in the middle of somebody's command line would be worse than no list.
+        # Any failure: an error text in the middle of a command line is worse than no list.
         return []
 
 
@@ -32,7 +32,7 @@ async def _suggest(incomplete: str) -> list[tuple[str, str]]:
     ):
         own = os.environ.get("SANDBOX_OWNER", "")
         found = await core.manager.suggest(incomplete, owner_first=own)
-        # A shell completes what begins so; the rest would replace what was typed.
+        # Any other name would replace the typed text in the shell.
         return [
             (sandbox.name, f"{sandbox.status}") for sandbox in found if sandbox.name.startswith(incomplete)
         ]

@@ -1,4 +1,4 @@
-"""What Discord says about servers, for commands that register them."""
+"""Asks Discord about servers, for commands that register them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from ._outcome import usage
 async def guild_accesses(
     settings: Settings, guild_ids: Sequence[str], user_id: str | None
 ) -> list[GuildAccess]:
-    """What the bot and `user_id` may do in these guilds; Discord is asked only where there are any.
+    """Return what the bot and `user_id` may do in these guilds; without guilds Discord is not asked.
 
-    Raises `CommandFailed` without a token that Discord takes.
+    Raises `CommandFailed` when there is no token or Discord refuses it.
     """
     if not guild_ids:
         return []

@@ -1,4 +1,4 @@
-"""What is said before servers' events are taken away from production."""
+"""The texts before servers' events leave production."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from sandbox_core.models import GuildAccess
 
 
 def label(access: GuildAccess) -> str:
-    """A server for a person: its name where known, and always its id."""
+    """A server's name if known, and its id."""
     return f"{access.name} ({access.guild_id})" if access.name else access.guild_id
 
 
 async def last_events(core: Core, accesses: Sequence[GuildAccess]) -> dict[str, LastEvent]:
-    """What is known of each server's last day, by its id."""
+    """Return the last event of each server within a day, by the server's id."""
     return {access.guild_id: await core.last_events.of(access.guild_id) for access in accesses}
 
 
 def diversion(
     accesses: Sequence[GuildAccess], sandbox: str, until: str, last: Mapping[str, LastEvent]
 ) -> list[str]:
-    """The lines to show before the question; `until` is when the sandbox's life ends.
+    """Return the lines before the question; `until` is the end of the sandbox's life.
 
-    `last` tells of each server by its id.
+    `last` has the last event of each server, by its id.
     """
     servers = ", ".join(label(access) for access in accesses)
     return [

@@ -1,4 +1,4 @@
-"""An environment as text that a shell or a worker reads back exactly, whatever the values hold."""
+"""Writes an environment as text that a shell or a worker reads back exactly, for any value."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ def as_exports(variables: Mapping[str, str]) -> str:
 
 
 def as_fish(variables: Mapping[str, str]) -> str:
-    """`set -gx NAME 'value'` lines; between single quotes fish knows the escapes \\\\ and \\' only."""
+    """`set -gx NAME 'value'` lines; in single quotes fish has only the escapes \\\\ and \\'."""
     return "".join(f"set -gx {name} {_single_quoted(value)}\n" for name, value in variables.items())
 
 
 def as_dotenv(variables: Mapping[str, str]) -> str:
-    """`NAME=value` lines, quoted only where needed: not every reader of `.env` files knows quotes."""
+    """`NAME=value` lines, quoted only if needed: not every reader of `.env` files supports quotes."""
     return "".join(
         f"{name}={value if _PLAIN.match(value) else _single_quoted(value)}\n"
         for name, value in variables.items()

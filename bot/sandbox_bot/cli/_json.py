@@ -1,4 +1,4 @@
-"""The JSON of every command; the keys are documented in `docs/cli.md` and stay as they are."""
+"""The JSON of every command. `docs/cli.md` documents the keys, which must not change."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def status(health: SandboxHealth, now: datetime) -> Json:
 
 
 def status_unknown(error: SandboxError, now: datetime) -> Json:
-    """`status --watch`, while it can't be told."""
+    """`status --watch`, while the status is unknown."""
     return {"error": _error(error), "checked_at": iso(now)}
 
 
@@ -91,7 +91,7 @@ def unregistered(changed: Changed, guild_id: str, now: datetime) -> Json:
 def all_unregistered(
     ended: Mapping[str, Changed], failed: Iterable[tuple[str, Sandbox, SandboxError]]
 ) -> Json:
-    """`unregister-guild --all`; by the servers' ids."""
+    """`unregister-guild --all`, by the servers' ids."""
     return {
         "unregistered": [
             {"guild_id": guild_id, "name": each.sandbox.name} for guild_id, each in ended.items()

@@ -1,4 +1,4 @@
-"""The event loop that commands run on."""
+"""Chooses the event loop for commands."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _Result = TypeVar("_Result")
 
 
 def run_on_fast_loop(work: Coroutine[Any, Any, _Result]) -> _Result:
-    """Run `work` to its end on uvloop where that exists, else on asyncio's own loop."""
+    """Run `work` to its end, on uvloop if it is installed, else on asyncio's own loop."""
     factory = None
     if sys.platform != "win32":
         import uvloop  # noqa: PLC0415 - not there on Windows

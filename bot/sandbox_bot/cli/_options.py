@@ -12,7 +12,7 @@ from ._completion import suggest_names
 
 
 def _user_id(value: str | None) -> str | None:
-    # Users' ids have the same form as servers': both are snowflakes.
+    # Ids of users and servers have the same form: both are snowflakes.
     if value is not None and not is_guild_id(value):
         raise typer.BadParameter("a Discord user id is 17 to 20 digits, such as 613425648685547541")
     return value
@@ -45,12 +45,12 @@ NewOwner = Annotated[
         envvar="SANDBOX_OWNER",
         metavar="USER_ID",
         callback=_user_id,
-        help="Whose it is to be: the Discord user, with that user's rights and limits. Needed.",
+        help="The new sandbox's owner: a Discord user, with that user's rights and limits. Required.",
     ),
 ]
 OwnerFilter = Annotated[
     str | None,
     typer.Option("--owner", metavar="USER_ID", callback=_user_id, help="Only this Discord user's."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Write JSON to standard output, and nothing else.")]
+Json = Annotated[bool, typer.Option("--json", help="Write only JSON to standard output.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]

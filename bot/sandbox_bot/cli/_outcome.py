@@ -1,4 +1,4 @@
-"""How a command ends: its result, or one line per problem and an exit code; never a traceback."""
+"""Ends a command: with its result, or with one line per problem and an exit code; never a traceback."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _Result = TypeVar("_Result")
 
 
 class CommandFailed(Exception):
-    """The command ends with `code`, after these lines on standard error."""
+    """Ends the command with exit code `code`, after these lines on standard error."""
 
     def __init__(self, lines: Sequence[str], code: ExitCode) -> None:
         super().__init__(*lines)
@@ -31,12 +31,12 @@ class CommandFailed(Exception):
 
 
 def usage(sentence: str) -> CommandFailed:
-    """What to raise when the command line itself does not say enough."""
+    """Return the error for a command line that lacks something."""
     return CommandFailed([sentence], ExitCode.USAGE)
 
 
 def run(work: Coroutine[Any, Any, _Result], *, interrupted: ExitCode = ExitCode.INTERRUPTED) -> _Result:
-    """The result of `work`; what it raises ends the command with the exit code that fits.
+    """Return the result of `work`; an error ends the command with the exit code of the error.
 
     `interrupted` is the exit code for Ctrl-C.
     """
@@ -51,10 +51,10 @@ def run(work: Coroutine[Any, Any, _Result], *, interrupted: ExitCode = ExitCode.
     except KeyboardInterrupt:
         raise typer.Exit(interrupted) from None
     except OutputLost:
-        # While watching; what it means is the same for every command.
+        # Standard output was closed, for example during `status --watch`; the caller handles it.
         raise
     except Exception as error:
-        # The last resort: its text may hold secrets, so only its kind is shown.
+        # An unexpected error: its text may contain secrets, so only its type is shown.
         if os.environ.get("LOG_LEVEL", "").upper() == "DEBUG":
             traceback.print_exception(error)
         kind = type(error).__name__
@@ -65,7 +65,7 @@ def run(work: Coroutine[Any, Any, _Result], *, interrupted: ExitCode = ExitCode.
 
 
 def exit_code(error: SandboxError) -> ExitCode:
-    """The exit code of a refusal or failure with a code."""
+    """Return the exit code for an error."""
     cause = error.__cause__ if isinstance(error, CleanupFailed) else error
     return ExitCode.DEPENDENCY if isinstance(cause, DependencyUnavailable) else ExitCode.REFUSED
 
@@ -75,7 +75,7 @@ _stop_first: list[Callable[[], None]] = []
 
 @contextmanager
 def stopped_before_words(stop: Callable[[], None]) -> Iterator[None]:
-    """Have `stop` called before the body's failure is told: what draws on the terminal must end by then."""
+    """Call `stop` before the body's failure is printed: drawing on the terminal must end first."""
     _stop_first.append(stop)
     try:
         yield

@@ -1,4 +1,4 @@
-"""What a command shows: tables and facts, coloured on a terminal and plain in a pipe; or JSON."""
+"""Shows tables and facts, coloured on a terminal and plain in a pipe; or JSON."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of words."""
+    """One line of text."""
 
     text: str
     style: str = ""
@@ -62,7 +62,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """What to do about something: a sentence, then lines to be copied, which are never wrapped."""
+    """Instructions: a sentence, then lines to copy, which are never wrapped."""
 
     title: Cell
     sentence: str
@@ -73,31 +73,31 @@ Block = Grid | Facts | Line | Steps
 
 
 def on_terminal() -> bool:
-    """True when standard output is a terminal."""
+    """Return whether standard output is a terminal."""
     return sys.stdout.isatty()
 
 
 def show(*blocks: Block) -> None:
-    """Write the blocks to standard output, a blank line between them."""
+    """Write the blocks to standard output, with a blank line between them."""
     if on_terminal():
-        # What is to be copied may be longer than a line: the terminal goes on in the next by itself.
+        # A line to copy may be longer than the terminal is wide: the terminal wraps it itself.
         console().print(pretty(*blocks), crop=False)
     else:
         write(plain(*blocks))
 
 
 def console() -> Console:
-    """Standard output for rich, without its own ideas of what to highlight."""
+    """Return standard output for rich, without its automatic highlighting."""
     return Console(highlight=False, markup=False, emoji=False, soft_wrap=False)
 
 
 def emit(value: Mapping[str, Any], *, compact: bool = False) -> None:
-    """Write JSON to standard output: one line when `compact`, else indented. ASCII, so safe to show."""
+    """Write JSON to standard output: one line when `compact`, else indented. ASCII is safe on terminals."""
     write(json.dumps(value, indent=None if compact else 2))
 
 
 def plain(*blocks: Block) -> str:
-    """The blocks as text in columns, nothing cut off."""
+    """Return the blocks as text in columns, without cutting anything off."""
     return "\n\n".join(_plain(block) for block in blocks)
 
 
@@ -131,7 +131,7 @@ def _aligned(lines: Sequence[Sequence[str]]) -> str:
 
 
 def pretty(*blocks: Block) -> RenderableType:
-    """The blocks for a terminal."""
+    """Return the blocks for a terminal."""
     parts: list[RenderableType] = []
     for block in blocks:
         if parts:
@@ -173,7 +173,7 @@ def _styled(cell: Cell | str) -> Text:
 
 @contextmanager
 def busy(doing: str) -> Iterator[None]:
-    """A spinner on standard error while the body works; nothing where that is no terminal."""
+    """Show a spinner on standard error while the body works, if that is a terminal."""
     errors = Console(stderr=True, highlight=False, markup=False)
     if not errors.is_terminal:
         yield
@@ -183,24 +183,24 @@ def busy(doing: str) -> Iterator[None]:
 
 
 def note(text: str) -> None:
-    """A remark for the person at a terminal, on standard error; nothing in a pipe."""
+    """Write a remark to standard error, if that is a terminal."""
     if sys.stderr.isatty():
         typer.echo(text, err=True)
 
 
 def can_ask() -> bool:
-    """True when there is somebody to answer."""
+    """Return whether a person can answer a question."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def must_be_answerable(yes: bool) -> None:
-    """End the command when it will have to ask and nobody can answer."""
+    """End the command when it must ask a question and nobody can answer."""
     if not yes and not can_ask():
         fail(["This asks first, and there is no terminal to ask on: add --yes to go on."], ExitCode.USAGE)
 
 
 def confirm(question: str, *, yes: bool, told: Sequence[str] = ()) -> None:
-    """Ask on the terminal, after the lines `told`; a no ends the command. `--yes` is an answer."""
+    """Ask on the terminal, after the lines `told`. A no ends the command; with `yes` it does not ask."""
     must_be_answerable(yes)
     if yes:
         return

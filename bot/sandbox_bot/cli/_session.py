@@ -1,4 +1,4 @@
-"""The core, opened for one command."""
+"""Opens the core for one command."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..logs import configure_logging
 
 @asynccontextmanager
 async def opened(use_nats: NatsUse = NatsUse.NOTHING) -> AsyncIterator[Core]:
-    """The core for one command. Raises `SettingsError`; servers may be away until they are used."""
+    """Open the core for one command. Raises `SettingsError`. A server that is not used may be away."""
     settings = load_settings()
     keep_quiet(settings)
     async with open_core(settings, follow_routes=False, use_nats=use_nats) as core:
@@ -25,7 +25,7 @@ async def opened(use_nats: NatsUse = NatsUse.NOTHING) -> AsyncIterator[Core]:
 
 
 def keep_quiet(settings: Settings) -> None:
-    """Show log lines only to those who set `LOG_LEVEL=DEBUG`: a command says what went wrong itself."""
+    """Show log lines only with `LOG_LEVEL=DEBUG`: a command prints its own errors."""
     if settings.log_level == "DEBUG":
         configure_logging(settings)
         return
@@ -33,10 +33,10 @@ def keep_quiet(settings: Settings) -> None:
 
 
 def silence() -> None:
-    """Show no log line at all."""
+    """Show no log lines."""
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
-    # Without any handler the library's last resort would write warnings to standard error.
+    # Without a handler the library would write warnings to standard error.
     logging.getLogger().addHandler(logging.NullHandler())

@@ -1,4 +1,4 @@
-"""The standard streams as a command finds them: closed, full, given up by their reader, or plain ASCII."""
+"""Copes with standard streams that are closed, full, without a reader, or ASCII only."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _STDOUT = 1
 
 
 class OutputLost(Exception):
-    """Standard output took no more; `reason` is the operating system's error."""
+    """Standard output can't be written; `reason` is the operating system's error."""
 
     def __init__(self, reason: OSError) -> None:
         super().__init__(reason.strerror)
@@ -23,19 +23,19 @@ class OutputLost(Exception):
 
 
 def prepare() -> None:
-    """Make the three streams usable, whatever the caller has left of them."""
+    """Make the three standard streams usable, even when the caller has closed some."""
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
             os.fstat(number)
         except OSError:
-            # Otherwise the next socket has this number, and whatever is written goes there. `open` takes the
-            # lowest number that is free: this one.
+            # Otherwise the next socket would get this number, and output would go there. `open` takes the
+            # lowest free number, which is this one.
             os.open(os.devnull, os.O_RDWR)
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # A terminal without some character must not end the command.
+            # A character that the terminal lacks must not end the command.
             stream.reconfigure(errors="replace")
 
 
@@ -48,13 +48,13 @@ def write(text: str, *, newline: bool = True) -> None:
 
 
 def give_up(lost: OutputLost) -> ExitCode:
-    """The exit code for a command whose output is lost, after saying so where that is news."""
-    # What is still buffered would fail once more when the interpreter ends.
+    """Return the exit code after lost output; print the reason, unless the reader closed the pipe."""
+    # Otherwise the buffered output would fail again when the interpreter ends.
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, _STDOUT)
     os.close(nowhere)
     if lost.reason.errno == errno.EPIPE:
-        # Who reads has had enough, as `head` has after its lines.
+        # The reader has read enough, as `head` does.
         return ExitCode.UNREAD
     typer.echo(f"Standard output can't be written: {lost.reason.strerror}.", err=True)
     return ExitCode.REFUSED

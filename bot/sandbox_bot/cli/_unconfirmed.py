@@ -1,4 +1,4 @@
-"""Telling which gateway processes have not confirmed a change of routes."""
+"""Names the gateway processes that have not confirmed a change of routes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from sandbox_core.switch_text import unconfirmed_text
 
 
 def unconfirmed_of(changes: Iterable[Changed]) -> list[str]:
-    """The processes that any of these changes is not confirmed by, each once."""
+    """Return the processes that have not confirmed one of these changes, each once."""
     return sorted({process for changed in changes for process in changed.unconfirmed})
 
 
 def note_unconfirmed(*changes: Changed) -> None:
-    """Say so on standard error, where there is something to say."""
+    """Write these processes to standard error, if there are any."""
     text = unconfirmed_text(unconfirmed_of(changes))
     if text:
         typer.echo(text, err=True)

@@ -1,4 +1,4 @@
-"""Sandboxes as tables and facts; pure."""
+"""Shows sandboxes as tables and facts; pure."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def listing(sandboxes: Sequence[Sandbox], now: datetime, *, absolute: bool) -> G
 
 
 def status_cell(sandbox: Sandbox, now: datetime) -> Cell:
-    """The status in its colour; a life that is over counts as expired before cleanup has run."""
+    """The status in its colour. Past its expiry a sandbox shows as expired, also before cleanup has run."""
     status = sandbox.status
     if status is SandboxStatus.RUNNING and not sandbox.routes_at(now):
         status = SandboxStatus.EXPIRED
@@ -54,7 +54,7 @@ def status_cell(sandbox: Sandbox, now: datetime) -> Cell:
 
 
 def identity(sandbox: Sandbox, now: datetime) -> Facts:
-    """What a sandbox is."""
+    """A sandbox's names, owner and times."""
     end = sandbox.destroyed_at or sandbox.expires_at
     return Facts(
         [
@@ -72,7 +72,7 @@ def identity(sandbox: Sandbox, now: datetime) -> Facts:
 
 
 def health(state: SandboxHealth, now: datetime) -> list[Block]:
-    """A sandbox and how each of its parts serves it."""
+    """A sandbox and the health of each of its parts."""
     rows = [
         (
             part.store,
@@ -87,7 +87,7 @@ def health(state: SandboxHealth, now: datetime) -> list[Block]:
 
 
 def deletion(sandbox: Sandbox) -> list[str]:
-    """What destroying the sandbox deletes, for the question before it."""
+    """The list of everything that destroying the sandbox deletes, for the question."""
     lines = [
         f"{sandbox.name}: this can't be undone. It deletes",
         f"  the schema {sandbox.schema_name} with every table and row in it,",
@@ -117,7 +117,7 @@ def audit(entries: Sequence[AuditEntry]) -> Grid:
 
 
 def orphans(report: OrphanReport) -> list[Block]:
-    """What belongs to no live sandbox, and live ones that lack something."""
+    """The orphans, and the live sandboxes that lack something."""
     blocks: list[Block] = []
     if report.orphans:
         rows = [

@@ -1,4 +1,4 @@
-"""The core's words for people, as a shell shows them."""
+"""Adapts the core's texts to a shell."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ARGUMENT = re.compile(r"[a-z_]+:([^\s`]+)")
 
 
 def error_line(error: SandboxError) -> str:
-    """`SANDBOX_004: There is no sandbox … ` and the way out, on one line."""
+    """An error's code, sentence and way out on one line: `SANDBOX_004: There is no sandbox …`."""
     text = explain(error)
     way_out = text.way_out
     if isinstance(error, GuildAlreadyMapped) and error.sandbox_name is not None:
@@ -43,7 +43,7 @@ def _for_shell(text: str) -> str:
 
 
 def clean(text: str) -> str:
-    """Somebody's text without what a terminal would obey: control characters and direction marks."""
+    """Return the text without characters that control a terminal: control characters, direction marks."""
     return "".join(character if character.isprintable() else "?" for character in text)
 
 

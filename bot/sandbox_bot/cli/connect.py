@@ -1,4 +1,4 @@
-"""`connect` and `exec`: the environment that puts a worker into a sandbox."""
+"""`connect` and `exec`: the environment for a worker in a sandbox."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from ._session import opened
 from ._streams import write
 
 _NOT_EXECUTABLE, _NOT_FOUND = 126, 127
-"""What a shell answers where a command can't be run."""
+"""The exit codes of a shell when it can't run a command."""
 
 
 class Format(StrEnum):
-    """Who is to read the environment."""
+    """The formats of an environment."""
 
     SH = "sh"
     DOTENV = "dotenv"
@@ -61,7 +61,7 @@ def exec_(
 ) -> None:
     """Run a command inside a sandbox's environment: sandboxctl exec NAME -- python worker.py."""
     variables = run(_environment(name, owner))
-    # What the parser leaves in front of the command.
+    # The parser leaves this in front of the command.
     if command[0] == "--" and len(command) > 1:
         command = command[1:]
     program = command[0]

@@ -1,4 +1,4 @@
-"""`doctor`: whether everything the bot needs is there and works, and how to mend what does not."""
+"""`doctor`: checks that everything the bot needs is there and works, and says how to fix the rest."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LOOK = {
 
 
 def doctor(as_json: options.Json = False) -> None:
-    """Check settings, servers, rights, migrations, streams and clocks; say how to mend what is wrong."""
+    """Check settings, servers, rights, migrations, streams and clocks; say how to fix what is wrong."""
     with busy("Looking"):
         settings = _settings()
         wrong_settings = any(finding.state is State.FAILED for finding in settings)
@@ -68,7 +68,7 @@ def _exit_code(findings: Sequence[Finding]) -> ExitCode:
 
 
 def _blocks(findings: Sequence[Finding], code: ExitCode) -> Iterator[Block]:
-    """The table, then what is to be done, then the verdict."""
+    """Yield the table, then the instructions, then the verdict."""
     rows = [(each.area, each.where, _LOOK[each.state], each.detail) for each in findings]
     yield Grid(("area", "where", "state", "found"), rows)
     yield from (_steps(finding) for finding in findings if finding.mend)
@@ -79,7 +79,7 @@ def _verdict(findings: Sequence[Finding], code: ExitCode) -> Line:
     if code is not ExitCode.DONE:
         return Line(f"To mend: {sum(finding.wrong for finding in findings)}.", "red")
     if not any(finding.area == "Discord" and finding.state is State.OK for finding in findings):
-        # Without a token nothing could be registered, and no event would come.
+        # Without a token no guild can be registered and no event comes.
         return Line("The servers are well. Discord was not looked at.", "green")
     return Line("All is well.", "green")
 

@@ -1,4 +1,4 @@
-"""`register-guild` and `unregister-guild`: where a server's live events go."""
+"""`register-guild` and `unregister-guild`: change where a server's live events go."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def register_guild(
 ) -> None:
     """Send a server's live events to a sandbox instead of production; asks first."""
     if unchecked and owner is not None:
-        vain = "--unchecked is the operator's: whether --owner may do this, only Discord can say."
+        vain = "--unchecked is only for the operator: only Discord knows whether --owner may do this."
         fail([vain], ExitCode.USAGE)
     must_be_answerable(yes)
     request = _Request(guild=guild, owner=owner, unchecked=unchecked, protected=protected)
@@ -64,7 +64,7 @@ def register_guild(
             sandbox, access, last = run(_check(name, request))
         until = moment(sandbox.expires_at)
         confirm("Go on?", yes=yes, told=diversion([access], sandbox.name, until, last))
-        # By id: since the question the name may have gone to another sandbox.
+        # By id: another sandbox may have the name since the question.
         reference = str(sandbox.id)
     with busy("Registering"):
         registered, access = run(_register(reference, request))
@@ -77,7 +77,7 @@ def register_guild(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Request:
-    """What `register-guild` was asked to do."""
+    """The arguments of `register-guild`."""
 
     guild: str
     owner: str | None
@@ -86,11 +86,11 @@ class _Request:
 
     @property
     def confirmed(self) -> bool:
-        """True when the server's id was given a second time."""
+        """Whether the server's id was given a second time."""
         return self.protected is not None and self.protected.strip() == self.guild.strip()
 
     async def access(self, settings: Settings) -> GuildAccess:
-        """What the bot and the user may do in the server now."""
+        """Ask Discord what the bot and the user may do in the server now."""
         if self.unchecked:
             return GuildAccess(parse_guild_id(self.guild), bot_is_member=True, caller_manages=False)
         (access,) = await guild_accesses(settings, [self.guild], self.owner)
@@ -101,7 +101,7 @@ async def _check(name: str, request: _Request) -> tuple[Sandbox, GuildAccess, di
     async with opened() as core:
         sandbox = await _sandbox_of(core, name, request)
         access = await request.access(core.settings)
-        # Before the question: nobody should be asked about what they may not do.
+        # Before the question: a caller without the right gets no question.
         actor = caller.actor(request.owner, core.settings)
         await core.manager.check_register_guild(actor, sandbox, access, confirmed=request.confirmed)
         return sandbox, access, await last_events(core, [access])
@@ -110,7 +110,7 @@ async def _check(name: str, request: _Request) -> tuple[Sandbox, GuildAccess, di
 async def _register(reference: str, request: _Request) -> tuple[Changed, GuildAccess]:
     async with opened() as core:
         sandbox = await _sandbox_of(core, reference, request)
-        # Also after the question, which may have stood for a while: what counts is what Discord says now.
+        # Again after the question, which may be old: Discord's present answer counts.
         access = await request.access(core.settings)
         registered = await core.manager.register_guild(
             caller.actor(request.owner, core.settings), str(sandbox.id), access, confirmed=request.confirmed
@@ -119,7 +119,7 @@ async def _register(reference: str, request: _Request) -> tuple[Changed, GuildAc
 
 
 async def _sandbox_of(core: Core, reference: str, request: _Request) -> Sandbox:
-    """The sandbox, if the caller may use it for this: what needs no answer of Discord is refused first."""
+    """Return the sandbox, if the caller may use it. This check comes first, as it does not ask Discord."""
     sandbox = await core.manager.get(reference)
     core.manager.check_may_manage(caller.actor(request.owner, core.settings), sandbox, REGISTER)
     core.manager.check_running(sandbox)
@@ -136,7 +136,7 @@ def unregister_guild(
         typer.Option(
             "--name",
             metavar="NAME",
-            help="The sandbox it must be registered with; by default whichever has it.",
+            help="The sandbox it must be registered with; by default the one that has it.",
             autocompletion=options.suggest_names,
         ),
     ] = None,
@@ -188,7 +188,7 @@ def _unregister_all(name: str | None, owner: str | None, *, yes: bool, as_json: 
 
 
 _Mapping = tuple[str, Sandbox]
-"""A server's id, and the sandbox that has its events."""
+"""A server's id, and the sandbox that gets its events."""
 _Failed = tuple[str, Sandbox, SandboxError]
 
 
@@ -218,7 +218,7 @@ async def _unregister_each(
                     caller.actor(owner, core.settings), access, reference=str(sandbox.id)
                 )
             except (GuildNotRegistered, SandboxNotFound):
-                # Somebody was faster: its events go where they are wanted.
+                # Another caller has unregistered it meanwhile: the result is the same.
                 ended[guild_id] = Changed(sandbox)
             except SandboxError as error:
                 failed.append((guild_id, sandbox, error))
@@ -233,7 +233,7 @@ async def _unregister(guild: str, name: str | None, owner: str | None) -> Change
         try:
             return await core.manager.unregister_guild(actor, access, reference=name)
         except NotPermitted:
-            # It may still be the traffic of a server that --owner manages, which Discord knows.
+            # Perhaps --owner manages the server, which only Discord knows.
             if owner is None or core.settings.discord_token is None:
                 raise
             (access,) = await guild_accesses(core.settings, [guild_id], owner)

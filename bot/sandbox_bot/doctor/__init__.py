@@ -1,6 +1,6 @@
-"""What `doctor` looks at: whether a create, a register, an event and a destroy would work.
+"""The checks of `doctor`: would a create, a register, an event and a destroy work?
 
-Each ability is asked for, or tried and undone. Nothing is changed by looking.
+Each check asks for an ability, or tries it and undoes it. The checks change nothing.
 """
 
 from .findings import Finding, State

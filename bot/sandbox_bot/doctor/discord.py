@@ -1,4 +1,4 @@
-"""Discord: the token, the intents, the dev servers and their commands, and sessions that may be started."""
+"""Checks Discord: the token, the intents, the dev servers and their commands, and the session limit."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from ..discord_rest import DiscordRest, TokenRefusedError, discord_rest
 from .findings import Look
 
 # Application flags, from Discord's developer documentation (resource "Application"): each intent has one
-# flag for applications that were granted it and one for those in fewer than 100 servers.
+# flag for applications that Discord has approved, and one for those in fewer than 100 servers.
 _INTENT_FLAGS = {
     "presences": (1 << 12) | (1 << 13),
     "members": (1 << 14) | (1 << 15),
     "message_content": (1 << 18) | (1 << 19),
 }
-# With the permission that the README's invitation has too: View Channels.
+# With the permission View Channels, as in the README's invitation.
 _INVITE = "https://discord.com/oauth2/authorize?client_id={}&scope=bot+applications.commands&permissions=1024"
 
 
 async def look_at_discord(settings: Settings, look: Look) -> None:
-    """What Discord says of the application; whether its owners can be written to, only a message shows."""
+    """Check the application. Whether its owners accept direct messages is unknown until one is sent."""
     if settings.discord_token is None:
         look.note("DISCORD_TOKEN is not set", "`run` and `register-guild` need it.")
         return
@@ -33,9 +33,9 @@ async def look_at_discord(settings: Settings, look: Look) -> None:
             look.failed("the token is refused", str(error))
             return
         if application is None:
-            look.failed("it shows the token no application", "DISCORD_TOKEN takes a bot's token.")
+            look.failed("the token belongs to no application", "Set DISCORD_TOKEN to a bot's token.")
             return
-        look.ok(f"the token is {application['name']}'s")
+        look.ok(f"the token belongs to {application['name']}")
         _intents(settings, look, application)
         await _dev_guilds(settings, look, discord, str(application["id"]))
         await _sessions(look, discord)
@@ -83,5 +83,5 @@ async def _sessions(look: Look, discord: DiscordRest) -> None:
     hours = int(limit.get("reset_after") or 0) / 3_600_000
     look.failed(
         f"{remaining} gateway sessions may be started today, for {counted(shards, 'shard', 'shards')}",
-        f"Wait: the count begins anew in {hours:.1f} hours. A session that can be resumed needs none.",
+        f"Wait: the limit starts again in {hours:.1f} hours. A session that can be resumed needs none.",
     )

@@ -1,4 +1,4 @@
-"""What `doctor` finds: one thing, where it is, and what mends it."""
+"""The findings of `doctor`: each says what was found, where, and how to fix it."""
 
 from __future__ import annotations
 
@@ -8,39 +8,39 @@ from enum import StrEnum
 
 
 class State(StrEnum):
-    """What a check found."""
+    """The result of a check."""
 
     OK = "ok"
     NOTE = "note"
-    """Worth knowing; nothing has to be done."""
+    """Only information; nothing to do."""
     FAILED = "failed"
-    """Something has to be mended."""
+    """Something must be fixed."""
     AWAY = "away"
     """The server does not answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of checking one thing."""
 
     area: str
     state: State
     detail: str
     mend: str = ""
-    """A sentence that says what to do; empty when nothing is."""
+    """A sentence that says what to do; empty when there is nothing to do."""
     where: str = ""
-    """Host and port of the server, where there is one."""
+    """Host and port of the server; empty when the check is of no server."""
     commands: tuple[str, ...] = ()
-    """Statements or commands that do it, each to be run as it stands."""
+    """Statements or commands that fix it, each ready to run."""
 
     @property
     def wrong(self) -> bool:
-        """True when something has to be mended."""
+        """Whether something must be fixed."""
         return self.state in {State.FAILED, State.AWAY}
 
 
 class Look:
-    """Collects what is found about one area, in the order of the looking."""
+    """Collects the findings about one area, in the order of the checks."""
 
     def __init__(self, area: str, where: str) -> None:
         self.area = area
@@ -49,27 +49,27 @@ class Look:
 
     @property
     def wrong(self) -> bool:
-        """True when something that was found has to be mended."""
+        """Whether a finding must be fixed."""
         return any(finding.wrong for finding in self.found)
 
     def ok(self, detail: str) -> None:
-        """As it should be."""
+        """Add that something is right."""
         self._add(State.OK, detail)
 
     def note(self, detail: str, mend: str = "", commands: Sequence[str] = ()) -> None:
-        """Worth knowing."""
+        """Add information."""
         self._add(State.NOTE, detail, mend, commands)
 
     def failed(self, detail: str, mend: str, commands: Sequence[str] = ()) -> None:
-        """To be mended."""
+        """Add something that must be fixed."""
         self._add(State.FAILED, detail, mend, commands)
 
     def away(self, detail: str, mend: str, commands: Sequence[str] = ()) -> None:
-        """The server does not answer, or lets nobody in."""
+        """Add that the server does not answer, or refuses every login."""
         self._add(State.AWAY, detail, mend, commands)
 
     def judge(self, right: bool, detail: str, mend: str) -> None:
-        """`ok`, or `failed` with what to do."""
+        """Add `ok` when `right`, else `failed` with what to do."""
         if right:
             self.ok(detail)
         else:

@@ -1,4 +1,4 @@
-"""NATS: whether it lets the bot in, is new enough, permits its subjects, and has JetStream with room."""
+"""Checks NATS: the login, the version, the permissions for subjects, and JetStream with enough room."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _NO_ANSWER = (
 )
 _SILENT = ("JetStream does not answer", "Look at nats-server's log: a cluster may have no leader.")
 _MEGABYTE = 1024 * 1024
-# The largest gateway frames; what is larger than the server takes is compressed, and else told of only.
+# The largest gateway frames. A frame above the server's limit is compressed, or becomes a dead letter.
 _PAYLOAD = 8 * _MEGABYTE
 _LEAST_PAYLOAD = 64 * 1024
 _LEAST_ROOM = 64 * _MEGABYTE
 
 
 async def look_at_nats(core: Core, look: Look, place: Place, clock: Callable[[], datetime]) -> None:
-    """Everything that the bot does there, asked for or tried without effect."""
+    """Check everything that the bot does there, without changing anything."""
     if not core.nats.connected:
         raise core.nats.trouble
     about = _about(core)
@@ -51,14 +51,14 @@ async def look_at_nats(core: Core, look: Look, place: Place, clock: Callable[[],
         version = str(about.get("version", "0"))
         judge_version(look, version, _MINIMUM, "nats-server 2.11 or newer is needed.")
         if look.wrong:
-            # What is without effect on a later server need not be so on this one.
+            # A check that changes nothing on a newer server may change something on this one.
             return
         _payload(look, core.nats.client.max_payload)
         forbidden = await denied(core.nats, core.settings.stream_names)
         if forbidden.publish or forbidden.subscribe:
             making = dict.fromkeys(chain(*forbidden.making.values()))
             _not_permitted(look, place, [*making, *forbidden.publish], forbidden.subscribe)
-            # Without its permission a question has no answer, and each would be waited for.
+            # Without the permission a request gets no answer, and each would wait for its timeout.
             return
         look.ok("every subject that it needs is permitted")
         account = await _account(core, look)
@@ -79,7 +79,7 @@ async def look_at_nats(core: Core, look: Look, place: Place, clock: Callable[[],
 
 
 def _about(core: Core) -> Mapping[str, Any]:
-    """What the server said of itself as it was connected; nats-py keeps it to itself."""
+    """Return the server's INFO of the connection; nats-py has no public name for it."""
     return getattr(core.nats.client, "_server_info", None) or {}
 
 
@@ -114,7 +114,7 @@ def _not_permitted(look: Look, place: Place, publish: Sequence[str], subscribe: 
 
 
 async def _account(core: Core, look: Look) -> AccountInfo | None:
-    """What the account may use; None when it has no JetStream."""
+    """Return the account's limits; None when it has no JetStream."""
     try:
         return await core.js.account_info()
     except APIError as error:
@@ -136,14 +136,14 @@ async def _account(core: Core, look: Look) -> AccountInfo | None:
                 ['jetstream: {store_dir: "/var/lib/nats"}'],
             )
         else:
-            look.failed(f"JetStream refuses: {error.description}", "Mend what it says; then look again.")
+            look.failed(f"JetStream refuses: {error.description}", "Fix the reason; then run doctor again.")
     except nats.errors.TimeoutError:
         look.failed(*_SILENT)
     return None
 
 
 def _room(look: Look, account: AccountInfo, missing: Sequence[StreamConfig]) -> None:
-    """Whether the account's limits leave room for the streams and their events."""
+    """Check that the account's limits leave room for the streams and their events."""
     limits = account.limits
     where = "In nats-server's configuration, in the account's jetstream block, or by `nsc edit account`:"
     if limits.max_streams >= 0 and account.streams + len(missing) > limits.max_streams:
@@ -190,7 +190,7 @@ def _replicas(look: Look, wanted: int, about: Mapping[str, Any]) -> None:
             ["NATS_REPLICAS=1"],
         )
         return
-    # A server that is not to tell its peers' addresses tells none.
+    # A server may be configured to hide its peers' addresses.
     known = len(set(about.get("connect_urls") or ()))
     if 0 < known < wanted:
-        look.note(f"its cluster tells of {known} servers, and NATS_REPLICAS asks for {wanted} replicas")
+        look.note(f"its cluster names {known} servers, and NATS_REPLICAS asks for {wanted} replicas")

@@ -1,9 +1,9 @@
-"""Every NATS subject that the bot uses, each tried in a way that changes nothing.
+"""Tries every NATS subject that the bot uses, without changing anything.
 
-A server objects to a subject before it looks at what is sent. So what is sent is without effect: a stream is
-"made" under another name than its subject says, which the server refuses; a purge is for a sandbox that does
-not exist; an event has headers that no stream's state can match, so it is refused instead of stored. Whoever
-listens without a stream, which no worker does, gets it: empty, of the type DOCTOR.
+A server checks the permission for a subject before it reads the payload. So the payloads have no effect: a
+request to create a stream has another name than its subject, which the server refuses; a purge is for a
+sandbox that does not exist; an event has headers that no stream's state can match, so it is refused and not
+stored. A subscriber without a stream would get this empty event of the type DOCTOR, but no worker is one.
 """
 
 from __future__ import annotations
@@ -24,33 +24,33 @@ _FLUSH_WITHIN = 3
 _VIOLATION = re.compile(r'permissions violation for (publish|subscription) to "([^"]+)"', re.IGNORECASE)
 _NO_APPLICATION = 0
 _NO_SEQUENCE = 2**53 - 1
-"""A stream would have to take a million events a second for centuries."""
+"""A stream with a million events a second reaches this number after centuries."""
 _TYPE = "DOCTOR"
 _API = "$JS.API"
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """One subject of the bot's."""
+    """One subject that the bot uses."""
 
     pattern: str
-    """What the permission has to allow."""
+    """The pattern that the permission must allow."""
     subject: str
-    """A subject of the pattern, to try it with."""
+    """A subject that matches the pattern, for the trial."""
     payload: str = ""
-    """What is without effect there."""
+    """A payload without effect."""
     headers: dict[str, str] | None = None
     makes: str = ""
-    """The stream that it is needed to make or to change: an operator may do that for the bot."""
+    """The stream that needs it to be created or changed, which an operator may also do."""
 
 
 def publications(names: StreamNames) -> list[Need]:
-    """What the bot publishes, and asks JetStream for."""
+    """Return what the bot publishes, and what it requests from JetStream."""
     return [*_asked(names), *events(names).values(), *_others(names), *_told(names)]
 
 
 def events(names: StreamNames) -> dict[str, Need]:
-    """An event for each stream that it would refuse."""
+    """Return, for each stream, an event that the stream would refuse."""
     return {
         names.events: _event(names.events, names.events_subjects, names.production_subject(_TYPE)),
         names.sandbox: _event(
@@ -74,7 +74,7 @@ def _event(stream: str, pattern: str, subject: str) -> Need:
 
 
 def subscriptions(names: StreamNames) -> list[Need]:
-    """What the bot hears."""
+    """Return what the bot subscribes to."""
     mark = uuid4().hex
     return [
         Need("_INBOX.>", f"_INBOX.{mark}.doctor"),
@@ -88,7 +88,7 @@ def _asked(names: StreamNames) -> Iterator[Need]:
     other_name = json.dumps({"name": nothing})
     yield Need(f"{_API}.INFO", f"{_API}.INFO")
     for stream, _ in names.both:
-        # To say which stream has taken the subjects.
+        # It names the stream that has taken the subjects.
         whose = f"{_API}.STREAM.NAMES"
         yield Need(whose, whose, json.dumps({"subject": nothing}), makes=stream)
         for verb in ("CREATE", "UPDATE"):
@@ -112,13 +112,13 @@ def _asked(names: StreamNames) -> Iterator[Need]:
 
 def _told(names: StreamNames) -> Iterator[Need]:
     yield Need("_INBOX.>", f"_INBOX.{uuid4().hex}.doctor")
-    # Heard by every process: no route has changed.
+    # Every process receives this: it says that no route has changed.
     yield Need(names.fence_subject, names.fence_subject, '{"as_of":0.0,"routes":{}}')
     yield from _gateway()
 
 
 def _gateway() -> tuple[Need, Need, Need]:
-    # Nobody hears what is told of an application that does not exist.
+    # No process listens for an application that does not exist.
     holders = subjects.shard_holders_subject(_NO_APPLICATION)
     takeovers = subjects.shard_takeovers_subject(_NO_APPLICATION)
     no_process = uuid4()
@@ -133,12 +133,12 @@ def _gateway() -> tuple[Need, Need, Need]:
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """What the user may not do, as patterns of subjects."""
+    """The subjects that the user may not use, as patterns."""
 
     publish: tuple[str, ...]
     subscribe: tuple[str, ...]
     making: Mapping[str, tuple[str, ...]]
-    """By stream, what is published only to make or to change it."""
+    """By stream: the subjects that only create or change it."""
 
 
 async def denied(connection: NatsConnection, names: StreamNames) -> Denied:
@@ -152,8 +152,8 @@ async def denied(connection: NatsConnection, names: StreamNames) -> Denied:
         hearing.append(await client.subscribe(inbox, cb=_ignore))
         for need in told:
             await client.publish(need.subject, need.payload.encode(), reply=inbox, headers=need.headers)
-        # The server answers in order, so it has objected by the second answer. The first question may stand
-        # before what was published: nats-py writes it at once, and publications in a task of their own.
+        # The server answers in order, so its objections come before the second answer. One flush is not
+        # enough: nats-py writes a flush at once, but publications later in another task.
         await client.flush(_FLUSH_WITHIN)
         await client.flush(_FLUSH_WITHIN)
         for subscription in hearing:
@@ -171,13 +171,13 @@ async def denied(connection: NatsConnection, names: StreamNames) -> Denied:
 
 
 def _patterns(needs: Sequence[Need], subjects_denied: Iterable[str]) -> tuple[str, ...]:
-    # nats-py gives the server's words in lower case.
+    # nats-py gives the server's text in lower case.
     lowered = {subject.lower() for subject in subjects_denied}
     return tuple(dict.fromkeys(need.pattern for need in needs if need.subject.lower() in lowered))
 
 
 class Violations:
-    """Collects, while it is entered, what the server says it does not permit."""
+    """Collects the server's permission errors while it is entered."""
 
     def __init__(self, connection: NatsConnection) -> None:
         self._connection = connection
@@ -191,7 +191,7 @@ class Violations:
         self._connection.on_error.remove(self._on_error)
 
     def of(self, kind: str) -> list[str]:
-        """The subjects of one kind, `publish` or `subscription`."""
+        """Return the subjects of one kind, `publish` or `subscription`."""
         return [subject for each, subject in self._found if each == kind]
 
     def _on_error(self, error: Exception) -> None:

@@ -1,8 +1,8 @@
-"""Both streams: what they are, and whether they would take an event, be read, and let a sandbox go.
+"""Checks both streams: their configuration, storing an event, reading, and removing a sandbox's events.
 
-A stream that is missing is not made here, nor is one with another name: it would prove little, for limits and
-permissions go by name and by what is there. Whether the bot could make it is asked instead: of the
-permissions, the account's limits, and the streams that have its subjects.
+The check never creates a missing stream, nor a trial stream: that would prove little, because limits and
+permissions depend on the name and on the streams that exist. Instead it checks whether the bot could create
+the stream: the permissions, the account's limits, and the streams that have its subjects.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _ANOTHER_STREAM = 10060  # JetStream's JSStreamNotMatchErr
 
 
 async def look_at_streams(core: Core, look: Look, clock: Callable[[], datetime]) -> list[StreamConfig]:
-    """Returns the streams that are missing and could be made.
+    """Check the streams. Return those that are missing and could be created.
 
     Raises:
         DependencyUnavailable, nats.errors.TimeoutError, nats.errors.NoRespondersError,
@@ -70,14 +70,14 @@ async def _could_be_made(core: Core, look: Look, wanted: StreamConfig) -> bool:
         )
         return True
     except nats.errors.TimeoutError:
-        # That question alone is not permitted, or nobody answers: making the stream will tell.
+        # Only this request is not permitted, or it gets no answer. Creating the stream will show the rest.
         return True
     _tell(look, str(wanted.name), await overlap(core.js, wanted))
     return False
 
 
 def _as_needed(look: Look, info: StreamInfo, wanted: StreamConfig) -> bool:
-    """False when the stream can't be used as it is."""
+    """Check a stream's configuration. Return False when the bot can't use the stream."""
     usable = True
     for fault in judge(info.config, wanted):
         _tell(look, str(wanted.name), fault)
@@ -95,7 +95,7 @@ def _tell(look: Look, stream: str, fault: StreamFault) -> None:
 
 
 def _command_of(mend: str) -> tuple[str, str]:
-    """The sentence, and the command that it ends with."""
+    """Split a text into the sentence and the command at its end."""
     for program in ("nats stream ", "sandboxctl "):
         before, found, rest = mend.partition(program)
         if found and not rest.endswith("."):
@@ -104,7 +104,7 @@ def _command_of(mend: str) -> tuple[str, str]:
 
 
 async def _takes_events(core: Core, look: Look, name: str) -> bool:
-    """Offer an event that the stream has to refuse for its sequence: so publishing and answering work."""
+    """Publish an event that the stream must refuse for its sequence: then publish and answer work."""
     event = events(core.settings.stream_names)[name]
     answer = await core.nats.client.request(event.subject, b"", timeout=_ANSWER_WITHIN, headers=event.headers)
     said = json.loads(answer.data)
@@ -118,14 +118,14 @@ async def _takes_events(core: Core, look: Look, name: str) -> bool:
         )
         return False
     look.failed(
-        f"the stream {name} refuses events: {error.get('description', 'it stored what can not be stored')}",
-        "Mend what it says; then look again.",
+        f"the stream {name} refuses events: {error.get('description', 'it stored the trial event')}",
+        "Fix the reason; then run doctor again.",
     )
     return False
 
 
 async def _serves(core: Core, look: Look, wanted: StreamConfig) -> bool:
-    """Read it as the bot does, and remove the events of a sandbox that does not exist."""
+    """Read the stream as the bot does, and remove the events of a sandbox that does not exist."""
     name, subject = str(wanted.name), (wanted.subjects or [""])[0]
     try:
         await MessageIds(core.nats.client, core.js).read(name, subject, datetime.now(UTC), lambda _id: None)
@@ -136,7 +136,7 @@ async def _serves(core: Core, look: Look, wanted: StreamConfig) -> bool:
     except APIError as error:
         said = error.description
         look.failed(
-            f"the stream {name} can't be read or cleared: {said}", "Mend what it says; then look again."
+            f"the stream {name} can't be read or cleared: {said}", "Fix the reason; then run doctor again."
         )
         return False
     return True
@@ -152,5 +152,5 @@ async def _clocks(core: Core, look: Look, name: str, clock: Callable[[], datetim
     look.judge(
         abs(skew) <= _SKEW_LIMIT,
         f"its clock and this machine's are {abs(skew):.1f} s apart",
-        "Let both machines take their time from NTP: what is stored is found by its time.",
+        "Use NTP on both machines: the bot finds stored events by their time.",
     )

@@ -1,4 +1,4 @@
-"""Where a server is and who logs in there, for sentences and statements."""
+"""The address of a server and the user who logs in, for texts and statements."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from sandbox_core.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Nothing of it is a secret."""
+    """The address of one server; it contains no secrets."""
 
     where: str
     """Hosts with their ports."""
     user: str
-    """Empty where nobody is named."""
+    """Empty when the address names no user."""
     database: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where the servers are that the settings name."""
+    """The addresses of the servers in the settings."""
 
     postgres: Place
     redis: Place
@@ -28,10 +28,10 @@ class Places:
 
     @classmethod
     def of(cls, settings: Settings) -> Places:
-        """Those of these settings."""
+        """Read the addresses from the settings."""
         postgres, redis, nats = settings.database, settings.redis, settings.nats
         return cls(
-            # As libpq does, without a database's name it is the user's.
+            # As in libpq, the default for the database's name is the user's name.
             Place(postgres.where, postgres.who, postgres.database or postgres.who),
             Place(redis.where, redis.who, str(redis.database)),
             Place(nats.where, nats.user or ""),

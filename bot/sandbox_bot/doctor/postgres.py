@@ -1,4 +1,4 @@
-"""PostgreSQL: whether it lets the bot in, is new enough, takes writes, notifies, and is migrated."""
+"""Checks PostgreSQL: the login, the version, writes, notifications and migrations."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _MINIMUM = 15
 _SKEW_LIMIT = 2.0
 _HEARD_WITHIN = 2.0
 _FOLLOWERS = 1
-"""Connections besides the pool's: the one on which changed routes are heard of."""
+"""Connections outside the pool: the one that listens for changed routes."""
 _WRITABLE = "SET default_transaction_read_only = off"
 
 Clock = Callable[[], datetime]
 
 
 async def look_at_postgres(core: Core, look: Look, place: Place, clock: Clock) -> None:
-    """Everything that the bot does there, asked for or tried; what is tried is undone."""
+    """Check everything that the bot does there; trials are undone."""
     try:
         async with connected(core.pool) as connection:
             began = time.perf_counter()
@@ -52,13 +52,13 @@ async def look_at_postgres(core: Core, look: Look, place: Place, clock: Clock) -
         said = str(error).split("\n", 1)[0]
         look.failed(
             f"it refused a question: {said}",
-            "So does a pooler in transaction mode, and a server that only looks like PostgreSQL: "
-            "DATABASE_URL has to name PostgreSQL itself, or a pooler in session mode.",
+            "A pooler in transaction mode does this, and a server that is not PostgreSQL itself: "
+            "DATABASE_URL must name PostgreSQL, or a pooler in session mode.",
         )
 
 
 def _not_let_in(look: Look, place: Place, cause: BaseException | None) -> bool:
-    """Why there is no connection, where a statement mends it; False where none does."""
+    """Explain a refused connection that a statement can fix. Return False when it has another reason."""
     role, database = quoted(place.user), quoted(place.database)
     match cause:
         case asyncpg.InsufficientPrivilegeError():
@@ -89,7 +89,7 @@ def _not_let_in(look: Look, place: Place, cause: BaseException | None) -> bool:
 
 
 async def _inside(connection: Connection, look: Look, core: Core, clock: Clock) -> tuple[bool, bool]:
-    """What one connection can tell: whether the server takes writes, and the role may use its tables."""
+    """Check with one connection. Return whether the server takes writes, and the role may use its tables."""
     version = str(await connection.fetchval("SHOW server_version")).split()[0]
     judge_version(look, version, (_MINIMUM,), f"PostgreSQL {_MINIMUM} or newer is needed.")
     await _clocks(connection, look, clock)
@@ -100,7 +100,7 @@ async def _inside(connection: Connection, look: Look, core: Core, clock: Clock) 
     )
     await _connections(connection, look, role, core.pool.get_max_size() + _FOLLOWERS)
     writes = await _takes_writes(connection, look, role)
-    # In the order in which it is to be mended: `migrate` makes the schema where it is missing.
+    # In the order of the fixes: `migrate` creates a missing schema.
     makes_schemas = await look_at_schema_right(connection, look, role)
     migrated = await look_at_migrations(connection, look, role)
     finds_tables = await _finds_its_tables(connection, look, role)
@@ -122,7 +122,7 @@ async def _clocks(connection: Connection, look: Look, clock: Clock) -> None:
     look.judge(
         abs(skew) <= _SKEW_LIMIT,
         f"its clock and this machine's are {abs(skew):.1f} s apart",
-        "Let both machines take their time from NTP: expiry is judged by the bot's clock.",
+        "Use NTP on both machines: sandboxes expire by the bot's clock.",
     )
 
 
@@ -146,7 +146,7 @@ async def _connections(connection: Connection, look: Look, role: Role, needed: i
 async def _takes_writes(connection: Connection, look: Look, role: Role) -> bool:
     if await connection.fetchval("SELECT pg_is_in_recovery()"):
         look.failed(
-            "it is a standby, which takes no writes", "DATABASE_URL has to name the primary of this server."
+            "it is a standby, which takes no writes", "DATABASE_URL must name the primary of this server."
         )
         return False
     if await connection.fetchval("SHOW transaction_read_only") == "on":
@@ -154,7 +154,7 @@ async def _takes_writes(connection: Connection, look: Look, role: Role) -> bool:
             "every transaction is read-only there (default_transaction_read_only is on)",
             "As a superuser:",
             [
-                # The closest of the places where it can be set: it wins over the database's and the server's.
+                # A setting of the role in the database has priority over all others.
                 f"ALTER ROLE {quoted(role.name)} IN DATABASE {quoted(role.database)} {_WRITABLE};"
             ],
         )
@@ -163,19 +163,19 @@ async def _takes_writes(connection: Connection, look: Look, role: Role) -> bool:
 
 
 async def _finds_its_tables(connection: Connection, look: Look, role: Role) -> bool:
-    """True when the connection has the search_path that the bot has asked for as it connected."""
+    """Check that the connection has the search_path that the bot asked for."""
     path = str(await connection.fetchval("SHOW search_path"))
     if path.strip('"') == role.schema:
         return True
     look.failed(
-        f"the connection's search_path is {path}, and not {role.schema} as was asked for",
-        "A pooler in between has to pass it on; or DATABASE_URL names PostgreSQL itself.",
+        f"the connection's search_path is {path}, and not {role.schema} as the bot asked for",
+        "A pooler must pass it on; or DATABASE_URL must name PostgreSQL itself.",
     )
     return False
 
 
 async def _notifications(core: Core, look: Look) -> None:
-    """One connection listens and is left alone, another one notifies, as the bot's do."""
+    """Check notifications: one idle connection listens and another notifies, as in the bot."""
     channel, heard = f"sandbox_doctor_{uuid4().hex}", asyncio.Event()
 
     def on_notification(*_: object) -> None:
@@ -192,7 +192,7 @@ async def _notifications(core: Core, look: Look) -> None:
             except TimeoutError:
                 look.failed(
                     "a notification (LISTEN, NOTIFY) did not arrive, so changed routes would come late",
-                    "A pooler in transaction mode loses them: DATABASE_URL has to name PostgreSQL itself, or "
+                    "A pooler in transaction mode loses them: DATABASE_URL must name PostgreSQL itself, or "
                     "a pooler in session mode.",
                 )
             else:

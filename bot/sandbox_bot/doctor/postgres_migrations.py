@@ -1,4 +1,4 @@
-"""Which migrations a database has, and whether `migrate` would bring it the others."""
+"""Checks which migrations a database has, and whether `migrate` could apply the others."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from .postgres_rights import FUNCTIONS, TABLES, Role, quoted, schema_owner
 
 
 class Migrated(Enum):
-    """How far a database is."""
+    """How far a database is migrated."""
 
     NOT = "not"
     PARTLY = "partly"
     DONE = "done"
     UNKNOWN = "unknown"
-    """What is recorded can't be read, or is not so."""
+    """The record can't be read, or it is wrong."""
 
 
 async def look_at_migrations(connection: Connection, look: Look, role: Role) -> Migrated:
-    """What is missing is found, and so is what would stop `migrate`."""
+    """Find missing migrations, and reasons why `migrate` would fail."""
     applied = await _applied(connection, look, role)
     if applied is None:
         return Migrated.UNKNOWN
@@ -45,17 +45,17 @@ async def look_at_migrations(connection: Connection, look: Look, role: Role) -> 
 
 
 def migrations() -> dict[str, Path]:
-    """The files by their version, in the order in which they are applied."""
+    """Return the files by version, in the order of their application."""
     return {path.name.split("_", 1)[0]: path for path in sorted(migrations_dir().glob("*.sql"))}
 
 
 def statements(migration: Path) -> str:
-    """What the migration does when it is applied."""
+    """Return the SQL that applies the migration."""
     return migration.read_text(encoding="utf-8").split("-- migrate:down", 1)[0]
 
 
 async def _applied(connection: Connection, look: Look, role: Role) -> set[str] | None:
-    """The versions that are recorded; None when that can't be read."""
+    """Return the recorded versions; None when the record can't be read."""
     row = await connection.fetchrow(
         """
         SELECT has_table_privilege(c.oid, 'SELECT') AS readable, pg_get_userbyid(c.relowner) AS owner,
@@ -77,7 +77,7 @@ async def _applied(connection: Connection, look: Look, role: Role) -> set[str] |
         )
         return None
     if not row["reachable"]:
-        # That is found with the rights.
+        # The check of the rights reports this.
         return None
     rows = await connection.fetch(f"SELECT version::text FROM {table}")  # noqa: S608 (a constant, quoted)
     return {row["version"] for row in rows}
@@ -91,7 +91,7 @@ async def _all_there(connection: Connection, look: Look, role: Role) -> Migrated
         return Migrated.DONE
     look.failed(
         f"all migrations are recorded as applied, and these are missing: {', '.join(lost)}",
-        "Bring them back from a backup of the database: what is recorded is not applied again.",
+        "Restore them from a backup of the database: a recorded migration is not applied again.",
     )
     return Migrated.UNKNOWN
 

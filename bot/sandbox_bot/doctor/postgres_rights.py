@@ -1,6 +1,6 @@
-"""The rights that the bot's role needs in PostgreSQL, each asked for, and the statement that grants it.
+"""Checks each right that the bot's role needs in PostgreSQL, and gives the statement that grants it.
 
-`TABLES` and `FUNCTIONS` are what the project's own SQL uses. A test compares them with every statement.
+`TABLES` and `FUNCTIONS` list what the project's SQL uses. A test compares them with every statement.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "gateway_notices": (_READ, _ADD, _REMOVE),
     "sandbox_creations": (_READ, _ADD, _REMOVE),
 }
-"""Tables and views, each with the rights in it."""
+"""Tables and views, each with the needed rights."""
 
 FUNCTIONS = (
     "sandbox_schema_name(text)",
@@ -44,30 +44,30 @@ FUNCTIONS = (
     "sandbox_session()",
     "sandbox_session_is_over(text)",
 )
-"""Functions that are called, also by other functions and by triggers."""
+"""The functions that are called, also by other functions and by triggers."""
 
 TYPE = "sandbox_status"
 
 
 def quoted(name: str) -> str:
-    """A name as SQL takes it, whatever is in it."""
+    """Return a name quoted for SQL."""
     return '"' + name.replace('"', '""') + '"'
 
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """Who is connected, and to what."""
+    """The role of the connection, its database and its schema."""
 
     name: str
     database: str
     schema: str
-    """Where the control tables are."""
+    """The schema of the control tables."""
 
 
 async def look_at_rights(connection: Connection, look: Look, role: Role) -> bool:
-    """Ask for each right in the control tables' schema; what is missing is found with the GRANT for it.
+    """Check each right in the control tables' schema; a finding has the GRANT for a missing right.
 
-    True when nothing is missing.
+    Return True when no right is missing.
     """
     lacking = [
         await _in_schema(connection, look, role),
@@ -79,7 +79,7 @@ async def look_at_rights(connection: Connection, look: Look, role: Role) -> bool
 
 
 async def look_at_schema_right(connection: Connection, look: Look, role: Role) -> bool:
-    """Ask for the right to make schemas. True when the role has it."""
+    """Check the right to create schemas. Return whether the role has it."""
     owner = await connection.fetchval(
         """
         SELECT pg_get_userbyid(datdba) FROM pg_database
@@ -134,7 +134,7 @@ async def _in_tables(connection: Connection, look: Look, role: Role) -> bool:
         lacking.setdefault(row["relation"], []).append(row["privilege"])
     if not lacking:
         return False
-    # Tables that lack the same are named together.
+    # Group tables that lack the same rights.
     alike: dict[tuple[str, ...], list[str]] = {}
     for table, rights in lacking.items():
         alike.setdefault(tuple(rights), []).append(table)
@@ -197,8 +197,8 @@ async def _in_types(connection: Connection, look: Look, role: Role) -> bool:
 
 
 def schema_owner(name: str) -> str:
-    """Who owns a schema, for a sentence."""
-    # Since version 15 the schema `public` belongs to this, which stands for the database's owner.
+    """Return the owner of a schema, for a sentence."""
+    # Since version 15 this role owns the schema `public`, and stands for the database's owner.
     return "the database's owner" if name == "pg_database_owner" else f"{name}, the schema's owner"
 
 
@@ -207,7 +207,7 @@ def _listed(role: Role, names: Iterable[str]) -> str:
 
 
 async def look_at_schemas(connection: Connection, look: Look, role: Role) -> bool:
-    """Every sandbox's schema must be the role's own, or it could not be dropped. True when it is so."""
+    """Check that the role owns every sandbox's schema, which it needs to drop it. Return whether it does."""
     rows = await connection.fetch(
         """
         SELECT n.nspname::text AS schema, pg_get_userbyid(n.nspowner)::text AS owner,

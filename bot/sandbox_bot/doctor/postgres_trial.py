@@ -1,8 +1,7 @@
-"""A sandbox's whole life in PostgreSQL, tried in one transaction that is rolled back.
+"""Tries a sandbox's whole life in PostgreSQL, in one transaction that is rolled back.
 
-Nobody else sees any of it, and nobody has to wait for it: it locks only rows and objects that it makes, waits
-for no lock longer than `_LOCK_WITHIN`, and ends within seconds. What stays is a number that an identity
-column leaves out.
+No other session sees it or waits for it: it locks only rows and objects that it creates, waits at most
+`_LOCK_WITHIN` for a lock, and ends within seconds. Only a gap in an identity column stays.
 """
 
 from __future__ import annotations
@@ -25,17 +24,17 @@ from .postgres_migrations import migrations, statements
 from .postgres_rights import quoted
 
 _LOCK_WITHIN, _STATEMENT_WITHIN = "500ms", "2s"
-# Discord will have no such ids for decades. One is drawn, so that two trials do not wait for each other.
+# Discord will not use these ids for decades. The id is random, so two trials do not wait for each other.
 _GUILDS = range(10**19, 2**64)
 _NOBODY = "0"
 
 
 class _Undo(Exception):
-    """Ends the transaction."""
+    """Rolls the transaction back."""
 
 
 async def look_at_trial(connection: Connection, look: Look, migrate_into: str = "") -> None:
-    """Create, register and destroy a sandbox; first migrate, where a schema to migrate is given."""
+    """Create, register and destroy a sandbox; with `migrate_into` first migrate that schema."""
     trial = _Trial(connection)
     steps = "migrate, create, register" if migrate_into else "create, register"
     try:
@@ -56,7 +55,7 @@ async def look_at_trial(connection: Connection, look: Look, migrate_into: str = 
         said = str(cause or error).split("\n", 1)[0]
         look.failed(
             f"a trial, undone at once, stopped at “{trial.step}”: {said}",
-            "Mend what PostgreSQL says; then look again.",
+            "Fix the reason; then run doctor again.",
         )
     else:
         look.ok(f"{steps} and destroy were tried and undone")
@@ -82,7 +81,7 @@ class _Trial:
 
     async def migrate(self, schema: str) -> None:
         self.step = "migrate"
-        # Where it is there, to say so would take the right to make it all the same.
+        # CREATE SCHEMA IF NOT EXISTS would need the right even for an existing schema.
         if not await self._connection.fetchval("SELECT 1 FROM pg_namespace WHERE nspname = $1", schema):
             await self._connection.execute(f"CREATE SCHEMA {quoted(schema)}")
         for migration in migrations().values():
@@ -108,7 +107,7 @@ class _Trial:
     async def register(self) -> None:
         self.step = "register"
         await guild_mappings.claim(self._connection, self._guild_id, self._sandbox.id, _NOBODY, self._now)
-        # The triggers that tell of changed routes wait for the commit, which never comes.
+        # The triggers for changed routes run at the commit, which never comes here.
         await self._connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
 
     async def destroy(self) -> None:

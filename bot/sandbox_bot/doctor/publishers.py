@@ -1,4 +1,4 @@
-"""What `doctor` says of the processes that publish an application's events."""
+"""Checks the processes that publish an application's events."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from sandbox_core.sharding.registered import MEND, describe, registered
 
 
 async def check_publishers(pool: Pool, failed: Callable[[str, str], None]) -> None:
-    """Tell `failed`, with what to do, of each process that stands by for another though nobody planned it."""
+    """Report to `failed` each process that stands by for another without a plan, and what to do."""
     async with connected(pool) as connection:
-        # Before the migrations nobody can have registered.
+        # Before the migrations no process can have registered.
         if await connection.fetchval("SELECT to_regclass('gateway_publishers')") is None:
             return
     for one in (await registered(pool)).standing_by:

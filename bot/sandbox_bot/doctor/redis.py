@@ -1,4 +1,4 @@
-"""Redis: whether it lets the bot in, is new enough, is one keyspace, and does each command the bot uses."""
+"""Checks Redis: the login, the version, no cluster mode, and each command that the bot uses."""
 
 from __future__ import annotations
 
@@ -19,19 +19,18 @@ from .redis_commands import COMMANDS, KEYS, Tried, Word, denied, try_commands, w
 from .versions import judge_version
 
 _MINIMUM = (7,)
-_KEEP = "Then keep it: `ACL SAVE` where the users are in a file, else the same words in the configuration."
+_KEEP = "Then make it permanent: `ACL SAVE` with a file of users, else the same words in the configuration."
 
 
 async def look_at_redis(core: Core, look: Look, place: Place) -> None:
-    """Everything that the bot does there, tried on throw-away keys."""
+    """Try everything that the bot does there, on temporary keys."""
     user = place.user
     began = time.perf_counter()
     try:
         with translating():
             await core.redis.ping()
-    except (DependencyUnavailable, rd.ResponseError) as error:
-        cause = error.__cause__ if isinstance(error, DependencyUnavailable) else error
-        if not _not_let_in(look, place, cause):
+    except DependencyUnavailable as error:
+        if not _not_let_in(look, place, error.__cause__):
             raise
         return
     look.ok(f"it answers, in {(time.perf_counter() - began) * 1000:.0f} ms")
@@ -44,27 +43,26 @@ async def look_at_redis(core: Core, look: Look, place: Place) -> None:
 
 
 async def _about(redis: Redis, look: Look, user: str) -> Mapping[str, Any]:
-    """What the server says of itself; nothing where it may not be asked."""
+    """Return the server's INFO; empty when the user may not read it."""
     about: dict[str, Any] = {}
     try:
         with translating():
             for section in ("server", "replication", "cluster", "memory"):
                 about |= await redis.info(section)
     except DependencyUnavailable as error:
-        if not isinstance(error.__cause__, rd.NoPermissionError):
+        unknown = "its version and its mode are unknown"
+        if isinstance(error.__cause__, rd.NoPermissionError):
+            who = "As an administrator:"
+            look.note(f"{unknown}: the user may not run INFO", who, [acl(user, ["+info"])])
+        elif isinstance(error.__cause__, rd.ResponseError):
+            look.note(f"{unknown}: {error.__cause__}")
+        else:
             raise
-        look.note(
-            "its version and its mode can't be looked at: the user may not run INFO",
-            "As an administrator:",
-            [acl(user, ["+info"])],
-        )
-    except rd.ResponseError as error:
-        look.note(f"its version and its mode can't be looked at: {error}")
     return about
 
 
 def _usable(look: Look, about: Mapping[str, Any]) -> bool:
-    """False when trying the commands would only tell the same once more."""
+    """Check version and mode. Return False when trying the commands would show nothing new."""
     if about:
         valkey, spoken = about.get("valkey_version"), str(about.get("redis_version", "0"))
         shown = f"Valkey {valkey}, as Redis {spoken}" if valkey else ""
@@ -74,15 +72,13 @@ def _usable(look: Look, about: Mapping[str, Any]) -> bool:
         return False
     if about.get("role") == "slave" and about.get("slave_read_only", 1):
         primary = f"{about.get('master_host')}:{about.get('master_port')}"
-        look.failed(
-            "it is a replica, which takes no writes", f"REDIS_URL has to name its primary, {primary}."
-        )
+        look.failed("it is a replica, which takes no writes", f"REDIS_URL must name its primary, {primary}.")
         return False
     policy = str(about.get("maxmemory_policy", ""))
     if about.get("maxmemory") and policy.startswith("allkeys"):
         look.note(
             f"with {policy} it may drop any key when its memory is full, also those of sandboxes",
-            "Where sandboxes' keys are to stay:",
+            "To keep sandboxes' keys:",
             ["CONFIG SET maxmemory-policy volatile-lru"],
         )
     return True
@@ -91,7 +87,7 @@ def _usable(look: Look, about: Mapping[str, Any]) -> bool:
 def _cluster(look: Look) -> None:
     look.failed(
         "it runs in cluster mode, where one command can't use keys of several slots",
-        "REDIS_URL has to name a server with `cluster-enabled no` in its configuration.",
+        "REDIS_URL must name a server with `cluster-enabled no` in its configuration.",
     )
 
 
@@ -100,7 +96,7 @@ def _judge(look: Look, user: str, tried: Tried) -> None:
         _cluster(look)
         return
     if Word.READ_ONLY in tried.words:
-        look.failed("it takes no writes: it is a replica", "REDIS_URL has to name its primary.")
+        look.failed("it takes no writes: it is a replica", "REDIS_URL must name its primary.")
     if Word.FULL in tried.words:
         look.failed(
             "its memory is full, and it may drop nothing (OOM)",
@@ -108,13 +104,13 @@ def _judge(look: Look, user: str, tried: Tried) -> None:
             ["CONFIG SET maxmemory 1gb"],
         )
     if Word.NO_WRITES in tried.words:
-        look.failed(f"it takes no writes: {tried.words[Word.NO_WRITES]}", "Mend what the server says.")
+        look.failed(f"it takes no writes: {tried.words[Word.NO_WRITES]}", "Fix the reason.")
     if tried.unknown:
         names = ", ".join(name.upper() for name in tried.unknown)
         look.failed(
-            f"the command {names} is not there, or has another name",
-            "Take it out of `rename-command` in the server's configuration; what a user may do is better "
-            "said by ACLs.",
+            f"the command {names} does not exist, or has another name",
+            "Take it out of `rename-command` in the server's configuration; use ACLs to limit a user "
+            "instead.",
         )
     if tried.denied or tried.keys_denied:
         keys = [f"~{KEYS}"] if tried.keys_denied else []
@@ -128,16 +124,16 @@ def _judge(look: Look, user: str, tried: Tried) -> None:
             [acl(user, [*(f"+{name}" for name in tried.denied), *keys])],
         )
     if other := tried.words.get(Word.OTHER):
-        look.failed(f"it refused a command: {other}", "Mend what the server says; then look again.")
+        look.failed(f"it refused a command: {other}", "Fix the reason; then run doctor again.")
     if not look.wrong:
-        look.ok("every command that the bot uses was tried, on keys that are gone again")
+        look.ok("every command that the bot uses was tried, on temporary keys")
 
 
 def _not_let_in(look: Look, place: Place, cause: BaseException | None) -> bool:
-    """Why there is no connection, where more is known than that the login was refused; else False."""
+    """Explain a refused connection if the reason is known. Return False when it is not."""
     match cause:
         case rd.NoPermissionError() if denied(str(cause)):
-            # Refused at the login, so that nothing else can be tried: every right is told.
+            # The login failed, so no command can be tried: name every right.
             needed = [name for name in COMMANDS if name != "select" or place.database != "0"]
             look.failed(
                 f"the user {place.user} may not {denied(str(cause)).upper().replace('|', ' ')}",
@@ -147,17 +143,17 @@ def _not_let_in(look: Look, place: Place, cause: BaseException | None) -> bool:
         case rd.ResponseError() if "DB index" in str(cause):
             look.failed(
                 f"it has no database {place.database}",
-                "End REDIS_URL with the number of one that it has, such as /0.",
+                "End REDIS_URL with the number of a database that exists, such as /0.",
             )
         case rd.ResponseError() if word_of(cause) is Word.CLUSTER:
             _cluster(look)
         case rd.ResponseError():
-            look.failed(f"it refused the connection: {cause}", "REDIS_URL has to name Redis 7, or Valkey.")
+            look.failed(f"it refused the connection: {cause}", "REDIS_URL must name Redis 7, or Valkey.")
         case _:
             return False
     return True
 
 
 def acl(user: str, words: list[str]) -> str:
-    """The command that gives a user these rights besides those it has."""
+    """Return the command that gives a user these rights in addition."""
     return f"ACL SETUSER {user} {' '.join(words)}"

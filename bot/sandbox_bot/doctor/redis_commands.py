@@ -1,4 +1,4 @@
-"""Each Redis command that the bot uses, tried on throw-away keys of each kind that it has."""
+"""Tries each Redis command that the bot uses, on temporary keys of each kind."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ COMMANDS = (
     "exec",
     "info",
 )
-"""Every command, as ACLs name it; `select` only where REDIS_URL names another database than 0.
+"""Every command with its name in ACLs; `select` only when REDIS_URL names another database than 0.
 
-A test compares them with what a whole life of a sandbox sends.
+A test compares them with the commands of a sandbox's whole life.
 """
 KEYS = "sandbox:*"
-"""Every key, as ACLs name them."""
+"""The pattern of every key, as ACLs write it."""
 
 _SECONDS = 10
 _COMMAND = re.compile(r"run the '([^']+)' command")
 
 
 class Word(Enum):
-    """What a refusal is about, where it is not a right."""
+    """The reason of a refusal that is not a missing right."""
 
     CLUSTER = "cluster"
     READ_ONLY = "read-only"
@@ -59,22 +59,21 @@ class Word(Enum):
 
 @dataclass(slots=True)
 class Tried:
-    """What was refused."""
+    """The refused commands, with the reasons."""
 
     denied: list[str] = field(default_factory=list)
-    """Commands that the user may not run, as ACLs name them."""
+    """Commands that the user may not run, with their names in ACLs."""
     keys_denied: bool = False
     unknown: list[str] = field(default_factory=list)
     """Commands that the server does not have."""
     words: dict[Word, str] = field(default_factory=dict)
-    """Other refusals, with what the server said."""
+    """Other refusals, with the server's text."""
 
 
 async def try_commands(redis: Redis) -> Tried:
-    """Try all of them. Raises redis-py's errors when the server is away.
+    """Try all commands. Raises redis-py's errors when the server is away.
 
-    The keys expire by themselves where they can't be removed. The scripts are the bot's own: the server
-    keeps nothing that the bot would not bring.
+    Keys that can't be removed expire. The scripts are the bot's own, so the server keeps no new script.
     """
     mark = uuid4().hex
     route, moment = f"{ROUTE_KEY_PREFIX}doctor:{mark}", f"{ROUTE_MOMENT_KEY_PREFIX}doctor:{mark}"
@@ -108,7 +107,7 @@ async def try_commands(redis: Redis) -> Tried:
                 digest, len(names), *names, *arguments
             ),
         )
-    # It has no expiry, and is gone with its last member.
+    # This key has no expiry; it disappears with its last member.
     await attempt("zadd", lambda: redis.zadd(ranked, {"doctor": 1.0}))
     await attempt("zmscore", lambda: redis.zmscore(ranked, ["doctor"]))
     await attempt("zremrangebyscore", lambda: redis.zremrangebyscore(ranked, 0, 2))
@@ -118,7 +117,7 @@ async def try_commands(redis: Redis) -> Tried:
         await attempt("multi", lambda: single.execute_command("MULTI"))  # type: ignore[no-untyped-call]
         if "multi" not in (*tried.denied, *tried.unknown):
             await attempt("exec", lambda: single.execute_command("EXEC"))  # type: ignore[no-untyped-call]
-        # Where EXEC was refused, it would be in the transaction for ever.
+        # After a refused EXEC the connection would stay in the transaction.
         if single.connection is not None:
             await single.connection.disconnect()
     return tried
@@ -127,7 +126,7 @@ async def try_commands(redis: Redis) -> Tried:
 def _note(tried: Tried, name: str, error: rd.ResponseError) -> None:
     said = str(error)
     if isinstance(error, rd.NoScriptError):
-        # That it could not be loaded is noted.
+        # The refused load is noted already.
         return
     if command := denied(said):
         if command not in tried.denied:
@@ -142,13 +141,13 @@ def _note(tried: Tried, name: str, error: rd.ResponseError) -> None:
 
 
 def denied(said: str) -> str:
-    """The command that a refusal for want of a right names, as ACLs name it; empty when it is none."""
+    """Return the command in a refusal for a missing right, with its ACL name; empty for other refusals."""
     found = _COMMAND.search(said)
     return found[1] if found else ""
 
 
 def word_of(error: rd.ResponseError) -> Word:
-    """What a refusal is about."""
+    """Return the reason of a refusal."""
     said = str(error)
     if isinstance(error, rd.ClusterError | rd.ClusterCrossSlotError | rd.MovedError | rd.AskError):
         return Word.CLUSTER

@@ -1,4 +1,4 @@
-"""Looks at all servers at the same time, whatever one of them does."""
+"""Checks all servers at the same time; a failing server does not stop the others."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _WITHIN = 15.0
 async def check_servers(
     core: Core, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 ) -> list[Finding]:
-    """Everything that is found, in the order of the servers. Nothing is changed by looking."""
+    """Return all findings, in the order of the servers. The checks change nothing."""
     settings = core.settings
     places = Places.of(settings)
     postgres, redis, nats = places.postgres, places.redis, places.nats
@@ -54,16 +54,16 @@ async def _bounded(look: Look, work: Coroutine[object, object, None]) -> None:
     except DependencyUnavailable as error:
         look.away(error.reason if error.dependency == look.area else explain(error).sentence, _start(look))
     except SandboxError as error:
-        look.failed(explain(error).sentence, "Mend that; then look again.")
+        look.failed(explain(error).sentence, "Fix this; then run doctor again.")
     except TimeoutError:
         look.away(f"no answer within {_WITHIN:g} seconds", _start(look))
     except Exception as error:
-        # Whatever a server answers that it should not: the others are still to be looked at. The text of an
-        # unforeseen error may hold secrets.
+        # An unexpected answer of one server must not stop the other checks. The text of an unexpected error
+        # may contain secrets.
         _log.debug("doctor_not_understood", dependency=look.area, exc_info=error)
         look.failed(
-            f"it answered in a way that is not understood ({type(error).__name__})",
-            "Is this the server that the setting should name? LOG_LEVEL=DEBUG shows more.",
+            f"its answer was not understood ({type(error).__name__})",
+            "Check that the setting names the right server; LOG_LEVEL=DEBUG shows more.",
         )
 
 

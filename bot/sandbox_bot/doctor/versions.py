@@ -1,4 +1,4 @@
-"""Versions, compared as numbers."""
+"""Compares versions as numbers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from .findings import Look
 
 
 def judge_version(look: Look, version: str, least: tuple[int, ...], mend: str, *, shown: str = "") -> None:
-    """Whether a server is new enough; `shown` is said instead of the version alone."""
+    """Check that a server is new enough; the finding shows `shown` instead of the version, if given."""
     numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
     look.judge(numbers >= least, shown or f"version {version}", mend)

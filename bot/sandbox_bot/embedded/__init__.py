@@ -3,7 +3,7 @@
     async with embedded_servers(Path(".local")) as servers:
         await migrate(servers.database_url)
 
-Each server runs under a guard process (`_guard`) that stops it when this process is gone, however it went.
+Each server runs under a guard process (`_guard`), which stops it when this process ends for any reason.
 """
 
 from ._errors import DataDirectoryInUse, EmbeddedExtraMissing, EmbeddedServerError

@@ -1,14 +1,14 @@
-"""What can go wrong with the embedded servers, in sentences."""
+"""The errors of the embedded servers; each text is a sentence."""
 
 from __future__ import annotations
 
 
 class EmbeddedServerError(Exception):
-    """An embedded server can't be started or used; the text says why and, where it helps, what to do."""
+    """An embedded server can't be started or used; the text says why and, if possible, what to do."""
 
 
 class EmbeddedExtraMissing(EmbeddedServerError):
-    """The wheels that carry the servers are not installed."""
+    """The wheels with the servers are not installed."""
 
     def __init__(self, server: str) -> None:
         super().__init__(

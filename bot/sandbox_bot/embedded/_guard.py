@@ -1,18 +1,17 @@
-"""Stands between this process and one server, so that the server never outlives it.
+"""Runs one server as a child, and ends it when the process that wants the server ends.
 
-Run as a script (`python -I -S _guard.py PLAN`), never imported. The guard lives in a session of its own,
-where Ctrl-C does not reach it, and starts the server as its child. Standard input is a socket to the process
-that wants the server:
+It runs as a script (`python -I -S _guard.py PLAN`) and is never imported. The guard has its own session, so
+Ctrl-C does not reach it. Standard input is a socket to the process that wants the server:
 
-- closed (that process is gone, however it went): the server is stopped;
+- closed (that process has ended, for any reason): stop the server;
 - `s`: stop the server; `k`: kill it;
-- the guard writes `pid N` once, and `exit N` when the server and everything it had started are gone.
+- the guard writes `pid N` once, and `exit N` when the server and all its child processes have ended.
 
 On Linux the kernel also signals the server when the guard itself is killed.
 
 The plan is a JSON object: `command`, `environment`, `stop_signal`, `grace` (seconds from the stop signal to
-SIGKILL), `user` (`[uid, gid]` to change to, or null) and `reach` (paths that user must get at). It has no
-secrets: other users can read a command line.
+SIGKILL), `user` (`[uid, gid]` to change to, or null) and `reach` (paths that this user must be able to read).
+It contains no secrets, because other users can read a command line.
 """
 
 from __future__ import annotations
@@ -41,11 +40,11 @@ LINUX_CAPABILITY_VERSION_3 = 0x20080522
 
 
 def main() -> None:
-    """Start the server of the plan, obey the control socket, and end when every process is gone."""
+    """Start the server of the plan, obey the control socket, and end when every process has ended."""
     plan: dict[str, Any] = json.loads(sys.argv[1])
     wake = _wake_on_signals()
     if LINUX:
-        # Whatever the server leaves behind when it is killed becomes the guard's child, to be waited for.
+        # Processes of a killed server become children of the guard, which waits for them.
         _prctl(PR_SET_CHILD_SUBREAPER, 1)
     guard = os.getpid()
     server = os.fork()
@@ -53,12 +52,12 @@ def main() -> None:
         _become_server(plan, guard)
     _tell(f"pid {server}\n")
     _tell(f"exit {_watch(server, wake, plan)}\n")
-    # Without the interpreter's own ending: somebody waits for this process to be gone.
+    # Skip the interpreter's shutdown: another process waits for this one to end.
     os._exit(0)
 
 
 def _watch(server: int, wake: int, plan: dict[str, Any]) -> int:
-    """Until the server and its descendants are gone; its exit code, negative for a signal."""
+    """Wait until the server and its descendants have ended. Return its exit code, negative for a signal."""
     code: int | None = None
     sources = [CONTROL, wake]
     deadline: float | None = None
@@ -92,7 +91,7 @@ def _watch(server: int, wake: int, plan: dict[str, Any]) -> int:
                 break
             if pid == server:
                 code = os.waitstatus_to_exitcode(status)
-                # What it left has as long to end by itself as it had.
+                # The server's remaining processes get the same time to end.
                 deadline = time.monotonic() + plan["grace"]
 
 
@@ -107,7 +106,7 @@ def _tell(line: str) -> None:
     try:
         os.write(CONTROL, line.encode())
     except OSError:
-        # Nobody listens any more; the closed socket stops the server by itself.
+        # The other process has ended; the closed socket stops the server.
         return
 
 
@@ -117,7 +116,7 @@ def _kill_everything(server: int | None) -> None:
         with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as children:  # noqa: PTH123 (pathlib slows every start)
             victims.update(int(pid) for pid in children.read().split())
     except OSError:
-        pass  # not Linux: the server's own children notice by themselves that it is gone
+        pass  # not Linux: the server's children notice themselves that it has ended
     for pid in victims:
         try:
             os.kill(pid, signal.SIGKILL)
@@ -126,7 +125,7 @@ def _kill_everything(server: int | None) -> None:
 
 
 def _wake_on_signals() -> int:
-    """A descriptor that becomes readable with the number of every signal that came."""
+    """Return a descriptor from which the number of each received signal can be read."""
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
     os.set_blocking(writer, False)
@@ -140,7 +139,7 @@ def _become_server(plan: dict[str, Any], guard: int) -> NoReturn:
     try:
         os.setpgid(0, 0)
         signal.set_wakeup_fd(-1)
-        # Python ignores it, and what is ignored stays so across exec.
+        # Python ignores it, and an ignored signal stays ignored after exec.
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         os.dup2(os.open(os.devnull, os.O_RDWR), CONTROL)
         os.umask(0o077)
@@ -148,7 +147,8 @@ def _become_server(plan: dict[str, Any], guard: int) -> NoReturn:
             uid, gid = plan["user"]
             _change_user(uid, gid, plan["reach"])
         if LINUX:
-            # Last: changing the user clears it. The guard has one thread, so its end is the guard's end.
+            # After the change of user, which clears it. The kernel watches the thread that starts the server;
+            # the guard has only this one.
             _prctl(PR_SET_PDEATHSIG, plan["stop_signal"])
             if os.getppid() != guard:
                 os._exit(1)
@@ -161,9 +161,8 @@ def _become_server(plan: dict[str, Any], guard: int) -> NoReturn:
 def _change_user(uid: int, gid: int, reach: list[str]) -> None:
     """Become an ordinary user, as PostgreSQL demands.
 
-    A checkout below a private directory (`/root`, `mktemp -d`) is out of that user's reach. Instead of
-    opening the directories above it to everyone, the server then keeps root's right to pass permission bits,
-    and only that.
+    The user can't read a checkout below a private directory (`/root`, `mktemp -d`). Instead of opening these
+    directories to everyone, the server then keeps one right of root: to ignore permission bits.
     """
     os.setgroups([])
     os.setresgid(gid, gid, gid)
@@ -175,8 +174,8 @@ def _change_user(uid: int, gid: int, reach: list[str]) -> None:
         return
     if not LINUX:
         raise PermissionError(f"user {uid} has no access to {' or '.join(reach)}")
-    # Without it the kernel drops the right on the change of user, and access(2), with which PostgreSQL looks
-    # for its own programs, ignores it.
+    # Without this the kernel drops the right on the change of user, and access(2), which PostgreSQL uses to
+    # find its own programs, ignores the right.
     _prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP)
     os.setresuid(uid, uid, uid)
     _keep_only_capability(CAP_DAC_OVERRIDE)
@@ -184,7 +183,7 @@ def _change_user(uid: int, gid: int, reach: list[str]) -> None:
 
 
 def _keep_only_capability(capability: int) -> None:
-    """capset(2): effective, permitted and inheritable sets of this one capability."""
+    """Reduce the effective, permitted and inheritable sets to this one capability, with capset(2)."""
     header = (ctypes.c_uint32 * 2)(LINUX_CAPABILITY_VERSION_3, 0)
     mask = 1 << capability
     data = (ctypes.c_uint32 * 6)(mask, mask, mask, 0, 0, 0)

@@ -18,7 +18,7 @@ DEFAULT_MAX_PAYLOAD = 8 * 1024 * 1024
 class NatsServer(EmbeddedServer):
     """A single nats-server with JetStream.
 
-    `max_payload` is in bytes; nats-server's own default of 1 MiB is less than the largest gateway frames.
+    `max_payload` is in bytes; nats-server's default of 1 MiB is less than the largest gateway frames.
     """
 
     name: ClassVar[str] = "nats-server"
@@ -28,11 +28,11 @@ class NatsServer(EmbeddedServer):
         data_dir: Path,
         log: Path,
         *,
-        lease: int | None = None,
+        lock: int | None = None,
         fast: bool = False,
         max_payload: int = DEFAULT_MAX_PAYLOAD,
     ) -> None:
-        super().__init__(data_dir, log, lease=lease, fast=fast)
+        super().__init__(data_dir, log, lock=lock, fast=fast)
         self._max_payload = max_payload
         self._server_name = f"embedded-{secrets.token_hex(8)}"
 
@@ -43,7 +43,7 @@ class NatsServer(EmbeddedServer):
 
     def _plan(self) -> ProcessPlan:
         configuration = self._data_dir / "nats.conf"
-        # The configuration language takes JSON with fewer escapes: letters of a path must stay as they are.
+        # The configuration language knows fewer escapes than JSON, so letters of a path stay as they are.
         configuration.write_text(
             json.dumps(
                 {
@@ -60,15 +60,15 @@ class NatsServer(EmbeddedServer):
         return ProcessPlan(
             command=[str(nats_program()), "--config", str(configuration)],
             log=self._log,
-            # One core stores more than one bot can publish. On all of them its threads take turns with the
-            # bot's, which on two cores cost the bot a tenth of its rate.
+            # One core stores more than one bot can publish. Without this limit its threads compete with the
+            # bot's; on two cores that cost the bot a tenth of its rate.
             environment={"GOMAXPROCS": "1"},
-            lease=self._lease,
+            lock=self._lock,
             grace=self.grace,
         )
 
     async def _probe(self) -> None:
-        """INFO must announce JetStream, and a PING be answered.
+        """Check that INFO announces JetStream, and that the server answers a PING.
 
         https://docs.nats.io/reference/reference-protocols/nats-protocol
         """

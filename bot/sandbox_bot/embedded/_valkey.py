@@ -11,7 +11,7 @@ from ._server import HOST, EmbeddedServer
 
 
 class ValkeyServer(EmbeddedServer):
-    """Speaks the Redis protocol; every write is in its append-only file, so a restart loses nothing."""
+    """A Valkey with the Redis protocol; its append-only file has every write, so a restart loses nothing."""
 
     name: ClassVar[str] = "Valkey"
 
@@ -28,7 +28,7 @@ class ValkeyServer(EmbeddedServer):
             "databases": "64",
             "save": "",
             "appendonly": "yes",
-            # Without an fsync a write still survives the end of the process, but not of the machine.
+            # Without fsync a write survives a crash of the process, but not of the machine.
             "appendfsync": "no" if self._fast else "everysec",
             "daemonize": "no",
         }
@@ -36,7 +36,7 @@ class ValkeyServer(EmbeddedServer):
         return ProcessPlan(
             command=[str(valkey_program()), *arguments],
             log=self._log,
-            lease=self._lease,
+            lock=self._lock,
             grace=self.grace,
         )
 
@@ -44,7 +44,7 @@ class ValkeyServer(EmbeddedServer):
         reader, writer = await asyncio.open_connection(HOST, self.port)
         try:
             writer.write(b"PING\r\nINFO server\r\n")
-            # While it reads its file, it answers `-LOADING`.
+            # It answers `-LOADING` while it reads its file.
             answer = await reader.readline()
             if answer != b"+PONG\r\n":
                 raise ConnectionError(answer.decode(errors="replace").strip() or "connection closed")

@@ -1,7 +1,7 @@
-"""One sandbox's life, played offline as a person would: `sandboxctl tour`.
+"""Shows one sandbox's life offline, as a person would see it: `sandboxctl tour`.
 
-Real servers from their wheels, the real bot, and a local Discord in its place. It is the one part of the
-bot that knows the simulator.
+It uses real servers from their wheels, the real bot, and a local Discord. No other part of the bot imports
+the simulator.
 """
 
 from ._play import play

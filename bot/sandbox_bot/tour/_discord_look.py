@@ -1,4 +1,4 @@
-"""Shows in a terminal what a person sees in Discord: the command they type, and the bot's answer."""
+"""Shows in a terminal what a person sees in Discord: the typed command and the bot's answer."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _BUTTON_STYLES = {
 _CODE = "#b5bac1 on #2b2d31"
 _UNITS = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
 
-# Discord's markdown, as far as the bot's answers use it.
+# The part of Discord's markdown that the bot's answers use.
 _MARKDOWN = re.compile(
     r"\\(?P<plain>[^\w\s])"
     r"|```(?:\w*\n)?(?P<block>.*?)\n?```"
@@ -54,14 +54,14 @@ def typed(who: SimUser, where: SimChannel, command: str, options: Mapping[str, s
 
 
 def clicked(who: SimUser, label: str) -> RenderableType:
-    """A person presses a button."""
+    """The line for a pressed button."""
     return Text.assemble((f"{who.name} clicks  ", "dim"), (_PROMPT, "bold cyan"), (f"[{label}]", "bold"))
 
 
 def answer(
     result: InteractionResult, seconds: float, bot_name: str, users: Mapping[int, SimUser]
 ) -> RenderableType:
-    """The bot's answer as its reader sees it, `seconds` after asking."""
+    """The bot's answer as its reader sees it, `seconds` after the command."""
     reader = _Reader(users)
     parts: list[RenderableType] = []
     if result.content:
@@ -101,7 +101,7 @@ def _embed(embed: Mapping[str, Any], reader: _Reader) -> RenderableType:
 
 
 class _Barred:
-    """Its content with a coloured bar on the left, as Discord draws an embed."""
+    """A content with a coloured bar on the left, as Discord draws an embed."""
 
     def __init__(self, content: RenderableType, colour: str) -> None:
         self._content = content
@@ -115,7 +115,7 @@ class _Barred:
 
 
 def _fields(fields: Iterable[Mapping[str, Any]], reader: _Reader) -> Iterator[RenderableType]:
-    """Inline fields stand beside each other, three in a row, as Discord lays them out."""
+    """Yield the fields; inline fields are side by side, three in a row, as in Discord."""
     for inline, run in groupby(fields, key=lambda field: bool(field.get("inline"))):
         cells = [
             Group(Text(str(field["name"]), style="bold"), reader.text(str(field["value"]))) for field in run
@@ -138,13 +138,13 @@ def _buttons(buttons: Iterable[Mapping[str, Any]]) -> RenderableType:
 
 
 class _Reader:
-    """Turns Discord's markdown into text as one reader sees it."""
+    """Turns Discord's markdown into text, as one reader sees it."""
 
     def __init__(self, users: Mapping[int, SimUser]) -> None:
         self._users = users
 
     def text(self, markdown: str) -> Text:
-        """The text with its emphasis, mentions and moments."""
+        """Return the text with its emphasis, mentions and timestamps."""
         shown = Text()
         end = 0
         for match in _MARKDOWN.finditer(markdown):
@@ -178,7 +178,7 @@ class _Reader:
 
 def _relative(when: datetime) -> str:
     seconds = (when - datetime.now(UTC)).total_seconds()
-    # Nearly a whole unit counts as one, so that a fresh "2 hours" does not read "119 minutes".
+    # 95 % of a unit counts as the unit, so that a new "2 hours" does not become "119 minutes".
     unit, size = next((u for u in _UNITS if abs(seconds) > 0.95 * u[1]), _UNITS[-1])
     count = round(abs(seconds) / size)
     text = f"{count} {unit}{'' if count == 1 else 's'}"

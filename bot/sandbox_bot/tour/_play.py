@@ -1,4 +1,4 @@
-"""Plays the tour from the start to the end, or until it is stopped."""
+"""Runs the tour from the start to the end, or until a signal."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ _SERVER_FAULTS = (asyncpg.PostgresError, asyncpg.InterfaceError, RedisError, nat
 
 
 async def play(*, keep: bool) -> int:
-    """Play until the end or a signal; returns the exit code. Nothing that was started or written outlives it.
+    """Run until the end or a signal; return the exit code. No process or file stays.
 
-    With `keep` it stays up at its end, until a signal comes.
+    With `keep` everything stays up at the end, until a signal comes.
     """
     screen = Screen()
     stop = asyncio.Event()
@@ -93,11 +93,11 @@ def _sentence(error: BaseException) -> str:
         return "The bot was not ready in time."
     if isinstance(error, _SERVER_FAULTS):
         return f"A server did not answer as it should ({type(error).__name__}: {error})."
-    return f"Something went wrong that nobody foresaw ({type(error).__name__}: {error})."
+    return f"An unexpected error stopped the tour ({type(error).__name__}: {error})."
 
 
 def _kept(log: Path, error: BaseException) -> Path:
-    """The bot's log with the failure at its end, where it outlives the tour."""
+    """Copy the bot's log to a place that stays after the tour, with the failure at its end."""
     descriptor, name = tempfile.mkstemp(prefix="sandbox-tour-", suffix=".log", text=True)
     with os.fdopen(descriptor, "w") as kept:
         if log.exists():

@@ -1,4 +1,4 @@
-"""What the tour prints: steps, results, tables. Plain text where the output is no terminal."""
+"""Prints the tour: steps, results, tables. Plain text when the output is no terminal."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _WIDTH = 100
 
 
 class StepFailed(Exception):
-    """A step of the tour did not do what it should; the text is the sentence to show."""
+    """A step of the tour had a wrong result; the text is the sentence to show."""
 
 
 class Screen:
-    """The tour's output. `results` counts what was checked and found right."""
+    """The tour's output. `results` counts the successful checks."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False)
@@ -34,13 +34,13 @@ class Screen:
             self.console.width = _WIDTH
         self.results = 0
         self.finished = False
-        """True once every step was right."""
+        """Whether every step was right."""
         self._step = 0
         self._title = ""
         self._answers = 0
 
     def opening(self) -> None:
-        """Says what is going to be seen."""
+        """Print what the tour will show."""
         self.console.print()
         self.console.print(Text("Discord Server Sandboxes", style="bold #5865f2"))
         self.console.print(
@@ -52,7 +52,7 @@ class Screen:
         )
 
     def step(self, title: str) -> None:
-        """Begin a step."""
+        """Print the title of a step."""
         self._step += 1
         self._title = title
         self._answers = 0
@@ -61,39 +61,39 @@ class Screen:
         self.console.print(Rule(heading, align="left", style="#4e5058"))
 
     def busy(self, doing: str) -> AbstractContextManager[object]:
-        """Shows, on a terminal, that something takes a moment."""
+        """Show a spinner on a terminal while the body works."""
         return self.console.status(Text(f"{doing}…", style="dim"), spinner="dots")
 
     def note(self, text: str) -> None:
-        """A remark."""
+        """Print a remark."""
         self._show(Text(text, style="dim"))
 
     def right(self, text: str) -> None:
-        """Something was checked and is as it should be."""
+        """Print a successful check."""
         self.results += 1
         self.console.print(Text.assemble(("  ✓ ", "bold green"), text))
 
     def command(
         self, who: SimUser, where: SimChannel, command: str, options: Mapping[str, str] | None = None
     ) -> None:
-        """What a person types."""
+        """Print a typed command."""
         if self._answers:
             self.console.print()
         self.console.print(_discord_look.typed(who, where, command, options or {}))
 
     def click(self, who: SimUser, label: str) -> None:
-        """What a person presses."""
+        """Print a pressed button."""
         self.console.print(_discord_look.clicked(who, label))
 
     def answer(
         self, result: InteractionResult, seconds: float, bot_name: str, users: Mapping[int, SimUser]
     ) -> None:
-        """The bot's answer, complete `seconds` after it was asked for."""
+        """Print the bot's answer, complete `seconds` after the command."""
         self._answers += 1
         self._show(_discord_look.answer(result, seconds, bot_name, users))
 
     def servers(self, rows: Iterable[tuple[str, str, str]]) -> None:
-        """The servers: name, version, address."""
+        """Print the servers: name, version, address."""
         table = Table(box=None, show_header=False, padding=(0, 3, 0, 0))
         for name, version, address in rows:
             table.add_row(Text(name, style="bold"), version, Text(address, style="dim"))
@@ -107,7 +107,10 @@ class Screen:
         sandbox: Mapping[int, int],
         prefix: str,
     ) -> None:
-        """Events per guild: sent by Discord, and found on either side; `prefix` is the sandbox's."""
+        """Print a table of events per guild: sent by Discord, and stored on both sides.
+
+        `prefix` is the sandbox's subject prefix.
+        """
         table = Table(
             box=box.SIMPLE, show_edge=False, show_footer=True, pad_edge=False, border_style="#4e5058"
         )
@@ -126,9 +129,9 @@ class Screen:
         self.console.print()
 
     def comparison(self, result: Comparison, bytes_read: int, others: Mapping[str, int]) -> None:
-        """The outcome of holding the streams against what was sent. Raises `StepFailed`.
+        """Print the comparison of the streams with the sent events. Raises `StepFailed`.
 
-        `others` counts the events among them that are not in the table, by type.
+        `others` counts the compared events that are not in the table, by type.
         """
         if result.faults:
             found = ", ".join(f"{count} {kind}" for kind, count in result.faults.items())
@@ -144,21 +147,21 @@ class Screen:
         self.right(f"headers as the contract has them, and {bytes_read / 1e6:.1f} MB byte for byte as sent")
 
     def addresses(self, rows: Iterable[tuple[str, str]]) -> None:
-        """What stays up, and where."""
+        """Print the addresses of everything that stays up."""
         self.console.print()
         self.console.print(
             Rule(Text("Everything stays up until Ctrl-C", style="bold"), align="left", style="#4e5058")
         )
         for name, value in rows:
-            # One line each, however long: it is there to be copied.
+            # One line each, of any length, so that it can be copied.
             self.console.print(Text.assemble(("  ", ""), (f"{name:<15}", "bold"), value), soft_wrap=True)
 
     def stopped(self) -> None:
-        """A signal ended it early."""
+        """Print that a signal ended the tour early."""
         self.console.print(f"\nStopped at step {self._step} ({self._title}); nothing is left running.")
 
     def failed(self, sentence: str, log: Path) -> None:
-        """A step failed."""
+        """Print a failed step."""
         self.console.print()
         self.console.print(
             Text.assemble(("✗ ", "bold red"), (f"Step {self._step}, {self._title}: ", "bold"), sentence)
@@ -166,7 +169,7 @@ class Screen:
         self.console.print(Text(f"  The bot's log is in {log}", style="dim"), soft_wrap=True)
 
     def closing(self, seconds: float) -> None:
-        """The end, when everything was right."""
+        """Print the end of a successful tour."""
         self.finished = True
         self.console.print()
         self.console.print(

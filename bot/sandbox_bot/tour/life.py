@@ -1,4 +1,4 @@
-"""The life of one sandbox, step by step, each result checked where it can be seen."""
+"""The life of one sandbox, step by step; each result is checked in the servers themselves."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ class Life:
         self._ops_url = ops_url
         self._js: JetStreamContext = stores.nats.jetstream()
         self._sandbox_id = ""
-        # The developer's test guild is the sandbox's for the frames of this part of `sim.sent`.
+        # The range in `sim.sent` of frames that were sent while the test guild was registered.
         self._registered = range(0)
         self._destroyed = False
 
     async def play(self) -> None:
-        """Every step. Raises `StepFailed`, or what the simulator raises when the bot does not answer."""
+        """Run every step. Raises `StepFailed`, or what the simulator raises when the bot does not answer."""
         await self._is_ready()
         await self._create()
         await self._register()
@@ -70,7 +70,7 @@ class Life:
     async def _register(self) -> None:
         target = self._place.test_guild
         self._screen.step("…and registers the server she tests in")
-        # Production has its events so far, and the bot asks before it takes away a server that has some.
+        # The bot asks first when production has recent events of the server; this is one.
         self._sim.message(target, author=self._place.developer, content="Does the login work here?")
         await self._until_stored()
         choices = await self._sim.autocomplete(
@@ -142,7 +142,7 @@ class Life:
     async def _slash(
         self, command: str, title: str, *, shown: dict[str, str] | None = None, **options: Any
     ) -> InteractionResult:
-        """The developer uses `/sandbox {command}`, and its answer has to be headed by `title`."""
+        """Use `/sandbox {command}` as the developer; the answer must have the title `title`."""
         developer, channel = self._place.developer, self._place.dev_guild.default_channel
         self._screen.command(developer, channel, f"sandbox {command}", {**options, **(shown or {})})
         started = time.monotonic()
@@ -151,7 +151,7 @@ class Life:
         return result
 
     async def _yes(self, question: InteractionResult, title: str) -> None:
-        """The developer presses the first button; the answer, headed by `title`, takes its place."""
+        """Press the first button as the developer; the new answer must have the title `title`."""
         asked = _title(question)
         label = str(question.buttons[0]["label"]) if question.buttons else ""
         self._screen.click(self._place.developer, label)
@@ -181,29 +181,29 @@ class Life:
         self._screen.comparison(compare(self._expected(), stored), size, others)
 
     async def _until_stored(self) -> None:
-        """Return when the streams hold as many events as they have to; after a while, in any case."""
+        """Wait until the streams have the expected number of events, or some seconds."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _STORED_WITHIN
         while await stored_count(self._js) < sum(1 for event in self._expected() if event.sides):
             if loop.time() > deadline:
-                # The comparison says which events are missing.
+                # The comparison names the missing events.
                 return
             await asyncio.sleep(0.02)
 
     def _expected(self) -> Iterator[Expected]:
-        """Every frame sent so far, and where it has to be."""
+        """Yield every frame sent so far, with the sides where it must be stored."""
         for index, frame in enumerate(self._sim.sent):
             side: frozenset[str | None] = frozenset({None})
             if frame.type == "INTERACTION_CREATE":
-                # All of them are /sandbox itself: handled, not published.
+                # All of them are /sandbox commands: handled, not published.
                 side = frozenset()
             elif frame.guild_id == self._place.test_guild.id and index in self._registered:
-                # What the sandbox had received went with it.
+                # The sandbox's events were deleted with it.
                 side = frozenset() if self._destroyed else frozenset({self._sandbox_id})
             yield Expected(frame, side)
 
     def _traffic(self, guild_of: Mapping[str, int | None], stored: Sequence[StoredEvent]) -> None:
-        """Show, per guild, the events of `guild_of` (message id to guild) and where they were found."""
+        """Show, per guild, the events of `guild_of` (message id to guild) and where they are stored."""
         sent = Counter(guild_id for guild_id in guild_of.values() if guild_id is not None)
         found: dict[str, Counter[int]] = {stream: Counter() for stream, _ in DEFAULT_NAMES.both}
         for event in stored:

@@ -1,6 +1,6 @@
-"""Reads the streams back message by message, and holds what is there against what Discord sent.
+"""Reads the streams message by message, and compares them with what Discord sent.
 
-Nothing here asks the bot: its counters could be wrong in the same way as its routing.
+It never asks the bot: a fault of its routing could also be in its counters.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from sandbox_core.subjects import DEFAULT_NAMES, StreamNames
 
 _BATCH = 500
 _TIMEOUT = 5.0
-# What a publisher says to JetStream about a message; it stays in the message.
+# A publisher's conditions for JetStream, which stay in the message.
 _PROTOCOL_HEADERS = frozenset({"Nats-Expected-Stream"})
 
 
 @dataclass(frozen=True, slots=True)
 class StoredEvent:
-    """One message as a stream holds it; `position` is its sequence number there."""
+    """One message in a stream; `position` is its sequence number there."""
 
     stream: str
     position: int
@@ -39,9 +39,9 @@ class StoredEvent:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """A frame that Discord sent, and where it may be: ids of sandboxes, None for production.
+    """A frame that Discord sent, and the sides where it may be: ids of sandboxes, None for production.
 
-    No side at all says that it must not be published.
+    Without sides it must not be published.
     """
 
     frame: Frame
@@ -50,12 +50,12 @@ class Expected:
 
 @dataclass(slots=True)
 class Comparison:
-    """What is wrong, as message ids; empty lists when every event is once where it belongs, untouched."""
+    """The differences, as message ids. Without a fault each event is unchanged, once, on its side."""
 
     expected: int = 0
-    """Events that have to be in a stream."""
+    """Events that must be in a stream."""
     delivered: int = 0
-    """Events of those that are."""
+    """Those of them that are in a stream."""
     lost: list[str] = field(default_factory=list)
     doubled: list[str] = field(default_factory=list)
     wrong_side: list[str] = field(default_factory=list)
@@ -63,11 +63,11 @@ class Comparison:
     wrong_headers: list[str] = field(default_factory=list)
     out_of_order: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
-    """Stored, though Discord did not send it or it was not to be published."""
+    """Stored events that Discord did not send, or that must not be published."""
 
     @property
     def faults(self) -> dict[str, int]:
-        """Kinds of fault that occurred, and how often."""
+        """Return the kinds of faults with their numbers."""
         kinds = {
             "lost": self.lost,
             "doubled": self.doubled,
@@ -81,18 +81,18 @@ class Comparison:
 
 
 async def stored_count(js: JetStreamContext, names: StreamNames = DEFAULT_NAMES) -> int:
-    """How many messages both streams hold."""
+    """Return the number of messages in both streams."""
     counts = [(await js.stream_info(stream)).state.messages for stream, _ in names.both]
     return sum(counts)
 
 
 async def read_streams(js: JetStreamContext, names: StreamNames = DEFAULT_NAMES) -> list[StoredEvent]:
-    """Every message of both streams, each stream in its order."""
+    """Return every message of both streams, each stream in its order."""
     return [event for stream, subject in names.both for event in await read_stream(js, stream, subject)]
 
 
 async def read_stream(js: JetStreamContext, stream: str, subject: str) -> list[StoredEvent]:
-    """Every message that one stream holds, in its order, through a consumer of our own."""
+    """Return every message of one stream in order, with its own consumer."""
     if (await js.stream_info(stream)).state.messages == 0:
         return []
     subscription = await js.pull_subscribe(
@@ -124,9 +124,9 @@ async def read_stream(js: JetStreamContext, stream: str, subject: str) -> list[S
 def compare(
     expected: Iterable[Expected], stored: Sequence[StoredEvent], names: StreamNames = DEFAULT_NAMES
 ) -> Comparison:
-    """Hold every message in the streams against what Discord sent.
+    """Compare every message in the streams with what Discord sent.
 
-    Order is that of a guild's first copies within one session and stream.
+    The order counts among the first copies of a guild's events in one session and stream.
     """
     wanted = {message_id(event.frame): event for event in expected if event.sides}
     result = Comparison(expected=len(wanted))
@@ -160,12 +160,12 @@ def compare(
 
 
 def message_id(frame: Frame) -> str:
-    """The `Nats-Msg-Id` that a frame's message has to have."""
+    """The `Nats-Msg-Id` that a frame's message must have."""
     return f"{frame.session_id}:{frame.shard}:{frame.seq}"
 
 
 def headers_of(frame: Frame, sandbox_id: str | None) -> dict[str, str]:
-    """The headers that an event has to have in its stream."""
+    """The headers that an event must have in its stream."""
     headers = {
         "Nats-Msg-Id": message_id(frame),
         "Discord-Event": frame.type,
@@ -184,7 +184,7 @@ _ELSEWHERE = "elsewhere"
 def _side(
     event: StoredEvent, event_type: str, sides: Collection[str | None], names: StreamNames
 ) -> str | None:
-    """The sandbox whose subject the event is on, None for production's."""
+    """Return the sandbox whose subject the event has; None for production."""
     for sandbox_id in sides:
         if sandbox_id is None:
             stream, subject = names.events, f"{names.prefix}.{event_type}"

@@ -1,4 +1,4 @@
-"""What the tour needs to be there: servers, a world of guilds, and the bot running in it."""
+"""Sets up the tour: servers, a local Discord with guilds, and the running bot."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _GUILDS = (
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """The local Discord: a developer, the guild where she commands, the one she tests in, and all ten."""
+    """The local Discord: a developer, the guild for her commands, the guild for her tests, and all guilds."""
 
     sim: DiscordSim
     developer: SimUser
@@ -62,7 +62,7 @@ class World:
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """The tour's own connections to the servers, so that it never has to ask the bot."""
+    """The tour's own connections to the servers: it never asks the bot."""
 
     postgres: asyncpg.Connection[asyncpg.Record]
     redis: Redis
@@ -71,7 +71,7 @@ class Stores:
 
 @asynccontextmanager
 async def servers_with_schema(data_dir: Path) -> AsyncIterator[EmbeddedServers]:
-    """PostgreSQL with the migrations applied, Valkey and nats-server; gone when left."""
+    """Run PostgreSQL with the migrations applied, Valkey and nats-server; they end with the body."""
     async with embedded_servers(data_dir, fast=True) as servers:
         await migrate(servers.database_url)
         yield servers
@@ -79,7 +79,7 @@ async def servers_with_schema(data_dir: Path) -> AsyncIterator[EmbeddedServers]:
 
 @asynccontextmanager
 async def connected_stores(servers: EmbeddedServers) -> AsyncIterator[Stores]:
-    """Connections of our own to the three servers."""
+    """Open the tour's own connections to the three servers."""
     async with AsyncExitStack() as stack:
         postgres = await login.connect(PostgresAddress.parse(servers.database_url))
         stack.push_async_callback(postgres.close)
@@ -91,7 +91,7 @@ async def connected_stores(servers: EmbeddedServers) -> AsyncIterator[Stores]:
 
 @asynccontextmanager
 async def world() -> AsyncIterator[World]:
-    """A running simulator that keeps every frame it sends."""
+    """Run a simulator that keeps every frame it sends."""
     async with DiscordSim(record=True) as sim:
         sim.control = ControlApi(sim).serve
         developer = sim.add_user("alice")
@@ -100,7 +100,7 @@ async def world() -> AsyncIterator[World]:
 
 
 def tour_settings(servers: EmbeddedServers, place: World) -> Settings:
-    """How the bot finds everything."""
+    """Return the bot's settings for these servers and this Discord."""
     return default_settings(
         database_url=servers.database_url,
         redis_url=servers.redis_url,
@@ -113,7 +113,7 @@ def tour_settings(servers: EmbeddedServers, place: World) -> Settings:
 
 
 def default_settings(**ours: object) -> Settings:
-    """Every setting at its default but `ours`, whatever the environment or `.env` say."""
+    """Return default settings with the values of `ours`; the environment and `.env` do not count."""
     defaults = {
         name: field.get_default(call_default_factory=True)
         for name, field in Settings.model_fields.items()
@@ -124,7 +124,7 @@ def default_settings(**ours: object) -> Settings:
 
 @asynccontextmanager
 async def running_bot(settings: Settings, log: TextIO) -> AsyncIterator[tuple[SandboxBot, OpsServer]]:
-    """The bot as `sandboxctl run` runs it, ready; its log lines go to `log`.
+    """Run the bot as `sandboxctl run` does and wait until it is ready; its log lines go to `log`.
 
     Raises what the bot's own run raises, and `TimeoutError` when it is not ready in time.
     """
@@ -149,7 +149,7 @@ async def running_bot(settings: Settings, log: TextIO) -> AsyncIterator[tuple[Sa
 
 
 async def describe(servers: EmbeddedServers, stores: Stores) -> list[tuple[str, str, str]]:
-    """Each server's name, version and address, by its own account."""
+    """Ask each server for its version; return name, version and address of each."""
     postgres = await stores.postgres.fetchval("SHOW server_version")
     valkey = (await stores.redis.info("server")).get("valkey_version", "")
     nats_version = stores.nats.connected_server_version
@@ -166,7 +166,7 @@ async def describe(servers: EmbeddedServers, stores: Stores) -> list[tuple[str, 
 
 
 def _shell_file(servers: EmbeddedServers, place: World, directory: Path) -> Path:
-    """A script that makes a shell one of this tour: settings, and `sandboxctl` and `psql` on the path."""
+    """Write a script that prepares a shell for this tour: settings, `sandboxctl` and `psql` on the path."""
     settings = {
         "DATABASE_URL": servers.database_url,
         "REDIS_URL": servers.redis_url,
@@ -185,7 +185,7 @@ def _shell_file(servers: EmbeddedServers, place: World, directory: Path) -> Path
 
 
 def addresses(servers: EmbeddedServers, place: World, ops: OpsServer, log: Path) -> list[tuple[str, str]]:
-    """What a person needs who wants to look around while everything is up; no password is printed."""
+    """Return the addresses and commands for looking around while everything is up; without passwords."""
     database = PostgresAddress.parse(servers.database_url)
     without_password = f"postgresql://{database.who}@{database.where}/{database.database}"
     control = f"http://127.0.0.1:{place.sim.port}/_sim"

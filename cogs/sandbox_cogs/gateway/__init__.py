@@ -1,11 +1,11 @@
-"""Routes the events of somebody else's discord.py bot: `await bot.load_extension("sandbox_cogs.gateway")`.
+"""Routes the events of a host's discord.py bot: `await bot.load_extension("sandbox_cogs.gateway")`.
 
-Settings come from the environment, and nothing else is needed. What the host's code gets of a server that
-goes to a sandbox is nothing; `SANDBOX_SHIELD_HOST` turns that off. In this form nothing can hold the socket
-back: while NATS is away, events wait in memory.
+It needs only the settings in the environment. The host's code gets no event of a guild that is registered
+with a sandbox, unless `SANDBOX_SHIELD_HOST` is off. The extension can't slow down the host's socket: while
+NATS is away, events wait in memory.
 
-Where another process publishes the same shard, such as the standalone bot, this one stands by: it keeps what
-comes, and goes on with the shard when the other is gone.
+When another process (such as the standalone bot) publishes the same shard, this process stands by. It keeps
+the shard's events, and publishes them when the other process is gone.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ __all__ = ["GatewayListener", "HostNotFit", "setup", "teardown"]
 
 
 async def setup(bot: AnyBot) -> None:
-    """Begin to route the bot's events.
+    """Start to route the bot's events.
 
-    Raises `HostNotFit` when the bot's own options don't go with it or with the settings, and
+    Raises `HostNotFit` when the bot's own options do not work with it or with the settings, and
     `SettingsError` or `DependencyUnavailable` when the bot brings no core and none can be opened.
     """
     core = await acquire_core(bot, __name__)
@@ -32,5 +32,5 @@ async def setup(bot: AnyBot) -> None:
 
 
 async def teardown(bot: AnyBot) -> None:
-    """Events that were taken are published before the core is given up; the cog is removed by then."""
+    """Release the core. discord.py has removed the cog before, and the cog has published its events."""
     await release_core(bot, __name__)

@@ -1,4 +1,4 @@
-"""Whether a host's options let it route events: what can't work is refused, what will be missing is said."""
+"""Checks a host's options: refuses those that can't work, and logs which events will be missing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _log = structlog.get_logger("sandbox.gateway")
 
 
 class HostNotFit(Exception):
-    """The host's options don't go with the extension; the text says what is wrong and what is right."""
+    """The host's options do not work with the extension; the text says what is wrong and what is right."""
 
 
 # Discord's developer documentation, "List of Intents".
@@ -47,7 +47,7 @@ _PRIVILEGED_BRING: Mapping[str, str] = {
 
 
 def check_host(bot: AnyBot, settings: Settings) -> None:
-    """Log what the host will not bring. Raises `HostNotFit` when it can't work as it is."""
+    """Log which events the host will not receive. Raises `HostNotFit` when its options can't work."""
     if not bot.intents.guilds:
         raise HostNotFit(
             "The bot has the intent `guilds` off: neither discord.py nor the routing would know its servers "
@@ -56,12 +56,12 @@ def check_host(bot: AnyBot, settings: Settings) -> None:
     _check_shards(bot, settings)
     _tell_missing_intents(bot.intents, settings)
     if not _private.has_message_cache(bot):
-        # Nothing here reads the cache: events are routed by what their frames say.
+        # Routing never reads the message cache: the frames say enough.
         _log.info("message_cache_off", hint="routing needs none; the bot itself gets no on_message_edit")
 
 
 def tell_unfit_shards(bot: AnyBot, settings: Settings) -> None:
-    """The shards are known only now, and it is too late to refuse the host: log it."""
+    """Log shards that do not fit. They are known only after the connection, too late to refuse the host."""
     try:
         _check_shards(bot, settings)
     except HostNotFit as error:
@@ -69,9 +69,9 @@ def tell_unfit_shards(bot: AnyBot, settings: Settings) -> None:
 
 
 def missing_intents(intents: discord.Intents, settings: Settings) -> dict[str, str]:
-    """The intents that are off, and the events that so nobody gets, neither production nor a sandbox.
+    """Return the intents that are off, each with the events that are missing everywhere because of it.
 
-    Of the privileged ones only those that `DISCORD_PRIVILEGED_INTENTS` names are expected.
+    A privileged intent is expected only when `DISCORD_PRIVILEGED_INTENTS` names it.
     """
     expected = dict(_BRINGS)
     expected.update((name, _PRIVILEGED_BRING[name]) for name in settings.discord_privileged_intents)
@@ -91,16 +91,16 @@ def _check_shards(bot: AnyBot, settings: Settings) -> None:
     wanted = settings.discord_shard_count
     if wanted is not None and count is not None and count != wanted:
         raise HostNotFit(
-            f"The bot has {_shards(count)} and DISCORD_SHARD_COUNT is {wanted}: events would be told under "
-            "shards that do not exist. Give both the same number, or leave DISCORD_SHARD_COUNT out: in a bot "
-            "of your own, its own `shard_count` decides."
+            f"The bot has {_shards(count)} and DISCORD_SHARD_COUNT is {wanted}: events would get numbers of "
+            "shards that do not exist. Use the same number for both, or leave DISCORD_SHARD_COUNT out: then "
+            "your bot's own `shard_count` decides."
         )
     named = settings.discord_shard_ids
     if named is not None and ids is not None and sorted(named) != ids:
         raise HostNotFit(
-            f"The bot runs shard {_listed(ids)} and DISCORD_SHARD_IDS says {_listed(sorted(named))}. Give "
-            "both the same numbers, or leave DISCORD_SHARD_IDS out: in a bot of your own, its own "
-            "`shard_ids` decide."
+            f"The bot runs shard {_listed(ids)} and DISCORD_SHARD_IDS says {_listed(sorted(named))}. Use "
+            "the same numbers for both, or leave DISCORD_SHARD_IDS out: then your bot's own `shard_ids` "
+            "decide."
         )
     if named is None and count is not None and ids is not None and len(ids) < count:
         _log.warning(
@@ -112,7 +112,7 @@ def _check_shards(bot: AnyBot, settings: Settings) -> None:
 
 
 def shards_of_host(bot: AnyBot) -> tuple[int | None, list[int] | None]:
-    """How many shards there are and which the host runs; None where Discord is asked at the connection."""
+    """Return the number of shards and the ids that the host runs; None when Discord decides it later."""
     if not isinstance(bot, discord.AutoShardedClient):
         return bot.shard_count or 1, [bot.shard_id or 0]
     count: int | None = bot.shard_count

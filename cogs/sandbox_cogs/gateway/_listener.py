@@ -1,8 +1,8 @@
-"""The listener that taps raw frames in a bot whose sockets are discord.py's own.
+"""Receives the raw frames of a bot that uses discord.py's own sockets.
 
-Rests on discord.py 2.7: with debug events on, every decompressed frame is dispatched as
-`socket_raw_receive(text)` before it is parsed. It is caught on its way, where it comes in order and before
-anybody else has it. The frame does not tell its shard.
+It relies on discord.py 2.7: with debug events on, discord.py dispatches every decompressed frame as
+`socket_raw_receive(text)` before it parses the frame. The shield intercepts this call, so frames come in
+order and before any other listener sees them. A frame does not name its shard.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from sandbox_core.bootstrap import Core
 from sandbox_core.events import CONNECTION_EVENTS, DISPATCH, Frame, read_ready
 from sandbox_core.models import shard_of
 
+from ._deliveries import Deliveries
 from ._fitness import shards_of_host, tell_unfit_shards
-from ._news import News
 from ._private import open_sockets
 from ._publishing import Publishing
 from ._shield import Shield
@@ -31,7 +31,7 @@ _DRAIN_WITHIN = 5.0
 
 
 class GatewayListener(commands.Cog):
-    """Hands every frame of the bot's gateway connections to the router, or keeps it while others publish."""
+    """Passes every frame of the bot's gateway to the router, or keeps it while another process publishes."""
 
     def __init__(self, bot: AnyBot, core: Core) -> None:
         self._bot = bot
@@ -43,23 +43,23 @@ class GatewayListener(commands.Cog):
 
     @property
     def gateway_trouble(self) -> str:
-        """Why it can't be known who publishes the bot's shards; "" when it is."""
+        """Say why it is unknown which process publishes the bot's shards; "" when it is known."""
         return self._publishing.trouble
 
     @property
     def standing_by(self) -> bool:
-        """True when other processes publish all of the bot's shards; `core.publishing` says which."""
+        """Whether other processes publish all of the bot's shards; `core.publishing` names them."""
         return self._publishing.standing_by
 
     async def cog_load(self) -> None:
-        """Begin to take frames, also of sockets that are open already."""
+        """Start to receive frames, also from sockets that are open already."""
         self._shield.install()
         for socket in open_sockets(self._bot):
             if socket.session_id is not None:
                 self._adopt(socket, socket.sequence or 0)
 
     async def cog_unload(self) -> None:
-        """Publish what was taken, and leave the bot as it was found."""
+        """Publish the frames received so far, and restore the bot as it was before loading."""
         self._shield.remove()
         try:
             async with asyncio.timeout(_DRAIN_WITHIN):
@@ -71,16 +71,16 @@ class GatewayListener(commands.Cog):
 
     @commands.Cog.listener()
     async def on_connect(self) -> None:
-        """By now discord.py has asked Discord how many shards there are, if nobody had said."""
+        """Check the shards: by now discord.py knows their number, from its options or from Discord."""
         if not self._shards_checked:
             self._shards_checked = True
             tell_unfit_shards(self._bot, self._core.settings)
 
-    def on_frame(self, text: str) -> News | None:
-        """Route one frame; returns what is told who gets it, or None when everybody does."""
+    def on_frame(self, text: str) -> Deliveries | None:
+        """Route one frame. Return its deliveries to the host, or None when all listeners may have it."""
         intake = self._core.intake
         frame = intake.read(text.encode())
-        # RESUMED does not tell its shard, and is nobody's event.
+        # RESUMED does not name its shard, and is never published.
         if frame is None or frame.op != DISPATCH or frame.type == "RESUMED":
             return None
         if frame.type == "READY":
@@ -93,36 +93,36 @@ class GatewayListener(commands.Cog):
         if not self._shielding or frame.type in CONNECTION_EVENTS:
             intake.take(frame, shard_id)
             return None
-        news = News(frame.type)
-        if not intake.take(frame, shard_id, news.tell):
-            self._core.router.judge(frame, news.tell)
-        return news
+        deliveries = Deliveries(frame.type)
+        if not intake.take(frame, shard_id, deliveries.decide_by):
+            self._core.router.judge(frame, deliveries.decide_by)
+        return deliveries
 
-    def _judge_guild(self, guild_id: int, news: News) -> None:
-        """Its GUILD_CREATE came before the extension was loaded, and discord.py tells of it only now."""
-        frame = Frame(b"", DISPATCH, news.event, 0, time.monotonic(), str(guild_id))
-        self._core.router.judge(frame, news.tell)
+    def _judge_guild(self, guild_id: int, deliveries: Deliveries) -> None:
+        """Decide about a guild whose GUILD_CREATE came before loading; discord.py reports it only now."""
+        frame = Frame(b"", DISPATCH, deliveries.event, 0, time.monotonic(), str(guild_id))
+        self._core.router.judge(frame, deliveries.decide_by)
 
     @commands.Cog.listener()
     async def on_disconnect(self) -> None:
-        """A bot with one shard lost its connection."""
+        """Note that a bot with one shard lost its connection."""
         if not isinstance(self._bot, commands.AutoShardedBot):
             self._publishing.disconnected(self._bot.shard_id or 0)
 
     @commands.Cog.listener()
     async def on_resumed(self) -> None:
-        """A bot with one shard has got what it had missed."""
+        """Note that a bot with one shard has received its missed events."""
         if not isinstance(self._bot, commands.AutoShardedBot):
             self._publishing.resumed(self._bot.shard_id or 0)
 
     @commands.Cog.listener()
     async def on_shard_disconnect(self, shard_id: int) -> None:
-        """A shard lost its connection."""
+        """Note that a shard lost its connection."""
         self._publishing.disconnected(shard_id)
 
     @commands.Cog.listener()
     async def on_shard_resumed(self, shard_id: int) -> None:
-        """A shard has got what it had missed."""
+        """Note that a shard has received its missed events."""
         self._publishing.resumed(shard_id)
 
     def _shard_of(self, frame: Frame) -> int:
@@ -131,13 +131,13 @@ class GatewayListener(commands.Cog):
         return shard_of(frame.guild_id, self._bot.shard_count or 1)
 
     def _adopt_before(self, frame: Frame, shard_id: int) -> None:
-        """The extension was loaded while the socket connected, and missed READY: begin with this frame."""
+        """Start with this frame: the extension was loaded while the socket connected, and missed READY."""
         for socket in open_sockets(self._bot):
             if (socket.shard_id or 0) == shard_id and socket.session_id is not None:
                 self._adopt(socket, frame.seq - 1)
 
     def _adopt(self, socket: DiscordWebSocket, sequence: int) -> None:
-        """The session ran already when the extension was loaded: go on with it behind `sequence`."""
+        """Continue a session that began before the extension was loaded, after `sequence`."""
         shard_id = socket.shard_id or 0
         self._publishing.session(shard_id, socket.shard_count or 1, self._bot.application_id or 0)
         self._core.intake.adopt(socket.session_id or "", shard_id, sequence)

@@ -1,4 +1,4 @@
-"""Putting something of ours in the place of something else, and back."""
+"""Replaces an entry of a mapping or an attribute, and restores it later."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class Replacement:
-    """One entry of a mapping, or one attribute in an object's `vars`, that is ours for a while."""
+    """A temporary value for one entry of a mapping, or for one attribute in an object's `vars`."""
 
     def __init__(self, where: dict[str, Any], name: str, ours: object) -> None:
         self._where = where
@@ -17,7 +17,7 @@ class Replacement:
         where[name] = ours
 
     def undo(self) -> None:
-        """Put back what was there, unless somebody has replaced ours by now: theirs may rest on it."""
+        """Restore the old value, unless other code has replaced ours: its replacement may call ours."""
         if self._where.get(self._name) is not self._ours:
             return
         if self._was_there:

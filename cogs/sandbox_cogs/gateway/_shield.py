@@ -1,13 +1,13 @@
-"""Keeps from the host what is not production's: the host's own code is production, too.
+"""Hides events that do not go to production from the host: its own code is production, too.
 
-discord.py goes on parsing every frame, so that its caches are right in every server. What its parsers would
-tell the host is caught on the way, frame by frame, and passed on when the router has decided that the frame
-is production's, which mostly it has by then. Interactions are not even parsed before that, as their parser
-calls the command tree and the views itself. What belongs to the connection (`on_ready`, `on_disconnect`) is
-always the host's; what is handled here (`/sandbox`, our buttons, the owner's commands) reaches our own
-listeners only.
+discord.py still parses every frame, so its caches are right for every guild. The shield intercepts the
+dispatches of the parsers, frame by frame. It passes them on when the router has decided that the frame goes
+to production; usually that is decided already. An interaction is parsed only after the decision, because
+its parser calls the command tree and the views directly. Connection events (`on_ready`, `on_disconnect`)
+always reach the host. Events that are handled here (`/sandbox`, our buttons, the owner's commands) reach our
+own listeners only.
 
-A voice connection that the host has in a server is left to itself: it is a part of the connection.
+The shield does not touch a voice connection of the host: it belongs to the connection.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sandbox_cogs._core import AnyBot
 from sandbox_core.events import is_own_interaction
 
 from . import _private
-from ._news import Audience, News
+from ._deliveries import Audience, Deliveries
 from ._private import Dispatch, Parser
 from ._replacement import Replacement
 
@@ -33,21 +33,22 @@ _log = structlog.get_logger("sandbox.gateway")
 _RAW_RECEIVE, _RAW_SEND = "socket_raw_receive", "socket_raw_send"
 _EVENT_TYPE = "socket_event_type"
 _TOLD_LATER = frozenset({"guild_available", "guild_join"})
-"""What a GUILD_CREATE becomes; discord.py may first wait for other guilds, or for the guild's members."""
+"""discord.py's dispatches for GUILD_CREATE. It may first wait for other guilds or the guild's members."""
 _TOLD_AFTERWARDS = frozenset({"app_command_completion"})
-"""What discord.py tells of an interaction when its command has run."""
+"""discord.py's dispatches for an interaction after its command has run."""
 _CHANGED_IN_PLACE = (discord.Message, discord.Member, discord.Role, discord.Thread, discord.abc.GuildChannel)
 _OURS = __name__.partition(".")[0]
 
-TakeRaw = Callable[[str], News | None]
-JudgeGuild = Callable[[int, News], None]
+TakeRaw = Callable[[str], Deliveries | None]
+JudgeGuild = Callable[[int, Deliveries], None]
 
 
 class Shield:
-    """Stands between discord.py and the host while it is installed.
+    """Filters discord.py's dispatches to the host while it is installed.
 
-    `take` is given each raw frame before it is parsed, and returns what will know who gets it: None for all.
-    `judge` is given a guild whose GUILD_CREATE came before. Without `shielding` frames are only taken.
+    `take` gets each raw frame before discord.py parses it, and returns its deliveries, or None when the host
+    gets them in any case. `judge` gets a guild whose GUILD_CREATE came before the installation. Without
+    `shielding` the shield only calls `take`.
     """
 
     def __init__(self, bot: AnyBot, take: TakeRaw, judge: JudgeGuild, *, shielding: bool) -> None:
@@ -61,16 +62,16 @@ class Shield:
         self._before: Dispatch = bot.dispatch
         self._ours: Dispatch = self._before
         self._heard = False
-        """True when the frame that is about to be parsed was told to us before."""
-        self._received: News | None = None
-        """Its news."""
-        self._parsed: News | None = None
-        """The news of the frame that is being parsed."""
-        self._created: dict[int, News] = {}
-        """By guild: the news of its GUILD_CREATE, while discord.py has not told of the guild."""
+        """True when `take` has seen the next frame that discord.py parses."""
+        self._received: Deliveries | None = None
+        """The deliveries of that frame."""
+        self._parsed: Deliveries | None = None
+        """The deliveries of the frame that is being parsed."""
+        self._created: dict[int, Deliveries] = {}
+        """By guild: the deliveries of its GUILD_CREATE, until discord.py has dispatched the guild."""
 
     def install(self) -> None:
-        """From now on frames are taken, and the host gets what is production's."""
+        """Start to take frames; from now on the host gets only events of production."""
         bot = self._bot
         self._installed = True
         self._before = bot.dispatch
@@ -87,13 +88,13 @@ class Shield:
         self._tap_sockets()
 
     def remove(self) -> None:
-        """Leave the bot as it was found; what somebody put over ours stays, and ours passes everything on."""
+        """Restore the bot. A replacement by other code stays, and below it ours passes everything on."""
         bot = self._bot
         self._installed = False
         for replacement in reversed(self._replaced):
             replacement.undo()
         for attributes in _private.keepers_of_dispatch(bot):
-            # Of sockets that were made meanwhile.
+            # Sockets that were created after the installation have a copy, too.
             if attributes.get(_private.KEPT_DISPATCH) is self._ours:
                 attributes[_private.KEPT_DISPATCH] = self._before
         if not self._debug_events_before:
@@ -102,14 +103,14 @@ class Shield:
                 _private.untap(socket)
 
     def _tap_sockets(self) -> None:
-        """Have the sockets that were made before this was installed tell their frames to us."""
+        """Tap the sockets that were created before the installation."""
         for attributes in _private.keepers_of_dispatch(self._bot):
             if attributes.get(_private.KEPT_DISPATCH) is not self._ours:
                 self._replaced.append(Replacement(attributes, _private.KEPT_DISPATCH, self._ours))
         for socket in _private.open_sockets(self._bot):
             _private.tap(socket)
 
-    # What discord.py tells
+    # discord.py's dispatches
 
     def _catching(self, before: Dispatch) -> Dispatch:
         def dispatch(event: str, /, *arguments: Any, **keywords: Any) -> None:
@@ -117,26 +118,28 @@ class Shield:
                 self._heard, self._received = True, self._taken(*arguments)
             if event in {_RAW_RECEIVE, _RAW_SEND} and not self._debug_events_before:
                 return
-            news = self._news_of(event, arguments) if self._installed and self._shielding else None
-            if news is None:
+            deliveries = (
+                self._deliveries_of(event, arguments) if self._installed and self._shielding else None
+            )
+            if deliveries is None:
                 before(event, *arguments, **keywords)
                 return
-            if not news.decided:
+            if not deliveries.decided:
                 arguments = tuple(map(_as_it_is_now, arguments))
-            news.add(partial(self._deliver, before, event, arguments, keywords))
+            deliveries.add(partial(self._deliver, before, event, arguments, keywords))
 
         return dispatch
 
-    def _taken(self, text: str) -> News | None:
+    def _taken(self, text: str) -> Deliveries | None:
         try:
             return self._take(text)
         except Exception:
-            # It would end the host's connection; and a frame that is not routed is only the host's.
-            _log.exception("frame_not_taken")
+            # An exception would end the host's connection. A frame that is not routed goes to the host only.
+            _log.exception("frame_not_routed")
             return None
 
-    def _news_of(self, event: str, arguments: tuple[Any, ...]) -> News | None:
-        """The frame that is told of, or None when the host is to be told whatever the routes are."""
+    def _deliveries_of(self, event: str, arguments: tuple[Any, ...]) -> Deliveries | None:
+        """Return the deliveries that a dispatch belongs to; None when the host gets it in any case."""
         if self._parsed is not None:
             if event in _TOLD_LATER:
                 self._created.pop(arguments[0].id, None)
@@ -147,19 +150,19 @@ class Shield:
             received = self._received
             return received if received is not None and received.event == arguments[0] else None
         if event in _TOLD_LATER:
-            return self._news_of_guild(arguments[0])
+            return self._deliveries_of_guild(arguments[0])
         if event in _TOLD_AFTERWARDS and _is_ours(arguments[0]):
-            news = News("INTERACTION_CREATE")
-            news.decide(Audience.OURS)
-            return news
+            deliveries = Deliveries("INTERACTION_CREATE")
+            deliveries.decide(Audience.OURS)
+            return deliveries
         return None
 
-    def _news_of_guild(self, guild: discord.Guild) -> News:
-        news = self._created.pop(guild.id, None)
-        if news is None:
-            news = News("GUILD_CREATE")
-            self._judge(guild.id, news)
-        return news
+    def _deliveries_of_guild(self, guild: discord.Guild) -> Deliveries:
+        deliveries = self._created.pop(guild.id, None)
+        if deliveries is None:
+            deliveries = Deliveries("GUILD_CREATE")
+            self._judge(guild.id, deliveries)
+        return deliveries
 
     def _deliver(
         self,
@@ -176,32 +179,34 @@ class Shield:
                 if listener.__module__.partition(".")[0] == _OURS:
                     _private.call_listener(self._bot, listener, f"on_{event}", *arguments)
 
-    # What discord.py parses
+    # discord.py's parsers
 
     def _parsing(self, event: str, parser: Parser) -> Parser:
         def parse(data: Any) -> None:
-            heard, news = self._heard, self._received
+            heard, deliveries = self._heard, self._received
             self._heard, self._received = False, None
             if self._installed and not heard:
-                # A socket that was being connected when this was installed has told us nothing yet.
+                # A socket that was connecting during the installation is not tapped yet.
                 self._tap_sockets()
-            if not self._installed or news is None or news.event != event:
+            if not self._installed or deliveries is None or deliveries.event != event:
                 parser(data)
             elif event == "INTERACTION_CREATE":
-                news.add(partial(self._parse_interaction, news, parser, data))
+                deliveries.add(partial(self._parse_interaction, deliveries, parser, data))
             else:
-                self._parse(news, parser, data)
+                self._parse(deliveries, parser, data)
 
         return parse
 
-    def _parse_interaction(self, news: News, parser: Parser, data: Any, audience: Audience) -> None:
+    def _parse_interaction(
+        self, deliveries: Deliveries, parser: Parser, data: Any, audience: Audience
+    ) -> None:
         if audience is not Audience.NOBODY:
-            self._parse(news, parser, data)
+            self._parse(deliveries, parser, data)
 
-    def _parse(self, news: News, parser: Parser, data: Any) -> None:
-        if news.event == "GUILD_CREATE":
-            self._created[int(data["id"])] = news
-        parsed, self._parsed = self._parsed, news
+    def _parse(self, deliveries: Deliveries, parser: Parser, data: Any) -> None:
+        if deliveries.event == "GUILD_CREATE":
+            self._created[int(data["id"])] = deliveries
+        parsed, self._parsed = self._parsed, deliveries
         try:
             parser(data)
         finally:
@@ -209,7 +214,7 @@ class Shield:
 
 
 def _as_it_is_now(told: Any) -> Any:
-    """What later frames change in discord.py's cache must not show in what waits."""
+    """Copy an object of discord.py's cache: later frames change it while the delivery waits."""
     return copy.copy(told) if isinstance(told, _CHANGED_IN_PLACE) else told
 
 

@@ -1,9 +1,9 @@
-"""The owner's commands in direct messages, as an extension for this project's bot or anybody else's.
+"""The owner's commands in direct messages, as an extension for this project's bot or a host's.
 
-`await bot.load_extension("sandbox_cogs.owner")` needs the settings in the environment and nothing more. The
-commands are bare words (`list`, `status my-box`) and have nothing to do with the bot's prefix, so a host's
-own text commands stay as they are. Only the bot's owners are answered: those in `DISCORD_OWNER_IDS`, else
-those the bot was given, else the owner or team of its application.
+`await bot.load_extension("sandbox_cogs.owner")` needs only the settings in the environment. The commands are
+words without a prefix (`list`, `status my-box`), so a host's own text commands stay as they are. The bot
+answers only its owners: those in `DISCORD_OWNER_IDS`, else those in the bot's options, else the owner or
+team of its application.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["OwnerMessages", "setup", "teardown"]
 
 
 async def setup(bot: AnyBot) -> None:
-    """Begin to answer the owners.
+    """Start to answer the bot's owners.
 
     Raises `SettingsError` or `DependencyUnavailable` when the bot brings no core and none can be opened.
     """
@@ -25,5 +25,5 @@ async def setup(bot: AnyBot) -> None:
 
 
 async def teardown(bot: AnyBot) -> None:
-    """Give up the core; discord.py has removed the cog by then, which has finished what it was doing."""
+    """Release the core. discord.py has removed the cog before, and the cog has finished its work."""
     await release_core(bot, __name__)

@@ -1,6 +1,6 @@
-"""An answer as one Discord message: at most 2,000 characters, the rest in an attached file.
+"""Formats an answer as one Discord message: at most 2,000 characters, the rest in an attached file.
 
-The limit is from Discord's developer documentation (message resource, "Create Message").
+The limit comes from Discord's developer documentation (message resource, "Create Message").
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ _FENCE = "```"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`text` in Discord's markdown, and below it `table`, lines to be shown in a fixed width."""
+    """`text` in Discord's markdown; below it `table`, whose lines are shown in a fixed-width font."""
 
     text: str
     table: tuple[str, ...] = ()
     filename: str = "answer.txt"
-    """What the file is called when the answer is too long for a message."""
+    """The name of the file for an answer that is too long for a message."""
 
 
 def as_message(answer: Answer) -> tuple[str, discord.File | None]:
-    """The message's text, and the file with what does not fit."""
+    """Return the message's text, and a file with the whole answer when it does not fit."""
     whole = answer.text
     if answer.table:
         whole = "\n".join((answer.text, _FENCE, *answer.table, _FENCE))
@@ -40,7 +40,7 @@ def as_message(answer: Answer) -> tuple[str, discord.File | None]:
 
 
 def columns(rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
-    """Rows as lines with aligned columns."""
+    """Return the rows as lines with aligned columns."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     return tuple(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
@@ -57,7 +57,7 @@ def _first_lines(text: str, limit: int) -> str:
 
 
 def _length(text: str) -> int:
-    # Discord may count UTF-16 units, where an emoji is two.
+    # Discord may count UTF-16 units: an emoji has two.
     return len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 

@@ -1,4 +1,4 @@
-"""What each of the owner's words does. Every rule about sandboxes is the manager's."""
+"""Runs the commands of the bot's owner. All rules about sandboxes are in the manager."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from uuid import UUID
 import aiohttp
 import discord
 
+from sandbox_cogs._answers import is_discords
 from sandbox_cogs._core import AnyBot
 from sandbox_core.addresses import discord_where
 from sandbox_core.bootstrap import Core
@@ -22,7 +23,7 @@ from . import _render
 from ._answer import Answer
 
 QUESTION_LIFE = timedelta(minutes=10)
-"""After this a `destroy NAME yes` asks again: what the question listed may have changed."""
+"""After this time `destroy NAME yes` asks again: the question's list may be out of date."""
 
 _BUDGET = 9.0
 _DESTROY_BUDGET = 30.0
@@ -33,23 +34,23 @@ Run = Callable[[Actor, Arguments], Coroutine[Any, Any, Answer]]
 
 
 def _database_is_slow() -> SandboxError:
-    # Every store has a limit of its own; what runs into this one is the database that the others wait for.
+    # Every store has its own, shorter limit. Only the database can be so slow that this limit is reached.
     return DependencyUnavailable("PostgreSQL", f"no answer within {_BUDGET:g} seconds")
 
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """How a command is run: `budget` is in seconds, `late` makes the error when it takes longer."""
+    """How a command runs: `budget` is in seconds; `late` builds the error when it takes longer."""
 
     run: Run
     budget: float = _BUDGET
     slow: bool = False
-    """It may take long enough for the owner to wonder."""
+    """Show "typing…" meanwhile: the command may take several seconds."""
     late: Callable[[], SandboxError] = _database_is_slow
 
 
 class Commands:
-    """The owner's commands by their word. `clock` judges how old a question is."""
+    """The owner's commands by their word. `clock` measures the age of a question."""
 
     def __init__(self, bot: AnyBot, core: Core, clock: Callable[[], datetime] = utc_now) -> None:
         self._bot = bot
@@ -71,7 +72,7 @@ class Commands:
         }
 
     def spec(self, word: str) -> Spec:
-        """How to run the command of this word, which is one of `OWNER_COMMANDS`."""
+        """Return how to run the command with this word, one of `OWNER_COMMANDS`."""
         return self._specs[word]
 
     async def _help(self, _actor: Actor, _arguments: Arguments) -> Answer:
@@ -93,7 +94,7 @@ class Commands:
         try:
             sandboxes = await self._core.manager.list()
         except DependencyUnavailable as error:
-            # The overview is for the moment when something is wrong: it tells the rest all the same.
+            # The owner needs the overview most during a failure: show the rest anyway.
             problem = f"{error.dependency}: {error.reason}"
         router, routes = self._core.router, self._core.routes
         return _render.overview(
@@ -160,7 +161,7 @@ class Commands:
     async def _sync(self, _actor: Actor, _arguments: Arguments) -> Answer:
         if "sandbox_cogs.sandbox" not in self._bot.extensions:
             return _render.no_commands_loaded()
-        # Imported here: whoever reloads the extension replaces its modules.
+        # Imported here: a reload of the extension replaces its modules.
         from sandbox_cogs.sandbox import sync_commands  # noqa: PLC0415
 
         results: dict[str, str] = {}
@@ -168,12 +169,12 @@ class Commands:
             try:
                 await sync_commands(self._bot, [guild_id])
                 results[guild_id] = ""
-            except discord.Forbidden:
-                results[guild_id] = (
-                    "Discord refused it: invite the bot there with the scopes bot and applications.commands"
-                )
             except discord.HTTPException as error:
-                results[guild_id] = f"Discord answered with status {error.status}"
+                who = "Discord" if is_discords(error) else "a proxy before Discord"
+                results[guild_id] = f"{who} answered with status {error.status}"
+                if isinstance(error, discord.Forbidden) and is_discords(error):
+                    scopes = "invite the bot there with the scopes bot and applications.commands"
+                    results[guild_id] = f"Discord refused it: {scopes}"
             except (aiohttp.ClientError, OSError) as error:
                 where = discord_where(discord.http.Route.BASE)
                 raise DependencyUnavailable("Discord", f"it can't be reached at {where}") from error
@@ -190,7 +191,7 @@ class Commands:
         return self._names_of(sandbox.guild_ids)
 
     def _names_of(self, guild_ids: Any) -> dict[str, str]:
-        """Names of guilds, as far as the gateway told them."""
+        """Return the names of guilds that the gateway has sent."""
         guilds = (self._bot.get_guild(int(guild_id)) for guild_id in guild_ids)
         return {str(guild.id): guild.name for guild in guilds if guild is not None}
 
@@ -206,7 +207,9 @@ def _still_destroying() -> SandboxError:
 
 
 def _still_cleaning() -> SandboxError:
-    return CleanupFailed("what is over", "waiting for the stores", f"not done in {_PASS_BUDGET:g} seconds")
+    return CleanupFailed(
+        "the expired sandboxes", "waiting for the stores", f"not done in {_PASS_BUDGET:g} seconds"
+    )
 
 
 def _discord_is_slow() -> SandboxError:

@@ -1,4 +1,4 @@
-"""Listens for the owners' direct messages, and answers each command exactly once."""
+"""Receives the direct messages of the bot's owners, and answers each command exactly once."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _UNLOAD_WITHIN = 5.0
 
 
 class OwnerMessages(commands.Cog):
-    """Carries out what the bot's owners say; to everybody else it does not exist.
+    """Runs the commands of the bot's owners; it never answers anybody else.
 
-    It does not use the bot's own text commands: their names, prefix, checks and error handlers belong to
-    the host, which may have a `help` or `status` of its own.
+    It does not use the bot's text commands: their names, prefix, checks and error handlers belong to the
+    host, which may have its own `help` or `status`.
     """
 
     def __init__(self, bot: AnyBot, core: Core) -> None:
@@ -44,11 +44,11 @@ class OwnerMessages(commands.Cog):
         self._running: set[asyncio.Task[Any]] = set()
 
     async def cog_load(self) -> None:
-        """From now on the owners' commands are handled here, and not published."""
+        """Start to handle the owners' commands here; they are no longer published."""
         self._learn_owners()
 
     async def cog_unload(self) -> None:
-        """Finish what has begun; from now on the owners' messages are production's."""
+        """Finish the running commands; from now on the owners' messages go to production."""
         self._core.intake.owner_ids = frozenset()
         if self._running:
             await asyncio.wait(self._running, timeout=_UNLOAD_WITHIN)
@@ -58,12 +58,12 @@ class OwnerMessages(commands.Cog):
 
     @commands.Cog.listener()
     async def on_connect(self) -> None:
-        """An extension that was loaded before the login learns now who owns the application."""
+        """Look up the application's owners again: before the login they are unknown."""
         self._learn_owners()
 
     @commands.Cog.listener()
     async def on_message(self, message: discord.Message) -> None:
-        """Answer a command of an owner; anything else leaves no trace."""
+        """Answer a command of an owner; ignore any other message."""
         if message.guild is not None or self._core.publishing.is_answered_elsewhere(None):
             return
         command = read_owner_command(str(message.author.id), message.content, self._core.intake.owner_ids)
@@ -90,14 +90,14 @@ class OwnerMessages(commands.Cog):
             if self._core.tracing is not None:
                 self._core.tracing.refused(error.code)
             answer = _render.refusal(explain(error))
-        except Exception as error:  # the edge of the program: every failure becomes an answer
+        except Exception as error:  # the outermost handler: every failure becomes an answer
             error_id = secrets.token_hex(4)
             _log.error("owner_command_failed", error_id=error_id, exc_info=error, **facts)
             answer = _render.fault(error_id)
         try:
             await _send(message.channel, answer)
         except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
-            # Discord itself is what failed: there is nowhere left to answer.
+            # Discord itself failed: the answer can't be sent.
             _log.warning("owner_command_not_answered", reason=str(error), **facts)
 
     async def _carry_out(self, message: discord.Message, command: OwnerCommand, actor: Actor) -> Answer:

@@ -1,6 +1,6 @@
-"""The answers to the owner's commands, as text; pure.
+"""Renders the answers to the owner's commands as text; pure.
 
-Tables and files show UTC: Discord renders its own timestamps in neither.
+Tables and files show UTC, because Discord renders its timestamps only in normal text.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from sandbox_core.switch_text import unconfirmed_text
 from ._answer import Answer, columns
 
 AUDIT_ENTRIES = 200
-"""How many entries of the audit log an answer shows at most."""
+"""The most entries of the audit log in one answer."""
 
 _USAGE: tuple[tuple[str, str], ...] = (
     ("help", "this list"),
     ("list", "every live sandbox"),
-    ("status", "how the bot does: sandboxes, servers, events on their way"),
+    ("status", "the state of the bot: sandboxes, servers, events on their way"),
     ("status NAME", "one sandbox and the health of its parts"),
     ("destroy NAME", "delete a sandbox and everything in it; asks first"),
     ("extend NAME DURATION", "let a sandbox live longer: 90m, 24h, 3d"),
@@ -38,8 +38,8 @@ _USAGE: tuple[tuple[str, str], ...] = (
     ("routes", "which server's events go to which sandbox"),
     ("cleanup", "remove expired sandboxes now, and what destroyed ones left"),
     ("orphans", "what lies in the stores and belongs to no sandbox"),
-    ("orphans fix", "delete what destroyed sandboxes left of that"),
-    ("orphans fix unknown", "and what no sandbox known here left"),
+    ("orphans fix", "delete those that destroyed sandboxes left"),
+    ("orphans fix unknown", "delete also those of sandboxes unknown here"),
     ("sync", "publish the slash commands in the dev servers"),
     ("health", "each server this bot needs, and how fast it answers"),
 )
@@ -51,13 +51,13 @@ _HEALTH_MARK: Mapping[PartState, str] = {
 }
 
 GuildNames = Mapping[str, str]
-"""Names of guilds by id, as far as they are known."""
+"""The known names of guilds, by id."""
 
 
 def usage() -> Answer:
     """The answer to `help`."""
     return Answer(
-        "**What you can tell me here.** A message that is none of these goes to production like any other.",
+        "**My commands here.** Every other message goes to production.",
         columns(_USAGE),
     )
 
@@ -77,11 +77,11 @@ def listing(sandboxes: Sequence[Sandbox]) -> Answer:
 
 
 def status(health: SandboxHealth, names: GuildNames, events: int, *, now: datetime) -> Answer:
-    """The answer to `status NAME`; `events` is how many arrived in the last minute."""
+    """The answer to `status NAME`; `events` is the number of events in the last minute."""
     sandbox = health.sandbox
     running = sandbox.status is SandboxStatus.RUNNING
     if running and not sandbox.routes_at(now):
-        state = "🟠 its time is over; its servers' events go to production and cleanup removes it"
+        state = "🟠 expired; its servers' events go to production and cleanup removes it"
     elif running:
         state = f"{_HEALTH_MARK[health.overall]} {sandbox.status}, {health.overall}"
     else:
@@ -130,7 +130,7 @@ def overview(
 
 
 def destroy_question(sandbox: Sandbox, names: GuildNames, life: timedelta) -> Answer:
-    """What `destroy NAME` asks: everything that will be gone."""
+    """The question of `destroy NAME`: it lists everything that will be deleted."""
     lines = [
         f"**Destroy `{sandbox.name}`?** It is {sandbox.status} and belongs to {_plain(sandbox.owner_name)}.",
         "This can't be undone. It deletes",
@@ -148,7 +148,7 @@ def destroy_question(sandbox: Sandbox, names: GuildNames, life: timedelta) -> An
 
 
 def destroyed(gone: Changed) -> Answer:
-    """The answer when the sandbox is gone."""
+    """The answer after the sandbox was destroyed."""
     return Answer(
         f"⚫ **{gone.sandbox.name}** is destroyed: its schema, keys and messages are deleted, and its "
         f"servers' events go to production.{_unconfirmed(gone)}"
@@ -175,7 +175,7 @@ def audit(reference: str, entries: Sequence[AuditEntry]) -> Answer:
     rows = [("TIME (UTC)", "EVENT", "ACTOR", "DETAILS")]
     for entry in entries:
         details = details_line(entry.details)
-        # Owners' names are among the details; only what could end the code block is taken out.
+        # The details contain users' names: remove only what could end the code block.
         flat = " ".join(details.replace("`", "'").split())
         rows.append(
             (f"{entry.created_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}", entry.event_type, entry.actor, flat)
@@ -226,7 +226,7 @@ def cleaned(report: CleanupReport, left: OrphanCleanup) -> Answer:
     if left.removed:
         lines.append(f"🟢 Deleted {_count(len(left.removed), 'orphan', 'orphans')}")
     lines += _not_removed(left, unknown=False)
-    return Answer("\n".join(lines) or "Nothing is over: there was nothing to remove.", filename="cleanup.txt")
+    return Answer("\n".join(lines) or "No sandbox has expired: nothing to remove.", filename="cleanup.txt")
 
 
 def orphans(report: OrphanReport) -> Answer:
@@ -234,7 +234,9 @@ def orphans(report: OrphanReport) -> Answer:
     lines = [f"🔴 {store} can't be read: {shown(reason)}" for store, reason in report.unreadable.items()]
     lines += [f"🟠 `{each.sandbox.name}` runs without {each.missing}" for each in report.degraded]
     if not report.orphans:
-        lines.append("Nothing lies around." if not report.unreadable else "Nothing lies around elsewhere.")
+        lines.append(
+            "There are no orphans." if not report.unreadable else "The other stores have no orphans."
+        )
         return Answer("\n".join(lines), filename="orphans.txt")
     number = f"**{_count(len(report.orphans), 'orphan', 'orphans')}**"
     if all(orphan.known for orphan in report.orphans):
@@ -254,7 +256,7 @@ def orphans(report: OrphanReport) -> Answer:
 
 
 def orphans_removed(done: OrphanCleanup, *, unknown: bool) -> Answer:
-    """The answer to `orphans fix`; `unknown` says that those were to be deleted as well."""
+    """The answer to `orphans fix`; with `unknown` those of unknown sandboxes were deleted, too."""
     lines = _not_removed(done, unknown=unknown)
     lines.append(f"Deleted {_count(len(done.removed), 'orphan', 'orphans')}.")
     rows = [(orphan.store, orphan.name) for orphan in done.removed]
@@ -281,7 +283,7 @@ def no_commands_loaded() -> Answer:
 
 
 def synced(results: Mapping[str, str], names: GuildNames) -> Answer:
-    """The answer to `sync`: each dev server with "" or what went wrong."""
+    """The answer to `sync`: each dev server with "" or its failure."""
     if not results:
         return Answer(
             "No dev server is set, so there is nowhere to publish: `DISCORD_DEV_GUILD_IDS` names them."
@@ -294,7 +296,7 @@ def synced(results: Mapping[str, str], names: GuildNames) -> Answer:
 
 
 def health(system: SystemHealth, *, gateway_seconds: float, gateway_ready: bool) -> Answer:
-    """The answer to `health`; `gateway_seconds` is the latest heartbeat's, and no number before one."""
+    """The answer to `health`; `gateway_seconds` is the last heartbeat's latency, NaN before the first."""
     beat = f", heartbeat {gateway_seconds * 1000:.0f} ms" if math.isfinite(gateway_seconds) else ""
     lines = [
         f"**The bot's servers: {system.overall}**",
@@ -307,12 +309,12 @@ def health(system: SystemHealth, *, gateway_seconds: float, gateway_ready: bool)
 
 
 def refusal(text: ErrorText) -> Answer:
-    """A refusal or failure with a code: what was wrong, and the way out."""
+    """The answer for an error with a code: what was wrong, and what to do."""
     return Answer("\n".join(part for part in (text.sentence, text.way_out, f"-# {text.code}") if part))
 
 
 def fault(error_id: str) -> Answer:
-    """A failure nobody foresaw; the id is in the log."""
+    """The answer for an unexpected failure; the log has it under the id."""
     return Answer(f"Something went wrong inside the bot. It is in the log under `{error_id}`.")
 
 

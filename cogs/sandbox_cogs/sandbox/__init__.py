@@ -1,8 +1,8 @@
-"""The slash commands `/sandbox …`, as an extension for this project's bot or anybody else's.
+"""The slash commands `/sandbox …`, as an extension for this project's bot or a host's.
 
-`await bot.load_extension("sandbox_cogs.sandbox")` needs the settings in the environment and nothing more. The
-commands belong to the guilds in `DISCORD_DEV_GUILD_IDS`; a host that syncs its tree for those guilds
-publishes them, and `sync_commands` publishes them alone.
+`await bot.load_extension("sandbox_cogs.sandbox")` needs only the settings in the environment. The commands
+belong to the guilds in `DISCORD_DEV_GUILD_IDS`. A host that syncs its tree for those guilds publishes them;
+`sync_commands` publishes only them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ async def setup(bot: AnyBot) -> None:
 
 
 async def teardown(bot: AnyBot) -> None:
-    """Take back what `setup` added; discord.py has removed the commands already, by their module."""
+    """Remove what `setup` added. discord.py has removed the commands before."""
     bot.remove_dynamic_items(Pressed)
     bot.remove_listener(on_form, "on_interaction")
     await close_watches(bot)

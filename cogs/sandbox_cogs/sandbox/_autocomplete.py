@@ -1,4 +1,4 @@
-"""What Discord offers while a name or a server is typed; a help, never a check."""
+"""Suggests sandboxes and servers while the caller types; a help, never a check."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import discord
 import structlog
 from discord import app_commands
 
+from sandbox_cogs._answers import is_discords
 from sandbox_cogs._core import AnyBot
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.tasks import within
@@ -25,17 +26,17 @@ if TYPE_CHECKING:
     from sandbox_core.bootstrap import Core
 
 MAX_CHOICES = 25
-"""As many choices as Discord shows."""
+"""The most choices that Discord shows."""
 BUDGET_SECONDS = 2.0
-"""Discord waits three seconds for choices."""
+"""Seconds to find choices; Discord waits three."""
 LIST_SECONDS = 1.0
-"""How long the list of all guilds may keep the suggestions waiting."""
+"""Seconds that the suggestions wait for the list of all guilds."""
 RETRY_SECONDS = 10.0
 MOST_LISTED = 1000
-"""Guilds asked for at most; Discord gives 200 in one answer."""
+"""The most guilds to list; Discord sends up to 200 in one answer."""
 LOOKUPS_PER_KEYSTROKE = 10
 FAR_LOOKUPS_PER_KEYSTROKE = 3
-"""The same for guilds that another process hears of, which take two requests each."""
+"""The same for guilds of other processes' shards: each takes two requests."""
 MEMORY_SECONDS = 60.0
 _MEMORY_LIMIT = 5000
 
@@ -46,25 +47,25 @@ _log = structlog.get_logger("sandbox.discord")
 
 
 async def _or_nothing(choices: Coroutine[Any, Any, Choices]) -> Choices:
-    """The choices, or none: an empty list is what Discord shows best when something is away."""
+    """Return the choices, or none after a failure: Discord shows an empty list better than an error."""
     try:
         return await within(BUDGET_SECONDS, choices)
-    except Exception as error:  # there is nobody to tell; the command itself reports the reason
+    except Exception as error:  # the command itself reports the reason
         _log.debug("autocomplete_failed", error=type(error).__name__)
         return []
 
 
 async def leave_to_others() -> NoReturn:
-    """Suggest nothing, and don't say so either: another process answers.
+    """Send no answer at all: another process answers.
 
-    discord.py sends whatever comes back from here, and logs whatever is raised; the task, which is this
-    interaction's own, has to end.
+    discord.py sends what an autocomplete returns, and logs what it raises. So this ends the task, which
+    belongs to this interaction alone.
     """
     raise asyncio.CancelledError
 
 
 async def suggest_sandboxes(core: Core, interaction: Interaction, current: str) -> Choices:
-    """Sandboxes whose name matches what was typed, the caller's own first. Never raises."""
+    """Return sandboxes whose name matches the typed text, the caller's own first. Never raises."""
 
     async def choices() -> Choices:
         found = await core.manager.suggest(current, owner_first=str(interaction.user.id))
@@ -78,19 +79,19 @@ async def suggest_sandboxes(core: Core, interaction: Interaction, current: str) 
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """A guild that the bot is in; `guild` is what the gateway told, None when another process hears of it."""
+    """A guild of the bot; `guild` is discord.py's object, None when another process runs its shard."""
 
     id: int
     name: str
     guild: discord.Guild | None = None
 
     def fits(self, typed: str) -> bool:
-        """True when its name holds what was typed, or its id begins so."""
+        """Return whether its name contains the typed text, or its id starts with it."""
         return typed in self.name.casefold() or str(self.id).startswith(typed)
 
 
 class GuildsElsewhere:
-    """The guilds of all shards, from Discord's REST API: another process may have most of the shards."""
+    """The guilds of all shards, from Discord's REST API: other processes may run most of the shards."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -99,18 +100,18 @@ class GuildsElsewhere:
         self._turn = asyncio.Lock()
 
     async def known(self, bot: AnyBot) -> tuple[_Candidate, ...]:
-        """The guilds as they were at most a minute ago, or the last ones known while Discord fails."""
+        """Return the guilds, at most a minute old, or the last known ones while Discord fails."""
         async with self._turn:
             if self._clock() >= self._fresh_until:
                 self._fresh_until = self._clock() + await self._ask(bot)
         return self._known
 
     async def _ask(self, bot: AnyBot) -> float:
-        """Ask once; for how many seconds not to ask again."""
+        """Ask Discord once. Return for how many seconds not to ask again."""
         try:
             self._known = await within(LIST_SECONDS, self._list(bot))
         except (TimeoutError, discord.HTTPException, aiohttp.ClientError, OSError) as error:
-            # Those of this process are suggested all the same.
+            # The guilds of this process are still suggested.
             _log.debug("guilds_not_listed", error=type(error).__name__)
             return RETRY_SECONDS
         return MEMORY_SECONDS
@@ -121,11 +122,11 @@ class GuildsElsewhere:
 
 
 class GuildSuggestions:
-    """Guilds that the bot is in and the caller may manage.
+    """Suggests the bot's guilds that the caller may manage.
 
-    Which guilds the bot is in comes from the gateway, and with several shards also from Discord's list.
-    Whether the caller manages one may need requests per guild, so the answers are remembered for a minute
-    and few are asked for at a time; registering itself asks again.
+    The bot's guilds come from the gateway, and with several shards also from Discord's list. To know whether
+    the caller manages a guild may take requests, so the answers are remembered for a minute and only a few
+    guilds are asked for at a time. The registration asks again.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -134,7 +135,7 @@ class GuildSuggestions:
         self._elsewhere = GuildsElsewhere(clock)
 
     async def __call__(self, interaction: Interaction, current: str) -> Choices:
-        """Choices for what was typed of a guild's name or id, this guild first. Never raises."""
+        """Return guilds whose name or id matches the typed text, this guild first. Never raises."""
         return await _or_nothing(self._choices(interaction, current.strip().casefold()))
 
     async def _choices(self, interaction: Interaction, typed: str) -> Choices:
@@ -163,15 +164,16 @@ class GuildSuggestions:
     async def _ask(self, bot: AnyBot, candidate: _Candidate, user_id: int) -> None:
         guild = candidate.guild
         if guild is None or guild.owner_id is None:
-            # After a resumed session only a guild's name is known: its roles have to be asked for.
+            # After a resumed session only a guild's name is known: ask Discord for its roles.
             await self._ask_for_all(bot, candidate.id, user_id)
             return
         try:
             member = guild.get_member(user_id) or await guild.fetch_member(user_id)
-        except discord.NotFound:
-            self._remember(guild.id, user_id, False)
         except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
-            # One guild that can't be asked must not cost the others their place in the list.
+            if isinstance(error, discord.NotFound) and is_discords(error):
+                self._remember(guild.id, user_id, False)
+                return
+            # A failure for one guild must not remove the others from the list.
             _log.debug("autocomplete_lookup_failed", guild_id=str(guild.id), error=type(error).__name__)
         else:
             self._remember(guild.id, user_id, member.guild_permissions.manage_guild)

@@ -1,8 +1,8 @@
-"""What stands below an answer. Everything a button needs is in its id, and nothing is kept in memory.
+"""The buttons and menus below an answer. A button's id holds all its data; nothing is kept in memory.
 
-So buttons survive a restart of the bot, need no timer, and leave nothing behind when unloaded; `_presses`
-recognises a pressed one by its id. An id has at most 100 characters (Discord's developer documentation,
-"Message Components", custom id).
+So buttons work after a restart of the bot, need no timer, and leave nothing behind after unloading.
+`_presses` recognises a pressed button by its id. An id has at most 100 characters (Discord's developer
+documentation, "Message Components", custom id).
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from sandbox_core.models import Sandbox
 from ._text import cut
 
 MENU_LIMIT = 25
-"""As many options as Discord shows in a menu."""
+"""The most options that Discord shows in a menu."""
 
 
 def below(*items: discord.ui.Item[discord.ui.View]) -> discord.ui.View:
-    """A view of these items that discord.py does not listen to."""
+    """Return a view of these items to which discord.py does not listen."""
     view = discord.ui.View(timeout=None)
     for item in items:
         view.add_item(item)
-    # A finished view is not kept in memory, and no press is lost: the id is enough.
+    # discord.py does not keep a finished view in memory. No press is lost: the id is enough.
     view.stop()
     return view
 
@@ -38,12 +38,12 @@ def button(
     disabled: bool = False,
     row: int | None = None,
 ) -> discord.ui.Button[discord.ui.View]:
-    """A button with an id of ours."""
+    """Return a button with this id."""
     return discord.ui.Button(label=label, custom_id=custom_id, style=style, disabled=disabled, row=row)
 
 
 def sandbox_buttons(sandbox_id: UUID, *, row: int | None = None) -> list[discord.ui.Button[discord.ui.View]]:
-    """Connect, register this server, extend, destroy."""
+    """Return the buttons Connect, Register this server, Extend and Destroy."""
     return [
         button("Connect", f"sandbox:connect:{sandbox_id}", discord.ButtonStyle.primary, row=row),
         button("Register this server", f"sandbox:register:{sandbox_id}", row=row),
@@ -52,16 +52,16 @@ def sandbox_buttons(sandbox_id: UUID, *, row: int | None = None) -> list[discord
     ]
 
 
-def status_buttons(sandbox_id: UUID, *, watched: bool = False) -> discord.ui.View:
-    """Refresh, and a way to end the watching."""
+def status_buttons(sandbox_id: UUID, *, live: bool = False) -> discord.ui.View:
+    """Return the button Refresh, and Stop watching for a message with live updates."""
     items = [button("Refresh", f"sandbox:refresh:{sandbox_id}", discord.ButtonStyle.primary)]
-    if watched:
+    if live:
         items.append(button("Stop watching", f"sandbox:unwatch:{sandbox_id}"))
     return below(*items)
 
 
 def sandbox_menu(sandboxes: Sequence[Sandbox], custom_id: str) -> discord.ui.View:
-    """A menu of sandboxes; what is chosen is an id."""
+    """Return a menu of sandboxes; the value of an option is the sandbox's id."""
     options = [
         discord.SelectOption(
             label=sandbox.name,

@@ -1,4 +1,4 @@
-"""The environment for a worker inside a sandbox; only the sandbox's owner gets it."""
+"""Shows the environment for a worker inside a sandbox, only to the sandbox's owner."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 async def connect(core: Core, interaction: discord.Interaction[AnyBot], reference: str) -> Answer:
-    """The environment as a block and as a file. Raises `NotPermitted` and `SandboxNotRunning`."""
+    """Return the environment as a block and as a file. Raises `NotPermitted` and `SandboxNotRunning`."""
     actor = await actor_of(interaction, core.settings)
     sandbox = await core.manager.get(reference)
     core.manager.check_may_manage(actor, sandbox, "connect to")

@@ -1,4 +1,4 @@
-"""Making a sandbox, with a server or without one."""
+"""Creates a sandbox, with or without a registered server."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Interaction = discord.Interaction[AnyBot]
 async def create(
     core: Core, interaction: Interaction, name: str | None, ttl: str | None, guild: str | None
 ) -> Answer:
-    """Make a sandbox; a server that is asked about is registered by the answer to the question."""
+    """Create a sandbox. When a question about its server comes first, the caller's yes registers it."""
     actor = await actor_of(interaction, core.settings)
     if guild is None:
         made = await core.manager.create(actor, name=name, ttl=ttl)
@@ -34,7 +34,7 @@ async def create(
     guilds = [access] if doubt is None else []
     made = await core.manager.create(actor, name=name, ttl=ttl, guilds=guilds)
     sandbox = made.sandbox
-    embed = _render.created(made, guild_names(interaction.client, sandbox), doubt)
+    embed = _render.created(made, guild_names(interaction, sandbox, core.settings), doubt)
     if doubt is None:
         return Answer(embed, below(*sandbox_buttons(sandbox.id)))
     question = _diversion.buttons(interaction, sandbox, access)

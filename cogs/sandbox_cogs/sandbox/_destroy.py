@@ -1,4 +1,4 @@
-"""Destroying one sandbox, or all of the caller's: the question, and what became of each."""
+"""Destroys one sandbox, or all of the caller's, after a question."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from sandbox_core.bootstrap import Core
 
 DESTROY_SECONDS = 30.0
-"""How long a caller waits for a destruction. Each of its steps has a limit of its own; should all of them
-need it, they add up to more, and the caller reads that cleanup goes on with it."""
+"""Seconds that a caller waits for a destruction. Each of its steps has its own limit. When the sum of them
+is longer, the answer says that cleanup continues it."""
 _AT_ONCE = 4
-"""Sandboxes destroyed at the same time."""
+"""The most sandboxes that are destroyed at the same time."""
 
 Interaction = discord.Interaction[AnyBot]
 
@@ -38,21 +38,21 @@ Interaction = discord.Interaction[AnyBot]
 async def ask(
     core: Core, interaction: Interaction, reference: str | None, *, everything: bool = False
 ) -> Answer:
-    """The question about the named sandbox, the caller's only one, or with `everything` all of theirs.
+    """Ask about the named sandbox, the caller's only one, or with `everything` all of the caller's.
 
-    Raises `NotPermitted` for somebody else's, `SandboxNotNamed` when it is not clear which, and
-    `InvalidInput` for one that is named beside `everything`.
+    Raises `NotPermitted` for somebody else's sandbox, `SandboxNotNamed` when the caller must name one, and
+    `InvalidInput` for a name together with `everything`.
     """
     if everything:
         if reference is not None:
-            problem = "`all` is every one of yours already"
+            problem = "`all` means all of your sandboxes, so no name may follow"
             raise InvalidInput("name", reference, problem, "`/sandbox destroy all:True`")
         return await _ask_about_all(core, interaction)
     actor = await actor_of(interaction, core.settings)
     sandbox = await core.manager.get_or_only(reference, owner=actor.id)
-    # Asked now as well as after the click: nobody should be asked about what they may not do.
+    # Checked now and after the click: a caller without the right gets no question.
     core.manager.check_may_manage(actor, sandbox, "destroy")
-    embed = _render_destroy.question(sandbox, guild_names(interaction.client, sandbox))
+    embed = _render_destroy.question(sandbox, guild_names(interaction, sandbox, core.settings))
     return Answer(embed, below(*ONE.buttons(interaction.user.id, sandbox.id.hex)))
 
 
@@ -73,26 +73,26 @@ async def _destroy_all(interaction: Interaction, core: Core, about: str) -> Answ
     actor = await actor_of(interaction, core.settings)
     own = await core.manager.list(owner=actor.id)
     if _digest(own) != about:
-        # Only what the caller has read is destroyed: never a sandbox made since.
+        # Destroy only sandboxes that the question listed, never a newer one.
         reason = f"Your sandboxes are not those of the question any more; run `{ALL.command}` again."
         return Answer(_render.nothing_done(ALL.nothing_done, reason))
     turns = asyncio.Semaphore(_AT_ONCE)
-    results = await asyncio.gather(*(_outcome(core, actor, sandbox, turns) for sandbox in own))
-    return Answer(_render_destroy.outcomes(results))
+    results = await asyncio.gather(*(_removal(core, actor, sandbox, turns) for sandbox in own))
+    return Answer(_render_destroy.removals(results))
 
 
-async def _outcome(
+async def _removal(
     core: Core, actor: Actor, sandbox: Sandbox, turns: asyncio.Semaphore
-) -> _render_destroy.Outcome:
+) -> _render_destroy.Removal:
     try:
         async with turns:
             await within(DESTROY_SECONDS, core.manager.destroy(actor, str(sandbox.id)))
     except SandboxError as error:
-        return _render_destroy.Outcome(sandbox.name, str(explain(error)), error.code)
+        return _render_destroy.Removal(sandbox.name, str(explain(error)), error.code)
     except TimeoutError:
         late = explain(_stuck(sandbox.name))
-        return _render_destroy.Outcome(sandbox.name, str(late), late.code)
-    return _render_destroy.Outcome(sandbox.name)
+        return _render_destroy.Removal(sandbox.name, str(late), late.code)
+    return _render_destroy.Removal(sandbox.name)
 
 
 def _stuck(name: str) -> CleanupFailed:
@@ -108,7 +108,7 @@ async def _all_are_late(_core: Core, _about: str) -> SandboxError:
 
 
 def _digest(sandboxes: Iterable[Sandbox]) -> str:
-    """Which sandboxes a question was about, short enough for a button's id."""
+    """Return a hash of the sandboxes in a question, short enough for a button's id."""
     ids = " ".join(sorted(str(sandbox.id) for sandbox in sandboxes))
     return hashlib.sha256(ids.encode()).hexdigest()[:32]
 
@@ -133,7 +133,7 @@ ALL = Question(
     kept="You kept your sandboxes.",
     command="/sandbox destroy all:True",
     doing="Destroying your sandboxes",
-    # Several turns, each with its own limit.
+    # Sandboxes wait for each other (`_AT_ONCE`), and each has its own limit.
     budget=5 * DESTROY_SECONDS,
     act=_destroy_all,
     late=_all_are_late,

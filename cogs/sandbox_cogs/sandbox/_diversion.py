@@ -1,7 +1,7 @@
-"""The question before a server's events leave production, where production would notice.
+"""Asks the caller before a server's events leave production, when production would notice.
 
-It is this face's own, about what its caller may not know. Whether it is allowed, and that a protected server
-takes a confirmation, is the manager's to say.
+The slash commands alone ask this question. The manager decides whether the registration is allowed, and
+whether a protected server needs a confirmation.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ Interaction = discord.Interaction[AnyBot]
 async def doubt_about(
     core: Core, interaction: Interaction, access: GuildAccess, check: Awaitable[None]
 ) -> _render.Doubt | None:
-    """What the caller should know first; None when production certainly loses nothing.
+    """Return what the caller should know first; None when production certainly loses no event.
 
-    Raises what `check` of the manager raises, unless nothing but a confirmation is missing.
+    Raises what the manager's `check` raises, except `ConfirmationNeeded`.
     """
     protected = False
     try:
@@ -43,11 +43,11 @@ async def doubt_about(
         protected = True
     holder = await core.manager.for_guild(access.guild_id)
     if holder is not None and holder.routes_at(utc_now()) and not protected:
-        # It is registered with this sandbox already, so production has none of its events.
+        # A sandbox gets this server's events already, so production loses nothing.
         return None
     traffic = _render.Traffic(
         events=core.router.activity.production_events_last_minute(access.guild_id),
-        watched=core.intake.watched_for(access.guild_id, interaction.client.shard_count or 1),
+        observed=core.intake.watched_for(access.guild_id, interaction.client.shard_count or 1),
         last=await core.last_events.of(access.guild_id),
     )
     return None if traffic.is_none and not protected else _render.Doubt(access, traffic, protected)
@@ -56,7 +56,7 @@ async def doubt_about(
 def buttons(
     interaction: Interaction, sandbox: Sandbox, access: GuildAccess
 ) -> list[discord.ui.Button[discord.ui.View]]:
-    """Yes and no, for the caller."""
+    """Return the buttons yes and no, for this caller only."""
     return QUESTION.buttons(interaction.user.id, f"{sandbox.id.hex}:{access.guild_id}")
 
 

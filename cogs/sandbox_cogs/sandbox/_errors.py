@@ -1,4 +1,4 @@
-"""The one place where a failure in an interaction becomes an answer."""
+"""Turns failures of interactions into answers; no other module does."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from sandbox_core.error_text import explain
 from sandbox_core.errors import SandboxError
 
 from . import _outcome, _render
+from ._acknowledge import acknowledged
 
 if TYPE_CHECKING:
     from sandbox_core.bootstrap import Core
@@ -24,10 +25,10 @@ _REPORTED = "sandbox:reported"
 
 
 async def report(interaction: discord.Interaction[AnyBot], error: BaseException) -> None:
-    """Answer `interaction` with what went wrong; once, however many handlers pass the same failure on.
+    """Answer `interaction` with the failure, once, even when several handlers pass on the same failure.
 
-    A `SandboxError` becomes its text and code. Anything else is logged under an id, and the caller sees
-    one sentence with that id.
+    A `SandboxError` becomes its text and code. Any other error is logged under an id, and the caller sees
+    one sentence with the id.
     """
     if interaction.extras.setdefault(_REPORTED, False):
         return
@@ -49,9 +50,9 @@ async def report(interaction: discord.Interaction[AnyBot], error: BaseException)
 async def on_tree_error(
     interaction: discord.Interaction[AnyBot], error: app_commands.AppCommandError
 ) -> None:
-    """The error handler of a command tree that has only this project's commands (`tree.error`).
+    """Handle errors of a command tree that has only this project's commands (`tree.error`).
 
-    An unknown command is silent: other workers of the same application own commands too.
+    An unknown command gets no answer: it may belong to another worker of the same application.
     """
     if not isinstance(error, app_commands.CommandNotFound):
         await report(interaction, error)
@@ -61,17 +62,17 @@ async def _send(interaction: discord.Interaction[AnyBot], embed: discord.Embed) 
     if interaction.type is discord.InteractionType.autocomplete:
         return
     try:
-        if interaction.response.is_done():
+        if interaction.response.is_done() or not await acknowledged(
+            interaction.response.send_message(embed=embed, ephemeral=True)
+        ):
             await interaction.edit_original_response(content=None, embed=embed, view=None, attachments=[])
-        else:
-            await interaction.response.send_message(embed=embed, ephemeral=True)
     except (discord.HTTPException, aiohttp.ClientError, OSError) as failure:
-        # Discord itself is what failed (the interaction expired, or it is away): nowhere left to answer.
+        # Discord itself failed, or the interaction expired: the answer can't be sent.
         _log.warning("interaction_not_answered", reason=str(failure), **_facts(interaction))
 
 
 def _trace_refusal(interaction: discord.Interaction[AnyBot], code: str) -> None:
-    # A failure to find the core is among what is reported here.
+    # The failure may be that there is no core.
     core: Core | None = getattr(interaction.client, CORE_ATTRIBUTE, None)
     if core is not None and core.tracing is not None:
         core.tracing.refused(code)

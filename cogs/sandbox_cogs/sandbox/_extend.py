@@ -1,4 +1,4 @@
-"""Extending a sandbox, by the command or by the form that its button opens."""
+"""Extends a sandbox, by the command or by the form that the button opens."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from sandbox_cogs._correlation import correlated
 
 from . import _render
 from ._access import actor_of
+from ._acknowledge import acknowledged
 from ._errors import report
 from ._once import Once
 from ._reply import Answer, answer_anew
@@ -30,13 +31,13 @@ _submitted = Once()
 
 
 async def extend(core: Core, interaction: Interaction, reference: str, duration: str) -> Answer:
-    """Let a sandbox live longer; says so when it is less than asked for."""
+    """Extend a sandbox; the answer says when it got less time than asked for."""
     actor = await actor_of(interaction, core.settings)
     return Answer(_render.extended(await core.manager.extend(actor, reference, duration)))
 
 
 async def open_form(interaction: Interaction, sandbox_id: UUID) -> None:
-    """Ask for a duration. A form is the answer itself, so nothing can be looked up before."""
+    """Ask for a duration. The form is the first answer to the press, so nothing is looked up before."""
     form = discord.ui.Modal(
         title="Extend the sandbox", custom_id=f"sandbox:extend:{sandbox_id}:{interaction.id}"
     )
@@ -48,13 +49,13 @@ async def open_form(interaction: Interaction, sandbox_id: UUID) -> None:
             text="How much longer?", description="90m, 24h, 3d, or a number of hours", component=duration
         )
     )
-    # As with buttons: a finished form is not kept in memory, and its id is enough after a restart too.
+    # As with buttons: discord.py does not keep a finished form in memory, and its id is enough.
     form.stop()
-    await interaction.response.send_modal(form)
+    await acknowledged(interaction.response.send_modal(form))
 
 
 async def on_form(interaction: Interaction) -> None:
-    """Listens to `on_interaction` for submitted forms of ours. Never raises."""
+    """Handle submitted forms of ours; a listener for `on_interaction`. Never raises."""
     if interaction.type is not discord.InteractionType.modal_submit:
         return
     data: Mapping[str, Any] = interaction.data or {}
@@ -63,23 +64,23 @@ async def on_form(interaction: Interaction) -> None:
         return
     try:
         core = core_of(interaction.client)
-        # A form is known by the press that opened it: submitted twice, it extends once.
+        # The id contains the press that opened the form. A form that is submitted twice extends once.
         if not _submitted.first(match[0]):
-            await interaction.response.defer()
+            await acknowledged(interaction.response.defer())
             return
         duration = next(_values(data.get("components", ())), "")
         work = extend(core, interaction, match["sandbox"], duration)
         with correlated(core, "form extend", cause_id=interaction.id, user_id=interaction.user.id):
             begun = await answer_anew(interaction, core, work)
         if not begun:
-            # Discord keeps a form open that was not acknowledged, and the next submission counts.
+            # Discord keeps a form open until it is acknowledged, so the next submission must count.
             _submitted.forget(match[0])
-    except Exception as error:  # the edge of the program: every failure becomes an answer
+    except Exception as error:  # the outermost handler: every failure becomes an answer
         await report(interaction, error)
 
 
 def _values(components: Any) -> Iterator[str]:
-    """What was written into our field, wherever in the form's layout it stands."""
+    """Yield the texts in the form's fields, at any depth of its layout."""
     for component in components:
         if component.get("custom_id") == _FIELD:
             yield str(component.get("value", ""))

@@ -1,7 +1,7 @@
-"""The commands of `/sandbox`: their names, words and parameters.
+"""The commands of `/sandbox`: their names, descriptions and parameters.
 
-What a command does stands in the module named after it, where its buttons find it too. Every rule about who
-may do what to which sandbox is the manager's.
+The module named after a command has its behaviour, which buttons use, too. The manager decides who may do
+what to which sandbox.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ class SandboxCommands(app_commands.Group, name="sandbox", description="Sandboxes
     """The group `/sandbox`, registered for the dev guilds, or globally when none are set."""
 
     def __init__(self, core: Core, *, budget: float = BUDGET_SECONDS) -> None:
-        """`budget` is how many seconds the work behind one answer may take."""
+        """`budget` is the limit in seconds for the work behind one answer."""
         settings = core.settings
         guild_ids = [int(guild_id) for guild_id in settings.discord_dev_guild_ids]
         manage_server = discord.Permissions(manage_guild=True)
         super().__init__(
             guild_ids=guild_ids or None,
-            # See `check_may_use`: with roles the commands are shown to all, and the check is the rule.
+            # See `check_may_use`: with roles Discord shows the commands to all, and the check decides.
             default_permissions=None if settings.discord_dev_role_ids else manage_server,
         )
         self._core = core
@@ -52,12 +52,12 @@ class SandboxCommands(app_commands.Group, name="sandbox", description="Sandboxes
     async def on_error(
         self, interaction: discord.Interaction[Any], error: app_commands.AppCommandError
     ) -> None:
-        """Failures before a command's own work begins, such as a command older than Discord's copy."""
+        """Report failures before a command's own work, such as arguments of an outdated command."""
         await report(interaction, error)
 
     @app_commands.command(description="Make a sandbox: a schema, a key prefix and a subject of your own")
     @app_commands.describe(
-        name="3 to 63 of a-z, 0-9 and -; made up for you when left out",
+        name="3 to 63 of a-z, 0-9 and -; generated when left out",
         ttl="How long it lives: 90m, 24h, 3d, or a number of hours",
         guild="Register a server with it at once: one you manage, from the list or by its id",
     )
@@ -124,7 +124,7 @@ class SandboxCommands(app_commands.Group, name="sandbox", description="Sandboxes
         name="unregister-guild", description="Send a server's live events to production again"
     )
     @app_commands.describe(
-        name=f"{_NAME} it must be registered with; by default whichever has it",
+        name=f"{_NAME} it must be registered with; by default the one that has it",
         guild=f"{_GUILD}; by default this one",
     )
     async def unregister_guild(
@@ -184,7 +184,7 @@ class SandboxCommands(app_commands.Group, name="sandbox", description="Sandboxes
 
     async def _answer(self, interaction: Interaction, work: Coroutine[Any, Any, Answer]) -> None:
         if self._core.publishing.is_answered_elsewhere(interaction.guild_id):
-            # The process that publishes the server's events got it as well.
+            # The process that publishes the server's events got this interaction, too.
             work.close()
             return
         command = interaction.command.qualified_name if interaction.command is not None else self.name

@@ -1,4 +1,4 @@
-"""What each command does, and the limits."""
+"""Shows the commands and the limits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Command = app_commands.Command[Any, ..., Any] | app_commands.Group
 
 
 async def show(core: Core, commands: Iterable[Command]) -> Answer:
-    """The commands with their descriptions."""
+    """Return the commands with their descriptions, and the limits."""
     settings = core.settings
     embed = _render.command_help(
         [(command.qualified_name, command.description) for command in commands],

@@ -1,4 +1,4 @@
-"""The pages of `/sandbox list`. A page's buttons name the page and the filters, and each press asks anew."""
+"""The pages of `/sandbox list`. A button's id has the page and the filters; a press reads the list again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ARGUMENTS = (
     r"(?P<page>[0-9]{1,6}):(?P<owner>[0-9]{0,20}):"
     rf"(?P<status>{'|'.join(SandboxStatus)}|):(?P<everything>[01])"
 )
-"""What follows `sandbox:list:` in a button's id."""
+"""The part of a button's id after `sandbox:list:`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,21 +31,21 @@ class Filters:
     owner: str | None = None
     status: SandboxStatus | None = None
     everything: bool = False
-    """Destroyed ones too."""
+    """Whether destroyed sandboxes are listed, too."""
 
     @classmethod
     def from_match(cls, match: re.Match[str]) -> Filters:
-        """The filters in a button's id."""
+        """Read the filters from a button's id."""
         status = SandboxStatus(match["status"]) if match["status"] else None
         return cls(match["owner"] or None, status, match["everything"] == "1")
 
     def button_id(self, page: int) -> str:
-        """The id of the button that shows this page."""
+        """Return the id of the button that shows this page."""
         return f"sandbox:list:{page}:{self.owner or ''}:{self.status or ''}:{int(self.everything)}"
 
 
 async def page_of(core: Core, filters: Filters, page: int) -> Answer:
-    """One page of the list, as it is now."""
+    """Return one page of the current list."""
     sandboxes = await core.manager.list(
         owner=filters.owner,
         status=filters.status,

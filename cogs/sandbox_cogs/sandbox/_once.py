@@ -1,4 +1,4 @@
-"""Things that are done for the first of several clicks only."""
+"""Makes sure that only the first of several clicks counts."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ _REMEMBERED = 1000
 
 
 class Once:
-    """Remembers what was done, the newest thousand.
+    """Remembers the newest thousand keys.
 
-    Clicks that reach two processes, or one before and one after a restart, meet in the manager: a
-    registration and a destruction are done once there, however often they are asked for.
+    Clicks in two processes, or before and after a restart, are both passed to the manager. It does a
+    registration and a destruction only once.
     """
 
     def __init__(self) -> None:
         self._seen: OrderedDict[Hashable, None] = OrderedDict()
 
     def first(self, key: Hashable) -> bool:
-        """True the first time."""
+        """Return True the first time."""
         if key in self._seen:
             return False
         self._seen[key] = None
@@ -28,5 +28,5 @@ class Once:
         return True
 
     def forget(self, key: Hashable) -> None:
-        """It was not done after all: the next click is the first."""
+        """Forget a key whose action was not done: the next click counts as the first."""
         self._seen.pop(key, None)

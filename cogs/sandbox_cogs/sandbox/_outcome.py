@@ -1,4 +1,4 @@
-"""Counts how interactions end, for whoever watches the bot."""
+"""Counts the outcomes of interactions in the metrics."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def outcome_of(cause: BaseException) -> CommandOutcome:
-    """What a failure is to a person who watches: a rule that held, a server that is away, or a fault."""
+    """Return the outcome for a failure: refused by a rule, a server away, or a fault of the program."""
     if isinstance(cause, DependencyUnavailable):
         return "unavailable"
     if isinstance(cause, SchemaCreationFailed | CleanupFailed | StillWritten):
@@ -30,7 +30,7 @@ def outcome_of(cause: BaseException) -> CommandOutcome:
 
 
 def count(interaction: discord.Interaction[AnyBot], outcome: CommandOutcome) -> None:
-    """Count the end of an interaction, under its command's name."""
+    """Count the outcome of an interaction under its command's name."""
     core = _core(interaction)
     if core is not None:
         command = interaction.command
@@ -45,6 +45,6 @@ def measure(interaction: discord.Interaction[AnyBot], seconds: float) -> None:
 
 
 def _core(interaction: discord.Interaction[AnyBot]) -> Core | None:
-    # None where the core went away meanwhile: nobody is left to count for.
+    # None when the core was closed meanwhile: there are no metrics to count in.
     core: Core | None = getattr(interaction.client, CORE_ATTRIBUTE, None)
     return core

@@ -1,4 +1,4 @@
-"""Pressed buttons and chosen options, recognised by their ids, also after a restart of the bot."""
+"""Handles pressed buttons and chosen options by their ids, also after a restart of the bot."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from sandbox_cogs._correlation import correlated
 
 from . import _connect, _destroy, _diversion, _extend, _list, _question, _register, _render, _status
 from ._access import check_may_use
+from ._acknowledge import acknowledged
 from ._errors import report
 from ._reply import answer_anew, answer_in_place
 
@@ -26,7 +27,7 @@ _SANDBOX = r"(?P<sandbox>[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f
 
 @dataclass(frozen=True, slots=True)
 class Press:
-    """One press. `arguments` is what its id says, `chosen` what was chosen in a menu."""
+    """One press. `arguments` comes from its id; `chosen` has the chosen values of a menu."""
 
     interaction: discord.Interaction[AnyBot]
     core: Core
@@ -69,6 +70,10 @@ async def _pressed_unwatch(press: Press) -> None:
 
 
 async def _picked(press: Press) -> None:
+    if not press.chosen:
+        # Only a client of somebody's own making sends a menu's press without a choice.
+        await acknowledged(press.interaction.response.defer())
+        return
     watch = press.arguments["how"] == "watch"
     work = _status.status(press.core, press.interaction, press.chosen[0], watch=watch)
     await answer_in_place(press.interaction, press.core, work)
@@ -113,10 +118,10 @@ _HANDLERS: Mapping[str, tuple[re.Pattern[str], Callable[[Press], Awaitable[None]
 class Pressed(
     discord.ui.DynamicItem[discord.ui.Item[Any]], template=r"sandbox:(?P<verb>[^:]*):?(?P<arguments>.*)"
 ):
-    """Any button or menu of ours that was used."""
+    """A pressed button or a used menu of ours."""
 
     _busy: ClassVar[set[tuple[int, int, str]]] = set()
-    """Presses that are being worked on, by message, person and button."""
+    """Presses in progress, by message, person and button."""
 
     def __init__(self, item: discord.ui.Item[Any], verb: str, arguments: str) -> None:
         super().__init__(item)
@@ -127,38 +132,38 @@ class Pressed(
     async def from_custom_id(
         cls, _interaction: discord.Interaction[Any], item: discord.ui.Item[Any], match: re.Match[str]
     ) -> Self:
-        """What a pressed component was."""
+        """Build the item for a pressed component."""
         return cls(item, match["verb"], match["arguments"])
 
     async def callback(self, interaction: discord.Interaction[Any]) -> None:
-        """Do what the button is for. A second click while the first is worked on does nothing."""
+        """Do the button's work. A second click during the work of the first does nothing."""
         try:
             core = core_of(interaction.client)
             if core.publishing.is_answered_elsewhere(interaction.guild_id):
                 return
-            # Only verbs of ours: the rest of an id is written by whoever sends it.
+            # Log only our verbs: a client can send any text in the rest of an id.
             name = f"press {self._verb}" if self._verb in _HANDLERS else "press"
             with correlated(core, name, cause_id=interaction.id, user_id=interaction.user.id):
                 await self._checked(interaction, core)
-        except Exception as error:  # the edge of the program: every failure becomes an answer
+        except Exception as error:  # the outermost handler: every failure becomes an answer
             await report(interaction, error)
 
     async def _checked(self, interaction: discord.Interaction[AnyBot], core: Core) -> None:
         try:
             await check_may_use(interaction, core.settings)
             await self._handle(interaction, core)
-        except Exception as error:  # the edge of the program: every failure becomes an answer
+        except Exception as error:  # the outermost handler: every failure becomes an answer
             await report(interaction, error)
 
     async def _handle(self, interaction: discord.Interaction[AnyBot], core: Core) -> None:
         pattern, handler = _HANDLERS.get(self._verb, (None, None))
         arguments = pattern.fullmatch(self._arguments) if pattern is not None else None
         if handler is None or arguments is None or interaction.message is None:
-            await interaction.response.send_message(embed=_render.outdated(), ephemeral=True)
+            await acknowledged(interaction.response.send_message(embed=_render.outdated(), ephemeral=True))
             return
         press = (interaction.message.id, interaction.user.id, self.custom_id)
         if press in self._busy:
-            await interaction.response.defer()
+            await acknowledged(interaction.response.defer())
             return
         self._busy.add(press)
         try:

@@ -1,4 +1,4 @@
-"""Questions with two buttons, asked before something that can't be undone or that others would notice."""
+"""Questions with two buttons, asked before a change that can't be undone or that others would notice."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from sandbox_cogs._core import AnyBot
 from sandbox_core.errors import NotPermitted, SandboxError
 
 from . import _render
+from ._acknowledge import acknowledged
 from ._buttons import button
 from ._once import Once
 from ._reply import Answer, answer_after
@@ -21,10 +22,10 @@ if TYPE_CHECKING:
     from sandbox_core.bootstrap import Core
 
 QUESTION_LIFE = timedelta(minutes=10)
-"""After this a question is answered with "too old": what it said may have changed."""
+"""After this time the answer to a press is "too old": the question's text may be out of date."""
 
 ARGUMENTS = r"(?P<choice>yes|no):(?P<caller>[0-9]{17,20}):(?P<about>[0-9a-f:]{1,60})"
-"""What follows `sandbox:ask:` and the kind in a button's id."""
+"""The part of a button's id after `sandbox:ask:` and the kind."""
 
 Interaction = discord.Interaction[AnyBot]
 
@@ -35,29 +36,29 @@ def _nothing_left(_about: str) -> discord.ui.View | None:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One kind of question. `about` is what it is about, as text that fits a button's id."""
+    """One kind of question. `about` is its subject, as text that fits a button's id."""
 
     kind: str
     yes: str
     no: str
     nothing_done: str
-    """The title once it ended without anything done."""
+    """The title when the question ended without a change."""
     kept: str
-    """The sentence when the caller said no."""
+    """The sentence after the caller said no."""
     command: str
-    """What to run again when the question is too old."""
+    """The command to run again when the question is too old."""
     doing: str
-    """The title while it is being done."""
+    """The title while the work runs."""
     budget: float
-    """Seconds that doing it may take."""
+    """The limit in seconds for the work."""
     act: Callable[[Interaction, Core, str], Coroutine[Any, Any, Answer]]
     late: Callable[[Core, str], Awaitable[SandboxError]]
-    """What to tell the caller when doing it took longer."""
+    """Builds the error for the caller when the work took longer."""
     left: Callable[[str], discord.ui.View | None] = _nothing_left
-    """The buttons that stay once the question ended without anything done."""
+    """Builds the buttons that stay when the question ended without a change."""
 
     def buttons(self, caller_id: int, about: str) -> list[discord.ui.Button[discord.ui.View]]:
-        """Yes and no; only `caller_id` may press them."""
+        """Return the buttons yes and no; only `caller_id` may press them."""
         head = f"sandbox:ask:{self.kind}"
         return [
             button(self.yes, f"{head}:yes:{caller_id}:{about}", discord.ButtonStyle.danger),
@@ -67,25 +68,25 @@ class Question:
     async def answered(
         self, interaction: Interaction, core: Core, *, choice: str, caller_id: int, about: str
     ) -> None:
-        """Do it or leave it; the first press of the two buttons counts."""
+        """Handle an answer; the first press of the two buttons counts."""
         if interaction.user.id != caller_id:
             raise NotPermitted("answer this question", "the person who was asked")
         message = interaction.message
         if message is None or not _answered.first((message.id, about)):
-            await interaction.response.defer()
+            await acknowledged(interaction.response.defer())
             return
         counts = False
         try:
             counts = await self._carry_out(interaction, core, message, yes=choice == "yes", about=about)
         finally:
-            # Discord did not take this press, and still shows the buttons: the next one counts.
+            # Discord rejected the answer and still shows the buttons, so the next press must count.
             if not counts:
                 _answered.forget((message.id, about))
 
     async def _carry_out(
         self, interaction: Interaction, core: Core, message: discord.Message, *, yes: bool, about: str
     ) -> bool:
-        """Whether Discord took the answer."""
+        """Do the work or close the question. Return whether Discord accepted the answer."""
         if not yes:
             await self._close(interaction, about, self.kept)
         elif interaction.created_at - message.created_at > QUESTION_LIFE:
@@ -102,7 +103,7 @@ class Question:
 
     async def _close(self, interaction: Interaction, about: str, reason: str) -> None:
         embed = _render.nothing_done(self.nothing_done, reason)
-        await interaction.response.edit_message(embed=embed, view=self.left(about))
+        await acknowledged(interaction.response.edit_message(embed=embed, view=self.left(about)))
 
 
 _answered = Once()

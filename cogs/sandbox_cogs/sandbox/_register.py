@@ -1,4 +1,4 @@
-"""Registering a server with a sandbox: at once, or after a question."""
+"""Registers a server with a sandbox, at once or after a question."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Interaction = discord.Interaction[AnyBot]
 
 
 async def register(core: Core, interaction: Interaction, reference: str | None, guild: str | None) -> Answer:
-    """Register a server with the named sandbox, or the caller's only one; or ask first."""
+    """Register a server with the named sandbox or the caller's only one, or ask first."""
     actor = await actor_of(interaction, core.settings)
     access = await access_to(interaction, guild)
     sandbox = await core.manager.get_or_only(reference, owner=actor.id)
-    # Asked now as well as after the click: nobody should be asked about what they may not do.
+    # Checked now and after the click: a caller without the right gets no question.
     check = core.manager.check_register_guild(actor, sandbox, access)
     doubt = await _diversion.doubt_about(core, interaction, access, check)
     if doubt is not None:

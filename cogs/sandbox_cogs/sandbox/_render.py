@@ -1,4 +1,4 @@
-"""Sandboxes as Discord embeds; pure, and always within Discord's limits (see `_text`)."""
+"""Renders sandboxes as Discord embeds; pure, always within Discord's limits (see `_text`)."""
 
 from __future__ import annotations
 
@@ -40,40 +40,40 @@ from ._text import (
     relative,
 )
 
-# Four parts of this size, the other fields and the title together stay below 6000 characters.
+# Four parts of this size, the other fields and the title stay below 6000 characters together.
 _PART_LIMIT = 500
 _MINUTE = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What this process knows of a guild's events on their way to production."""
+    """A guild's traffic to production, as far as this process knows it."""
 
     events: int
-    """About how many went there in the last minute, or since this process has watched."""
-    watched: float
-    """Seconds since when the guild's events come to this process; 0 when they go to another one."""
+    """About how many events went to production in the last minute, or since `observed` began."""
+    observed: float
+    """For how many seconds this process has received the guild's events; 0 when another process does."""
     last: LastEvent
-    """Of the last day, from all processes."""
+    """The guild's last event within a day, from all processes."""
 
     @property
     def is_none(self) -> bool:
-        """True when the whole last day is known, and nothing went to production."""
+        """Whether the whole last day is known and no event went to production."""
         return self.events == 0 and self.last.is_none
 
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """Why registering a guild is asked about first."""
+    """The reasons for a question before a guild is registered."""
 
     access: GuildAccess
     traffic: Traffic
     protected: bool
-    """The guild is one of those that only the bot's owner may register."""
+    """Whether only the bot's owner may register the guild."""
 
 
 def created(made: Changed, names: GuildNames, doubt: Doubt | None = None) -> discord.Embed:
-    """The answer to `create`; with a doubt, what its server's registration would mean."""
+    """The answer to `create`; with a doubt it explains what registering the server would change."""
     sandbox = made.sandbox
     embed = discord.Embed(title=f"Sandbox {sandbox.name} is running", colour=GREEN)
     _add_identity(embed, sandbox)
@@ -84,7 +84,7 @@ def created(made: Changed, names: GuildNames, doubt: Doubt | None = None) -> dis
         embed.description = (
             "The live events of its servers now go to this sandbox, and no longer to production."
         )
-    embed.set_footer(text="/sandbox help tells what else there is.")
+    embed.set_footer(text="/sandbox help shows all commands.")
     return add_unconfirmed(embed, made)
 
 
@@ -97,9 +97,9 @@ def status(
     watched_until: datetime | None = None,
     not_watched: bool = False,
 ) -> discord.Embed:
-    """The answer to `status`: what the sandbox is, and how each part of it is.
+    """The answer to `status`: the sandbox, and the health of each of its parts.
 
-    `not_watched` says that too many messages are kept up to date already.
+    `not_watched` means that too many messages are kept up to date already.
     """
     sandbox = health.sandbox
     if sandbox.status is SandboxStatus.RUNNING:
@@ -110,7 +110,7 @@ def status(
         state = f"{mark} {sandbox.status}"
     if sandbox.status is SandboxStatus.RUNNING and not sandbox.routes_at(now):
         mark, colour = STATUS_LOOK[SandboxStatus.EXPIRED]
-        state = f"{mark} its time is over; its servers' events go to production and cleanup removes it"
+        state = f"{mark} expired; its servers' events go to production and cleanup removes it"
     if watched_until is not None:
         state += f"\nThis message is kept up to date; that ends {relative(watched_until)}."
     if not_watched:
@@ -135,7 +135,7 @@ def which_sandbox(count: int) -> discord.Embed:
 
 
 def registered(changed: Changed, access: GuildAccess) -> discord.Embed:
-    """The answer to `register-guild`: whose traffic goes where from now on."""
+    """The answer to `register-guild`: where the guild's events go from now on."""
     sandbox = changed.sandbox
     server = guild_label(access.guild_id, {access.guild_id: access.name})
     embed = discord.Embed(title="Server registered", colour=GREEN)
@@ -149,7 +149,7 @@ def registered(changed: Changed, access: GuildAccess) -> discord.Embed:
 
 
 def register_question(sandbox: Sandbox, doubt: Doubt) -> discord.Embed:
-    """What is asked before a protected server, or one in use, is registered."""
+    """The question before a server that is protected or in use is registered."""
     return discord.Embed(
         title=f"Take this server away from production, for {sandbox.name}?",
         description=_doubt(doubt, sandbox),
@@ -192,7 +192,7 @@ def environment(sandbox: Sandbox, variables: Mapping[str, str]) -> tuple[discord
 
 
 def refusal(text: ErrorText) -> discord.Embed:
-    """A refusal or failure with a code: what was wrong, and the way out."""
+    """The answer for an error with a code: what was wrong, and what to do."""
     if len(text.sentence) <= TITLE_LIMIT:
         embed = discord.Embed(title=text.sentence, description=cut(text.way_out, 2000), colour=RED)
     else:
@@ -203,27 +203,27 @@ def refusal(text: ErrorText) -> discord.Embed:
 
 
 def fault(error_id: str) -> discord.Embed:
-    """A failure nobody foresaw; the id is in the log."""
+    """The answer for an unexpected failure; the log has it under the id."""
     return discord.Embed(
         title="Something went wrong inside the bot",
-        description=f"It is in the bot's log under `{error_id}`; whoever runs the bot can look it up.",
+        description=f"The bot's log has the reason under `{error_id}`; the bot's owner can look it up.",
         colour=RED,
     )
 
 
 def nothing_done(title: str, reason: str) -> discord.Embed:
-    """The answer when a question ended without anything done."""
+    """The answer when a question ended without a change."""
     return discord.Embed(title=title, description=reason, colour=GREY)
 
 
 def outdated() -> discord.Embed:
-    """The answer to a button that another version of the bot has made."""
+    """The answer to a button that another version of the bot created."""
     text = "It was made by another version of the bot; run the command again."
     return discord.Embed(title="This button does not work any more", description=text, colour=GREY)
 
 
 def working(what: str) -> discord.Embed:
-    """Shown while something that takes a moment is done."""
+    """The message while the work runs."""
     return discord.Embed(title=f"{what}…", colour=AMBER)
 
 
@@ -240,8 +240,8 @@ def command_help(
     )
     limits = (
         f"A sandbox lives {default_hours:g} hours unless you say otherwise, and at most {longest_hours:g}. "
-        f"You may have {counted(most, 'sandbox', 'sandboxes')} at a time. At its end everything in it is "
-        "deleted and its servers are production's again."
+        f"You may have {counted(most, 'sandbox', 'sandboxes')} at a time. When a sandbox ends, everything in "
+        "it is deleted and its servers' events go to production again."
     )
     embed.add_field(name="How long and how many", value=limits, inline=False)
     return embed
@@ -263,7 +263,7 @@ def _doubt(doubt: Doubt, sandbox: Sandbox) -> str:
 def _traffic(traffic: Traffic, server: str) -> str:
     if traffic.is_none:
         return ""
-    if traffic.events and traffic.watched >= _MINUTE:
+    if traffic.events and traffic.observed >= _MINUTE:
         events = counted(traffic.events, "event", "events")
         return f"In the last minute about {events} of {server} went to production."
     return last_event_text(traffic.last, server)

@@ -1,4 +1,4 @@
-"""What is said before and after sandboxes are destroyed; pure, and always within Discord's limits."""
+"""Renders questions and answers about destroying sandboxes; pure, always within Discord's limits."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from ._text import (
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one sandbox that was to be destroyed; `problem` is "" when it is gone."""
+class Removal:
+    """The result of destroying one sandbox; `problem` is "" when it is destroyed."""
 
     name: str
     problem: str = ""
@@ -37,7 +37,7 @@ class Outcome:
 
 
 def question(sandbox: Sandbox, names: GuildNames) -> discord.Embed:
-    """What `destroy` asks: everything that will be gone."""
+    """The question of `destroy`: it lists everything that will be deleted."""
     embed = discord.Embed(title=f"Destroy the sandbox {sandbox.name}?", colour=RED)
     embed.description = "This can't be undone. It deletes:"
     deleted = {
@@ -55,7 +55,7 @@ def question(sandbox: Sandbox, names: GuildNames) -> discord.Embed:
 
 
 def question_about_all(sandboxes: Sequence[Sandbox]) -> discord.Embed:
-    """What `destroy all` asks, a line for each sandbox."""
+    """The question of `destroy all`, with one line for each sandbox."""
     many = counted(len(sandboxes), "sandbox", "sandboxes")
     embed = discord.Embed(title=f"Destroy all of yours, {many}?", colour=RED)
     lines = [
@@ -63,7 +63,7 @@ def question_about_all(sandboxes: Sequence[Sandbox]) -> discord.Embed:
         f"{counted(len(sandbox.guild_ids), 'server', 'servers')}"
         for sandbox in sandboxes
     ]
-    # Room is left for the two sentences around the list.
+    # The sentences below the list need the rest.
     names = joined(lines, DESCRIPTION_LIMIT - 400, "\n")
     embed.description = (
         f"{names}\n\nThis can't be undone. It deletes their schemas with every table and row, their Redis "
@@ -73,23 +73,23 @@ def question_about_all(sandboxes: Sequence[Sandbox]) -> discord.Embed:
 
 
 def destroyed(gone: Changed) -> discord.Embed:
-    """The answer when one sandbox is gone."""
+    """The answer after one sandbox was destroyed."""
     text = "Its schema, keys and messages are deleted, and its servers' events go to production again."
     embed = discord.Embed(title=f"Sandbox {gone.sandbox.name} is destroyed", description=text, colour=GREY)
     return add_unconfirmed(embed, gone)
 
 
-def outcomes(results: Sequence[Outcome]) -> discord.Embed:
-    """The answer to `destroy all`: what became of each."""
+def removals(results: Sequence[Removal]) -> discord.Embed:
+    """The answer to `destroy all`: the result for each sandbox."""
     gone = sum(not result.problem for result in results)
     whole = gone == len(results)
     title = f"{gone} of {counted(len(results), 'sandbox', 'sandboxes')} destroyed"
     embed = discord.Embed(title=title, colour=GREEN if whole else AMBER)
-    embed.description = joined([_outcome(result) for result in results], DESCRIPTION_LIMIT, "\n")
+    embed.description = joined([_removal(result) for result in results], DESCRIPTION_LIMIT, "\n")
     return embed
 
 
-def _outcome(result: Outcome) -> str:
+def _removal(result: Removal) -> str:
     if not result.problem:
         return f"✅ **{result.name}** is destroyed"
     code = f" · {result.code}" if result.code else ""

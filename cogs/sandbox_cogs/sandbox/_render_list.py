@@ -1,4 +1,4 @@
-"""The list of sandboxes, one page at a time; pure, and always within Discord's limits."""
+"""Renders the pages of the list of sandboxes; pure, always within Discord's limits."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ PAGE_ROWS = 10
 
 
 def page_count(sandboxes: Sequence[Sandbox]) -> int:
-    """How many pages a list has; an empty one has one."""
+    """Return the number of pages; an empty list has one page."""
     return max(1, -(-len(sandboxes) // PAGE_ROWS))
 
 
 def listing(sandboxes: Sequence[Sandbox], *, filtered: bool = False, page: int = 1) -> discord.Embed:
-    """One page, the first being 1; a page beyond the last shows the last."""
+    """Return one page, counted from 1; a number beyond the last page shows the last page."""
     pages = page_count(sandboxes)
     page = min(max(page, 1), pages)
     title = counted(len(sandboxes), "sandbox", "sandboxes")

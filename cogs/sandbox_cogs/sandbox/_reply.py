@@ -1,4 +1,4 @@
-"""How an interaction is answered: acknowledged at once, worked on within a limit, and always ended."""
+"""Answers an interaction: acknowledges it at once, limits the time of the work, and always answers."""
 
 from __future__ import annotations
 
@@ -16,32 +16,33 @@ from sandbox_core.tasks import within
 
 from . import _outcome
 from ._access import check_may_use
+from ._acknowledge import acknowledged
 from ._errors import report
 
 if TYPE_CHECKING:
     from sandbox_core.bootstrap import Core
 
 BUDGET_SECONDS = 8.0
-"""How long the work behind an answer may take; with the answer itself it stays under ten seconds."""
+"""The limit in seconds for the work; with the answer itself the total stays under ten seconds."""
 PROBE_SECONDS = 1.0
-"""How long the servers may take to show which of them is away, once the work took too long."""
+"""After work that took too long: the limit in seconds to find out which server is away."""
 
 Interaction = discord.Interaction[AnyBot]
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a finished piece of work shows; only its caller sees it."""
+    """The answer to an interaction; only its caller sees it."""
 
     embed: discord.Embed
     view: discord.ui.View | None = None
     file: discord.File | None = None
     shown: Callable[[discord.InteractionMessage], None] | None = None
-    """Called with the message once it shows the answer."""
+    """Called with the message that shows the answer."""
 
 
 Late = Callable[[], Awaitable[SandboxError]]
-"""Says what to tell the caller when the work took too long."""
+"""Builds the error for the caller when the work took too long."""
 
 
 async def answer_anew(
@@ -51,20 +52,20 @@ async def answer_anew(
     *,
     budget: float = BUDGET_SECONDS,
 ) -> bool:
-    """Defer privately, then show in a message of its own what `work` returns or why it failed.
+    """Defer privately, then show the result of `work`, or why it failed, in a new message.
 
-    Deferring comes first: Discord gives three seconds to the first sign of life, and fifteen minutes after.
-    Then comes whether the caller may use the commands at all. That is no check of discord.py's: a failed one
-    is passed on to the host's own error handlers, and they would answer what is answered already.
+    It defers first: Discord wants an acknowledgement within three seconds, and the answer within fifteen
+    minutes. Then it checks whether the caller may use the commands. This is not a check of discord.py,
+    because discord.py also calls the host's error handlers, which would answer a second time.
 
-    False when one of these failed, so that `work` was not begun.
+    Return False when one of these failed and `work` did not start.
     """
 
-    async def acknowledged() -> None:
-        await interaction.response.defer(ephemeral=True, thinking=True)
+    async def begin() -> None:
+        await acknowledged(interaction.response.defer(ephemeral=True, thinking=True))
         await check_may_use(interaction, core.settings)
 
-    return await _answer(interaction, acknowledged(), work, budget, _away(core, budget))
+    return await _answer(interaction, begin(), work, budget, _away(core, budget))
 
 
 async def answer_in_place(
@@ -74,8 +75,8 @@ async def answer_in_place(
     *,
     budget: float = BUDGET_SECONDS,
 ) -> None:
-    """Replace the message of a pressed button or menu by what `work` returns or why it failed."""
-    await _answer(interaction, interaction.response.defer(), work, budget, _away(core, budget))
+    """Replace the message of a pressed button or menu by the result of `work`, or by why it failed."""
+    await _answer(interaction, acknowledged(interaction.response.defer()), work, budget, _away(core, budget))
 
 
 async def answer_after(
@@ -88,10 +89,10 @@ async def answer_after(
 ) -> bool:
     """Replace the message of a pressed button by `meanwhile` without buttons, then by the answer.
 
-    `late` is asked when the work takes longer than `budget` seconds. False when Discord did not take the
-    first of these, so that `work` was not begun.
+    `late` builds the error when the work takes longer than `budget` seconds. Return False when Discord
+    rejected the first replacement and `work` did not start.
     """
-    acknowledge = interaction.response.edit_message(embed=meanwhile, view=None)
+    acknowledge = acknowledged(interaction.response.edit_message(embed=meanwhile, view=None))
     return await _answer(interaction, acknowledge, work, budget, late)
 
 
@@ -103,9 +104,9 @@ def _away(core: Core, waited: float) -> Late:
 
 
 async def what_is_away(core: Core, waited: float) -> DependencyUnavailable:
-    """Which server kept the work waiting for `waited` seconds: the first that does not answer now.
+    """Return which server the work waited for, `waited` seconds: the first that does not answer now.
 
-    When all of them answer, it is PostgreSQL, whose rows may be locked: the other two lock nothing.
+    When all of them answer, it was PostgreSQL: its rows may be locked, and the other two have no locks.
     """
     system = await core.health.check_system(within=PROBE_SECONDS)
     for part in system.parts:
@@ -121,7 +122,7 @@ async def _answer(
     budget: float,
     late: Late,
 ) -> bool:
-    """Whether the work was begun."""
+    """Acknowledge, work and answer. Return whether the work started."""
     begun = False
     started = time.perf_counter()
     try:
@@ -143,7 +144,7 @@ async def _answer(
         if answer.shown is not None:
             answer.shown(message)
         _outcome.count(interaction, "done")
-    except Exception as error:  # the edge of the program: every failure becomes an answer
+    except Exception as error:  # the outermost handler: every failure becomes an answer
         await report(interaction, error)
     _outcome.measure(interaction, time.perf_counter() - started)
     return begun

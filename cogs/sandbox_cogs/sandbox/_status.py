@@ -1,4 +1,4 @@
-"""The status of a sandbox: shown once, refreshed by a button, or kept up to date."""
+"""Shows the status of a sandbox: once, again after a button, or with live updates."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from . import _render
 from ._buttons import sandbox_menu, status_buttons
 from ._names import guild_names
 from ._reply import BUDGET_SECONDS, Answer, what_is_away
-from ._watch import Watched, watches_of
+from ._watch import LiveMessage, watches_of
 
 if TYPE_CHECKING:
     from sandbox_core.bootstrap import Core
@@ -27,9 +27,9 @@ Interaction = discord.Interaction[AnyBot]
 
 
 async def status(core: Core, interaction: Interaction, reference: str | None, *, watch: bool) -> Answer:
-    """One sandbox: the named one, else this guild's, else the caller's only one, else one they choose.
+    """Show the named sandbox, else this guild's, else the caller's only one, else a menu of the caller's.
 
-    Raises `SandboxNotFound`, or `SandboxNotNamed` for a caller who names none and has none.
+    Raises `SandboxNotFound`, or `SandboxNotNamed` when the caller names no sandbox and has none.
     """
     if reference is None:
         here = await core.manager.for_guild(str(interaction.guild_id))
@@ -46,7 +46,7 @@ async def status(core: Core, interaction: Interaction, reference: str | None, *,
 
 
 async def refreshed(core: Core, interaction: Interaction, sandbox_id: UUID) -> Answer:
-    """The status again; the buttons stay where a later press may help."""
+    """Show the status again; the buttons stay when a later press may help."""
     message = interaction.message
     until = watches_of(interaction.client).ends_at(message.id) if message is not None else None
     try:
@@ -54,11 +54,11 @@ async def refreshed(core: Core, interaction: Interaction, sandbox_id: UUID) -> A
     except SandboxNotFound:
         raise
     except SandboxError as error:
-        return Answer(_render.refusal(explain(error)), status_buttons(sandbox_id, watched=until is not None))
+        return Answer(_render.refusal(explain(error)), status_buttons(sandbox_id, live=until is not None))
 
 
 async def unwatched(core: Core, interaction: Interaction, sandbox_id: UUID) -> Answer:
-    """End the watching, and show the status for the last time."""
+    """Stop the live updates, and show the status a last time."""
     if interaction.message is not None:
         watches_of(interaction.client).stop(interaction.message.id)
     return await refreshed(core, interaction, sandbox_id)
@@ -68,13 +68,13 @@ async def _shown(core: Core, interaction: Interaction, reference: str, *, watch:
     watches = watches_of(interaction.client)
     if not watch or watches.full:
         return await _look(core, interaction, reference, refused=watch)
-    # What is watched is this sandbox, not whichever has its name later.
+    # By id from here on: another sandbox may get the same name later.
     sandbox = await core.manager.get(reference)
     live = _LiveStatus(core, interaction, sandbox.id, watches.life)
     answer = await live.look()
 
     def begin(message: discord.InteractionMessage) -> None:
-        watches.start(message.id, interaction.user.id, Watched(live.ends_at, live.update, live.end))
+        watches.start(message.id, interaction.user.id, LiveMessage(live.ends_at, live.update, live.end))
 
     return Answer(answer.embed, answer.view, shown=begin)
 
@@ -87,21 +87,21 @@ async def _look(
     until: datetime | None = None,
     refused: bool = False,
 ) -> Answer:
-    """How the sandbox is now; `until` is when the watching ends, `refused` that it was asked for in vain."""
+    """Show the status now. `until` is the end of live updates; `refused` means that none are possible."""
     health = await core.manager.health(reference)
     embed = _render.status(
         health,
-        guild_names(interaction.client, health.sandbox),
+        guild_names(interaction, health.sandbox, core.settings),
         now=utc_now(),
         events_last_minute=core.router.activity.sandbox_events_last_minute(str(health.sandbox.id)),
         watched_until=until,
         not_watched=refused,
     )
-    return Answer(embed, status_buttons(health.sandbox.id, watched=until is not None))
+    return Answer(embed, status_buttons(health.sandbox.id, live=until is not None))
 
 
 class _LiveStatus:
-    """One sandbox's status in the message that answers one interaction."""
+    """One sandbox's status in one message, with live updates."""
 
     def __init__(self, core: Core, interaction: Interaction, sandbox_id: UUID, life: float) -> None:
         self._core = core
@@ -110,16 +110,16 @@ class _LiveStatus:
         self.ends_at = utc_now() + timedelta(seconds=life)
 
     async def look(self, *, last: bool = False) -> Answer:
-        """The status now. Raises as `SandboxManager.health`."""
+        """Return the status now. Raises as `SandboxManager.health`."""
         until = None if last else self.ends_at
         return await _look(self._core, self._interaction, str(self._sandbox_id), until=until)
 
     async def update(self) -> bool:
-        """Show the status; False when the sandbox is gone."""
+        """Show the status. Return False when the sandbox is destroyed."""
         return await self._show(last=False)
 
     async def end(self) -> None:
-        """Show the status without a promise of more."""
+        """Show the status a last time, without the text about live updates."""
         await self._show(last=True)
 
     async def _show(self, *, last: bool) -> bool:
@@ -137,5 +137,5 @@ class _LiveStatus:
         return not gone
 
     def _trouble(self, error: SandboxError, *, last: bool) -> Answer:
-        # The message goes on being updated: what is away comes back.
-        return Answer(_render.refusal(explain(error)), status_buttons(self._sandbox_id, watched=not last))
+        # The updates continue: a server that is away comes back.
+        return Answer(_render.refusal(explain(error)), status_buttons(self._sandbox_id, live=not last))

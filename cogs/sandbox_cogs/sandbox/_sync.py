@@ -1,4 +1,4 @@
-"""Publishing `/sandbox` to Discord, and nothing else."""
+"""Publishes `/sandbox` to Discord, and no other command."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _log = structlog.get_logger("sandbox.discord")
 
 
 async def sync_commands(bot: AnyBot, guild_ids: Iterable[str] | None = None) -> None:
-    """Publish `/sandbox` in these guilds (by default the dev guilds); other commands there stay as they are.
+    """Publish `/sandbox` in these guilds (by default the dev guilds) without changing other commands.
 
-    discord.py's `tree.sync` replaces all of a guild's commands by those in the tree, and so deletes the
-    ones another worker of the same application published. This asks Discord to create or update one
-    command ("Create Guild Application Command" in its documentation). The bot must be logged in.
-    Raises `discord.HTTPException` when Discord refuses, for instance in a guild the bot is not in.
+    discord.py's `tree.sync` replaces all commands of a guild, and so deletes commands of other workers of
+    the same application. This request creates or updates one command ("Create Guild Application Command" in
+    Discord's documentation). The bot must be logged in.
+    Raises `discord.HTTPException` when Discord refuses, for instance in a guild without the bot.
     """
     if bot.application_id is None:
         raise RuntimeError("commands can be published only after the bot has logged in")

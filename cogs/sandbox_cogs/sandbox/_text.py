@@ -1,6 +1,6 @@
-"""Small pieces of text that the embeds are made of; pure, and within Discord's limits.
+"""Builds the small texts in embeds; pure, always within Discord's limits.
 
-Limits, from Discord's developer documentation (channel resource, "Embed Limits"): title 256, description
+Limits in Discord's developer documentation (channel resource, "Embed Limits"): title 256, description
 4096, 25 fields, field name 256, field value 1024, footer 2048, and 6000 characters altogether.
 """
 
@@ -34,7 +34,7 @@ STATUS_LOOK: Mapping[SandboxStatus, tuple[str, discord.Colour]] = {
     SandboxStatus.DESTROYING: ("🟠", AMBER),
     SandboxStatus.DESTROYED: ("⚫", GREY),
 }
-"""A mark and a colour for each status; the word stands beside them."""
+"""A mark and a colour for each status; the text always shows the word, too."""
 
 HEALTH_LOOK: Mapping[PartState, tuple[str, discord.Colour]] = {
     PartState.HEALTHY: ("🟢", GREEN),
@@ -43,16 +43,16 @@ HEALTH_LOOK: Mapping[PartState, tuple[str, discord.Colour]] = {
 }
 
 GuildNames = Mapping[str, str]
-"""Names of guilds by id, as far as they are known."""
+"""The known names of guilds, by id."""
 
 
 def choice_label(sandbox: Sandbox) -> str:
-    """A sandbox in an autocomplete list; at most the 100 characters Discord allows."""
+    """A sandbox in an autocomplete list; at most 100 characters, Discord's limit."""
     return cut(f"{sandbox.name} · {sandbox.status} · {sandbox.owner_name}", 100)
 
 
 def guild_label(guild_id: str, names: GuildNames) -> str:
-    """A guild for a person: its name where known, and always its id."""
+    """A guild's name if known, and its id."""
     name = names.get(guild_id)
     if not name:
         return f"`{guild_id}`"
@@ -60,7 +60,7 @@ def guild_label(guild_id: str, names: GuildNames) -> str:
 
 
 def owner_label(sandbox: Sandbox) -> str:
-    """The sandbox's owner: a mention, or a name where the owner is no Discord user."""
+    """The sandbox's owner: a mention, or a name when the owner is no Discord user."""
     # The command line may act for owners that are not Discord users.
     if sandbox.owner.isascii() and sandbox.owner.isdigit():
         return f"<@{sandbox.owner}>"
@@ -68,7 +68,7 @@ def owner_label(sandbox: Sandbox) -> str:
 
 
 def add_unconfirmed(embed: discord.Embed, changed: Changed) -> discord.Embed:
-    """The embed, with a warning when a gateway process has not confirmed the change it is about."""
+    """Add a warning to the embed when a gateway process has not confirmed the change."""
     text = unconfirmed_text(changed.unconfirmed)
     if text:
         warning = discord.utils.escape_markdown(cut(text, FIELD_LIMIT // 2))
@@ -77,7 +77,7 @@ def add_unconfirmed(embed: discord.Embed, changed: Changed) -> discord.Embed:
 
 
 def moment(when: datetime) -> str:
-    """A Discord timestamp with date and time, shown in each reader's own zone."""
+    """A Discord timestamp with date and time, in each reader's own time zone."""
     return discord.utils.format_dt(when, "f")
 
 
@@ -87,7 +87,7 @@ def relative(when: datetime) -> str:
 
 
 def joined(lines: Iterable[str], limit: int, separator: str) -> str:
-    """The lines that fit whole into `limit` characters, and one that says how many more there are."""
+    """Join the lines that fit into `limit` characters, and add how many more there are."""
     everything = list(lines)
     text = separator.join(everything)
     if len(text) <= limit:

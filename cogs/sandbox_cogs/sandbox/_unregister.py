@@ -1,4 +1,4 @@
-"""Giving a server's events back to production."""
+"""Sends a server's events to production again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Interaction = discord.Interaction[AnyBot]
 async def unregister(
     core: Core, interaction: Interaction, reference: str | None, guild: str | None
 ) -> Answer:
-    """Unregister a server from the named sandbox, or from whichever has it."""
+    """Unregister a server from the named sandbox, or from the one that has it."""
     actor = await actor_of(interaction, core.settings)
     access = await access_to(interaction, guild)
     changed = await core.manager.unregister_guild(actor, access, reference=reference)

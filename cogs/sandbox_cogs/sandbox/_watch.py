@@ -1,4 +1,4 @@
-"""Messages that are kept up to date for a while."""
+"""Keeps messages up to date for some minutes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import structlog
 from sandbox_cogs._core import AnyBot
 
 WATCH_SECONDS = 14 * 60.0
-"""Discord lets an interaction's message be edited for 15 minutes (its documentation, "Followup Messages")."""
+"""Discord allows edits of an interaction's message for 15 minutes (documentation, "Followup Messages")."""
 EVERY_SECONDS = 10.0
 MOST_AT_ONCE = 50
 
@@ -24,61 +24,61 @@ _log = structlog.get_logger("sandbox.discord")
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
-    """One message. Both functions edit it, and may raise what editing it raises."""
+class LiveMessage:
+    """One message with live updates. Both functions edit it, and raise what an edit raises."""
 
     ends_at: datetime
     update: Callable[[], Awaitable[bool]]
-    """Show how things are now; False when there is nothing left to watch."""
+    """Update the message. Returns False when no more updates are needed."""
     end: Callable[[], Awaitable[None]]
-    """Show that the time is over."""
+    """Update the message a last time, after the updates have ended."""
 
 
 class Watches:
-    """The messages that are kept up to date: one for each person, and at most `MOST_AT_ONCE`."""
+    """All messages with live updates: one for each person, and at most `MOST_AT_ONCE`."""
 
     def __init__(self, *, every: float = EVERY_SECONDS, life: float = WATCH_SECONDS) -> None:
-        """Both in seconds: between two updates, and from the first to the last."""
+        """`every` is the pause between updates, `life` the time of all updates; both in seconds."""
         self.life = life
         self._every = every
         self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._watched: dict[int, Watched] = {}
+        self._messages: dict[int, LiveMessage] = {}
         self._by_user: dict[int, int] = {}
 
     @property
     def full(self) -> bool:
-        """True when no other message can be watched."""
+        """Whether no more messages can get live updates."""
         return len(self._tasks) >= MOST_AT_ONCE
 
     def __len__(self) -> int:
         return len(self._tasks)
 
     def ends_at(self, message_id: int) -> datetime | None:
-        """When the watching of a message ends; None when it is not watched."""
-        watched = self._watched.get(message_id)
-        return watched.ends_at if watched is not None else None
+        """Return when a message's live updates end; None when it has none."""
+        message = self._messages.get(message_id)
+        return message.ends_at if message is not None else None
 
-    def start(self, message_id: int, user_id: int, watched: Watched) -> None:
-        """Begin to update a message; an earlier one of the same person is left as it is."""
+    def start(self, message_id: int, user_id: int, message: LiveMessage) -> None:
+        """Start to update a message; the updates of the same person's earlier message stop."""
         self.stop(message_id)
         earlier = self._by_user.get(user_id)
         if earlier is not None:
             self.stop(earlier)
-        task = asyncio.create_task(self._keep(watched), name=f"sandbox-watch-{message_id}")
+        task = asyncio.create_task(self._keep(message), name=f"sandbox-watch-{message_id}")
         self._tasks[message_id] = task
-        self._watched[message_id] = watched
+        self._messages[message_id] = message
         self._by_user[user_id] = message_id
         task.add_done_callback(lambda _: self._ended(message_id, user_id, task))
 
     def stop(self, message_id: int) -> None:
-        """Leave a message as it is; nothing happens when it is not watched."""
-        self._watched.pop(message_id, None)
+        """Stop a message's updates; do nothing when it has none."""
+        self._messages.pop(message_id, None)
         task = self._tasks.pop(message_id, None)
         if task is not None:
             task.cancel()
 
     async def close(self) -> None:
-        """Leave every message as it is."""
+        """Stop the updates of all messages."""
         tasks = list(self._tasks.values())
         for message_id in list(self._tasks):
             self.stop(message_id)
@@ -87,34 +87,34 @@ class Watches:
 
     def _ended(self, message_id: int, user_id: int, task: asyncio.Task[None]) -> None:
         if self._tasks.get(message_id) is task:
-            del self._tasks[message_id], self._watched[message_id]
+            del self._tasks[message_id], self._messages[message_id]
         if self._by_user.get(user_id) == message_id and message_id not in self._tasks:
             del self._by_user[user_id]
 
-    async def _keep(self, watched: Watched) -> None:
+    async def _keep(self, message: LiveMessage) -> None:
         try:
             try:
                 async with asyncio.timeout(self.life):
-                    await self._until_nothing_is_left(watched)
+                    await self._update_until_gone(message)
             except TimeoutError:
-                await watched.end()
+                await message.end()
         except discord.HTTPException as error:
-            # Its reader deleted it, or Discord takes no more edits: either way the watching is over.
+            # The reader deleted the message, or Discord accepts no more edits.
             _log.debug("watch_ended", status=error.status, code=error.code)
         except (aiohttp.ClientError, OSError) as error:
             _log.info("watch_ended", reason=type(error).__name__)
-        except Exception:  # the edge of a task: there is nobody to raise to
+        except Exception:  # the end of a task: no caller would see the error
             _log.exception("watch_failed", error_id=secrets.token_hex(4))
 
-    async def _until_nothing_is_left(self, watched: Watched) -> None:
+    async def _update_until_gone(self, message: LiveMessage) -> None:
         going_on = True
         while going_on:
             await asyncio.sleep(self._every)
-            going_on = await watched.update()
+            going_on = await message.update()
 
 
 def watches_of(bot: AnyBot) -> Watches:
-    """The bot's watched messages; made with the first question for them."""
+    """Return the bot's messages with live updates; the first call creates the collection."""
     watches: Watches | None = getattr(bot, _ATTRIBUTE, None)
     if watches is None:
         watches = Watches()
@@ -123,7 +123,7 @@ def watches_of(bot: AnyBot) -> Watches:
 
 
 async def close_watches(bot: AnyBot) -> None:
-    """End all watching in this bot and forget it."""
+    """Stop all live updates in this bot."""
     watches: Watches | None = getattr(bot, _ATTRIBUTE, None)
     if watches is not None:
         delattr(bot, _ATTRIBUTE)

@@ -1,8 +1,8 @@
-"""The periodic work, as an extension for this project's bot or anybody else's: `sandbox_cogs.upkeep`.
+"""The periodic work, as an extension for this project's bot or a host's: `sandbox_cogs.upkeep`.
 
-Removes expired sandboxes within seconds and what crashes left behind every
-`SANDBOX_CLEANUP_INTERVAL_MINUTES`, tells owners by direct message, and keeps gauges and activity current.
-In several processes at once each thing is done once.
+It removes expired sandboxes within seconds, and leftovers of crashes every
+`SANDBOX_CLEANUP_INTERVAL_MINUTES`. It sends notices to owners by direct message, and updates gauges and
+activity. When several processes run it, each piece of work is done once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["Upkeep", "setup", "teardown"]
 
 
 async def setup(bot: AnyBot) -> None:
-    """Begin the work.
+    """Start the work.
 
     Raises `SettingsError` or `DependencyUnavailable` when the bot brings no core and none can be opened.
     """
@@ -24,5 +24,5 @@ async def setup(bot: AnyBot) -> None:
 
 
 async def teardown(bot: AnyBot) -> None:
-    """Give up the core; discord.py has removed the cog by then, which has stopped its work."""
+    """Release the core. discord.py has removed the cog before, and the cog has stopped its work."""
     await release_core(bot, __name__)

@@ -1,4 +1,4 @@
-"""The loops: each does one thing, says when it wants to do it again, and outlives its failures."""
+"""The loops of the periodic work. Each does one thing, returns when to do it again, and survives failures."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 _log = structlog.get_logger("sandbox.upkeep")
 
 SOONEST = 0.25
-"""Seconds between two looks for what is due, when something is due at once or somebody else is at it."""
+"""The shortest pause in seconds between two checks: a sandbox is due now, or another process removes it."""
 LATEST = 3.0
-"""And at most: another process may have shortened or ended what this one waits for."""
+"""The longest pause in seconds: another process may have shortened or ended a sandbox's life."""
 TELL_EVERY = 5.0
 COUNT_EVERY = 10.0
-"""Seconds. Gauges are promised to be at most 15 s old."""
+"""Seconds between two updates. Gauges must be at most 15 s old."""
 AFTER_FAILURE = 3.0
 
 Work = Callable[[], Awaitable[float]]
-"""Does one turn and returns the seconds until the next."""
+"""Does one turn, and returns the seconds until the next."""
 
 
 class Upkeep(commands.Cog):
@@ -69,7 +69,7 @@ class Upkeep(commands.Cog):
         ]
 
     async def cog_unload(self) -> None:
-        """Stop the loops; a removal that is cut off is continued by whoever comes next."""
+        """Stop the loops; the next process continues an interrupted removal."""
         tasks, self._tasks = self._tasks, []
         await end(*tasks)
         if tasks:
@@ -83,10 +83,10 @@ class Upkeep(commands.Cog):
             try:
                 pause = await work()
                 if self._trouble.pop(name, None):
-                    _log.info("upkeep_goes_on", work=name)
+                    _log.info("upkeep_resumed", work=name)
             except SandboxError as error:
                 pause = AFTER_FAILURE
-                # An outage is one line, however many turns it costs.
+                # One log line for each outage, even when many turns fail.
                 if self._trouble.get(name) != str(error):
                     _log.warning("upkeep_waits", work=name, reason=str(error))
                 self._trouble[name] = str(error)
@@ -98,7 +98,7 @@ class Upkeep(commands.Cog):
         await repeat(turn, failed=failed, pause=AFTER_FAILURE, sleep=self._sleep)
 
     async def remove_due(self) -> float:
-        """Remove what is due, then wait for what is next."""
+        """Remove the due sandboxes. Return the seconds until the next one is due."""
         report = await self._core.cleanup.cleanup_expired()
         for sandbox in report.destroyed:
             _log.info("sandbox_removed", sandbox_id=str(sandbox.id), name=sandbox.name)
@@ -108,12 +108,12 @@ class Upkeep(commands.Cog):
         return min(max((moment - self._clock()).total_seconds(), SOONEST), LATEST)
 
     async def full_pass(self) -> float:
-        """The pass under everything else, also at the start: after a crash there may be something left."""
+        """Clean up everything, also leftovers of a crash. It runs at the start and then periodically."""
         _, orphans = await self._core.cleanup.run()
         for damage in orphans.found.degraded:
             _log.warning("sandbox_degraded", sandbox_id=str(damage.sandbox.id), missing=damage.missing)
         if orphans.spared:
-            _log.warning("orphans_of_nobody", count=len(orphans.spared), hint="`orphans` shows them")
+            _log.warning("orphans_unknown", count=len(orphans.spared), hint="`orphans` shows them")
         return self._core.settings.sandbox_cleanup_interval_minutes * 60
 
     async def tell(self) -> float:
@@ -132,7 +132,7 @@ class Upkeep(commands.Cog):
         return COUNT_EVERY
 
     async def _record_activity(self) -> None:
-        # Kept until they are written: PostgreSQL may be away.
+        # Keep them until they are written: PostgreSQL may be away.
         self._touched |= {
             UUID(sandbox_id): moment
             for sandbox_id, moment in self._core.router.activity.drain_touched().items()

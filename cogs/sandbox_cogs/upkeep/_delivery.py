@@ -1,6 +1,7 @@
-"""Sending a notice as a direct message.
+"""Sends notices as direct messages.
 
-It is noted as sent before: what fails here is not tried again, unless Discord certainly never saw it.
+A notice is marked as sent before it is sent. So a failed notice is not sent again, unless it certainly never
+reached Discord.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import aiohttp
 import discord
 import structlog
 
+from sandbox_cogs._answers import is_discords
 from sandbox_cogs._core import AnyBot
 from sandbox_cogs._owners import owner_ids_of
 from sandbox_core.cleanup import Notice, NoticeKind
@@ -27,18 +29,19 @@ _log = structlog.get_logger("sandbox.upkeep")
 
 _SEND_WITHIN = 15.0
 _BUTTONS_IN = "sandbox_cogs.sandbox"
-"""The extension that answers the buttons."""
+"""The extension that handles the buttons below a notice."""
 
 
 async def deliver(bot: AnyBot, core: Core, notice: Notice) -> None:
-    """Send the notice to whom it concerns. Closed direct messages are not an error; never raises for Discord.
+    """Send the notice to its recipients. Failures of Discord never raise; closed messages are no failure.
 
-    A notice that reached nobody because Discord could not be connected to is handed out again later.
+    When no connection to Discord was possible, the notice is due again later.
     """
     if notice.kind is NoticeKind.STUCK:
         recipients = sorted(owner_ids_of(bot, core.settings))
     else:
-        # The command line may act for owners that are not Discord users. A user's id looks like a guild's.
+        # The command line may create sandboxes for owners that are no Discord users. User ids and guild
+        # ids have the same form.
         recipients = [notice.sandbox.owner] if is_guild_id(notice.sandbox.owner) else []
     reached = [await _send(bot, user_id, notice) for user_id in recipients]
     if reached and not any(reached):
@@ -46,7 +49,7 @@ async def deliver(bot: AnyBot, core: Core, notice: Notice) -> None:
 
 
 async def deliver_two_publishers(bot: AnyBot, core: Core, notice: TwoPublishers) -> None:
-    """Tell the bot's owners that a second process would publish; never raises for Discord."""
+    """Tell the bot's owners that a second process wants to publish; failures of Discord never raise."""
     embed = _render.two_publishers(notice)
     recipients = sorted(owner_ids_of(bot, core.settings))
     facts = {"kind": "two_publishers"}
@@ -56,7 +59,7 @@ async def deliver_two_publishers(bot: AnyBot, core: Core, notice: TwoPublishers)
 
 
 async def _send(bot: AnyBot, user_id: str, notice: Notice) -> bool:
-    """False when Discord certainly never saw the message."""
+    """Send the notice. Return False when it certainly never reached Discord."""
     view = _render.buttons(notice) if _BUTTONS_IN in bot.extensions else None
     facts = {"kind": notice.kind.value, "sandbox_id": str(notice.sandbox.id)}
     return await _send_embed(bot, user_id, _render.notice(notice), view, facts)
@@ -70,13 +73,16 @@ async def _send_embed(
         async with asyncio.timeout(_SEND_WITHIN):
             user = bot.get_user(int(user_id)) or await bot.fetch_user(int(user_id))
             await user.send(embed=embed, view=view or discord.utils.MISSING)
-    except (discord.Forbidden, discord.NotFound):
+    except (discord.Forbidden, discord.NotFound) as error:
+        if not is_discords(error):
+            _log.warning("notice_delayed", reason=f"a proxy answered {error.status} for Discord", **facts)
+            return False
         _log.info("notice_not_wanted", **facts)
     except aiohttp.ClientConnectorError:
         _log.warning("notice_delayed", reason="Discord can't be reached", **facts)
         return False
     except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
-        # It may have arrived all the same, and twice is worse than never.
+        # It may have arrived, and sending twice is worse than not at all.
         _log.warning("notice_lost", reason=type(error).__name__, **facts)
     else:
         _log.info("notice_sent", **facts)

@@ -1,4 +1,4 @@
-"""Notices as Discord embeds; pure."""
+"""Renders notices as Discord embeds; pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _RED = discord.Colour(0xC8453B)
 
 
 def notice(notice: Notice) -> discord.Embed:
-    """The message's one embed."""
+    """The embed of a notice."""
     match notice.kind:
         case NoticeKind.EXPIRES:
             return _expires(notice)
@@ -25,7 +25,7 @@ def notice(notice: Notice) -> discord.Embed:
 
 
 def two_publishers(notice: TwoPublishers) -> discord.Embed:
-    """To the bot's owner: a second process would publish the same events."""
+    """The notice to the bot's owner that a second process wants to publish the same events."""
     text = notice.text[:1].upper() + notice.text[1:]
     embed = discord.Embed(
         title="Two processes for one bot",
@@ -37,7 +37,7 @@ def two_publishers(notice: TwoPublishers) -> discord.Embed:
 
 
 def buttons(notice: Notice) -> discord.ui.View | None:
-    """Extend and Destroy below a notice about an expiry; `sandbox_cogs.sandbox` answers them."""
+    """The buttons Extend and Destroy below a notice about an expiry; `sandbox_cogs.sandbox` handles them."""
     if notice.kind is not NoticeKind.EXPIRES:
         return None
     view = discord.ui.View(timeout=None)
@@ -48,7 +48,7 @@ def buttons(notice: Notice) -> discord.ui.View | None:
         view.add_item(
             discord.ui.Button(label=label, style=style, custom_id=f"sandbox:{verb}:{notice.sandbox.id}")
         )
-    # Not kept in memory: a pressed button is recognised by its id, also after a restart.
+    # Not kept in memory: `sandbox_cogs.sandbox` recognises a pressed button by its id.
     view.stop()
     return view
 
@@ -68,7 +68,7 @@ def _expires(notice: Notice) -> discord.Embed:
 def _gone(notice: Notice) -> discord.Embed:
     sandbox = notice.sandbox
     over = sandbox.expires_at <= notice.about
-    why = "Its time was over." if over else "It was destroyed by the bot's owner."
+    why = "It expired." if over else "The bot's owner destroyed it."
     text = f"{why} Its schema, keys and messages are deleted, and its servers' events go to production."
     return discord.Embed(title=f"Sandbox {sandbox.name} is gone", description=text, colour=_GREY)
 

@@ -157,7 +157,7 @@ def waits(line: Line) -> bool:
     return not first.split() or command_name([*first.split(), *line[1:]]) in BLOCKING
 
 
-@settings(BY_CHANCE, max_examples=120)
+@settings(BY_CHANCE, max_examples=60)
 @given(
     st.lists(
         st.tuples(lines(), st.sampled_from(["alone", "transaction", "pipeline"])), min_size=6, max_size=16

@@ -208,6 +208,49 @@ async def test_what_is_no_frame_does_not_stop_the_events_behind_it(
     assert [event.data for event in await take(context, 3)] == [None, None, {"content": "one"}]
 
 
+async def test_it_decodes_whatever_the_gateway_routes(
+    context: SandboxContext, js: JetStreamContext, sandbox: Sandbox
+) -> None:
+    subject = sandbox_subject(sandbox.id, "MESSAGE_CREATE")
+    whole = gzip.compress(b'{"d":{"content":"packed"}}')
+    packed = {"Content-Encoding": "gzip"}
+    await js.publish(subject, b'{"t":"MESSAGE_CREATE","d":{"content":"\xff\xfe"}}')
+    await js.publish(subject, rb'{"t":"MESSAGE_CREATE","d":{"content":"\ud83d"}}')
+    await js.publish(subject, whole[:-6], headers=packed)
+    await js.publish(subject, whole[:12] + b"\xff" * 20, headers=packed)
+    await js.publish(subject, b'{"d":{"content":"never packed"}}', headers=packed)
+    await js.publish(subject, b'{"d":' + b"[" * 100_000 + b"]" * 100_000 + b"}")
+    await emit(js, sandbox, "MESSAGE_CREATE", "behind them")
+    events = await take(context, 7)
+    assert [event.data for event in events] == [
+        {"content": "\ufffd\ufffd"},
+        {"content": "\ud83d"},
+        None,
+        None,
+        {"content": "never packed"},
+        None,
+        {"content": "behind them"},
+    ]
+
+
+async def test_headers_of_an_event_that_are_copied_are_no_orders_to_the_server(
+    context: SandboxContext, js: JetStreamContext, sandbox: Sandbox
+) -> None:
+    subject = sandbox_subject(sandbox.id, "MESSAGE_CREATE")
+    await js.publish(
+        subject, b'{"d":{}}', headers={"Nats-Msg-Id": "a:0:1", "Discord-Event": "MESSAGE_CREATE"}
+    )
+    (event,) = await take(context, 1)
+    for headers in (event.headers, {**event.headers, "nats-expected-stream": "ANOTHER"}):
+        await context.publish("jobs.x", b"body", headers=headers)
+    await context.publish("jobs.y", b"")
+    info = None
+    while info is None or info.state.messages < 4:
+        info = await js.stream_info(SANDBOX_STREAM)
+    stored = await js.get_last_msg(SANDBOX_STREAM, f"sandbox.{sandbox.id}.jobs.x")
+    assert (stored.data, stored.headers) == (b"body", {"Discord-Event": "MESSAGE_CREATE"})
+
+
 async def test_an_unhandled_event_comes_again(
     context: SandboxContext, js: JetStreamContext, sandbox: Sandbox
 ) -> None:

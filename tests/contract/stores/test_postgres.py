@@ -216,6 +216,22 @@ def test_faults_stay_what_they_are(error: BaseException) -> None:
     assert raised.value is error
 
 
+@pytest.mark.parametrize(
+    ("statement", "code"),
+    [
+        ("SELECT nothing_of_that_name", "42703"),
+        ("SELECT 1/0", "22012"),
+        ("DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = 'XX123'; END $$", "XX123"),
+        ("INSERT INTO sandbox_guild_mapping (guild_id) VALUES ('1')", "23502"),
+    ],
+)
+async def test_any_error_that_it_answers_is_the_servers(pool: Pool, statement: str, code: str) -> None:
+    with pytest.raises(DependencyUnavailable) as answered:
+        async with transaction(pool) as connection:
+            await connection.execute(statement)
+    assert answered.value.reason == f"it answered with the error {code}"
+
+
 async def insert(pool: Pool, sandbox: Sandbox) -> None:
     async with transaction(pool) as connection:
         await sandboxes.insert(connection, sandbox, limit=10)
@@ -230,7 +246,7 @@ async def test_violations_are_named_by_their_constraint(
     assert taken.value.name == sandbox.name
     with pytest.raises(ShortIdTakenError):
         await insert(pool, new_sandbox(schema_name=sandbox.schema_name))
-    with pytest.raises(asyncpg.UniqueViolationError):
+    with pytest.raises(DependencyUnavailable, match="23505"):
         await insert(pool, new_sandbox(id=sandbox.id))
 
     statement = """

@@ -289,7 +289,33 @@ def test_errors_that_mean_it_is_away(error: Exception, reason: str) -> None:
 
 
 def test_faults_stay_what_they_are() -> None:
-    fault = rd.ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value")
-    with pytest.raises(rd.ResponseError) as raised, translating():
+    fault = rd.DataError("Invalid input of type: 'dict'")
+    with pytest.raises(rd.DataError) as raised, translating():
         raise fault
     assert raised.value is fault
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("EVAL", "return redis.error_reply('BUSY a script runs')", "0"), "it is busy with a script"),
+        (
+            ("EVAL", "return redis.error_reply('MOVED 1 10.0.0.1:1')", "0"),
+            "it is a node of a cluster, and a single server is needed",
+        ),
+        (("LPUSH", "text", "x"), "it answered with the error WRONGTYPE"),
+        (("NOCOMMAND",), "it answered with an error"),
+    ],
+)
+async def test_any_reply_that_is_an_error_is_the_servers(
+    redis_url: str, words: tuple[str, ...], reason: str
+) -> None:
+    async with create_client(redis_url) as client:
+        await client.set("text", "1")
+        with pytest.raises(DependencyUnavailable) as answered, translating():
+            await client.execute_command(*words)
+        assert answered.value.reason == reason
+        with pytest.raises(DependencyUnavailable) as answered, translating():
+            async with client.pipeline() as pipeline:
+                await pipeline.execute_command(*words).execute()
+        assert answered.value.reason == reason

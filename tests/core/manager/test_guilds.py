@@ -10,6 +10,7 @@ from sandbox_core.errors import (
     BotNotInGuild,
     ConfirmationNeeded,
     GuildAlreadyMapped,
+    GuildLimitReached,
     GuildNotRegistered,
     GuildProtected,
     InvalidInput,
@@ -80,6 +81,29 @@ async def test_the_same_guild_at_once_goes_to_one(
         assert await world.manager.for_guild(managed.guild_id) == winner
         await world.manager.destroy(alice, "alices")
         await world.manager.destroy(bob, "bobs")
+
+
+async def test_a_sandbox_has_so_many_guilds_at_most(world: World, alice: Actor) -> None:
+    def access(number: int) -> GuildAccess:
+        return GuildAccess(str(2 * 10**17 + number), bot_is_member=True, caller_manages=True)
+
+    most = world.limits.max_guilds
+    with pytest.raises(GuildLimitReached):
+        await world.manager.create(alice, guilds=[access(n) for n in range(most + 1)])
+    assert await world.rows() == []
+    made = (await world.manager.create(alice, name="full", guilds=[access(n) for n in range(most)])).sandbox
+    with pytest.raises(GuildLimitReached) as refused:
+        await world.manager.register_guild(alice, "full", access(most))
+    assert refused.value.limit == most
+    with pytest.raises(GuildLimitReached):
+        await world.manager.check_register_guild(alice, made, access(most))
+    # One that it has already takes no more room.
+    again = await world.manager.register_guild(alice, "full", access(0))
+    assert len(again.sandbox.guild_ids) == most
+    await world.manager.unregister_guild(alice, access(0))
+    assert (await world.manager.register_guild(alice, "full", access(most))).sandbox.guild_ids[-1] == str(
+        2 * 10**17 + most
+    )
 
 
 async def test_two_creations_with_the_same_guilds_do_not_block_each_other(

@@ -1,9 +1,8 @@
-"""One owner at a time for a data directory.
+"""Lets only one process use a data directory.
 
-Two locks, both flock(2), so the kernel releases them when the last process that holds them is gone. `lock` is
-the owner's alone: while it is held, a second start is refused at once. `servers.lock` is inherited by the
-guards and the servers: after an owner was killed it stays held until its servers have stopped, and the next
-start waits.
+It has two locks with flock(2), which the kernel releases when the last process that holds them ends. Only the
+process itself holds `lock`: while it does, a second start is refused at once. Guards and servers inherit
+`servers.lock`: after the process was killed, the next start waits until its servers have stopped.
 """
 
 from __future__ import annotations
@@ -20,19 +19,19 @@ from ._errors import DataDirectoryInUse
 
 
 @asynccontextmanager
-async def lease(data_dir: Path, *, patience: float = 30.0) -> AsyncIterator[int]:
-    """Own `data_dir`; yields the descriptor that the servers have to inherit.
+async def lock_data_dir(data_dir: Path, *, patience: float = 30.0) -> AsyncIterator[int]:
+    """Lock `data_dir`; yields the descriptor that the servers must inherit.
 
-    Raises `DataDirectoryInUse` at once when another process owns it, and after `patience` seconds when
-    servers of an owner that is gone are still running.
+    Raises `DataDirectoryInUse` at once when another process has locked it, and after `patience` seconds when
+    servers of an ended process still run.
     """
     owner = _open(data_dir / "lock")
     try:
         if not _try_lock(owner):
             holder = os.read(owner, 20).decode(errors="replace").strip() or "unknown"
             raise DataDirectoryInUse(
-                f"The data directory {data_dir} is in use by another process (pid {holder}): "
-                "stop that one first, or name another directory."
+                f"Another process (pid {holder}) uses the data directory {data_dir}: "
+                "stop it first, or name another directory."
             )
         os.ftruncate(owner, 0)
         os.pwrite(owner, f"{os.getpid()}\n".encode(), 0)

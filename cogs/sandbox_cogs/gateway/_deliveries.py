@@ -1,4 +1,4 @@
-"""What discord.py tells of one frame, until it is decided who gets it."""
+"""Holds discord.py's dispatches of one frame until the router has decided who gets them."""
 
 from __future__ import annotations
 
@@ -14,54 +14,54 @@ _log = structlog.get_logger("sandbox.gateway")
 
 
 class Audience(Enum):
-    """Who gets what a frame brings."""
+    """Which listeners get a frame's dispatches."""
 
     HOST = "host"
-    """Everybody in the bot: the event is production's."""
+    """All listeners in the bot: the event goes to production."""
     OURS = "ours"
-    """This project's own listeners and commands: the event is handled here."""
+    """Only this project's own listeners and commands: the event is handled here."""
     NOBODY = "nobody"
-    """The event is a sandbox's, or it can't be told whose it is."""
+    """No listener: the event goes to a sandbox, or its guild is unknown."""
 
 
 Delivery = Callable[[Audience], None]
 
 
-class News:
-    """The deliveries of one frame. They are made in their order, as soon as the audience is known."""
+class Deliveries:
+    """The deliveries of one frame. They run in order, as soon as the audience is known."""
 
     __slots__ = ("_audience", "_waiting", "event")
 
     def __init__(self, event: str) -> None:
         self.event = event
-        """The name of the frame's event."""
+        """The name of the frame's event, such as MESSAGE_CREATE."""
         self._audience: Audience | None = None
         self._waiting: list[tuple[Context, Delivery]] = []
 
     @property
     def decided(self) -> bool:
-        """True when it is known who gets it."""
+        """Whether the audience is known."""
         return self._audience is not None
 
-    def tell(self, destination: Destination | None) -> None:
-        """The router has decided; with None it never will, as it has ended: then the host is alone here."""
+    def decide_by(self, destination: Destination | None) -> None:
+        """Take the router's decision. None means that the router has ended; then the host gets the frame."""
         self.decide(_audience(destination))
 
     def decide(self, audience: Audience) -> None:
-        """These get it."""
+        """Set the audience, and run the deliveries that waited for it."""
         self._audience = audience
         waiting, self._waiting = self._waiting, []
         for context, deliver in waiting:
-            # In the context of the frame's own socket, as if it had not waited.
+            # It runs in the context of the frame's own socket, as without the wait.
             try:
                 context.run(deliver, audience)
             except Exception:
-                # A parser may raise anything at a payload that it does not expect; the router is no place
-                # for that, and other frames' news go on.
-                _log.exception("news_not_delivered", type=self.event)
+                # A parser may raise anything on an unexpected payload. That must not stop the router, and
+                # the other deliveries still run.
+                _log.exception("dispatch_failed", type=self.event)
 
     def add(self, deliver: Delivery) -> None:
-        """Deliver this to whom it may concern, now or when that is known."""
+        """Run this delivery now, or when the audience is known."""
         if self._audience is None:
             self._waiting.append((copy_context(), deliver))
         else:
