@@ -126,7 +126,7 @@ async def _side(code: Code, name: str) -> AsyncIterator[_Side]:
         await ground.clean()
         # More events than come: its own measurement is not what is wanted here.
         task = replace(ground.task, events=1 << 40)
-        async with ground.contender(_BOT, task, code=code) as process:
+        async with ground.contender(_BOT, task, code=code, looks=False) as process:
             yield _Side(name, ground, process)
 
 

@@ -1,4 +1,4 @@
-"""Opens the core: the one place that chooses implementations."""
+"""Opens the core. No other module chooses implementations."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ from nats.js import JetStreamContext
 from redis.asyncio import Redis
 
 from . import clients, live_gauges, tasks
+from .attribution import ChannelGuilds, ChannelLookup, ChannelSharing
 from .cleanup import CleanupMetrics, CleanupProvider, Notices
 from .clients import APPLICATION, CLOSE_EACH_WITHIN, Waiting, connect_nats, open_clients
 from .dependencies import Question, questions
 from .errors import DependencyUnavailable
-from .event_router import EventRouter, GatewayIntake, LastEvents, Notebook, OwnerFinder, WatchedPath, watchers
+from .event_router import EventRouter, GatewayIntake, LastEvents, WatchedPath, watchers
 from .health import HealthChecker, LostGuilds, RoutingPart, ServerPart, SystemPart
 from .manager import LoggedManager, ManagerLimits, SandboxManager
 from .metrics import Metrics
 from .models import Sandbox
 from .namespaces import Namespace, NatsNamespace, RedisNamespace, SchemaProvisioner
 from .nats.connection import NatsConnection
-from .nats.fence import RouteFence
 from .nats.message_ids import MessageIds
 from .nats.publisher import AckPublisher
+from .nats.route_announcements import RouteAnnouncements
 from .nats.stored import StoredEvents
 from .nats.stream_guilds import StreamGuilds
 from .nats.streams import StreamLimits, Streams
@@ -41,8 +42,8 @@ from .postgres.processes import GatewayProcess, Processes
 from .postgres.routes import RouteRows
 from .postgres.switches import SwitchRequests
 from .redis.last_events import LastEventRecord
-from .redis.owner_notes import OwnerNotes
 from .redis.route_cache import RouteCache
+from .redis.shared_channels import SharedChannels
 from .route_provider import RouteFollower, RouteProvider
 from .settings import Settings
 from .sharding.registered import PublisherNotices
@@ -57,13 +58,13 @@ _log = structlog.get_logger("sandbox.core")
 
 _JETSTREAM_TIMEOUT = 3.0
 _CLOSE_WITHIN = 10.0
-# A dead process's shards are to be resumed 15 s after its end; its leases last for six of them.
+# A dead process's shards must be resumed within 15 s of its end; six of them wait for its leases.
 _STORED_WITHIN = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Core:
-    """Everything the faces use; made by `open_core`, which also closes it."""
+    """Everything that Discord's commands and the command line use; `open_core` opens and closes it."""
 
     settings: Settings
     manager: SandboxManager
@@ -74,9 +75,9 @@ class Core:
     router: EventRouter
     intake: GatewayIntake
     last_events: LastEvents
-    """When guilds last had events in production."""
-    owners: OwnerFinder
-    """Whose a guild-less event's channel is; give it a `directory` that asks Discord."""
+    """The times of guilds' last events in production."""
+    channels: ChannelLookup
+    """Finds the guild of a channel; set its `directory`, which asks Discord."""
     publisher: AckPublisher
     streams: Streams
     metrics: Metrics
@@ -85,29 +86,29 @@ class Core:
     nats: NatsConnection
     js: JetStreamContext
     tracing: Tracing | None
-    """Traces, where OpenTelemetry is there and set up."""
+    """Traces; None unless OpenTelemetry is installed and set up."""
     process: GatewayProcess
-    """Who this process is among those that publish events."""
+    """This process's identity among those that publish events."""
     processes: Processes
     resume_points: ResumePoints
-    """Where gateway sessions can be resumed."""
+    """The points where gateway sessions can be resumed."""
     stored_events: StoredEvents
     message_ids: MessageIds
     """Reads the streams back."""
     publishing: PublishingState
-    """What other processes publish in place of this one."""
+    """The shards that other processes publish instead of this one."""
     publisher_notices: PublisherNotices
 
 
 class NatsUse(Enum):
-    """What an opened core uses NATS for."""
+    """How a core uses NATS."""
 
     EVENTS = "events"
-    """Publishing: NATS has to answer once, and missing streams are made."""
+    """To publish: NATS must answer once, and missing streams are created."""
     SANDBOXES = "sandboxes"
-    """The sandboxes' part of NATS only, as it is: NATS may be away, and nothing can be published."""
+    """Only for the sandboxes' parts: NATS may be away, and nothing can be published."""
     NOTHING = "nothing"
-    """No connection is made; what needs NATS must not be called."""
+    """Not at all: methods that need NATS must not be called."""
 
 
 @asynccontextmanager
@@ -123,14 +124,14 @@ async def open_core(
 ) -> AsyncIterator[Core]:
     """Open the core and close it at the end.
 
-    PostgreSQL and Redis may be away: what needs them says so when it is used. Where `use_nats` needs NATS
-    to answer, the start waits for it with `on_waiting`, reporting every attempt; without,
-    `DependencyUnavailable` is raised. `follow_routes=False` is for short-lived users such as the command
-    line: routes are then looked up in Redis and PostgreSQL.
+    PostgreSQL and Redis may be away: methods that need them raise when they are called. If `use_nats` needs
+    an answer of NATS, the start waits and calls `on_waiting` for each failed attempt; without `on_waiting` it
+    raises `DependencyUnavailable`. `follow_routes=False` is for short-lived callers such as the command line,
+    which look routes up in Redis and PostgreSQL.
 
-    `on_servers` is given, before any server is waited for, what asks all of them whether they answer.
-    `metrics` is what to count in, for a caller that shows it from before the core is open; `closing` is the
-    limit for a caller's whole end, of which the core's is a part.
+    `on_servers` gets a checker of all servers before the start waits for one. `metrics` is for a caller that
+    shows metrics before the core is open. `closing` is the time limit of the caller's whole shutdown, which
+    includes the core's.
     """
     async with AsyncExitStack() as stack:
         metrics, closing = metrics or Metrics(), closing or ShutdownBudget(_CLOSE_WITHIN)
@@ -152,24 +153,24 @@ async def open_core(
                 await nats.connect(settings.nats, name=APPLICATION)
 
         process, processes = GatewayProcess.this(), Processes(pool)
-        # Only a process that publishes is one to wait for when routes change.
+        # A change of routes waits only for processes that publish.
         announced = process if follow_routes and use_nats is NatsUse.EVENTS else None
         if announced is not None:
             stack.push_async_callback(_leave, processes, announced, closing)
-        fence = RouteFence(nats, settings.stream_names.fence_subject)
+        announcements = RouteAnnouncements(nats, settings.stream_names.route_announcements_subject)
         routes = RouteProvider(
             RouteRows(pool),
             RouteCache(redis, timedelta(milliseconds=settings.sandbox_route_cache_ttl_ms)),
             metrics.routing,
             follower=_follower(settings, announced) if follow_routes else None,
             processes=SwitchRequests(pool),
-            fence=fence,
+            announcements=announcements,
         )
         at_end("routes", routes.close)
-        router, owners = _router(settings, metrics, routes, redis)
+        router, channels = _router(settings, metrics, routes, redis)
         if announced is not None:
-            at_end("owner notes", _tell_owners(redis, router, routes, owners))
-            await fence.hear(routes.heard)
+            at_end("channel sharing", _share_channels(redis, channels, routes))
+            await announcements.hear(routes.heard)
         routes.start()
 
         streams = Streams(js, StreamLimits.of(settings), server=lambda: nats.server)
@@ -234,7 +235,7 @@ async def open_core(
             router=router,
             intake=intake,
             last_events=last_events,
-            owners=owners,
+            channels=channels,
             publisher=publisher,
             streams=streams,
             metrics=metrics,
@@ -295,7 +296,7 @@ def _missing_streams(streams: Streams) -> str:
 
 def _askable_at_once(asked: Mapping[str, Question], nats: NatsConnection) -> dict[str, Question]:
     async def jetstream() -> None:
-        # A client that was never connected takes questions as if it had been.
+        # A client that was never connected accepts requests as if it were connected.
         if not nats.connected:
             raise nats.trouble
         await asked["NATS"]()
@@ -305,26 +306,25 @@ def _askable_at_once(asked: Mapping[str, Question], nats: NatsConnection) -> dic
 
 def _router(
     settings: Settings, metrics: Metrics, routes: RouteProvider, redis: Redis
-) -> tuple[EventRouter, OwnerFinder]:
-    owners = OwnerFinder(OwnerNotes(redis), metrics.routing)
+) -> tuple[EventRouter, ChannelLookup]:
+    channels = ChannelLookup(SharedChannels(redis), ChannelGuilds(), metrics.routing)
     router = EventRouter(
         routes,
         metrics.routing,
         max_pending=settings.router_max_pending,
-        finder=owners,
+        lookup=channels,
         names=settings.stream_names,
     )
     routes.attach(router)
-    return router, owners
+    return router, channels
 
 
-def _tell_owners(
-    redis: Redis, router: EventRouter, routes: RouteProvider, owners: OwnerFinder
+def _share_channels(
+    redis: Redis, channels: ChannelLookup, routes: RouteProvider
 ) -> Callable[[], Awaitable[None]]:
-    """Begin to tell other processes whose channels and interactions are; the result ends it."""
-    notebook = Notebook(OwnerNotes(redis), router.channels, lambda: routes.current_table)
-    owners.on_found = notebook.channel
-    return _run(notebook.run(), "owner-notes")
+    """Begin to tell other processes the guilds of channels and interactions; the result ends it."""
+    sharing = ChannelSharing(SharedChannels(redis), channels.guilds, lambda: routes.current_table)
+    return _run(sharing.run(), "channel-sharing")
 
 
 def _run(work: Coroutine[Any, Any, None], name: str) -> Callable[[], Awaitable[None]]:
@@ -350,7 +350,7 @@ async def _leave(processes: Processes, process: GatewayProcess, closing: Shutdow
     with suppress(DependencyUnavailable):
         if await closing.step("leave", partial(processes.leave, process), at_most=CLOSE_EACH_WITHIN):
             return
-    # The others wait for it until it counts as gone.
+    # Other processes wait for this one until it counts as gone.
     _log.info("process_not_removed", process=process.name)
 
 

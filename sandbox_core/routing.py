@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import Final
@@ -25,13 +26,15 @@ class Side(StrEnum):
 class Destination:
     """Where one event goes; what its subject and stream are called there is the publishing side's."""
 
-    __slots__ = ("key", "sandbox_id", "side")
+    __slots__ = ("key", "label", "sandbox_id", "side")
 
     def __init__(self, side: Side, *, sandbox_id: str | None = None) -> None:
         self.side: Final = side
         self.sandbox_id: Final = sandbox_id
         self.key: Final[str] = sandbox_id or side.value
         """Tells destinations apart; a plain text, which is hashed once."""
+        self.label: Final = side.value
+        """What the metrics call it."""
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Destination):
@@ -115,6 +118,10 @@ class RouteTable:
             return None
         return entry[1]
 
+    def ends_at(self, guild_id: str) -> float:
+        """When the guild's route ends, in seconds since the epoch; the guild has one."""
+        return self._entries[guild_id][0]
+
     def route(self, guild_id: str, now: float) -> Route | None:
         """The guild's route at `now`, or None when its events go to production."""
         entry = self._entries.get(guild_id)
@@ -143,6 +150,26 @@ class RouteTable:
 
     def __contains__(self, guild_id: object) -> bool:
         return guild_id in self._entries
+
+
+class TrustedTable:
+    """A process's route table, and until when it is known to be what PostgreSQL says.
+
+    The end is looked at whenever the table is used, so that a process that was stopped as a whole does not go
+    on with what it knew before.
+    """
+
+    __slots__ = ("table", "until")
+
+    def __init__(self, table: RouteTable | None = None, until: float = -math.inf) -> None:
+        self.table = table
+        """The last table known; None before the first full read."""
+        self.until = until
+        """On the monotonic clock, in seconds."""
+
+    def at(self, now: float) -> RouteTable | None:
+        """The table while it can be trusted, else None; `now` is on the monotonic clock."""
+        return self.table if now < self.until else None
 
 
 def is_handled_here(frame: Frame) -> bool:

@@ -30,6 +30,7 @@ _SNOWFLAKE = re.compile(r"(?:0|[1-9][0-9]{0,19})\Z")
 _LARGEST_ID = (1 << 64) - 1
 _SCHEMA = re.compile(r"sandbox_[0-9a-f]{8}\Z")
 _CONTROL_SCHEMA = re.compile(r"(?!pg_|information_schema\Z)[a-z_][a-z0-9_]{0,39}\Z")
+_OWN_SUBJECT = re.compile(r"sandbox\.([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})\.")
 _STREAM = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 # Beside the first tokens that are ours, `$` and `_` begin the server's own subjects.
 _PREFIX = re.compile(
@@ -57,14 +58,19 @@ class StreamNames:
         return f"{self.prefix}.>"
 
     @property
+    def production_events(self) -> str:
+        """The events of every type: `events.*`. One token, so that `events.dead_letter.…` is none of them."""
+        return f"{self.prefix}.*"
+
+    @property
     def both(self) -> tuple[tuple[str, str], tuple[str, str]]:
         """The streams, each with all its subjects."""
         return (self.events, self.events_subjects), (self.sandbox, SANDBOX_SUBJECTS)
 
     @property
-    def fence_subject(self) -> str:
+    def route_announcements_subject(self) -> str:
         """Where an installation's processes tell each other of changed routes; no stream keeps it."""
-        return f"sandboxes.{self.events}.fence"
+        return f"sandboxes.{self.events}.routes"
 
     def production_subject(self, event_type: str) -> str:
         """`events.{TYPE}`. Raises `InvalidInput` when the type can't be a subject token."""
@@ -106,6 +112,17 @@ def is_event_type(text: str) -> bool:
 def sandbox_subject(sandbox_id: UUID | str, event_type: str) -> str:
     """`sandbox.{sandbox_id}.events.{TYPE}`. Raises `InvalidInput` for a bad type or id."""
     return f"{nats_prefix(sandbox_id)}events.{_checked_type(event_type)}"
+
+
+def sandbox_events(sandbox_id: UUID | str) -> str:
+    """A sandbox's events of every type: `sandbox.{sandbox_id}.events.*`."""
+    return f"{nats_prefix(sandbox_id)}events.*"
+
+
+def sandbox_of(subject: str) -> str | None:
+    """The id of the sandbox whose subject, or filter of subjects, this is; None when it is none's."""
+    match = _OWN_SUBJECT.match(subject)
+    return None if match is None else match[1]
 
 
 def shard_holders_subject(application_id: int) -> str:
@@ -158,8 +175,8 @@ def gateway_session_key(application_id: int, shard_id: int, shard_count: int) ->
     return f"sandbox:gateway:{application_id}:{shard_count}:{shard_id}"
 
 
-def channel_owner_key(channel_id: str) -> str:
-    """`sandbox:gateway:channel:{id}`: whose a channel is, told among gateway processes."""
+def channel_guild_key(channel_id: str) -> str:
+    """`sandbox:gateway:channel:{id}`: a channel's guild, told among gateway processes."""
     return f"sandbox:gateway:channel:{_checked_snowflake(channel_id)}"
 
 

@@ -64,7 +64,7 @@ class SandboxBot(commands.AutoShardedBot):
         """The gateway's times."""
         self.compression = CompressionChoice()
         """What its connections ask for."""
-        core.owners.directory = RestChannels(self.http)
+        core.channels.directory = RestChannels(self.http)
         self._gateway: Gateway | None = None
         self._login_trouble = "not connected to Discord"
         self.sessions = SessionBook(

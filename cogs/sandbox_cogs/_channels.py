@@ -19,7 +19,7 @@ class RestChannels:
     def __init__(self, http: HTTPClient) -> None:
         self._http = http
 
-    async def owner(self, channel_id: str) -> str | None:
+    async def guild(self, channel_id: str) -> str | None:
         """Return the channel's guild, `DIRECT`, or None when the bot must not see the channel.
 
         Raises `DependencyUnavailable` when Discord gives no answer.

@@ -1,30 +1,24 @@
 """Deciding and publishing events, with the bookkeeping of what is acknowledged."""
 
 from .activity import Activity
-from .channels import ChannelOwners
-from .finder import ChannelDirectory, OwnerFinder
-from .held import Routes
-from .intake import GatewayIntake
+from .intake import GatewayIntake, ShardIntake
+from .lane import LaneState, Tell
 from .last_events import DAY, LastEvent, LastEvents
 from .ledger import ShardLedger
-from .notebook import Notebook
-from .router import EventRouter, Publisher
-from .verdicts import Tell
+from .route_questions import Routes
+from .router import EventRouter
 from .watched import WatchedPath, watchers
 
 __all__ = [
     "DAY",
     "Activity",
-    "ChannelDirectory",
-    "ChannelOwners",
     "EventRouter",
     "GatewayIntake",
+    "LaneState",
     "LastEvent",
     "LastEvents",
-    "Notebook",
-    "OwnerFinder",
-    "Publisher",
     "Routes",
+    "ShardIntake",
     "ShardLedger",
     "Tell",
     "WatchedPath",

@@ -6,8 +6,12 @@ say "about so many in the last minute", and an idle guild is forgotten after two
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+
+from sandbox_core.metrics import RoutingMetrics
+from sandbox_core.nats.publication import Publication
 
 _MINUTE = 60.0
 
@@ -40,31 +44,51 @@ class _Minutes:
 
 
 class Activity:
-    """Counts acknowledged events. `now` is in seconds since the epoch."""
+    """Counts acknowledged events, also in the metrics. `now` is in seconds since the epoch."""
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    def __init__(self, now: Callable[[], float], metrics: RoutingMetrics) -> None:
         self._now = now
+        self._metrics = metrics
         self._production = _Minutes()
         self._sandboxes = _Minutes()
         self._touched: dict[str, float] = {}
         self._fresh: dict[str, float] = {}
 
-    def count(self, guild_id: str | None, sandbox_id: str | None) -> None:
-        """One event was acknowledged: in this sandbox, or else for this guild in production."""
+    def acknowledged(self, publications: Iterable[Publication], monotonic: float) -> None:
+        """These were acknowledged, at this moment of the clock that frames are received by.
+
+        An event counts in its sandbox, or else for its guild in production.
+        """
         now = self._now()
-        if sandbox_id is not None:
-            counts = self._sandboxes
-            key = sandbox_id
-            self._touched[sandbox_id] = now
-        elif guild_id is not None:
-            counts = self._production
-            key = guild_id
-            self._fresh[guild_id] = now
-        else:
-            return
-        if now - counts.began >= _MINUTE:
-            counts.turn(now)
-        counts.present[key] = counts.present.get(key, 0) + 1
+        production, sandboxes = self._production, self._sandboxes
+        production.turn(now)
+        sandboxes.turn(now)
+        fresh, touched = self._fresh, self._touched
+        in_production, in_sandboxes = production.present, sandboxes.present
+        routed, durations = self._metrics.routed, self._metrics.route_seconds
+        bounds, buckets = durations.bounds, durations.counts
+        total = 0.0
+        for publication in publications:
+            event = publication.context
+            frame, destination = event.frame, event.destination
+            seconds = monotonic - frame.received_at
+            total += seconds
+            buckets[bisect_left(bounds, seconds)] += 1
+            if publication.is_dead_letter:
+                routed["dead_letter"] += 1
+            else:
+                routed[destination.label] += 1
+            if frame.type == "GUILD_CREATE":
+                # Every new session brings one per guild: that is no sign of life in the guild.
+                continue
+            sandbox_id = destination.sandbox_id
+            if sandbox_id is not None:
+                touched[sandbox_id] = now
+                in_sandboxes[sandbox_id] = in_sandboxes.get(sandbox_id, 0) + 1
+            elif guild_id := event.lane.guild_id:
+                fresh[guild_id] = now
+                in_production[guild_id] = in_production.get(guild_id, 0) + 1
+        durations.total += total
 
     def production_events_last_minute(self, guild_id: str) -> int:
         """About how many of the guild's events went to production in the last minute."""

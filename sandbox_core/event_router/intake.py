@@ -11,15 +11,61 @@ import structlog
 from sandbox_core.events import DISPATCH, Frame, FrameError, read_frame, read_ready
 from sandbox_core.models import shard_of
 
+from .lane import Tell
 from .ledger import ShardLedger
 from .router import EventRouter
-from .verdicts import Tell
 from .waiting import WaitingFrames
 
 _log = structlog.get_logger("sandbox.gateway")
 
 
 _LOOK = 0.1
+
+
+class ShardIntake:
+    """One shard's way in: its session, and what is kept of it while another process publishes it."""
+
+    __slots__ = ("_monotonic", "_router", "began_at", "ledger", "shard_id", "waiting")
+
+    def __init__(self, shard_id: int, router: EventRouter, monotonic: Callable[[], float]) -> None:
+        self._router = router
+        self._monotonic = monotonic
+        self.shard_id = shard_id
+        self.ledger: ShardLedger | None = None
+        """The bookkeeping of the present session; None before its READY."""
+        self.began_at = 0.0
+        """When the session came to this process, by the clock of the frames."""
+        self.waiting: WaitingFrames | None = None
+        """What is kept; None while the shard is published here."""
+
+    def begin(self, ledger: ShardLedger) -> None:
+        """The shard has this session from now on."""
+        self.ledger = ledger
+        self.began_at = self._monotonic()
+
+    def take(self, frame: Frame, tell: Tell | None = None) -> bool:
+        """Hand a dispatch frame to the router, or keep it.
+
+        Returns and tells what `EventRouter.route` does; False also while the shard is only kept.
+        """
+        if frame.type == "READY":
+            self._ready(frame)
+        ledger = self.ledger
+        if ledger is None:
+            # Discord sends nothing before READY or the replay of a resumed session.
+            self._router.count_dropped("no_session")
+            _log.error("frame_without_session", shard=self.shard_id, type=frame.type)
+            return False
+        if self.waiting is None:
+            return self._router.route(frame, ledger, tell)
+        self.waiting.keep(frame, ledger)
+        return False
+
+    def _ready(self, frame: Frame) -> None:
+        ready = read_ready(frame)
+        self.begin(ShardLedger(ready.session_id, self.shard_id, resume_url=ready.resume_gateway_url))
+        if self.waiting is not None:
+            self.waiting.began(ready.guild_ids, frame.received_at)
 
 
 class GatewayIntake:
@@ -30,19 +76,24 @@ class GatewayIntake:
 
     def __init__(self, router: EventRouter, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._router = router
+        self.backlog = router.backlog
+        """What was taken and is not acknowledged, whose `full` costs nothing to look at."""
         self._monotonic = monotonic
-        self._ledgers: dict[int, ShardLedger] = {}
-        self._since: dict[int, float] = {}
-        """When each shard's session came to this process, by the clock above."""
-        self._waiting: dict[int, WaitingFrames] = {}
-        """By shard, what is kept while another process publishes it."""
+        self._shards: dict[int, ShardIntake] = {}
         self.owner_ids: frozenset[str] = frozenset()
         """Users whose commands in direct messages somebody here carries out; those are not published."""
+
+    def shard(self, shard_id: int) -> ShardIntake:
+        """The shard's way in; it stays the same for as long as this process lives."""
+        shard = self._shards.get(shard_id)
+        if shard is None:
+            shard = self._shards[shard_id] = ShardIntake(shard_id, self._router, self._monotonic)
+        return shard
 
     @property
     def full(self) -> bool:
         """True when a source that can wait should await `room` before it reads on."""
-        return self._router.full or (bool(self._waiting) and self._is_crowded())
+        return self._router.full or self._is_crowded()
 
     async def room(self) -> None:
         """Return when the router takes more frames."""
@@ -51,34 +102,34 @@ class GatewayIntake:
             await asyncio.sleep(_LOOK)
 
     def _is_crowded(self) -> bool:
-        return any(waiting.is_crowded for waiting in self._waiting.values())
+        return any(shard.waiting.is_crowded for shard in self._shards.values() if shard.waiting is not None)
 
     def ledger(self, shard_id: int) -> ShardLedger | None:
         """The bookkeeping of the shard's present session, or None before its first READY."""
-        return self._ledgers.get(shard_id)
+        return self._shards[shard_id].ledger if shard_id in self._shards else None
 
     def watched_for(self, guild_id: str, shard_count: int) -> float:
         """Seconds since when the guild's events come to this process; 0 while another has its shard.
 
         A session that is resumed after a lost connection goes on: what was missed meanwhile is replayed.
         """
-        shard_id = shard_of(guild_id, shard_count)
-        ledger = self._ledgers.get(shard_id)
-        return 0.0 if ledger is None or ledger.lost else self._monotonic() - self._since[shard_id]
+        shard = self.shard(shard_of(guild_id, shard_count))
+        ledger = shard.ledger
+        return 0.0 if ledger is None or ledger.lost else self._monotonic() - shard.began_at
 
     @property
     def lag(self) -> int:
         """Frames received and not yet acknowledged, over all shards."""
-        return sum(ledger.lag for ledger in self._ledgers.values())
+        return sum(shard.ledger.lag for shard in self._shards.values() if shard.ledger is not None)
 
     def adopt(self, session_id: str, shard_id: int, sequence: int, stored: Iterable[int] = ()) -> None:
         """Go on with a session that began elsewhere, from `sequence`; one that is known stays as it is.
 
         `stored` are later sequences whose events are published already; their replay is passed over.
         """
-        known = self._ledgers.get(shard_id)
-        if known is None or known.session_id != session_id:
-            self._begin(ShardLedger(session_id, shard_id, sequence, stored))
+        shard = self.shard(shard_id)
+        if shard.ledger is None or shard.ledger.session_id != session_id:
+            shard.begin(ShardLedger(session_id, shard_id, sequence, stored))
 
     def before_switch(self, action: Callable[[], Awaitable[None]]) -> None:
         """Have `action` awaited whenever a guild is drained and its route is about to change.
@@ -92,7 +143,7 @@ class GatewayIntake:
 
         That is published here no more. Returns its frames.
         """
-        ledger = self._ledgers.get(shard_id)
+        ledger = self.ledger(shard_id)
         if ledger is None or ledger.lost:
             return []
         discarded = self._router.discard(ledger)
@@ -105,36 +156,37 @@ class GatewayIntake:
     @property
     def shard_ids(self) -> tuple[int, ...]:
         """The shards with a session here, published here or not."""
-        return tuple(self._ledgers)
+        return tuple(shard_id for shard_id, shard in self._shards.items() if shard.ledger is not None)
 
     def stand_by(self, shard_id: int) -> None:
         """Keep what comes of the shard from now on, as another process publishes it."""
-        if shard_id not in self._waiting:
-            self._waiting[shard_id] = WaitingFrames(self._router.channels, self._monotonic())
+        shard = self.shard(shard_id)
+        if shard.waiting is None:
+            shard.waiting = WaitingFrames(self._router.channels, self._monotonic())
 
     def give_way(self, shard_id: int) -> None:
         """Another process publishes the shard from now on, and its session stays here: stand by.
 
         What was taken and is not acknowledged is kept too, and published here no more.
         """
-        if shard_id in self._waiting:
+        shard = self.shard(shard_id)
+        if shard.waiting is not None:
             return
-        ledger = self._ledgers.get(shard_id)
+        ledger = shard.ledger
         discarded = self.lose(shard_id)
-        self.stand_by(shard_id)
+        shard.waiting = WaitingFrames(self._router.channels, self._monotonic())
         if ledger is not None and ledger.lost:
             # The session goes on, and this process may publish it again.
-            fresh = ShardLedger(ledger.session_id, shard_id, ledger.received)
-            self._ledgers[shard_id] = fresh
-            self._waiting[shard_id].put_back(discarded, fresh)
+            shard.ledger = ShardLedger(ledger.session_id, shard_id, ledger.received)
+            shard.waiting.put_back(discarded, shard.ledger)
 
     def waiting(self, shard_id: int) -> WaitingFrames | None:
         """What is kept of the shard; None when it is published here."""
-        return self._waiting.get(shard_id)
+        return self._shards[shard_id].waiting if shard_id in self._shards else None
 
     def about_to_go_on(self, shard_id: int, *, certain: bool = True) -> None:
         """What is kept of the shard is about to be published; with `certain=False`, it is not after all."""
-        waiting = self._waiting.get(shard_id)
+        waiting = self.waiting(shard_id)
         if waiting is not None:
             waiting.bounded = not certain
         if waiting is not None and certain:
@@ -147,7 +199,10 @@ class GatewayIntake:
 
         `stored` tells by its place in what was kept whether an event is stored already.
         """
-        waiting = self._waiting.pop(shard_id)
+        shard = self.shard(shard_id)
+        waiting, shard.waiting = shard.waiting, None
+        if waiting is None:
+            raise RuntimeError(f"nothing is kept of shard {shard_id}")
         heard: dict[int, tuple[ShardLedger, int]] = {}
         published = 0
         for place, (frame, ledger) in enumerate(waiting.frames):
@@ -158,7 +213,7 @@ class GatewayIntake:
             else:
                 published += 1
                 self._router.route(frame, ledger)
-        present = self._ledgers.get(shard_id)
+        present = shard.ledger
         if present is not None and id(present) not in heard:
             heard[id(present)] = (present, present.reopen(present.received))
         for ledger, last in heard.values():
@@ -168,14 +223,11 @@ class GatewayIntake:
 
     def forget(self, shard_id: int) -> None:
         """Another process has the shard: what was taken of it is still published, and nothing more comes."""
-        self._ledgers.pop(shard_id, None)
-        self._since.pop(shard_id, None)
-        if self._waiting.pop(shard_id, None) is not None:
+        shard = self.shard(shard_id)
+        shard.ledger = None
+        if shard.waiting is not None:
+            shard.waiting = None
             self._router.joined(shard_id)
-
-    def _begin(self, ledger: ShardLedger) -> None:
-        self._ledgers[ledger.shard_id] = ledger
-        self._since[ledger.shard_id] = self._monotonic()
 
     def frame_of(self, raw: bytes) -> Frame:
         """Read one frame. Raises `FrameError` when the bytes are no gateway frame."""
@@ -191,25 +243,5 @@ class GatewayIntake:
             return None
 
     def take(self, frame: Frame, shard_id: int, tell: Tell | None = None) -> bool:
-        """Hand a frame of this shard to the router; frames that are no dispatch are nobody's.
-
-        Returns and tells what `EventRouter.route` does; False also while the shard is only kept.
-        """
-        if frame.op != DISPATCH:
-            return False
-        waiting = self._waiting.get(shard_id) if self._waiting else None
-        if frame.type == "READY":
-            ready = read_ready(frame)
-            self._begin(ShardLedger(ready.session_id, shard_id, resume_url=ready.resume_gateway_url))
-            if waiting is not None:
-                waiting.began(ready.guild_ids, frame.received_at)
-        ledger = self._ledgers.get(shard_id)
-        if ledger is None:
-            # Discord sends nothing before READY or the replay of a resumed session.
-            self._router.count_dropped("no_session")
-            _log.error("frame_without_session", shard=shard_id, type=frame.type)
-            return False
-        if waiting is None:
-            return self._router.route(frame, ledger, tell)
-        waiting.keep(frame, ledger)
-        return False
+        """As `ShardIntake.take`; frames that are no dispatch are nobody's."""
+        return frame.op == DISPATCH and self.shard(shard_id).take(frame, tell)

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
+from sandbox_core.attribution import ChannelGuilds
 from sandbox_core.events import Frame
 from sandbox_core.routing import is_handled_here
 
-from .channels import ChannelOwners
 from .ledger import ShardLedger
 
 _MOST_FRAMES = 200_000
@@ -26,7 +26,7 @@ class WaitingFrames:
     Moments are those of the frames: of the monotonic clock, in seconds.
     """
 
-    def __init__(self, channels: ChannelOwners, now: float) -> None:
+    def __init__(self, channels: ChannelGuilds, now: float) -> None:
         self._channels = channels
         self.frames: deque[tuple[Frame, ShardLedger]] = deque()
         self.complete_since = now

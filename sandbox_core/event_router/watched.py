@@ -14,10 +14,8 @@ from typing import TYPE_CHECKING, Protocol, cast
 import structlog
 
 from sandbox_core.events import Frame
-from sandbox_core.nats.publication import Publication, PublisherEvents
+from sandbox_core.nats.publication import Publication, Publisher, PublisherEvents
 from sandbox_core.tracing import Tracing
-
-from .router import Publisher
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -114,11 +112,12 @@ class WatchedPath:
         if self._publisher is not None:
             self._publisher.withdraw(publication)
 
-    def acknowledged(self, publication: Publication) -> None:
+    def acknowledged(self, publications: Sequence[Publication]) -> None:
         """Tell the watchers, and the router."""
-        for watcher, mark in zip(self._watchers, self._marks.pop(publication), strict=True):
-            watcher.acknowledged(publication, mark)
-        self._events.acknowledged(publication)
+        for publication in publications:
+            for watcher, mark in zip(self._watchers, self._marks.pop(publication), strict=True):
+                watcher.acknowledged(publication, mark)
+        self._events.acknowledged(publications)
 
     def attempt_failed(self, reason: str) -> None:
         """Tell the router."""

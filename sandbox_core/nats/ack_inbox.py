@@ -1,14 +1,15 @@
 """Hearing JetStream's answers to publications: one inbox for all, the subject's last token is the number.
 
 nats-py's way with a message took a tenth of an event's time. Answers come in bursts, and nearly all say the
-same: stored. So they are read from the bytes that arrive, see `incoming`; what is not plainly an answer,
+same: stored. So they are read from the bytes that arrive, see `wire`; what is not plainly an answer,
 such as the status that nobody took the publication, comes through an ordinary subscription.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import msgspec
 import nats.errors
@@ -17,7 +18,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from .incoming import LINE_BREAK, Incoming, incoming
+from .wire import LINE_BREAK, Incoming, incoming
 
 _log = structlog.get_logger("sandbox.nats")
 
@@ -44,8 +45,8 @@ _pub_ack = msgspec.json.Decoder(_PubAck).decode
 class Answers(Protocol):
     """What is done with the answers, on the event loop."""
 
-    def stored(self, number: int) -> None:
-        """JetStream has the publication, perhaps from an earlier attempt."""
+    def stored(self, numbers: Sequence[int]) -> None:
+        """JetStream has these publications, perhaps from earlier attempts."""
 
     def not_stored(self, number: int, error: PubAckError) -> None:
         """JetStream refused it."""
@@ -65,7 +66,8 @@ class AckInbox:
         self._subscription: Subscription | None = None
         self._incoming: Incoming | None = None
         self._line = re.compile(b"")
-        self._stored = self._line
+        # Known to the module, and not to its type stub.
+        self._scanner: Any = None
 
     async def open(self) -> None:
         """Begin to hear; the connection must stand. Raises nats-py's errors."""
@@ -78,7 +80,8 @@ class AckInbox:
             self._incoming, sid = known
             line = rb"MSG %b(\d+) %d (\d+)\r\n" % (re.escape(self.prefix.encode()), sid)
             self._line = re.compile(line)
-            self._stored = re.compile(line + _STORED)
+            stored: Any = re.compile(line + _STORED)
+            self._scanner = stored.scanner
             self._incoming.use(self)
 
     async def close(self, *, connected: bool) -> None:
@@ -92,32 +95,36 @@ class AckInbox:
             except nats.errors.Error as error:
                 _log.debug("inbox_not_unsubscribed", error=type(error).__name__)
 
-    # The short way; see `incoming.Way`
+    # The short way; see `wire.Way`
 
     def take(self, data: bytes, position: int) -> tuple[int, int]:
         """Handle the answers that stand in `data` from `position` on."""
-        match, plainly, size = self._line.match, self._stored.match, len(data)
-        stored = self._answers.stored
-        count = 0
+        size, count = len(data), 0
         while True:
-            if line := plainly(data, position):
-                position = line.end()
-                try:
-                    stored(int(line[1]))
-                except Exception:
-                    # A fault in what follows an acknowledgement: the next answers are still to be heard.
-                    _log.exception("answer_not_handled", bytes=int(line[2]))
-            elif line := match(data, position):
-                begin = line.end()
-                end = begin + int(line[2])
-                if end + len(LINE_BREAK) > size:
-                    break
-                self._hear(int(line[1]), data[begin:end])
-                position = end + len(LINE_BREAK)
-            else:
+            # Answers come in bursts, and nearly all say the same: each match begins where the last one ended.
+            plainly = self._scanner(data, position)
+            if lines := list(iter(plainly.match, None)):
+                position = lines[-1].end()
+                count += len(lines)
+                self._tell_stored([int(line[1]) for line in lines])
+            line = self._line.match(data, position)
+            if line is None:
                 break
+            begin = line.end()
+            end = begin + int(line[2])
+            if end + len(LINE_BREAK) > size:
+                break
+            self._hear(int(line[1]), data[begin:end])
+            position = end + len(LINE_BREAK)
             count += 1
         return position, count
+
+    def _tell_stored(self, numbers: Sequence[int]) -> None:
+        try:
+            self._answers.stored(numbers)
+        except Exception:
+            # A fault in what follows an acknowledgement: the next answers are still to be heard.
+            _log.exception("answer_not_handled", answers=len(numbers))
 
     def begins(self, data: bytes, position: int) -> bool:
         """True when an unfinished answer stands there."""
@@ -132,7 +139,7 @@ class AckInbox:
                 if error is not None:
                     self._answers.not_stored(number, error)
                     return
-            self._answers.stored(number)
+            self._answers.stored((number,))
         except Exception:
             # An answer that can't be read, or a fault in what follows an acknowledgement: nats-py would
             # end its reading, or hide it. The next answers are still to be heard.

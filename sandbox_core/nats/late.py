@@ -6,6 +6,11 @@ hold, once for all such publications, and only what they don't hold is sent.
 
 What a stream has dropped since, such as the sandboxes' stream after five minutes, it can't answer for: that
 is sent.
+
+A longer window instead would have to outlast every outage. nats-server 2.15 takes some 240 bytes for an id as
+long as the window lasts: at 2,000 events a second 0.14 GB for the present five minutes, 1.7 GB for an hour,
+41 GB for a day; and a restart takes some 8 us more for each. The sandboxes' stream can't have a window longer
+than it keeps messages.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A consumer that asks for headers only gets them in batches of its own choice (docs.nats.io, "JetStream wire
 API": `$JS.API.CONSUMER.MSG.NEXT.<stream>.<consumer>`). They are read from the bytes that arrive, see
-`incoming`: through nats-py's parser and its headers a minute's events would take longer than a dead
+`wire`: through nats-py's parser and its headers a minute's events would take longer than a dead
 process's shards may wait.
 
 The subject to which a message would be acknowledged tells when it was stored: `$JS.ACK.<stream>.<consumer>.
@@ -31,9 +31,8 @@ from nats.js.errors import NotFoundError
 from sandbox_core.errors import DependencyUnavailable
 
 from .errors import DEPENDENCY
-from .incoming import LINE_BREAK, Incoming, incoming
 from .stream_faults import is_ours
-from .wire import MESSAGE_ID
+from .wire import LINE_BREAK, MESSAGE_ID, Incoming, incoming
 
 _log = structlog.get_logger("sandbox.nats")
 
@@ -69,7 +68,7 @@ class Content(NamedTuple):
 
 
 class Batches:
-    """Counts what arrives for one consumer and hands on a header's values, or messages; an `incoming.Way`."""
+    """Counts what arrives for one consumer and hands on a header's values, or messages; an `wire.Way`."""
 
     def __init__(
         self,

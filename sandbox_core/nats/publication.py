@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import msgspec
 
@@ -20,7 +20,7 @@ class Publication(msgspec.Struct, gc=False, eq=False):
     message_id: str
     """What JetStream recognises a repetition by."""
     payload: bytes
-    context: object
+    context: Any
     is_dead_letter: bool = False
     """True when it could not be published where it belongs."""
     number: int = -1
@@ -42,16 +42,32 @@ class Publication(msgspec.Struct, gc=False, eq=False):
         """All of its headers, in a mapping of the caller's own."""
         return {MESSAGE_ID: self.message_id, **self.label.headers}
 
+    def was_not_stored(self) -> None:
+        """JetStream said of an attempt that it did not take it."""
+        self.unanswered = max(0, self.unanswered - 1)
+        if self.unanswered == 0:
+            self.unanswered_since = 0.0
+
     def label_anew(self, subject: str, headers: Mapping[str, str]) -> None:
         """Have it go to `subject` with these headers and its id."""
         self.label = Label(subject, headers)
 
 
+class Publisher(Protocol):
+    """Publishes until acknowledged; see `AckPublisher`."""
+
+    def submit(self, publication: Publication) -> None: ...
+
+    def in_flight(self) -> list[Publication]: ...
+
+    def withdraw(self, publication: Publication) -> None: ...
+
+
 class PublisherEvents(Protocol):
     """What the publisher tells its owner, on the event loop."""
 
-    def acknowledged(self, publication: Publication) -> None:
-        """JetStream has stored the message (or had stored it before)."""
+    def acknowledged(self, publications: Sequence[Publication]) -> None:
+        """JetStream has stored these messages (or had stored them before)."""
 
     def attempt_failed(self, reason: str) -> None:
         """An attempt failed and will be repeated; `reason` is one of a small fixed set."""

@@ -10,16 +10,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any
 
 import nats.errors
 import structlog
 
 from sandbox_core import tasks
-from sandbox_core.error_text import explain
-from sandbox_core.errors import DependencyUnavailable, StreamUnusable
 from sandbox_core.lease_trust import LeaseTrust
 from sandbox_core.subjects import DEFAULT_NAMES, StreamNames
 
@@ -27,6 +25,7 @@ from .ack_inbox import AckInbox, PubAckError
 from .connection import NatsConnection
 from .late import KnowsStored, LateResends
 from .publication import Publication, PublisherEvents
+from .recovery import EnsuresStreams, usable
 from .refusals import RefusalLog
 from .streams import DUPLICATE_WINDOW
 from .too_large import HEADER_ROOM, compress, make_dead_letter
@@ -39,14 +38,6 @@ _SENDS_BETWEEN_YIELDS = 256
 _REFUSED_PAUSE = 0.25
 _FAILED_PAUSE = 1.0
 _SWEEP_INTERVAL = 0.5
-_RECOVERY_PAUSES = (0.05, 0.1, 0.25, 0.5, 1.0)
-
-
-class EnsuresStreams(Protocol):
-    """Makes missing streams; see `Streams`."""
-
-    async def ensure(self) -> None:
-        """Raises `DependencyUnavailable` when NATS does not answer."""
 
 
 class AckPublisher:
@@ -90,12 +81,12 @@ class AckPublisher:
         """What could not be sent at once, or has to be sent again."""
         self._wake = asyncio.Event()
         self._open = asyncio.Event()
-        self._empty = asyncio.Event()
-        self._empty.set()
+        self._empty: asyncio.Event | None = None
+        """Set when nothing is outstanding, while somebody waits for that."""
         self._refusals = RefusalLog()
         self._next_number = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._recovering = False
+        self._recovery: asyncio.Task[None] | None = None
         self._closed = False
 
     @property
@@ -138,8 +129,6 @@ class AckPublisher:
         number = self._next_number
         self._next_number = number + 1
         publication.number = number
-        if not self._outstanding:
-            self._empty.clear()
         self._outstanding[number] = publication
         # Nearly always it can be sent here and now; whatever hinders it is the pump's.
         if self._ready or not self._open.is_set():
@@ -147,8 +136,9 @@ class AckPublisher:
             return
         now = self._monotonic()
         try:
-            if now >= self.trust.until or not self._put(publication, now):
-                self._queue(publication)
+            if now < self.trust.until and self._put(publication, now):
+                return
+            self._queue(publication)
         except Exception:
             # Whatever is wrong with this one, it must not hold up the others.
             self._failed(publication)
@@ -159,22 +149,20 @@ class AckPublisher:
 
     def withdraw(self, publication: Publication) -> None:
         """Send the publication no more; its acknowledgement, if one still comes, means nothing."""
-        self._off(publication.number)
+        self._outstanding.pop(publication.number, None)
+        self._refusals.no_more((publication.number,))
+        if self._empty is not None and not self._outstanding:
+            self._empty.set()
 
     async def drained(self) -> None:
         """Return when nothing is outstanding."""
-        await self._empty.wait()
+        while self._outstanding:
+            self._empty = asyncio.Event()
+            await self._empty.wait()
 
     def _queue(self, publication: Publication) -> None:
         self._ready.append(publication)
         self._wake.set()
-
-    def _off(self, number: int) -> None:
-        del self._outstanding[number]
-        if not self._outstanding:
-            self._empty.set()
-        if self._refusals.numbers:
-            self._refusals.no_more(number)
 
     async def _keep_going(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         def failed() -> None:
@@ -193,18 +181,8 @@ class AckPublisher:
         reply = f"{self._reply}{publication.number}"
         if not self._wire.put(publication.label, publication.message_id, reply, payload):
             return False
-        # As in `_sent`, and not shared with it: every event would pay for the call.
-        publication.sent_at = now
-        publication.unanswered += 1
-        if publication.unanswered == 1:
-            publication.unanswered_since = now
+        _note_sending(publication, now)
         return True
-
-    def _sent(self, publication: Publication, now: float) -> None:
-        publication.sent_at = now
-        publication.unanswered += 1
-        if publication.unanswered == 1:
-            publication.unanswered_since = now
 
     async def _pump(self) -> None:
         sent = 0
@@ -240,7 +218,7 @@ class AckPublisher:
             elif not self._put(publication, now):
                 reply = f"{self._reply}{publication.number}"
                 await self._wire.send(publication.subject, reply, publication.headers, publication.payload)
-                self._sent(publication, now)
+                _note_sending(publication, now)
         except (nats.errors.Error, OSError) as error:
             # The connection is going: `_on_disconnect` closes the gate, `_on_reconnect` sends again.
             self._events.attempt_failed("connection")
@@ -273,12 +251,16 @@ class AckPublisher:
 
     # Answers
 
-    def stored(self, number: int) -> None:
-        """JetStream has the publication."""
-        publication = self._outstanding.get(number)
-        if publication is not None:
-            self._off(number)
-            self._events.acknowledged(publication)
+    def stored(self, numbers: Sequence[int]) -> None:
+        """JetStream has these publications."""
+        off = self._outstanding.pop
+        publications = [found for number in numbers if (found := off(number, None)) is not None]
+        if self._refusals.numbers:
+            self._refusals.no_more(numbers)
+        if publications:
+            self._events.acknowledged(publications)
+        if self._empty is not None and not self._outstanding:
+            self._empty.set()
 
     def not_stored(self, number: int, error: PubAckError) -> None:
         """JetStream refused an attempt."""
@@ -286,7 +268,7 @@ class AckPublisher:
         if publication is None:
             return
         self._events.attempt_failed("refused")
-        _answered(publication)
+        publication.was_not_stored()
         if error.err_code == _MESSAGE_TOO_LARGE and not publication.is_dead_letter:
             publication.sent_at = 0.0
             if "Content-Encoding" not in publication.label.headers:
@@ -303,14 +285,14 @@ class AckPublisher:
         if publication is None:
             return
         self._events.attempt_failed("no_stream")
-        _answered(publication)
+        publication.was_not_stored()
         self._open.clear()
         self._retry_later(publication)
         self._recover()
 
     def found(self, publication: Publication) -> None:
         """A stream holds what would have been sent late."""
-        self.stored(publication.number)
+        self.stored((publication.number,))
 
     def missing(self, publication: Publication) -> None:
         """No stream holds it: none of the attempts so far arrived."""
@@ -356,32 +338,11 @@ class AckPublisher:
         self._recover()
 
     def _recover(self) -> None:
-        if not self._recovering and not self._closed:
-            self._recovering = True
-            self._spawn(self._ensure_streams())
+        if not self._closed and (self._recovery is None or self._recovery.done()):
+            self._recovery = self._spawn(self._open_again())
 
-    async def _ensure_streams(self) -> None:
-        attempt = 0
-        told: str | None = None
-        try:
-            while True:
-                try:
-                    await self._streams.ensure()
-                except (DependencyUnavailable, nats.errors.Error) as error:
-                    pause = _RECOVERY_PAUSES[min(attempt, len(_RECOVERY_PAUSES) - 1)]
-                    attempt += 1
-                    reason = str(explain(error) if isinstance(error, StreamUnusable) else error)
-                    # Once, but for each reason that only an operator can take away.
-                    if attempt >= len(_RECOVERY_PAUSES) and (
-                        told is None or (isinstance(error, StreamUnusable) and told != reason)
-                    ):
-                        told = reason
-                        _log.warning("publishing_waits", dependency="NATS", reason=reason)
-                    await asyncio.sleep(pause)
-                else:
-                    break
-        finally:
-            self._recovering = False
+    async def _open_again(self) -> None:
+        await usable(self._streams)
         if self._connection.connected:
             self._open.set()
             self._wake.set()
@@ -389,10 +350,11 @@ class AckPublisher:
             # It went away while the streams were checked; the reconnect starts the next recovery.
             _log.debug("disconnected_during_recovery")
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._finished)
+        return task
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -400,8 +362,8 @@ class AckPublisher:
             _log.error("publisher_task_failed", exc_info=error)
 
 
-def _answered(publication: Publication) -> None:
-    """An attempt is known not to have been stored."""
-    publication.unanswered = max(0, publication.unanswered - 1)
-    if publication.unanswered == 0:
-        publication.unanswered_since = 0.0
+def _note_sending(publication: Publication, now: float) -> None:
+    publication.sent_at = now
+    publication.unanswered += 1
+    if publication.unanswered == 1:
+        publication.unanswered_since = now

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 import structlog
 
@@ -26,9 +27,9 @@ class RefusalLog:
         self._counts[error.err_code] += 1
         self.numbers.add(number)
 
-    def no_more(self, number: int) -> None:
-        """It has taken the publication, or nobody offers it any more."""
-        self.numbers.discard(number)
+    def no_more(self, numbers: Iterable[int]) -> None:
+        """It has taken these publications, or nobody offers them any more."""
+        self.numbers.difference_update(numbers)
         if not self.numbers and self._counts:
             _log.info("publish_refusals_over", refusals=dict(self._counts))
             self._counts.clear()

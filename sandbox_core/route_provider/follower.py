@@ -9,7 +9,7 @@ stopped as a whole does not go on with what it knew before. See `sandbox_core.po
 rests on it.
 
 Without the link, what is known of each guild is kept with its moment, so that something older that is found
-elsewhere is not taken for news; see `Moments`.
+elsewhere is not taken for news; see `Freshness`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from sandbox_core.postgres.pool import Connection
 from sandbox_core.postgres.processes import GatewayProcess, announce
 from sandbox_core.routing import RouteTable
 
-from .switchboard import Gate, Switchboard
+from .switch import Gate, RouteSwitch
 
 _log = structlog.get_logger("sandbox.routes")
 
@@ -66,7 +66,9 @@ class RouteFollower:
         self._process = process
         self._heartbeat = heartbeat
         self._monotonic = monotonic
-        self._board = Switchboard()
+        self._switch = RouteSwitch()
+        self.trusted = self._switch.trusted
+        """The last table known, and until when it is what PostgreSQL says."""
         self._listening = False
         self._linked = False
         self._beaten_at = -math.inf
@@ -77,7 +79,7 @@ class RouteFollower:
         self._moment = -math.inf
         """The database's time at the last heartbeat that was answered."""
         self._told: dict[str, tuple[float, DatedRoute]] = {}
-        """By guild: when a fence was heard (monotonic), and what it said."""
+        """By guild: when an announcement was heard (monotonic), and what it said."""
         self._learned: dict[str, DatedRoute] = {}
         self._answers: list[str] = []
         self._wake = asyncio.Event()
@@ -85,7 +87,7 @@ class RouteFollower:
 
     def attach(self, gate: Gate) -> None:
         """Switch no guild while this has anything of it in flight."""
-        self._board.attach(gate)
+        self._switch.attach(gate)
 
     def start(self) -> None:
         """Begin to follow; returns at once, whether PostgreSQL is there or not."""
@@ -96,17 +98,17 @@ class RouteFollower:
         if self._task is not None:
             await tasks.end(self._task)
             self._task = None
-        await self._board.close()
+        await self._switch.close()
 
     @property
     def table(self) -> RouteTable | None:
         """The last table known; None before the first full read."""
-        return self._board.table
+        return self._switch.table
 
     @property
     def current(self) -> bool:
         """True while the link stands, and `table` is what PostgreSQL says."""
-        return self._linked and self._monotonic() - self._beaten_at < switches.TRUSTED_FOR
+        return self._monotonic() < self.trusted.until
 
     async def refresh(self, guild_ids: Collection[str]) -> None:
         """Return when the table shows what PostgreSQL now says of these guilds.
@@ -115,7 +117,7 @@ class RouteFollower:
         """
         if not self._linked:
             raise DependencyUnavailable("PostgreSQL", "the route notifications are interrupted")
-        done = self._board.settled(guild_ids)
+        done = self._switch.settled(guild_ids)
         self._wake.set()
         await done
 
@@ -129,7 +131,7 @@ class RouteFollower:
 
     def known(self, guild_id: str) -> DatedRoute | None:
         """What this process itself knew last of the guild's route; None when it knows nothing."""
-        return later(self._board.known(guild_id), self._learned.get(guild_id))
+        return later(self._switch.known(guild_id), self._learned.get(guild_id))
 
     def learn(self, routes: Mapping[str, DatedRoute]) -> None:
         """These routes were found elsewhere, and nothing older is to be believed of them any more."""
@@ -139,7 +141,7 @@ class RouteFollower:
             if dated.as_of > -math.inf and (known is None or known.as_of <= dated.as_of):
                 self._learned[guild_id] = dated
 
-    def fence(self, routes: Mapping[str, DatedRoute]) -> None:
+    def announced(self, routes: Mapping[str, DatedRoute]) -> None:
         """Somebody tells what was committed of these guilds.
 
         Counts only while the link is down or silent: over a link that stands PostgreSQL tells it itself.
@@ -151,7 +153,7 @@ class RouteFollower:
                 self._told[guild_id] = (now, dated)
 
     def told(self, guild_id: str) -> DatedRoute | None:
-        """What a fence said last of the guild since the link was known to stand."""
+        """What was announced last of the guild since the link was known to stand."""
         told = self._told.get(guild_id)
         return None if told is None else told[1]
 
@@ -181,7 +183,8 @@ class RouteFollower:
                     _log.exception("route_link_failed")
                 finally:
                     self._listening = self._linked = False
-                    self._board.abandon()
+                    self.trusted.until = -math.inf
+                    self._switch.abandon()
                     # The server may be gone: a polite close would wait for it.
                     connection.terminate()
             await asyncio.sleep(_PAUSES[min(attempt, len(_PAUSES) - 1)])
@@ -205,8 +208,9 @@ class RouteFollower:
             await connection.add_listener(await channel(connection, switches.REQUESTS), self._on_request)
         async with asyncio.timeout(_READ_WITHIN):
             table = RouteTable(await route_rows.read_all(connection))
-        self._read(self._board.load(table, moment), moment)
+        self._read(self._switch.load(table, moment), moment)
         self._linked = True
+        self.trusted.until = self._beaten_at + switches.TRUSTED_FOR
         self.trouble = ""
         _log.info("routes_loaded", guilds=len(table))
         while not connection.is_closed():
@@ -218,10 +222,10 @@ class RouteFollower:
             else:
                 self._forget(await self._beat(connection))
             self._wake.clear()
-            if self._board.to_read:
+            if self._switch.to_read:
                 async with asyncio.timeout(_READ_WITHIN):
-                    routes, moment = await route_rows.read_as_of(connection, self._board.begin_reading())
-                self._board.were_read(routes, moment)
+                    routes, moment = await route_rows.read_as_of(connection, self._switch.begin_reading())
+                self._switch.were_read(routes, moment)
                 self._read(routes, moment)
             await self._answer(connection)
         raise ConnectionResetError("PostgreSQL closed the connection")
@@ -234,13 +238,15 @@ class RouteFollower:
             else:
                 moment = await announce(connection, self._process)
         self._beaten_at, self._moment = sent_at, moment
+        if self._linked:
+            self.trusted.until = sent_at + switches.TRUSTED_FOR
         return moment
 
     def _forget(self, moment: float) -> None:
         """The table is known as of that moment: what was told and learned before has come over the link."""
-        self._board.confirmed(moment)
+        self._switch.confirmed(moment)
         beaten_at = self._beaten_at
-        doubtful = self._board.unsettled
+        doubtful = self._switch.unsettled
         self._told = {g: told for g, told in self._told.items() if told[0] >= beaten_at or g in doubtful}
         self._learned = {g: dated for g, dated in self._learned.items() if g in doubtful}
 
@@ -259,7 +265,7 @@ class RouteFollower:
         # One may still be on its way to here when the link is given up.
         if not self._listening:
             return
-        self._board.changed([str(json.loads(payload)["guild_id"])])
+        self._switch.changed([str(json.loads(payload)["guild_id"])])
         self._wake.set()
 
     def _on_request(self, _connection: Connection, _pid: int, _channel: str, payload: Any) -> None:
@@ -273,7 +279,7 @@ class RouteFollower:
                 self._answers.append(request)
                 self._wake.set()
 
-        self._board.settled(guild_ids).add_done_callback(settled)
+        self._switch.settled(guild_ids).add_done_callback(settled)
         self._wake.set()
 
     def _on_termination(self, _connection: Connection) -> None:

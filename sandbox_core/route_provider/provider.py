@@ -15,12 +15,12 @@ from sandbox_core.metrics import RoutingMetrics
 from sandbox_core.models import DatedRoute, Route, Switch
 from sandbox_core.postgres.switches import UNTRUSTED_AFTER
 from sandbox_core.redis.route_cache import RouteCache
-from sandbox_core.routing import RouteTable
+from sandbox_core.routing import RouteTable, TrustedTable
 from sandbox_core.subjects import is_guild_id
 
 from .cache_writer import CACHE_TIMEOUT, CacheWriter
 from .follower import RouteFollower, later
-from .switchboard import Gate
+from .switch import Gate
 
 _log = structlog.get_logger("sandbox.routes")
 
@@ -50,8 +50,8 @@ class AsksProcesses(Protocol):
         """Raises `DependencyUnavailable` when nobody could be asked."""
 
 
-class TellsFence(Protocol):
-    """Tells changed routes beside PostgreSQL; see `RouteFence`."""
+class AnnouncesRoutes(Protocol):
+    """Tells changed routes beside PostgreSQL; see `RouteAnnouncements`."""
 
     async def tell(self, routes: Mapping[str, Route | None], as_of: float) -> None: ...
 
@@ -72,7 +72,7 @@ class RouteProvider:
         *,
         follower: RouteFollower | None = None,
         processes: AsksProcesses | None = None,
-        fence: TellsFence | None = None,
+        announcements: AnnouncesRoutes | None = None,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -82,12 +82,14 @@ class RouteProvider:
         self._metrics = metrics
         self._follower = follower
         self._processes = processes
-        self._fence = fence
+        self._announcements = announcements
         self._now = now
         self._monotonic = monotonic
         self._sleep = sleep
         self._rest_until = {"redis": 0.0, "postgres": 0.0}
         self._writer = CacheWriter(cache)
+        self.trusted = TrustedTable() if follower is None else follower.trusted
+        """The in-process table, and until when it is right."""
         if follower is not None:
             follower.on_read = self._writer.write_soon
 
@@ -108,11 +110,11 @@ class RouteProvider:
             self._follower.attach(gate)
 
     def heard(self, routes: Mapping[str, Route | None], as_of: float) -> None:
-        """Take what a fence tells; see `RouteFence`."""
+        """Take what another process announces; see `RouteAnnouncements`."""
         if self._follower is None:
             return
         dated = _dated(routes, as_of)
-        self._follower.fence(dated)
+        self._follower.announced(dated)
         if not self._follower.current:
             # Who tells it may die before Redis has taken it from there.
             self._writer.write_soon(dated)
@@ -250,8 +252,8 @@ class RouteProvider:
         # Only the database's time may stand in Redis, where it decides what replaces what.
         written = _dated(committed, -math.inf if moment is None else moment)
         told_as_of = self._now() if moment is None else moment
-        if self._fence is not None:
-            await self._fence.tell(committed, told_as_of)
+        if self._announcements is not None:
+            await self._announcements.tell(committed, told_as_of)
         await self._writer.write(written)
         switched = self._switch(_dated(committed, told_as_of))
         _, switch = await asyncio.gather(switched, self._ask(committed.keys()))
@@ -264,7 +266,7 @@ class RouteProvider:
             async with asyncio.timeout(_SWITCH_TIMEOUT):
                 await self._follower.refresh(routes.keys())
         except (DependencyUnavailable, TimeoutError):
-            self._follower.fence(routes)
+            self._follower.announced(routes)
 
     async def _ask(self, guild_ids: Collection[str]) -> Switch:
         if self._processes is None:

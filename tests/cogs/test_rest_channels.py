@@ -32,10 +32,10 @@ async def test_a_channel_is_a_guild_s_or_a_direct_one_or_not_for_the_bot_to_know
 ) -> None:
     guild, left = world.add_guild("here"), world.add_guild("left", with_bot=False)
     friend = world.world.dm_channel(world.add_user("friend"))
-    assert await channels.owner(str(guild.default_channel.id)) == str(guild.id)
-    assert await channels.owner(str(friend.id)) == DIRECT
-    assert await channels.owner(str(left.default_channel.id)) is None
-    assert await channels.owner("1") is None
+    assert await channels.guild(str(guild.default_channel.id)) == str(guild.id)
+    assert await channels.guild(str(friend.id)) == DIRECT
+    assert await channels.guild(str(left.default_channel.id)) is None
+    assert await channels.guild("1") is None
 
 
 @pytest.mark.parametrize("status", [400, 401, 503])
@@ -45,10 +45,10 @@ async def test_an_error_says_nothing_about_the_channel(
     channel = world.add_guild("here").default_channel
     world.fail_next("GET", f"/channels/{channel.id}", status, times=1)
     with pytest.raises(DependencyUnavailable, match="Discord"):
-        await channels.owner(str(channel.id))
+        await channels.guild(str(channel.id))
 
 
 async def test_a_discord_that_is_gone_says_nothing_either(world: DiscordSim, channels: RestChannels) -> None:
     await world.stop()
     with pytest.raises(DependencyUnavailable, match="Discord"):
-        await channels.owner("1")
+        await channels.guild("1")

@@ -12,7 +12,13 @@ import pytest
 from nats.aio.client import Client
 from pydantic import SecretStr
 
+from sandbox_core.event_router import Activity, ShardLedger
+from sandbox_core.event_router.lane import Event, Lane
+from sandbox_core.events import DISPATCH, Frame
 from sandbox_core.nats.connection import NatsConnection
+from sandbox_core.nats.publication import Publication
+from sandbox_core.nats.wire import Label
+from sandbox_core.routing import PRODUCTION, sandbox_destination
 
 GUILD_A, GUILD_B = "413625648685547541", "513625648685547541"
 SANDBOX_1 = "3f2a9c01-7b1c-4b7e-9d55-0d3f0a1b2c3d"
@@ -29,6 +35,14 @@ async def until(condition: Callable[[], object], within: float = 60.0) -> None:
     async with asyncio.timeout(within):
         while not condition():
             await asyncio.sleep(0.005)
+
+
+def count(activity: Activity, guild_id: str | None, sandbox_id: str | None) -> None:
+    """One event of the guild is acknowledged, in the sandbox or in production."""
+    frame = Frame(b"", DISPATCH, "MESSAGE_CREATE", 1, 0.0, guild_id)
+    destination = PRODUCTION if sandbox_id is None else sandbox_destination(sandbox_id)
+    event = Event(frame, ShardLedger("session", 0), Lane(guild_id or ""), destination=destination)
+    activity.acknowledged([Publication(Label("events.X", {}), "session:0:1", b"", event)], 1.0)
 
 
 @pytest.fixture

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import inspect
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 from nats.aio.client import Client
 from nats.protocol.parser import Parser
 from structlog.testing import capture_logs
 
-from sandbox_core.nats import incoming
+from sandbox_core.nats import wire
 from sandbox_core.nats.ack_inbox import AckInbox, PubAckError
 from sandbox_core.nats.connection import NatsConnection
 from sandbox_core.nats.streams import StreamLimits, Streams
@@ -25,8 +25,8 @@ class Heard:
     def __init__(self) -> None:
         self.answers: list[tuple[str, int]] = []
 
-    def stored(self, number: int) -> None:
-        self.answers.append(("stored", number))
+    def stored(self, numbers: Sequence[int]) -> None:
+        self.answers += [("stored", number) for number in numbers]
 
     def not_stored(self, number: int, error: PubAckError) -> None:
         self.answers.append((f"refused {error.err_code}", number))
@@ -161,7 +161,7 @@ async def test_with_another_parser_nats_pys_way_is_taken(
     class Renamed:
         """What nats-py's parser no longer is."""
 
-    monkeypatch.setattr(incoming, "Parser", Renamed)
+    monkeypatch.setattr(wire, "Parser", Renamed)
     inbox = AckInbox(connection.client, heard)
     with capture_logs() as logs:
         await inbox.open()
@@ -180,7 +180,7 @@ async def test_closed_it_leaves_the_parser_as_it_was(connection: NatsConnection,
     parser = connection.client._ps
     inbox = AckInbox(connection.client, heard)
     await inbox.open()
-    assert isinstance(getattr(parser.parse, "__self__", None), incoming.Incoming)
+    assert isinstance(getattr(parser.parse, "__self__", None), wire.Incoming)
     await inbox.close(connected=True)
     assert parser.parse.__func__ is Parser.parse  # type: ignore[attr-defined]
     await connection.client.flush()

@@ -18,7 +18,7 @@ from sandbox_bot.embedded import EmbeddedServers
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.events import DIRECT
 from sandbox_core.redis.client import create_client
-from sandbox_core.subjects import channel_owner_key, interaction_guild_key
+from sandbox_core.subjects import channel_guild_key, interaction_guild_key
 
 from .conftest import GUILD_A, GUILD_B, dispatch, read_back, until
 from .test_confirmation import ACCESS, ALICE, Fleet, Gateway
@@ -40,7 +40,7 @@ class Directory:
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def owner(self, channel_id: str) -> str | None:
+    async def guild(self, channel_id: str) -> str | None:
         self.asked.append(channel_id)
         if self.silent:
             await asyncio.Event().wait()
@@ -69,7 +69,7 @@ async def mapped(gateway: Gateway) -> None:
 
 async def process(fleet: Fleet, directory: Directory | None = None) -> Gateway:
     gateway = await fleet.gateway()
-    gateway.core.owners.directory = directory
+    gateway.core.channels.directory = directory
     return gateway
 
 
@@ -130,9 +130,9 @@ async def test_a_process_that_takes_over_and_knows_no_channels_asks_what_was_not
     take(first, "GUILD_CREATE", id=GUILD_B, channels=[{"id": ELSEWHERE}])
     # Its guild is mapped afterwards: its channels are noted then, and those of others never.
     await mapped(first)
-    await noted(redis, channel_owner_key(CHANNEL))
-    assert await redis.get(channel_owner_key(CHANNEL)) == GUILD_A
-    assert await redis.exists(channel_owner_key(ELSEWHERE)) == 0
+    await noted(redis, channel_guild_key(CHANNEL))
+    assert await redis.get(channel_guild_key(CHANNEL)) == GUILD_A
+    assert await redis.exists(channel_guild_key(ELSEWHERE)) == 0
     successor = await process(fleet)
     take(successor, "MESSAGE_DELETE", id="1", channel_id=CHANNEL)
     await successor.idle()
@@ -156,7 +156,7 @@ async def test_discord_is_asked_about_what_nobody_noted_and_the_answer_is_noted(
     await asking.idle()
     assert directory.asked == [CHANNEL]
     assert await where(reader) == [(f"session0:0:{n}", SANDBOXED) for n in (1, 2, 3)]
-    await noted(redis, channel_owner_key(CHANNEL))
+    await noted(redis, channel_guild_key(CHANNEL))
 
 
 async def test_what_nobody_knows_is_put_on_neither_side_and_counted(fleet: Fleet, reader: Client) -> None:
@@ -216,7 +216,7 @@ async def test_a_channel_of_direct_messages_is_asked_about_once_by_all(
     first, directory = await process(fleet, Directory(**{CHANNEL: DIRECT})), Directory()
     take(first, "MESSAGE_DELETE", id="1", channel_id=CHANNEL)
     await first.idle()
-    await noted(redis, channel_owner_key(CHANNEL))
+    await noted(redis, channel_guild_key(CHANNEL))
     second = await process(fleet, directory)
     take(second, "MESSAGE_DELETE", id="2", channel_id=CHANNEL)
     await second.idle()

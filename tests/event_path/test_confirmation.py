@@ -187,7 +187,7 @@ async def test_a_process_with_something_in_flight_confirms_when_it_is_acknowledg
     busy.send(GUILD_A)
     registering = asyncio.create_task(asking.core.manager.register_guild(ALICE, "mine", ACCESS))
     # Its guild is stopped: what is in flight is waited for, and so is the answer.
-    await until(lambda: GUILD_A in busy.core.router._paused)
+    await until(lambda: busy.core.router.lanes[GUILD_A].paused)
     assert (len(held), registering.done()) == (1, False)
     busy.send(GUILD_A)
     # Others go on all the while.

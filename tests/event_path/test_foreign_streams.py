@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -287,8 +288,8 @@ class Recorder:
     def __init__(self) -> None:
         self.acknowledged_contexts: list[object] = []
 
-    def acknowledged(self, publication: Publication) -> None:
-        self.acknowledged_contexts.append(publication.context)
+    def acknowledged(self, publications: Sequence[Publication]) -> None:
+        self.acknowledged_contexts += [publication.context for publication in publications]
 
     def attempt_failed(self, reason: str) -> None:
         """Nothing to collect."""

@@ -142,7 +142,7 @@ async def test_a_lost_session_leaves_every_lane_and_others_go_on(
         (publication,) = slow.in_flight()
         assert publication.headers["Nats-Msg-Id"] == expected
         slow.withdraw(publication)
-        router.acknowledged(publication)
+        router.acknowledged([publication])
     async with asyncio.timeout(1):
         await router.idle()
     other = intake.ledger(1)
@@ -169,7 +169,7 @@ async def test_what_stays_of_a_switching_guild_keeps_the_old_side(
         assert publication.headers["Nats-Msg-Id"] == f"session:0:{seq}"
         assert publication.subject == f"sandbox.{SANDBOX_1}.events.MESSAGE_CREATE"
         slow.withdraw(publication)
-        router.acknowledged(publication)
+        router.acknowledged([publication])
     assert not router.in_flight(GUILD_A)
     assert router.pending == 0
 

@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 
 from sandbox_core import subjects
 from sandbox_core.event_router import DAY, Activity, LastEvents
+from sandbox_core.metrics import RoutingMetrics
 from sandbox_core.nats.connection import NatsConnection
 from sandbox_core.nats.message_ids import MessageIds
 from sandbox_core.nats.stream_guilds import StreamGuilds
@@ -18,6 +19,7 @@ from sandbox_core.nats.streams import StreamLimits, Streams
 from sandbox_core.redis.client import create_client
 from sandbox_core.redis.last_events import LastEventRecord
 from sandbox_core.subjects import DEFAULT_NAMES
+from tests.event_path.conftest import count
 
 BUSY, QUIET = "100000000000000001", "100000000000000002"
 
@@ -48,7 +50,7 @@ async def test_a_process_that_starts_finds_the_day_in_the_stream(
 ) -> None:
     await publish(reader, BUSY, count=3)
     await publish(reader, QUIET, kind="GUILD_CREATE")
-    events = LastEvents(Activity(time.time), LastEventRecord(redis), stream)
+    events = LastEvents(Activity(time.time, RoutingMetrics()), LastEventRecord(redis), stream)
     assert not (await events.of(QUIET)).is_none, "before the first writing nothing is known"
     await events.write()
     busy, quiet = await events.of(BUSY), await events.of(QUIET)
@@ -61,13 +63,13 @@ async def test_a_process_that_starts_finds_the_day_in_the_stream(
 async def test_processes_know_of_each_others_guilds_and_so_does_who_looks_at_the_record_alone(
     redis: Redis, stream: StreamGuilds
 ) -> None:
-    activity = Activity(lambda: time.time() - 300)
+    activity = Activity(lambda: time.time() - 300, RoutingMetrics())
     first = LastEvents(activity, LastEventRecord(redis), stream)
-    second = LastEvents(Activity(time.time), LastEventRecord(redis), stream)
-    activity.count(BUSY, None)
+    second = LastEvents(Activity(time.time, RoutingMetrics()), LastEventRecord(redis), stream)
+    count(activity, BUSY, None)
     await first.write()
     await second.write()
-    for other in (second, LastEvents(Activity(time.time), LastEventRecord(redis), None)):
+    for other in (second, LastEvents(Activity(time.time, RoutingMetrics()), LastEventRecord(redis), None)):
         busy = await other.of(BUSY)
         assert busy.ago is not None
         assert 295 < busy.ago < 360
@@ -77,7 +79,7 @@ async def test_processes_know_of_each_others_guilds_and_so_does_who_looks_at_the
 async def test_what_another_process_published_just_now_is_found(
     redis: Redis, stream: StreamGuilds, reader: Client
 ) -> None:
-    events = LastEvents(Activity(time.time), LastEventRecord(redis), stream)
+    events = LastEvents(Activity(time.time, RoutingMetrics()), LastEventRecord(redis), stream)
     await events.write()
     assert (await events.of(QUIET)).is_none
     await publish(reader, QUIET)
@@ -87,13 +89,13 @@ async def test_what_another_process_published_just_now_is_found(
 async def test_a_lost_record_is_made_again_with_what_every_process_knew(
     redis: Redis, stream: StreamGuilds
 ) -> None:
-    activities = [Activity(time.time) for _ in range(2)]
+    activities = [Activity(time.time, RoutingMetrics()) for _ in range(2)]
     processes = [LastEvents(activity, LastEventRecord(redis), stream) for activity in activities]
     for guild_id, activity, process in zip((BUSY, QUIET), activities, processes, strict=True):
-        activity.count(guild_id, None)
+        count(activity, guild_id, None)
         await process.write()
     await redis.delete(subjects.LAST_EVENTS_KEY)
-    looker = LastEvents(Activity(time.time), LastEventRecord(redis), None)
+    looker = LastEvents(Activity(time.time, RoutingMetrics()), LastEventRecord(redis), None)
     assert (await looker.of(BUSY)).looked_back == 0
     for process in processes:
         await process.write()

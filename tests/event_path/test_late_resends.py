@@ -63,7 +63,7 @@ async def unheard(publisher: AckPublisher, *publications: Publication) -> None:
     """Send, and lose the answers."""
     lost: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(publisher, "stored", lost.append)
+        patch.setattr(publisher, "stored", lost.extend)
         for each in publications:
             publisher.submit(each)
         await until(lambda: len(lost) == len(publications))
@@ -245,7 +245,7 @@ async def test_what_is_acknowledged_while_it_is_asked_for_is_sent_no_more(
     clock.now += 600
     publisher.resend_overdue()
     await until(lambda: stored.asked)
-    publisher.stored(heard_late.number)
+    publisher.stored([heard_late.number])
     publisher.withdraw(gone)
     stored.answer.set()
     publisher.submit(publication(10))

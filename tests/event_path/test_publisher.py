@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 
 import pytest
@@ -32,8 +32,8 @@ class Recorder:
         self.acknowledged_contexts: list[object] = []
         self.failures: list[str] = []
 
-    def acknowledged(self, publication: Publication) -> None:
-        self.acknowledged_contexts.append(publication.context)
+    def acknowledged(self, publications: Sequence[Publication]) -> None:
+        self.acknowledged_contexts += [publication.context for publication in publications]
 
     def attempt_failed(self, reason: str) -> None:
         self.failures.append(reason)

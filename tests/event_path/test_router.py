@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import AsyncIterator, Collection
-from typing import Any
 
 import pytest
 from nats.aio.client import Client
@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.event_router import EventRouter, GatewayIntake
+from sandbox_core.event_router.lane import Lanes
 from sandbox_core.metrics import RoutingMetrics
 from sandbox_core.models import Route
 from sandbox_core.nats.connection import NatsConnection
@@ -20,7 +21,7 @@ from sandbox_core.nats.publication import Publication
 from sandbox_core.nats.publisher import AckPublisher
 from sandbox_core.nats.streams import StreamLimits, Streams
 from sandbox_core.nats.wire import Label
-from sandbox_core.routing import RouteTable
+from sandbox_core.routing import RouteTable, TrustedTable
 
 from .conftest import GUILD_A, GUILD_B, SANDBOX_1, SANDBOX_2, dispatch, read_back, until
 
@@ -29,9 +30,17 @@ class Routes:
     """Routes in the test's hand: a table, or none and an answer that comes when the test says so."""
 
     def __init__(self) -> None:
-        self.current_table: RouteTable | None = RouteTable({GUILD_A: Route(SANDBOX_1, 1000.0)})
+        self.trusted = TrustedTable(RouteTable({GUILD_A: Route(SANDBOX_1, 1000.0)}), math.inf)
         self.behind: RouteTable | None = None
         self.asked: list[set[str]] = []
+
+    @property
+    def current_table(self) -> RouteTable | None:
+        return self.trusted.table
+
+    @current_table.setter
+    def current_table(self, table: RouteTable | None) -> None:
+        self.trusted.table = table
 
     async def resolve(self, guild_ids: Collection[str]) -> RouteTable:
         self.asked.append(set(guild_ids))
@@ -102,14 +111,14 @@ async def test_one_guild_waits_for_its_acknowledgement_and_others_do_not(
     send(intake, dispatch(4, guild_id=GUILD_B))
     send(intake, dispatch(5))
     assert [p.headers["Nats-Msg-Id"] for p in slow.taken] == ["session:0:1", "session:0:4", "session:0:5"]
-    router.acknowledged(slow.taken[0])
-    router.acknowledged(slow.taken[3])
+    router.acknowledged([slow.taken[0]])
+    router.acknowledged([slow.taken[3]])
     assert slow.taken[4].headers["Nats-Msg-Id"] == "session:0:3"
     ledger = intake.ledger(0)
     assert ledger is not None
     assert (ledger.acknowledged, router.pending, intake.lag) == (2, 3, 3)
     for publication in slow.taken[1:3] + slow.taken[4:]:
-        router.acknowledged(publication)
+        router.acknowledged([publication])
     async with asyncio.timeout(1):
         await router.idle()
     assert ledger.acknowledged == 5
@@ -161,20 +170,18 @@ async def test_a_bad_event_name_is_a_dead_letter(intake: GatewayIntake, slow: Sl
 async def test_what_messages_have_in_common_is_kept_for_the_latest_of_them_only(
     intake: GatewayIntake, router: EventRouter, slow: Slow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept: dict[Any, Label] = {}
-    monkeypatch.setattr(router._messages, "_labels", kept)
-    monkeypatch.setattr("sandbox_core.event_router.event._MOST_LABELS", 2)
+    monkeypatch.setattr(router, "lanes", Lanes(most=2))
     guild_ids = [str(10**17 + number) for number in (0, 0, 1, 2, 0)]
     for seq, guild_id in enumerate(guild_ids, 1):
         send(intake, dispatch(seq, guild_id=guild_id))
         # One of a guild at a time is on its way.
-        router.acknowledged(slow.taken[-1])
+        router.acknowledged([slow.taken[-1]])
     send(intake, dispatch(6, "bad.name", guild_id=GUILD_A))
     assert [p.headers["Discord-Guild-Id"] for p in slow.taken] == [*guild_ids, GUILD_A]
     assert [p.message_id for p in slow.taken] == [f"session:0:{seq}" for seq in range(1, 7)]
     assert slow.taken[0].label is slow.taken[1].label
     assert slow.taken[0].label is not slow.taken[4].label
-    assert [label.headers["Discord-Guild-Id"] for label in kept.values()] == guild_ids[-2:]
+    assert set(router.lanes) == {GUILD_A}
 
 
 async def test_a_full_router_holds_its_source_back_until_half_is_done(
@@ -187,10 +194,10 @@ async def test_a_full_router_holds_its_source_back_until_half_is_done(
     assert intake.full
     waiting = asyncio.create_task(intake.room())
     for publication in slow.taken[:4]:
-        router.acknowledged(publication)
+        router.acknowledged([publication])
     await asyncio.sleep(0)
     assert not waiting.done()
-    router.acknowledged(slow.taken[4])
+    router.acknowledged([slow.taken[4]])
     async with asyncio.timeout(1):
         await waiting
     assert not intake.full
@@ -210,7 +217,7 @@ async def test_events_of_an_unknown_side_wait_and_are_never_guessed(
     assert slow.taken == []
     await until(lambda: len(slow.taken) == 2)
     assert subjects(slow.taken) == [f"sandbox.{SANDBOX_2}.events.MESSAGE_CREATE", "events.MESSAGE_CREATE"]
-    router.acknowledged(slow.taken[0])
+    router.acknowledged([slow.taken[0]])
     assert slow.taken[2].headers["Nats-Msg-Id"] == "session:0:3"
     assert router.waiting_for == ""
 
@@ -229,7 +236,7 @@ async def test_without_a_current_table_each_batch_is_looked_up_once(
 async def test_a_replayed_frame_is_taken_once(intake: GatewayIntake, router: EventRouter, slow: Slow) -> None:
     send(intake, dispatch(1, guild_id=GUILD_A))
     send(intake, dispatch(1, guild_id=GUILD_A))
-    router.acknowledged(slow.taken[0])
+    router.acknowledged([slow.taken[0]])
     send(intake, dispatch(1, guild_id=GUILD_A))
     assert (len(slow.taken), router.pending) == (1, 0)
 
@@ -252,7 +259,7 @@ async def test_a_session_taken_over_goes_on_from_its_sequence(intake: GatewayInt
 
 async def test_a_publication_of_somebody_else_is_refused(router: EventRouter, slow: Slow) -> None:
     with pytest.raises(TypeError):
-        router.acknowledged(Publication(Label("events.X", {}), "session:0:1", b"", None))
+        router.acknowledged([Publication(Label("events.X", {}), "session:0:1", b"", None)])
 
 
 async def test_held_events_outlive_an_unforeseen_fault(

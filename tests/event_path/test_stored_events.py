@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from sandbox_bot.embedded import EmbeddedServers
 from sandbox_core.errors import DependencyUnavailable
-from sandbox_core.nats import incoming, message_ids
+from sandbox_core.nats import message_ids, wire
 from sandbox_core.nats.connection import NatsConnection
 from sandbox_core.nats.message_ids import MessageIds
 from sandbox_core.nats.stored import StoredEvents
@@ -161,7 +161,7 @@ async def test_with_another_parser_nats_pys_way_is_taken(
     class Renamed:
         """What nats-py's parser no longer is."""
 
-    monkeypatch.setattr(incoming, "Parser", Renamed)
+    monkeypatch.setattr(wire, "Parser", Renamed)
     began = time.time()
     await fill(reader, connection.client.jetstream(timeout=3), 1200)
     found = await stored_events(connection).sequences("session", 1, after=0, since=began)
@@ -175,7 +175,7 @@ async def test_cut_anywhere_the_same_ids_are_found(connection: NatsConnection, l
     batches = message_ids.Batches(found.append)
     subscription = await client.subscribe(client.new_inbox(), cb=batches.on_message)
     other = await client.subscribe("other")
-    known = incoming.incoming(client, subscription)
+    known = wire.incoming(client, subscription)
     assert known is not None
     ways, sid = known
     batches.numbered(sid)

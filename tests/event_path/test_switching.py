@@ -29,11 +29,11 @@ async def test_what_came_before_a_switch_goes_to_the_old_side(
     send(intake, dispatch(4, guild_id=GUILD_A))
     for published in range(3):
         assert router.in_flight(GUILD_A)
-        router.acknowledged(slow.taken[published])
+        router.acknowledged([slow.taken[published]])
     assert not router.in_flight(GUILD_A)
     routes.current_table = RouteTable({GUILD_A: Route(SANDBOX_2, 1000.0)})
     router.resume({GUILD_A})
-    router.acknowledged(slow.taken[3])
+    router.acknowledged([slow.taken[3]])
     assert subjects(slow.taken) == [IN_1, IN_1, IN_1, IN_2]
     send(intake, dispatch(5, guild_id=GUILD_A))
     assert subjects(slow.taken[4:]) == [IN_2]
@@ -52,7 +52,7 @@ async def test_a_switch_that_cannot_wait_keeps_the_sides_too(
     router.keep_side({GUILD_A})
     routes.current_table = RouteTable()
     for published in range(3):
-        router.acknowledged(slow.taken[published])
+        router.acknowledged([slow.taken[published]])
     assert subjects(slow.taken) == [IN_1, IN_1, PRODUCTION]
 
 
@@ -65,7 +65,7 @@ async def test_expiry_counts_at_the_moment_of_publishing(routes: Routes, slow: S
     send(intake, dispatch(1, guild_id=GUILD_A))
     send(intake, dispatch(2, guild_id=GUILD_A))
     now = 1000.0
-    router.acknowledged(slow.taken[0])
+    router.acknowledged([slow.taken[0]])
     assert subjects(slow.taken) == [IN_1, PRODUCTION]
 
 
@@ -86,16 +86,16 @@ async def test_a_paused_guild_publishes_nothing_and_others_go_on(
     send(intake, dispatch(4))
     assert [p.headers["Nats-Msg-Id"] for p in slow.taken] == ["session:0:1", "session:0:3", "session:0:4"]
     assert (router.in_flight(GUILD_A), drained) == (True, 0)
-    router.acknowledged(slow.taken[1])
+    router.acknowledged([slow.taken[1]])
     assert drained == 0
-    router.acknowledged(slow.taken[0])
+    router.acknowledged([slow.taken[0]])
     assert (router.in_flight(GUILD_A), drained, len(slow.taken)) == (False, 1, 3)
     # What comes while nothing is in flight waits just so.
     send(intake, dispatch(5, guild_id=GUILD_A))
     assert not router.in_flight(GUILD_A)
     routes.current_table = RouteTable({GUILD_A: Route(SANDBOX_2, 1000.0)})
     router.resume({GUILD_A})
-    router.acknowledged(slow.taken[3])
+    router.acknowledged([slow.taken[3]])
     assert [p.headers["Nats-Msg-Id"] for p in slow.taken[3:]] == ["session:0:2", "session:0:5"]
     assert subjects(slow.taken[3:]) == [IN_2, IN_2]
 
@@ -160,7 +160,7 @@ async def test_events_without_a_guild_never_wait_for_routes(
     send(intake, dispatch(1))
     send(intake, dispatch(2, "USER_UPDATE"))
     assert subjects(slow.taken) == [PRODUCTION]
-    router.acknowledged(slow.taken[0])
+    router.acknowledged([slow.taken[0]])
     assert subjects(slow.taken) == [PRODUCTION, "events.USER_UPDATE"]
 
 
@@ -174,8 +174,8 @@ async def test_what_another_process_has_stored_is_not_published_again(
     ledger = intake.ledger(0)
     assert ledger is not None
     assert (ledger.acknowledged, ledger.lag) == (10, 2)
-    router.acknowledged(slow.taken[0])
+    router.acknowledged([slow.taken[0]])
     assert (ledger.acknowledged, ledger.lag) == (13, 1)
-    router.acknowledged(slow.taken[1])
+    router.acknowledged([slow.taken[1]])
     assert [p.headers["Nats-Msg-Id"] for p in slow.taken] == ["session:0:11", "session:0:14"]
     assert ledger.acknowledged == 14

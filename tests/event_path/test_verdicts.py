@@ -11,7 +11,7 @@ import pytest
 import structlog
 
 from sandbox_core.event_router import EventRouter, GatewayIntake
-from sandbox_core.event_router.event import stream_and_subject
+from sandbox_core.event_router.messages import place_of
 from sandbox_core.events import DISPATCH, Frame
 from sandbox_core.metrics import RoutingMetrics
 from sandbox_core.models import Route
@@ -32,7 +32,7 @@ def subject_of(destination: Destination, event: str) -> str:
     """Where the event goes; "" for what is handled here and goes nowhere."""
     if destination.side is Side.HANDLED:
         return ""
-    return stream_and_subject(DEFAULT_NAMES, destination, event)[1]
+    return place_of(DEFAULT_NAMES, destination, event)[1]
 
 
 class Host:
@@ -89,7 +89,7 @@ async def test_the_router_publishes_where_it_said_whatever_expires_or_is_forgott
     routes.behind = RouteTable({GUILD_A: Route(SANDBOX_2, 2000.0)})
     await until(lambda: len(host.told) == 3)
     for published in range(3):
-        router.acknowledged(slow.taken[published])
+        router.acknowledged([slow.taken[published]])
     assert [subject for _, subject in host.told] == subjects(slow.taken) == [IN_1, IN_1, IN_2]
     await router.close()
 
@@ -105,7 +105,7 @@ async def test_during_a_switch_nothing_is_told_and_afterwards_all_of_it_in_order
     host.send(5, GUILD_B)
     assert [seq for seq, _ in host.told] == [1, 2, 5]
     for published in (0, 2):
-        router.acknowledged(slow.taken[published])
+        router.acknowledged([slow.taken[published]])
     assert not router.in_flight(GUILD_A)
     routes.current_table = RouteTable()
     router.resume({GUILD_A})
@@ -113,7 +113,7 @@ async def test_during_a_switch_nothing_is_told_and_afterwards_all_of_it_in_order
     host.send(6, GUILD_A)
     assert host.told[-1] == (6, PRODUCTION)
     for published in (3, 4, 5):
-        router.acknowledged(slow.taken[published])
+        router.acknowledged([slow.taken[published]])
     assert subjects(slow.taken) == [IN_1, PRODUCTION, IN_1, PRODUCTION, PRODUCTION, PRODUCTION]
 
 
@@ -141,7 +141,7 @@ async def test_an_unknown_route_is_asked_for_although_something_is_in_flight(
     routes.behind = RouteTable()
     await until(lambda: len(host.told) == 3)
     assert host.told[1:] == [(2, PRODUCTION), (3, PRODUCTION)]
-    router.acknowledged(slow.taken[0])
+    router.acknowledged([slow.taken[0]])
     assert subjects(slow.taken) == [IN_1, PRODUCTION]
     assert router.waiting_for == ""
 
@@ -155,7 +155,7 @@ async def test_a_table_that_comes_back_decides_what_waited_before_what_comes(
     routes.current_table = RouteTable()
     host.send(3, GUILD_A)
     assert [seq for seq, _ in host.told] == [1]
-    router.acknowledged(slow.taken[0])
+    router.acknowledged([slow.taken[0]])
     assert host.told[1:] == [(2, PRODUCTION), (3, PRODUCTION)]
     assert subjects(slow.taken) == [IN_1, PRODUCTION]
 
@@ -171,7 +171,7 @@ async def test_a_switch_before_the_answer_keeps_the_old_routes_for_what_is_in_fl
     routes.current_table = RouteTable({GUILD_A: Route(SANDBOX_2, 1000.0)})
     router.resume({GUILD_A})
     assert host.told == [(1, IN_2), (2, IN_2)]
-    router.acknowledged(slow.taken[0])
+    router.acknowledged([slow.taken[0]])
     assert subjects(slow.taken) == [IN_2, IN_2]
 
 
@@ -228,10 +228,10 @@ async def test_what_was_judged_goes_where_it_was_told_when_it_is_published_after
     for frame in frames:
         assert frame is not None
         assert router.route(frame, ledger)
-    router.acknowledged(slow.taken[0])
+    router.acknowledged([slow.taken[0]])
     routes.current_table = RouteTable({GUILD_A: Route(SANDBOX_2, 1000.0)})
     router.resume({GUILD_A})
-    router.acknowledged(slow.taken[1])
+    router.acknowledged([slow.taken[1]])
     assert told == subjects(slow.taken) == [IN_1, IN_2, IN_2]
 
 
@@ -260,7 +260,7 @@ async def test_a_side_that_was_told_after_the_event_was_taken_is_kept_when_the_r
     router.resume({GUILD_A})
     assert told == [IN_1, IN_1]
     now = 1001.0
-    router.acknowledged(slow.taken[0])
+    router.acknowledged([slow.taken[0]])
     assert subjects(slow.taken) == told
 
 
@@ -293,7 +293,7 @@ async def test_a_process_that_stands_by_learns_whose_its_own_interactions_answer
     assert not waiting.frames
     answer = intake.read(dispatch(2, id="10", channel_id="77", flags=64))
     assert answer is not None
-    assert router.channels.owner(answer) == GUILD_A
+    assert router.channels.of(answer.hints) == GUILD_A
 
 
 async def test_a_guild_that_came_before_is_judged_without_its_frame(router: EventRouter) -> None:
@@ -340,7 +340,7 @@ async def test_host_and_streams_agree_whatever_happens_in_between(seed: int) -> 
                 paused.add(guild)
                 router.pause({guild})
             case 3 if acknowledged < len(slow.taken):
-                router.acknowledged(slow.taken[acknowledged])
+                router.acknowledged([slow.taken[acknowledged]])
                 acknowledged += 1
             case 4:
                 for guild in [guild for guild in paused if not router.in_flight(guild)]:
@@ -359,7 +359,7 @@ async def test_host_and_streams_agree_whatever_happens_in_between(seed: int) -> 
     async with asyncio.timeout(60):
         while router.pending:
             for publication in slow.taken[acknowledged:]:
-                router.acknowledged(publication)
+                router.acknowledged([publication])
                 acknowledged += 1
             await asyncio.sleep(0)
     published: dict[int, str] = {}

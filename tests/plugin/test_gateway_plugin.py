@@ -51,7 +51,7 @@ async def running(bot: commands.Bot, *, load_first: bool) -> AsyncIterator[Core]
 
 def map_guild(core: Core, guild: SimGuild) -> None:
     follower: Any = core.routes._follower
-    follower._board.table = RouteTable({str(guild.id): Route(SANDBOX, time.time() + 600)})
+    follower.trusted.table = RouteTable({str(guild.id): Route(SANDBOX, time.time() + 600)})
 
 
 async def messages(nats_url: str, stream: str) -> list[Any]:

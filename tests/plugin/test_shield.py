@@ -329,7 +329,7 @@ async def test_while_routes_are_unknown_the_host_waits_and_direct_messages_do_no
             await until(lambda: core.routes.current_table is None)
             follower: Any = core.routes._follower
             # As in a process that has never read them: nothing is known of any guild.
-            follower._board.table = None
+            follower.trusted.table = None
             follower._learned.clear()
             for number in range(20):
                 for guild in guilds:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
 from collections.abc import Callable, Collection
 
@@ -11,7 +12,7 @@ from sandbox_core.event_router import EventRouter, GatewayIntake, ShardLedger
 from sandbox_core.event_router.waiting import WaitingFrames
 from sandbox_core.metrics import Metrics, RoutingMetrics
 from sandbox_core.nats.publication import Publication
-from sandbox_core.routing import RouteTable
+from sandbox_core.routing import RouteTable, TrustedTable
 from sandbox_core.sharding.lease_parts import Before
 from sandbox_core.sharding.settled import SettledMoments
 from sandbox_core.sharding.succession import Succession
@@ -22,7 +23,7 @@ GUILD = "613425648685547541"
 class NoRoutes:
     """All is production."""
 
-    current_table: RouteTable | None = RouteTable()
+    trusted = TrustedTable(RouteTable(), math.inf)
 
     async def resolve(self, guild_ids: Collection[str]) -> RouteTable:
         return RouteTable()
@@ -47,7 +48,7 @@ class Published:
         for publication in waiting:
             self.ids.append(publication.message_id)
             assert self.router is not None
-            self.router.acknowledged(publication)
+            self.router.acknowledged([publication])
 
     def in_flight(self) -> list[Publication]:
         return list(self._waiting)

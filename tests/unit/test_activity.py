@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from sandbox_core.event_router import Activity
+from sandbox_core.metrics import RoutingMetrics
+from tests.event_path.conftest import count
 
 GUILD, SANDBOX = "413625648685547541", "3f2a9c01-7b1c-4b7e-9d55-0d3f0a1b2c3d"
 
@@ -18,12 +20,12 @@ class Clock:
 
 def test_a_minute_passes_evenly_and_then_is_forgotten() -> None:
     clock = Clock()
-    activity = Activity(clock)
+    activity = Activity(clock, RoutingMetrics())
     for _ in range(60):
-        activity.count(GUILD, None)
+        count(activity, GUILD, None)
     assert activity.production_events_last_minute(GUILD) == 60
     clock.now += 60
-    activity.count(GUILD, None)
+    count(activity, GUILD, None)
     assert activity.production_events_last_minute(GUILD) == 61
     clock.now += 30
     assert activity.production_events_last_minute(GUILD) == 31
@@ -33,18 +35,18 @@ def test_a_minute_passes_evenly_and_then_is_forgotten() -> None:
 
 def test_sides_are_counted_apart() -> None:
     clock = Clock()
-    activity = Activity(clock)
-    activity.count(GUILD, SANDBOX)
-    activity.count(None, None)
+    activity = Activity(clock, RoutingMetrics())
+    count(activity, GUILD, SANDBOX)
+    count(activity, None, None)
     assert activity.sandbox_events_last_minute(SANDBOX) == 1
     assert activity.production_events_last_minute(GUILD) == 0
 
 
 def test_touched_sandboxes_are_told_once() -> None:
     clock = Clock()
-    activity = Activity(clock)
-    activity.count(GUILD, SANDBOX)
+    activity = Activity(clock, RoutingMetrics())
+    count(activity, GUILD, SANDBOX)
     clock.now = 1005.0
-    activity.count(GUILD, SANDBOX)
+    count(activity, GUILD, SANDBOX)
     assert activity.drain_touched() == {SANDBOX: datetime.fromtimestamp(1005.0, UTC)}
     assert activity.drain_touched() == {}

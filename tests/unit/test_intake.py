@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 
 from sandbox_core.event_router import EventRouter, GatewayIntake
 from sandbox_core.metrics import RoutingMetrics
-from sandbox_core.routing import RouteTable
+from sandbox_core.routing import RouteTable, TrustedTable
 
 GUILD = "613425648685547541"
 
@@ -14,7 +15,7 @@ GUILD = "613425648685547541"
 class NoRoutes:
     """All is production."""
 
-    current_table: RouteTable | None = RouteTable()
+    trusted = TrustedTable(RouteTable(), math.inf)
 
     async def resolve(self, guild_ids: Collection[str]) -> RouteTable:
         return RouteTable()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sandbox_core.errors import InvalidInput
-from sandbox_core.event_router.event import stream_and_subject
+from sandbox_core.event_router.messages import place_of
 from sandbox_core.events import CONNECTION_EVENTS, GUILD_LOCATIONS, GuildLocation, read_frame
 from sandbox_core.models import Route
 from sandbox_core.routing import (
@@ -50,7 +50,7 @@ def test_every_documented_event_of_a_mapped_guild(event_type: str, location: Gui
         assert destination is PRODUCTION
     else:
         assert destination == sandbox_destination(SANDBOX)
-        place = stream_and_subject(DEFAULT_NAMES, destination, event_type)
+        place = place_of(DEFAULT_NAMES, destination, event_type)
         assert place == ("SANDBOX", f"sandbox.{SANDBOX}.events.{event_type}")
 
 

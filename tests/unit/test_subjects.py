@@ -30,7 +30,7 @@ ID = UUID("3f2a9c01-1111-4222-8333-444455556666")
         (subjects.redis_prefix(ID), "sandbox:3f2a9c01-1111-4222-8333-444455556666:"),
         (subjects.route_key("613425648685547541"), "sandbox:route:613425648685547541"),
         (subjects.route_moment_key("613425648685547541"), "sandbox:route-moment:613425648685547541"),
-        (subjects.channel_owner_key("7"), "sandbox:gateway:channel:7"),
+        (subjects.channel_guild_key("7"), "sandbox:gateway:channel:7"),
         (subjects.interaction_guild_key("7"), "sandbox:gateway:interaction:7"),
         (subjects.schema_name("3f2a9c01"), "sandbox_3f2a9c01"),
     ],
@@ -65,7 +65,7 @@ def test_an_installation_may_have_other_names() -> None:
     assert names.production_subject("MESSAGE_CREATE") == "acme.discord.MESSAGE_CREATE"
     assert names.unattributed_subject("MESSAGE_CREATE") == "acme.discord.unattributed.MESSAGE_CREATE"
     assert names.dead_letter_subject("TOO_LARGE") == "acme.discord.dead_letter.TOO_LARGE"
-    assert names.fence_subject != DEFAULT_NAMES.fence_subject
+    assert names.route_announcements_subject != DEFAULT_NAMES.route_announcements_subject
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_a_control_schema_that_cannot_be_used(name: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "x", "1:2", "../1", "1\n", "\u0661", "1" * 21])
 def test_what_is_no_id_forms_no_key(text: str) -> None:
-    for build in (subjects.channel_owner_key, subjects.interaction_guild_key):
+    for build in (subjects.channel_guild_key, subjects.interaction_guild_key):
         with pytest.raises(InvalidInput):
             build(text)
 

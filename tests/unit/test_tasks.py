@@ -7,13 +7,16 @@ from typing import Any
 import pytest
 
 from sandbox_core.errors import DependencyUnavailable
-from sandbox_core.event_router.held import RouteQuestions
+from sandbox_core.event_router.lane import Lane
+from sandbox_core.event_router.route_questions import RouteQuestions
+from sandbox_core.events import Frame
 from sandbox_core.manager.teardown import bounded
 from sandbox_core.models import DatedRoute
 from sandbox_core.nats.late import LateResends
 from sandbox_core.nats.publication import Publication
 from sandbox_core.nats.wire import Label
 from sandbox_core.route_provider.cache_writer import CacheWriter
+from sandbox_core.routing import TrustedTable
 from sandbox_core.tasks import Cancellations, end
 
 
@@ -119,7 +122,7 @@ async def test_only_new_cancellations_count() -> None:
 class AwayAndDeaf:
     """A server that is away, behind a driver that loses the first cancellation."""
 
-    current_table = None
+    trusted = TrustedTable()
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()
@@ -145,8 +148,10 @@ async def test_what_tries_for_ever_ends_although_its_driver_is_deaf() -> None:
     await ended(server, writer.close())
 
     server = AwayAndDeaf()
-    questions = RouteQuestions(server, lambda: ["1"], lambda lane, table: None)
-    questions.ask()
+    questions = RouteQuestions(server, lambda lane, table: None)
+    lane = Lane("1")
+    lane.tell(Frame(b"", 0, "X", 1, 0.0, "1"), lambda destination: None, None, 0.0)
+    questions.ask(lane)
     await ended(server, questions.close())
 
     server = AwayAndDeaf()

@@ -65,7 +65,7 @@ def identity(sandbox: Sandbox, now: datetime) -> Facts:
             ("Servers", ", ".join(sandbox.guild_ids) or "none"),
             ("Schema", sandbox.schema_name),
             ("Redis keys", f"{subjects.redis_prefix(sandbox.id)}*"),
-            ("NATS subjects", f"{subjects.nats_prefix(sandbox.id)}events.*"),
+            ("NATS subjects", subjects.sandbox_events(sandbox.id)),
             ("Destroyed" if sandbox.destroyed_at else "Expires", f"{moment(end)}, {relative(end, now)}"),
         ]
     )

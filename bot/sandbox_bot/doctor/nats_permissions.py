@@ -78,7 +78,7 @@ def subscriptions(names: StreamNames) -> list[Need]:
     mark = uuid4().hex
     return [
         Need("_INBOX.>", f"_INBOX.{mark}.doctor"),
-        Need(names.fence_subject, names.fence_subject),
+        Need(names.route_announcements_subject, names.route_announcements_subject),
         *_gateway(),
     ]
 
@@ -113,7 +113,9 @@ def _asked(names: StreamNames) -> Iterator[Need]:
 def _told(names: StreamNames) -> Iterator[Need]:
     yield Need("_INBOX.>", f"_INBOX.{uuid4().hex}.doctor")
     # Every process receives this: it says that no route has changed.
-    yield Need(names.fence_subject, names.fence_subject, '{"as_of":0.0,"routes":{}}')
+    yield Need(
+        names.route_announcements_subject, names.route_announcements_subject, '{"as_of":0.0,"routes":{}}'
+    )
     yield from _gateway()
 
 

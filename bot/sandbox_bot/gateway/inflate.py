@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable, Sized
 from typing import Any, Protocol
 
 import msgspec
@@ -34,6 +35,8 @@ LARGEST = 64 * 1024 * 1024
 _FLUSHED = b"\x00\x00\xff\xff"
 # Its type stub says that this is an instance.
 _zlib_error: Any = zlib_ng.error
+UNREADABLE = (zstd.ZstdError, EOFError)
+"""What `Stream.decompress` raises; the second when something came after the stream's end."""
 _BRACE_OR_STRING = re.compile(rb'(?s)[{}]|"(?:[^"\\]|\\.)*+"?')
 
 
@@ -47,8 +50,17 @@ _event = msgspec.json.Decoder(_Event).decode
 class Stream(Protocol):
     """One connection's stream.
 
-    Both raise `ConnectionEndedError` when it is not the stream it should be: nothing after that can be read.
+    `inflate` and `apart` raise `ConnectionEndedError` when it is not the stream it should be: nothing after
+    that can be read.
     """
+
+    @property
+    def decompress(self) -> Callable[[bytes, int], bytes] | None:
+        """What `inflate` does with most messages, for who saves the call; see `UNREADABLE`."""
+
+    @property
+    def parts(self) -> Sized:
+        """What came of an event that is not whole: what comes next then needs `inflate`."""
 
     def inflate(self, data: bytes) -> bytes | None:
         """Take the connection's next message; gives the event that it completes, or None before its end.
@@ -83,20 +95,18 @@ def cut(text: bytes) -> tuple[list[bytes], bytes]:
 class _ZstdStream:
     def __init__(self) -> None:
         self._stream = zstd.ZstdDecompressor()
-        self._inflate = self._stream.decompress
-        self._parts: list[bytes] = []
-        """What came of an event that is not whole, in its pieces."""
+        self.decompress: Callable[[bytes, int], bytes] | None = self._stream.decompress
+        self.parts: list[bytes] = []
         self._size = 0
         self._joined: tuple[bytes, list[bytes]] = (b"", [])
         """What was joined last, and of which pieces."""
 
     def inflate(self, data: bytes) -> bytes | None:
         try:
-            text = self._inflate(data, LARGEST)
-        except (zstd.ZstdError, EOFError) as error:
-            # The second: something came after the stream's end.
+            text = self._stream.decompress(data, LARGEST)
+        except UNREADABLE as error:
             raise ConnectionEndedError(Ending.GARBLED) from error
-        return self._continued(text) if self._parts or not text else text
+        return self._continued(text) if self.parts or not text else text
 
     def _continued(self, text: bytes) -> bytes | None:
         if text:
@@ -104,13 +114,13 @@ class _ZstdStream:
         # Joined when it may be whole, and not for each of a large event's pieces.
         if not text.rstrip().endswith(b"}"):
             return None
-        whole, pieces = b"".join(self._parts), self._parts
+        whole, pieces = b"".join(self.parts), self.parts
         self._joined = (whole, pieces)
-        self._parts, self._size = [], 0
+        self.parts, self._size = [], 0
         return whole
 
     def _keep(self, text: bytes) -> None:
-        self._parts.append(text)
+        self.parts.append(text)
         self._size += len(text)
         if self._size >= LARGEST:
             raise _too_large()
@@ -132,12 +142,13 @@ class _ZlibStream:
     def __init__(self) -> None:
         self._stream = zlib_ng.decompressobj()
         self._inflate = self._stream.decompress
-        self._parts = bytearray()
+        self.decompress: Callable[[bytes, int], bytes] | None = None
+        self.parts = bytearray()
 
     def inflate(self, data: bytes) -> bytes | None:
-        if self._parts or data[-4:] != _FLUSHED:
+        if self.parts or data[-4:] != _FLUSHED:
             # The mark itself may come in two messages.
-            parts = self._parts
+            parts = self.parts
             parts += data
             if len(parts) > LARGEST:
                 raise _too_large()

@@ -8,7 +8,6 @@ dispatches (heartbeats, op 7, op 9, closes) is handled here, because the session
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from typing import Any, ClassVar, Self, cast
 
 import aiohttp
@@ -19,7 +18,7 @@ import yarl
 from discord.gateway import DiscordWebSocket
 
 from sandbox_core.event_router import GatewayIntake
-from sandbox_core.events import DISPATCH, Frame, FrameError
+from sandbox_core.events import DISPATCH, Frame
 from sandbox_core.metrics import Metrics
 from sandbox_core.models import ResumePoint
 from sandbox_core.sharding.shard_session import ShardSession
@@ -31,35 +30,13 @@ from .heartbeat import Heartbeat
 from .inflate import stream
 from .ports import RoutesFrames
 from .priming import prime, resumable
+from .reader import ATTENDED_TO, GatewayReader
 
 _log = structlog.get_logger("sandbox.gateway")
 
-# What discord.py keeps up to date for this bot: guild and channel names, and who owns a channel.
-_PARSED = frozenset(
-    {
-        "READY",
-        "RESUMED",
-        "USER_UPDATE",
-        "GUILD_CREATE",
-        "GUILD_UPDATE",
-        "GUILD_DELETE",
-        "GUILD_ROLE_CREATE",
-        "GUILD_ROLE_UPDATE",
-        "GUILD_ROLE_DELETE",
-        "CHANNEL_CREATE",
-        "CHANNEL_UPDATE",
-        "CHANNEL_DELETE",
-        "THREAD_CREATE",
-        "THREAD_UPDATE",
-        "THREAD_DELETE",
-    }
-)
-_ATTENDED_TO = _PARSED | {"INTERACTION_CREATE"}
-"""Events of a guild that may take more than being routed; of those without a guild any may."""
 _MAY_BE_COMMANDS = frozenset({"INTERACTION_CREATE", "MESSAGE_CREATE"})
 _NOT_UNDERSTOOD = range(400, 429)
 """Answers to an address with a compression that the server does not know; 429 is about something else."""
-_DATA = (aiohttp.WSMsgType.BINARY, aiohttp.WSMsgType.TEXT)
 
 
 class _HelloData(msgspec.Struct):
@@ -136,6 +113,7 @@ class RoutedWebSocket(DiscordWebSocket):
         return cast("Self", socket)
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse, *, loop: asyncio.AbstractEventLoop) -> None:
+        self._reader: GatewayReader | None = None
         super().__init__(socket, loop=loop)
         self.established = False
         """READY or RESUMED has come on this connection."""
@@ -143,12 +121,6 @@ class RoutedWebSocket(DiscordWebSocket):
         self.silent = False
         self.greeted = False
         """HELLO has come."""
-        self._plain = False
-        """What came was not compressed at all."""
-        self._stream = stream(self.compression)
-        self._inflate = self._stream.inflate
-        self._more: deque[bytes] = deque()
-        """Events that came together with the one before them."""
         self.made.append(self)
 
     async def introduce(self, client: discord.Client, point: ResumePoint) -> None:
@@ -168,18 +140,19 @@ class RoutedWebSocket(DiscordWebSocket):
         finally:
             self._reading()
 
+    @property
+    def reader(self) -> GatewayReader:
+        """What reads the connection; discord.py tells the shard only after the socket is made."""
+        if self._reader is None:
+            self._reader = GatewayReader(
+                self.socket, stream(self.compression), self.intake, self.shard_id or 0, self._ended
+            )
+        return self._reader
+
     async def poll_event(self) -> None:
         """Handle messages up to the next one that takes more than being routed, and that one."""
         try:
-            frame = self._next() if self._more else None
-            while frame is None:
-                # Without a time-out per message, which costs a tenth of an event: the heartbeat notices
-                # silence.
-                message = await self.socket.receive()
-                if message.type not in _DATA:
-                    raise self._ended()
-                frame = self._take(message.data)
-            await self._attend(frame)
+            await self._attend(await self.reader.next())
         except ConnectionEndedError as ended:
             if self._not_understood(ended):
                 self.choice.refused(self.compression)
@@ -193,49 +166,6 @@ class RoutedWebSocket(DiscordWebSocket):
         if ended.ending is Ending.GARBLED:
             return not self.established
         return ended.ending is Ending.CLOSED and ended.code != ABNORMAL and not self.greeted
-
-    def _take(self, data: bytes | str) -> Frame | None:
-        """Route what a message brought; returns the frame when there is more to do with it."""
-        if isinstance(data, str):
-            self._plain = True
-            self._more.append(data.encode())
-            return self._next()
-        raw = self._inflate(data)
-        if raw is None:
-            return None
-        intake = self.intake
-        try:
-            frame = intake.frame_of(raw)
-        except FrameError:
-            self._more.extend(self._stream.apart(raw))
-            return self._next()
-        # As in `_route`, and not shared with it: every event would pay for the call.
-        if frame.op != DISPATCH:
-            return frame
-        self.sequence = frame.seq
-        intake.take(frame, self.shard_id or 0)
-        if frame.guild_id is None or frame.type in _ATTENDED_TO or intake.full:
-            return frame
-        return None
-
-    def _next(self) -> Frame | None:
-        """Route what came together, up to the next frame that there is more to do with."""
-        while self._more:
-            frame = self.intake.read(self._more.popleft())
-            if frame is not None and self._route(frame) is not None:
-                return frame
-        return None
-
-    def _route(self, frame: Frame) -> Frame | None:
-        if frame.op != DISPATCH:
-            return frame
-        intake = self.intake
-        # For the heartbeat; discord.py sets it for what it parses only.
-        self.sequence = frame.seq
-        intake.take(frame, self.shard_id or 0)
-        if intake.full or frame.guild_id is None or frame.type in _ATTENDED_TO:
-            return frame
-        return None
 
     async def _attend(self, frame: Frame) -> None:
         """Do the rest for a frame; wait while the router is full."""
@@ -262,7 +192,7 @@ class RoutedWebSocket(DiscordWebSocket):
 
     def _established(self) -> None:
         self.established = True
-        if self._plain:
+        if self.reader.plain:
             self.choice.refused(self.compression)
         else:
             self.choice.worked(self.compression)
@@ -287,6 +217,7 @@ class RoutedWebSocket(DiscordWebSocket):
             case self.HELLO:
                 self.greeted = True
                 self.patience.reschedule(None)
+                self.reader.take_bytes()
                 self._begin_to_beat(_hello(frame.raw).d.heartbeat_interval / 1000)
             case self.RECONNECT:
                 raise ConnectionEndedError(Ending.RECONNECT)
@@ -308,7 +239,7 @@ class RoutedWebSocket(DiscordWebSocket):
     def _begin_to_beat(self, interval: float) -> None:
         async def beat() -> None:
             try:
-                await self.send_heartbeat({"op": self.HEARTBEAT, "d": self.sequence})
+                await self.send_heartbeat({"op": self.HEARTBEAT, "d": self.reader.sequence or self.sequence})
             except (OSError, aiohttp.ClientError, discord.ConnectionClosed) as error:
                 # The reader finds the connection closed, and tells why.
                 _log.debug("heartbeat_not_sent", shard=self.shard_id, error=type(error).__name__)
@@ -336,6 +267,8 @@ class RoutedWebSocket(DiscordWebSocket):
         self.session.disconnected()
         if self.heartbeat is not None:
             self.heartbeat.stop()
+        if self._reader is not None:
+            self._reader.give_back()
         try:
             async with asyncio.timeout(self.tuning.close_within):
                 await super().close(resumable_code(code))
@@ -349,4 +282,5 @@ def _is_parsed(frame: Frame) -> bool:
         return frame.is_own_interaction
     if frame.type == "MESSAGE_CREATE":
         return frame.guild_id is None
-    return frame.type in _PARSED
+    # What discord.py keeps up to date for this bot: guild and channel names, and who owns a channel.
+    return frame.type in ATTENDED_TO

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from discord_sim import InteractionResult, SimChannel, SimGuild, SimUser
+from sandbox_core.subjects import DEFAULT_NAMES
 
 from . import _discord_look
 from .readback import Comparison
@@ -105,11 +106,11 @@ class Screen:
         sent: Mapping[int, int],
         production: Mapping[int, int],
         sandbox: Mapping[int, int],
-        prefix: str,
+        subjects: str,
     ) -> None:
         """Print a table of events per guild: sent by Discord, and stored on both sides.
 
-        `prefix` is the sandbox's subject prefix.
+        `subjects` are the sandbox's.
         """
         table = Table(
             box=box.SIMPLE, show_edge=False, show_footer=True, pad_edge=False, border_style="#4e5058"
@@ -117,8 +118,8 @@ class Screen:
         table.add_column("server", "all", min_width=20)
         for heading, counts in (
             ("sent by Discord", sent),
-            ("events.*", production),
-            (f"{prefix}events.*", sandbox),
+            (DEFAULT_NAMES.production_events, production),
+            (subjects, sandbox),
         ):
             table.add_column(heading, f"{sum(counts.values()):,}", justify="right")
         for guild in guilds:

@@ -14,7 +14,7 @@ from nats.js import JetStreamContext
 
 from discord_sim import InteractionResult
 from sandbox_core import subjects
-from sandbox_core.subjects import DEFAULT_NAMES
+from sandbox_core.subjects import DEFAULT_NAMES, sandbox_events
 
 from ._screen import Screen, StepFailed
 from .readback import Expected, StoredEvent, compare, message_id, read_streams, stored_count
@@ -215,7 +215,7 @@ class Life:
             sent,
             found[DEFAULT_NAMES.events],
             found[DEFAULT_NAMES.sandbox],
-            f"sandbox.{self._sandbox_id[:8]}….",
+            sandbox_events(self._sandbox_id).replace(self._sandbox_id[8:], "…"),
         )
 
 

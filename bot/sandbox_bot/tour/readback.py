@@ -13,7 +13,7 @@ from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from discord_sim import Frame
-from sandbox_core.subjects import DEFAULT_NAMES, StreamNames
+from sandbox_core.subjects import DEFAULT_NAMES, StreamNames, sandbox_subject
 
 _BATCH = 500
 _TIMEOUT = 5.0
@@ -187,9 +187,9 @@ def _side(
     """Return the sandbox whose subject the event has; None for production."""
     for sandbox_id in sides:
         if sandbox_id is None:
-            stream, subject = names.events, f"{names.prefix}.{event_type}"
+            stream, subject = names.events, names.production_subject(event_type)
         else:
-            stream, subject = names.sandbox, f"sandbox.{sandbox_id}.events.{event_type}"
+            stream, subject = names.sandbox, sandbox_subject(sandbox_id, event_type)
         if (event.stream, event.subject) == (stream, subject):
             return sandbox_id
     return _ELSEWHERE

@@ -27,7 +27,7 @@ async def setup(bot: AnyBot) -> None:
     """
     core = await acquire_core(bot, __name__)
     check_host(bot, core.settings)
-    core.owners.directory = RestChannels(bot.http)
+    core.channels.directory = RestChannels(bot.http)
     await bot.add_cog(GatewayListener(bot, core))
 
 

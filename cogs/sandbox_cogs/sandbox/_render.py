@@ -144,7 +144,7 @@ def registered(changed: Changed, access: GuildAccess) -> discord.Embed:
         f"until {moment(sandbox.expires_at)} ({relative(sandbox.expires_at)}) or "
         f"`/sandbox unregister-guild guild:{access.guild_id}`."
     )
-    embed.add_field(name="Subjects", value=f"`{subjects.nats_prefix(sandbox.id)}events.*`", inline=False)
+    embed.add_field(name="Subjects", value=f"`{subjects.sandbox_events(sandbox.id)}`", inline=False)
     return add_unconfirmed(embed, changed)
 
 

@@ -17,9 +17,9 @@ import structlog
 from sandbox_core import tasks
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.models import DatedRoute, Route
-from sandbox_core.routing import RouteTable
+from sandbox_core.routing import RouteTable, TrustedTable
 
-from .moments import Moments
+from .freshness import Freshness
 
 _log = structlog.get_logger("sandbox.routes")
 
@@ -63,13 +63,13 @@ class OpenGate:
         """There is nothing to prepare."""
 
 
-class Switchboard:
+class RouteSwitch:
     """Holds the table, and moves it from one committed truth to the next."""
 
     def __init__(self) -> None:
-        self.table: RouteTable | None = None
-        """The last table known; None before the first full read."""
-        self._moments = Moments()
+        self.trusted = TrustedTable()
+        """The table; whoever knows how long it can be trusted writes that into it."""
+        self._freshness = Freshness()
         self._gate: Gate = OpenGate()
         self._unread: set[str] = set()
         self._reading: set[str] = set()
@@ -78,6 +78,11 @@ class Switchboard:
         self._waiting: list[tuple[frozenset[str], asyncio.Future[None]]] = []
         self._wake = asyncio.Event()
         self._switching = tasks.OnDemand(self._switch_drained, "route-switch")
+
+    @property
+    def table(self) -> RouteTable | None:
+        """The last table known; None before the first full read."""
+        return self.trusted.table
 
     def attach(self, gate: Gate) -> None:
         """Switch no guild while this has anything of it in flight."""
@@ -92,7 +97,7 @@ class Switchboard:
         """These guilds' routes may have changed; nothing of them is published until they are settled."""
         if guild_ids:
             self._gate.pause(guild_ids)
-            self._moments.doubted(guild_ids)
+            self._freshness.doubted(guild_ids)
             self._unread.update(guild_ids)
 
     def known(self, guild_id: str) -> DatedRoute | None:
@@ -101,11 +106,11 @@ class Switchboard:
             return None
         pending = self._pending
         route = pending[guild_id] if guild_id in pending else self.table.entry(guild_id)
-        return DatedRoute(route, self._moments.of(guild_id))
+        return DatedRoute(route, self._freshness.of(guild_id))
 
     def confirmed(self, moment: float) -> None:
         """PostgreSQL answered at that moment of its own, and has told all that was committed before."""
-        self._moments.confirmed(moment, self._unread | self._reading)
+        self._freshness.confirmed(moment, self._unread | self._reading)
 
     def settled(self, guild_ids: Collection[str]) -> asyncio.Future[None]:
         """Done when the table shows what is committed now of these guilds, and nothing older is in flight.
@@ -138,7 +143,7 @@ class Switchboard:
     def were_read(self, routes: Mapping[str, Route | None], moment: float) -> None:
         """The committed routes of the guilds that `begin_reading` gave, read later than at that moment."""
         self._reading = set()
-        self._moments.read(routes.keys(), moment)
+        self._freshness.read(routes.keys(), moment)
         self._go_to(routes)
 
     def load(self, table: RouteTable, moment: float) -> Mapping[str, Route | None]:
@@ -146,14 +151,14 @@ class Switchboard:
 
         Returns these with their new routes; none when it is the first.
         """
-        self._moments.loaded(moment, self._unread | self._reading)
+        self._freshness.loaded(moment, self._unread | self._reading)
         if self.table is None:
-            self.table = table
+            self.trusted.table = table
             return {}
         switched = self.table.other_sides(table)
         self._gate.pause(switched.keys())
         before = self.table
-        self.table = table.with_changes({guild_id: before.entry(guild_id) for guild_id in switched})
+        self.trusted.table = table.with_changes({guild_id: before.entry(guild_id) for guild_id in switched})
         self._go_to(switched)
         return switched
 
@@ -165,7 +170,7 @@ class Switchboard:
         news = {guild: route for guild, route in routes.items() if table.entry(guild) != route}
         if news:
             self._gate.keep_side(news)
-            self.table = table.with_changes(news)
+            self.trusted.table = table.with_changes(news)
 
     def abandon(self) -> None:
         """The link is lost: what was read takes effect, and nothing is waited for any more."""

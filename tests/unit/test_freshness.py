@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-from sandbox_core.route_provider.moments import Moments
+from sandbox_core.route_provider.freshness import Freshness
 
 
 def test_a_heartbeat_counts_for_all_but_what_still_has_to_be_read() -> None:
-    moments = Moments()
+    moments = Freshness()
     assert moments.of("a") == -math.inf
     moments.loaded(10.0, ())
     assert (moments.of("a"), moments.of("b")) == (10.0, 10.0)
@@ -23,7 +23,7 @@ def test_a_heartbeat_counts_for_all_but_what_still_has_to_be_read() -> None:
 
 
 def test_what_was_read_before_another_change_is_known_as_of_then() -> None:
-    moments = Moments()
+    moments = Freshness()
     moments.loaded(10.0, ())
     moments.read({"a"}, 11.0)
     moments.doubted({"a"})
@@ -32,7 +32,7 @@ def test_what_was_read_before_another_change_is_known_as_of_then() -> None:
 
 
 def test_a_full_read_counts_for_all() -> None:
-    moments = Moments()
+    moments = Freshness()
     moments.loaded(10.0, ())
     moments.doubted({"a", "b"})
     moments.loaded(20.0, {"a"})

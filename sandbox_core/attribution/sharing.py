@@ -1,6 +1,6 @@
-"""What this process knows of channels and interactions, told to the other processes in batches.
+"""Tells other processes which guilds channels and interactions are of, in batches.
 
-Nothing here is waited for on the event path; what can't be written in time is left out, and Discord is asked.
+Nothing here is waited for on the event path. What can't be written in time is left out, and Discord is asked.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.routing import RouteTable
 from sandbox_core.subjects import is_guild_id, is_snowflake
 
-from .channels import ChannelOwners
-from .finder import Notes
+from .guilds import ChannelGuilds
+from .lookup import Shared
 
 _log = structlog.get_logger("sandbox.router")
 
@@ -26,57 +26,56 @@ _BATCH_SECONDS = 0.02
 _LOOK_SECONDS = 1.0
 _RETRY_SECONDS = 0.5
 _MAX_QUEUED = 100_000
-# Notes are kept for a day.
+# What is shared is kept for a day.
 _RENEW_SECONDS = 12 * 3600.0
 
 
-class Notebook:
-    """Notes every interaction, the channels of guilds that have a route, and what was found out.
+class ChannelSharing:
+    """Shares every interaction, the channels of guilds that have a route, and what was looked up.
 
     `table` gives the present routes, None while they are not known; `monotonic` is in seconds.
     """
 
     def __init__(
         self,
-        notes: Notes,
-        owners: ChannelOwners,
+        shared: Shared,
+        guilds: ChannelGuilds,
         table: Callable[[], RouteTable | None],
         *,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._notes = notes
-        self._owners = owners
+        self._shared = shared
+        self._guilds = guilds
         self._table = table
         self._monotonic = monotonic
         self._channels: dict[str, str] = {}
         self._interactions: dict[str, str] = {}
-        self._noted: dict[str, float] = {}
-        """Guilds whose channels were noted, and when."""
+        self._shared_at: dict[str, float] = {}
+        """When each guild's channels were shared."""
         self._seen: RouteTable | None = None
         self._grown = False
         self._wake = asyncio.Event()
         self._away = False
-        owners.on_interaction = self.interaction
-        owners.on_channels = self.channels
+        guilds.tells = self
 
     def interaction(self, interaction_id: str, guild_id: str) -> None:
-        """Note an interaction's guild."""
+        """Share an interaction's guild."""
         if is_snowflake(interaction_id) and is_guild_id(guild_id) and len(self._interactions) < _MAX_QUEUED:
             self._interactions[interaction_id] = guild_id
             self._wake.set()
 
     def channels(self, guild_id: str, channel_ids: Iterable[str]) -> None:
-        """A guild's channels were told: those of a guild that was noted are noted too."""
-        if guild_id in self._noted:
+        """A guild has these new channels; they are shared when the guild's others were."""
+        if guild_id in self._shared_at:
             for channel_id in channel_ids:
                 self.channel(channel_id, guild_id)
         else:
             self._grown = True
 
-    def channel(self, channel_id: str, owner: str) -> None:
-        """Note a channel's owner."""
+    def channel(self, channel_id: str, guild: str) -> None:
+        """Share a channel's guild."""
         if is_snowflake(channel_id) and len(self._channels) < _MAX_QUEUED:
-            self._channels[channel_id] = owner
+            self._channels[channel_id] = guild
             self._wake.set()
 
     async def run(self) -> None:
@@ -93,17 +92,17 @@ class Notebook:
             await self._write()
 
     def _look(self) -> None:
-        """Queue the channels of guilds that have a route now and were not noted, or long ago."""
+        """Queue the channels of guilds that have a route now and were not shared, or long ago."""
         table, now = self._table(), self._monotonic()
-        due = [guild_id for guild_id, noted in self._noted.items() if now - noted >= _RENEW_SECONDS]
+        due = [guild_id for guild_id, shared in self._shared_at.items() if now - shared >= _RENEW_SECONDS]
         if table is None or (table is self._seen and not self._grown and not due):
             return
         self._seen, self._grown = table, False
         for guild_id in due:
-            del self._noted[guild_id]
-        for guild_id, channel_ids in self._owners.by_guild():
-            if guild_id in table and guild_id not in self._noted and is_guild_id(guild_id):
-                self._noted[guild_id] = now
+            del self._shared_at[guild_id]
+        for guild_id, channel_ids in self._guilds.by_guild():
+            if guild_id in table and guild_id not in self._shared_at and is_guild_id(guild_id):
+                self._shared_at[guild_id] = now
                 for channel_id in channel_ids:
                     self.channel(channel_id, guild_id)
 
@@ -112,16 +111,16 @@ class Notebook:
         channels = dict(islice(self._channels.items(), _BATCH))
         if interactions or channels:
             try:
-                await self._notes.keep(channels, interactions)
+                await self._shared.keep(channels, interactions)
             except DependencyUnavailable as error:
                 if not self._away:
-                    _log.warning("owners_not_noted", dependency=error.dependency, reason=error.reason)
+                    _log.warning("channels_not_shared", dependency=error.dependency, reason=error.reason)
                 self._away = True
                 await asyncio.sleep(_RETRY_SECONDS)
                 return
             except Exception:
-                # Notes only help: a batch that can't be written is left out, and others still are tried.
-                _log.exception("owners_not_noted", dependency="Redis")
+                # Sharing only helps: a batch that can't be written is left out, and others still are tried.
+                _log.exception("channels_not_shared", dependency="Redis")
             self._away = False
         for queue, written in ((self._interactions, interactions), (self._channels, channels)):
             for identity in written:

@@ -14,7 +14,7 @@ import math
 from collections.abc import Collection
 
 
-class Moments:
+class Freshness:
     """Kept by who changes the table; before its first full read nothing is known."""
 
     def __init__(self) -> None:

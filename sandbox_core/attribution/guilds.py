@@ -1,22 +1,23 @@
-"""Which guild a channel belongs to, learned from the gateway's own events.
+"""Which guild a channel belongs to: what this process learned from events, and what was looked up for it.
 
 It attributes events that happen in a guild and carry no guild id: above all those of ephemeral messages.
-Only what this process's shards told is known here; `OwnerFinder` asks beyond.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Iterable, Set
+from typing import Protocol
 
 import msgspec
 import structlog
 
-from sandbox_core.events import Frame
+from sandbox_core.events import DIRECT, Frame, Hints, Place
 
 _log = structlog.get_logger("sandbox.router")
 
 _INTERACTIONS_KEPT = 20_000
+_LOOKED_UP_KEPT = 50_000
 
 
 class _Channel(msgspec.Struct, gc=False):
@@ -44,17 +45,29 @@ TEACHES = _TELLS_CHANNELS | _TELLS_ITSELF | _ENDS | {"GUILD_DELETE", "INTERACTIO
 """Events of a guild that say something about its channels."""
 
 
-class ChannelOwners:
-    """Channel and interaction ids to guild ids."""
+class Hears(Protocol):
+    """Whoever tells other processes; see `ChannelSharing`."""
+
+    def interaction(self, interaction_id: str, guild_id: str) -> None:
+        """The interaction is of this guild."""
+
+    def channels(self, guild_id: str, channel_ids: Iterable[str]) -> None:
+        """Events told that these channels are the guild's."""
+
+    def channel(self, channel_id: str, guild: str) -> None:
+        """It was found out whose this channel is."""
+
+
+class ChannelGuilds:
+    """Guild ids by channel and by interaction. `DIRECT` stands for the guild of direct messages' channels."""
 
     def __init__(self) -> None:
         self._guild_of: dict[str, str] = {}
         self._channels_of: dict[str, set[str]] = {}
         self._interactions: OrderedDict[str, str] = OrderedDict()
-        self.on_interaction: Callable[[str, str], None] = _nobody
-        """Told each interaction's id and guild."""
-        self.on_channels: Callable[[str, Set[str]], None] = _nobody
-        """Told a guild and channels of it, whenever an event tells of some."""
+        self._looked_up: OrderedDict[str, str] = OrderedDict()
+        self.tells: Hears | None = None
+        """Who is told what other processes may not know yet."""
 
     def __len__(self) -> int:
         return len(self._guild_of)
@@ -83,22 +96,39 @@ class ChannelOwners:
                     self._guild_of.pop(channel_id, None)
         else:
             self._interactions[data.id] = guild_id
-            self.on_interaction(data.id, guild_id)
+            if self.tells is not None:
+                self.tells.interaction(data.id, guild_id)
             if data.channel_id is not None:
                 self._add(guild_id, (data.channel_id,))
             if len(self._interactions) > _INTERACTIONS_KEPT:
                 self._interactions.popitem(last=False)
 
-    def owner(self, frame: Frame) -> str | None:
-        """The guild that a guild-less event belongs to, or None when nothing says."""
-        hints = frame.hints
+    def of(self, hints: Hints | None) -> str | None:
+        """The guild of a guild-less event, or None when nothing here says."""
         if hints is None:
             return None
-        if hints.channel_id is not None:
-            guild_id = self._guild_of.get(hints.channel_id)
-            if guild_id is not None:
-                return guild_id
-        return None if hints.interaction_id is None else self._interactions.get(hints.interaction_id)
+        channel_id = hints.channel_id
+        guild = None if channel_id is None else self._guild_of.get(channel_id)
+        if guild is None and hints.interaction_id is not None:
+            guild = self._interactions.get(hints.interaction_id)
+        if guild is None and hints.place is Place.DIRECT:
+            guild = DIRECT
+            if channel_id is not None:
+                self.found(channel_id, guild)
+        if guild is None and channel_id is not None and channel_id in self._looked_up:
+            guild = self._looked_up[channel_id]
+            self._looked_up.move_to_end(channel_id)
+        return guild
+
+    def found(self, channel_id: str, guild: str, *, others_know: bool = False) -> None:
+        """It was looked up whose the channel is, or an event said that it is one of direct messages."""
+        known = self._looked_up.get(channel_id)
+        self._looked_up[channel_id] = guild
+        self._looked_up.move_to_end(channel_id)
+        if len(self._looked_up) > _LOOKED_UP_KEPT:
+            self._looked_up.popitem(last=False)
+        if known != guild and not others_know and self.tells is not None:
+            self.tells.channel(channel_id, guild)
 
     def by_guild(self) -> Iterable[tuple[str, Set[str]]]:
         """Every guild and its channels."""
@@ -110,8 +140,5 @@ class ChannelOwners:
         if new:
             known |= new
             self._guild_of.update(dict.fromkeys(new, guild_id))
-            self.on_channels(guild_id, new)
-
-
-def _nobody(_first: str, _second: object) -> None:
-    """No other process is told."""
+            if self.tells is not None:
+                self.tells.channels(guild_id, new)
