@@ -27,6 +27,7 @@ log = logging.getLogger("worker")
 
 API = os.environ.get("DISCORD_API_URL", "https://discord.com/api/v10")
 POINTS = 20
+BADGE = "first-words"
 COOLDOWN_SECONDS = 60
 COMMAND, REPLY, EPHEMERAL = 2, 4, 64
 
@@ -37,13 +38,21 @@ WITH community AS (
     ON CONFLICT (guild_id) DO UPDATE SET updated_at = now()
     RETURNING id
 )
-INSERT INTO profiles (community_id, user_id, display_name, xp)
-SELECT id, $2, $3, $4 FROM community
+INSERT INTO profiles (community_id, user_id, display_name, xp, metadata)
+SELECT id, $2, $3, $4, $5 FROM community
 ON CONFLICT (community_id, user_id) DO UPDATE
-    SET xp = profiles.xp + excluded.xp, display_name = excluded.display_name, updated_at = now()
-RETURNING id
+    SET xp = profiles.xp + excluded.xp, display_name = excluded.display_name,
+        metadata = profiles.metadata || excluded.metadata, updated_at = now()
+    WHERE profiles.metadata -> 'message' IS DISTINCT FROM excluded.metadata -> 'message'
 """
-AWARD = "INSERT INTO badges (profile_id, code) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING id"
+PROFILE = """
+SELECT profiles.id, EXISTS (
+    SELECT 1 FROM badges WHERE profile_id = profiles.id AND code = $3
+) AS has_badge
+FROM profiles JOIN communities ON communities.id = community_id
+WHERE guild_id = $1 AND user_id = $2
+"""
+AWARD = "INSERT INTO badges (profile_id, code) VALUES ($1, $2) ON CONFLICT DO NOTHING"
 RANK = """
 SELECT xp, place FROM (
     SELECT user_id, xp, rank() OVER (ORDER BY xp DESC) AS place
@@ -55,21 +64,28 @@ WHERE user_id = $2
 
 
 async def on_message(ctx: SandboxContext, guild_id: str, message: dict[str, Any]) -> None:
-    """Points for the author, at most once a minute."""
+    """Give the author points, at most once a minute.
+
+    The same message may come again, whatever of this was done the first time. So each step can be done
+    twice: nothing is given twice, and nothing is left out.
+    """
     author = message["author"]
     if author.get("bot"):
         return
-    # Besides slowing down who writes a lot, this makes a message that is delivered twice harmless.
-    fresh = await ctx.redis.set(
-        f"cooldown:{guild_id}:{author['id']}", message["id"], nx=True, ex=COOLDOWN_SECONDS
-    )
-    if not fresh:
+    cooldown = f"cooldown:{guild_id}:{author['id']}"
+    begun = await ctx.redis.set(cooldown, message["id"], nx=True, ex=COOLDOWN_SECONDS)
+    if not begun and await ctx.redis.get(cooldown) != message["id"]:
         return
-    profile = await ctx.pool.fetchval(ADD_POINTS, guild_id, author["id"], author["username"], POINTS)
-    if await ctx.pool.fetchval(AWARD, profile, "first-words"):
-        # For whoever else listens in this world: a welcome message, statistics, …
-        badge = {"guild_id": guild_id, "user_id": author["id"], "code": "first-words"}
+    # The profile keeps which message it had points for last.
+    mark = {"message": message["id"]}
+    await ctx.pool.execute(ADD_POINTS, guild_id, author["id"], author["username"], POINTS, mark)
+    profile = await ctx.pool.fetchrow(PROFILE, guild_id, author["id"], BADGE)
+    if not profile["has_badge"]:
+        # For whoever else listens in this world: a welcome message, statistics, … Told first and noted then:
+        # twice does less harm than never.
+        badge = {"guild_id": guild_id, "user_id": author["id"], "code": BADGE}
         await ctx.publish("badges.awarded", json.dumps(badge).encode())
+        await ctx.pool.execute(AWARD, profile["id"], BADGE)
 
 
 async def on_interaction(

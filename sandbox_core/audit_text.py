@@ -1,4 +1,4 @@
-"""An audit entry's details as a person reads them, the same in every face."""
+"""Writes an audit entry's details as text, the same for Discord and the command line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:\+00:00|Z)\Z")
 
 
 def details_line(details: Mapping[str, Any]) -> str:
-    """`running -> expired, reason=…`: the change first, the rest by name, moments in UTC to the second."""
+    """Return `running -> expired, reason=…`: the change first, the rest sorted by name, times in UTC."""
     rest = dict(details)
     parts = []
     if "from" in rest and "to" in rest:

@@ -1,4 +1,4 @@
-"""Opens the core: the one place that chooses implementations."""
+"""Opens the core. No other module chooses implementations."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ _log = structlog.get_logger("sandbox.core")
 
 _JETSTREAM_TIMEOUT = 3.0
 _CLOSE_WITHIN = 10.0
-# A dead process's shards are to be resumed 15 s after its end; its leases last for six of them.
+# A dead process's shards must be resumed within 15 s of its end; six of them wait for its leases.
 _STORED_WITHIN = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Core:
-    """Everything the faces use; made by `open_core`, which also closes it."""
+    """Everything that Discord's commands and the command line use; `open_core` opens and closes it."""
 
     settings: Settings
     manager: SandboxManager
@@ -75,9 +75,9 @@ class Core:
     router: EventRouter
     intake: GatewayIntake
     last_events: LastEvents
-    """When guilds last had events in production."""
+    """The times of guilds' last events in production."""
     channels: ChannelLookup
-    """Whose a guild-less event's channel is; give it a `directory` that asks Discord."""
+    """Finds the guild of a channel; set its `directory`, which asks Discord."""
     publisher: AckPublisher
     streams: Streams
     metrics: Metrics
@@ -86,29 +86,29 @@ class Core:
     nats: NatsConnection
     js: JetStreamContext
     tracing: Tracing | None
-    """Traces, where OpenTelemetry is there and set up."""
+    """Traces; None unless OpenTelemetry is installed and set up."""
     process: GatewayProcess
-    """Who this process is among those that publish events."""
+    """This process's identity among those that publish events."""
     processes: Processes
     resume_points: ResumePoints
-    """Where gateway sessions can be resumed."""
+    """The points where gateway sessions can be resumed."""
     stored_events: StoredEvents
     message_ids: MessageIds
     """Reads the streams back."""
     publishing: PublishingState
-    """What other processes publish in place of this one."""
+    """The shards that other processes publish instead of this one."""
     publisher_notices: PublisherNotices
 
 
 class NatsUse(Enum):
-    """What an opened core uses NATS for."""
+    """How a core uses NATS."""
 
     EVENTS = "events"
-    """Publishing: NATS has to answer once, and missing streams are made."""
+    """To publish: NATS must answer once, and missing streams are created."""
     SANDBOXES = "sandboxes"
-    """The sandboxes' part of NATS only, as it is: NATS may be away, and nothing can be published."""
+    """Only for the sandboxes' parts: NATS may be away, and nothing can be published."""
     NOTHING = "nothing"
-    """No connection is made; what needs NATS must not be called."""
+    """Not at all: methods that need NATS must not be called."""
 
 
 @asynccontextmanager
@@ -124,14 +124,14 @@ async def open_core(
 ) -> AsyncIterator[Core]:
     """Open the core and close it at the end.
 
-    PostgreSQL and Redis may be away: what needs them says so when it is used. Where `use_nats` needs NATS
-    to answer, the start waits for it with `on_waiting`, reporting every attempt; without,
-    `DependencyUnavailable` is raised. `follow_routes=False` is for short-lived users such as the command
-    line: routes are then looked up in Redis and PostgreSQL.
+    PostgreSQL and Redis may be away: methods that need them raise when they are called. If `use_nats` needs
+    an answer of NATS, the start waits and calls `on_waiting` for each failed attempt; without `on_waiting` it
+    raises `DependencyUnavailable`. `follow_routes=False` is for short-lived callers such as the command line,
+    which look routes up in Redis and PostgreSQL.
 
-    `on_servers` is given, before any server is waited for, what asks all of them whether they answer.
-    `metrics` is what to count in, for a caller that shows it from before the core is open; `closing` is the
-    limit for a caller's whole end, of which the core's is a part.
+    `on_servers` gets a checker of all servers before the start waits for one. `metrics` is for a caller that
+    shows metrics before the core is open. `closing` is the time limit of the caller's whole shutdown, which
+    includes the core's.
     """
     async with AsyncExitStack() as stack:
         metrics, closing = metrics or Metrics(), closing or ShutdownBudget(_CLOSE_WITHIN)
@@ -153,7 +153,7 @@ async def open_core(
                 await nats.connect(settings.nats, name=APPLICATION)
 
         process, processes = GatewayProcess.this(), Processes(pool)
-        # Only a process that publishes is one to wait for when routes change.
+        # A change of routes waits only for processes that publish.
         announced = process if follow_routes and use_nats is NatsUse.EVENTS else None
         if announced is not None:
             stack.push_async_callback(_leave, processes, announced, closing)
@@ -296,7 +296,7 @@ def _missing_streams(streams: Streams) -> str:
 
 def _askable_at_once(asked: Mapping[str, Question], nats: NatsConnection) -> dict[str, Question]:
     async def jetstream() -> None:
-        # A client that was never connected takes questions as if it had been.
+        # A client that was never connected accepts requests as if it were connected.
         if not nats.connected:
             raise nats.trouble
         await asked["NATS"]()
@@ -350,7 +350,7 @@ async def _leave(processes: Processes, process: GatewayProcess, closing: Shutdow
     with suppress(DependencyUnavailable):
         if await closing.step("leave", partial(processes.leave, process), at_most=CLOSE_EACH_WITHIN):
             return
-    # The others wait for it until it counts as gone.
+    # Other processes wait for this one until it counts as gone.
     _log.info("process_not_removed", process=process.name)
 
 

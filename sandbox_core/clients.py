@@ -1,4 +1,4 @@
-"""The clients of the three servers: made in one place, and closed within a limit of time."""
+"""Creates the clients of the three servers, and closes them within a time limit."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from .shutdown import ShutdownBudget
 _log = structlog.get_logger("sandbox.core")
 
 APPLICATION = "discord-sandboxes"
-"""What the servers are told of who connects."""
+"""The name of this client on the servers."""
 CLOSE_EACH_WITHIN = 2.0
 _SPARE_CONNECTIONS = 6
-"""Connections for everything else while as many sandboxes as possible are being removed."""
+"""Connections for all other work while the most sandboxes are being removed."""
 
 Waiting = Callable[[DependencyUnavailable], None]
-"""Told each time the start has to wait for a server."""
+"""Called for each failed attempt to reach a server at the start."""
 
 
 def at_end(
     stack: AsyncExitStack, closing: ShutdownBudget, name: str, close: Callable[[], Awaitable[object]]
 ) -> None:
-    """Call `close` at the end, within its part of the time that there is."""
+    """Call `close` at the end, within the remaining time."""
     stack.push_async_callback(closing.finish, name, close, at_most=CLOSE_EACH_WITHIN)
 
 
 async def open_clients(
     settings: Settings, stack: AsyncExitStack, closing: ShutdownBudget
 ) -> tuple[Pool, Redis, NatsConnection]:
-    """Clients of all three servers, none of which is asked for anything yet."""
+    """Create clients of all three servers, without a request to any of them."""
     pool = await create_pool(
         settings.database,
         min_size=0,
@@ -55,7 +55,7 @@ async def open_clients(
 
 
 async def connect_nats(nats: NatsConnection, settings: Settings, on_waiting: Waiting | None) -> None:
-    """Wait until NATS answers. Without `on_waiting`, raises `DependencyUnavailable` at the first failure."""
+    """Wait until NATS answers. Without `on_waiting` the first failure raises `DependencyUnavailable`."""
     while True:
         try:
             await nats.connect(settings.nats, name=APPLICATION)
@@ -68,7 +68,7 @@ async def connect_nats(nats: NatsConnection, settings: Settings, on_waiting: Wai
 
 
 async def _close_pool(pool: Pool, closing: ShutdownBudget) -> None:
-    # A connection that is stuck in a query of a dead server would hold up the end of the process.
+    # A connection that waits for a dead server would delay the end of the process.
     if not await closing.step("PostgreSQL", pool.close, at_most=CLOSE_EACH_WITHIN):
         _log.warning("postgres_pool_terminated")
         pool.terminate()

@@ -1,11 +1,11 @@
-"""What a bot's worker uses inside a sandbox, and, unchanged, in production.
+"""The library for a bot's worker: the same code runs in a sandbox and in production.
 
     async with SandboxContext.from_env() as ctx:
         async for event in ctx.events("MESSAGE_CREATE"):
             await ctx.redis.incr("messages")
             await ctx.pool.execute(ADD_XP, event.data["author"]["id"])
 
-Without `SANDBOX_ID` in the environment the same code reads production's subjects, schema and keys.
+Without `SANDBOX_ID` in the environment the code uses production's subjects, schema and keys.
 """
 
 from __future__ import annotations
@@ -51,22 +51,22 @@ _FETCH_SECONDS = 5.0
 _JETSTREAM_TIMEOUT = 3.0
 _RETRY_SECONDS = 0.5
 _ACK_WAIT_SECONDS = 60.0
-# In the order of `StreamNames`.
+# In the order of the fields of `StreamNames`.
 _NAMES = {
     "NATS_EVENTS_STREAM": (subjects.EVENTS_STREAM, subjects.is_stream_name),
     "NATS_EVENTS_PREFIX": (subjects.EVENTS_PREFIX, subjects.is_production_prefix),
     "NATS_SANDBOX_STREAM": (subjects.SANDBOX_STREAM, subjects.is_stream_name),
 }
-_CONSUMER_REFUSED = 10012  # JetStream's JSConsumerCreateErr: made differently before; waiting mends nothing
+_CONSUMER_REFUSED = 10012  # JetStream's JSConsumerCreateErr: it exists with other options; a retry is useless
 
 
 _Address = TypeVar("_Address", PostgresAddress, RedisAddress, NatsAddress)
 
 
 def environment(sandbox: Sandbox, names: StreamNames = DEFAULT_NAMES) -> dict[str, str]:
-    """The variables that put a worker into the sandbox; none of them is a secret.
+    """Return the variables for a worker in the sandbox; none of them is a secret.
 
-    The stream's name is among them where it is not what a worker takes without one.
+    The stream's name is among them only if it is not the default.
     """
     stream = {"NATS_SANDBOX_STREAM": names.sandbox} if names.sandbox != subjects.SANDBOX_STREAM else {}
     return {
@@ -82,7 +82,7 @@ def environment(sandbox: Sandbox, names: StreamNames = DEFAULT_NAMES) -> dict[st
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """Addresses of the three servers."""
+    """The addresses of the three servers."""
 
     database: PostgresAddress
     redis: RedisAddress
@@ -91,25 +91,25 @@ class Servers:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Where a worker works. In production there is no id, and the prefixes are empty."""
+    """The sandbox of a worker, or production, which has no id and empty prefixes."""
 
     sandbox_id: str | None = None
     name: str | None = None
     schema: str | None = None
-    """None means the role's own `search_path`."""
+    """None means the role's `search_path`."""
     redis_prefix: str = ""
     nats_prefix: str = ""
     guild_ids: tuple[str, ...] = ()
     names: StreamNames = DEFAULT_NAMES
-    """What the streams are called, and what production's events begin with."""
+    """The names of the streams, and the prefix of production's events."""
 
     @property
     def stream(self) -> str:
-        """The JetStream stream that keeps this world's events."""
+        """The JetStream stream with this world's events."""
         return self.names.events if self.sandbox_id is None else self.names.sandbox
 
     def event_subjects(self, *types: str) -> list[str]:
-        """The subjects of these types of events, or of all. Raises `InvalidInput` for what is no type."""
+        """Return the subjects of these event types, or of all. Raises `InvalidInput` for an invalid type."""
         if self.sandbox_id is None:
             return [self.names.production_subject(kind) for kind in types] or [self.names.production_events]
         return [subjects.sandbox_subject(self.sandbox_id, kind) for kind in types] or [
@@ -119,9 +119,9 @@ class World:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One dispatched gateway event. `raw` is Discord's frame, `data` the frame's `d`, decoded.
+    """One dispatched gateway event. `raw` is Discord's frame, `data` its decoded `d`.
 
-    `data` is None when `raw` is no frame, which only a publisher other than the gateway can cause.
+    `data` is None when `raw` is no frame. Only another publisher than the gateway can cause this.
     """
 
     type: str
@@ -130,23 +130,23 @@ class Event:
     raw: bytes
     subject: str
     headers: Mapping[str, str] = field(default_factory=dict)
-    """The message's; where the bot is traced, `traceparent` is among them."""
+    """The message's headers; with tracing on, `traceparent` is among them."""
 
 
 class SandboxContext:
-    """A worker's PostgreSQL pool, Redis client and NATS connection, all in one world.
+    """A worker's PostgreSQL pool, Redis client and NATS connection, all in one sandbox or in production.
 
-    Use it as an async context manager: it connects on entering and closes on leaving. Entering raises
-    `DependencyUnavailable` when a server is away, and `LoginRefused` when one does not let the worker in.
+    Use it as an async context manager: entering connects, leaving closes. Entering raises
+    `DependencyUnavailable` when a server is away, and `LoginRefused` when a server refuses the login.
     """
 
     pool: Pool
     """Its `search_path` is the sandbox's schema."""
     redis: Redis
-    """redis-py's client; it adds the sandbox's prefix to every key and channel, and takes it off in replies.
+    """redis-py's client; it adds the sandbox's prefix to every key and channel, and removes it in replies.
 
-    A command that can't be kept below the prefix raises `InvalidInput` instead of being sent. This guards
-    against mistakes: with the address of the server in hand, code can always make another client.
+    A command that can't be confined to the prefix is not sent and raises `InvalidInput`. This protects only
+    against mistakes: code with the server's address can always create another client.
     """
 
     def __init__(self, world: World, servers: Servers) -> None:
@@ -159,8 +159,8 @@ class SandboxContext:
     def from_env(cls, environ: Mapping[str, str] | None = None) -> SandboxContext:
         """Read the world and the servers' addresses from the environment.
 
-        Raises `SettingsError` with one line per variable that is missing or does not fit the others: a
-        worker that is half in a sandbox must not start.
+        Raises `SettingsError` with one line per variable that is missing or does not fit the others: a worker
+        must not start half in a sandbox.
         """
         source = os.environ if environ is None else environ
         problems: list[str] = []
@@ -198,12 +198,12 @@ class SandboxContext:
     async def publish(
         self, subject_tail: str, payload: bytes, *, headers: Mapping[str, str] | None = None
     ) -> None:
-        """Publish below this world's prefix, without waiting for an acknowledgement.
+        """Publish below the prefix without waiting for an ack.
 
         `jobs.resize` goes to `sandbox.{id}.jobs.resize` in a sandbox and to `jobs.resize` in production.
-        Headers that begin with `Nats-` are left out: they are orders to the server, and an event's own
-        would have the message taken for a duplicate of that event. Raises `InvalidInput` for a tail with
-        wildcards, spaces or empty tokens.
+        Headers that begin with `Nats-` are left out: they are orders to the server. With an event's own
+        headers the server would take the message for a duplicate of that event. Raises `InvalidInput` for a
+        tail with wildcards, spaces or empty tokens.
         """
         if not _SUBJECT_TAIL.match(subject_tail):
             raise InvalidInput("subject", subject_tail, "it is not tokens joined by dots", "`jobs.resize`")
@@ -216,18 +216,18 @@ class SandboxContext:
     async def events(
         self, *types: str, consumer: str = "worker", batch: int = 16
     ) -> AsyncGenerator[Event, None]:
-        """The events of these types, or of all, as they come; ends only when the loop is left.
+        """Yield the events of these types, or of all; it ends only when the caller leaves the loop.
 
-        An event is acknowledged when the loop asks for the next one. One whose handling raised, took
-        longer than a minute or died with its process is delivered again. `batch` events are fetched ahead;
-        those that a loop leaves behind go to other workers at once when it is left through
-        `contextlib.aclosing`, and after a minute otherwise. Workers with the same `consumer`
-        share the events, and a restarted one goes on where it stopped. The first start in a sandbox begins
-        with what is kept there, in production with what comes next.
+        The request for the next event acknowledges the previous one. An event is delivered again when its
+        handling raised, took longer than a minute, or died with its process. `batch` events are fetched in
+        advance. When the loop ends in `contextlib.aclosing`, unhandled ones go to other workers at once,
+        otherwise after a minute. Workers with the same `consumer` share the events, and a restarted worker
+        continues where it stopped. The first start begins in a sandbox with the stored events, in production
+        with the next new event.
 
-        A lost connection or stream is waited for; once the context is left, `DependencyUnavailable` is
-        raised. Raises `InvalidInput` for a name that can't be an event type or a consumer, and when the
-        consumer exists and can't be changed to what is asked for.
+        It waits for a lost connection or stream; after the context was left it raises
+        `DependencyUnavailable`. Raises `InvalidInput` for an invalid name of an event type or a consumer, and
+        when a consumer with other options exists that can't be changed.
         """
         config = self._consumer(types, consumer)
         js = self._nats.client.jetstream(timeout=_JETSTREAM_TIMEOUT)
@@ -236,7 +236,7 @@ class SandboxContext:
                 subscription = await self._subscribe(js, config)
             except DependencyUnavailable as error:
                 if self._nats.client.is_closed:
-                    # The context has been left: nothing will ever come.
+                    # The context was left: no more events can come.
                     raise
                 _log.warning("events_wait", reason=error.reason)
                 await asyncio.sleep(_RETRY_SECONDS)
@@ -326,7 +326,7 @@ def _world(source: Mapping[str, str], problems: list[str]) -> World:
 
 
 def _names(source: Mapping[str, str], problems: list[str]) -> StreamNames:
-    """As the bot's settings have them, from the same variables."""
+    """Read the names from the same variables as the bot's settings."""
     given = []
     for variable, (default, is_right) in _NAMES.items():
         value = source.get(variable) or default
@@ -337,30 +337,30 @@ def _names(source: Mapping[str, str], problems: list[str]) -> StreamNames:
 
 
 async def _fetch(subscription: JetStreamContext.PullSubscription, batch: int) -> list[Msg] | None:
-    """The next messages, none when none came in time, or None when the consumer has to be made again."""
+    """Return the next messages, an empty list after the limit, or None when the consumer is gone."""
     try:
         return await subscription.fetch(batch, timeout=_FETCH_SECONDS)
     except nats.errors.TimeoutError:
-        # Also the answer of a consumer that is gone; asking after it tells the two apart.
+        # A consumer that is gone gives the same answer; its information shows the difference.
         try:
             await subscription.consumer_info()
         except (nats.errors.Error, OSError):
             return None
         return []
     except (nats.errors.Error, OSError) as error:
-        _log.warning("events_interrupted", error=type(error).__name__)
+        _log.warning("events_fetch_failed", error=type(error).__name__)
         return None
 
 
 async def _leave(subscription: JetStreamContext.PullSubscription, unhandled: Iterable[Msg]) -> None:
     try:
         for message in unhandled:
-            # Free for another worker at once, not only when the acknowledgement is overdue.
+            # Another worker can get it at once, not only after the ack's deadline.
             await message.nak()
         await subscription.unsubscribe()
     except (nats.errors.Error, OSError) as error:
-        # The connection is gone, and the subscription with it.
-        _log.debug("events_left", error=type(error).__name__)
+        # The connection is lost, and the subscription with it.
+        _log.debug("events_not_given_back", error=type(error).__name__)
 
 
 def _event(message: Msg) -> Event:
@@ -381,15 +381,15 @@ def _unpacked(data: bytes) -> bytes:
     try:
         return gzip.decompress(data)
     except (OSError, EOFError, zlib.error):
-        # Spoilt, or never compressed. As with what is no frame, the events behind it must still come.
+        # The data is damaged or was never compressed. It must not stop the events after it.
         return data
 
 
 def _decoded(raw: bytes) -> Any:
-    """Return the JSON in `raw`, or None where there is none.
+    """Return the JSON in `raw`, or None when it is no JSON.
 
-    It takes what the gateway takes: some of Discord's strings are no UTF-8, and some hold half of a pair of
-    surrogates, which the strict decoder refuses.
+    Like the gateway it accepts strings of Discord that the strict decoder refuses: invalid UTF-8, and single
+    surrogates.
     """
     try:
         return msgspec.json.decode(raw)

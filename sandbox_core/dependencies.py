@@ -1,4 +1,4 @@
-"""How each server is asked whether it answers."""
+"""Asks each server whether it answers."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from .postgres import Pool, connected
 from .redis.errors import translating as translating_redis
 
 Question = Callable[[], Awaitable[None]]
-"""Returns when the server has answered; raises `DependencyUnavailable` when it can't."""
+"""Returns when the server has answered. Raises `DependencyUnavailable`."""
 
 
 def questions(
     pool: Pool, redis: Redis, js: JetStreamContext, nats: NatsConnection | None = None
 ) -> dict[str, Question]:
-    """A real request to each server, by the server's name; `nats` knows why NATS stays silent."""
+    """Return a real request for each server, by its name; `nats` knows why NATS does not answer."""
 
     async def postgres() -> None:
         async with connected(pool) as connection:
@@ -37,7 +37,7 @@ def questions(
             with translating_nats():
                 await js.account_info()
         except DependencyUnavailable as error:
-            # To what may not be asked nobody answers.
+            # A request without permission gets no answer.
             why = None if nats is None else nats.denied or nats.refused
             raise why or error from error
 

@@ -1,4 +1,4 @@
-"""The one place where an error becomes words for a person: what was wrong, and the way out."""
+"""Turns errors into texts for people: what was wrong, and what to do. No other module does."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ErrorText:
 
 
 def explain(error: errors.SandboxError) -> ErrorText:
-    """The words for `error`; the nearest class with a text of its own decides."""
+    """Return the text for `error`; the nearest class with its own text decides."""
     for cls in type(error).__mro__:
         writer = _TEXTS.get(cls)
         if writer is not None:
@@ -32,18 +32,18 @@ def explain(error: errors.SandboxError) -> ErrorText:
 
 
 def has_own_text(cls: type[errors.SandboxError]) -> bool:
-    """True when `cls` or a parent with the same code has words (used by the completeness test)."""
+    """Return whether `cls` or a parent with the same code has a text; for the test of completeness."""
     return any(base in _TEXTS and getattr(base, "code", None) == cls.code for base in cls.__mro__)
 
 
 def shown(value: str, at_most: int = 80) -> str:
-    """A caller's text made safe to repeat: short, on one line, without formatting of its own."""
+    """Return a caller's text in a form that is safe to show: short, on one line, without formatting."""
     flat = "".join(ch if ch.isprintable() and ch not in "`@" else "?" for ch in value)
     return flat if len(flat) <= at_most else flat[: at_most - 3] + "..."
 
 
 _LONGER = 600
-"""For what names subjects, which are long."""
+"""The length for texts with subjects, which are long."""
 
 
 def _names(names: tuple[str, ...]) -> str:
@@ -88,7 +88,7 @@ def _not_found(error: errors.SandboxNotFound) -> tuple[str, str]:
 
 def _schema_creation(error: errors.SchemaCreationFailed) -> tuple[str, str]:
     return (
-        f"The schema `{error.schema}` could not be made: {shown(error.reason)}.",
+        f"The schema `{error.schema}` could not be created: {shown(error.reason)}.",
         "Check that the bot's PostgreSQL role may create schemas in its database; nothing was left behind.",
     )
 
@@ -98,7 +98,7 @@ def _cleanup(error: errors.CleanupFailed) -> tuple[str, str]:
     reason = shown(error.reason.rstrip("."))
     return (
         f"Destroying `{shown(error.sandbox_name)}` stopped at “{error.step}”: {reason}.",
-        "It will be retried by itself; its events already go to production again.",
+        "The bot tries it again automatically; its events already go to production again.",
     )
 
 
@@ -169,7 +169,7 @@ def _login_refused(error: errors.LoginRefused) -> tuple[str, str]:
     where = f"{error.refused} refused at {shown(error.where)} as {shown(error.user)}"
     return (
         f"{error.dependency} is unavailable: {where}: {error.problem}.",
-        f"Nothing was changed. Whoever runs the bot checks {error.setting}.",
+        f"Nothing was changed. The operator of the bot must check {error.setting}.",
     )
 
 
@@ -183,7 +183,7 @@ def _stream_unusable(error: errors.StreamUnusable) -> tuple[str, str]:
     return sentence, shown(error.mend, _LONGER)
 
 
-# Each writer takes exactly the class it stands for; a dict can't express that pairing.
+# Each writer takes exactly its class; the type of a dict can't express that.
 _TEXTS: dict[type, Callable[[Any], tuple[str, str]]] = {
     errors.NameTaken: _name_taken,
     errors.OwnerLimitReached: _owner_limit,

@@ -1,4 +1,4 @@
-"""What can go wrong, as one tree. Errors carry data; `error_text` turns them into sentences.
+"""All errors with a code, as one tree. Errors contain data; `error_text` turns them into sentences.
 
 SandboxError
 ├── NameTaken                 SANDBOX_001
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
 
 class SandboxError(Exception):
-    """Base of every refusal and failure that has a code.
+    """Base of every error with a code.
 
-    A subclass sets `code`; its attributes are the facts, and `error_text.explain` writes the words.
+    A subclass sets `code`; its attributes are the facts, and `error_text.explain` writes the text.
     """
 
     code: ClassVar[str]
@@ -57,7 +57,7 @@ class NameTaken(SandboxError):
 
 
 class OwnerLimitReached(SandboxError):
-    """The owner already has as many sandboxes as the limit allows."""
+    """The owner has reached the limit of sandboxes."""
 
     code = "SANDBOX_002"
 
@@ -70,7 +70,7 @@ class OwnerLimitReached(SandboxError):
 class GuildAlreadyMapped(SandboxError):
     """The guild's events already go to another sandbox.
 
-    `sandbox_name` is that sandbox's name, or None where the caller may not know it.
+    `sandbox_name` is its name, or None when the caller must not know it.
     """
 
     code = "SANDBOX_003"
@@ -82,7 +82,7 @@ class GuildAlreadyMapped(SandboxError):
 
 
 class SandboxNotFound(SandboxError):
-    """No live sandbox answers to this name or id. `suggestions` are the nearest names."""
+    """No live sandbox has this name or id. `suggestions` are the nearest names."""
 
     code = "SANDBOX_004"
 
@@ -93,7 +93,7 @@ class SandboxNotFound(SandboxError):
 
 
 class SchemaCreationFailed(SandboxError):
-    """PostgreSQL refused to make the sandbox's schema. `reason` is PostgreSQL's own short message."""
+    """PostgreSQL refused to create the sandbox's schema. `reason` is PostgreSQL's own short message."""
 
     code = "SANDBOX_005"
 
@@ -104,7 +104,7 @@ class SchemaCreationFailed(SandboxError):
 
 
 class CleanupFailed(SandboxError):
-    """A step of the destruction failed; the sandbox stays `destroying` until a later pass ends it."""
+    """A step of the destruction failed; the sandbox stays `destroying` until a later pass removes it."""
 
     code = "SANDBOX_006"
 
@@ -116,9 +116,9 @@ class CleanupFailed(SandboxError):
 
 
 class StillWritten(SandboxError):
-    """A removal found something new at every look, as long as a worker goes on writing it.
+    """A removal found new data again and again, because a worker still writes it.
 
-    `dependency` is the store; `what` is what appears there, such as `keys`.
+    `dependency` is the store; `what` is the kind of data, such as `keys`.
     """
 
     code = "SANDBOX_006"
@@ -130,9 +130,9 @@ class StillWritten(SandboxError):
 
 
 class InvalidInput(SandboxError):
-    """A value from outside is not usable.
+    """A value from outside is invalid.
 
-    `field` names the input, `problem` says what is wrong with it, `example` shows a right one.
+    `field` names the input, `problem` says what is wrong with it, `example` shows a valid value.
     """
 
     code = "SANDBOX_007"
@@ -146,7 +146,7 @@ class InvalidInput(SandboxError):
 
 
 class SandboxNotNamed(InvalidInput):
-    """No sandbox was named, and the caller has none, or several: `names`."""
+    """No sandbox was named, and the caller has none, or several (`names`)."""
 
     def __init__(self, names: Sequence[str] = ()) -> None:
         super().__init__("name", "", "it is not clear which sandbox is meant", "its name")
@@ -178,7 +178,7 @@ class SandboxNotRunning(SandboxError):
 
 
 class TransitionNotAllowed(SandboxError):
-    """The life cycle has no arrow between the two statuses."""
+    """The life cycle has no transition between the two statuses."""
 
     code = "SANDBOX_009"
 
@@ -189,7 +189,7 @@ class TransitionNotAllowed(SandboxError):
 
 
 class NotPermitted(SandboxError):
-    """The caller may not do this. `action` is what was refused, `who_may` is who could."""
+    """The caller may not do this. `action` is what was refused, `who_may` names those who may."""
 
     code = "SANDBOX_010"
 
@@ -200,7 +200,7 @@ class NotPermitted(SandboxError):
 
 
 class GuildProtected(NotPermitted):
-    """The guild is on the list of guilds that only the bot's owner may register."""
+    """Only the bot's owner may register this guild."""
 
     def __init__(self, guild_id: str) -> None:
         super().__init__("register a protected server", "the bot's owner, after a second confirmation")
@@ -208,9 +208,9 @@ class GuildProtected(NotPermitted):
 
 
 class ConfirmationNeeded(NotPermitted):
-    """The bot's owner may register this protected guild, once they have confirmed it.
+    """The bot's owner may register this protected guild, but only after a confirmation.
 
-    `guild_name` is empty where it is not known.
+    `guild_name` is empty when it is unknown.
     """
 
     def __init__(self, guild_id: str, guild_name: str = "") -> None:
@@ -230,10 +230,9 @@ class GuildNotRegistered(SandboxError):
 
 
 class DependencyUnavailable(SandboxError):
-    """A server this needs is away or did not answer in time; nothing was changed.
+    """A needed server is away or did not answer in time; nothing was changed.
 
-    `dependency` is `PostgreSQL`, `Redis`, `NATS` or `Discord`; `reason` is safe to show: never a
-    connection string.
+    `dependency` is `PostgreSQL`, `Redis`, `NATS` or `Discord`; `reason` contains no secret and may be shown.
     """
 
     code = "SANDBOX_012"
@@ -245,10 +244,10 @@ class DependencyUnavailable(SandboxError):
 
 
 class LoginRefused(DependencyUnavailable):
-    """The server answers, and does not let this process in, or not do what it needs.
+    """The server answers, but refuses the login or a permission (`refused`).
 
-    `where` is its host and port, `user` who wanted in, `problem` why not, `setting` what to check. None of
-    them is a secret. `refused` is what was refused: the login, or a permission.
+    `where` is its host and port, `user` the user, `problem` the reason, `setting` the setting to check. None
+    of them is a secret.
     """
 
     def __init__(
@@ -263,16 +262,17 @@ class LoginRefused(DependencyUnavailable):
 
 
 class NotMigrated(DependencyUnavailable):
-    """The database answers, but this project's tables or functions are not in it."""
+    """The database answers, but it lacks this project's tables or functions."""
 
     def __init__(self) -> None:
         super().__init__("PostgreSQL", "the migrations are not applied")
 
 
 class StreamUnusable(DependencyUnavailable):
-    """NATS answers, but a stream there is somebody else's, or can't be what it has to be.
+    """NATS answers, but a stream there belongs to others, or can't be configured as needed.
 
-    `server` is its host and port, or empty; `problem` goes on from the stream's name; `mend` says what to do.
+    `server` is its host and port, or empty; `problem` continues a sentence after the stream's name; `mend`
+    says what to do.
     """
 
     def __init__(self, stream: str, server: str, problem: str, mend: str) -> None:
@@ -282,19 +282,19 @@ class StreamUnusable(DependencyUnavailable):
         self.mend = mend
 
 
-def _codes(kind: type[SandboxError]) -> set[str]:
-    return {code for each in kind.__subclasses__() for code in (each.code, *_codes(each))}
-
-
-ERROR_CODES = tuple(sorted(_codes(SandboxError)))
-"""Every code of the tree."""
-
-
 class GuildLimitReached(SandboxError):
-    """More guilds would be registered with one sandbox than `limit` allows."""
+    """The sandbox would have more guilds than `limit`."""
 
     code = "SANDBOX_014"
 
     def __init__(self, limit: int) -> None:
         super().__init__(limit)
         self.limit = limit
+
+
+def _codes(kind: type[SandboxError]) -> set[str]:
+    return {code for each in kind.__subclasses__() for code in (each.code, *_codes(each))}
+
+
+ERROR_CODES = tuple(sorted(_codes(SandboxError)))
+"""All codes of the tree."""

@@ -1,7 +1,6 @@
-"""The health of a sandbox, and of the whole system: what each part says, asked at the same time.
+"""Checks all parts of a sandbox, or of the system, at the same time.
 
-An answer comes in time whatever a server does: a request to one that hangs may take longer to give up than
-anybody who asks for health waits.
+The answer always comes in time: it does not wait for a request to a hanging server.
 """
 
 from __future__ import annotations
@@ -22,32 +21,32 @@ from .tasks import Abandoned
 from .words import counted
 
 DEFAULT_TIMEOUT = 3.0
-"""Seconds one part may take to answer."""
+"""The limit in seconds for each part."""
 _CLOSE_WITHIN = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class SandboxHealth:
-    """A sandbox with the state of each of its parts, in the order of the checker's parts."""
+    """A sandbox with the health of each part, in the order of the checker's parts."""
 
     sandbox: Sandbox
     parts: tuple[PartHealth, ...]
 
     @property
     def overall(self) -> PartState:
-        """Healthy when every part is, degraded when one is not, unhealthy when several are not."""
+        """Healthy when all parts are, degraded when one is not, unhealthy when several are not."""
         return _overall(self.parts)
 
 
 @dataclass(frozen=True, slots=True)
 class SystemHealth:
-    """The state of everything that all sandboxes share."""
+    """The health of everything that all sandboxes share."""
 
     parts: tuple[PartHealth, ...]
 
     @property
     def overall(self) -> PartState:
-        """As a sandbox's: healthy, degraded when one part is not healthy, unhealthy when several are not."""
+        """Healthy when all parts are, degraded when one is not, unhealthy when several are not."""
         return _overall(self.parts)
 
 
@@ -59,38 +58,38 @@ def _overall(parts: Sequence[PartHealth]) -> PartState:
 
 
 class Part(Protocol):
-    """Anything a sandbox consists of; every `Namespace` is one. `store` is its name for people."""
+    """A part of a sandbox; every `Namespace` is one. `store` is its name for people."""
 
     @property
     def store(self) -> str: ...
 
     async def check(self, sandbox: Sandbox) -> PartHealth:
-        """How the part serves this sandbox now. Raises `DependencyUnavailable` when its server is away."""
+        """Check the part of this sandbox now. Raises `DependencyUnavailable` when its server is away."""
         ...
 
 
 class SystemPart(Protocol):
-    """One part of what all sandboxes share, such as a server."""
+    """A part that all sandboxes share, such as a server."""
 
     @property
     def store(self) -> str: ...
 
     async def check_system(self) -> PartHealth:
-        """How the part works now. Raises `DependencyUnavailable` when its server is away."""
+        """Check the part now. Raises `DependencyUnavailable` when its server is away."""
         ...
 
 
 class ServerPart:
-    """One server: whether it answers, how fast, and whether it has what it should."""
+    """Checks one server: whether it answers, how fast, and whether it lacks something."""
 
     def __init__(self, store: str, question: Question, *, lacks: Callable[[], str] = lambda: "") -> None:
-        """`lacks` names what is missing on a server that answers, and is "" when nothing is."""
+        """`lacks` returns what is missing on a server that answers; "" when nothing is."""
         self.store = store
         self._question = question
         self._lacks = lacks
 
     async def check_system(self) -> PartHealth:
-        """Healthy when it answers and lacks nothing."""
+        """Return healthy when the server answers and lacks nothing."""
         started = time.perf_counter()
         await self._question()
         latency = (time.perf_counter() - started) * 1000
@@ -100,7 +99,7 @@ class ServerPart:
 
 
 class Routes(Protocol):
-    """Where the routing of guilds is read; see `RouteProvider`."""
+    """The routes of guilds; see `RouteProvider`."""
 
     @property
     def current_table(self) -> RouteTable | None: ...
@@ -112,7 +111,7 @@ class Routes(Protocol):
 
 
 LostGuilds = Callable[[Sandbox], Awaitable[Collection[str]]]
-"""The guilds that are registered with a running sandbox by the audit log, and not mapped to it."""
+"""Returns the guilds that by the audit log are registered with a running sandbox, but not mapped to it."""
 
 
 async def _none_lost(_sandbox: Sandbox) -> Collection[str]:
@@ -120,22 +119,22 @@ async def _none_lost(_sandbox: Sandbox) -> Collection[str]:
 
 
 class RoutingPart:
-    """Whether the events of a sandbox's guilds really come to it, as far as this process knows."""
+    """Checks whether this process routes the events of a sandbox's guilds to it."""
 
     store = "Routing"
 
     def __init__(
         self, routes: Routes, *, lost: LostGuilds = _none_lost, now: Callable[[], float] = time.time
     ) -> None:
-        """`now` is in seconds since the epoch and judges expiry."""
+        """`now` returns seconds since the epoch; it decides whether a route has expired."""
         self._routes = routes
         self._lost = lost
         self._now = now
 
     async def check(self, sandbox: Sandbox) -> PartHealth:
-        """Healthy while every guild is routed here.
+        """Return healthy when every guild is routed to the sandbox.
 
-        `facts` has `guilds`, `routed`, and of the others `lost`: registered, and mapped no more. Raises
+        `facts` has the numbers `guilds`, `routed`, and `lost`: registered, but not mapped any more. Raises
         `DependencyUnavailable`.
         """
         started = time.perf_counter()
@@ -157,7 +156,7 @@ class RoutingPart:
         return PartHealth(self.store, state, detail, latency, facts)
 
     async def check_system(self) -> PartHealth:
-        """Healthy while this process hears of every change at once."""
+        """Return healthy when this process gets every change of routes at once."""
         if self._routes.current_table is None or self._routes.trouble:
             detail = f"changes may come late: {self._routes.trouble or 'the link to PostgreSQL is silent'}"
             return PartHealth(self.store, PartState.DEGRADED, detail, 0.0)
@@ -165,12 +164,12 @@ class RoutingPart:
 
 
 class HealthChecker:
-    """Asks every part about a sandbox or the system; one that is away or slow is a finding, not an error."""
+    """Checks every part of a sandbox or the system; a part that is away or slow is a result, not an error."""
 
     def __init__(
         self, parts: Sequence[Part], *, system: Sequence[SystemPart] = (), timeout: float = DEFAULT_TIMEOUT
     ) -> None:
-        """`timeout` is in seconds and holds for each part alone."""
+        """`timeout` is the limit in seconds for each part."""
         self._parts = tuple(parts)
         self._system = tuple(system)
         self._timeout = timeout
@@ -178,14 +177,14 @@ class HealthChecker:
         self._late = Abandoned()
 
     async def check(self, sandbox: Sandbox) -> SandboxHealth:
-        """Ask all parts of the sandbox at once; takes at most the timeout."""
+        """Check all parts of the sandbox at once, in at most the timeout."""
         asked = {part.store: self._begin(part.store, part.check(sandbox)) for part in self._parts}
         return SandboxHealth(sandbox, await self._answers(asked, self._timeout))
 
     async def check_system(self, *, within: float | None = None) -> SystemHealth:
-        """Ask all parts of the system at once; takes at most `within` seconds, or the timeout.
+        """Check all parts of the system at once, in at most `within` seconds, or the timeout.
 
-        However many ask, each part is asked by one of them at a time, and the others get that answer.
+        Concurrent callers share one check of each part.
         """
         for part in self._system:
             if part.store not in self._asking or self._asking[part.store].done():
@@ -193,7 +192,7 @@ class HealthChecker:
         return SystemHealth(await self._answers(dict(self._asking), within or self._timeout, shared=True))
 
     async def close(self) -> None:
-        """End the questions that are still open, as far as they end soon."""
+        """End the open checks that end soon."""
         self._late.cancel(*self._asking.values())
         await self._late.wait(_CLOSE_WITHIN)
 
@@ -203,7 +202,7 @@ class HealthChecker:
     async def _answers(
         self, asked: dict[str, asyncio.Task[PartHealth]], within: float, *, shared: bool = False
     ) -> tuple[PartHealth, ...]:
-        """What each said; unless `shared`, a question that nobody waits for any more is cancelled."""
+        """Return the results. Cancel a late check, unless it is `shared`."""
         try:
             if asked:
                 await asyncio.wait(asked.values(), timeout=within)
@@ -229,7 +228,7 @@ class HealthChecker:
 
 
 def _reason(store: str, error: SandboxError) -> str:
-    # The part is named already.
+    # The result names the part already.
     if isinstance(error, DependencyUnavailable) and error.dependency == store:
         return error.reason
     return explain(error).sentence

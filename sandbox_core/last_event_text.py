@@ -1,4 +1,4 @@
-"""What is said of a server's last day before it is taken away from production."""
+"""The text about a server's events of the last day, before its events leave production."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ _MINUTE, _HOUR = 60.0, 3600.0
 
 
 def last_event_text(last: LastEvent, server: str) -> str:
-    """One sentence about the server, whose name is for the reader's place already."""
+    """Return one sentence; `server` is the server's name, already formatted for the reader."""
     if last.ago is not None:
         return f"The last event of {server} went to production {_ago(last.ago)}."
     if last.looked_back >= DAY:
         return f"No event of {server} went to production in the last 24 hours."
     if last.looked_back < _MINUTE:
-        return f"Whether events of {server} went to production in the last 24 hours is not known."
+        return f"It is unknown whether events of {server} went to production in the last 24 hours."
     back = _span(last.looked_back)
-    return f"No event of {server} went to production in the last {back}; what was before is not known."
+    return f"No event of {server} went to production in the last {back}; the time before is unknown."
 
 
 def _ago(seconds: float) -> str:

@@ -1,7 +1,7 @@
-"""The product's own Prometheus registry.
+"""The Prometheus metrics, in their own registry.
 
-The event path counts in plain integers and lists: a scrape turns them into samples, so that an event
-pays for an addition and not for a lock.
+The event path counts in plain integers and lists, and a scrape turns them into samples. So an event costs an
+addition and no lock.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from prometheus_client.registry import Collector
 
 from .errors import ERROR_CODES
 
-# A quantile can't lie above the last bound: it stands above every limit that an alert compares with.
+# A quantile is never above the last bound, so this bound is above the limit of every alert.
 _COMMAND_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 120)
 
-# Every label value is there from the start, at 0: `increase` sees no first failure of a series that begins
-# with it.
+# Every label value starts at 0: `increase` does not see the first failure of a series that starts with it.
 _PUBLISH_FAILURES = ("connection", "no_stream", "refused", "ack_timeout", "dead_letter")
 _LOOKUPS = (
     *(("redis", result) for result in ("hit", "miss", "error")),
@@ -35,7 +34,7 @@ _ATTRIBUTIONS = (
 )
 _DROPS = ("unreadable", "no_session")
 _CREATE_FAILURES = (*ERROR_CODES, "CANCELLED", "INTERNAL")
-# The other codes are refusals: they take milliseconds, and would hide among them how long work takes.
+# The other codes are refusals, which take milliseconds and would hide the duration of real work.
 _ATTEMPTS_THAT_FAILED = {"SANDBOX_005", "SANDBOX_006", "SANDBOX_012", "CANCELLED", "INTERNAL"}
 
 _COMMANDS = (
@@ -44,13 +43,13 @@ _COMMANDS = (
 )
 _NO_COMMAND = "button"
 CommandOutcome = Literal["done", "refused", "unavailable", "failed"]
-"""Answered; against the rules; a server is away (`SANDBOX_012`); a step or the program failed."""
+"""Answered; refused by a rule; a server is away (`SANDBOX_012`); a step or the program failed."""
 
 _EVENT_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30)
 
 
 class PlainHistogram:
-    """A histogram whose observation is a bisection and three additions; values in seconds."""
+    """A histogram in seconds; an observation costs a bisection and three additions."""
 
     __slots__ = ("bounds", "counts", "total")
 
@@ -65,7 +64,7 @@ class PlainHistogram:
         self.total += seconds
 
     def cumulative(self) -> list[tuple[str, float]]:
-        """The buckets as Prometheus wants them: cumulative, ending with +Inf."""
+        """Return the buckets in Prometheus' form: cumulative, ending with +Inf."""
         running = 0
         buckets: list[tuple[str, float]] = []
         for bound, count in zip((*map(str, self.bounds), "+Inf"), self.counts, strict=True):
@@ -75,45 +74,45 @@ class PlainHistogram:
 
 
 class RoutingMetrics(Collector):
-    """What the event path counts. The router and the route provider add to it directly."""
+    """The counters of the event path. The router and the route provider add to them directly."""
 
     def __init__(self) -> None:
         self.routed: dict[str, int] = dict.fromkeys(
             ("sandbox", "production", "unattributed", "dead_letter"), 0
         )
-        """Acknowledged events by destination."""
+        """Acknowledged events, by destination."""
         self.held = 0
         """Events that had to wait for a known route."""
         self.errors: dict[str, int] = dict.fromkeys(_PUBLISH_FAILURES, 0)
-        """Failed publish attempts by reason; the event itself is kept and tried again."""
+        """Failed publish attempts, by reason; the event itself is kept and tried again."""
         self.lookups: dict[tuple[str, str], int] = dict.fromkeys(_LOOKUPS, 0)
-        """Route look-ups behind the in-process table, by (tier, result)."""
+        """Route look-ups beyond the in-process table, by (tier, result)."""
         self.attributions: dict[tuple[str, str], int] = dict.fromkeys(_ATTRIBUTIONS, 0)
-        """Questions whose a guild-less event is, by (tier, result); `none` when no tier knew."""
+        """Look-ups of the guild of an event without one, by (tier, result); `none` when no tier knew it."""
         self.table_lookups = 0
         """Events decided by the in-process table alone."""
         self.dropped: dict[str, int] = dict.fromkeys(_DROPS, 0)
-        """Frames that can't be routed, by reason: no gateway frame, or one that belongs to no session."""
+        """Frames that can't be routed, by reason: no gateway frame, or a frame of no session."""
         self.route_seconds = PlainHistogram()
-        """Frame read to acknowledged."""
+        """From reading the frame to its ack."""
         self.lookup_seconds = PlainHistogram()
         """Route look-ups beyond the in-process table."""
 
     def error(self, reason: str) -> None:
-        """Count a failed attempt; `reason` is one of a fixed set."""
+        """Count a failed attempt; `reason` is from a fixed set."""
         self.errors[reason] = self.errors.get(reason, 0) + 1
 
     def lookup(self, tier: str, result: str, count: int = 1) -> None:
-        """Count route look-ups answered (or failed) by one tier behind the table."""
+        """Count route look-ups that one tier beyond the table answered or failed."""
         key = (tier, result)
         self.lookups[key] = self.lookups.get(key, 0) + count
 
     def attribution(self, tier: str, result: str) -> None:
-        """Count a question whose a guild-less event is; both are of fixed sets."""
+        """Count a look-up of the guild of an event without one; both values are from fixed sets."""
         self.attributions[tier, result] += 1
 
     def collect(self) -> Iterator[Metric]:
-        """The families for a scrape."""
+        """Yield the families for a scrape."""
         routed = CounterMetricFamily(
             "sandbox_events_routed",
             "Events acknowledged by JetStream, by destination",
@@ -167,7 +166,7 @@ def _histogram(name: str, documentation: str, source: PlainHistogram) -> Histogr
 
 
 class _LiveGauges(Collector):
-    """Gauges read from their owners at the moment of the scrape."""
+    """Gauges whose values are read at the scrape."""
 
     def __init__(self) -> None:
         self.sources: dict[str, tuple[str, Callable[[], float]]] = {}
@@ -178,7 +177,7 @@ class _LiveGauges(Collector):
 
 
 class Metrics:
-    """Every metric of one process, on a registry of its own."""
+    """All metrics of one process, in their own registry."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -241,28 +240,28 @@ class Metrics:
         )
 
     def live_gauge(self, name: str, documentation: str, read: Callable[[], float]) -> None:
-        """Register a gauge whose value is read when scraped; the last registration of a name counts."""
+        """Register a gauge whose value is read at the scrape; the last registration of a name counts."""
         self._live.sources[name] = (documentation, read)
 
     def command(self, name: str | None, outcome: CommandOutcome) -> None:
-        """A slash command of this name ended; None, and any unknown one, for a button, a menu or a form."""
+        """Count a slash command by its name; None or an unknown name is a button, a menu or a form."""
         self.commands.labels(command=name if name in _COMMANDS else _NO_COMMAND, outcome=outcome).inc()
 
     # What the manager reports (its observer).
 
     def created(self, seconds: float) -> None:
-        """A sandbox became `running`, this long after it was asked for."""
+        """Count a sandbox that became `running`, `seconds` after the request."""
         self.created_total.inc()
         self.creation_seconds.observe(seconds)
 
     def create_failed(self, reason: str, seconds: float) -> None:
-        """A creation ended with this error code, this long after it was asked for."""
+        """Count a creation that ended with this error code, `seconds` after the request."""
         self.create_failures.labels(reason=reason).inc()
         if reason in _ATTEMPTS_THAT_FAILED:
-            # A command gives up after seconds: of the slowest creations none would be left to observe.
+            # A command ends after some seconds, so without these the slowest creations would not be observed.
             self.creation_seconds.observe(seconds)
 
     def destroyed(self, seconds: float) -> None:
-        """A sandbox became `destroyed`, this long after it was asked for."""
+        """Count a sandbox that became `destroyed`, `seconds` after the request."""
         self.destroyed_total.inc()
         self.destroy_seconds.observe(seconds)

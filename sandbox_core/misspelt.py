@@ -1,6 +1,6 @@
-"""Variables that look like a setting whose name is misspelt: such a setting silently keeps its default.
+"""Finds variables that look like a misspelt setting; such a setting silently keeps its default.
 
-Most variables around a process are somebody else's, so a name is only reported when it is near one of ours.
+Most variables of a process belong to other programs, so only a name near one of ours is reported.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from pydantic import SecretStr
 from .settings import Settings
 
 _OURS = ("SANDBOX_", "DISCORD_")
-"""Whatever begins so was probably meant for this project."""
+"""A name with such a start is probably meant for this project."""
 _SHARED = ("NATS_", "REDIS_", "DATABASE_", "EVENTS_", "ROUTER_", "OPS_", "LOG_", "METRICS_")
-"""What begins so may be meant for another program: only a slip of the pen is reported."""
+"""A name with such a start may be meant for another program: only a small mistake is reported."""
 _SLIP = 2
-"""So many letters too many, missing, wrong or swapped are a slip."""
+"""The most extra, missing, wrong or swapped letters of a small mistake."""
 _LONG = 11
-"""Names of at least so many letters are compared whatever they begin with: DATABSE_URL."""
+"""Names of at least this length are compared with any start, such as DATABSE_URL."""
 _ALIKE = 0.84
 
 NOT_SETTINGS = frozenset(
     {
-        # What a sandbox hands to its worker, and the command line takes.
+        # Variables of a sandbox's worker, which the command line reads, too.
         "SANDBOX_ID",
         "SANDBOX_NAME",
         "SANDBOX_SCHEMA",
@@ -38,7 +38,7 @@ NOT_SETTINGS = frozenset(
         "SANDBOX_GUILD_IDS",
         "SANDBOX_OWNER",
         "DISCORD_GATEWAY_URL",
-        # The command line `nats` and its relatives.
+        # The command line `nats` and similar tools.
         "NATS_CA",
         "NATS_CERT",
         "NATS_COLOR",
@@ -58,7 +58,7 @@ NOT_SETTINGS = frozenset(
         # docker compose and its images.
         "REDIS_PORT",
         "REDIS_HOST",
-        # Applications in general, and Discord's own names for what is no setting here.
+        # Applications in general, and names of Discord that are no setting here.
         "DATABASE_HOST",
         "DATABASE_NAME",
         "DATABASE_PASSWORD",
@@ -77,7 +77,7 @@ NOT_SETTINGS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Misspelt:
-    """A variable that nothing reads, and the setting that was probably meant."""
+    """A variable that nothing reads, and the setting that is probably meant."""
 
     name: str
     nearest: str
@@ -89,11 +89,11 @@ class Misspelt:
 
 
 def misspelt_settings(environ: Mapping[str, str] | None = None, file: Path | None = None) -> list[Misspelt]:
-    """Those of the environment and of `.env`, each name once, in the order of their names."""
+    """Return the misspelt settings in the environment and in `.env`, each name once, sorted."""
     around = os.environ if environ is None else environ
     written = _names_in(Path(".env") if file is None else file)
     known = _known()
-    # Names of settings may be written in small letters too.
+    # Names of settings may also be in lower case.
     given = {name.upper() for name in (*around, *written)}
     found: dict[str, Misspelt] = {}
     for place, names in (("the environment", tuple(around)), (".env", written)):
@@ -108,7 +108,7 @@ def _names_in(file: Path) -> tuple[str, ...]:
     try:
         return tuple(dotenv_values(file, encoding="utf-8", interpolate=False)) if file.is_file() else ()
     except (OSError, UnicodeDecodeError):
-        # Whoever reads the settings themselves is told.
+        # The code that reads the settings reports this.
         return ()
 
 
@@ -124,13 +124,13 @@ def _settings() -> Iterator[str]:
 
 
 def _nearest(name: str, known: Collection[str], given: Collection[str]) -> str:
-    """The setting that `name` is a misspelling of, or ""."""
+    """Return the setting that `name` misspells, or ""."""
     if name in known or name in NOT_SETTINGS:
         return ""
     ours = name.startswith(_OURS)
     if not ours and not name.startswith(_SHARED) and len(name) < _LONG:
         return ""
-    # Those that are not given first: a setting that is given was hardly misspelt as well.
+    # Settings without a value come first: a setting with a value is probably not misspelt.
     ordered = sorted(known, key=lambda each: (each in given, each))
     # All its words, in another order: NATS_STREAM_EVENTS.
     words = sorted(name.split("_"))
@@ -155,7 +155,7 @@ def _likeness(name: str, setting: str) -> float:
 
 
 def _slips(name: str, setting: str) -> int:
-    """How many letters were left out, added, changed or swapped with the next one (optimal alignment)."""
+    """Return the number of missing, extra, wrong or swapped letters (optimal string alignment)."""
     before: list[int] = []
     row = list(range(len(setting) + 1))
     for i, letter in enumerate(name, 1):

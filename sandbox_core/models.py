@@ -1,4 +1,4 @@
-"""Frozen values of the domain, and the life cycle's transition table."""
+"""The frozen values of the domain, and the life cycle's transition table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .errors import TransitionNotAllowed
 
 
 class SandboxStatus(StrEnum):
-    """Where a sandbox is in its life; the values are those of the SQL enum `sandbox_status`."""
+    """The status of a sandbox, with the values of the SQL enum `sandbox_status`."""
 
     PENDING = "pending"
     CREATING = "creating"
@@ -32,11 +32,11 @@ TRANSITIONS: Mapping[SandboxStatus, frozenset[SandboxStatus]] = {
     SandboxStatus.DESTROYING: frozenset({SandboxStatus.DESTROYED}),
     SandboxStatus.DESTROYED: frozenset(),
 }
-"""Every arrow of the life cycle; what is not here is refused."""
+"""All transitions of the life cycle; any other is refused."""
 
 
 def check_transition(current: SandboxStatus, target: SandboxStatus) -> None:
-    """Raise `TransitionNotAllowed` unless the life cycle has an arrow from `current` to `target`."""
+    """Raise `TransitionNotAllowed` unless the life cycle has a transition from `current` to `target`."""
     if target not in TRANSITIONS[current]:
         raise TransitionNotAllowed(current, target)
 
@@ -55,28 +55,28 @@ class AuditEvent(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who asks. `id` is a Discord user id as text, or a name such as `cleanup` for automatic work."""
+    """The person who acts. `id` is a Discord user id as text, or a name such as `cleanup` for the bot."""
 
     id: str
     display_name: str = ""
     is_bot_owner: bool = False
     via: str = ""
-    """Who carries the request for this person where it is not the person, such as `cli:root`."""
+    """The operator who acts for this person, such as `cli:root`; empty when the person acts directly."""
 
     @property
     def signature(self) -> str:
-        """Who did it, for the audit log: the id, after the one who carried the request if there is one."""
+        """The actor in the audit log: the id, or `via` for the id."""
         return f"{self.via} for {self.id}" if self.via else self.id
 
 
 @dataclass(frozen=True, slots=True)
 class GuildAccess:
-    """What Discord says, looked up live, about a caller and the bot in one guild."""
+    """The rights of a caller and the bot in one guild, as Discord says now."""
 
     guild_id: str
     bot_is_member: bool
     caller_manages: bool
-    """The caller has Manage Server there."""
+    """Whether the caller has Manage Server there."""
     name: str = ""
 
 
@@ -104,21 +104,21 @@ class Sandbox:
 
     @property
     def owner_name(self) -> str:
-        """The owner's display name at creation, or the id where none was known."""
+        """The owner's display name at the creation, or the id when it is unknown."""
         return str(self.metadata.get("owner_name") or self.owner)
 
     def routes_at(self, now: datetime) -> bool:
-        """True while guilds registered to this sandbox send their events to it."""
+        """Return whether guilds registered with this sandbox send their events to it at this time."""
         return self.status is SandboxStatus.RUNNING and now < self.expires_at
 
     def evolve(self, **changes: Any) -> Sandbox:
-        """A copy with some fields replaced."""
+        """Return a copy with some fields replaced."""
         return dataclasses.replace(self, **changes)
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where one guild's events go until `expires_at` (seconds since the epoch)."""
+    """The sandbox that gets one guild's events until `expires_at` (seconds since the epoch)."""
 
     sandbox_id: str
     expires_at: float
@@ -126,10 +126,10 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class DatedRoute:
-    """A guild's route (None: mapped to no running sandbox), and as of when that is known.
+    """A guild's route (None: mapped to no running sandbox), and the time for which it is known.
 
-    The moment is the database's, in seconds since the epoch: every change that was committed before it is
-    contained. Minus infinity when nobody knows it.
+    The time is by the database's clock, in seconds since the epoch: the route contains every change committed
+    before it. It is minus infinity when it is unknown.
     """
 
     route: Route | None
@@ -138,9 +138,9 @@ class DatedRoute:
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """What the gateway processes said about a committed change of routes; they are told by name, `host:pid`.
+    """The gateway processes that have confirmed a committed change of routes or not, by name, `host:pid`.
 
-    Until it has caught up, an unconfirmed process publishes nothing of these guilds by an older route.
+    An unconfirmed process publishes no event of these guilds by the old route until it has caught up.
     """
 
     confirmed: tuple[str, ...] = ()
@@ -149,24 +149,24 @@ class Switch:
 
 @dataclass(frozen=True, slots=True)
 class ResumePoint:
-    """What a RESUME needs; `sequence` is the last one before which everything is acknowledged.
+    """The data for a RESUME; all frames up to `sequence` are acknowledged.
 
-    The moments are in seconds since the epoch, by the clock of the process that saved them.
+    The times are in seconds since the epoch, by the clock of the process that saved them.
     """
 
     session_id: str
     resume_url: str
     sequence: int
     since: float = 0.0
-    """Nothing after `sequence` was received, and so published, before this moment."""
+    """No frame after `sequence` was received, or published, before this time."""
     saved_at: float = 0.0
     epoch: int = 0
-    """That of the lease under which it was saved; 0 when not known. See `Leases.mine`."""
+    """The epoch of the lease under which it was saved; 0 when unknown. See `Leases.mine`."""
 
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """One row of `sandbox_audit_log`; it outlives its sandbox."""
+    """One row of `sandbox_audit_log`; it stays after its sandbox was destroyed."""
 
     id: int
     sandbox_id: UUID

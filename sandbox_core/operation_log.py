@@ -1,7 +1,7 @@
-"""One log line for each thing somebody did to a sandbox, with the same fields whoever asked and however.
+"""Writes one log line for each operation on a sandbox, always with the same fields.
 
 Fields: `operation`, `actor`, `sandbox_id`, `sandbox_name`, `owner`, `guild_id`, `duration_ms`, `error_code`.
-While an operation runs, every log line below it carries `operation` too; the faces add `correlation_id`.
+During an operation every other log line has `operation`, too; callers add `correlation_id`.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ R = TypeVar("R")
 _log = structlog.get_logger("sandbox.operations")
 
 INTERNAL = "INTERNAL"
-"""The error code of a fault that has none."""
+"""The error code for an error without one."""
 
 
 def logged(
     operation: str,
 ) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Callable[P, Coroutine[Any, Any, R]]]:
-    """Log each call of an async function under this name when it ends, however it ends."""
+    """Log each call of an async function under this name when it ends, also with an error."""
 
     def decorate(function: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
         @functools.wraps(function)
@@ -44,7 +44,7 @@ def logged(
                     _ended(_log.info, "operation_refused", started, facts, error_code=error.code)
                     raise
                 except Exception:
-                    # Whoever answers the caller logs the traceback, under the id that the caller sees.
+                    # The code that answers the caller logs the traceback, under the id that the caller sees.
                     _ended(_log.warning, "operation_failed", started, facts, error_code=INTERNAL)
                     raise
                 except BaseException:
@@ -60,13 +60,13 @@ def logged(
 
 @contextmanager
 def about(operation: str, sandbox: Sandbox) -> Iterator[None]:
-    """While entered, every log line names the operation and the sandbox it is about."""
+    """Add the operation and its sandbox to every log line while the context is entered."""
     with bound_contextvars(operation=operation, **facts_of(sandbox)):
         yield
 
 
 def facts_of(sandbox: Sandbox) -> dict[str, str]:
-    """What log lines say of a sandbox."""
+    """Return the fields of log lines about a sandbox."""
     return {"sandbox_id": str(sandbox.id), "sandbox_name": sandbox.name, "owner": sandbox.owner}
 
 
@@ -78,7 +78,7 @@ def _facts_of(values: tuple[object, ...]) -> dict[str, str]:
         elif isinstance(value, GuildAccess):
             facts["guild_id"] = value.guild_id
         else:
-            # Some results hold the sandbox next to what else there is to say.
+            # Some results contain the sandbox and more.
             sandbox = getattr(value, "sandbox", value)
             if isinstance(sandbox, Sandbox):
                 facts |= facts_of(sandbox)

@@ -1,4 +1,4 @@
-"""Secrets from the files that variables with `_FILE` name, as one more source of the settings."""
+"""Reads secrets from files that `_FILE` variables name, as a source of the settings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 
 
 class SettingsError(Exception):
-    """The settings can't be used. `problems` has one sentence per variable; none repeats a secret."""
+    """The settings are invalid. `problems` has one sentence per variable, without secrets."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
@@ -19,9 +19,9 @@ class SettingsError(Exception):
 
 
 class SecretFiles(PydanticBaseSettingsSource):
-    """Reads a secret from the file that the variable with `_FILE` behind its name names.
+    """Reads a secret from the file in the variable with its name and `_FILE`.
 
-    So containers are given secrets: the value itself never stands in their environment.
+    Containers get secrets in this way: the value itself is never in the environment.
     """
 
     def __init__(self, settings_cls: type[BaseSettings], *named_in: PydanticBaseSettingsSource) -> None:
@@ -29,10 +29,10 @@ class SecretFiles(PydanticBaseSettingsSource):
         self._named_in = [source for source in named_in if isinstance(source, EnvSettingsSource)]
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """The content of the secret's file, or None when none is named.
+        """Return the content of the secret's file, or None when no variable names one.
 
-        Raises `SettingsError` when it can't be read, or when the secret is given directly as well: which one
-        is meant can't be told, and the wrong one may be another installation's.
+        Raises `SettingsError` when the file can't be read, or when the secret is also given directly: then it
+        is unknown which one is meant, and the wrong one may belong to another installation.
         """
         variable = f"{field_name}_file"
         path = self._given(variable)
@@ -51,7 +51,7 @@ class SecretFiles(PydanticBaseSettingsSource):
         return next((found for source in self._named_in if (found := source.env_vars.get(variable))), None)
 
     def __call__(self) -> dict[str, Any]:
-        """The secrets that were found. Raises `SettingsError` with every problem there is."""
+        """Return all secrets from files. Raises `SettingsError` with all problems."""
         found: dict[str, Any] = {}
         problems: list[str] = []
         overridden = self.settings_sources_data.get("InitSettingsSource", {})

@@ -41,7 +41,7 @@ def _split(value: object) -> object:
 
 
 def _split_or_none(value: object) -> object:
-    # An empty variable means the default, so "nothing" needs a word.
+    # An empty variable means the default, so "no values" needs a word.
     return () if isinstance(value, str) and value.strip().lower() == "none" else _split(value)
 
 
@@ -134,11 +134,11 @@ TAKES: Mapping[str, str] = {
     "LOG_LEVEL": "DEBUG, INFO, WARNING or ERROR",
     "LOG_FORMAT": "console or json",
 }
-"""What each variable takes, for the line that reports a problem with it."""
+"""The valid values of each variable, for the line about a problem with it."""
 
 
 class DatabaseSettings(BaseSettings):
-    """The settings that migrating needs."""
+    """The settings for a migration."""
 
     model_config = SettingsConfigDict(
         env_file=".env",
@@ -158,49 +158,49 @@ class DatabaseSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Overrides, then the environment, then `.env`; last come the files that `_FILE` variables name."""
+        """Return the sources by priority: overrides, environment, `.env`, the files in `_FILE` variables."""
         files = SecretFiles(settings_cls, env_settings, dotenv_settings)
         return init_settings, env_settings, dotenv_settings, files
 
     database_url: Annotated[SecretStr, _server_url(PostgresAddress.parse)]
-    """PostgreSQL 15 or newer. The role must be able to make schemas and need not be a superuser."""
+    """PostgreSQL 15 or newer. The role needs the right to create schemas, but need not be a superuser."""
     sandbox_control_schema: Annotated[str, _named(subjects.is_control_schema)] = "public"
-    """The PostgreSQL schema of the bot's own tables; `sandboxctl migrate` makes it where it is missing."""
+    """The PostgreSQL schema of the bot's own tables; `sandboxctl migrate` creates it if it is missing."""
 
     @cached_property
     def database(self) -> PostgresAddress:
-        """What `database_url` says."""
+        """The parsed `database_url`."""
         return PostgresAddress.parse(self.database_url.get_secret_value())
 
 
 class Settings(DatabaseSettings):
     """Every setting; a field's environment variable is its name in upper case.
 
-    The docstrings below the fields are the text of docs/settings.md.
+    docs/settings.md contains the docstrings of the fields.
     """
 
     discord_token: SecretStr | None = None
-    """The bot's token, from the application's page *Bot*. Without it, `make run` plays the offline tour."""
+    """The bot's token, from the application's page *Bot*. Without it, `make run` shows the offline tour."""
     discord_api_url: Annotated[str | None, AfterValidator(_api_url)] = None
-    """Where Discord's REST API is; it tells the gateway's address too. For a local Discord or a proxy."""
+    """The address of Discord's REST API, which also gives the gateway's. For a local Discord or a proxy."""
     discord_dev_guild_ids: Snowflakes = ()
     """The servers that get the `/sandbox` commands."""
     discord_dev_role_ids: Snowflakes = ()
-    """Roles that may use the commands besides who has Manage Server. Discord then shows the commands to
-    everybody in the dev servers, and the bot refuses the others."""
+    """Roles that may use the commands, in addition to members with Manage Server. Discord then shows the
+    commands to everybody in the dev servers, and the bot refuses the others."""
     discord_owner_ids: Snowflakes = ()
-    """Users who own the bot: its commands in direct messages, and every sandbox. Without it, whoever Discord
-    says owns the application."""
+    """The bot's owners. They have its commands in direct messages, and rights on every sandbox. Without it,
+    the application's owner or team at Discord."""
     discord_protected_guild_ids: Snowflakes = ()
     """Servers that only the bot's owner may register, after a second confirmation."""
     discord_privileged_intents: PrivilegedIntents = ("message_content",)
-    """Privileged intents to ask Discord for, of those turned on in the developer portal. Those that
-    need no approval are always asked for."""
+    """The privileged intents that the bot asks for; they must be on in the developer portal. The bot always
+    asks for the other intents."""
     discord_shard_count: Annotated[int, Field(ge=1)] | None = None
-    """How many shards the bot has in all its processes. Not set: Discord's recommendation, and the processes
-    share them out by themselves."""
+    """The number of shards in all processes together. Not set: Discord's recommendation, and the processes
+    share them automatically."""
     discord_shard_ids: ShardIds = None
-    """The shards that this process runs, of a DISCORD_SHARD_COUNT that is set; without it, all of them."""
+    """The shards that this process runs; DISCORD_SHARD_COUNT must be set, too. By default all of them."""
 
     redis_url: Annotated[SecretStr, _server_url(RedisAddress.parse)]
     """Redis 7 or newer, or Valkey."""
@@ -209,47 +209,47 @@ class Settings(DatabaseSettings):
     nats_replicas: Annotated[int, AfterValidator(_replicas)] = 1
     """Replicas of each stream: 1, or in a cluster 3 or 5."""
     nats_events_stream: Annotated[str, _named(subjects.is_stream_name)] = subjects.EVENTS_STREAM
-    """The stream of production's events. One of that name that this bot did not make is left alone."""
+    """The stream of production's events. The bot does not change a stream that it did not create."""
     nats_events_prefix: Annotated[str, _named(subjects.is_production_prefix)] = subjects.EVENTS_PREFIX
-    """What the subjects of production's events begin with: `events` gives `events.MESSAGE_CREATE`."""
+    """The prefix of the subjects of production's events: `events` gives `events.MESSAGE_CREATE`."""
     nats_sandbox_stream: Annotated[str, _named(subjects.is_stream_name)] = subjects.SANDBOX_STREAM
-    """The stream of the sandboxes' events, `sandbox.>`. One that this bot did not make is left alone."""
+    """The stream of the sandboxes' events, `sandbox.>`. The bot does not change a stream of others."""
 
     ops_host: str = "127.0.0.1"
-    """Where `/metrics`, `/healthz` and `/readyz` listen."""
+    """The address on which `/metrics`, `/healthz` and `/readyz` listen."""
     ops_port: Annotated[int, Field(ge=0, le=65535)] = 9464
-    """The port of the same; 0 takes any free one."""
+    """The port of the same; 0 chooses a free one."""
     metrics_owner_labels: Annotated[int, Field(ge=0)] = 20
-    """How many owners, those with the most sandboxes, have a label of their own in the metrics."""
+    """The number of owners, those with the most sandboxes, that have their own label in the metrics."""
 
     sandbox_default_ttl_hours: Hours = 24
-    """How long a sandbox lives when nobody says otherwise."""
+    """The default life of a sandbox."""
     sandbox_max_ttl_hours: Hours = 168
-    """The longest life of a sandbox, counted from its creation."""
+    """The longest life of a sandbox, from its creation."""
     sandbox_max_guilds: Annotated[int, Field(ge=1)] = 100
-    """How many servers one sandbox may have at a time."""
+    """The most servers of one sandbox at a time."""
     sandbox_max_per_owner: Annotated[int, Field(ge=1)] = 5
-    """How many sandboxes one person may have at a time."""
+    """The most sandboxes of one person at a time."""
     sandbox_cleanup_interval_minutes: Annotated[float, Field(gt=0, le=10_080)] = 15
-    """How often the pass runs that finds what crashes left behind. Expired sandboxes do not wait for it: they
-    go within seconds."""
+    """The pause between passes that remove leftovers of crashes. Expired sandboxes do not wait for a pass:
+    they are removed within seconds."""
     sandbox_expiry_notice_minutes: Minutes = (60, 10)
-    """How long before its expiry a sandbox's owner gets a direct message; `none` for no messages."""
+    """The times before an expiry at which a sandbox's owner gets a direct message; `none` for no messages."""
     sandbox_route_cache_ttl_ms: Annotated[int, Field(ge=1000, le=3_600_000)] = 60_000
-    """How long Redis keeps a route. It is asked only while the table in memory is not current."""
+    """How long Redis keeps a route. It is read only while the table in memory is not current."""
 
     sandbox_shield_host: bool = True
-    """For `sandbox_cogs.gateway` in a bot of your own: that bot's code gets nothing of a server whose events
-    go to a sandbox. With `false` it gets everything that the sandbox gets, too."""
+    """For `sandbox_cogs.gateway` in your own bot: the bot's code gets no events of a server whose events go
+    to a sandbox. With `false` it gets them, too."""
 
     events_max_age_hours: Hours = 24
     """How long the stream of production's events keeps them."""
     router_max_pending: Annotated[int, Field(ge=100)] = 10_000
-    """How many events may wait for their acknowledgement before the gateway is read no further; with about
-    128 MB of them it stops earlier."""
+    """The most events that may wait for their ack before the bot stops reading from the gateway. With about
+    128 MB of events it stops earlier."""
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    """The least important log lines to write."""
+    """The lowest level of log lines to write."""
     log_format: Literal["console", "json"] = "console"
     """`console` for people, `json` for machines."""
 
@@ -267,34 +267,34 @@ class Settings(DatabaseSettings):
 
     @cached_property
     def redis(self) -> RedisAddress:
-        """What `redis_url` says."""
+        """The parsed `redis_url`."""
         return RedisAddress.parse(self.redis_url.get_secret_value())
 
     @cached_property
     def nats(self) -> NatsAddress:
-        """What `nats_url` says."""
+        """The parsed `nats_url`."""
         return NatsAddress.parse(self.nats_url.get_secret_value())
 
     @property
     def stream_names(self) -> subjects.StreamNames:
-        """What the streams are called, and what production's subjects begin with."""
+        """The names of the streams, and the prefix of production's subjects."""
         return subjects.StreamNames(
             self.nats_events_stream, self.nats_events_prefix, self.nats_sandbox_stream
         )
 
     @property
     def expiry_notices(self) -> tuple[timedelta, ...]:
-        """How long before its expiry a sandbox's owner is told; empty for never."""
+        """The times before an expiry at which a sandbox's owner gets a notice; empty for never."""
         return tuple(timedelta(minutes=minutes) for minutes in self.sandbox_expiry_notice_minutes)
 
     @property
     def default_ttl(self) -> timedelta:
-        """How long a sandbox lives when nobody says otherwise."""
+        """The default life of a sandbox."""
         return timedelta(hours=self.sandbox_default_ttl_hours)
 
     @property
     def max_ttl(self) -> timedelta:
-        """The longest life of a sandbox, counted from its creation."""
+        """The longest life of a sandbox, from its creation."""
         return timedelta(hours=self.sandbox_max_ttl_hours)
 
 
@@ -302,15 +302,15 @@ _AnySettings = TypeVar("_AnySettings", bound=DatabaseSettings)
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """Read the settings; `overrides` (by field name) win over the environment.
+    """Read the settings; `overrides` (by field name) have priority over the environment.
 
-    Raises `SettingsError` with one line per problem, naming the variable and what it takes.
+    Raises `SettingsError` with one line per problem, with the variable and its valid values.
     """
     return _load(Settings, overrides)
 
 
 def load_database_settings(**overrides: Any) -> DatabaseSettings:
-    """Read what migrating needs alone. Raises `SettingsError` as `load_settings` does."""
+    """Read only the settings for a migration. Raises `SettingsError` as `load_settings` does."""
     return _load(DatabaseSettings, overrides)
 
 
@@ -318,7 +318,7 @@ def _load(kind: type[_AnySettings], overrides: Mapping[str, Any]) -> _AnySetting
     try:
         return kind(**overrides)
     except ValidationError as error:
-        # Built from locations and kinds only: pydantic's own text repeats the input, which may be a secret.
+        # Built only from locations and types: pydantic's text repeats the input, which may be a secret.
         raise SettingsError(_problems(error)) from None
     except UnicodeDecodeError:
         raise SettingsError([".env can't be read: it is not UTF-8 text."]) from None
@@ -327,7 +327,7 @@ def _load(kind: type[_AnySettings], overrides: Mapping[str, Any]) -> _AnySetting
 def _problems(error: ValidationError) -> list[str]:
     lines: dict[str, str] = {}
     for detail in error.errors(include_url=False, include_input=False):
-        # What `_together` finds has no location: the variable's name is its message's last word.
+        # An error of `_together` has no location: the last word of its message is the variable's name.
         where = detail["loc"][0] if detail["loc"] else detail["msg"].rsplit(" ", 1)[-1]
         variable = str(where).upper()
         cause = detail.get("ctx", {}).get("error")
@@ -340,13 +340,13 @@ def _problems(error: ValidationError) -> list[str]:
 
 
 def cant_be_used(variable: str, error: AddressError | None = None) -> str:
-    """The sentence about a variable whose value is no use, and what about an address is wrong."""
+    """Return the sentence about a variable with an invalid value, and what is wrong with an address."""
     sentence = f"{variable} can't be used: it takes {TAKES[variable]}."
     return sentence if error is None else f"{sentence} {error.problem}"
 
 
 def require_discord(settings: Settings) -> str:
-    """The bot's token. Raises `SettingsError` when what a connection to Discord needs is missing."""
+    """Return the bot's token. Raises `SettingsError` when a setting for Discord is missing."""
     problems = []
     if settings.discord_token is None:
         problems.append(f"DISCORD_TOKEN is not set: it takes {TAKES['DISCORD_TOKEN']}.")

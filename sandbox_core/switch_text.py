@@ -1,4 +1,4 @@
-"""The one sentence about gateway processes that have not confirmed a change of routes."""
+"""The sentence about gateway processes that have not confirmed a change of routes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def unconfirmed_text(processes: Sequence[str]) -> str:
-    """What to tell about these processes, by name (`host:pid`); "" when there are none."""
+    """Return the sentence about these processes, by name (`host:pid`); "" when there are none."""
     if not processes:
         return ""
     if len(processes) == 1:

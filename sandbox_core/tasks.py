@@ -1,9 +1,9 @@
-"""Ends tasks, limits work in time, and repeats work whatever it raises.
+"""Ends tasks, limits the time of work, and repeats work also after errors.
 
-Some drivers lose a cancellation. On Python 3.11 `asyncio.wait_for` swallows one that arrives just as the
-awaited work is done (https://github.com/python/cpython/issues/86296), and asyncpg, redis-py and nats-py send
-their requests through it. The task still counts the request in `cancelling()`, so a loop over requests can
-notice; whoever cancels a task and waits for its end has to repeat it.
+Some drivers lose a cancellation. On Python 3.11 `asyncio.wait_for` swallows one that arrives when the awaited
+work has just ended (https://github.com/python/cpython/issues/86296), and asyncpg, redis-py and nats-py use it
+for their requests. The task still counts it in `cancelling()`, so a loop over requests can notice it. Code
+that cancels a task and waits for its end must repeat the cancellation.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ T = TypeVar("T")
 _log = structlog.get_logger("sandbox.tasks")
 
 _AGAIN_AFTER = 1.0
-"""Seconds until a cancellation is repeated: long enough for what a task does in its `finally`."""
+"""Seconds until a cancellation is repeated: long enough for a task's `finally`."""
 
 
 class Overdue(TimeoutError):
-    """The time for some work is over; when a part of it took too long, it raises `TimeoutError` by itself."""
+    """The time limit of some work has passed. A `TimeoutError` from inside the work is not this error."""
 
 
 class Cancellations:
-    """Notices cancellations that the current task was sent since this was made."""
+    """Notices cancellations of the current task since the creation of this object."""
 
     def __init__(self) -> None:
         self._task = asyncio.current_task()
-        # A task that was cancelled before may be undoing its work.
+        # A task that was cancelled before may now undo its work.
         self._before = 0 if self._task is None else self._task.cancelling()
 
     def check(self) -> None:
-        """Raise `CancelledError` if there was one; to be called after each request of a loop."""
+        """Raise `CancelledError` if there was a cancellation. Call it after each request of a loop."""
         if self._task is not None and self._task.cancelling() > self._before:
             raise asyncio.CancelledError
 
 
 async def end(*tasks: asyncio.Task[Any]) -> None:
-    """Cancel the tasks until all of them have ended; what they raised is the caller's to ask for.
+    """Cancel the tasks repeatedly until all have ended. Their errors are not raised here.
 
-    A cancellation of the caller takes effect after that.
+    A cancellation of the caller takes effect afterwards.
     """
     interruption: asyncio.CancelledError | None = None
     while waiting := {task for task in tasks if not task.done()}:
@@ -54,23 +54,23 @@ async def end(*tasks: asyncio.Task[Any]) -> None:
             interruption = error
     for task in tasks:
         if not task.cancelled():
-            # Asked for here, so that asyncio does not report it as never retrieved.
+            # Read it, so that asyncio does not report an error that was never retrieved.
             task.exception()
     if interruption is not None:
         raise interruption
 
 
 class Abandoned:
-    """Holds tasks that nobody waits for until they end, and logs what they raise.
+    """Keeps tasks without a waiting caller until they end, and logs their errors.
 
-    The event loop itself holds tasks only weakly.
+    The event loop itself has only weak references to tasks.
     """
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def cancel(self, *tasks: asyncio.Task[Any]) -> None:
-        """Cancel those that still run. Nobody waits: to undo a request takes as long as its server does."""
+        """Cancel the running tasks without waiting: their end may take as long as a server hangs."""
         for task in tasks:
             if not task.done() and task not in self._tasks:
                 task.cancel()
@@ -78,7 +78,7 @@ class Abandoned:
                 task.add_done_callback(self._ended)
 
     async def wait(self, at_most: float) -> None:
-        """Wait until all have ended, but not longer than `at_most` seconds."""
+        """Wait until all have ended, at most `at_most` seconds."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=at_most)
 
@@ -94,9 +94,10 @@ _abandoned = Abandoned()
 async def within(
     seconds: float, work: Coroutine[Any, Any, T], *, name: str = "work", abandoned: Abandoned = _abandoned
 ) -> T:
-    """Return the result of `work`, or raise `Overdue` after `seconds`, whatever `work` does about it.
+    """Return the result of `work`, or raise `Overdue` after `seconds`, even when `work` does not end then.
 
-    `asyncio.timeout` waits until cancelled work has ended. Here nobody does: it is left to `abandoned`.
+    `asyncio.timeout` waits until the cancelled work has ended. This function does not wait: it leaves the
+    work to `abandoned`.
     """
     task = asyncio.create_task(work, name=name)
     try:
@@ -109,9 +110,9 @@ async def within(
 
 
 async def ended_within(seconds: float, work: Coroutine[Any, Any, T], *, name: str = "work") -> T:
-    """Return the result of `work`, or raise `Overdue` after `seconds`. In any case, `work` has ended by then.
+    """Return the result of `work`, or cancel it after `seconds`, wait for its end and raise `Overdue`.
 
-    `asyncio.timeout` cancels once, and a driver may lose that.
+    `asyncio.timeout` cancels only once, and a driver may lose that cancellation.
     """
     task = asyncio.create_task(work, name=name)
     try:
@@ -136,22 +137,22 @@ async def repeat(
     while_: Callable[[], object] = _always,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> None:
-    """Take turns while `while_` is true, by default until cancelled.
+    """Call `turn` while `while_` is true, by default until cancelled.
 
-    Whatever a turn raises, `failed` is called while it is being handled, and the next turn comes `pause`
+    After any error of a turn it calls `failed` in the exception's handler; the next turn comes `pause`
     seconds later.
     """
     while while_():
         try:
             await turn()
         except Exception:
-            # Whatever it was: a loop that has ended is noticed only by what it no longer does.
+            # Any error: the end of a loop would be noticed only by its missing work.
             failed()
             await sleep(pause)
 
 
 class OnDemand:
-    """One task at most, which runs `work` while there is some: `work` returns when nothing is left."""
+    """At most one task, which runs `work`; `work` returns when there is nothing to do."""
 
     def __init__(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
         self._work = work
@@ -159,11 +160,11 @@ class OnDemand:
         self._task: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
-        """There is something to do: start the task unless it runs."""
+        """Start the task unless it runs."""
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._work(), name=self._name)
 
     async def close(self) -> None:
-        """End the task; what is left is not done."""
+        """End the task; the remaining work is not done."""
         if self._task is not None:
             await end(self._task)

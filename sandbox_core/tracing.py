@@ -1,9 +1,9 @@
-"""Traces through OpenTelemetry, where its API is installed (the extra `otel`) and its SDK is set up.
+"""Traces with OpenTelemetry, if its API is installed (the extra `otel`) and its SDK is set up.
 
-Whether there are traces is decided once, when the core opens: without them no code of this module runs for
-an event or a command. A command's span goes from the interaction to the reply, an event's from the frame to
-the acknowledgement; the event's context travels in the NATS header `traceparent`
-(https://www.w3.org/TR/trace-context/), so that a worker's trace continues it.
+The core decides once, when it opens, whether there are traces. Without them no code of this module runs for
+an event or a command. A command's span lasts from the interaction to the reply, an event's from the frame to
+the ack. The NATS header `traceparent` (https://www.w3.org/TR/trace-context/) contains the event's context, so
+a worker's trace continues it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NAME = "discord-server-sandboxes"
 
 
 class Tracing:
-    """Makes the spans. `monotonic` is the clock, in seconds, that frames were read by."""
+    """Creates spans. `monotonic` is the clock, in seconds, that dates the frames."""
 
     def __init__(self, provider: TracerProvider, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         from opentelemetry import trace  # noqa: PLC0415 - only where `find_tracing` found it
@@ -35,7 +35,7 @@ class Tracing:
 
     @contextmanager
     def command(self, name: str, **attributes: str) -> Iterator[None]:
-        """A span around a command; a refusal is its outcome and no error of the program."""
+        """Put a span around a command; a refusal is an outcome of the command, no error of the program."""
         kind = self._trace.SpanKind.SERVER
         with self._tracer.start_as_current_span(
             name, kind=kind, attributes=attributes, record_exception=False, set_status_on_exception=False
@@ -50,11 +50,11 @@ class Tracing:
                 raise
 
     def refused(self, code: str) -> None:
-        """The command of the current span ended with this error code."""
+        """Note that the command of the current span ended with this error code."""
         self._trace.get_current_span().set_attribute("error.type", code)
 
     def event(self, headers: dict[str, str], received_at: float) -> Span:
-        """Begin an event's span at the moment its frame was read, and write its context into `headers`."""
+        """Start an event's span at the time its frame was read, and write its context into `headers`."""
         elapsed = self._monotonic() - received_at
         attributes = {"messaging.system": "nats", "discord.event": headers["Discord-Event"]}
         for header, attribute in (("Discord-Guild-Id", "discord.guild_id"), ("Sandbox-Id", "sandbox.id")):
@@ -62,7 +62,7 @@ class Tracing:
                 attributes[attribute] = headers[header]
         span = self._tracer.start_span(
             f"publish {headers['Discord-Event']}",
-            # Not a child of whatever task happens to publish it.
+            # Not a child of the span of the task that publishes it.
             context=self._trace.set_span_in_context(self._trace.INVALID_SPAN),
             kind=self._trace.SpanKind.PRODUCER,
             attributes=attributes,
@@ -73,7 +73,7 @@ class Tracing:
 
 
 def find_tracing() -> Tracing | None:
-    """The traces of this process, or None where OpenTelemetry is absent or nobody set it up."""
+    """Return the traces of this process, or None when OpenTelemetry is not installed or not set up."""
     try:
         from opentelemetry import trace  # noqa: PLC0415 - the extra `otel`
     except ImportError:

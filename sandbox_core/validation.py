@@ -1,4 +1,4 @@
-"""Turns text from outside into values the core can trust, or raises `InvalidInput` saying why not."""
+"""Turns text from outside into valid values, or raises `InvalidInput` with the problem."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _SUFFIX_LENGTH = 6
 
 
 def parse_name(text: str) -> str:
-    """A sandbox name: 3 to 63 of a-z, 0-9 and -, starting and ending with a letter or digit.
+    """Parse a sandbox name: 3 to 63 of a-z, 0-9 and -, starting and ending with a letter or digit.
 
-    Nothing is changed silently: upper case is refused with the lower-case form offered.
+    It never changes a name: upper case is refused, and the error offers the lower-case form.
     """
     if NAME_MIN <= len(text) <= NAME_MAX and _NAME.match(text):
         return text
@@ -51,7 +51,7 @@ def _name_problem(text: str) -> tuple[str, str]:
 
 
 def generate_name(owner_name: str) -> str:
-    """`sandbox-{owner slug}-{6 random}`; always a valid name, whatever the owner is called."""
+    """Return `sandbox-{owner slug}-{6 random}`, a valid name for any owner."""
     ascii_name = unicodedata.normalize("NFKD", owner_name).encode("ascii", "ignore").decode().lower()
     slug = re.sub(r"[^a-z0-9]+", "-", ascii_name).strip("-")
     room = NAME_MAX - len("sandbox-") - _SUFFIX_LENGTH - 1
@@ -61,9 +61,9 @@ def generate_name(owner_name: str) -> str:
 
 
 def parse_duration(text: str, *, maximum: timedelta, field: str = "TTL", capped: bool = False) -> timedelta:
-    """A life time from 1 minute to `maximum`; a bare number is hours.
+    """Parse a duration from 1 minute to `maximum`; a number without a unit is hours.
 
-    More than `maximum` is refused, or taken as the maximum when `capped`.
+    A longer duration is refused, or shortened to the maximum with `capped`.
     """
     cleaned = text.strip().lower()
     seconds = _seconds(cleaned)
@@ -82,7 +82,7 @@ def parse_duration(text: str, *, maximum: timedelta, field: str = "TTL", capped:
 def _seconds(cleaned: str) -> float | None:
     if _BARE_NUMBER.match(cleaned):
         return float(cleaned) * 3600
-    # The library also reads signs, clock times and expressions; only plain "2d 4h" is wanted here.
+    # The library also reads signs, clock times and expressions; only the form "2d 4h" is allowed here.
     if not _DURATION.match(cleaned):
         return None
     parsed = pytimeparse2.parse(cleaned)
@@ -92,7 +92,7 @@ def _seconds(cleaned: str) -> float | None:
 
 
 def parse_guild_id(text: str) -> str:
-    """A Discord guild id: 17 to 20 digits without a leading zero, kept as text."""
+    """Parse a Discord guild id: 17 to 20 digits without a leading zero, kept as text."""
     cleaned = text.strip()
     if is_guild_id(cleaned):
         return cleaned

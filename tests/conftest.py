@@ -166,15 +166,19 @@ async def redis_url(servers: EmbeddedServers) -> str:
 async def nats_url(servers: EmbeddedServers) -> str:
     """The session's nats-server with no stream on it."""
     await revive(servers.nats)
-    client = await nats.connect(servers.nats_url)
+    await delete_streams(servers.nats_url)
+    return servers.nats_url
+
+
+async def delete_streams(nats_url: str) -> None:
+    """Leave no stream on a nats-server."""
+    client = await nats.connect(nats_url)
     try:
         manager = client.jetstream()
         for stream in await manager.streams_info():
-            if stream.config.name is not None:
-                await manager.delete_stream(stream.config.name)
+            await manager.delete_stream(str(stream.config.name))
     finally:
         await client.close()
-    return servers.nats_url
 
 
 async def create_database(servers: EmbeddedServers, name: str, *, template: str = "template0") -> str:

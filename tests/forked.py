@@ -54,11 +54,14 @@ class WarmServer:
         )
         assert self._process.stdout is not None
         # It listens now, and imports while its first client waits.
-        assert self._process.stdout.readline() == b"serving\n"
+        with self._process.stdout as said:
+            assert said.readline() == b"serving\n"
 
     def stop(self) -> None:
         """End it. What it has started goes on."""
-        self._process.communicate()
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
         self._place.cleanup()
 
 

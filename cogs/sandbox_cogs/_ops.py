@@ -60,7 +60,7 @@ class HostGateway:
 
     @property
     def standing_by(self) -> bool:
-        """True when another process publishes all of the host's shards."""
+        """Return whether other processes publish all of the host's shards."""
         return self._publishing is not None and self._publishing.standing_by
 
     @property

@@ -1,7 +1,7 @@
-"""The servers' addresses, each read once: every client gets its values from here, never the raw text.
+"""Parses the servers' addresses. Every client gets the parsed values, never the text.
 
 Clients read the same text differently: where a password ends, what `%40` means, whether `?host=` counts. So
-the text is parsed here, strictly, and what could be meant in two ways is refused with a sentence.
+this package parses the text strictly, and refuses an ambiguous text with a sentence.
 """
 
 from ._text import AddressError, Endpoint

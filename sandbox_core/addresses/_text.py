@@ -1,8 +1,8 @@
-"""The grammar that the three kinds of addresses share.
+"""The common grammar of the three kinds of addresses.
 
     scheme://user:password@host:port,host:port/path?name=value&name=value
 
-No sentence of an `AddressError` repeats anything of the text: any piece of it may be a piece of a password.
+The sentences of an `AddressError` never repeat the text: any piece of it may belong to a password.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*\Z")
 
 
 class AddressError(ValueError):
-    """The text is no address that can be used. `problem` is a sentence without any piece of the text."""
+    """The text is no usable address. `problem` is a sentence without any piece of the text."""
 
     def __init__(self, problem: str) -> None:
         super().__init__(problem)
@@ -32,14 +32,14 @@ class AddressError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A host with its port, or the directory of a unix socket; as text, what may be shown to a person."""
+    """A host with its port, or the directory of a unix socket. Its text may be shown to a person."""
 
     host: str
     port: int | None = None
 
     @property
     def is_socket(self) -> bool:
-        """True for the directory of a unix socket."""
+        """Whether it is the directory of a unix socket."""
         return self.host.startswith("/")
 
     def __str__(self) -> str:
@@ -48,22 +48,22 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """An address taken apart; everything but `hosts` is decoded."""
+class Fields:
+    """The fields of an address; all but `hosts` are decoded."""
 
     scheme: str
     user: str | None
     password: SecretStr | None
-    """None when there is none or an empty one, which servers do not tell apart."""
+    """None when there is none or an empty one: servers treat both the same."""
     has_password: bool
-    """True when a colon follows the user's name."""
+    """Whether a colon follows the user's name."""
     hosts: str
     path: str
     options: Mapping[str, str]
 
 
-def split(text: str, schemes: Collection[str]) -> Parts:
-    """Take an address apart. Raises `AddressError`."""
+def split(text: str, schemes: Collection[str]) -> Fields:
+    """Split an address into its fields. Raises `AddressError`."""
     text = text.strip()
     if _BLANK.search(text):
         raise AddressError("A space or a line break in it is written %20 or %0A.")
@@ -76,13 +76,13 @@ def split(text: str, schemes: Collection[str]) -> Parts:
     end = len(rest) if match is None else match.start()
     authority, behind = rest[:end], rest[end:]
     if "@" in behind:
-        # Either the password has a / or ?, or the path has an @: clients disagree about which.
+        # Either the password contains / or ?, or the path contains @: clients read this differently.
         raise AddressError("Write / as %2F, ? as %3F and @ as %40 in a user name, a password or a value.")
-    # Nothing but a password or a user's name can hold an @ here, so the last one ends them.
+    # Only a password or a user's name can contain an @ here, so the last @ ends them.
     login, _, hosts = authority.rpartition("@")
     user, colon, password = login.partition(":")
     path, _, query = behind.partition("?")
-    return Parts(
+    return Fields(
         scheme=scheme.lower(),
         user=decoded(user) or None,
         password=SecretStr(decoded(password)) if password else None,
@@ -94,7 +94,7 @@ def split(text: str, schemes: Collection[str]) -> Parts:
 
 
 def decoded(text: str) -> str:
-    """The text that percent-encoding stands for. Raises `AddressError`."""
+    """Decode the percent-encoding. Raises `AddressError`."""
     if _NOT_ENCODED.search(text):
         raise AddressError("A % in it is written %25: two hex digits follow every %.")
     try:
@@ -102,7 +102,7 @@ def decoded(text: str) -> str:
     except UnicodeDecodeError:
         plain = "\0"
     if "\0" in plain:
-        raise AddressError("A % in it is written %25: what a %-code stands for here is no text.") from None
+        raise AddressError("A % in it is written %25: a %-code here is no valid text.") from None
     return plain
 
 
@@ -111,11 +111,11 @@ def _options(query: str) -> Iterator[tuple[str, str]]:
     for part in query.split("&") if query else ():
         name, equals, value = part.partition("=")
         if not equals or not name:
-            raise AddressError("What follows the ? has the form name=value, joined by &.")
-        # As in forms, a + is a space there; PostgreSQL's and Redis' clients here agree on that.
+            raise AddressError("The parameters after the ? have the form name=value, joined by &.")
+        # A + is a space here, as in forms and in PostgreSQL's and Redis' clients.
         name = decoded(name.replace("+", " "))
         if name in seen:
-            raise AddressError("No name may be given twice behind the ?.")
+            raise AddressError("A parameter after the ? must not be given twice.")
         seen.add(name)
         yield name, decoded(value.replace("+", " "))
 
@@ -125,7 +125,7 @@ def endpoint(text: str) -> Endpoint:
     if text.startswith("["):
         inside, closing, port = text[1:].partition("]")
         if not closing or (port and not port.startswith(":")):
-            raise AddressError("An IPv6 host stands in brackets, as in [::1]:5432.")
+            raise AddressError("An IPv6 host must be in brackets, as in [::1]:5432.")
         return Endpoint(_ipv6(decoded(inside)), _port(port[1:]) if len(port) > 1 else None)
     host, _, port = text.partition(":")
     if ":" in port:
@@ -134,7 +134,7 @@ def endpoint(text: str) -> Endpoint:
     if not host:
         raise AddressError("The host's name is missing.")
     if not host.startswith("/") and not _HOST.match(host):
-        raise AddressError("What stands where the host's name belongs can't be one.")
+        raise AddressError("The host's name is invalid.")
     return Endpoint(host, _port(port) if port else None)
 
 
@@ -142,12 +142,12 @@ def _ipv6(text: str) -> str:
     try:
         return str(ipaddress.IPv6Address(text))
     except ValueError:
-        raise AddressError("What stands in brackets is no IPv6 host.") from None
+        raise AddressError("The text in brackets is no IPv6 host.") from None
 
 
 def _port(text: str) -> int:
     if not _PORT.match(text) or not 1 <= int(text) <= 65_535:
-        raise AddressError("The port, behind the host's last colon, is a number from 1 to 65535.")
+        raise AddressError("The port after the host's last colon must be a number from 1 to 65535.")
     return int(text)
 
 
@@ -157,8 +157,8 @@ def port_of(text: str) -> int:
 
 
 def once(name: str, *given: str | None) -> str | None:
-    """The one value that is given, or None. Raises `AddressError` when there are several."""
+    """Return the only given value, or None. Raises `AddressError` when there are several."""
     values = [value for value in given if value]
     if len(values) > 1:
-        raise AddressError(f"It gives the {name} twice, before and behind the ?: leave one of them out.")
+        raise AddressError(f"It gives the {name} twice, before and after the ?: leave one of them out.")
     return values[0] if values else None

@@ -1,4 +1,4 @@
-"""Where Discord is, to be shown."""
+"""Discord's address, for people."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ _PORTS = {"https": 443, "http": 80}
 
 
 def discord_where(url: str | None) -> str:
-    """Host and port of Discord's API at `url`, or of Discord itself when there is none."""
+    """Return host and port of Discord's API at `url`, by default of Discord itself."""
     parts = urlsplit(url or DISCORD)
     return f"{parts.hostname}:{parts.port or _PORTS.get(parts.scheme, 443)}"

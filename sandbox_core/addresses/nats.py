@@ -16,16 +16,16 @@ _PORT = 4222
 
 @dataclass(frozen=True, slots=True)
 class NatsAddress:
-    """Where the servers are and who logs in: with a name and a password, a token, or neither."""
+    """The servers' addresses and the login: a name and a password, a token, or neither."""
 
     endpoints: tuple[Endpoint, ...]
     tls: tuple[bool, ...]
-    """For each server, whether it must speak TLS; the others may ask for it."""
+    """For each server whether TLS is required; the other servers may ask for it, too."""
     user: str | None
     password: SecretStr | None
     token: SecretStr | None
     variable: str = "NATS_URL"
-    """The setting that it comes from."""
+    """The setting with this address."""
 
     @classmethod
     def parse(cls, text: str, *, variable: str = "NATS_URL") -> NatsAddress:
@@ -38,12 +38,12 @@ class NatsAddress:
         logins: set[tuple[str | None, str | None, str | None]] = set()
         if any("://" not in server for server in servers[1:]):
             raise AddressError(
-                "Every server begins with nats:// or tls://; a comma in a password is written %2C."
+                "Every server starts with nats:// or tls://; a comma in a password is written %2C."
             )
         for server in servers:
             parts = split(server, _SCHEMES)
             if parts.path or parts.options:
-                raise AddressError("Behind the port of a server nothing follows.")
+                raise AddressError("Nothing may follow the port of a server.")
             place = endpoint(parts.hosts)
             if place.is_socket:
                 raise AddressError("A unix socket can't be used for NATS.")
@@ -57,8 +57,9 @@ class NatsAddress:
             elif parts.user:
                 logins.add((None, None, parts.user))
         if len(logins) > 1:
-            # Servers that the cluster tells of later have none of their own, so one has to fit all.
-            raise AddressError("All its servers take the same login: give it with one of them, or with each.")
+            # Servers that the cluster announces later have no login of their own, so one must be right for
+            # all.
+            raise AddressError("All its servers need the same login: give it with one of them, or with each.")
         user, given, token = logins.pop() if logins else (None, None, None)
         return cls(
             endpoints=tuple(endpoints),
@@ -71,23 +72,23 @@ class NatsAddress:
 
     @classmethod
     def of(cls, address: NatsAddress | SecretStr | str) -> NatsAddress:
-        """The address itself, or what the text says. Raises `AddressError`."""
+        """Return the address itself, or parse the text. Raises `AddressError`."""
         if isinstance(address, NatsAddress):
             return address
         return cls.parse(address if isinstance(address, str) else address.get_secret_value())
 
     @property
     def where(self) -> str:
-        """The hosts with their ports, to be shown."""
+        """The hosts with their ports, for people."""
         return ", ".join(map(str, self.endpoints))
 
     @property
     def who(self) -> str:
-        """Who logs in, to be shown."""
+        """The user who logs in, for people."""
         return self.user or ("the holder of a token" if self.token else "nobody")
 
     def arguments(self) -> dict[str, Any]:
-        """For nats-py's `connect`: what stands in its servers' own addresses it would not decode."""
+        """Return the arguments for nats-py's `connect`, which would not decode a login in the addresses."""
         servers = [
             f"{'tls' if tls else 'nats'}://{each}" for each, tls in zip(self.endpoints, self.tls, strict=True)
         ]
@@ -100,7 +101,7 @@ class NatsAddress:
         return given
 
     def secrets(self) -> Iterator[str]:
-        """Everything that must never be shown."""
+        """Yield everything that must never be shown."""
         for secret in (self.password, self.token):
             if secret is not None and secret.get_secret_value():
                 yield secret.get_secret_value()

@@ -1,4 +1,4 @@
-"""PostgreSQL's address, as libpq writes them."""
+"""PostgreSQL's address, in libpq's format."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ._text import AddressError, Endpoint, endpoint, once, port_of, split
 
 _SCHEMES = ("postgresql", "postgres")
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
-# Of libpq alone: asyncpg would hand them to the server, which knows none of them either.
+# Only libpq knows these: asyncpg would send them to the server, which does not know them.
 _OF_LIBPQ_ALONE = frozenset(
     {
         "channel_binding",
@@ -58,22 +58,22 @@ _OF_THE_CLIENT = frozenset(
         "service",
     }
 )
-"""Those that asyncpg takes for itself; any other is a parameter of the session, sent to the server."""
+"""The parameters that asyncpg uses itself; it sends any other to the server for the session."""
 
 
 @dataclass(frozen=True, slots=True)
 class PostgresAddress:
-    """Where PostgreSQL is and who logs in; what is None comes from libpq's variables or files."""
+    """The server's address and the login; None means that libpq's variables or files give the value."""
 
     endpoints: tuple[Endpoint, ...]
-    """Tried in this order. Empty when a service of libpq's service file names them."""
+    """Tried in this order; empty when libpq's service file names them."""
     user: str | None
     password: SecretStr | None
     database: str | None
     options: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """What stands behind the `?`; `sslpassword` is a secret."""
+    """The parameters after the `?`; `sslpassword` is a secret."""
     variable: str = "DATABASE_URL"
-    """The setting that it comes from."""
+    """The setting with this address."""
 
     @classmethod
     def parse(cls, text: str, *, variable: str = "DATABASE_URL") -> PostgresAddress:
@@ -84,9 +84,9 @@ class PostgresAddress:
             if name in _OF_LIBPQ_ALONE:
                 raise AddressError(f"The parameter {name} is not known here: leave it out.")
             if not _PARAMETER.match(name):
-                raise AddressError("The name of a parameter behind the ? consists of letters, digits and _.")
+                raise AddressError("The name of a parameter after the ? has only letters, digits and _.")
         if options.get("sslmode", "prefer") not in _SSL_MODES:
-            raise AddressError(f"sslmode is one of {', '.join(_SSL_MODES)}.")
+            raise AddressError(f"sslmode must be one of {', '.join(_SSL_MODES)}.")
         password = parts.password.get_secret_value() if parts.password else None
         password = once("password", password, options.pop("password", None))
         found = cls(
@@ -103,18 +103,18 @@ class PostgresAddress:
 
     @classmethod
     def of(cls, address: PostgresAddress | str) -> PostgresAddress:
-        """The address itself, or what the text says. Raises `AddressError`."""
+        """Return the address itself, or parse the text. Raises `AddressError`."""
         return address if isinstance(address, PostgresAddress) else cls.parse(address)
 
     @property
     def where(self) -> str:
-        """The hosts with their ports, to be shown."""
+        """The hosts with their ports, for people."""
         shown = [Endpoint(each.host, each.port or _default_port()) for each in self.endpoints]
         return ", ".join(map(str, shown)) or f"the service {self.options['service']}"
 
     @property
     def who(self) -> str:
-        """Who logs in, to be shown."""
+        """The user who logs in, for people."""
         if self.user is not None:
             return self.user
         if "service" in self.options:
@@ -122,11 +122,11 @@ class PostgresAddress:
         try:
             return os.environ.get("PGUSER") or getpass.getuser()
         except (KeyError, OSError):
-            # A container's user id may have no name.
+            # A user id in a container may have no name.
             return "nobody"
 
     def arguments(self) -> dict[str, Any]:
-        """For `asyncpg.connect`: values, and the rest as an address without names and secrets of its own."""
+        """Return the arguments for `asyncpg.connect`; its `dsn` has only the options."""
         given: dict[str, Any] = {"user": self.user, "database": self.database}
         if self.password is not None:
             given["password"] = self.password.get_secret_value()
@@ -140,11 +140,11 @@ class PostgresAddress:
 
     @property
     def session_parameters(self) -> dict[str, str]:
-        """The options that are sent to the server."""
+        """Return the options that are sent to the server."""
         return {name: value for name, value in self.options.items() if name not in _OF_THE_CLIENT}
 
     def secrets(self) -> Iterator[str]:
-        """Everything that must never be shown."""
+        """Yield everything that must never be shown."""
         if self.password is not None:
             yield self.password.get_secret_value()
         if "sslpassword" in self.options:
@@ -152,18 +152,18 @@ class PostgresAddress:
 
 
 def _endpoints(hosts: str, options: dict[str, str]) -> Iterator[Endpoint]:
-    """Those before the path, or else those of `?host=` and `?port=`."""
+    """Yield the hosts before the path, or else those of `?host=` and `?port=`."""
     ports = [port_of(port) for port in options.pop("port", "").split(",") if port]
     named = once("host", hosts, options.pop("host", None))
     if named is None:
         if ports:
-            raise AddressError("A port behind the ? takes a host there.")
+            raise AddressError("A port after the ? needs a host there.")
         return
     found = [endpoint(text) for text in named.split(",")]
     if ports and (len(ports) > len(found) or len(ports) not in {1, len(found)}):
-        raise AddressError("There is one port for all hosts, or one for each.")
+        raise AddressError("Give one port for all hosts, or one for each.")
     if ports and any(each.port for each in found):
-        raise AddressError("It gives the port twice, before and behind the ?: leave one of them out.")
+        raise AddressError("It gives the port twice, before and after the ?: leave one of them out.")
     for each, port in zip_longest(found, ports, fillvalue=None):
         assert each is not None  # noqa: S101 (there are never more ports than hosts)
         yield Endpoint(each.host, each.port or port or (ports[0] if ports else None))

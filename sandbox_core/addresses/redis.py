@@ -49,7 +49,7 @@ _TLS_OPTIONS: Mapping[str, Callable[[str], object]] = {
 
 @dataclass(frozen=True, slots=True)
 class RedisAddress:
-    """Where Redis is and who logs in."""
+    """The server's address and the login."""
 
     endpoint: Endpoint
     user: str | None
@@ -57,9 +57,9 @@ class RedisAddress:
     database: int
     tls: bool
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    """For redis-py's connections; `ssl_password` is a secret."""
+    """Options for redis-py's connections; `ssl_password` is a secret."""
     variable: str = "REDIS_URL"
-    """The setting that it comes from."""
+    """The setting with this address."""
 
     @classmethod
     def parse(cls, text: str, *, variable: str = "REDIS_URL") -> RedisAddress:
@@ -72,7 +72,7 @@ class RedisAddress:
         user = once("user", parts.user, options.pop("username", None))
         database = once("database", parts.path, options.pop("db", None)) or "0"
         if not (database.isascii() and database.isdigit()):
-            raise AddressError("The database, behind the host, is a number.")
+            raise AddressError("The database after the host must be a number.")
         place = endpoint(parts.hosts)
         if place.is_socket:
             raise AddressError("A unix socket can't be used for Redis.")
@@ -88,21 +88,21 @@ class RedisAddress:
 
     @classmethod
     def of(cls, address: RedisAddress | str) -> RedisAddress:
-        """The address itself, or what the text says. Raises `AddressError`."""
+        """Return the address itself, or parse the text. Raises `AddressError`."""
         return address if isinstance(address, RedisAddress) else cls.parse(address)
 
     @property
     def where(self) -> str:
-        """The host with its port, to be shown."""
+        """The host with its port, for people."""
         return str(self.endpoint)
 
     @property
     def who(self) -> str:
-        """Who logs in, to be shown: without a name, Redis takes `default`."""
+        """The user who logs in, for people; by default Redis' user `default`."""
         return self.user or "default"
 
     def arguments(self) -> dict[str, Any]:
-        """For redis-py's connections."""
+        """Return the arguments for redis-py's connections."""
         return {
             **self.options,
             "host": self.endpoint.host,
@@ -113,7 +113,7 @@ class RedisAddress:
         }
 
     def secrets(self) -> Iterator[str]:
-        """Everything that must never be shown."""
+        """Yield everything that must never be shown."""
         if self.password is not None:
             yield self.password.get_secret_value()
         if "ssl_password" in self.options:
@@ -125,9 +125,9 @@ def _read(options: Mapping[str, str], *, tls: bool) -> dict[str, object]:
     found: dict[str, object] = {}
     for name, value in options.items():
         if name in _TLS_OPTIONS and not tls:
-            raise AddressError(f"{name} is for TLS: the address then begins with rediss://.")
+            raise AddressError(f"{name} is for TLS: the address must then start with rediss://.")
         if name not in known:
-            raise AddressError(f"Behind the ? there may be {', '.join(sorted(known))}.")
+            raise AddressError(f"The parameters after the ? may be {', '.join(sorted(known))}.")
         try:
             found[name] = known[name](value)
         except ValueError:

@@ -1,4 +1,4 @@
-"""Removing what is over: expired sandboxes, work that stopped half-way, and resources without a sandbox."""
+"""Removes expired sandboxes, resumes interrupted removals, and removes resources without a sandbox."""
 
 from .notices import Notice, NoticeKind, Notices
 from .observer import CleanupMetrics, CleanupObserver, NoCleanupObserver

@@ -1,7 +1,7 @@
-"""Who is to be told what: before a sandbox expires, when it is gone, and when it can't be removed.
+"""Decides which notices to send: before a sandbox expires, after it was removed, and when removal fails.
 
-A notice is written to the database before it is handed out to be sent, one at a time: of several processes
-one sends it, and a process that dies in between loses that one rather than sending it twice.
+A notice is recorded in the database before it is sent, one at a time. So only one process sends it. A process
+that dies in between loses this notice; no process sends it twice.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from sandbox_core.postgres import Pool, cleanup, connected, notices, sandboxes, 
 from sandbox_core.postgres.cleanup import Failure
 
 GONE_WITHIN = timedelta(hours=1)
-"""How long after a sandbox's end its owner is still told; after a long outage nobody wants old news."""
+"""The age of a removal up to which its owner gets a notice; after a long outage older ones are dropped."""
 STUCK_AFTER = 3
-"""Failures in a row after which the bot's owner is told."""
+"""The number of failures in a row after which the bot's owner gets a notice."""
 
 
 class NoticeKind(StrEnum):
-    """What a notice is about."""
+    """The kinds of notices."""
 
     EXPIRES = "expires"
-    """To the sandbox's owner: it will expire at `about`."""
+    """To the sandbox's owner: the sandbox will expire at `about`."""
     GONE = "gone"
-    """To the sandbox's owner: it was removed at `about`, by somebody else or because its time was over."""
+    """To the sandbox's owner: the sandbox was removed at `about`, by another person or after its expiry."""
     STUCK = "stuck"
-    """To the bot's owner: its removal fails again and again; `failure` says why."""
+    """To the bot's owner: the sandbox's removal fails repeatedly; `failure` says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One message to send, noted as sent already. `key` tells it from others about the same sandbox."""
+    """One message to send, already recorded as sent. `key` is unique among a sandbox's notices."""
 
     kind: NoticeKind
     sandbox: Sandbox
@@ -45,27 +45,28 @@ class Notice:
 
 
 class Notices:
-    """Hands out what is to be sent now. Every method raises `DependencyUnavailable`."""
+    """Finds the notices to send now. Every method raises `DependencyUnavailable`."""
 
     def __init__(
         self, pool: Pool, *, leads: Sequence[timedelta], clock: Callable[[], datetime] = utc_now
     ) -> None:
-        """`leads`: how long before its expiry a sandbox's owner is told."""
+        """`leads` are the times before an expiry at which the sandbox's owner gets a notice."""
         self._pool = pool
         self._leads = sorted(leads)
         self._clock = clock
 
     async def take(self) -> AsyncIterator[Notice]:
-        """Every notice that is to be sent now, each handed out once, to one process.
+        """Yield every notice to send now, each once and to one process.
 
-        Each is noted as sent when it is asked for: whoever stops in between leaves the rest to be taken.
+        A notice is recorded as sent when the caller asks for it. The rest stays for later when the caller
+        stops.
         """
         for kind in (self._expiring, self._gone, self._stuck):
             async for notice in kind():
                 yield notice
 
     async def give_back(self, notice: Notice) -> None:
-        """Undo `take` for a notice that certainly was not sent, so that it is handed out again."""
+        """Undo `take` for a notice that was certainly not sent, so that it is sent later."""
         async with connected(self._pool) as connection:
             await notices.withdraw(connection, notice.sandbox.id, notice.key, notice.about)
 
@@ -76,21 +77,21 @@ class Notices:
             candidates = await notices.expiring(connection, self._clock(), self._leads[-1])
         for candidate in candidates:
             sandbox = candidate.sandbox
-            # Asked each time: sending the one before may have taken a while.
+            # Read the clock each time: sending the previous notice may have taken long.
             now = self._clock()
-            due = leads_due(sandbox.expires_at, candidate.settled_at, now, self._leads)
+            due = leads_due(sandbox.expires_at, candidate.decided_at, now, self._leads)
             if due and await self._claim_expiry(sandbox, due, now):
                 yield Notice(NoticeKind.EXPIRES, sandbox, sandbox.expires_at, _key(due[0]))
 
     async def _claim_expiry(self, sandbox: Sandbox, due: Sequence[timedelta], now: datetime) -> bool:
         async with transaction(self._pool) as connection:
             current = await sandboxes.by_id(connection, sandbox.id, lock=True)
-            # Extended, destroyed or over since it was found.
+            # It was extended or destroyed, or has expired, since it was found.
             if current is None or not current.routes_at(now) or current.expires_at != sandbox.expires_at:
                 return False
             kinds = [_key(lead) for lead in due]
             fresh = await notices.claim(connection, sandbox.id, kinds, sandbox.expires_at, now)
-        # After an outage several are due at once: the one nearest to the end says it all.
+        # After an outage several are due at once: send only the one nearest to the end.
         return kinds[0] in fresh
 
     async def _gone(self) -> AsyncIterator[Notice]:
@@ -111,7 +112,7 @@ class Notices:
         async with connected(self._pool) as connection:
             failures = await cleanup.failures(connection, at_least=STUCK_AFTER)
         for failure in failures:
-            # Once for each sandbox, so the moment is one that never changes.
+            # One notice for each sandbox, so the key uses a time that never changes.
             about = failure.sandbox.created_at
             async with transaction(self._pool) as connection:
                 fresh = await notices.claim(connection, failure.sandbox.id, [kind], about, now)
@@ -120,14 +121,14 @@ class Notices:
 
 
 def leads_due(
-    expires_at: datetime, settled_at: datetime, now: datetime, leads: Sequence[timedelta]
+    expires_at: datetime, decided_at: datetime, now: datetime, leads: Sequence[timedelta]
 ) -> list[timedelta]:
-    """Which of `leads` (ascending) have come, the shortest first.
+    """Return the `leads` (ascending) that are due, the shortest first.
 
-    None that had passed already when the expiry was decided: who makes a sandbox for half an hour need not
-    be told at once that it ends within one.
+    Leads before `decided_at`, when the expiry was set, do not count: a new sandbox for half an hour needs no
+    notice that it ends within an hour.
     """
-    return [lead for lead in leads if settled_at < expires_at - lead <= now]
+    return [lead for lead in leads if decided_at < expires_at - lead <= now]
 
 
 def _key(lead: timedelta) -> str:

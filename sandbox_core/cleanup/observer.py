@@ -1,4 +1,4 @@
-"""Counting what cleanup does."""
+"""Counts the work of cleanup."""
 
 from __future__ import annotations
 
@@ -11,50 +11,50 @@ from sandbox_core.errors import ERROR_CODES
 
 _RESULTS = ("ok", "partial", "failed", "unavailable")
 OTHER_OWNERS = "other"
-"""The label under which the owners without a label of their own are counted together."""
+"""The common label of all owners without their own label."""
 _PASS_BUCKETS = (0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 300)
 
 
 class CleanupObserver(Protocol):
-    """Told about passes, failures and counts; durations are in seconds."""
+    """Gets passes, failures and counts; durations are in seconds."""
 
     def passed(self, result: str, seconds: float, destroyed: int) -> None:
-        """A pass that had something to do ended; `result` is `ok`, `partial`, `failed` or `unavailable`."""
+        """Note the end of a pass with work; `result` is `ok`, `partial`, `failed` or `unavailable`."""
         ...
 
     def failed(self, error_type: str) -> None:
-        """A step failed; `error_type` is an error code, or `INTERNAL` for a fault without one."""
+        """Note a failed step; `error_type` is an error code, or `INTERNAL` for a fault without one."""
         ...
 
     def orphans(self, counts: Mapping[str, int]) -> None:
-        """A search found so many orphans in each store that it could read."""
+        """Note the orphans in each readable store."""
         ...
 
     def population(self, by_owner: Mapping[str, int]) -> None:
-        """So many sandboxes of each owner are not destroyed."""
+        """Note each owner's number of sandboxes that are not destroyed."""
         ...
 
 
 class NoCleanupObserver:
-    """Counts nothing."""
+    """Ignores everything."""
 
     def passed(self, result: str, seconds: float, destroyed: int) -> None:
-        """Ignore it."""
+        """Do nothing."""
 
     def failed(self, error_type: str) -> None:
-        """Ignore it."""
+        """Do nothing."""
 
     def orphans(self, counts: Mapping[str, int]) -> None:
-        """Ignore it."""
+        """Do nothing."""
 
     def population(self, by_owner: Mapping[str, int]) -> None:
-        """Ignore it."""
+        """Do nothing."""
 
 
 class CleanupMetrics:
-    """The Prometheus metrics of cleanup. A pass that found nothing due is not counted.
+    """The Prometheus metrics of cleanup. A pass without work is not counted.
 
-    `owner_labels` is how many owners, those with the most sandboxes, have a label of their own.
+    `owner_labels` is the number of owners, those with the most sandboxes, with their own label.
     """
 
     def __init__(self, registry: CollectorRegistry, *, owner_labels: int = 20) -> None:
@@ -107,12 +107,12 @@ class CleanupMetrics:
         self._errors.labels(error_type=error_type).inc()
 
     def orphans(self, counts: Mapping[str, int]) -> None:
-        """Keep the last search's counts."""
+        """Set the counts of the last search."""
         for store, count in counts.items():
             self._orphans.labels(store=store).set(count)
 
     def population(self, by_owner: Mapping[str, int]) -> None:
-        """Keep the numbers of sandboxes."""
+        """Set the numbers of sandboxes."""
         self._active.set(sum(by_owner.values()))
         busiest = sorted(by_owner.items(), key=lambda each: (-each[1], each[0]))
         self._owners.clear()

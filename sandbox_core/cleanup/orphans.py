@@ -1,6 +1,6 @@
-"""Finding and removing what belongs to no live sandbox; two steps, so that one can look first.
+"""Finds resources that belong to no live sandbox, and removes them in a second step.
 
-Only exact names of this project count: `sandbox_prod_backup` and `sandbox:cache:x` are somebody else's.
+Only exact names of this project count: `sandbox_prod_backup` and `sandbox:cache:x` belong to others.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from .results import MAPPINGS, Damage, Orphan, OrphanCleanup, OrphanReport
 _log = structlog.get_logger("sandbox.cleanup")
 
 _LIST_TIMEOUT = 120.0
-"""Seconds to list one store; Redis looks at every key it has."""
+"""The limit in seconds to list one store; Redis scans every key."""
 _DROP_TIMEOUT = 120.0
 
 
 class OrphanSearch:
-    """Compares the stores with the rows of sandboxes."""
+    """Compares the stores with the table of sandboxes."""
 
     def __init__(
         self,
@@ -46,21 +46,21 @@ class OrphanSearch:
         self._clock = clock
 
     async def find(self) -> OrphanReport:
-        """Look at every store. Raises `DependencyUnavailable` when PostgreSQL, which knows whose, is away."""
-        # Sandboxes before schemas: one that is created in between must not look damaged.
+        """Search every store. Raises `DependencyUnavailable` when PostgreSQL is away."""
+        # Read sandboxes before schemas: a new sandbox must not look damaged.
         async with connected(self._pool) as connection:
             running = await sandboxes.select(connection, status=SandboxStatus.RUNNING)
             lost = await orphan_rows.lost_mappings(connection)
             mapped = await orphan_rows.mappings(connection)
         listed, unreadable = await self._list()
-        # And stores before owners: what a creation has just made has its row by then.
+        # Read the stores before the ids: a new resource then has its sandbox's row.
         ids = {each for found in listed.values() for each in found}
         async with connected(self._pool) as connection:
-            owners = await orphan_rows.owners(connection, ids)
+            known = await orphan_rows.known_ids(connection, ids)
         orphans = [
-            Orphan(store, each, self._namespaces[store].name_of(each), each in owners.destroyed)
+            Orphan(store, each, self._namespaces[store].name_of(each), each in known.destroyed)
             for store, found in listed.items()
-            for each in sorted(found - owners.live)
+            for each in sorted(found - known.live)
         ]
         orphans += [
             Orphan(MAPPINGS, guild_id, f"server {guild_id} to {sandbox.name}", known=True)
@@ -98,16 +98,16 @@ class OrphanSearch:
                 continue
             async with connected(self._pool) as connection:
                 now = await sandboxes.by_id(connection, sandbox.id)
-            # Destroyed since it was seen running.
+            # It may have been destroyed meanwhile.
             if now is not None and now.status is SandboxStatus.RUNNING:
                 damaged.append(Damage(now, lacking))
         return damaged
 
     async def remove(self, found: OrphanReport, actor: Actor, *, unknown: bool) -> OrphanCleanup:
-        """Remove what was found, each after asking again whether it belongs to a live sandbox by now.
+        """Remove the found orphans; before each, check again that no live sandbox has it now.
 
-        Without `unknown` only what this database's destroyed sandboxes have left. The audit log of such a
-        sandbox tells what `actor` removed.
+        Without `unknown` it removes only orphans of this database's destroyed sandboxes. Their audit log
+        records what `actor` removed.
         """
         removed: list[Orphan] = []
         spared: list[Orphan] = []
@@ -132,7 +132,7 @@ class OrphanSearch:
 
         async def is_orphan() -> bool:
             async with connected(self._pool) as connection:
-                return orphan.id not in (await orphan_rows.owners(connection, [orphan.id])).live
+                return orphan.id not in (await orphan_rows.known_ids(connection, [orphan.id])).live
 
         removal = self._namespaces[orphan.store].drop_orphan(orphan.id, is_orphan)
         return await bounded(orphan.store, removal, within=_DROP_TIMEOUT)
@@ -157,8 +157,8 @@ class OrphanSearch:
                     },
                 )
         except SandboxError as error:
-            # It is removed all the same, and will not be found again.
-            _log.warning("orphan_not_noted", orphan=orphan.name, reason=reason_of(error))
+            # The orphan itself is removed and will not be found again.
+            _log.warning("orphan_not_recorded", orphan=orphan.name, reason=reason_of(error))
 
     async def _unmap(self, guild_id: str, actor: Actor) -> bool:
         async with transaction(self._pool) as connection:

@@ -1,4 +1,4 @@
-"""`CleanupProvider`: what is over goes, whatever stopped it from going before."""
+"""`CleanupProvider` removes expired sandboxes and orphans, and resumes interrupted removals."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sandbox_core.manager import (
     teardown,
     utc_now,
 )
-from sandbox_core.manager.ports import TeardownParts
+from sandbox_core.manager.ports import TeardownTools
 from sandbox_core.models import Actor, Sandbox, SandboxStatus
 from sandbox_core.namespaces import Namespace, RedisNamespace
 from sandbox_core.operation_log import INTERNAL, about
@@ -36,28 +36,28 @@ from sandbox_core.postgres.cleanup import Failure
 
 from .observer import CleanupObserver, NoCleanupObserver
 from .orphans import OrphanSearch
+from .passes import SLOW_AFTER, Pass, Places, Removal
 from .results import MAPPINGS, CleanupReport, Orphan, OrphanCleanup, OrphanReport
-from .rounds import SLOW_AFTER, Outcome, Places, Round
 
 _log = structlog.get_logger("sandbox.cleanup")
 
 CLEANUP = Actor("cleanup", "automatic cleanup")
-"""Who the audit log names for automatic work."""
+"""The actor of automatic work in the audit log."""
 
 AT_ONCE = 4
-"""Sandboxes that one process removes at the same time, those not counted that take long."""
+"""The most sandboxes that one process removes at the same time, without slow removals."""
 AT_MOST = 10
-"""All of them together; each needs a connection of the pool, which has a few more for everybody else."""
+"""The most removals with the slow ones. Each needs a connection; the pool has a few more for other work."""
 PATIENCE = 60.0
-"""Seconds that one store may take to remove its part of one sandbox while nobody waits for it."""
+"""The limit in seconds for one store to remove its part of a sandbox while no caller waits."""
 _BATCH = 200
 
 
 class CleanupProvider:
-    """Removes expired and half-removed sandboxes and orphans; safe in several processes at once.
+    """Removes expired and half-removed sandboxes and orphans; several processes may run it at once.
 
-    Every method raises `DependencyUnavailable` when PostgreSQL is away; other stores being away is a
-    failure of the sandboxes concerned, which are tried again later.
+    Every method raises `DependencyUnavailable` when PostgreSQL is away. When another store is away, the
+    removal of its sandboxes fails and is tried again later.
     """
 
     def __init__(
@@ -73,11 +73,11 @@ class CleanupProvider:
         slow_after: float = SLOW_AFTER,
         faults: FaultPoint = no_fault,
     ) -> None:
-        """`namespaces` in the order they are provisioned; `keys` is one of the same stores.
+        """`namespaces` are in the order of provisioning; `keys` is the one of Redis among them.
 
         `slow_after` is in seconds, see `Places`.
         """
-        self._parts = TeardownParts(
+        self._tools = TeardownTools(
             pool=pool,
             namespaces=tuple(namespaces),
             routes=routes,
@@ -97,19 +97,19 @@ class CleanupProvider:
         )
 
     async def cleanup_expired(self) -> CleanupReport:
-        """Remove every sandbox that is due: expired, stopped half-way, or abandoned while it was created.
+        """Remove every due sandbox: expired, half removed, or abandoned during its creation.
 
-        A failure of one does not keep the others, and is tried again after a pause that grows. What comes
-        due meanwhile is begun at once while there is a place for it.
+        A failure does not stop the others; it is tried again after a growing pause. Sandboxes that become due
+        meanwhile are removed in the same pass if there is a place.
         """
         started = time.perf_counter()
-        turn = Round(due=self._due, clean=self._in_place, clock=self._parts.clock, places=self._places)
-        await turn.run()
-        outcomes, away = turn.outcomes.values(), turn.away
+        current = Pass(due=self._due, clean=self._in_place, clock=self._tools.clock, places=self._places)
+        await current.run()
+        removals, away = current.removals.values(), current.away
         report = CleanupReport(
-            destroyed=tuple(each for each in outcomes if isinstance(each, Sandbox)),
-            failed=tuple(each for each in outcomes if isinstance(each, Failure)),
-            left_to_others=sum(each is None for each in outcomes),
+            destroyed=tuple(each for each in removals if isinstance(each, Sandbox)),
+            failed=tuple(each for each in removals if isinstance(each, Failure)),
+            left_to_others=sum(each is None for each in removals),
         )
         if away is not None or report.destroyed or report.failed:
             result = report.result if away is None else "unavailable"
@@ -119,28 +119,28 @@ class CleanupProvider:
         return report
 
     async def _due(self) -> list[Sandbox]:
-        now = self._parts.clock()
-        async with connected(self._parts.pool) as connection:
+        now = self._tools.clock()
+        async with connected(self._tools.pool) as connection:
             return await rows.due(
                 connection, now, abandoned_before=now - teardown.ABANDONED_AFTER, limit=_BATCH
             )
 
-    async def _in_place(self, sandbox: Sandbox) -> Outcome:
+    async def _in_place(self, sandbox: Sandbox) -> Removal:
         async with self._places.place():
             try:
                 return await self._clean(sandbox, CLEANUP)
             except DependencyUnavailable as error:
-                # PostgreSQL is away, for all of them. The others end by themselves and are not cut off.
+                # PostgreSQL is away, so the pass ends. Running removals are not interrupted.
                 self._observer.failed(error.code)
                 return error
 
     async def _clean(self, sandbox: Sandbox, actor: Actor) -> Sandbox | Failure | None:
-        """The destroyed sandbox or its failure; None when somebody else does it or it is not due now."""
+        """Return the sandbox, its failure, or None when another process removes it or it is not due."""
         with about("cleanup", sandbox):
             return await self._claim_and_clean(sandbox, actor)
 
     async def _claim_and_clean(self, sandbox: Sandbox, actor: Actor) -> Sandbox | Failure | None:
-        async with self._parts.claims.hold(sandbox.id) as mine:
+        async with self._tools.claims.hold(sandbox.id) as mine:
             if not mine:
                 return None
             try:
@@ -150,34 +150,34 @@ class CleanupProvider:
             except DependencyUnavailable:
                 raise
             except Exception as error:
-                # One sandbox's fault, foreseen by nobody, must not keep the others.
+                # An unexpected error of one sandbox must not stop the others.
                 _log.exception("cleanup_fault")
                 fault = teardown.StepFailed(teardown.STATUS_STEP, error)
-                await teardown.note_failure(self._parts, actor, sandbox, fault)
+                await teardown.note_failure(self._tools, actor, sandbox, fault)
                 return await self._failure(sandbox, fault)
 
     async def _take_apart(self, sandbox: Sandbox, actor: Actor) -> Sandbox | None:
-        now = self._parts.clock()
-        async with connected(self._parts.pool) as connection:
+        now = self._tools.clock()
+        async with connected(self._tools.pool) as connection:
             due = await rows.is_due(connection, sandbox.id, now, now - teardown.ABANDONED_AFTER)
-        # Extended, or finished by another process, since it was found.
+        # It was extended meanwhile, or another process has removed it.
         if not due:
             return None
         details = {"reason": _why(sandbox)}
         if sandbox.status is SandboxStatus.RUNNING and not await teardown.expire(
-            self._parts, actor, sandbox.id
+            self._tools, actor, sandbox.id
         ):
             return None
-        destroying = await teardown.begin(self._parts, actor, sandbox.id, details)
+        destroying = await teardown.begin(self._tools, actor, sandbox.id, details)
         if destroying is None:
             return None
-        done = await teardown.take_apart(self._parts, actor, destroying, details, patience=PATIENCE)
+        done = await teardown.take_apart(self._tools, actor, destroying, details, patience=PATIENCE)
         return done.sandbox
 
     async def _failure(self, sandbox: Sandbox, failed: teardown.StepFailed) -> Failure:
         code = failed.error.code if isinstance(failed.error, SandboxError) else INTERNAL
         self._observer.failed(code)
-        async with connected(self._parts.pool) as connection:
+        async with connected(self._tools.pool) as connection:
             attempts = await rows.attempts(connection, sandbox.id)
         _log.warning(
             "cleanup_failed",
@@ -190,19 +190,19 @@ class CleanupProvider:
             step=failed.step,
             reason=failed.reason,
             attempts=attempts,
-            next_attempt_at=self._parts.clock() + teardown.pause_after(attempts),
+            next_attempt_at=self._tools.clock() + teardown.pause_after(attempts),
             sandbox=sandbox,
         )
 
     async def cleanup_sandbox(self, sandbox_id: UUID, *, actor: Actor = CLEANUP) -> Sandbox | None:
-        """Remove this one if it is due, without regard to the pause after a failure.
+        """Remove this sandbox if it is due, also during the pause after a failure.
 
-        Returns the destroyed sandbox, also when it was destroyed before, and None when somebody else is
-        removing it. Raises `SandboxNotFound`, `TransitionNotAllowed` for one that is not due, and
-        `CleanupFailed` with the step.
+        Return the destroyed sandbox, also when it was destroyed before, or None when another process removes
+        it. Raises `SandboxNotFound`, `TransitionNotAllowed` when it is not due, and `CleanupFailed` with the
+        step.
         """
-        now = self._parts.clock()
-        async with connected(self._parts.pool) as connection:
+        now = self._tools.clock()
+        async with connected(self._tools.pool) as connection:
             sandbox = await sandboxes.by_id(connection, sandbox_id)
             due = await rows.is_due(connection, sandbox_id, now, now - teardown.ABANDONED_AFTER)
         if sandbox is None:
@@ -211,30 +211,30 @@ class CleanupProvider:
             return sandbox
         if not due:
             raise TransitionNotAllowed(sandbox.status, SandboxStatus.DESTROYED)
-        outcome = await self._clean(sandbox, actor)
-        if isinstance(outcome, Failure):
-            raise CleanupFailed(sandbox.name, outcome.step, outcome.reason)
-        return outcome
+        removal = await self._clean(sandbox, actor)
+        if isinstance(removal, Failure):
+            raise CleanupFailed(sandbox.name, removal.step, removal.reason)
+        return removal
 
     async def cleanup_redis_keys(self, sandbox_id: UUID) -> int:
-        """Remove the Redis keys of one sandbox, whatever its status; returns how many there were.
+        """Remove the Redis keys of one sandbox in any status. Return their number.
 
-        Raises `StillWritten` while a worker keeps writing some.
+        Raises `StillWritten` while a worker writes new keys.
         """
         return await self._keys.delete_keys(sandbox_id)
 
     async def failures(self, *, at_least: int = 1) -> list[Failure]:
-        """Sandboxes whose removal failed `at_least` so many times in a row."""
-        async with connected(self._parts.pool) as connection:
+        """Return the removals that failed at least `at_least` times in a row."""
+        async with connected(self._tools.pool) as connection:
             return await rows.failures(connection, at_least=at_least)
 
     async def next_due(self) -> datetime | None:
-        """The next moment, as far as is known, at which there is something to remove."""
-        async with connected(self._parts.pool) as connection:
+        """Return the next known time at which a sandbox becomes due."""
+        async with connected(self._tools.pool) as connection:
             return await rows.next_due(connection)
 
     async def find_orphaned_resources(self) -> OrphanReport:
-        """Look for what belongs to no live sandbox, and for running sandboxes that lack something."""
+        """Find resources that belong to no live sandbox, and running sandboxes that lack something."""
         report = await self._search.find()
         self._count(report, report.orphans)
         return report
@@ -242,10 +242,10 @@ class CleanupProvider:
     async def cleanup_orphaned_resources(
         self, *, unknown: bool = False, actor: Actor = CLEANUP
     ) -> OrphanCleanup:
-        """Find and remove what sandboxes left that this database knows as destroyed.
+        """Find and remove orphans of sandboxes that this database has as destroyed.
 
-        With `unknown` also what has no row here, which may be another installation's on the same servers.
-        The audit log names `actor`.
+        With `unknown` also those without a row here, which may belong to another installation on the same
+        servers. The audit log names `actor`.
         """
         done = await self._search.remove(await self._search.find(), actor, unknown=unknown)
         self._count(done.found, (*done.spared, *done.failed))
@@ -254,24 +254,24 @@ class CleanupProvider:
         return done
 
     def _count(self, report: OrphanReport, left: Sequence[Orphan]) -> None:
-        stores = {namespace.store for namespace in self._parts.namespaces} | {MAPPINGS}
+        stores = {namespace.store for namespace in self._tools.namespaces} | {MAPPINGS}
         readable = stores - report.unreadable.keys()
         self._observer.orphans({store: sum(each.store == store for each in left) for store in readable})
 
     async def run(self) -> tuple[CleanupReport, OrphanCleanup]:
-        """The periodic pass: everything that is due, then what destroyed sandboxes have left behind."""
+        """Run the periodic pass: remove all due sandboxes, then orphans of destroyed ones."""
         return await self.cleanup_expired(), await self.cleanup_orphaned_resources()
 
     async def refresh_gauges(self) -> None:
-        """Bring the numbers of sandboxes up to date."""
-        async with connected(self._parts.pool) as connection:
+        """Update the gauges of sandboxes."""
+        async with connected(self._tools.pool) as connection:
             by_owner = await rows.population(connection)
         self._observer.population(by_owner)
 
     async def record_activity(self, moments: Mapping[UUID, datetime]) -> None:
-        """Move `last_activity_at` of these sandboxes, in one statement."""
+        """Update `last_activity_at` of these sandboxes, in one statement."""
         if moments:
-            async with connected(self._parts.pool) as connection:
+            async with connected(self._tools.pool) as connection:
                 await rows.touch_many(connection, moments)
 
 

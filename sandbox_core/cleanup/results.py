@@ -1,4 +1,4 @@
-"""What cleaning up found and did."""
+"""The results of cleanup."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from sandbox_core.models import Sandbox
 from sandbox_core.postgres.cleanup import Failure
 
 MAPPINGS = "mappings"
-"""The store of orphaned guild mappings, beside the names of the namespaces' stores."""
+"""The store's name for orphaned guild mappings, in addition to the namespaces' stores."""
 
 
 @dataclass(frozen=True, slots=True)
 class CleanupReport:
-    """One pass over the sandboxes that were due."""
+    """The result of one pass over the due sandboxes."""
 
     destroyed: tuple[Sandbox, ...] = ()
     failed: tuple[Failure, ...] = ()
-    """Those that could not be removed now; each is tried again at its `next_attempt_at`."""
+    """Removals that failed; each is tried again at its `next_attempt_at`."""
     left_to_others: int = 0
-    """Sandboxes that somebody else was removing at the time."""
+    """The number of sandboxes that another process was removing."""
 
     @property
     def result(self) -> str:
@@ -32,50 +32,50 @@ class CleanupReport:
 
 @dataclass(frozen=True, slots=True)
 class Orphan:
-    """Something under this project's exact naming that belongs to no live sandbox."""
+    """A resource with an exact name of this project that belongs to no live sandbox."""
 
     store: str
     """`PostgreSQL`, `Redis`, `NATS` or `mappings`."""
     id: str
     """A sandbox's id, a short id (PostgreSQL), or a guild's id (mappings)."""
     name: str
-    """What it is called in its store, such as a schema's name or a key pattern."""
+    """Its name in the store, such as a schema's name or a key pattern."""
     known: bool
-    """True when this database has a destroyed sandbox of that id.
+    """Whether this database has a destroyed sandbox with the id.
 
-    False may also mean that another installation uses the same server.
+    If not, the orphan may belong to another installation on the same server.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """A running sandbox that lacks something it should have."""
+    """A running sandbox that lacks something."""
 
     sandbox: Sandbox
     missing: str
-    """What is missing, as a person reads it."""
+    """What is missing, as text for a person."""
 
 
 @dataclass(frozen=True, slots=True)
 class OrphanReport:
-    """What a search found. A store that was away is in `unreadable` with the reason."""
+    """The result of a search. `unreadable` has the stores that were away, with the reason."""
 
     orphans: tuple[Orphan, ...] = ()
     degraded: tuple[Damage, ...] = ()
     unreadable: Mapping[str, str] = field(default_factory=dict)
 
     def count(self, store: str) -> int:
-        """Orphans of one store."""
+        """Return the number of orphans in one store."""
         return sum(orphan.store == store for orphan in self.orphans)
 
 
 @dataclass(frozen=True, slots=True)
 class OrphanCleanup:
-    """What a removal of orphans did."""
+    """The result of a removal of orphans."""
 
     removed: tuple[Orphan, ...] = ()
     spared: tuple[Orphan, ...] = ()
-    """Left alone: they belong to a live sandbox by now, or were not to be touched."""
+    """Orphans that were not removed: a live sandbox has them now, or they are unknown here."""
     failed: Mapping[Orphan, str] = field(default_factory=dict)
-    """Not removed, each with the reason."""
+    """Orphans whose removal failed, each with the reason."""
     found: OrphanReport = field(default_factory=OrphanReport)

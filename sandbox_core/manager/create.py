@@ -1,4 +1,4 @@
-"""Creating a sandbox: the whole of it, or nothing."""
+"""Creates a sandbox completely, or leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -17,45 +17,45 @@ from sandbox_core.validation import generate_name, parse_duration, parse_name
 
 from . import guilds as guild_steps
 from . import rules, teardown
-from .ports import Changed, ManagerLimits, Parts
+from .ports import Changed, ManagerLimits, Tools
 
 _ATTEMPTS = 8
-"""Ids or generated names to try; even a second try is rare."""
+"""The most ids or generated names to try; even a second try is rare."""
 
 
 class Asked(TypedDict, total=False):
-    """What a creation may be asked for."""
+    """The arguments of a creation."""
 
     name: str | None
-    """Without one, it is made from the actor's."""
+    """By default it is generated from the actor's name."""
     ttl: str | None
-    """How long it lives, as `parse_duration` reads it; without one, the default time."""
+    """The time to live, as `parse_duration` reads it; by default the setting's."""
     guilds: Sequence[GuildAccess]
-    """Registered with it at once."""
+    """The guilds to register with it."""
     confirmed: bool
-    """The actor knows that protected guilds are among them."""
+    """Whether the actor has confirmed the protected guilds among them."""
 
 
-async def create(parts: Parts, actor: Actor, asked: Asked) -> Changed:
-    """Create a sandbox that is running, with its guilds registered."""
+async def create(tools: Tools, actor: Actor, asked: Asked) -> Changed:
+    """Create a running sandbox with its guilds registered."""
     started = time.perf_counter()
     try:
-        created = await _Creation(parts, actor).run(asked)
+        created = await _Creation(tools, actor).run(asked)
     except BaseException as error:
-        parts.observer.create_failed(_failure(error), time.perf_counter() - started)
+        tools.observer.create_failed(_failure(error), time.perf_counter() - started)
         raise
-    parts.observer.created(time.perf_counter() - started)
+    tools.observer.created(time.perf_counter() - started)
     return created
 
 
-async def check(parts: Parts, actor: Actor, asked: Asked) -> None:
-    """Raise what `create` would refuse now, `ConfirmationNeeded` last; changes nothing."""
-    chosen, _ = _read(parts.limits, asked)
-    guild_ids = _guild_ids(parts.limits, actor, {**asked, "confirmed": True})
-    await guild_steps.refuse_mapped(parts, guild_ids)
-    async with connected(parts.pool) as connection:
-        await sandboxes.refuse(connection, chosen, owner=actor.id, limit=parts.limits.max_per_owner)
-    _guild_ids(parts.limits, actor, asked)
+async def check(tools: Tools, actor: Actor, asked: Asked) -> None:
+    """Raise what `create` would raise now, `ConfirmationNeeded` last. Changes nothing."""
+    chosen, _ = _read(tools.limits, asked)
+    guild_ids = _guild_ids(tools.limits, actor, {**asked, "confirmed": True})
+    await guild_steps.refuse_mapped(tools, guild_ids)
+    async with connected(tools.pool) as connection:
+        await sandboxes.refuse(connection, chosen, owner=actor.id, limit=tools.limits.max_per_owner)
+    _guild_ids(tools.limits, actor, asked)
 
 
 def _read(limits: ManagerLimits, asked: Asked) -> tuple[str | None, timedelta]:
@@ -78,19 +78,19 @@ def _failure(error: BaseException) -> str:
 
 
 class _Creation:
-    """One creation, remembering what it has made."""
+    """One creation; it remembers what it has created, to undo it after a failure."""
 
-    def __init__(self, parts: Parts, actor: Actor) -> None:
-        self._parts = parts
+    def __init__(self, tools: Tools, actor: Actor) -> None:
+        self._tools = tools
         self._actor = actor
         self._made: list[Namespace] = []
 
     async def run(self, asked: Asked) -> Changed:
-        limits = self._parts.limits
+        limits = self._tools.limits
         chosen, life = _read(limits, asked)
         guild_ids = _guild_ids(limits, self._actor, asked)
-        # The mapping itself decides; asking first keeps a plain refusal from making anything.
-        await guild_steps.refuse_mapped(self._parts, guild_ids)
+        # The insert of the mapping decides. This check only avoids work before an obvious refusal.
+        await guild_steps.refuse_mapped(self._tools, guild_ids)
 
         for _ in range(_ATTEMPTS):
             draft = self._draft(chosen or generate_name(self._actor.display_name), life)
@@ -104,8 +104,8 @@ class _Creation:
         raise SchemaCreationFailed(draft.schema_name, "no free name was found")
 
     def _draft(self, name: str, life: timedelta) -> Sandbox:
-        sandbox_id = self._parts.new_id()
-        now = self._parts.clock()
+        sandbox_id = self._tools.new_id()
+        now = self._tools.clock()
         # PostgreSQL's jsonb has no NUL.
         owner_name = self._actor.display_name.replace("\0", "")
         return Sandbox(
@@ -122,16 +122,16 @@ class _Creation:
     async def _make(self, draft: Sandbox, guild_ids: list[str]) -> Changed:
         try:
             # By the session that has the claim others see at once when this process is gone.
-            async with self._parts.claims.hold(draft.id):
+            async with self._tools.claims.hold(draft.id):
                 sandbox = await self._insert(draft)
-                await self._parts.faults("create:inserted")
+                await self._tools.faults("create:inserted")
                 await self._provision(sandbox)
                 running = await self._start(sandbox, guild_ids)
-            await self._parts.faults("create:running")
-            created = await self._parts.send_to(running)
-            await self._parts.faults("create:routes")
+            await self._tools.faults("create:running")
+            created = await self._tools.send_to(running)
+            await self._tools.faults("create:routes")
         except (NameTaken, OwnerLimitReached, ShortIdTakenError):
-            # Refused by the insert, whose transaction is rolled back: there is nothing to undo.
+            # The insert refused it, and its transaction was rolled back: there is nothing to undo.
             raise
         except BaseException as error:
             await self._undo(draft, error)
@@ -139,8 +139,8 @@ class _Creation:
         return created
 
     async def _insert(self, draft: Sandbox) -> Sandbox:
-        limit, session = self._parts.limits.max_per_owner, await self._parts.claims.session()
-        async with transaction(self._parts.pool) as connection:
+        limit, session = self._tools.limits.max_per_owner, await self._tools.claims.session()
+        async with transaction(self._tools.pool) as connection:
             await sandboxes.insert(connection, draft, limit=limit, creator_session=session)
             await audit.record(
                 connection,
@@ -161,19 +161,19 @@ class _Creation:
         return creating
 
     async def _provision(self, sandbox: Sandbox) -> None:
-        for namespace in self._parts.namespaces:
+        for namespace in self._tools.namespaces:
             try:
                 await teardown.bounded(namespace.store, namespace.provision(sandbox))
             except asyncio.CancelledError:
-                # It may have come too late, and found everything made.
+                # On a cancellation the part may exist already.
                 self._made.append(namespace)
                 raise
             self._made.append(namespace)
-            await self._parts.faults(f"create:{namespace.store}")
+            await self._tools.faults(f"create:{namespace.store}")
 
     async def _start(self, sandbox: Sandbox, guild_ids: list[str]) -> Sandbox:
-        now = self._parts.clock()
-        async with transaction(self._parts.pool) as connection:
+        now = self._tools.clock()
+        async with transaction(self._tools.pool) as connection:
             running = await sandboxes.set_status(
                 connection, sandbox.id, SandboxStatus.CREATING, SandboxStatus.RUNNING, at=now
             )
@@ -188,16 +188,16 @@ class _Creation:
             sandbox.id,
             AuditEvent.STATUS_CHANGED,
             actor=self._actor,
-            at=self._parts.clock(),
+            at=self._tools.clock(),
             details={"from": before.value, "to": sandbox.status.value},
         )
 
     async def _undo(self, draft: Sandbox, cause: BaseException) -> None:
         work = asyncio.ensure_future(
-            teardown.undo(self._parts, self._actor, draft.id, tuple(self._made), cause)
+            teardown.undo(self._tools, self._actor, draft.id, tuple(self._made), cause)
         )
-        # The caller's error follows in any case; a further cancellation must not leave half of it. The
-        # undoing ends by its own timeout.
+        # A second cancellation must not interrupt the undo, which has its own timeout. The caller's error
+        # is raised in any case.
         while not work.done():
             try:
                 await asyncio.shield(work)

@@ -1,4 +1,4 @@
-"""Registering a guild with a sandbox, and giving its events back to production."""
+"""Registers a guild with a sandbox, and unregisters it."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ from sandbox_core.postgres import Connection, audit, connected, guild_mappings, 
 from sandbox_core.validation import parse_guild_id
 
 from . import rules
-from .ports import Changed, Parts
+from .ports import Changed, Tools
 
 
 async def register(
-    parts: Parts, actor: Actor, sandbox: Sandbox, access: GuildAccess, *, confirmed: bool
+    tools: Tools, actor: Actor, sandbox: Sandbox, access: GuildAccess, *, confirmed: bool
 ) -> Changed:
-    """Map the guild to the sandbox and tell the routes."""
-    now = parts.clock()
-    async with transaction(parts.pool) as connection:
+    """Map the guild to the sandbox, and announce the new route."""
+    now = tools.clock()
+    async with transaction(tools.pool) as connection:
         current = await locked(connection, sandbox)
-        guild_id = rules.may_register(actor, current, access, parts.limits, now, confirmed=confirmed)
+        guild_id = rules.may_register(actor, current, access, tools.limits, now, confirmed=confirmed)
         await map_guild(connection, actor, current, guild_id, at=now)
         await sandboxes.touch(connection, current.id, now)
         registered = await locked(connection, current)
-    return await parts.send_to(registered)
+    return await tools.send_to(registered)
 
 
 async def check(
-    parts: Parts, actor: Actor, sandbox: Sandbox, access: GuildAccess, *, confirmed: bool
+    tools: Tools, actor: Actor, sandbox: Sandbox, access: GuildAccess, *, confirmed: bool
 ) -> None:
-    """Raise what `register` would refuse now, `ConfirmationNeeded` last; changes nothing."""
-    now = parts.clock()
-    guild_id = rules.may_register(actor, sandbox, access, parts.limits, now, confirmed=True)
-    await refuse_mapped(parts, [guild_id], sandbox)
-    rules.may_register(actor, sandbox, access, parts.limits, now, confirmed=confirmed)
+    """Raise what `register` would raise now, `ConfirmationNeeded` last. Changes nothing."""
+    now = tools.clock()
+    guild_id = rules.may_register(actor, sandbox, access, tools.limits, now, confirmed=True)
+    await refuse_mapped(tools, [guild_id], sandbox)
+    rules.may_register(actor, sandbox, access, tools.limits, now, confirmed=confirmed)
 
 
-async def refuse_mapped(parts: Parts, guild_ids: Sequence[str], sandbox: Sandbox | None = None) -> None:
-    """Raise `GuildAlreadyMapped` when one of them sends its events to another sandbox than this."""
+async def refuse_mapped(tools: Tools, guild_ids: Sequence[str], sandbox: Sandbox | None = None) -> None:
+    """Raise `GuildAlreadyMapped` when one of the guilds sends its events to another sandbox."""
     if not guild_ids:
         return
-    now = parts.clock()
-    async with connected(parts.pool) as connection:
+    now = tools.clock()
+    async with connected(tools.pool) as connection:
         for guild_id in guild_ids:
             holder = await guild_mappings.holder_of(connection, guild_id)
             if holder is None or not holder.routes_at(now):
@@ -52,11 +52,11 @@ async def refuse_mapped(parts: Parts, guild_ids: Sequence[str], sandbox: Sandbox
                 raise GuildAlreadyMapped(guild_id, holder.name)
 
 
-async def unregister(parts: Parts, actor: Actor, access: GuildAccess, expected: Sandbox | None) -> Changed:
-    """End the guild's mapping, whichever sandbox holds it, or only `expected`'s when given."""
+async def unregister(tools: Tools, actor: Actor, access: GuildAccess, expected: Sandbox | None) -> Changed:
+    """End the guild's mapping to any sandbox, or only to `expected`."""
     guild_id = parse_guild_id(access.guild_id)
-    now = parts.clock()
-    async with transaction(parts.pool) as connection:
+    now = tools.clock()
+    async with transaction(tools.pool) as connection:
         holder = await guild_mappings.holder_of(connection, guild_id)
         if holder is None or (expected is not None and expected.id != holder.id):
             raise GuildNotRegistered(guild_id)
@@ -74,13 +74,13 @@ async def unregister(parts: Parts, actor: Actor, access: GuildAccess, expected: 
         )
         await sandboxes.touch(connection, holder.id, now)
         left = await locked(connection, holder)
-    return await parts.send_to_production(left, [guild_id])
+    return await tools.send_to_production(left, [guild_id])
 
 
 async def map_guild(
     connection: Connection, actor: Actor, sandbox: Sandbox, guild_id: str, *, at: datetime
 ) -> None:
-    """Map the guild within the caller's transaction; a sandbox that receives nothing more gives way.
+    """Map the guild in the caller's transaction; replace a mapping to a sandbox that gets no more events.
 
     Raises `GuildAlreadyMapped` when another sandbox receives the guild's events.
     """
@@ -109,7 +109,7 @@ async def map_guild(
 
 
 async def locked(connection: Connection, sandbox: Sandbox) -> Sandbox:
-    """The sandbox as it is now, changed by nobody else until the transaction ends."""
+    """Lock the sandbox's row until the transaction ends, and return the sandbox."""
     current = await sandboxes.by_id(connection, sandbox.id, lock=True)
     if current is None:
         raise SandboxNotFound(sandbox.name)

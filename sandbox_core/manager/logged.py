@@ -1,4 +1,4 @@
-"""The manager whose changes leave a line in the log."""
+"""The manager with a log line for each change."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .service import SandboxManager
 
 
 class LoggedManager(SandboxManager):
-    """As `SandboxManager`; what only reads is not logged."""
+    """The same as `SandboxManager`; it logs changes, not reads."""
 
     create = logged("create")(SandboxManager.create)
     register_guild = logged("register_guild")(SandboxManager.register_guild)

@@ -1,4 +1,4 @@
-"""What the manager needs from outside, and the values it takes and gives."""
+"""The interfaces that the manager needs, and the values it takes and returns."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from sandbox_core.postgres.claims import Claims
 
 @dataclass(frozen=True, slots=True)
 class ManagerLimits:
-    """The rules that a deployment may set."""
+    """The limits from the settings."""
 
     default_ttl: timedelta
     max_ttl: timedelta
-    """The longest life, counted from the creation."""
+    """The longest life, from the creation."""
     max_per_owner: int
-    """Sandboxes one owner may have at a time; all that are not destroyed count."""
+    """The most sandboxes of one owner; all that are not destroyed count."""
     max_guilds: int = 100
-    """Guilds that one sandbox may have; its worker's environment names them all."""
+    """The most guilds of one sandbox; its worker's environment names them all."""
     protected_guild_ids: frozenset[str] = frozenset()
     """Guilds that only the bot's owner may register."""
 
@@ -43,16 +43,16 @@ class Extension(Changed):
     """A sandbox with its new expiry."""
 
     capped: bool = False
-    """True when less was added than asked for."""
+    """Whether less was added than asked for."""
 
 
 class RouteChanges(Protocol):
-    """Told after every committed change of where guilds' events go."""
+    """Announces each committed change of routes."""
 
     async def guilds_changed(self, routes: Mapping[str, Route | None]) -> Switch:
-        """Return once every gateway process routes accordingly, or is known not to; None means production.
+        """Wait until every gateway process has confirmed, or a limit; a route None means production.
 
-        Never raises because a server is away: the database already holds the truth.
+        Never raises when a server is away: the database already has the change.
         """
         ...
 
@@ -65,7 +65,7 @@ class ManagerObserver(Protocol):
     def create_failed(self, reason: str, seconds: float) -> None:
         """`reason` is an error code, `CANCELLED`, or `INTERNAL` for a fault without a code.
 
-        `seconds` include what undoing took.
+        `seconds` include the undo.
         """
         ...
 
@@ -73,16 +73,16 @@ class ManagerObserver(Protocol):
 
 
 class NoObserver:
-    """Counts nothing."""
+    """Ignores everything."""
 
     def created(self, seconds: float) -> None:
-        """Ignore it."""
+        """Do nothing."""
 
     def create_failed(self, reason: str, seconds: float) -> None:
-        """Ignore it."""
+        """Do nothing."""
 
     def destroyed(self, seconds: float) -> None:
-        """Ignore it."""
+        """Do nothing."""
 
 
 FaultPoint = Callable[[str], Awaitable[None]]
@@ -90,16 +90,16 @@ FaultPoint = Callable[[str], Awaitable[None]]
 
 
 async def no_fault(_point: str) -> None:
-    """Go on."""
+    """Do nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TeardownParts:
-    """What taking a sandbox apart works with."""
+class TeardownTools:
+    """What the removal of a sandbox needs."""
 
     pool: Pool
     namespaces: tuple[Namespace, ...]
-    """In the order they are provisioned; they are dropped in reverse."""
+    """In the order of provisioning; they are dropped in reverse."""
     routes: RouteChanges
     clock: Callable[[], datetime]
     observer: ManagerObserver
@@ -107,12 +107,12 @@ class TeardownParts:
     faults: FaultPoint = no_fault
 
     async def send_to(self, sandbox: Sandbox) -> Changed:
-        """Tell that the sandbox's guilds now send their events to it."""
+        """Announce that the sandbox's guilds now send their events to it."""
         route = Route(str(sandbox.id), sandbox.expires_at.timestamp())
         return await self._tell(sandbox, dict.fromkeys(sandbox.guild_ids, route))
 
     async def send_to_production(self, sandbox: Sandbox, guild_ids: list[str]) -> Changed:
-        """Tell that these guilds now send their events to production, and no longer to the sandbox."""
+        """Announce that these guilds now send their events to production, and no longer to the sandbox."""
         return await self._tell(sandbox, dict.fromkeys(guild_ids))
 
     async def _tell(self, sandbox: Sandbox, routes: Mapping[str, Route | None]) -> Changed:
@@ -123,8 +123,8 @@ class TeardownParts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parts(TeardownParts):
-    """What the manager's operations work with, handed from one to the next."""
+class Tools(TeardownTools):
+    """What the manager's operations need."""
 
     limits: ManagerLimits
     new_id: Callable[[], UUID]

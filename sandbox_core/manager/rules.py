@@ -1,4 +1,4 @@
-"""Who may do what to which sandbox; pure decisions, each written once."""
+"""Decides who may do what to which sandbox; pure functions, each rule once."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ REGISTER = "register servers with"
 
 
 def may_change(actor: Actor, sandbox: Sandbox, verb: str) -> None:
-    """Raise `NotPermitted` unless the sandbox is the actor's own or the actor is the bot's owner."""
+    """Raise `NotPermitted` unless the actor owns the sandbox or the bot."""
     if not (actor.is_bot_owner or actor.id == sandbox.owner):
         raise NotPermitted(f"{verb} `{sandbox.name}`", "its owner or the bot's owner")
 
 
 def may_divert(actor: Actor, access: GuildAccess, limits: ManagerLimits, *, confirmed: bool) -> str:
-    """The guild's id when the actor may send that guild's events elsewhere.
+    """Return the guild's id if the actor may register the guild with a sandbox.
 
     Raises `InvalidInput`, `BotNotInGuild`, `NotPermitted`, `GuildProtected`, or `ConfirmationNeeded` when
     the bot's owner has not `confirmed` a protected guild.
@@ -57,7 +57,7 @@ def may_register(
     *,
     confirmed: bool,
 ) -> str:
-    """The guild's id when the actor may register that guild with this sandbox now.
+    """Return the guild's id if the actor may register the guild with this sandbox now.
 
     Raises as `may_change`, `must_run` and `may_divert`, and `GuildLimitReached`.
     """
@@ -71,7 +71,7 @@ def may_register(
 def may_divert_all(
     actor: Actor, accesses: Iterable[GuildAccess], limits: ManagerLimits, *, confirmed: bool
 ) -> list[str]:
-    """The guilds' ids, each once and sorted: whoever locks several does so in the same order.
+    """Return the guilds' ids, each once and sorted, so that all callers lock them in the same order.
 
     Raises as `may_divert`, and `GuildLimitReached`.
     """
@@ -86,7 +86,7 @@ def _must_fit(guild_ids: Collection[str], limits: ManagerLimits) -> None:
 
 
 def may_return(actor: Actor, access: GuildAccess, sandbox: Sandbox) -> None:
-    """Raise `NotPermitted` unless the actor may give the guild's events back to production."""
+    """Raise `NotPermitted` unless the actor may unregister the guild."""
     if not (actor.is_bot_owner or actor.id == sandbox.owner or access.caller_manages):
         raise NotPermitted(
             f"unregister the server {parse_guild_id(access.guild_id)} from `{sandbox.name}`",
@@ -95,7 +95,7 @@ def may_return(actor: Actor, access: GuildAccess, sandbox: Sandbox) -> None:
 
 
 def must_run(sandbox: Sandbox, now: datetime) -> None:
-    """Raise `SandboxNotRunning`; past its expiry a sandbox counts as expired, cleaned up or not."""
+    """Raise `SandboxNotRunning` unless it runs; past its expiry it does not, also before cleanup."""
     if not sandbox.routes_at(now):
         running = sandbox.status is SandboxStatus.RUNNING
         raise SandboxNotRunning(sandbox.name, SandboxStatus.EXPIRED if running else sandbox.status)

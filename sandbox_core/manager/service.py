@@ -1,4 +1,4 @@
-"""The life of sandboxes, as one object for every face: Discord, the owner's messages, the command line."""
+"""The manager, which Discord's commands, the owner's messages and the command line all use."""
 
 from __future__ import annotations
 
@@ -28,33 +28,33 @@ from .ports import (
     ManagerLimits,
     ManagerObserver,
     NoObserver,
-    Parts,
     RouteChanges,
+    Tools,
     no_fault,
 )
 
 Sandboxes = list[Sandbox]
 AuditEntries = list[AuditEntry]
-"""Both named here because `SandboxManager.list` hides the type's own name inside the class."""
+"""Defined here because `SandboxManager.list` hides the type `list` inside the class."""
 
 _SUGGESTIONS = 25
-"""As many choices as Discord shows in an autocomplete list."""
+"""The most choices in Discord's autocomplete list."""
 _NAME_OR_ID = re.compile(r"[a-z0-9-]{1,63}\Z")
 _ID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
 _SHORT_ID = re.compile(r"[0-9a-fA-F]{8}\Z")
 
 
 def utc_now() -> datetime:
-    """The present moment, aware and in UTC."""
+    """Return the current time, aware and in UTC."""
     return datetime.now(UTC)
 
 
 class SandboxManager:
-    """Creates, finds, changes and destroys sandboxes; each rule about who may do what is below, once.
+    """Creates, finds, changes and destroys sandboxes. The module `rules` decides who may do what.
 
-    Every method raises `DependencyUnavailable` when a server it needs is away, within 10 seconds. A method
-    that changes where guilds' events go returns when every gateway process has switched; those that had not
-    confirmed it in time are named in the result's `unconfirmed`.
+    Every method raises `DependencyUnavailable` within 10 seconds when a needed server is away. A method that
+    changes routes waits until every gateway process has switched. The result's `unconfirmed` names processes
+    that did not confirm in time.
     """
 
     def __init__(
@@ -70,11 +70,11 @@ class SandboxManager:
         health: HealthChecker | None = None,
         faults: FaultPoint = no_fault,
     ) -> None:
-        """`namespaces` in the order they are provisioned; they are dropped in reverse.
+        """`namespaces` are in the order of provisioning; they are dropped in reverse.
 
-        `health` may know more parts than these; without it, they are the parts.
+        `health` may check more parts than these; without it, they are all parts.
         """
-        self._parts = Parts(
+        self._tools = Tools(
             pool=pool,
             namespaces=tuple(namespaces),
             routes=routes,
@@ -92,18 +92,18 @@ class SandboxManager:
         actor: Actor,
         **asked: Unpack[Asked],
     ) -> Changed:
-        """Make a sandbox and register the guilds with it; it is running when this returns.
+        """Create a running sandbox, and register the guilds with it.
 
-        When a step fails, also by cancellation, all that was made is taken back. Raises `InvalidInput`,
-        `NameTaken`, `OwnerLimitReached`, `SchemaCreationFailed`, and for the guilds as `register_guild`;
-        `confirmed` counts for protected ones among them.
+        A failure or a cancellation undoes everything. Raises `InvalidInput`, `NameTaken`,
+        `OwnerLimitReached`, `SchemaCreationFailed`, and for the guilds as `register_guild`; `confirmed` is
+        about the protected guilds among them.
         """
-        return await create(self._parts, actor, asked)
+        return await create(self._tools, actor, asked)
 
     async def get(self, reference: str) -> Sandbox:
-        """The sandbox with this name, id or short id. Raises `SandboxNotFound`, also for a destroyed one."""
+        """Return the live sandbox with this name, id or short id. Raises `SandboxNotFound`."""
         text, sandbox_id = _read(reference)
-        async with connected(self._parts.pool) as connection:
+        async with connected(self._tools.pool) as connection:
             if _NAME_OR_ID.match(text):
                 found = await sandboxes.find_live(connection, name=text, sandbox_id=sandbox_id)
                 if found is not None:
@@ -113,7 +113,10 @@ class SandboxManager:
         raise SandboxNotFound(reference, near)
 
     async def get_or_only(self, reference: str | None, *, owner: str) -> Sandbox:
-        """As `get`; without a reference the owner's only one. Raises `SandboxNotNamed` without just one."""
+        """Return the same as `get`, or without a reference the owner's only sandbox.
+
+        Raises `SandboxNotNamed` when the owner has none or several.
+        """
         if reference is not None:
             return await self.get(reference)
         own = await self.list(owner=owner)
@@ -128,7 +131,7 @@ class SandboxManager:
             text, sandbox_id = _read(reference)
             if not _NAME_OR_ID.match(text):
                 raise
-            async with connected(self._parts.pool) as connection:
+            async with connected(self._tools.pool) as connection:
                 last = await sandboxes.last_destroyed(connection, name=text, sandbox_id=sandbox_id)
             if last is None:
                 raise
@@ -141,69 +144,69 @@ class SandboxManager:
         status: SandboxStatus | None = None,
         include_destroyed: bool = False,
     ) -> Sandboxes:
-        """Sandboxes that fit every filter given, newest first; destroyed ones when asked for."""
-        async with connected(self._parts.pool) as connection:
+        """Return the sandboxes that match all filters, newest first."""
+        async with connected(self._tools.pool) as connection:
             return await sandboxes.select(
                 connection, owner=owner, status=status, include_destroyed=include_destroyed
             )
 
     async def suggest(self, prefix: str, *, owner_first: str) -> Sandboxes:
-        """At most 25 sandboxes for an autocomplete list, not destroyed, with `prefix` in their name.
+        """Return at most 25 live sandboxes with `prefix` in their name, for an autocomplete list.
 
-        Those of `owner_first` come before the others, and names that start so before the rest.
+        Those of `owner_first` come first, then names that start with `prefix`.
         """
         part = prefix.strip().lower()
         if part and not _NAME_OR_ID.match(part):
             return []
-        async with connected(self._parts.pool) as connection:
+        async with connected(self._tools.pool) as connection:
             return await sandboxes.matching(connection, part, owner_first=owner_first, limit=_SUGGESTIONS)
 
     async def for_guild(self, guild_id: str) -> Sandbox | None:
-        """The sandbox this guild is registered with; ask its `routes_at` whether it still gets events."""
+        """Return the sandbox of this guild; its `routes_at` says whether it still gets events."""
         cleaned = parse_guild_id(guild_id)
-        async with connected(self._parts.pool) as connection:
+        async with connected(self._tools.pool) as connection:
             return await guild_mappings.holder_of(connection, cleaned)
 
     async def register_guild(
         self, actor: Actor, reference: str, access: GuildAccess, *, confirmed: bool = False
     ) -> Changed:
-        """Send the guild's events to the sandbox; when it is registered there already, that is fine.
+        """Send the guild's events to the sandbox; a guild that is registered there already changes nothing.
 
-        A protected guild is refused to all but the bot's owner, and to the bot's owner until `confirmed`.
+        Only the bot's owner may register a protected guild, and only with `confirmed`.
         Raises `SandboxNotFound`, `NotPermitted`, `InvalidInput`, `BotNotInGuild`, `GuildProtected`,
         `ConfirmationNeeded`, `SandboxNotRunning` or `GuildAlreadyMapped`.
         """
         sandbox = await self.get(reference)
-        return await guild_steps.register(self._parts, actor, sandbox, access, confirmed=confirmed)
+        return await guild_steps.register(self._tools, actor, sandbox, access, confirmed=confirmed)
 
     async def unregister_guild(
         self, actor: Actor, access: GuildAccess, *, reference: str | None = None
     ) -> Changed:
-        """Send the guild's events to production again; returns the sandbox that had them.
+        """Send the guild's events to production again. Return the sandbox that got them before.
 
-        Raises `GuildNotRegistered` when it is not registered, or not with `reference`; `SandboxNotFound`,
-        `InvalidInput` or `NotPermitted`.
+        Raises `GuildNotRegistered` when no sandbox, or another than `reference`, gets them;
+        `SandboxNotFound`, `InvalidInput` or `NotPermitted`.
         """
         expected = None if reference is None else await self.get(reference)
-        return await guild_steps.unregister(self._parts, actor, access, expected)
+        return await guild_steps.unregister(self._tools, actor, access, expected)
 
     async def extend(self, actor: Actor, reference: str, duration: str) -> Extension:
-        """Add to the present expiry, up to the longest life counted from the creation.
+        """Add to the current expiry, up to the longest life from the creation.
 
-        Asking for more is no mistake: the result says that it was `capped`. Raises `SandboxNotFound`,
-        `NotPermitted`, `InvalidInput` or `SandboxNotRunning`.
+        A longer duration is shortened, and the result is `capped`. Raises `SandboxNotFound`, `NotPermitted`,
+        `InvalidInput` or `SandboxNotRunning`.
         """
         sandbox = await self.get(reference)
         rules.may_change(actor, sandbox, "extend")
-        limit = self._parts.limits.max_ttl
-        # A sandbox has an age, so even the whole of `limit` is more than there is to add.
+        limit = self._tools.limits.max_ttl
+        # A sandbox has an age, so `limit` itself is always more than can be added.
         added = parse_duration(duration, maximum=limit, field="duration", capped=True)
-        now = self._parts.clock()
-        async with transaction(self._parts.pool) as connection:
+        now = self._tools.clock()
+        async with transaction(self._tools.pool) as connection:
             current = await guild_steps.locked(connection, sandbox)
             rules.must_run(current, now)
             wished = current.expires_at + added
-            # The maximum may have been lowered since; an extension never shortens a life.
+            # The setting may be lower by now; an extension never shortens a life.
             expires_at = max(current.expires_at, min(wished, current.created_at + limit))
             await sandboxes.set_expiry(connection, current.id, expires_at)
             await sandboxes.touch(connection, current.id, now)
@@ -220,62 +223,62 @@ class SandboxManager:
                 },
             )
             extended = await guild_steps.locked(connection, current)
-        changed = await self._parts.send_to(extended)
+        changed = await self._tools.send_to(extended)
         return Extension(extended, changed.unconfirmed, capped=expires_at < wished)
 
     async def destroy(self, actor: Actor, reference: str) -> Changed:
-        """Remove the sandbox and everything in it; its guilds' events go to production first.
+        """Destroy the sandbox and everything in it; its guilds' events go to production first.
 
-        Raises `SandboxNotFound`, `NotPermitted`, `SandboxNotRunning` while it is being created, or
-        `CleanupFailed`: then it stays `destroying`, and calling this again goes on.
+        Raises `SandboxNotFound`, `NotPermitted`, `SandboxNotRunning` during its creation, or `CleanupFailed`;
+        then it stays `destroying`, and another call continues.
         """
-        return await teardown.destroy(self._parts, actor, await self.get(reference))
+        return await teardown.destroy(self._tools, actor, await self.get(reference))
 
     def check_may_manage(self, actor: Actor, sandbox: Sandbox, verb: str = "manage") -> None:
-        """Raise `NotPermitted` unless the sandbox is the actor's own or the actor is the bot's owner.
+        """Raise `NotPermitted` unless the actor owns the sandbox or the bot.
 
-        `verb` says in the refusal what was asked for.
+        `verb` names the action in the error's text.
         """
         rules.may_change(actor, sandbox, verb)
 
     def check_running(self, sandbox: Sandbox) -> None:
-        """Raise `SandboxNotRunning` unless the sandbox takes events now; past its expiry it does not."""
-        rules.must_run(sandbox, self._parts.clock())
+        """Raise `SandboxNotRunning` unless the sandbox gets events now; past its expiry it does not."""
+        rules.must_run(sandbox, self._tools.clock())
 
     async def check_create(
         self,
         actor: Actor,
         **asked: Unpack[Asked],
     ) -> None:
-        """Raise what `create` would refuse now, for a face that asks its caller something first.
+        """Raise what `create` would raise now, for a caller that asks the user a question first.
 
-        `ConfirmationNeeded` comes last: then nothing else stands in the way.
+        `ConfirmationNeeded` comes last: then only the confirmation is missing.
         """
-        await check_create(self._parts, actor, asked)
+        await check_create(self._tools, actor, asked)
 
     async def check_register_guild(
         self, actor: Actor, sandbox: Sandbox, access: GuildAccess, *, confirmed: bool = False
     ) -> None:
-        """Raise what `register_guild` would refuse now; `ConfirmationNeeded` as with `check_create`."""
-        await guild_steps.check(self._parts, actor, sandbox, access, confirmed=confirmed)
+        """Raise what `register_guild` would raise now; `ConfirmationNeeded` comes last."""
+        await guild_steps.check(self._tools, actor, sandbox, access, confirmed=confirmed)
 
     async def audit(self, reference: str, *, limit: int = 50) -> AuditEntries:
-        """The newest `limit` entries of the audit log about one sandbox, the oldest of them first.
+        """Return the newest `limit` entries of the audit log about one sandbox, oldest first.
 
-        A destroyed sandbox answers to its id, and to its name or short id until another one has taken it.
-        Raises `SandboxNotFound`.
+        A destroyed sandbox is found by its id, and by its name or short id if no newer sandbox has it. Raises
+        `SandboxNotFound`.
         """
         sandbox_id = await self._ever(reference)
-        async with connected(self._parts.pool) as connection:
+        async with connected(self._tools.pool) as connection:
             return await audit.entries(connection, sandbox_id, limit=limit)
 
     async def health(self, reference: str) -> SandboxHealth:
-        """How each part serves the sandbox now; a store that is away is a finding, not an error."""
+        """Check each part of the sandbox now; a store that is away is a result, not an error."""
         return await self._health.check(await self.get(reference))
 
 
 def _read(reference: str) -> tuple[str, UUID | None]:
-    """The reference as the table knows it, and the id when it is one."""
+    """Return the reference as in the table, and the id if it is one."""
     text = reference.strip()
     if _ID.match(text) or _SHORT_ID.match(text):
         text = text.lower()

@@ -1,4 +1,4 @@
-"""A sandbox's parts in the stores: one small protocol, one class per store."""
+"""A sandbox's parts in the stores: one small protocol, and one class for each store."""
 
 from .base import Namespace, PartHealth, PartState
 from .nats import NatsNamespace

@@ -1,4 +1,4 @@
-"""What a store must offer so that a sandbox can live in it."""
+"""The interface of a store that can hold a sandbox's part."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from sandbox_core.subjects import schema_name
 
 
 class PartState(StrEnum):
-    """How one store serves one sandbox."""
+    """The health of a sandbox's part."""
 
     HEALTHY = "healthy"
     DEGRADED = "degraded"
-    """Reachable, but something of the sandbox is missing or waits to be made again."""
+    """The store answers, but something is missing, or will be created again."""
     UNHEALTHY = "unhealthy"
-    """The store is away, or what the sandbox needs in it does not exist."""
+    """The store is away, or the sandbox's part does not exist."""
 
 
 @dataclass(frozen=True, slots=True)
 class PartHealth:
-    """What one store says about one sandbox.
+    """The result of checking one part.
 
-    `detail` is one short sentence for a person; `latency_ms` is the time the check took, in
-    milliseconds; `facts` are figures such as `keys` or `messages`.
+    `detail` is one short sentence for a person; `latency_ms` is the duration of the check in milliseconds;
+    `facts` are numbers such as `keys` or `messages`.
     """
 
     store: str
@@ -39,56 +39,56 @@ class PartHealth:
 
 
 IsOrphan = Callable[[], Awaitable[bool]]
-"""Asks whether an id belongs to no live sandbox now. Raises `DependencyUnavailable`."""
+"""Returns whether an id belongs to no live sandbox now. Raises `DependencyUnavailable`."""
 
 
 class Namespace(Protocol):
-    """One sandbox's part of one store. Every method raises `DependencyUnavailable` when the store is away."""
+    """The sandboxes' parts in one store. Every method raises `DependencyUnavailable` when it is away."""
 
     @property
     def store(self) -> str:
-        """The store's name as people know it: `PostgreSQL`, `Redis`, `NATS`."""
+        """The store's name for people: `PostgreSQL`, `Redis`, `NATS`."""
         ...
 
     async def provision(self, sandbox: Sandbox) -> None:
-        """Make the sandbox's part, all or nothing: when this raises, it has left nothing behind."""
+        """Create the sandbox's part. When this raises, it leaves nothing behind."""
         ...
 
     async def drop(self, sandbox: Sandbox) -> None:
-        """Remove everything of this sandbox and of nobody else. Dropping what is not there is fine.
+        """Remove the sandbox's part and nothing else; a missing part is no error.
 
-        Raises `StillWritten` when a worker makes more of it all the time.
+        Raises `StillWritten` when a worker writes new data all the time.
         """
         ...
 
     async def check(self, sandbox: Sandbox) -> PartHealth:
-        """How the store serves this sandbox now."""
+        """Check the sandbox's part now."""
         ...
 
     async def list_ids(self) -> set[str]:
-        """The ids of what exists in the store under this project's exact naming.
+        """Return the ids of all parts in the store with an exact name of this project.
 
-        An id is a whole UUID, or the 8 hex digits of a short id where the store's names hold no more.
+        An id is a whole UUID, or the 8 hex digits of a short id when the store's names contain no more.
         """
         ...
 
     def always_has(self, sandbox: Sandbox) -> str:
-        """What a running sandbox that `list_ids` does not name lacks here; "" when it may have nothing."""
+        """Return what a running sandbox must have here, as text; "" when its part may be empty."""
         ...
 
     def name_of(self, listed_id: str) -> str:
-        """What the store calls the part with an id of `list_ids`, such as a schema's name."""
+        """Return the store's name for the part with an id of `list_ids`, such as a schema's name."""
         ...
 
     async def drop_orphan(self, listed_id: str, is_orphan: IsOrphan) -> bool:
-        """Remove the part with an id of `list_ids`; False when it is no orphan by now, or gone."""
+        """Remove the part with an id of `list_ids`. Return False when it is no orphan now, or gone."""
         ...
 
 
 async def drop_orphan(namespace: Namespace, listed_id: str, is_orphan: IsOrphan) -> bool:
-    """`Namespace.drop_orphan` of a store that names whole UUIDs.
+    """Do `Namespace.drop_orphan` for a store with whole UUIDs in its names.
 
-    A UUID is never given twice: what is without a live sandbox now stays so.
+    A UUID is never used twice: an orphan stays an orphan.
     """
     if not await is_orphan():
         return False
@@ -97,7 +97,7 @@ async def drop_orphan(namespace: Namespace, listed_id: str, is_orphan: IsOrphan)
 
 
 def _gone(sandbox_id: UUID) -> Sandbox:
-    """A sandbox that is no more, as far as a store needs it to remove what bears its id."""
+    """Return a placeholder for a destroyed sandbox, enough for a store to remove the part with its id."""
     never = datetime.fromtimestamp(0, UTC)
     return Sandbox(
         id=sandbox_id,

@@ -1,4 +1,4 @@
-"""Removing every key of a pattern from Redis while others go on using the server, and maybe the keys."""
+"""Removes every key of a pattern from Redis while clients use the server, and perhaps write such keys."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from sandbox_core.errors import StillWritten
 from sandbox_core.tasks import Cancellations
 
 _LEAST, _MOST = 100, 4000
-"""Keys looked at per SCAN: at most so many that the server is held up for about a millisecond."""
+"""The most keys for one SCAN to visit: it blocks the server for about a millisecond."""
 _AT_ONCE = 100
-"""Keys that a SCAN should find, and an UNLINK take: reading and writing them holds the event loop up."""
+"""The number of keys that a SCAN should find and an UNLINK remove: encoding them blocks the event loop."""
 _LOOKS = 5
-"""Looks at the whole keyspace for the keys; for what nobody writes any more it takes two."""
+"""The most scans of the whole keyspace; two are enough when nobody writes the keys any more."""
 _WRITTEN_MEANWHILE = 10_000
-"""Keys that may appear during a look before it is given up: a worker is to be stopped, not outrun."""
+"""The most new keys during a scan; with more, the removal fails: the worker must be stopped first."""
 _FIRST_LOOK_BACK = 32
-"""Batches after which the first look looks back; from then on, whenever they have doubled."""
+"""The number of batches before the first sample of the scanned part; later samples at twice the number."""
 _SAMPLE = 16
-"""Batches that are looked at again."""
+"""The number of batches in a sample."""
 
 
 async def scan(
     redis: Redis, pattern: str, cancellations: Cancellations
 ) -> AsyncIterator[tuple[int, list[str]]]:
-    """Every key that matches, at times one twice, in batches that may be empty, each with its cursor.
+    """Yield batches of matching keys, each with its cursor. A batch may be empty, and a key may come twice.
 
-    Where few match, each SCAN looks at more: most of its cost is that of asking.
+    When few keys match, each SCAN visits more: most of its cost is the request itself.
     """
     cursor, count = 0, _LEAST
     while True:
@@ -43,20 +43,20 @@ async def scan(
 
 
 class KeyRemoval:
-    """One removal. A key written meanwhile may escape a SCAN; the looks end with one that found nothing."""
+    """One removal. A SCAN may miss a key written meanwhile, so the scans repeat until one finds nothing."""
 
     def __init__(self, redis: Redis, pattern: str) -> None:
-        """Made in the task that runs it, whose cancellation takes effect after each request."""
+        """Create it in the task that runs it; a cancellation of the task takes effect after each request."""
         self._redis = redis
         self._pattern = pattern
         self._cancellations = Cancellations()
         self._removed = 0
 
     async def run(self) -> int:
-        """Remove the keys; returns how many.
+        """Remove the keys. Return their number.
 
-        Raises `StillWritten` when the last of `_LOOKS` looks found something, too, or when a worker writes
-        so fast that further looks would not help.
+        Raises `StillWritten` when the last of `_LOOKS` scans still found keys, or when a worker writes so
+        fast that more scans would not help.
         """
         await self._first_look()
         found = self._removed
@@ -64,7 +64,7 @@ class KeyRemoval:
             if not found:
                 return self._removed
             found = 0
-            # What was there before is gone: all of these were written since.
+            # The first scan removed all old keys: these are new.
             async for _, unlinked in self._unlink():
                 found += unlinked
                 if found > _WRITTEN_MEANWHILE:
@@ -74,11 +74,11 @@ class KeyRemoval:
         return self._removed
 
     async def _first_look(self) -> None:
-        """Remove what was there before. Raises `StillWritten` when far too much comes meanwhile.
+        """Remove the old keys. Raises `StillWritten` when too many new keys appear meanwhile.
 
-        In a big keyspace this takes long, and longer when a fast worker makes the keyspace grow ahead of the
-        SCAN. A key in the part that it has left behind was written since: now and then a sample of that part
-        tells how many there are.
+        In a big keyspace this takes long, and longer when a fast worker makes it grow ahead of the SCAN. A
+        key in the scanned part must be new. So a sample of the scanned part, now and then, estimates the
+        number of new keys.
         """
         batches, again_at = 0, _FIRST_LOOK_BACK
         async for cursor, _ in self._unlink():
@@ -88,22 +88,22 @@ class KeyRemoval:
                 if await self._written_behind(_left_behind(cursor)) > _WRITTEN_MEANWHILE:
                     raise _still_written()
 
-    async def _written_behind(self, part: float) -> float:
-        """About how many keys there are again in this part of the keyspace, which was emptied."""
+    async def _written_behind(self, fraction: float) -> float:
+        """Estimate the number of new keys in the scanned fraction of the keyspace."""
         found, sampled, batches = 0, 0.0, 0
         async for cursor, unlinked in self._unlink():
             here = _left_behind(cursor) if cursor else 1.0
             batches += 1
-            # Where little is left a batch reaches far, maybe into what the look has still to come to.
-            if here > part:
+            # With few keys left a batch covers much, perhaps also what the scan has not reached yet.
+            if here > fraction:
                 break
             found, sampled = found + unlinked, here
             if batches == _SAMPLE:
                 break
-        return found * part / sampled if sampled else 0.0
+        return found * fraction / sampled if sampled else 0.0
 
     async def _unlink(self) -> AsyncIterator[tuple[int, int]]:
-        """Remove the keys of one SCAN: each batch's cursor, and how many there were."""
+        """Remove the keys of one scan. Yield each batch's cursor and number of removed keys."""
         async for cursor, keys in scan(self._redis, self._pattern, self._cancellations):
             unlinked = 0
             if keys:
@@ -114,10 +114,10 @@ class KeyRemoval:
 
 
 def _left_behind(cursor: int) -> float:
-    """How much of the keyspace a SCAN has behind it, from 0 to 1.
+    """Return the fraction of the keyspace that a SCAN has visited, from 0 to 1.
 
-    The cursor is counted up from its highest bit, so that a table that grows or shrinks meanwhile keeps what
-    was looked at apart from the rest (Redis, `dictScan` in dict.c; Valkey, `hashtableScan` in hashtable.c).
+    The cursor counts up from its highest bit. So also in a table that grows or shrinks meanwhile the visited
+    keys are separate from the rest (Redis, `dictScan` in dict.c; Valkey, `hashtableScan` in hashtable.c).
     """
     return int(f"{cursor:064b}"[::-1], 2) / 2**64
 

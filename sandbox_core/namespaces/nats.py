@@ -21,15 +21,15 @@ from sandbox_core.words import counted
 from .base import IsOrphan, PartHealth, PartState, drop_orphan
 
 _NOTHING_OF_OURS = (NotFoundError, StreamUnusable)
-"""Raised for a stream that is missing, or somebody else's: no sandbox has anything in either."""
+"""The errors for a stream that is missing or belongs to others: no sandbox has events in it."""
 
 
 class NatsNamespace:
-    """Subjects need no preparation: provisioning only makes sure that JetStream answers.
+    """Subjects need no preparation: provisioning only checks that JetStream answers.
 
-    The stream is made elsewhere. A missing stream is an empty one: it is kept in memory and gone after
-    its server restarts, until the next start of the bot's publisher makes it again. One that is somebody
-    else's is left alone: it holds nothing of a sandbox.
+    Another module creates the stream. A missing stream counts as empty: it is in memory, so a restart of its
+    server removes it, and the bot's publisher creates it again. A stream of others is left alone: it contains
+    no events of sandboxes.
     """
 
     store = "NATS"
@@ -41,15 +41,15 @@ class NatsNamespace:
         stream: str = DEFAULT_NAMES.sandbox,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """Requests are bounded by the timeout that `js` was made with."""
+        """`js` limits each request by its timeout."""
         self._js = js
         self._stream = stream
         self._clock = clock
 
     async def provision(self, sandbox: Sandbox) -> None:
-        """Fail now rather than leave a sandbox that gets no events.
+        """Check that the sandbox would get events.
 
-        Raises `DependencyUnavailable` when JetStream is away, or the stream is somebody else's.
+        Raises `DependencyUnavailable` when JetStream is away, or the stream belongs to others.
         """
         with translating():
             await self._js.account_info()
@@ -57,7 +57,7 @@ class NatsNamespace:
                 await self._info()
 
     async def drop(self, sandbox: Sandbox) -> None:
-        """Remove the consumers that read this sandbox alone, then every message it has waiting."""
+        """Remove the consumers that read only this sandbox, then all its messages."""
         prefix = nats_prefix(sandbox.id)
         with translating():
             try:
@@ -73,14 +73,14 @@ class NatsNamespace:
         try:
             await self._js.delete_consumer(self._stream, name)
         except NotFoundError:
-            # Somebody else removed it between the listing and now, or the stream went: the purge tells.
+            # The consumer or the stream was removed meanwhile; the purge finds out which.
             return
 
     async def check(self, sandbox: Sandbox) -> PartHealth:
-        """Healthy while the stream is there.
+        """Check that the stream exists.
 
-        `facts` has `messages` (stored for the sandbox), `consumers` (reading it alone) and, unless there
-        is no message, `last_event_age_s` in seconds.
+        `facts` has `messages` (of the sandbox), `consumers` (that read only the sandbox) and, if there are
+        messages, `last_event_age_s` in seconds.
         """
         subject_filter = sandbox_filter(sandbox.id)
         facts: dict[str, int | float | str] = {"subjects": subject_filter}
@@ -94,7 +94,7 @@ class NatsNamespace:
                 facts["consumers"] = len([c async for c in self._consumers() if _reads_only(c, prefix)])
             except NotFoundError:
                 latency = (time.perf_counter() - started) * 1000
-                detail = f"the stream {self._stream} is missing and will be made again"
+                detail = f"the stream {self._stream} is missing and will be created again"
                 return PartHealth(self.store, PartState.DEGRADED, detail, latency, facts | {"messages": 0})
             except StreamUnusable as error:
                 latency = (time.perf_counter() - started) * 1000
@@ -113,14 +113,13 @@ class NatsNamespace:
             return None
         if message.time is None:
             return None
-        # The two machines' clocks may differ by a little.
+        # The clocks of the two machines may differ a little.
         return max(0.0, (self._clock() - message.time).total_seconds())
 
     async def list_ids(self) -> set[str]:
-        """UUIDs of the sandboxes that have messages or consumers.
+        """Return the UUIDs of sandboxes with messages or consumers.
 
-        The server names at most 100,000 subjects in one answer; what lies beyond is found once these
-        are cleaned up.
+        The server names at most 100,000 subjects in one answer; the rest is found after these are cleaned up.
         """
         found: set[str] = set()
         with translating():
@@ -134,19 +133,22 @@ class NatsNamespace:
         return found
 
     def always_has(self, _sandbox: Sandbox) -> str:
-        """Nothing: it may be empty."""
+        """Return "": a part may be empty."""
         return ""
 
     def name_of(self, listed_id: str) -> str:
-        """The filter of its subjects."""
+        """Return the filter of the sandbox's subjects."""
         return sandbox_filter(listed_id)
 
     async def drop_orphan(self, listed_id: str, is_orphan: IsOrphan) -> bool:
-        """As `Namespace` says."""
+        """Do as `Namespace` documents."""
         return await drop_orphan(self, listed_id, is_orphan)
 
     async def _info(self, subjects_filter: str | None = None) -> StreamInfo:
-        """Raises `NotFoundError` for a missing stream, and `StreamUnusable` for somebody else's."""
+        """Return the stream's information.
+
+        Raises `NotFoundError` for a missing stream, and `StreamUnusable` for a stream of others.
+        """
         info = await self._js.stream_info(self._stream, subjects_filter=subjects_filter)
         if not is_ours(info.config):
             raise StreamUnusable(

@@ -26,29 +26,29 @@ _log = structlog.get_logger("sandbox.namespaces")
 _PREFIX_LENGTH = len("sandbox_")
 
 DROP_WITHIN = 120.0
-"""Seconds that dropping a schema may take at most: many tables, or a worker's transaction that holds one.
+"""The limit in seconds to drop a schema: it may have many tables, or a worker's transaction may lock one.
 
-Whoever waits for less cancels it, which ends it on the server too.
+A caller with a shorter limit cancels it, which ends it on the server, too.
 """
 COUNT_WITHIN = 30.0
-"""The same for counting every row; the health check stops it much sooner."""
+"""The limit in seconds to count every row; the health check has a much shorter one."""
 
 
 @dataclass(frozen=True, slots=True)
 class SchemaStats:
-    """The tables of a schema with their exact row counts; empty when the schema does not exist."""
+    """The tables of a schema with their exact numbers of rows; empty when the schema does not exist."""
 
     schema: str
     rows: dict[str, int]
 
     @property
     def total_rows(self) -> int:
-        """Rows of all tables together."""
+        """The number of rows in all tables."""
         return sum(self.rows.values())
 
 
 class SchemaProvisioner:
-    """Makes, inspects and drops the schemas `sandbox_{short_id}`, and no others."""
+    """Creates, checks and drops the schemas `sandbox_{short_id}`, and no others."""
 
     store = "PostgreSQL"
 
@@ -57,16 +57,16 @@ class SchemaProvisioner:
 
     @staticmethod
     def generate_schema_name(sandbox_id: UUID) -> str:
-        """`sandbox_` and the first 8 hex digits of the id."""
+        """Return `sandbox_` and the first 8 hex digits of the id."""
         return schema_name(short_id(sandbox_id))
 
     @staticmethod
     def extract_sandbox_id(schema: str) -> str:
-        """The short id in a schema's name. Raises `InvalidInput` for a name that is not ours."""
+        """Return the short id in a schema's name. Raises `InvalidInput` for a name that is not ours."""
         return schema_name(schema[_PREFIX_LENGTH:] if is_schema_name(schema) else schema)[_PREFIX_LENGTH:]
 
     async def create(self, schema: str) -> None:
-        """Make the schema with its tables, in one transaction.
+        """Create the schema with its tables, in one transaction.
 
         Raises `SchemaCreationFailed` with PostgreSQL's message when it refuses, and `InvalidInput` for a
         name that is not ours.
@@ -81,19 +81,19 @@ class SchemaProvisioner:
                 raise SchemaCreationFailed(schema, str(error.args[0])) from error
 
     async def drop_schema(self, schema: str, *, within: float = DROP_WITHIN) -> None:
-        """Drop the schema and everything in it, within so many seconds; fine when there is none."""
+        """Drop the schema and everything in it in at most `within` seconds; a missing schema is no error."""
         part = self.extract_sandbox_id(schema)
         async with connected(self._pool) as connection:
             await connection.execute("SELECT drop_sandbox_schema($1)", part, timeout=within)
 
     async def exists(self, schema: str) -> bool:
-        """Whether the schema is there."""
+        """Return whether the schema exists."""
         part = self.extract_sandbox_id(schema)
         async with connected(self._pool) as connection:
             return bool(await connection.fetchval("SELECT sandbox_schema_exists($1)", part))
 
     async def stats(self, schema: str) -> SchemaStats:
-        """Tables and rows, counted now."""
+        """Count the tables and rows now."""
         part = self.extract_sandbox_id(schema)
         async with connected(self._pool) as connection:
             rows = await connection.fetch(
@@ -102,7 +102,7 @@ class SchemaProvisioner:
         return SchemaStats(schema, {row["table_name"]: row["row_count"] for row in rows})
 
     async def list_schemas(self) -> list[str]:
-        """Every schema that bears a name of ours exactly, sorted; none that another installation made."""
+        """Return every schema with an exact name of ours, sorted, without those of another installation."""
         async with connected(self._pool) as connection:
             rows = await connection.fetch(
                 """
@@ -114,23 +114,23 @@ class SchemaProvisioner:
         return sorted(row["name"] for row in rows)
 
     async def orphans(self) -> list[str]:
-        """Schemas with a name of ours that no sandbox owns which is not destroyed."""
+        """Return the schemas with a name of ours that belong to no live sandbox."""
         schemas = await self.list_schemas()
         async with connected(self._pool) as connection:
-            return await _without_owner(connection, schemas)
+            return await _unused(connection, schemas)
 
     async def cleanup_orphans(self) -> list[str]:
-        """Drop every orphan; returns what was dropped. Names that are not exactly ours survive."""
+        """Drop every orphan. Return the dropped ones. Schemas with other names stay."""
         return [schema for schema in await self.orphans() if await self.drop_orphan(schema)]
 
     async def drop_orphan(self, schema: str, _is_orphan: IsOrphan | None = None) -> bool:
-        """Drop the schema, named or by its short id; False when a sandbox owns it by now, or it is gone."""
+        """Drop the schema (name or short id). Return False when a live sandbox has it, or it is gone."""
         part = self.extract_sandbox_id(schema)
         schema = schema_name(part)
         async with transaction(self._pool) as connection:
             await _lock(connection, schema)
-            # Asked under the lock: a creation may have taken the name since the schema was found.
-            if not await _without_owner(connection, [schema]):
+            # Check under the lock: a creation may have taken the name meanwhile.
+            if not await _unused(connection, [schema]):
                 return False
             dropped = await connection.fetchval("SELECT drop_sandbox_schema($1)", part, timeout=DROP_WITHIN)
             return bool(dropped)
@@ -138,30 +138,30 @@ class SchemaProvisioner:
     # The namespace protocol
 
     async def provision(self, sandbox: Sandbox) -> None:
-        """Make the sandbox's schema. Raises as `create` does."""
+        """Create the sandbox's schema. Raises as `create` does."""
         try:
             await self.create(sandbox.schema_name)
         except SchemaCreationFailed:
             raise
         except BaseException:
-            # Interrupted at the commit, the schema may stand without anybody having seen the answer.
+            # After an interruption at the commit the schema may exist.
             await asyncio.shield(self._take_back(sandbox.schema_name))
             raise
 
     async def _take_back(self, schema: str) -> None:
         try:
-            # Nothing else bounds this, and a schema without rows goes at once.
+            # The only limit here; a schema without rows is dropped at once.
             await self.drop_schema(schema, within=COMMAND_TIMEOUT)
         except DependencyUnavailable as error:
-            # The caller's own error is the one to see; the schema, if it stands, is listed as an orphan.
-            _log.warning("schema_not_taken_back", schema=schema, reason=error.reason)
+            # The caller needs its own error. If the schema exists, it is found as an orphan.
+            _log.warning("schema_not_removed", schema=schema, reason=error.reason)
 
     async def drop(self, sandbox: Sandbox) -> None:
         """Drop the sandbox's schema."""
         await self.drop_schema(sandbox.schema_name)
 
     async def check(self, sandbox: Sandbox) -> PartHealth:
-        """Healthy when the schema is there with its tables; `facts` has `tables` and `rows`."""
+        """Check that the schema has its tables; `facts` has `tables` and `rows`."""
         started = time.perf_counter()
         exists = await self.exists(sandbox.schema_name)
         stats = await self.stats(sandbox.schema_name) if exists else SchemaStats(sandbox.schema_name, {})
@@ -178,27 +178,27 @@ class SchemaProvisioner:
         return PartHealth(self.store, PartState.HEALTHY, detail, latency, facts)
 
     async def list_ids(self) -> set[str]:
-        """Short ids: a schema's name holds no more."""
+        """Return short ids: a schema's name contains no more."""
         return {self.extract_sandbox_id(schema) for schema in await self.list_schemas()}
 
     def always_has(self, sandbox: Sandbox) -> str:
-        """Its schema."""
+        """Return the schema."""
         return f"the schema {sandbox.schema_name}"
 
     def name_of(self, listed_id: str) -> str:
-        """The schema's name."""
+        """Return the schema's name."""
         return schema_name(listed_id)
 
 
 async def _lock(connection: Connection, schema: str) -> None:
-    # The lock that create_sandbox_schema and drop_sandbox_schema take, held from before the question on.
-    # Another one's DROP may hold it for as long as it takes.
+    # create_sandbox_schema and drop_sandbox_schema take the same lock. Take it before the check. Another
+    # session's DROP may hold it for the whole of `DROP_WITHIN`.
     await connection.execute(
         "SELECT pg_advisory_xact_lock(hashtext('sandbox_schema'), hashtext($1))", schema, timeout=DROP_WITHIN
     )
 
 
-async def _without_owner(connection: Connection, schemas: Collection[str]) -> list[str]:
+async def _unused(connection: Connection, schemas: Collection[str]) -> list[str]:
     rows = await connection.fetch(
         """
         SELECT candidate FROM unnest($1::text[]) AS candidate

@@ -18,40 +18,40 @@ from .base import IsOrphan, PartHealth, PartState, drop_orphan
 from .key_removal import KeyRemoval, scan
 
 _COUNT_LIMIT = 10_000
-"""Keys counted at most by a health check, so that a big keyspace can't make it slow."""
+"""The most keys that a health check counts: a big keyspace must not slow it down."""
 
-# `sandbox:route:…` and other people's keys have no UUID here.
+# `sandbox:route:…` and keys of others have no UUID here.
 _OWN_KEY = re.compile(r"sandbox:([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}):")
 
 
 class RedisNamespace:
-    """Keys need no preparation: provisioning only makes sure that the server answers."""
+    """Keys need no preparation: provisioning only checks that the server answers."""
 
     store = "Redis"
 
     def __init__(self, redis: Redis) -> None:
-        """`redis` answers in text, as `create_client` makes it."""
+        """`redis` must decode replies to text, as a client of `create_client` does."""
         self._redis = redis
 
     async def provision(self, sandbox: Sandbox) -> None:
-        """Fail now, when Redis is away, rather than leave a sandbox without its keys."""
+        """Check that Redis answers."""
         with translating():
             await self._redis.ping()
 
     async def drop(self, sandbox: Sandbox) -> None:
-        """Remove every key of the sandbox. Raises `StillWritten` while a worker keeps writing some."""
+        """Remove every key of the sandbox. Raises `StillWritten` while a worker writes new keys."""
         await self.delete_keys(sandbox.id)
 
     async def delete_keys(self, sandbox_id: UUID) -> int:
-        """Remove every key of this id, in batches, without blocking the server as KEYS would; how many.
+        """Remove every key of this id in batches, which do not block the server. Return their number.
 
-        Raises `StillWritten` while a worker keeps writing some.
+        Raises `StillWritten` while a worker writes new keys.
         """
         with translating():
             return await KeyRemoval(self._redis, redis_prefix(sandbox_id) + "*").run()
 
     async def check(self, sandbox: Sandbox) -> PartHealth:
-        """Healthy when Redis answers; `facts` has `keys`, and `latency_ms` is that of one PING."""
+        """Check that Redis answers; `facts` has `keys`, and `latency_ms` is the duration of one PING."""
         with translating():
             started = time.perf_counter()
             await self._redis.ping()
@@ -70,7 +70,7 @@ class RedisNamespace:
         return len(seen), True
 
     async def list_ids(self) -> set[str]:
-        """UUIDs of the sandboxes that have keys; looks at every key of the server once."""
+        """Return the UUIDs of sandboxes with keys; it scans every key of the server."""
         found: set[str] = set()
         with translating():
             async for _, keys in scan(self._redis, "sandbox:*", Cancellations()):
@@ -78,13 +78,13 @@ class RedisNamespace:
         return found
 
     def always_has(self, _sandbox: Sandbox) -> str:
-        """Nothing: it may be empty."""
+        """Return "": a part may be empty."""
         return ""
 
     def name_of(self, listed_id: str) -> str:
-        """The pattern of its keys."""
+        """Return the pattern of the sandbox's keys."""
         return f"{redis_prefix(listed_id)}*"
 
     async def drop_orphan(self, listed_id: str, is_orphan: IsOrphan) -> bool:
-        """As `Namespace` says."""
+        """Do as `Namespace` documents."""
         return await drop_orphan(self, listed_id, is_orphan)

@@ -1,4 +1,4 @@
-"""The ops endpoint over HTTP, and whether a process can do its work now."""
+"""The ops endpoint over HTTP, and the check whether a process can do its work."""
 
 from .readiness import GatewayState, Readiness, Report
 from .server import OpsAddressError, OpsServer, ops_server

@@ -1,4 +1,4 @@
-"""Whether this process can do its work now, and if not, what is missing."""
+"""Checks whether this process can do its work now, and what is missing."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ if TYPE_CHECKING:
     from sandbox_core.bootstrap import Core
 
 ANSWER_WITHIN = 1.0
-"""Seconds a part may take: who asks for readiness waits for the slowest."""
+"""The limit in seconds for each part: the answer waits for the slowest."""
 _TOLERATED = ("Redis",)
-"""Without it the process does its work, only slower."""
+"""The server that the process needs only for speed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """`missing` keeps the process from its work; `degraded` only slows it. Both map a part to a reason."""
+    """`missing` stops the process's work; `degraded` only slows it down. Both map a part to a reason."""
 
     missing: dict[str, str]
     degraded: dict[str, str]
     standing_by: bool = False
-    """There is nothing to do at the moment: other processes have all the shards."""
+    """Whether other processes have all shards, and this one has none."""
     waits_for: str = ""
-    """Which process publishes shards that this one would publish, and does not resume."""
+    """The process that publishes the shards for which this one waits."""
     latencies_ms: dict[str, float] = field(default_factory=dict)
-    """How many milliseconds each server took to answer a real request; only those that did.
+    """The milliseconds of each server for a real request; only of servers that answered.
 
-    `gateway`: how long Discord took to acknowledge the last heartbeat, on the slowest connection.
+    `gateway` is the time of Discord's last heartbeat acknowledgement, on the slowest connection.
     """
 
     @property
     def ready(self) -> bool:
-        """True when nothing is missing."""
+        """Whether nothing is missing."""
         return not self.missing
 
 
 class GatewayState(Protocol):
-    """What is asked of the bot."""
+    """What readiness needs to know of the bot."""
 
     @property
     def gateway_trouble(self) -> str: ...
@@ -53,7 +53,7 @@ class GatewayState(Protocol):
 
 
 class Readiness:
-    """Collects what `/readyz` answers; usable from the first moment of the process on."""
+    """Builds the answer of `/readyz`, from the start of the process on."""
 
     def __init__(self) -> None:
         self._core: Core | None = None
@@ -62,21 +62,21 @@ class Readiness:
         self._unready = {"start": "not finished"}
 
     def starting(self, servers: HealthChecker) -> None:
-        """The core is being opened; until it is, these are asked."""
+        """Note that the core opens; until it is open, `servers` is checked."""
         self._servers = servers
 
     def attach(self, core: Core, gateway: GatewayState) -> None:
-        """The core is open; from now on its parts are asked."""
+        """Note that the core is open; from now on its parts are checked."""
         self._core = core
         self._gateway = gateway
 
     def detach(self) -> None:
-        """The core is about to close."""
+        """Note that the core will close."""
         self._core = self._servers = None
         self._unready = {"stop": "the process is ending"}
 
     async def report(self) -> Report:
-        """Ask every part now; takes a second at most."""
+        """Check every part now, in at most a second."""
         core, gateway = self._core, self._gateway
         if core is None or gateway is None:
             return await self._not_yet()
@@ -100,7 +100,7 @@ class Readiness:
 
 
 def _failing(system: SystemHealth) -> tuple[dict[str, str], dict[str, str]]:
-    """What keeps the process from its work, and what it can do without."""
+    """Return the failing parts that the process needs, and those that it can do without."""
     failing = {part.store: part.detail for part in system.parts if part.state is not PartState.HEALTHY}
     degraded = {store: failing.pop(store) for store in _TOLERATED if store in failing}
     return failing, degraded

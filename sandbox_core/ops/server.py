@@ -16,13 +16,13 @@ _CLOSE_WITHIN = 0.25
 
 
 class OpsAddressError(Exception):
-    """The address to listen on can't be used; the text names it."""
+    """The server can't listen on its address; the text names it."""
 
 
 class OpsServer:
-    """Answers while the process starts, works and stops, whatever else is away.
+    """Answers while the process starts, works and stops, also when other servers are away.
 
-    `versions` is what `/version` tells of, by name.
+    `versions` is the answer of `/version`, by name.
     """
 
     def __init__(
@@ -32,10 +32,10 @@ class OpsServer:
         self._registry = registry
         self._versions = versions
         self.url = ""
-        """Where it listens, once it does."""
+        """The URL, after the start."""
 
     def application(self) -> web.Application:
-        """The routes."""
+        """Return the application with the routes."""
         application = web.Application()
         application.add_routes(
             [
@@ -63,7 +63,7 @@ class OpsServer:
 
     async def _metrics(self, request: web.Request) -> web.Response:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        # The encoder's content type has parameters, which aiohttp takes only as a whole header.
+        # The content type has parameters, which aiohttp accepts only in a whole header.
         return web.Response(body=encode(self._registry), headers={"Content-Type": content_type})
 
     async def _version(self, request: web.Request) -> web.Response:
@@ -80,9 +80,9 @@ class OpsServer:
 async def ops_server(
     host: str, port: int, readiness: Readiness, registry: CollectorRegistry, versions: Mapping[str, str]
 ) -> AsyncIterator[OpsServer]:
-    """Serve on `host` and `port` (0: any free one). Raises `OpsAddressError` when it can't listen there."""
+    """Serve on `host` and `port` (0: a free one). Raises `OpsAddressError` when it can't listen there."""
     server = OpsServer(readiness, registry, versions)
-    # Whoever asks just now need not be answered: aiohttp would wait for it for a minute.
+    # Do not wait for open requests: aiohttp would wait for a minute.
     runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=_CLOSE_WITHIN)
     await runner.setup()
     try:

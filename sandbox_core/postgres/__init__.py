@@ -1,4 +1,4 @@
-"""PostgreSQL: the pool, one module per table, and the one translation of the driver's errors."""
+"""PostgreSQL: the pool, one module for each table, and the translation of the driver's errors."""
 
 from .errors import translating
 from .pool import Connection, Pool, connected, create_pool, transaction

@@ -1,4 +1,4 @@
-"""The table `sandbox_audit_log`: who changed what, kept after the sandbox is gone."""
+"""The table `sandbox_audit_log`: who changed what. It keeps the rows of destroyed sandboxes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def record(
     at: datetime,
     details: Mapping[str, Any],
 ) -> None:
-    """Write one row; call it in the transaction of the change it tells about."""
+    """Write one row. Call it in the transaction of the change."""
     await record_all(connection, sandbox_id, event, actor=actor, at=at, details=[details])
 
 
@@ -49,7 +49,7 @@ async def record_all(
 
 
 async def entries(connection: Connection, sandbox_id: UUID, *, limit: int = 100) -> list[AuditEntry]:
-    """The newest `limit` rows about a sandbox, oldest of them first."""
+    """Return the newest `limit` rows about a sandbox, oldest first."""
     with translating():
         rows = await connection.fetch(
             """

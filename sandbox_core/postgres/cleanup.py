@@ -1,4 +1,4 @@
-"""The table `sandbox_cleanup`, and which sandboxes are to be removed."""
+"""The table `sandbox_cleanup`, and the query for due sandboxes."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _DUE = """
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a sandbox could not be removed so far."""
+    """The last failed attempt to remove a sandbox."""
 
     step: str
     reason: str
     attempts: int
-    """Failed attempts in a row."""
+    """The number of failed attempts in a row."""
     next_attempt_at: datetime
     sandbox: Sandbox
 
@@ -44,10 +44,10 @@ class Failure:
 async def due(
     connection: Connection, now: datetime, *, abandoned_before: datetime, limit: int
 ) -> list[Sandbox]:
-    """Sandboxes to remove now, those that waited longest first.
+    """Return the sandboxes to remove now, those with the fewest failures and the oldest expiry first.
 
-    Expired ones, removals that stopped, and creations whose process is gone or that were begun before
-    `abandoned_before`; none whose last failure asks for more patience.
+    These are expired sandboxes, interrupted removals, and creations whose process is gone or that started
+    before `abandoned_before`. Those in the pause after a failure are left out.
     """
     with translating():
         rows = await connection.fetch(
@@ -66,7 +66,7 @@ async def due(
 
 
 async def is_due(connection: Connection, sandbox_id: UUID, now: datetime, abandoned_before: datetime) -> bool:
-    """Whether the sandbox, as it is now, is to be removed, however often that has failed."""
+    """Return whether the sandbox must be removed now, also in the pause after a failure."""
     with translating():
         found = await connection.fetchval(
             f"SELECT true FROM sandboxes AS s WHERE s.id = $3 AND ({_DUE})",  # noqa: S608 (constants)
@@ -78,7 +78,7 @@ async def is_due(connection: Connection, sandbox_id: UUID, now: datetime, abando
 
 
 async def next_due(connection: Connection) -> datetime | None:
-    """The earliest moment known at which a sandbox expires or a failed removal is tried again."""
+    """Return the earliest time at which a sandbox expires or a failed removal is tried again."""
     with translating():
         moment: datetime | None = await connection.fetchval(
             """
@@ -96,7 +96,7 @@ async def next_due(connection: Connection) -> datetime | None:
 
 
 async def step_done(connection: Connection, sandbox_id: UUID, step: str, at: datetime) -> None:
-    """Note that one step of a removal is done."""
+    """Record that one step of a removal is done."""
     with translating():
         await connection.execute(
             """
@@ -113,7 +113,7 @@ async def step_done(connection: Connection, sandbox_id: UUID, step: str, at: dat
 async def failed(
     connection: Connection, sandbox_id: UUID, *, step: str, reason: str, next_attempt_at: datetime
 ) -> bool:
-    """Count one more failed attempt; True when step and reason differ from those of the last one."""
+    """Count a failed attempt. Return whether its step or reason differs from the last failure's."""
     with translating():
         before = await connection.fetchrow(
             "SELECT failed_step, reason FROM sandbox_cleanup WHERE sandbox_id = $1 FOR UPDATE", sandbox_id
@@ -135,7 +135,7 @@ async def failed(
 
 
 async def attempts(connection: Connection, sandbox_id: UUID) -> int:
-    """How many attempts in a row have failed."""
+    """Return the number of failed attempts in a row."""
     with translating():
         count = await connection.fetchval(
             "SELECT attempts FROM sandbox_cleanup WHERE sandbox_id = $1", sandbox_id
@@ -144,7 +144,7 @@ async def attempts(connection: Connection, sandbox_id: UUID) -> int:
 
 
 async def failures(connection: Connection, *, at_least: int = 1) -> list[Failure]:
-    """Removals that failed `at_least` so often in a row and are not finished."""
+    """Return the unfinished removals that failed at least `at_least` times in a row."""
     with translating():
         rows = await connection.fetch(
             f"""
@@ -168,7 +168,7 @@ async def failures(connection: Connection, *, at_least: int = 1) -> list[Failure
 
 
 async def forget(connection: Connection, sandbox_id: UUID) -> Mapping[str, str]:
-    """End the bookkeeping of a removal that is finished; returns its steps with their moments."""
+    """Delete the row of a finished removal. Return its steps with their times."""
     with translating():
         steps: Mapping[str, str] | None = await connection.fetchval(
             "DELETE FROM sandbox_cleanup WHERE sandbox_id = $1 RETURNING steps", sandbox_id
@@ -177,7 +177,7 @@ async def forget(connection: Connection, sandbox_id: UUID) -> Mapping[str, str]:
 
 
 async def guilds_taken_away(connection: Connection, sandbox_id: UUID, reasons: Collection[str]) -> list[str]:
-    """The guilds whose mappings ended for one of these reasons, from the audit log."""
+    """Return the guilds whose mappings ended for one of these reasons, from the audit log."""
     with translating():
         rows = await connection.fetch(
             """
@@ -192,7 +192,7 @@ async def guilds_taken_away(connection: Connection, sandbox_id: UUID, reasons: C
 
 
 async def population(connection: Connection) -> dict[str, int]:
-    """How many sandboxes of each owner are not destroyed."""
+    """Return the number of sandboxes of each owner that are not destroyed."""
     with translating():
         found = await connection.fetch(
             "SELECT owner, count(*) AS sandboxes FROM sandboxes WHERE status <> 'destroyed' GROUP BY owner"
@@ -201,7 +201,7 @@ async def population(connection: Connection) -> dict[str, int]:
 
 
 async def touch_many(connection: Connection, moments: Mapping[UUID, datetime]) -> None:
-    """Move `last_activity_at` forward for many sandboxes in one statement, never back."""
+    """Move `last_activity_at` forward, never back, for many sandboxes in one statement."""
     with translating():
         await connection.execute(
             """

@@ -1,4 +1,4 @@
-"""Turns asyncpg's errors into this project's, here and nowhere else."""
+"""Turns asyncpg's errors into this project's. No other module does."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sandbox_core.errors import (
 
 DEPENDENCY = "PostgreSQL"
 
-# First match decides. The sentences are ours: asyncpg's texts may name hosts, users and databases.
+# The first match decides. The sentences are ours: asyncpg's texts may contain hosts, users and databases.
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _REASONS: tuple[tuple[type[BaseException], str], ...] = (
     (socket.gaierror, "its host name can't be resolved"),
@@ -41,26 +41,26 @@ _REASONS: tuple[tuple[type[BaseException], str], ...] = (
     (pg.TransactionRollbackError, "it is busy with a conflicting change"),
 )
 
-# A pool takes a connection back by itself when it breaks.
+# The pool itself takes a broken connection back.
 _LOST = ("closed", "closing", "has been released back to the pool")
 
 
 class ShortIdTakenError(Exception):
-    """A live sandbox already has this short id. Never leaves the core: a new id is tried."""
+    """A live sandbox already has this short id. The error never leaves the core: a new id is tried."""
 
 
 def unavailable(error: BaseException) -> DependencyUnavailable | None:
-    """The error to raise when `error` says that PostgreSQL can't be used now, else None."""
+    """Return the error to raise when `error` means that PostgreSQL can't be used now, else None."""
     for kind, reason in _REASONS:
         if isinstance(error, kind):
             return DependencyUnavailable(DEPENDENCY, reason)
     if isinstance(error, pg.UndefinedTableError | pg.UndefinedFunctionError):
         return NotMigrated()
-    # asyncpg has one class for a closed connection or pool and for misuse by the caller; only its text
-    # tells them apart, and misuse must stay visible as the fault it is.
+    # asyncpg has the same class for a closed connection or pool and for wrong use by the caller. Only the
+    # text shows the difference, and wrong use must stay visible as a fault of the program.
     if isinstance(error, asyncpg.InterfaceError) and any(words in str(error) for words in _LOST):
         return DependencyUnavailable(DEPENDENCY, "the connection was lost")
-    # What asyncpg says when the server ended an idle connection and the loop has not seen it close yet.
+    # asyncpg's error when the server ended an idle connection and the loop has not seen that yet.
     if isinstance(error, asyncpg.InternalClientError) and "cannot switch to state" in str(error):
         return DependencyUnavailable(DEPENDENCY, "the connection was lost")
     return None
@@ -68,7 +68,7 @@ def unavailable(error: BaseException) -> DependencyUnavailable | None:
 
 @contextmanager
 def translating(*, name: str = "", guild_id: str = "") -> Iterator[None]:
-    """Run driver calls; what they raise becomes an error of this project where it has one.
+    """Run driver calls, and turn their errors into errors of this project.
 
     `name` and `guild_id` are the values being written, for the errors about them. Whatever the server
     answers, it is the server's answer; what asyncpg itself refuses passes unchanged.

@@ -1,4 +1,4 @@
-"""The table `sandbox_guild_mapping`: which guild's events go to which sandbox."""
+"""The table `sandbox_guild_mapping`: the guilds of each sandbox."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from .sandboxes import COLUMNS, sandbox_from_row
 async def claim(
     connection: Connection, guild_id: str, sandbox_id: UUID, registered_by: str, at: datetime
 ) -> Sandbox | None:
-    """Map the guild to the sandbox unless it is mapped; returns the sandbox that already holds it.
+    """Map the guild to the sandbox, unless it is mapped already. Return the sandbox that has it already.
 
-    None means that the row is new. Waits for a transaction that maps the same guild at the same time.
+    None means that the row is new. It waits for another transaction that maps the same guild.
     """
     while True:
         with translating(guild_id=guild_id):
@@ -36,14 +36,14 @@ async def claim(
         if inserted is not None:
             return None
         holder = await holder_of(connection, guild_id)
-        # Nobody holds it when it was unmapped between the two statements; each turn of the loop needs
-        # another such coincidence.
+        # No sandbox has it when it was unmapped between the two statements. The loop repeats only when
+        # that happens again.
         if holder is not None:
             return holder
 
 
 async def holder_of(connection: Connection, guild_id: str) -> Sandbox | None:
-    """The sandbox this guild is mapped to, whatever its status."""
+    """Return the sandbox of this guild, in any status."""
     with translating():
         row = await connection.fetchrow(
             f"""
@@ -57,7 +57,7 @@ async def holder_of(connection: Connection, guild_id: str) -> Sandbox | None:
 
 
 async def remove(connection: Connection, guild_id: str, sandbox_id: UUID) -> bool:
-    """End one mapping; False when it does not stand."""
+    """End one mapping. Return False when it does not exist."""
     with translating():
         removed = await connection.fetchval(
             "DELETE FROM sandbox_guild_mapping WHERE guild_id = $1 AND sandbox_id = $2 RETURNING guild_id",
@@ -68,7 +68,7 @@ async def remove(connection: Connection, guild_id: str, sandbox_id: UUID) -> boo
 
 
 async def remove_all(connection: Connection, sandbox_id: UUID) -> list[str]:
-    """End every mapping of a sandbox; returns the guilds, sorted."""
+    """End every mapping of a sandbox. Return the guilds, sorted."""
     with translating():
         rows = await connection.fetch(
             "DELETE FROM sandbox_guild_mapping WHERE sandbox_id = $1 RETURNING guild_id", sandbox_id

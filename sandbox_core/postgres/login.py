@@ -1,4 +1,4 @@
-"""Opening a connection, and saying why PostgreSQL did not let this process in."""
+"""Opens a connection, and explains a refused login."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .errors import DEPENDENCY, unavailable
 # Quoted: asyncpg's classes are generic in its type stubs only.
 _Connection: TypeAlias = "asyncpg.Connection[Any]"
 
-# First match decides. https://www.postgresql.org/docs/current/errcodes-appendix.html
+# The first match decides. https://www.postgresql.org/docs/current/errcodes-appendix.html
 _PROBLEMS: tuple[tuple[type[BaseException], str], ...] = (
     (pg.InvalidPasswordError, "the password is wrong, or there is no such role"),
     (pg.InvalidCatalogNameError, "there is no such database"),
@@ -26,7 +26,7 @@ _PROBLEMS: tuple[tuple[type[BaseException], str], ...] = (
     (ssl.SSLError, "TLS can't be agreed on"),
     (pg.ClientConfigurationError, "the options for TLS can't be used"),
 )
-# One error class stands for all of these. In a server that speaks another language none of them is found.
+# All of these have the same error class. A server with messages in another language matches none.
 _WORDS: tuple[tuple[str, str], ...] = (
     ("no encryption", "pg_hba.conf does not let it in without TLS"),
     ("SSL off", "pg_hba.conf does not let it in without TLS"),
@@ -40,8 +40,8 @@ _NO_TLS = "rejected SSL upgrade"
 async def connect(address: PostgresAddress, **options: Any) -> _Connection:
     """Connect; `options` are asyncpg's.
 
-    Raises `LoginRefused` when the server says no, `DependencyUnavailable` when none answers there, or else
-    what the driver raises.
+    Raises `LoginRefused` when the server refuses the login, `DependencyUnavailable` when no server answers,
+    and otherwise the driver's error.
     """
     try:
         connection: _Connection = await asyncpg.connect(**address.arguments(), **options)
@@ -63,7 +63,7 @@ async def connect(address: PostgresAddress, **options: Any) -> _Connection:
 
 
 def _problem(error: Exception, address: PostgresAddress) -> str | None:
-    """Why the login was refused; None when the error is about something else."""
+    """Return why the login was refused; None when the error has another reason."""
     if isinstance(error, pg.InvalidAuthorizationSpecificationError) and not isinstance(
         error, pg.InvalidPasswordError
     ):
@@ -77,6 +77,6 @@ def _problem(error: Exception, address: PostgresAddress) -> str | None:
         if isinstance(error, kind):
             return problem
     if isinstance(error, FileNotFoundError | PermissionError):
-        # Of a unix socket it means that nobody listens.
+        # For a unix socket it means that no server listens.
         return None if any(each.is_socket for each in address.endpoints) else "a file for TLS can't be read"
     return None

@@ -1,4 +1,4 @@
-"""The table `sandbox_notices`: what people were told, so that nobody is told twice."""
+"""The table `sandbox_notices`: the sent notices, so that none is sent twice."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from .sandboxes import COLUMNS, sandbox_from_row
 
 @dataclass(frozen=True, slots=True)
 class Expiring:
-    """A running sandbox near its end; `settled_at` is when its present expiry was decided."""
+    """A running sandbox near its expiry; `decided_at` is the time at which this expiry was set."""
 
     sandbox: Sandbox
-    settled_at: datetime
+    decided_at: datetime
 
 
 async def expiring(connection: Connection, now: datetime, within: timedelta) -> list[Expiring]:
-    """Running sandboxes that expire later than `now`, but `within` so much time."""
+    """Return the running sandboxes that expire after `now`, but `within` this time."""
     with translating():
         rows = await connection.fetch(
             f"""
             SELECT {COLUMNS}, greatest(s.created_at, (
                 SELECT max(a.created_at) FROM sandbox_audit_log AS a
                 WHERE a.sandbox_id = s.id AND a.event_type = 'ttl_extended'
-            )) AS settled_at
+            )) AS decided_at
             FROM sandboxes AS s
             WHERE s.status = 'running' AND s.expires_at > $1 AND s.expires_at <= $2
             ORDER BY s.expires_at
@@ -40,15 +40,15 @@ async def expiring(connection: Connection, now: datetime, within: timedelta) -> 
         )
     found = []
     for values in map(dict, rows):
-        settled_at = values.pop("settled_at")
-        found.append(Expiring(sandbox_from_row(values), settled_at))
+        decided_at = values.pop("decided_at")
+        found.append(Expiring(sandbox_from_row(values), decided_at))
     return found
 
 
 async def gone(connection: Connection, since: datetime, kind: str) -> list[Sandbox]:
-    """Sandboxes destroyed after `since` that had been running and whose owner did not destroy them.
+    """Return the sandboxes destroyed after `since` that were running before, and not by their owner.
 
-    Those that a notice of `kind` was claimed for are left out.
+    Those with a recorded notice of `kind` are left out.
     """
     with translating():
         rows = await connection.fetch(
@@ -77,9 +77,9 @@ async def gone(connection: Connection, since: datetime, kind: str) -> list[Sandb
 async def claim(
     connection: Connection, sandbox_id: UUID, kinds: Sequence[str], about: datetime, at: datetime
 ) -> set[str]:
-    """Note that these notices are being sent; returns those that nobody had noted before.
+    """Record that these notices are being sent. Return those that were not recorded before.
 
-    Call it in a transaction of its own, and send after it has committed.
+    Call it in its own transaction, and send after its commit.
     """
     with translating():
         rows = await connection.fetch(
@@ -98,7 +98,7 @@ async def claim(
 
 
 async def withdraw(connection: Connection, sandbox_id: UUID, kind: str, about: datetime) -> None:
-    """Take back the note of one notice that certainly was not sent."""
+    """Delete the record of a notice that was certainly not sent."""
     with translating():
         await connection.execute(
             "DELETE FROM sandbox_notices WHERE sandbox_id = $1 AND kind = $2 AND about = $3",

@@ -1,4 +1,4 @@
-"""Whose a resource is: ids found in the stores, compared with the rows of sandboxes."""
+"""Compares ids from the stores with the table of sandboxes."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from .sandboxes import COLUMNS, sandbox_from_row
 
 
 @dataclass(frozen=True, slots=True)
-class Ownership:
-    """Of some ids: which belong to sandboxes that are not destroyed, and which to destroyed ones only.
+class KnownIds:
+    """The ids of live sandboxes, and the ids that only destroyed sandboxes have.
 
-    An id in neither was never a sandbox of this database.
+    An id in neither set never was a sandbox of this database.
     """
 
     live: frozenset[str]
     destroyed: frozenset[str]
 
 
-async def owners(connection: Connection, ids: Collection[str]) -> Ownership:
-    """Look up ids, each a whole UUID or the 8 hex digits of a short id."""
+async def known_ids(connection: Connection, ids: Collection[str]) -> KnownIds:
+    """Look up ids: whole UUIDs, or short ids of 8 hex digits."""
     with translating():
         rows = await connection.fetch(
             """
@@ -39,11 +39,11 @@ async def owners(connection: Connection, ids: Collection[str]) -> Ownership:
             [f"sandbox_{text}" for text in ids if len(text) == 8],
         )
     live = frozenset(row["id"] for row in rows if row["live"])
-    return Ownership(live, frozenset(row["id"] for row in rows) - live)
+    return KnownIds(live, frozenset(row["id"] for row in rows) - live)
 
 
 async def left_by(connection: Connection, found: str) -> UUID | None:
-    """The destroyed sandbox with this UUID, or of those with this short id the one destroyed last."""
+    """Return the destroyed sandbox with this UUID, or the last destroyed one with this short id."""
     whole = len(found) == 36
     with translating():
         sandbox_id: UUID | None = await connection.fetchval(
@@ -59,7 +59,7 @@ async def left_by(connection: Connection, found: str) -> UUID | None:
 
 
 async def mappings(connection: Connection) -> list[tuple[str, Sandbox]]:
-    """Guilds mapped to sandboxes that are destroyed, each with its sandbox."""
+    """Return the guilds mapped to destroyed sandboxes, each with its sandbox."""
     with translating():
         rows = await connection.fetch(
             f"""
@@ -77,9 +77,9 @@ async def mappings(connection: Connection) -> list[tuple[str, Sandbox]]:
 
 
 async def lost_mappings(connection: Connection, sandbox_id: UUID | None = None) -> list[tuple[str, Sandbox]]:
-    """Guilds that by the audit log are registered with a running sandbox, but are not mapped to it.
+    """Return the guilds that by the audit log are registered with a running sandbox, but not mapped to it.
 
-    Of this sandbox, or of all.
+    `sandbox_id` limits it to one sandbox.
     """
     with translating():
         rows = await connection.fetch(

@@ -1,4 +1,4 @@
-"""The pool of PostgreSQL connections, and the two ways to use one."""
+"""The pool of PostgreSQL connections, and the two ways to use a connection."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ Pool: TypeAlias = "asyncpg.Pool[Any]"
 Connection: TypeAlias = "asyncpg.Connection[Any] | PoolConnectionProxy[Any]"
 
 CONNECT_TIMEOUT = 2.0
-"""Seconds to get a connection, new or from the pool."""
+"""The limit in seconds to get a connection, new or from the pool."""
 COMMAND_TIMEOUT = 3.0
-"""Seconds one statement may take; several may fail in turn within the 10 s that a command has.
+"""The limit in seconds for one statement: several may fail one after the other in a command's 10 s.
 
-The few that may need longer, such as dropping a schema, are given a `timeout` of their own.
+A few statements may need longer, such as dropping a schema; they have their own `timeout`.
 """
 _CANCELLED_WITHIN = 0.5
 
@@ -40,17 +40,17 @@ async def create_pool(
     search_path: str | None = None,
     prepared_statements: bool = True,
 ) -> Pool:
-    """Open a pool. Raises `DependencyUnavailable` when PostgreSQL is away, `LoginRefused` when it says no.
+    """Open a pool. Raises `DependencyUnavailable` when PostgreSQL is away, `LoginRefused` when it refuses.
 
-    Where no connection is opened at once, whoever needs the first one is told.
-    `jsonb` is read and written as Python values. `search_path` is a schema name of this project's own
-    making. Set `prepared_statements` to False behind PgBouncer in transaction mode.
+    With `min_size=0` the first use of a connection raises these errors.
+    `jsonb` is read and written as Python values. `search_path` is a schema name of this project. Set
+    `prepared_statements` to False behind PgBouncer in transaction mode.
     """
     server_settings = {"application_name": application_name}
     if search_path is not None:
         server_settings["search_path"] = search_path
     with translating():
-        # Awaiting asyncpg's pool is typed as if it could give nothing.
+        # By its type, awaiting asyncpg's pool could return None.
         pool: Pool | None = await asyncpg.create_pool(
             connect=partial(_connect, PostgresAddress.of(database)),
             min_size=min_size,
@@ -66,7 +66,7 @@ async def create_pool(
 
 
 async def _connect(address: PostgresAddress, _dsn: None, **options: Any) -> asyncpg.Connection[Any]:
-    """What the pool calls for each connection; it has no address of its own."""
+    """Open a connection for the pool, which itself has no address."""
     return await login.connect(address, **options)
 
 
@@ -76,15 +76,15 @@ async def _prepare(connection: Connection) -> None:
     )
 
 
-# The event loop itself holds tasks only weakly.
+# The event loop itself has only weak references to tasks.
 _releases: set[asyncio.Task[None]] = set()
 
 
 def _release(pool: Pool, connection: PoolConnectionProxy[Any]) -> asyncio.Task[None]:
-    """Give the connection back, in a task that always asks for what that raised.
+    """Return the connection to the pool, in a task whose error is always read.
 
-    `Pool.release` only shields its work from a cancellation: what the work raises afterwards would be
-    reported as never retrieved.
+    `Pool.release` only shields its work from a cancellation. Without the task asyncio would report a later
+    error as never retrieved.
     """
     task = asyncio.get_running_loop().create_task(pool.release(connection), name="postgres-release")
     _releases.add(task)
@@ -95,23 +95,23 @@ def _release(pool: Pool, connection: PoolConnectionProxy[Any]) -> asyncio.Task[N
 def _released(task: asyncio.Task[None]) -> None:
     _releases.discard(task)
     if not task.cancelled():
-        # Whoever waits for it is told too; the pool has dropped the connection.
+        # A waiting caller gets the error, too; the pool has dropped the connection.
         task.exception()
 
 
 @asynccontextmanager
 async def connected(pool: Pool) -> AsyncIterator[Connection]:
-    """A connection from the pool, for reading; driver errors inside are translated."""
+    """Yield a connection from the pool, for reading; driver errors in the body are translated."""
     with translating():
         connection = await pool.acquire(timeout=CONNECT_TIMEOUT)
         try:
             yield connection
         except asyncio.CancelledError:
-            # What was under way ends on the server before it can do more; one that hangs is not waited for.
+            # The running statement ends on the server first. Do not wait long for a hanging server.
             await asyncio.wait({_release(pool, connection)}, timeout=_CANCELLED_WITHIN)
             raise
         except BaseException:
-            # Whatever it is: the pool must have its connection back before it goes on.
+            # After any error the pool must get its connection back first.
             await asyncio.shield(_release(pool, connection))
             raise
         else:
@@ -120,15 +120,15 @@ async def connected(pool: Pool) -> AsyncIterator[Connection]:
 
 @asynccontextmanager
 async def transaction(pool: Pool) -> AsyncIterator[Connection]:
-    """A connection in a transaction that commits at the end and rolls back on any error."""
+    """Yield a connection in a transaction, which commits at the end and rolls back on any error."""
     async with connected(pool) as connection, connection.transaction():
         yield connection
 
 
 def is_alive(connection: PoolConnectionProxy[Any]) -> bool:
-    """True while a connection that was acquired from the pool can be used."""
+    """Return whether a connection from the pool can still be used."""
     try:
         return not connection.is_closed()
     except asyncpg.InterfaceError:
-        # The pool has taken the connection back by itself, because it was lost.
+        # The pool itself has taken the connection back, because it was lost.
         return False

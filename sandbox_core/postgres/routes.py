@@ -1,4 +1,4 @@
-"""Reading the routes of running sandboxes, from the view `sandbox_routes`."""
+"""Reads the routes of running sandboxes from the view `sandbox_routes`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sandbox_core.models import Route
 from .pool import Connection, Pool, connected
 
 CHANNEL = "sandbox_routes"
-"""The notification channel on which triggers tell which guild's route changed; see `channel`."""
+"""The notification channel on which triggers name the guilds whose routes changed; see `channel`."""
 
 MOMENT = "extract(epoch FROM clock_timestamp())::float8"
 """SQL for the database's time, in seconds since the epoch."""
@@ -22,9 +22,9 @@ _SOME = f"{_ALL} WHERE guild_id = ANY($1::text[])"
 
 
 async def read_all(connection: Connection) -> dict[str, Route]:
-    """Every mapped guild's route. Driver errors pass: the follower and `RouteRows` judge them."""
+    """Return every mapped guild's route. Driver errors pass: the follower and `RouteRows` handle them."""
     rows = await connection.fetch(_ALL)
-    # Guilds of one sandbox share its route.
+    # Guilds of one sandbox share one `Route` object.
     made: dict[tuple[str, float], Route] = {}
     routes = {}
     for guild_id, sandbox_id, expires_at in rows:
@@ -36,7 +36,7 @@ async def read_all(connection: Connection) -> dict[str, Route]:
 
 
 async def read_many(connection: Connection, guild_ids: Collection[str]) -> dict[str, Route | None]:
-    """The routes of these guilds; None for a guild that is mapped to no running sandbox."""
+    """Return the routes of these guilds; None for a guild that is mapped to no running sandbox."""
     rows = await connection.fetch(_SOME, list(guild_ids))
     routes: dict[str, Route | None] = dict.fromkeys(guild_ids)
     routes.update({row["guild_id"]: Route(row["sandbox_id"], row["expires_at"]) for row in rows})
@@ -46,8 +46,8 @@ async def read_many(connection: Connection, guild_ids: Collection[str]) -> dict[
 async def read_as_of(
     connection: Connection, guild_ids: Collection[str]
 ) -> tuple[dict[str, Route | None], float]:
-    """As `read_many`, with the database's time just before it read."""
-    # A statement of its own: within one, the time is taken after what it may see is settled.
+    """Return the same as `read_many`, and the database's time just before the read."""
+    # In its own statement: in one statement the time would be read after the snapshot was taken.
     as_of: float = await connection.fetchval(f"SELECT {MOMENT}")
     return await read_many(connection, guild_ids), as_of
 
@@ -59,12 +59,12 @@ class RouteRows:
         self._pool = pool
 
     async def read_as_of(self, guild_ids: Collection[str]) -> tuple[dict[str, Route | None], float]:
-        """The routes of these guilds, and the database's time just before they were read."""
+        """Return the routes of these guilds, and the database's time just before the read."""
         async with connected(self._pool) as connection:
             return await read_as_of(connection, guild_ids)
 
     async def read_all(self) -> tuple[dict[str, Route], float]:
-        """Every mapped guild's route, and the database's time just before they were read."""
+        """Return every mapped guild's route, and the database's time just before the read."""
         async with connected(self._pool) as connection:
             _, as_of = await read_as_of(connection, ())
             return await read_all(connection), as_of

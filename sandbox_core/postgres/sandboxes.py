@@ -1,4 +1,4 @@
-"""The table `sandboxes`. Every status change is compare-and-set: it names the status it expects."""
+"""The table `sandboxes`. Every status change is a compare-and-set with the expected status."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sandbox_core.models import Sandbox, SandboxStatus, check_transition
 from .errors import ShortIdTakenError, translating
 from .pool import Connection
 
-# The status goes as text: asyncpg would otherwise look the enum up on each new connection.
+# The status is sent as text: otherwise asyncpg would look up the enum on each new connection.
 COLUMNS = """
     s.id, s.name, s.owner, s.status::text AS status, s.schema_name, s.created_at, s.expires_at,
     s.destroyed_at, s.last_activity_at, s.metadata,
@@ -24,11 +24,11 @@ COLUMNS = """
         WHERE g.sandbox_id = s.id ORDER BY g.registered_at, g.guild_id
     ) AS guild_ids
 """
-"""What `sandbox_from_row` reads, of `sandboxes AS s`."""
+"""The columns of `sandboxes AS s` that `sandbox_from_row` reads."""
 
 
 def sandbox_from_row(row: asyncpg.Record | Mapping[str, Any]) -> Sandbox:
-    """A row of `COLUMNS` as a `Sandbox`."""
+    """Turn a row of `COLUMNS` into a `Sandbox`."""
     values: dict[str, Any] = dict(row)
     values["status"] = SandboxStatus(values["status"])
     values["guild_ids"] = tuple(values["guild_ids"])
@@ -36,7 +36,7 @@ def sandbox_from_row(row: asyncpg.Record | Mapping[str, Any]) -> Sandbox:
 
 
 async def refuse(connection: Connection, name: str | None, *, owner: str, limit: int) -> None:
-    """Raise `OwnerLimitReached` or `NameTaken` when `insert` would do so now; it has the last word."""
+    """Raise `OwnerLimitReached` or `NameTaken` if `insert` would raise it now; `insert` decides."""
     with translating():
         await _refuse_owner(connection, owner, limit)
         taken = "SELECT true FROM sandboxes WHERE name = $1 AND status <> 'destroyed'"
@@ -56,12 +56,12 @@ async def _refuse_owner(connection: Connection, owner: str, limit: int) -> None:
 async def insert(
     connection: Connection, sandbox: Sandbox, *, limit: int, creator_session: str | None = None
 ) -> None:
-    """Write a new row, in a transaction that keeps every other creation by the same owner waiting.
+    """Write a new row in a transaction; other creations of the same owner wait for its end.
 
     When `creator_session` is over and the sandbox is not running, its creation was abandoned.
 
     Raises `OwnerLimitReached` when the owner already has `limit` sandboxes, `NameTaken`, and
-    `ShortIdTakenError` when a live sandbox has the short id or a schema that nobody owns bears its name.
+    `ShortIdTakenError` when a live sandbox has the short id, or an orphaned schema has its name.
     """
     with translating(name=sandbox.name):
         # Without the lock, two creations could both count before either has inserted.
@@ -98,9 +98,9 @@ async def set_status(
     *,
     at: datetime,
 ) -> Sandbox:
-    """Go from `expected` to `target`; of several callers that try at once, one succeeds.
+    """Change the status from `expected` to `target`; only one of several concurrent callers succeeds.
 
-    Raises `TransitionNotAllowed` when the life cycle has no such arrow or the status is another one.
+    Raises `TransitionNotAllowed` when the life cycle has no such transition, or the status is another one.
     """
     check_transition(expected, target)
     with translating():
@@ -126,22 +126,22 @@ async def set_status(
 
 
 async def set_expiry(connection: Connection, sandbox_id: UUID, expires_at: datetime) -> None:
-    """Move the end of a sandbox's life."""
+    """Change a sandbox's expiry."""
     with translating():
         await connection.execute("UPDATE sandboxes SET expires_at = $2 WHERE id = $1", sandbox_id, expires_at)
 
 
 async def touch(connection: Connection, sandbox_id: UUID, at: datetime) -> None:
-    """Note that somebody used the sandbox."""
+    """Set the time of the sandbox's last activity."""
     with translating():
         await connection.execute("UPDATE sandboxes SET last_activity_at = $2 WHERE id = $1", sandbox_id, at)
 
 
 async def by_id(connection: Connection, sandbox_id: UUID, *, lock: bool = False) -> Sandbox | None:
-    """One sandbox, destroyed or not. With `lock` nobody else changes it until the transaction ends."""
+    """Return one sandbox, live or destroyed. `lock` locks its row until the transaction ends."""
     with translating():
         if lock:
-            # In a statement of its own, so that the row is read as it is once the lock is held.
+            # In its own statement, so that the row is read after the lock was taken.
             await connection.execute("SELECT 1 FROM sandboxes WHERE id = $1 FOR NO KEY UPDATE", sandbox_id)
         row = await connection.fetchrow(
             f"SELECT {COLUMNS} FROM sandboxes AS s WHERE s.id = $1",  # noqa: S608 (a constant)
@@ -151,9 +151,9 @@ async def by_id(connection: Connection, sandbox_id: UUID, *, lock: bool = False)
 
 
 async def find_live(connection: Connection, *, name: str, sandbox_id: UUID | None) -> Sandbox | None:
-    """The sandbox, not destroyed, whose name or short id is `name` or whose id is `sandbox_id`.
+    """Return the live sandbox with the name or short id `name`, or the id `sandbox_id`.
 
-    A name wins over an id that reads the same.
+    A name has priority over an equal short id.
     """
     with translating():
         row = await connection.fetchrow(
@@ -171,7 +171,7 @@ async def find_live(connection: Connection, *, name: str, sandbox_id: UUID | Non
 
 
 async def last_destroyed(connection: Connection, *, name: str, sandbox_id: UUID | None) -> Sandbox | None:
-    """Of the destroyed sandboxes with this id, name or short id the one that was destroyed last."""
+    """Return the last destroyed sandbox with this id, name or short id."""
     with translating():
         row = await connection.fetchrow(
             f"""
@@ -188,7 +188,7 @@ async def last_destroyed(connection: Connection, *, name: str, sandbox_id: UUID 
 
 
 async def live_names(connection: Connection, *, limit: int = 1000) -> list[str]:
-    """Names that are in use, the newest first."""
+    """Return the names of live sandboxes, newest first."""
     with translating():
         rows = await connection.fetch(
             "SELECT name FROM sandboxes WHERE status <> 'destroyed' ORDER BY created_at DESC LIMIT $1", limit
@@ -203,7 +203,7 @@ async def select(
     status: SandboxStatus | None = None,
     include_destroyed: bool = False,
 ) -> list[Sandbox]:
-    """Sandboxes that fit every filter given, newest first."""
+    """Return the sandboxes that match all filters, newest first."""
     with translating():
         rows = await connection.fetch(
             f"""
@@ -221,7 +221,7 @@ async def select(
 
 
 async def matching(connection: Connection, part: str, *, owner_first: str, limit: int) -> list[Sandbox]:
-    """Sandboxes, not destroyed, with `part` in their name: the owner's first, then those that start so."""
+    """Return live sandboxes with `part` in their name: the owner's first, then names that start with it."""
     with translating():
         rows = await connection.fetch(
             f"""

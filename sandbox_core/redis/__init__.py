@@ -1,1 +1,1 @@
-"""Redis: the client, and the one translation of the driver's errors."""
+"""Redis: the client, one module for each kind of keys, and the translation of the driver's errors."""

@@ -1,4 +1,4 @@
-"""The Redis client, made in one way for everybody."""
+"""Creates Redis clients."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from sandbox_core.addresses import RedisAddress
 from .login import PlainConnection, TlsConnection
 
 TIMEOUT = 2.0
-"""Seconds for connecting, for one answer, and for a free connection of the pool."""
+"""The limit in seconds to connect, to get an answer, and to get a free connection of the pool."""
 MAX_CONNECTIONS = 64
 
 
 def create_client(address: RedisAddress | str, *, client_name: str = "discord-sandboxes") -> Redis:
-    """A client that answers in text and fails soon; nothing is sent before its first command.
+    """Return a client that decodes replies to text and fails soon. It connects at its first command.
 
-    Close it with `aclose()`. Bytes that are not UTF-8 survive being read and sent back.
+    Close it with `aclose()`. Bytes that are not UTF-8 stay the same when they are read and written back.
     """
     return Redis.from_pool(connection_pool(address, client_name=client_name))
 
 
 def connection_pool(address: RedisAddress | str, *, client_name: str) -> BlockingConnectionPool:
-    """The connections of `create_client`'s clients."""
+    """Return the pool of connections for a client of `create_client`."""
     address = RedisAddress.of(address)
     ours: dict[str, Any] = {
         "max_connections": MAX_CONNECTIONS,
         "socket_timeout": TIMEOUT,
         "socket_connect_timeout": TIMEOUT,
-        # One more try, for a connection that was idle while the server restarted.
+        # One retry, for a connection that was idle while the server restarted.
         "retry": Retry(ConstantBackoff(0.05), 1),
         "decode_responses": True,
         "encoding_errors": "surrogateescape",
         "client_name": client_name,
     }
-    # Redis-py's default pool fails at once when a burst needs more connections; this one queues.
+    # redis-py's default pool fails at once when a burst needs more connections; this one waits.
     return BlockingConnectionPool(
         connection_class=TlsConnection if address.tls else PlainConnection,
         timeout=TIMEOUT,
         address=address,
-        # What the address says wins.
+        # The address has priority.
         **{**ours, **address.arguments()},
     )

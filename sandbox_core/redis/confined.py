@@ -1,7 +1,7 @@
-"""A Redis client that stays inside one key prefix.
+"""A Redis client that is confined to one key prefix.
 
-It is redis-py's client, so a worker's code is the same with and without a prefix. Every command passes
-`Confinement`, whether it is sent alone, in a pipeline, in a transaction or for a subscription.
+It is redis-py's client, so a worker's code is the same with and without a prefix. Every command goes through
+`Confinement`: alone, in a pipeline, in a transaction or for a subscription.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
-# The ignored errors are redis-py's: methods without types, and bases that disagree about `command_info`.
+# The ignored errors come from redis-py: methods without types, and bases with different `command_info`.
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.client import Monitor, Pipeline, PubSub
 
@@ -24,10 +24,10 @@ _MESSAGES = {"message", "pmessage", "smessage"} | {kind.lower() for kind in _SUB
 
 
 def create_confined_client(address: RedisAddress | str, prefix: str, *, client_name: str) -> ConfinedRedis:
-    """A client for a worker: every key and channel lies below `prefix`; with "" it is a plain client.
+    """Return a client for a worker: every key and channel gets `prefix`; with "" it is a plain client.
 
-    Close it with `aclose()`. A command that can't be confined raises `InvalidInput` and is not sent. A
-    blocking command waits as long as it was asked to, whatever the time limit of the others is.
+    Close it with `aclose()`. A command that can't be confined is not sent and raises `InvalidInput`. A
+    blocking command waits as long as its arguments say, without the time limit of other commands.
     """
     client = ConfinedRedis(connection_pool(address, client_name=client_name), Confinement(prefix))
     client.auto_close_connection_pool = True
@@ -35,35 +35,35 @@ def create_confined_client(address: RedisAddress | str, prefix: str, *, client_n
 
 
 class _Confined:
-    """What the client and its pipelines share: whatever they make is confined too."""
+    """The common base of the client and its pipelines: all objects that they create are confined, too."""
 
     confinement: Confinement
     connection_pool: ConnectionPool
     response_callbacks: MutableMapping[str | bytes, Callable[..., Any]]
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> ConfinedPipeline:
-        """As in redis-py; watched keys, queued commands and replies are confined."""
+        """Do the same as in redis-py; the keys of WATCH, queued commands and replies are confined."""
         return ConfinedPipeline(
             self.connection_pool, self.response_callbacks, transaction, shard_hint, self.confinement
         )
 
     def pubsub(self, **kwargs: Any) -> ConfinedPubSub:
-        """As in redis-py; channels and patterns lie below the prefix, messages name them without it."""
+        """Do the same as in redis-py; channels and patterns get the prefix, messages have them without it."""
         return ConfinedPubSub(self.connection_pool, confinement=self.confinement, **kwargs)
 
     def client(self) -> ConfinedRedis:
-        """As in redis-py: a client with one connection of its own."""
+        """Do the same as in redis-py: return a client with its own connection."""
         return ConfinedRedis(self.connection_pool, self.confinement, single_connection_client=True)
 
     def monitor(self) -> Monitor:
-        """Refused with a prefix: it shows everybody's commands."""
+        """Refuse it with a prefix: it shows the commands of all clients."""
         if self.confinement:
-            raise refusal("MONITOR", "it shows everybody's commands", "`redis.pubsub()`")
+            raise refusal("MONITOR", "it shows the commands of all clients", "`redis.pubsub()`")
         return Monitor(self.connection_pool)
 
 
 class ConfinedRedis(_Confined, Redis):  # type: ignore[misc]
-    """redis-py's client below one prefix; make it with `create_confined_client`."""
+    """redis-py's client with one prefix; `create_confined_client` creates it."""
 
     def __init__(
         self, pool: ConnectionPool, confinement: Confinement, *, single_connection_client: bool = False
@@ -72,13 +72,13 @@ class ConfinedRedis(_Confined, Redis):  # type: ignore[misc]
         self.confinement = confinement
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
-        """Send one command, confined. Raises `InvalidInput` for one that can't be."""
+        """Send one command, confined. Raises `InvalidInput` when it can't be confined."""
         confined = self.confinement.confine(args)
         reply = await super().execute_command(*confined, **options)  # type: ignore[no-untyped-call]
         return self.confinement.undo(confined, reply)
 
     async def parse_response(self, connection: Any, command_name: str | bytes, **options: Any) -> Any:
-        """As in redis-py, without a time limit for commands that were asked to wait."""
+        """Do the same as in redis-py, without a time limit for blocking commands."""
         name = command_name.decode("latin-1") if isinstance(command_name, bytes) else command_name
         if name.upper() not in BLOCKING:
             return await super().parse_response(connection, command_name, **options)
@@ -90,7 +90,7 @@ class ConfinedRedis(_Confined, Redis):  # type: ignore[misc]
 
 
 class ConfinedPipeline(_Confined, Pipeline):  # type: ignore[misc]
-    """redis-py's pipeline below one prefix."""
+    """redis-py's pipeline with one prefix."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class ConfinedPipeline(_Confined, Pipeline):  # type: ignore[misc]
         self.confinement = confinement
 
     async def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
-        """WATCH, and what is read between it and MULTI."""
+        """Send WATCH, and the commands between it and MULTI."""
         confined = self.confinement.confine(args)
         reply = await super().immediate_execute_command(  # type: ignore[no-untyped-call]
             *confined, **options
@@ -112,27 +112,27 @@ class ConfinedPipeline(_Confined, Pipeline):  # type: ignore[misc]
         return self.confinement.undo(confined, reply)
 
     def pipeline_execute_command(self, *args: Any, **options: Any) -> ConfinedPipeline:
-        """Queue a command, confined. Raises `InvalidInput` at once for one that can't be."""
+        """Queue a command, confined. Raises `InvalidInput` at once when it can't be confined."""
         confined = self.confinement.confine(args)
         super().pipeline_execute_command(*confined, **options)  # type: ignore[no-untyped-call]
         return self
 
     async def execute(self, raise_on_error: bool = True) -> list[Any]:
-        """Send what is queued."""
+        """Send the queued commands."""
         queued = [args for args, _ in self.command_stack]
         replies = await super().execute(raise_on_error)
         return [self.confinement.undo(args, reply) for args, reply in zip(queued, replies, strict=True)]
 
 
 class ConfinedPubSub(PubSub):
-    """redis-py's subscriptions below one prefix. It remembers names as its caller gave them."""
+    """redis-py's subscriptions with one prefix. It keeps the names without the prefix."""
 
     def __init__(self, pool: ConnectionPool, *, confinement: Confinement, **kwargs: Any) -> None:
         super().__init__(pool, **kwargs)
         self.confinement = confinement
 
     async def execute_command(self, *args: Any) -> None:
-        """Send a subscription, confined. Raises `InvalidInput` for any other command but PING."""
+        """Send a subscription, confined. Raises `InvalidInput` for any other command except PING."""
         if self.confinement:
             name = command_name(args)
             if name in _SUBSCRIPTIONS:
@@ -142,7 +142,7 @@ class ConfinedPubSub(PubSub):
         await super().execute_command(*args)
 
     async def handle_message(self, response: Any, ignore_subscribe_messages: bool = False) -> Any:
-        """As in redis-py, with channels and patterns as they were subscribed to."""
+        """Do the same as in redis-py, with channels and patterns without the prefix."""
         if isinstance(response, list | tuple):
             kind = response[0].decode() if isinstance(response[0], bytes) else response[0]
             if kind in _MESSAGES:

@@ -1,4 +1,4 @@
-"""Keeps Redis commands inside one key prefix: rewrites what is sent and undoes it in what comes back."""
+"""Confines Redis commands to one key prefix: adds it to commands, and removes it from replies."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ _INSTEAD = {
 
 
 class Confinement:
-    """One prefix, and what it does to commands, names and replies.
+    """Applies one prefix to commands, names and replies.
 
-    An empty prefix does nothing at all: everything passes as it is.
+    An empty prefix changes nothing.
     """
 
     def __init__(self, prefix: str) -> None:
         if prefix and not _PREFIX.match(prefix):
-            # A glob character in it would widen every pattern.
+            # A glob character in the prefix would make patterns match keys of others.
             raise ValueError("the prefix may have letters, digits, ':', '_' and '-' only")
         self.prefix = prefix
         self._bytes = prefix.encode()
@@ -54,10 +54,10 @@ class Confinement:
         return bool(self.prefix)
 
     def add(self, name: Any) -> Any:
-        """A key, channel or pattern with the prefix in front.
+        """Return a key, channel or pattern with the prefix.
 
-        Raises `InvalidInput` for what is no name, and for the server's notification channels, which are
-        about all keys.
+        Raises `InvalidInput` for a value that is no name, and for the server's notification channels, which
+        report all keys.
         """
         if isinstance(name, bytes | bytearray | memoryview):
             return self._bytes + self._checked(bytes(name))
@@ -69,13 +69,13 @@ class Confinement:
         raise refusal(type(name).__name__, "a key has to be str, bytes or a number", '`redis.get("xp")`')
 
     def strip(self, name: Any) -> Any:
-        """The name without the prefix; anything else as it is."""
+        """Return the name without the prefix; other values unchanged."""
         if isinstance(name, bytes):
             return name.removeprefix(self._bytes)
         return name.removeprefix(self.prefix) if isinstance(name, str) else name
 
     def confine(self, args: Sequence[Any]) -> tuple[Any, ...]:
-        """The command with its keys and channels prefixed. Raises `InvalidInput` when that is not safe."""
+        """Return the command with prefixed keys and channels. Raises `InvalidInput` when that is unsafe."""
         if not self.prefix:
             return tuple(args)
         head, words = _split(args)
@@ -94,12 +94,12 @@ class Confinement:
             instead = _INSTEAD.get(name.split(" ", 1)[0], "`GET`, `MSET`, `SCAN` or `ZUNION`")
             raise refusal(name, str(error), instead) from None
         if changed[:head] == words[:head]:
-            # The name as it came: redis-py finds the reply's parser by it.
+            # Keep the name unchanged: redis-py finds the reply's parser by it.
             return (args[0], *changed[head:])
         return tuple(changed)
 
     def undo(self, args: Sequence[Any], reply: Any) -> Any:
-        """The parsed reply to a confined command with the names in it as the caller knows them."""
+        """Return the parsed reply to a confined command, with the names in it without the prefix."""
         if not self.prefix or not reply or isinstance(reply, Exception):
             return reply
         name = command_name(_split(args)[1])
@@ -135,7 +135,7 @@ class Confinement:
     @staticmethod
     def _checked(name: bytes) -> bytes:
         if name.startswith(_NOTIFICATIONS):
-            raise refusal("keyspace notification", "it tells of everybody's keys", "`redis.publish(…)`")
+            raise refusal("keyspace notification", "it reports the keys of all clients", "`redis.publish(…)`")
         return name
 
 
@@ -143,14 +143,14 @@ _NAME_FIRST = {"BLPOP", "BRPOP", "BZPOPMAX", "BZPOPMIN", "BLMPOP", "BZMPOP", "LM
 
 
 def refusal(command: str, problem: str, instead: str) -> InvalidInput:
-    """The error for a command that is not sent. Its arguments are not in it: they may be secrets."""
+    """Return the error for a command that is not sent, without its arguments: they may be secrets."""
     return InvalidInput("Redis command", command, problem, instead)
 
 
 def _split(args: Sequence[Any]) -> tuple[int, list[Any]]:
-    """A command's words, and how many of them redis-py had joined into the first argument."""
+    """Return a command's words, and how many of them redis-py has joined in the first argument."""
     first = args[0] if args else ""
-    # As redis-py's own packer does it: at ASCII white space.
+    # Split at ASCII white space, as redis-py's own packer does.
     head = (first if isinstance(first, bytes) else str(first).encode()).split()
     if not head:
         raise refusal("", "it has no name", '`redis.execute_command("GET", key)`')

@@ -1,4 +1,4 @@
-"""Turns redis-py's errors into this project's, here and nowhere else."""
+"""Turns redis-py's errors into this project's. No other module does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sandbox_core.errors import DependencyUnavailable
 
 DEPENDENCY = "Redis"
 
-# First match decides. The sentences are ours: the driver's texts may name hosts and users.
+# The first match decides. The sentences are ours: the driver's texts may contain hosts and users.
 _REASONS: tuple[tuple[type[BaseException], str], ...] = (
     (rd.AuthenticationError, "it refused the login"),
     (rd.BusyLoadingError, "it is loading its data"),
@@ -30,17 +30,17 @@ _REASONS: tuple[tuple[type[BaseException], str], ...] = (
 )
 
 # Too few replicas, a failed save to disk, a replica without its primary: redis-py has no class for them.
-# A pipeline puts the command in front of what the server said.
+# In a pipeline the command comes before the server's text.
 _NO_WRITES = re.compile(r"(?:\A|caused error: \(')(?:NOREPLICAS|MISCONF|MASTERDOWN)\b")
 
 _KIND = re.compile(r"(?:\A|caused error: \(')([A-Z]{2,20})\b")
 
 INSTEAD = "raise_instead"
-"""The attribute of redis-py's error that holds what to raise instead; see `login`."""
+"""The attribute of redis-py's error with the error to raise instead; see `login`."""
 
 
 def unavailable(error: BaseException) -> DependencyUnavailable | None:
-    """The error to raise when `error` says that Redis can't be used now, else None."""
+    """Return the error to raise when `error` means that Redis can't be used now, else None."""
     instead = getattr(error, INSTEAD, None)
     if isinstance(instead, DependencyUnavailable):
         return instead
@@ -53,9 +53,9 @@ def unavailable(error: BaseException) -> DependencyUnavailable | None:
 
 
 def _badly_answered(said: str) -> DependencyUnavailable:
-    """The error for a reply that is in no list.
+    """Return the error for any other error reply.
 
-    A reply begins with its kind, in capitals, such as BUSY. The rest may hold keys, and is not repeated.
+    A reply starts with its kind in capitals, such as BUSY. The rest may contain keys and is not repeated.
     """
     kind = _KIND.search(said)
     if kind is None or kind[1] == "ERR":

@@ -1,12 +1,11 @@
-"""Where the keys stand in a Redis command.
+"""The positions of the keys in Redis commands.
 
-Only what this table knows can be confined to a key prefix. A command that is missing here either has no
-place for a prefix (`FLUSHALL`, `CONFIG`, `CLIENT`), looks at everybody's keys (`KEYS`, `DBSIZE`, `INFO`),
-moves keys to where the prefix does not protect them (`MOVE`, `MIGRATE`, `SWAPDB`) or runs a script, whose
-body can make up any name. Only the scripts of redis-py's own lock are known: they use the key they are given.
+Only commands in this table can be confined to a key prefix. The others have no keys (`FLUSHALL`, `CONFIG`,
+`CLIENT`), read the keys of all clients (`KEYS`, `DBSIZE`, `INFO`), move keys to a place without the prefix
+(`MOVE`, `MIGRATE`, `SWAPDB`), or run a script, which can build any key name. Only the scripts of redis-py's
+lock are known: they use only the key in their arguments.
 
-The positions are those of https://valkey.io/commands; a test compares each with the server's own
-`COMMAND GETKEYS`.
+The positions come from https://valkey.io/commands; a test compares each with the server's `COMMAND GETKEYS`.
 """
 
 from __future__ import annotations
@@ -19,15 +18,15 @@ from typing import Any
 from redis.asyncio.lock import Lock
 
 Finder = Callable[[Sequence[Any]], "list[int]"]
-"""Takes a command's words, its name first, and gives the positions of the keys among them."""
+"""Takes a command's words, its name first, and returns the positions of the keys."""
 
 
 class NotConfinable(ValueError):
-    """The words are no command whose keys can be told for certain. The text says why."""
+    """The keys of the command are not certain. The text says why."""
 
 
 def text(word: Any) -> str:
-    """A word as the server compares it: options and names know no case."""
+    """Return a word in capitals: the server ignores the case of names and options."""
     if isinstance(word, bytes | bytearray | memoryview):
         return bytes(word).decode("latin-1").upper()
     return str(word).upper()
@@ -40,20 +39,20 @@ class Fixed:
     positions: tuple[int, ...]
 
     def __call__(self, words: Sequence[Any]) -> list[int]:
-        """As `Finder`."""
+        """Return the positions of the keys."""
         return [position for position in self.positions if position < len(words)]
 
 
 @dataclass(frozen=True)
 class Rest:
-    """Each word from `start` on, each second one, or all but the last ones."""
+    """The words from `start` on: each, each `step`-th, or without the last `but_last`."""
 
     start: int = 1
     step: int = 1
     but_last: int = 0
 
     def __call__(self, words: Sequence[Any]) -> list[int]:
-        """As `Finder`."""
+        """Return the positions of the keys."""
         return list(range(self.start, len(words) - self.but_last, self.step))
 
 
@@ -63,7 +62,7 @@ def at(*positions: int) -> Finder:
 
 
 def counted(at_word: int, *, before: tuple[int, ...] = (), step: int = 1) -> Finder:
-    """As many keys as the word at `at_word` says, right behind it; `before` are keys as well."""
+    """Find as many keys as the word at `at_word` says, directly after it; `before` are keys, too."""
 
     def find(words: Sequence[Any]) -> list[int]:
         try:
@@ -79,11 +78,11 @@ def counted(at_word: int, *, before: tuple[int, ...] = (), step: int = 1) -> Fin
 
 
 def _streams(start: int) -> Finder:
-    """XREAD's: options, then STREAMS, keys, and as many ids."""
+    """Find the keys of XREAD: options, then STREAMS, the keys, and as many ids."""
 
     def find(words: Sequence[Any]) -> list[int]:
         position = start
-        # Word by word: a group or a consumer may be named STREAMS too.
+        # Word by word: a group or a consumer may also have the name STREAMS.
         while position < len(words) and (word := text(words[position])) != "STREAMS":
             if word not in {"COUNT", "BLOCK", "CLAIM", "NOACK"}:
                 raise NotConfinable(f"its option {word} is not known")
@@ -122,7 +121,7 @@ def _copy(words: Sequence[Any]) -> list[int]:
 
 
 def _radius(options_from: int) -> Finder:
-    """GEORADIUS and its sister: the first key, and those behind STORE and STOREDIST."""
+    """Find the keys of GEORADIUS and GEORADIUSBYMEMBER: the first, and those after STORE and STOREDIST."""
 
     def find(words: Sequence[Any]) -> list[int]:
         stored = [
@@ -139,7 +138,7 @@ LOCK_SCRIPTS = {
     hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest(): script
     for script in (Lock.LUA_RELEASE_SCRIPT, Lock.LUA_EXTEND_SCRIPT, Lock.LUA_REACQUIRE_SCRIPT)
 }
-"""The scripts behind `redis.lock(…)` by their digests; each touches KEYS[1] alone."""
+"""The scripts of `redis.lock(…)` by their digests; each uses only KEYS[1]."""
 
 
 def _run_script(words: Sequence[Any]) -> list[int]:
@@ -164,7 +163,7 @@ def _named(finder: Finder, names: str) -> dict[str, Finder]:
 _CONTAINERS = {"XGROUP", "XINFO", "OBJECT", "MEMORY", "PUBSUB", "SCRIPT"}
 
 KEYS: dict[str, Finder] = {
-    # No key at all, and nothing of anybody else's.
+    # Commands without keys that show nothing of other clients.
     **_named(at(), "PING ECHO TIME WAIT WAITAOF UNWATCH DISCARD"),
     # Strings, bits, HyperLogLog
     **_named(
@@ -243,16 +242,16 @@ CHANNELS: dict[str, Finder] = {
 }
 
 PATTERNS = {"SCAN", "PUBSUB CHANNELS", "PUBSUB SHARDCHANNELS"}
-"""Commands that choose names by a pattern; `Confinement` narrows it."""
+"""Commands with a pattern of names; `Confinement` adds the prefix to it."""
 
 BLOCKING = {
     *("BLMOVE", "BLMPOP", "BLPOP", "BRPOP", "BRPOPLPUSH", "BZMPOP", "BZPOPMAX", "BZPOPMIN"),
     *("WAIT", "WAITAOF", "XREAD", "XREADGROUP"),
 }
-"""Commands that the server may answer late because they were asked to wait."""
+"""Blocking commands, which the server may answer late."""
 
 
 def command_name(words: Sequence[Any]) -> str:
-    """The name in this table: `GET`, or with its subcommand `XGROUP CREATE`."""
+    """Return the name in this table: `GET`, or with a subcommand `XGROUP CREATE`."""
     name = text(words[0])
     return f"{name} {text(words[1])}" if name in _CONTAINERS and len(words) > 1 else name

@@ -1,4 +1,4 @@
-"""Connections that say where nobody answers, and where whose login was refused."""
+"""Connections whose errors name the server that does not answer, or the user whose login it refused."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ _WRONG_DATABASE = "DB index is out of range"
 
 
 class _Named:
-    """What both kinds of connections share: a refusal that they raise carries who was refused, and where.
+    """The common base of both kinds of connections: it adds the user and the server to an error.
 
-    The error's class stays redis-py's, so that its own handling of it does.
+    The error keeps redis-py's class, because redis-py handles it by its class.
     """
 
     _address: RedisAddress
     _doubt = ""
-    """What may be wrong with the address when nothing answers."""
+    """A possible mistake in the address when no server answers."""
 
     def __init__(self, *, address: RedisAddress, **options: Any) -> None:
         self._address = address
         super().__init__(**options)
 
     async def connect_check_health(self, *args: Any, **options: Any) -> None:
-        """As in redis-py, which connects through it, at the first command and after a loss."""
+        """Do the same as in redis-py, which calls this to connect, at the first command and after a loss."""
         try:
             await super().connect_check_health(*args, **options)  # type: ignore[misc]
         except (rd.ConnectionError, rd.TimeoutError) as error:
@@ -42,7 +42,7 @@ class _Named:
             raise
 
     async def read_response(self, *args: Any, **options: Any) -> Any:
-        """As in redis-py."""
+        """Do the same as in redis-py."""
         try:
             return await super().read_response(*args, **options)  # type: ignore[misc]
         except rd.AuthenticationError as error:
@@ -87,5 +87,5 @@ class PlainConnection(_Named, Connection):
 class TlsConnection(_Named, SSLConnection):
     """For `rediss://`."""
 
-    # A server that does not speak TLS takes its greeting for a command that is not finished, and waits.
+    # A server without TLS reads the TLS greeting as an unfinished command, and waits.
     _doubt = ", by TLS as rediss:// asks for; without TLS it is redis://"

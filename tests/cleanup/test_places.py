@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from sandbox_core.cleanup import rounds
+from sandbox_core.cleanup import passes
+from sandbox_core.cleanup.passes import Places
 from sandbox_core.cleanup.provider import AT_MOST, AT_ONCE
-from sandbox_core.cleanup.rounds import Places
 from sandbox_core.models import Actor, Sandbox, SandboxStatus
 
 from .conftest import Yard
@@ -27,7 +27,7 @@ async def _destroyed(yard: Yard, those: list[Sandbox]) -> int:
 async def test_as_many_slow_removals_as_there_are_places_hold_nobody_up(
     yard: Yard, alice: Actor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sandbox_core.cleanup.rounds.LOOK_AGAIN", 0.01)
+    monkeypatch.setattr("sandbox_core.cleanup.passes.LOOK_AGAIN", 0.01)
     slow = [await yard.sandbox(alice, f"slow-{number}", ttl="1h") for number in range(AT_ONCE)]
     quick = [await yard.sandbox(alice, f"quick-{number}", ttl="2h") for number in range(6)]
     go_on = asyncio.Event()
@@ -104,8 +104,8 @@ async def test_many_begin_one_after_another_over_the_time_there_is(
         asked += 1
         return now
 
-    monkeypatch.setattr(rounds, "_now", clock)
-    monkeypatch.setattr(rounds, "LOOK_AGAIN", 0.01)
+    monkeypatch.setattr(passes, "_now", clock)
+    monkeypatch.setattr(passes, "LOOK_AGAIN", 0.01)
     those = [await yard.sandbox(alice, f"sandbox-{number}", ttl="1h") for number in range(3)]
     yard.clock.forward(hours=1)
     turn = asyncio.create_task(yard.cleanup.cleanup_expired())

@@ -159,13 +159,16 @@ async def test_output_that_nobody_takes(shell: Shell) -> None:
     pipe = "set -o pipefail\nsandboxctl status unread --watch --interval 0.5 | head -n 1"
     read = await shell.script(pipe, program="bash")
     assert (read.code, read.err, read.out.split()) == (141, "", ["Name:", "unread"])
-    for command in ("list", "list --json", "connect unread", "--version"):
+    for command in ("list", "list --json", "connect unread", "--version", "--help", "create --help"):
         full = await shell.script(f"sandboxctl {command} >/dev/full")
         assert (full.code, full.err) == (1, "Standard output can't be written: No space left on device.\n")
     program = f"{sys.executable} -m sandbox_bot"
     for closed in (">&-", "<&- >&-", "<&- >&- 2>&-"):
         ended = await shell.script(f"{program} list --json {closed}")
         assert (ended.code, ended.out, ended.err) == (0, "", ""), closed
+    colours = await shell.script("FORCE_COLOR=1 sandboxctl status no-such-one")
+    assert (colours.code, colours.err.startswith("SANDBOX_004: ")) == (1, True)
+    assert "\x1b" not in colours.err
     refused = await shell.script(f"{program} status no-such-one >&-")
     assert (refused.code, refused.err.startswith("SANDBOX_004: ")) == (1, True)
     await shell.ok("destroy", "unread", "--yes")

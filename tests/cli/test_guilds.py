@@ -93,7 +93,8 @@ async def test_whoever_takes_events_from_production_is_told_so_and_asked(scene: 
         code, on_screen = await on_terminal(as_alice, *arguments, answer="n")
         assert (code, "Nothing was changed." in on_screen) == (1, True), on_screen
         assert f"The live events of Cooks ({GUILD}) will go to {arguments[1]}" in on_screen
-        assert "went to production in the last 24 hours is not known" in " ".join(on_screen.split())
+        sentence = "It is unknown whether events of Cooks went to production in the last 24 hours."
+        assert sentence.replace("Cooks", f"Cooks ({GUILD})") in " ".join(on_screen.split())
     sandboxes = (await scene.shell.ok("list", "--json")).json["sandboxes"]
     assert [(box["name"], box["guild_ids"]) for box in sandboxes] == [("diverted", [])]
     code, on_screen = await on_terminal(as_alice, "create", "mine", "--guild", GUILD, answer="y")

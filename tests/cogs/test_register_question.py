@@ -101,7 +101,7 @@ async def test_where_the_last_day_is_not_known_a_server_is_asked_about(
     before = await scene.stored()
     asked = await scene.alice.slash(scene.channel, "sandbox register-guild", guild=str(COOKS_GUILD))
     quiet = f"No event of **Cooks** (`{COOKS_GUILD}`) went to production in the last 20 minutes; "
-    assert quiet + "what was before is not known." in text_of(embed_of(asked))
+    assert quiet + "the time before is unknown." in text_of(embed_of(asked))
     production_events(scene.core, DEV_GUILD, 1)
     assert made.response is not None
     pressed = await scene.alice.click(made.response, label="Register this server")

@@ -15,7 +15,6 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
-import nats
 import pytest
 from redis.asyncio import Redis
 
@@ -26,7 +25,7 @@ from sandbox_bot.tour.stage import default_settings
 from sandbox_core.bootstrap import Core, NatsUse, open_core
 from sandbox_core.errors import SandboxNotFound
 from sandbox_core.models import Actor, GuildAccess, Sandbox
-from tests.conftest import TemplateDatabase, create_database, drop_database
+from tests.conftest import TemplateDatabase, create_database, delete_streams, drop_database
 from tests.docs.markdown import ROOT
 from tests.e2e.harness import eventually, free_port, get
 from tests.e2e.programs import Program, program
@@ -178,7 +177,7 @@ async def place(
     redis_url = urlunsplit(urlsplit(servers.redis_url)._replace(path=_REDIS_DATABASE))
     async with Redis.from_url(redis_url) as client:
         await client.flushdb()
-    await _delete_streams(servers.nats_url)
+    await delete_streams(servers.nats_url)
     (directory / "worker.py").write_text("import os\nprint(os.environ['SANDBOX_NAME'])\n")
     async with contextlib.AsyncExitStack() as stack:
         sim = await stack.enter_async_context(DiscordSim())
@@ -239,13 +238,3 @@ def _runs(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-async def _delete_streams(nats_url: str) -> None:
-    client = await nats.connect(nats_url)
-    try:
-        manager = client.jetstream()
-        for stream in await manager.streams_info():
-            await manager.delete_stream(str(stream.config.name))
-    finally:
-        await client.close()

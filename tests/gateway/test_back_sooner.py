@@ -226,8 +226,8 @@ async def holds_all(team: Team, **settings: str) -> BotProcess:
 async def test_the_only_process_is_killed_and_its_successor_resumes_within_seconds(team: Team) -> None:
     first = await holds_all(team)
     await team.map_one(team.guilds[0])
-    flood = Flood(team.sim, 3_000, rate=500)
-    await flood.reached(500)
+    flood = Flood(team.sim, 1_200, rate=200)
+    await flood.reached(200)
     killed_at = team.sim.clock()
     await first.end(signal.SIGKILL)
     second = await team.start(**FIXED)
@@ -262,8 +262,8 @@ async def test_a_process_that_loses_its_connections_keeps_its_shards_while_it_an
         first = await holds_all(team, DATABASE_URL=database, NATS_URL=address)
         second = await team.start(**FIXED)
         await team.map_one(team.guilds[0])
-        flood = Flood(team.sim, 4_000, rate=400)
-        await flood.reached(400)
+        flood = Flood(team.sim, 1_500, rate=150)
+        await flood.reached(150)
         if what == "both":
             nats.sever()
         postgres.sever()
@@ -284,8 +284,8 @@ async def test_a_process_that_loses_its_connections_keeps_its_shards_while_it_an
 async def test_a_process_that_is_frozen_keeps_its_shards_until_its_lease_lapses(team: Team) -> None:
     first = await holds_all(team)
     second = await team.start(**FIXED)
-    flood = Flood(team.sim, 4_000, rate=400)
-    await flood.reached(400)
+    flood = Flood(team.sim, 1_500, rate=150)
+    await flood.reached(150)
     first.process.send_signal(signal.SIGSTOP)
     await runs(second, SHARDS)
     first.process.send_signal(signal.SIGCONT)
@@ -302,8 +302,8 @@ async def test_a_server_that_restarts_takes_no_shard_from_anybody(
 ) -> None:
     first = await holds_all(team)
     second = await team.start(**FIXED)
-    flood = Flood(team.sim, 2_000, rate=400)
-    await flood.reached(400)
+    flood = Flood(team.sim, 750, rate=150)
+    await flood.reached(150)
     restarted = getattr(servers, server)
     await restarted.kill()
     await restarted.start()

@@ -139,7 +139,7 @@ def test_the_runbook_names_every_line_that_tells_of_something_left() -> None:
         "stopped_without_telling",
         "leases_not_released",
         "process_not_removed",
-        "left_unfinished",
+        "shutdown_step_unfinished",
         "postgres_pool_terminated",
         "nats_close_without_flush",
     ):

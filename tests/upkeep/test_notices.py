@@ -109,7 +109,7 @@ async def test_closed_direct_messages_are_not_an_error(scene: Scene) -> None:
     with capture_logs() as logs:
         await scene.upkeep.tell()
         await scene.upkeep.tell()
-    assert [entry["event"] for entry in logs] == ["notice_not_wanted"]
+    assert [entry["event"] for entry in logs] == ["notice_refused"]
 
 
 async def test_an_owner_who_is_no_discord_user_is_not_written_to(scene: Scene) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -173,11 +174,15 @@ def _styled(cell: Cell | str) -> Text:
 
 @contextmanager
 def busy(doing: str) -> Iterator[None]:
-    """Show a spinner on standard error while the body works, if that is a terminal."""
-    errors = Console(stderr=True, highlight=False, markup=False)
-    if not errors.is_terminal:
+    """Show a spinner on standard error while the body works, if that is a terminal that can.
+
+    It is not where FORCE_COLOR asks for colours in a file, and a screen reader would read each turn: with
+    ACCESSIBLE in the environment, or TERM=dumb, there is none.
+    """
+    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb" or os.environ.get("ACCESSIBLE"):
         yield
         return
+    errors = Console(stderr=True, highlight=False, markup=False)
     with errors.status(f"{doing}…") as spinner, stopped_before_words(spinner.stop):
         yield
 

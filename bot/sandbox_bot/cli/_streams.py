@@ -6,6 +6,9 @@ import errno
 import io
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO, cast
 
 import typer
 
@@ -20,6 +23,37 @@ class OutputLost(Exception):
     def __init__(self, reason: OSError) -> None:
         super().__init__(reason.strerror)
         self.reason = reason
+
+
+class _Stdout:
+    """Standard output that raises `OutputLost`, whoever writes to it.
+
+    The libraries that print help and tables would end with a traceback or with a code of their own.
+    """
+
+    def __init__(self, inner: TextIO) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def write(self, text: str) -> int:
+        """Write text. Raises `OutputLost`."""
+        with _losing():
+            return self._inner.write(text)
+
+    def flush(self) -> None:
+        """Hand over what is buffered. Raises `OutputLost`."""
+        with _losing():
+            self._inner.flush()
+
+
+@contextmanager
+def _losing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputLost(error) from error
 
 
 def prepare() -> None:
@@ -37,14 +71,14 @@ def prepare() -> None:
         if isinstance(stream, io.TextIOWrapper):
             # A character that the terminal lacks must not end the command.
             stream.reconfigure(errors="replace")
+    if not isinstance(sys.stdout, _Stdout):
+        sys.stdout = cast("TextIO", _Stdout(sys.stdout))
 
 
 def write(text: str, *, newline: bool = True) -> None:
     """Write to standard output at once. Raises `OutputLost`."""
-    try:
+    with _losing():
         typer.echo(text, nl=newline)
-    except OSError as error:
-        raise OutputLost(error) from error
 
 
 def give_up(lost: OutputLost) -> ExitCode:

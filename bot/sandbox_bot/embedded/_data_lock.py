@@ -25,16 +25,16 @@ async def lock_data_dir(data_dir: Path, *, patience: float = 30.0) -> AsyncItera
     Raises `DataDirectoryInUse` at once when another process has locked it, and after `patience` seconds when
     servers of an ended process still run.
     """
-    owner = _open(data_dir / "lock")
+    own = _open(data_dir / "lock")
     try:
-        if not _try_lock(owner):
-            holder = os.read(owner, 20).decode(errors="replace").strip() or "unknown"
+        if not _try_lock(own):
+            holder = os.read(own, 20).decode(errors="replace").strip() or "unknown"
             raise DataDirectoryInUse(
                 f"Another process (pid {holder}) uses the data directory {data_dir}: "
                 "stop it first, or name another directory."
             )
-        os.ftruncate(owner, 0)
-        os.pwrite(owner, f"{os.getpid()}\n".encode(), 0)
+        os.ftruncate(own, 0)
+        os.pwrite(own, f"{os.getpid()}\n".encode(), 0)
         servers = _open(data_dir / "servers.lock")
         try:
             await _wait_for_lock(servers, data_dir, patience)
@@ -42,7 +42,7 @@ async def lock_data_dir(data_dir: Path, *, patience: float = 30.0) -> AsyncItera
         finally:
             os.close(servers)
     finally:
-        os.close(owner)
+        os.close(own)
 
 
 async def _wait_for_lock(descriptor: int, data_dir: Path, patience: float) -> None:

@@ -53,7 +53,7 @@ def _may_use(interaction: Interaction, settings: Settings) -> bool:
     if not settings.discord_dev_role_ids:
         return True
     if interaction.guild_id is None:
-        # In a direct message nobody has roles or permissions: those of the dev guilds count.
+        # A direct message has no roles or permissions: those in the dev guilds count.
         return False
     return interaction.permissions.manage_guild or _has_role(interaction.user, settings)
 

@@ -1,4 +1,4 @@
-"""The first answer to an interaction, which Discord takes once."""
+"""Sends the first answer to an interaction, which Discord accepts only once."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _ALREADY_ACKNOWLEDGED = 40060
 
 
 async def acknowledged(answer: Awaitable[object]) -> bool:
-    """Send the first answer; False when Discord says that it has one already.
+    """Send the first answer. Return False when Discord already has one.
 
-    Discord's word that it took the answer may get lost on its way. discord.py repeats the request then, and
-    Discord refuses the second one (JSON error code 40060). What comes next edits the reply in either case.
+    Discord's response may be lost. Then discord.py repeats the request, and Discord refuses the second one
+    (JSON error code 40060). The next step edits the answer in both cases.
     """
     try:
         await answer

@@ -14,8 +14,8 @@ def guild_names(
 ) -> dict[str, str]:
     """Return the names of the sandbox's guilds that the gateway has sent, by id.
 
-    The sandbox's owner and the bot's owners see all of them, other callers only those of their own guilds: a
-    name may be no secret of the sandbox, but one of its guild.
+    The sandbox's owner and the bot's owners see all names, other callers only those of their own guilds: the
+    name of a guild may be a secret of its members.
     """
     bot, caller_id = interaction.client, interaction.user.id
     sees_all = str(caller_id) in {sandbox.owner, *settings.discord_owner_ids}

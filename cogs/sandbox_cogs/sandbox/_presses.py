@@ -71,7 +71,7 @@ async def _pressed_unwatch(press: Press) -> None:
 
 async def _picked(press: Press) -> None:
     if not press.chosen:
-        # Only a client of somebody's own making sends a menu's press without a choice.
+        # Only a modified client sends the press of a menu without a choice.
         await acknowledged(press.interaction.response.defer())
         return
     watch = press.arguments["how"] == "watch"

@@ -77,7 +77,7 @@ async def _send_embed(
         if not is_discords(error):
             _log.warning("notice_delayed", reason=f"a proxy answered {error.status} for Discord", **facts)
             return False
-        _log.info("notice_not_wanted", **facts)
+        _log.info("notice_refused", **facts)
     except aiohttp.ClientConnectorError:
         _log.warning("notice_delayed", reason="Discord can't be reached", **facts)
         return False

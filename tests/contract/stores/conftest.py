@@ -12,7 +12,9 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext
 from redis.asyncio import Redis
 
+from sandbox_core.context import SandboxContext, environment
 from sandbox_core.models import Sandbox, SandboxStatus, short_id
+from sandbox_core.namespaces import SchemaProvisioner
 from sandbox_core.nats.streams import StreamLimits, stream_configs
 from sandbox_core.postgres import Pool, create_pool
 from sandbox_core.redis.client import create_client
@@ -75,3 +77,18 @@ def new_sandbox() -> Callable[..., Sandbox]:
 @pytest.fixture
 def sandbox(new_sandbox: Callable[..., Sandbox]) -> Sandbox:
     return new_sandbox()
+
+
+@pytest.fixture
+def servers_env(database_url: str, redis_url: str, nats_url: str) -> dict[str, str]:
+    return {"DATABASE_URL": database_url, "REDIS_URL": redis_url, "NATS_URL": nats_url}
+
+
+@pytest.fixture
+async def context(
+    servers_env: dict[str, str], sandbox: Sandbox, pool: Pool, sandbox_stream: None
+) -> AsyncIterator[SandboxContext]:
+    """A worker in `sandbox`, whose schema exists."""
+    await SchemaProvisioner(pool).create(sandbox.schema_name)
+    async with SandboxContext.from_env(servers_env | environment(sandbox)) as opened:
+        yield opened

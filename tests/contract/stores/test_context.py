@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -18,8 +18,6 @@ from sandbox_bot.embedded import EmbeddedServers
 from sandbox_core.context import Event, SandboxContext, environment
 from sandbox_core.errors import DependencyUnavailable, InvalidInput
 from sandbox_core.models import Sandbox
-from sandbox_core.namespaces import SchemaProvisioner
-from sandbox_core.postgres import Pool
 from sandbox_core.settings import TAKES, SettingsError
 from sandbox_core.subjects import (
     EVENTS_STREAM,
@@ -31,21 +29,6 @@ from sandbox_core.subjects import (
 )
 
 GUILD = "100000000000000001"
-
-
-@pytest.fixture
-def servers_env(database_url: str, redis_url: str, nats_url: str) -> dict[str, str]:
-    return {"DATABASE_URL": database_url, "REDIS_URL": redis_url, "NATS_URL": nats_url}
-
-
-@pytest.fixture
-async def context(
-    servers_env: dict[str, str], sandbox: Sandbox, pool: Pool, sandbox_stream: None
-) -> AsyncIterator[SandboxContext]:
-    """A worker in `sandbox`, whose schema exists."""
-    await SchemaProvisioner(pool).create(sandbox.schema_name)
-    async with SandboxContext.from_env(servers_env | environment(sandbox)) as opened:
-        yield opened
 
 
 async def take(context: SandboxContext, count: int, *types: str, **named: object) -> list[Event]:

@@ -127,7 +127,7 @@ async def test_a_missing_stream_is_an_empty_one(namespace: NatsNamespace, sandbo
     part = await namespace.check(sandbox)
     assert part.state is PartState.DEGRADED
     assert part.facts["messages"] == 0
-    assert "will be made again" in part.detail
+    assert "will be created again" in part.detail
 
 
 @pytest.mark.usefixtures("sandbox_stream")

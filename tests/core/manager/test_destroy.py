@@ -194,7 +194,7 @@ async def test_it_is_gone_between_looking_and_locking(
 async def test_finishing_what_was_never_begun_is_refused(world: World, alice: Actor) -> None:
     sandbox = (await world.manager.create(alice, name="mine")).sandbox
     with pytest.raises(TransitionNotAllowed):
-        await teardown.finish(world.manager._parts, alice, sandbox, {})
+        await teardown.finish(world.manager._tools, alice, sandbox, {})
 
 
 async def test_one_being_created_is_left_to_its_creator(world: World, alice: Actor) -> None:

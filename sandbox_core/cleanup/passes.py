@@ -1,4 +1,4 @@
-"""One pass over what is due: slow removals keep nobody else from beginning, and many begin one by one."""
+"""One pass over the due sandboxes: slow removals do not block others, and many removals start one by one."""
 
 from __future__ import annotations
 
@@ -15,26 +15,27 @@ from sandbox_core.models import Sandbox
 from sandbox_core.postgres.cleanup import Failure
 from sandbox_core.tasks import end
 
-Outcome = Sandbox | Failure | DependencyUnavailable | None
-"""The destroyed sandbox, why it stands still, PostgreSQL being away, or None: left to somebody else."""
+Removal = Sandbox | Failure | DependencyUnavailable | None
+"""The result of removing one sandbox: the destroyed sandbox, its failure, the error when PostgreSQL is away,
+or None when another process removes it."""
 
 LOOK_AGAIN = 1.0
-"""Seconds between two looks for what has come due, while other removals run."""
+"""Seconds between two queries for due sandboxes while removals run."""
 SLOW_AFTER = 3.0
-"""Seconds after which a removal no longer keeps the next one waiting."""
+"""Seconds after which a removal is slow and no longer blocks the next one."""
 _LEFT_FOR = 3.0
-"""Seconds that one which somebody else was removing is left to them."""
+"""Seconds before a sandbox that another process was removing is tried here again."""
 SPREAD_OVER = 7.0
-"""Seconds over which the beginnings of many are spread: what expires is to be gone within ten."""
+"""Seconds over which many removals start: an expired sandbox must be removed within ten."""
 _APART = 0.12
-"""Seconds between two beginnings where there is time: events keep the pace they have without removals."""
+"""Seconds between two starts if there is time, so that removals do not slow down events."""
 
 
 class Places:
-    """Bounds the removals of one process, whichever pass began them.
+    """Limits the removals of one process, over all its passes.
 
-    At most `at_once` are quick at the same time. One that takes longer than `slow_after` seconds is slow: it
-    goes on beside the quick ones, and leaves its place to the next, up to `at_most` altogether.
+    At most `at_once` quick removals run at the same time. A removal that takes longer than `slow_after`
+    seconds is slow: it continues and frees its place for the next, up to `at_most` removals in total.
     """
 
     def __init__(self, at_once: int, at_most: int, *, slow_after: float = SLOW_AFTER) -> None:
@@ -47,11 +48,11 @@ class Places:
 
     @property
     def free(self) -> int:
-        """How many may begin now."""
+        """The number of removals that may start now."""
         return max(0, min(self._at_once - len(self._quick), self._at_most - len(self._all)))
 
     async def room(self) -> None:
-        """Return when one may begin."""
+        """Wait until a removal may start."""
         while not self.free:
             self._changed.clear()
             await self._changed.wait()
@@ -76,35 +77,35 @@ class Places:
         self._changed.set()
 
 
-class Round:
-    """Removes what is due until nothing is, as many sandboxes at the same time as there are places."""
+class Pass:
+    """Removes due sandboxes until none is left, as many at the same time as there are places."""
 
     def __init__(
         self,
         *,
         due: Callable[[], Awaitable[list[Sandbox]]],
-        clean: Callable[[Sandbox], Coroutine[Any, Any, Outcome]],
+        clean: Callable[[Sandbox], Coroutine[Any, Any, Removal]],
         clock: Callable[[], datetime],
         places: Places,
     ) -> None:
-        """`clean` takes a place for as long as it works."""
-        self.outcomes: dict[UUID, Outcome] = {}
+        """`clean` holds a place while it works."""
+        self.removals: dict[UUID, Removal] = {}
         self.away: DependencyUnavailable | None = None
-        """Why PostgreSQL could not be asked, if that happened at any time."""
+        """The error when PostgreSQL was away, if that happened."""
         self._due = due
         self._clean = clean
         self._clock = clock
         self._places = places
-        self._running: dict[asyncio.Task[Outcome], UUID] = {}
+        self._running: dict[asyncio.Task[Removal], UUID] = {}
         self._left_until: dict[UUID, float] = {}
         self._waiting: deque[Sandbox] = deque()
-        """What was due when it was looked for last, and has not begun."""
+        """The due sandboxes of the last query whose removal has not started."""
         self._looked_at = 0.0
         self._next_at = 0.0
         self._spread_until = 0.0
 
     async def run(self) -> None:
-        """Return when nothing runs and nothing more is due, or PostgreSQL is away."""
+        """Remove sandboxes until none is due and none is being removed, or PostgreSQL is away."""
         try:
             await self._begin_next()
             while self._running or self._waiting:
@@ -116,8 +117,8 @@ class Round:
         finally:
             await end(*self._running)
 
-    async def _some_done(self) -> set[asyncio.Task[Outcome]]:
-        """Wait until one may begin, or for those that end before."""
+    async def _some_done(self) -> set[asyncio.Task[Removal]]:
+        """Wait until the next removal may start. Return the removals that ended before."""
         within = LOOK_AGAIN
         if self._waiting and self._places.free:
             within = min(within, max(0.0, self._next_at - _now()))
@@ -145,8 +146,8 @@ class Round:
             self._looked_at = now
         while self._waiting:
             sandbox = self._waiting.popleft()
-            if self._has_turn(sandbox.id):
-                # Another pass may have all the places.
+            if self._may_begin(sandbox.id):
+                # Another pass may hold all places.
                 await self._places.room()
                 task = asyncio.create_task(self._clean(sandbox), name=f"cleanup-{sandbox.short_id}")
                 self._running[task] = sandbox.id
@@ -154,23 +155,23 @@ class Round:
         if self._waiting:
             self._next_at = now + min(_APART, max(0.0, self._spread_until - now) / len(self._waiting))
 
-    def _has_turn(self, sandbox_id: UUID) -> bool:
+    def _may_begin(self, sandbox_id: UUID) -> bool:
         if sandbox_id in self._running.values():
             return False
-        if sandbox_id not in self.outcomes:
+        if sandbox_id not in self.removals:
             return True
-        outcome = self.outcomes[sandbox_id]
-        if isinstance(outcome, Failure):
-            return self._clock() >= outcome.next_attempt_at
-        # Only while others run: a pass must not wait for somebody else's work.
-        return outcome is None and bool(self._running) and self._left_until[sandbox_id] <= _now()
+        removal = self.removals[sandbox_id]
+        if isinstance(removal, Failure):
+            return self._clock() >= removal.next_attempt_at
+        # Only while other removals run: a pass must not wait for another process.
+        return removal is None and bool(self._running) and self._left_until[sandbox_id] <= _now()
 
-    def _note(self, sandbox_id: UUID, outcome: Outcome) -> None:
-        self.outcomes[sandbox_id] = outcome
-        if outcome is None:
+    def _note(self, sandbox_id: UUID, removal: Removal) -> None:
+        self.removals[sandbox_id] = removal
+        if removal is None:
             self._left_until[sandbox_id] = _now() + _LEFT_FOR
-        elif isinstance(outcome, DependencyUnavailable):
-            self.away = outcome
+        elif isinstance(removal, DependencyUnavailable):
+            self.away = removal
 
 
 def _now() -> float:
