@@ -221,9 +221,11 @@ class GatewayReader:
         while size - begin > 1:
             length = data[begin + 1]
             start = begin + 2
-            if length == _TWO_BYTES:
+            if length == _TWO_BYTES and size - begin > 3:
                 start = begin + 4
-                length = int.from_bytes(data[begin + 2 : start])
+                length = data[begin + 2] << 8 | data[begin + 3]
+            elif length == _TWO_BYTES:
+                break
             elif length == _EIGHT_BYTES:
                 start = begin + 10
                 length = int.from_bytes(data[begin + 2 : start])
