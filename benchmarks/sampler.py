@@ -16,6 +16,7 @@ _INTERVAL = 0.001
 # First match decides, from the innermost frame outwards: file, then function or words of the line.
 _PLACES: tuple[tuple[str, str, str], ...] = (
     ("/gateway/inflate.py", "", "inflate"),
+    ("/gateway/reader.py", "_decompress(", "inflate"),
     ("sandbox_core/events/", "", "decode"),
     ("sandbox_core/routing.py", "", "decide"),
     ("sandbox_core/nats/ack_inbox.py", "", "ack"),

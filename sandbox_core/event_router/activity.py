@@ -67,13 +67,18 @@ class Activity:
         in_production, in_sandboxes = production.present, sandboxes.present
         routed, durations = self._metrics.routed, self._metrics.route_seconds
         bounds, buckets = durations.bounds, durations.counts
-        total = 0.0
+        total = seconds = 0.0
+        bucket, received_at = 0, -1.0
         for publication in publications:
             event = publication.context
             frame, destination = event.frame, event.destination
-            seconds = monotonic - frame.received_at
+            # Those that were read together often come together.
+            if frame.received_at != received_at:
+                received_at = frame.received_at
+                seconds = monotonic - received_at
+                bucket = bisect_left(bounds, seconds)
             total += seconds
-            buckets[bisect_left(bounds, seconds)] += 1
+            buckets[bucket] += 1
             if publication.is_dead_letter:
                 routed["dead_letter"] += 1
             else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -73,13 +73,18 @@ class _PlainData(msgspec.Struct, gc=False):
     id: str | None = None
 
 
-class _PlainEnvelope(msgspec.Struct, gc=False):
-    """Nearly every dispatch: its guild's id is a string, and one pass over the JSON finds it."""
-
-    op: int
-    d: _PlainData
-    s: int
-    t: str
+# Nearly every dispatch: its event is known, its guild's id is a string, and one pass over the JSON finds it.
+# The event's name is then the one that stands here, and is not made anew.
+_PlainEnvelope: Any = msgspec.defstruct(
+    "_PlainEnvelope",
+    [
+        ("op", Literal[0]),
+        ("d", _PlainData),
+        ("s", int),
+        ("t", Literal.__getitem__(tuple(sorted(GUILD_LOCATIONS.keys() - _READ_WITH_CARE)))),
+    ],
+    gc=False,
+)
 
 
 class _Envelope(msgspec.Struct, gc=False):
@@ -146,10 +151,9 @@ def read_frame(raw: bytes, received_at: float, owner_ids: Collection[str] = ()) 
     except _UNREADABLE:
         return _read_any(raw, received_at, owner_ids)
     event = plain.t
-    if plain.op == DISPATCH and event not in _READ_WITH_CARE:
-        guild_id = plain.d.id if event in _NAMED_BY_ITS_ID else plain.d.guild_id
-        if guild_id is not None and guild_id.isdigit() and guild_id.isascii():
-            return Frame(raw, DISPATCH, event, plain.s, received_at, guild_id)
+    guild_id = plain.d.id if event in _NAMED_BY_ITS_ID else plain.d.guild_id
+    if guild_id is not None and guild_id.isdigit() and guild_id.isascii():
+        return Frame(raw, DISPATCH, event, plain.s, received_at, guild_id)
     return _read_any(raw, received_at, owner_ids)
 
 

@@ -81,6 +81,8 @@ class AckPublisher:
         """What could not be sent at once, or has to be sent again."""
         self._wake = asyncio.Event()
         self._open = asyncio.Event()
+        self._is_open = False
+        """As `_open` says, which is a call."""
         self._empty: asyncio.Event | None = None
         """Set when nothing is outstanding, while somebody waits for that."""
         self._refusals = RefusalLog()
@@ -115,7 +117,7 @@ class AckPublisher:
     async def close(self) -> None:
         """Stop sending; what is not acknowledged by now is left to the caller's replay."""
         self._closed = True
-        self._open.clear()
+        self._shut()
         self._connection.on_reconnect.remove(self._on_reconnect)
         self._connection.on_disconnect.remove(self._on_disconnect)
         # nats-py loses a cancellation now and then, and the recovery would go on for ever.
@@ -131,14 +133,13 @@ class AckPublisher:
         publication.number = number
         self._outstanding[number] = publication
         # Nearly always it can be sent here and now; whatever hinders it is the pump's.
-        if self._ready or not self._open.is_set():
+        if self._ready or not self._is_open:
             self._queue(publication)
             return
         now = self._monotonic()
         try:
-            if now < self.trust.until and self._put(publication, now):
-                return
-            self._queue(publication)
+            if now >= self.trust.until or not self._put(publication, now):
+                self._queue(publication)
         except Exception:
             # Whatever is wrong with this one, it must not hold up the others.
             self._failed(publication)
@@ -181,7 +182,11 @@ class AckPublisher:
         reply = f"{self._reply}{publication.number}"
         if not self._wire.put(publication.label, publication.message_id, reply, payload):
             return False
-        _note_sending(publication, now)
+        # As in `_note_sending`, and not shared with it: every event would pay for the call.
+        publication.sent_at = now
+        publication.unanswered += 1
+        if publication.unanswered == 1:
+            publication.unanswered_since = now
         return True
 
     async def _pump(self) -> None:
@@ -286,7 +291,7 @@ class AckPublisher:
             return
         self._events.attempt_failed("no_stream")
         publication.was_not_stored()
-        self._open.clear()
+        self._shut()
         self._retry_later(publication)
         self._recover()
 
@@ -324,18 +329,22 @@ class AckPublisher:
     # The connection's comings and goings
 
     def _on_disconnect(self) -> None:
-        self._open.clear()
+        self._shut()
         self._wire.drop()
 
     def _on_reconnect(self) -> None:
         # What was in flight may be lost or may be stored: only its repetition tells.
-        self._open.clear()
+        self._shut()
         for publication in self._outstanding.values():
             if publication.sent_at > 0.0:
                 publication.sent_at = 0.0
                 self._ready.append(publication)
         self._wake.set()
         self._recover()
+
+    def _shut(self) -> None:
+        self._is_open = False
+        self._open.clear()
 
     def _recover(self) -> None:
         if not self._closed and (self._recovery is None or self._recovery.done()):
@@ -344,6 +353,7 @@ class AckPublisher:
     async def _open_again(self) -> None:
         await usable(self._streams)
         if self._connection.connected:
+            self._is_open = True
             self._open.set()
             self._wake.set()
         else:
