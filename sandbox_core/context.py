@@ -11,19 +11,15 @@ Without `SANDBOX_ID` in the environment the code uses production's subjects, sch
 from __future__ import annotations
 
 import asyncio
-import gzip
-import json
 import os
 import re
-import zlib
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
-import msgspec
 import nats.errors
 import structlog
 from nats.aio.msg import Msg
@@ -37,11 +33,14 @@ from .addresses import AddressError, NatsAddress, PostgresAddress, RedisAddress
 from .errors import DependencyUnavailable, InvalidInput
 from .models import Sandbox
 from .nats.connection import NatsConnection
+from .nats.delivered import Event, event_of
 from .nats.errors import translating
 from .postgres import Pool, create_pool
 from .redis.confined import create_confined_client
 from .settings import TAKES, SettingsError, cant_be_used
 from .subjects import DEFAULT_NAMES, StreamNames
+
+__all__ = ["Event", "SandboxContext", "Servers", "World", "environment"]
 
 _log = structlog.get_logger("sandbox.context")
 
@@ -115,22 +114,6 @@ class World:
         return [subjects.sandbox_subject(self.sandbox_id, kind) for kind in types] or [
             subjects.sandbox_events(self.sandbox_id)
         ]
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One dispatched gateway event. `raw` is Discord's frame, `data` its decoded `d`.
-
-    `data` is None when `raw` is no frame. Only another publisher than the gateway can cause this.
-    """
-
-    type: str
-    guild_id: str | None
-    data: Any
-    raw: bytes
-    subject: str
-    headers: Mapping[str, str] = field(default_factory=dict)
-    """The message's headers; with tracing on, `traceparent` is among them."""
 
 
 class SandboxContext:
@@ -246,7 +229,7 @@ class SandboxContext:
                 while (messages := await _fetch(subscription, batch)) is not None:
                     fetched.extend(messages)
                     while fetched:
-                        yield _event(fetched[0])
+                        yield event_of(fetched[0])
                         with translating():
                             await fetched.popleft().ack()
             finally:
@@ -361,41 +344,3 @@ async def _leave(subscription: JetStreamContext.PullSubscription, unhandled: Ite
     except (nats.errors.Error, OSError) as error:
         # The connection is lost, and the subscription with it.
         _log.debug("events_not_given_back", error=type(error).__name__)
-
-
-def _event(message: Msg) -> Event:
-    headers = message.headers or {}
-    raw = _unpacked(message.data) if headers.get("Content-Encoding") == "gzip" else message.data
-    frame = _decoded(raw)
-    return Event(
-        type=message.subject.rsplit(".", 1)[-1],
-        guild_id=headers.get("Discord-Guild-Id"),
-        data=frame.get("d") if isinstance(frame, dict) else None,
-        raw=raw,
-        subject=message.subject,
-        headers=headers,
-    )
-
-
-def _unpacked(data: bytes) -> bytes:
-    try:
-        return gzip.decompress(data)
-    except (OSError, EOFError, zlib.error):
-        # The data is damaged or was never compressed. It must not stop the events after it.
-        return data
-
-
-def _decoded(raw: bytes) -> Any:
-    """Return the JSON in `raw`, or None when it is no JSON.
-
-    Like the gateway it accepts strings of Discord that the strict decoder refuses: invalid UTF-8, and single
-    surrogates.
-    """
-    try:
-        return msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass
-    try:
-        return json.loads(raw.decode(errors="replace"))
-    except (ValueError, RecursionError):
-        return None

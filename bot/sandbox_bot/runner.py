@@ -23,6 +23,7 @@ from sandbox_core.shutdown import ShutdownBudget
 from . import __version__
 from .client import SandboxBot
 from .gateway import GatewayRefusedError, GatewayTuning
+from .gateway.endings import REFUSALS
 
 _log = structlog.get_logger("sandbox.bot")
 
@@ -35,20 +36,6 @@ _SAVE_WITHIN = 2.0
 _LEAVE_WITHIN = 2.0
 _CLOSE_BOT_WITHIN = 2.0
 _VERSIONS = {"version": __version__, "discord.py": discord.__version__}
-_REFUSALS = {
-    4004: "Discord refused the token: DISCORD_TOKEN takes the bot's present token.",
-    4010: "Discord refused the shards: DISCORD_SHARD_IDS takes numbers below DISCORD_SHARD_COUNT.",
-    4011: (
-        "Discord demands more shards: set DISCORD_SHARD_COUNT higher, or to nothing for its recommendation."
-    ),
-    4012: "Discord no longer speaks this version of its gateway: install a newer release.",
-    4013: "Discord does not know the intents: install a newer release.",
-    4014: (
-        "Discord refused the intents: turn on in the application's settings (Bot, Privileged Gateway "
-        "Intents) those that DISCORD_PRIVILEGED_INTENTS names, or name fewer there."
-    ),
-}
-"""What to do about close codes after which nothing may be tried again."""
 
 
 class StartRefusedError(Exception):
@@ -156,9 +143,9 @@ def _raise_refusal(running: asyncio.Task[None]) -> None:
     try:
         running.result()
     except discord.LoginFailure:
-        raise StartRefusedError(_REFUSALS[4004]) from None
+        raise StartRefusedError(REFUSALS[4004]) from None
     except GatewayRefusedError as error:
-        raise StartRefusedError(_REFUSALS[error.code]) from None
+        raise StartRefusedError(REFUSALS[error.code]) from None
 
 
 async def end(bot: SandboxBot, closing: ShutdownBudget) -> None:

@@ -7,6 +7,7 @@ after everything else, also after no close code at all, it can be resumed.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 
 ABNORMAL = 1006
@@ -16,7 +17,20 @@ KEEPS_SESSION = 4000
 """Closing with this code leaves the session to be resumed; 1000 and 1001 end it."""
 
 _SESSION_ENDING_OF_OURS = frozenset({1000, 1001})
-_FATAL = frozenset({4004, 4010, 4011, 4012, 4013, 4014})
+REFUSALS: Mapping[int, str] = {
+    4004: "Discord refused the token: DISCORD_TOKEN takes the bot's present token.",
+    4010: "Discord refused the shards: DISCORD_SHARD_IDS takes numbers below DISCORD_SHARD_COUNT.",
+    4011: (
+        "Discord demands more shards: set DISCORD_SHARD_COUNT higher, or to nothing for its recommendation."
+    ),
+    4012: "Discord no longer speaks this version of its gateway: install a newer release.",
+    4013: "Discord does not know the intents: install a newer release.",
+    4014: (
+        "Discord refused the intents: turn on in the application's settings (Bot, Privileged Gateway "
+        "Intents) those that DISCORD_PRIVILEGED_INTENTS names, or name fewer there."
+    ),
+}
+"""The close codes after which nothing may be tried again, each with what the operator has to do."""
 _SESSION_LOST = frozenset({4007, 4009})
 
 
@@ -58,7 +72,7 @@ class GatewayRefusedError(Exception):
 
 def closed(code: int | None) -> Exception:
     """What a connection that was closed with this code raises; None when no code came."""
-    if code in _FATAL:
+    if code is not None and code in REFUSALS:
         return GatewayRefusedError(code)
     return ConnectionEndedError(Ending.CLOSED, code=ABNORMAL if code is None else code)
 
