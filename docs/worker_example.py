@@ -80,7 +80,7 @@ async def on_message(ctx: SandboxContext, guild_id: str, message: dict[str, Any]
     mark = {"message": message["id"]}
     await ctx.pool.execute(ADD_POINTS, guild_id, author["id"], author["username"], POINTS, mark)
     profile = await ctx.pool.fetchrow(PROFILE, guild_id, author["id"], BADGE)
-    if not profile["has_badge"]:
+    if profile is not None and not profile["has_badge"]:
         # For whoever else listens in this world: a welcome message, statistics, … Told first and noted then:
         # twice does less harm than never.
         badge = {"guild_id": guild_id, "user_id": author["id"], "code": BADGE}

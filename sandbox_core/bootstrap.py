@@ -39,17 +39,17 @@ from .postgres import login
 from .postgres.orphans import lost_mappings
 from .postgres.pool import CONNECT_TIMEOUT, Pool, connected
 from .postgres.processes import GatewayProcess, Processes
-from .postgres.resume_points import ResumePointRows
 from .postgres.routes import RouteRows
 from .postgres.switches import SwitchRequests
-from .redis.gateway_sessions import GatewaySessions
 from .redis.last_events import LastEventRecord
 from .redis.route_cache import RouteCache
 from .redis.shared_channels import SharedChannels
-from .resume_points import ResumePoints
 from .route_provider import RouteFollower, RouteProvider
 from .settings import Settings
 from .sharding.registered import PublisherNotices
+from .sharding.resume_point_keys import GatewaySessions
+from .sharding.resume_point_rows import ResumePointRows
+from .sharding.resume_points import ResumePoints
 from .sharding.state import PublishingState
 from .shutdown import ShutdownBudget
 from .tracing import Tracing, find_tracing

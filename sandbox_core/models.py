@@ -147,6 +147,14 @@ class Switch:
     unconfirmed: tuple[str, ...] = ()
 
 
+def shard_of(guild_id: str | int | None, shard_count: int) -> int:
+    """The shard that a guild's events come on; the first for what is of no guild.
+
+    From Discord's developer documentation, "Gateway" (sharding).
+    """
+    return 0 if guild_id is None else (int(guild_id) >> 22) % shard_count
+
+
 @dataclass(frozen=True, slots=True)
 class ResumePoint:
     """The data for a RESUME; all frames up to `sequence` are acknowledged.

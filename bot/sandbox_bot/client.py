@@ -118,7 +118,7 @@ class SandboxBot(commands.AutoShardedBot):
 
         None while none of them was acknowledged: the first one may be sent a whole interval after the start.
         """
-        known = [s for shard, s in self.latencies if shard in self.sessions.connected and math.isfinite(s)]
+        known = [s for shard, s in self.latencies if self.sessions.is_connected(shard) and math.isfinite(s)]
         return max(known, default=None)
 
     async def login(self, token: str) -> None:

@@ -1,7 +1,7 @@
 """Deciding and publishing events, with the bookkeeping of what is acknowledged."""
 
 from .activity import Activity
-from .intake import GatewayIntake, ShardIntake, ready_session
+from .intake import GatewayIntake, ShardIntake
 from .lane import LaneState, Tell
 from .last_events import DAY, LastEvent, LastEvents
 from .ledger import ShardLedger
@@ -22,6 +22,5 @@ __all__ = [
     "ShardLedger",
     "Tell",
     "WatchedPath",
-    "ready_session",
     "watchers",
 ]

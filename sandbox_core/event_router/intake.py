@@ -6,10 +6,10 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
 
-import msgspec
 import structlog
 
-from sandbox_core.events import DISPATCH, Frame, FrameError, read_frame
+from sandbox_core.events import DISPATCH, Frame, FrameError, read_frame, read_ready
+from sandbox_core.models import shard_of
 
 from .lane import Tell
 from .ledger import ShardLedger
@@ -20,31 +20,6 @@ _log = structlog.get_logger("sandbox.gateway")
 
 
 _LOOK = 0.1
-
-
-class _ReadyData(msgspec.Struct):
-    session_id: str
-    shard: tuple[int, int] = (0, 1)
-
-
-class _Ready(msgspec.Struct):
-    d: _ReadyData
-
-
-class _Guild(msgspec.Struct):
-    id: str
-
-
-class _ReadyGuilds(msgspec.Struct):
-    guilds: list[_Guild] = []
-
-
-class _ReadyWithGuilds(msgspec.Struct):
-    d: _ReadyGuilds
-
-
-_read_ready = msgspec.json.Decoder(_Ready).decode
-_read_guilds = msgspec.json.Decoder(_ReadyWithGuilds).decode
 
 
 class ShardIntake:
@@ -87,9 +62,10 @@ class ShardIntake:
         return False
 
     def _ready(self, frame: Frame) -> None:
-        self.begin(ShardLedger(ready_session(frame)[0], self.shard_id))
+        ready = read_ready(frame)
+        self.begin(ShardLedger(ready.session_id, self.shard_id, resume_url=ready.resume_gateway_url))
         if self.waiting is not None:
-            self.waiting.began(_announced(frame), frame.received_at)
+            self.waiting.began(ready.guild_ids, frame.received_at)
 
 
 class GatewayIntake:
@@ -135,11 +111,9 @@ class GatewayIntake:
     def watched_for(self, guild_id: str, shard_count: int) -> float:
         """Seconds since when the guild's events come to this process; 0 while another has its shard.
 
-        A session that is resumed after a lost connection goes on: what was missed meanwhile is replayed. A
-        guild's shard is `(guild_id >> 22) % shard_count` (Discord's developer documentation, "Gateway",
-        sharding).
+        A session that is resumed after a lost connection goes on: what was missed meanwhile is replayed.
         """
-        shard = self.shard((int(guild_id) >> 22) % shard_count)
+        shard = self.shard(shard_of(guild_id, shard_count))
         ledger = shard.ledger
         return 0.0 if ledger is None or ledger.lost else self._monotonic() - shard.began_at
 
@@ -271,17 +245,3 @@ class GatewayIntake:
     def take(self, frame: Frame, shard_id: int, tell: Tell | None = None) -> bool:
         """As `ShardIntake.take`; frames that are no dispatch are nobody's."""
         return frame.op == DISPATCH and self.shard(shard_id).take(frame, tell)
-
-
-def ready_session(frame: Frame) -> tuple[str, int, int]:
-    """The session id, the shard and the number of shards that a READY frame announces."""
-    data = _read_ready(frame.raw).d
-    return data.session_id, *data.shard
-
-
-def _announced(frame: Frame) -> set[str]:
-    """The guilds that a READY names."""
-    try:
-        return {guild.id for guild in _read_guilds(frame.raw).d.guilds}
-    except msgspec.MsgspecError:
-        return set()

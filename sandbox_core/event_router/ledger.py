@@ -26,19 +26,28 @@ class ShardLedger:
         "id_prefix",
         "lost",
         "received",
+        "resume_url",
         "session_id",
         "shard",
         "shard_id",
     )
 
     def __init__(
-        self, session_id: str, shard_id: int, acknowledged: int = 0, stored: Iterable[int] = ()
+        self,
+        session_id: str,
+        shard_id: int,
+        acknowledged: int = 0,
+        stored: Iterable[int] = (),
+        *,
+        resume_url: str = "",
     ) -> None:
         """`acknowledged` is where a resumed session goes on; a new one starts at 0.
 
         `stored` are sequences beyond it whose events another process has published already.
         """
         self.session_id = session_id
+        self.resume_url = resume_url
+        """Where its READY says that it can be resumed; "" for a session that began elsewhere."""
         self.shard_id = shard_id
         self.shard = str(shard_id)
         self.id_prefix = f"{session_id}:{shard_id}:"

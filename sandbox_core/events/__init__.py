@@ -3,6 +3,7 @@
 from .frame import DISPATCH, Frame, FrameError, is_own_interaction, read_frame
 from .hints import DIRECT, Hints, Place
 from .owner_command import OWNER_COMMANDS, OwnerCommand, read_owner_command
+from .ready import Ready, read_ready
 from .table import CONNECTION_EVENTS, GUILD_LOCATIONS, GuildLocation, guild_location
 
 __all__ = [
@@ -17,8 +18,10 @@ __all__ = [
     "Hints",
     "OwnerCommand",
     "Place",
+    "Ready",
     "guild_location",
     "is_own_interaction",
     "read_frame",
     "read_owner_command",
+    "read_ready",
 ]

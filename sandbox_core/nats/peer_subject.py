@@ -5,11 +5,14 @@ Whoever can publish events can hear it. It is an ordinary message: one that is l
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import nats.errors
 import structlog
+
+from sandbox_core.errors import DependencyUnavailable
 
 from .connection import NatsConnection
 
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
 _log = structlog.get_logger("sandbox.nats")
 
 _LOST = (nats.errors.Error, OSError)
+_FLUSH_WITHIN = 2
+
+Received = Callable[["Msg"], Awaitable[None]]
 
 
 class PeerSubject:
@@ -32,16 +38,7 @@ class PeerSubject:
         self._subject = subject
         self._subscription: Subscription | None = None
 
-    async def tell(self, data: bytes) -> None:
-        """Tell everybody who hears this; nothing happens without a connection."""
-        if not self._connection.connected:
-            return
-        try:
-            await self._connection.client.publish(self._subject, data)
-        except _LOST as error:
-            _log.debug("not_told", subject=self._subject, error=type(error).__name__)
-
-    async def hear(self, received: Callable[[Msg], Awaitable[None]]) -> None:
+    async def hear(self, received: Received) -> None:
         """Give every message to `received` from now on, also after reconnects."""
         self._connection.on_disconnect.append(self._on_disconnect)
         self._subscription = await self._connection.client.subscribe(self._subject, cb=received)
@@ -59,19 +56,48 @@ class PeerSubject:
         except _LOST as error:
             _log.debug("not_unsubscribed", subject=self._subject, error=type(error).__name__)
 
+    async def tell(self, data: bytes) -> None:
+        """Tell everybody who is connected; without a connection nobody."""
+        await self._publish(self._subject, data)
+
     async def answer(self, question: Msg, data: bytes) -> None:
-        """Answer, when an answer is asked for; whoever asked finds NATS away as well when that fails."""
-        if not question.reply:
-            return
+        """Answer, when an answer is asked for. Whoever asked finds NATS away as well when that fails."""
+        if question.reply:
+            await self._publish(question.reply, data)
+
+    async def ask(
+        self,
+        data: bytes,
+        on_answer: Received,
+        enough: asyncio.Event,
+        *,
+        within: float,
+        all_asked: bool = False,
+    ) -> None:
+        """Ask everybody; return when it is `enough`, after `within` seconds at the latest.
+
+        With `all_asked` also what others asked until then has been heard. Raises `DependencyUnavailable`
+        when the connection is lost meanwhile.
+        """
+        if not self._connection.connected:
+            raise DependencyUnavailable("NATS", "not connected")
+        client, inbox = self._connection.client, self._connection.client.new_inbox()
         try:
-            await self._connection.client.publish(question.reply, data)
-        except _LOST as error:
-            _log.debug("not_answered", subject=self._subject, error=type(error).__name__)
+            subscription = await client.subscribe(inbox, cb=on_answer)
+            try:
+                await client.publish(self._subject, data, reply=inbox)
+                async with asyncio.timeout(within):
+                    await enough.wait()
+            except TimeoutError:
+                if all_asked:
+                    # What was asked while this process was busy stands before the answer to this.
+                    await client.flush(_FLUSH_WITHIN)
+            finally:
+                await subscription.unsubscribe()
+        except (*_LOST, TimeoutError) as error:
+            raise DependencyUnavailable("NATS", "the connection was lost") from error
 
-    def _on_disconnect(self) -> None:
-        self.disconnects += 1
-
-    async def is_there(self, subject: str, *, within: float) -> bool | None:
+    async def is_heard(self, subject: str, *, within: float) -> bool | None:
         """Whether anybody hears `subject`: False when the server says that nobody does.
 
         None when that can't be told: no answer `within` seconds, or no connection.
@@ -85,3 +111,14 @@ class PeerSubject:
         except (*_LOST, TimeoutError):
             return None
         return True
+
+    async def _publish(self, subject: str, data: bytes) -> None:
+        if not self._connection.connected:
+            return
+        try:
+            await self._connection.client.publish(subject, data)
+        except _LOST as error:
+            _log.debug("not_told", subject=subject, error=type(error).__name__)
+
+    def _on_disconnect(self) -> None:
+        self.disconnects += 1

@@ -10,16 +10,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 from uuid import UUID
 
 import structlog
-from asyncpg.pool import PoolConnectionProxy
 
 from sandbox_core.errors import DependencyUnavailable
 
 from .errors import translating
-from .pool import CONNECT_TIMEOUT, Pool, is_alive
+from .kept_connection import KeptConnection
+from .pool import Pool
 from .sessions import this_session
 
 _log = structlog.get_logger("sandbox.postgres")
@@ -31,9 +30,8 @@ class Claims:
     """Hands out claims over one connection of the pool, which it keeps only while a claim is held."""
 
     def __init__(self, pool: Pool) -> None:
-        self._pool = pool
         self._held: set[UUID] = set()
-        self._connection: PoolConnectionProxy[Any] | None = None
+        self._kept = KeptConnection(pool)
         self._turn = asyncio.Lock()
 
     @asynccontextmanager
@@ -57,7 +55,7 @@ class Claims:
         """
         async with self._turn:
             with translating():
-                return await this_session(await self._connected())
+                return await this_session(await self._kept.get())
 
     async def _take(self, sandbox_id: UUID) -> bool:
         async with self._turn:
@@ -66,7 +64,7 @@ class Claims:
                 return False
             try:
                 with translating():
-                    taken = await (await self._connected()).fetchval(
+                    taken = await (await self._kept.get()).fetchval(
                         f"SELECT pg_try_advisory_lock({_KEY})",
                         str(sandbox_id),
                     )
@@ -81,9 +79,9 @@ class Claims:
         self._held.discard(sandbox_id)
         async with self._turn:
             try:
-                if self._connection is not None and is_alive(self._connection):
+                if (connection := self._kept.standing) is not None:
                     with translating():
-                        await self._connection.execute(
+                        await connection.execute(
                             f"SELECT pg_advisory_unlock({_KEY})",
                             str(sandbox_id),
                         )
@@ -93,24 +91,6 @@ class Claims:
             finally:
                 await self._leave_if_idle()
 
-    async def _connected(self) -> PoolConnectionProxy[Any]:
-        if self._connection is not None and not is_alive(self._connection):
-            await self._leave()
-        if self._connection is None:
-            self._connection = await self._pool.acquire(timeout=CONNECT_TIMEOUT)
-        return self._connection
-
     async def _leave_if_idle(self) -> None:
         if not self._held:
-            await self._leave()
-
-    async def _leave(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is None:
-            return
-        try:
-            with translating():
-                # The pool resets what it gets back, and with that gives every lock of the session back.
-                await self._pool.release(connection)
-        except DependencyUnavailable as error:
-            _log.info("claims_connection_lost", reason=error.reason)
+            await self._kept.give_back()

@@ -31,7 +31,8 @@ from sandbox_core.models import Switch
 
 from .channels import channel
 from .errors import translating
-from .pool import CONNECT_TIMEOUT, Connection, Pool, is_alive
+from .kept_connection import KeptConnection
+from .pool import Connection, Pool
 from .processes import GatewayProcess, live
 
 _log = structlog.get_logger("sandbox.postgres")
@@ -82,11 +83,10 @@ class SwitchRequests:
     """
 
     def __init__(self, pool: Pool, *, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._pool = pool
         self._monotonic = monotonic
         self._open: dict[str, _Request] = {}
         self._users = 0
-        self._connection: PoolConnectionProxy[Any] | None = None
+        self._kept = KeptConnection(pool, prepare=self._listen, restore=self._listen_no_more)
         self._answers = ANSWERS
         self._turn = asyncio.Lock()
 
@@ -162,7 +162,7 @@ class SwitchRequests:
         self._users += 1
         try:
             async with self._turn:
-                await self._connect()
+                await self._kept.get()
             yield
         finally:
             self._users -= 1
@@ -170,38 +170,23 @@ class SwitchRequests:
                 await self._leave()
 
     def _connected(self) -> PoolConnectionProxy[Any]:
-        if self._connection is None:
+        connection = self._kept.standing
+        if connection is None:
             raise DependencyUnavailable("PostgreSQL", "the connection was lost")
-        return self._connection
+        return connection
 
-    async def _connect(self) -> None:
-        if self._connection is not None and not is_alive(self._connection):
-            await self._release()
-        if self._connection is None:
-            with translating():
-                self._connection = await self._pool.acquire(timeout=CONNECT_TIMEOUT)
-                self._answers = await channel(self._connection, ANSWERS)
-                await self._connection.add_listener(self._answers, self._on_answer)
+    async def _listen(self, connection: PoolConnectionProxy[Any]) -> None:
+        self._answers = await channel(connection, ANSWERS)
+        await connection.add_listener(self._answers, self._on_answer)
+
+    async def _listen_no_more(self, connection: PoolConnectionProxy[Any]) -> None:
+        await connection.remove_listener(self._answers, self._on_answer)
 
     async def _leave(self) -> None:
         async with self._turn:
             # Somebody may have begun to ask meanwhile.
             if not self._users:
-                await self._release()
-
-    async def _release(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is None:
-            return
-        try:
-            with translating():
-                try:
-                    if is_alive(connection):
-                        await connection.remove_listener(self._answers, self._on_answer)
-                finally:
-                    await self._pool.release(connection)
-        except DependencyUnavailable as error:
-            _log.info("switch_connection_lost", reason=error.reason)
+                await self._kept.give_back()
 
 
 def _parts(guild_ids: Collection[str]) -> list[list[str]]:

@@ -3,12 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from sandbox_core.postgres.other_shards import Lease
-from sandbox_core.postgres.publishers import Holder
-from sandbox_core.postgres.shards import Leases, Predecessor
+from .other_leases import Lease
+from .publishers import Holder
+
+
+@dataclass(frozen=True, slots=True)
+class Predecessor:
+    """Who publishes a shard, or published it, before this process does."""
+
+    settled_ago: float | None
+    """Every event from before so many seconds ago is stored; None when nobody said so."""
+    holder: Holder | None = None
+    """The process that has the shard; None when it has none any more."""
+    renewed_ago: float | None = None
+    """How many seconds ago the holder renewed its lease."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leases:
+    """What one turn found, by shard number."""
+
+    mine: Mapping[int, int]
+    """Held by this process, renewed or taken now; each with its epoch."""
+    others: frozenset[int]
+    """Held by other processes whose leases have not lapsed."""
+    share: int
+    """How many shards this process should hold."""
+    taken_over: frozenset[int] = frozenset()
+    """Of `mine`, those taken now from another process whose lease had lapsed."""
+    stale: Mapping[int, int] = field(default_factory=dict)
+    """Of `mine`: sessions saved under this epoch or an earlier one are not to be resumed."""
+    after: Mapping[int, Predecessor] = field(default_factory=dict)
+    """Of `mine`, those taken now which somebody had before."""
+    watched: Mapping[int, Predecessor] = field(default_factory=dict)
+    """Wanted here and held by others whose sessions this process can't resume."""
+    others_of: Mapping[int, Holder] = field(default_factory=dict)
+    """Wanted here and held by others, whichever."""
+    held_by: Mapping[int, Holder] = field(default_factory=dict)
+    """All that others hold."""
+    orphaned: frozenset[Lease] = frozenset()
+    """Of those wanted here and held by others, the leases whose holder's session is over, lapsed or not."""
+    superseded: Mapping[int, Mapping[int, int]] = field(default_factory=dict)
+    """By another number of shards: those whose lapsed leases ended now, each with its new epoch."""
 
 
 @dataclass(frozen=True, slots=True)

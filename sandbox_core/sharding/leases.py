@@ -4,7 +4,7 @@ A lease lasts six seconds. As long as this process's last renewal was asked for 
 else can have the shard, by the database's own clock. What follows from there:
 
 - A process that dies stops renewing. The next turn of any other process takes its shards and resumes their
-  sessions: at once where both PostgreSQL and NATS say that it is gone (see `presence`), and else when its
+  sessions: at once where both PostgreSQL and NATS say that it is gone (see `Presence`), and else when its
   leases have lapsed.
 - While PostgreSQL is away nobody can take anything, so every process keeps what it runs: the event path
   does not touch the database. When it is back, all leases have lapsed. A process takes lapsed leases only
@@ -15,15 +15,12 @@ else can have the shard, by the database's own clock. What follows from there:
   of an earlier epoch publishes and saves nothing more of it from that moment, closes its connection, and
   makes no other before it has the lease again. The taker waits half a second for that, before it looks what
   is stored.
-- A process that does not hear it is cut off from both. It publishes nothing while NATS is away, nor after
-  that before PostgreSQL has confirmed its lease, however long it would still hold. While PostgreSQL is
-  away, it waits until it would have heard of a takeover from NATS: takers say it in every turn. What it
+- A process that does not hear it is cut off from both, and publishes nothing then (see `Certainty`). What it
   saves of the session is refused by its earlier epoch. Discord closes its connection when the session is
   resumed elsewhere. Before this process connects a shard again whose lease it can't vouch for, it asks the
-  database. Getting no answer, it connects (for all it knows the database is away from everybody), but only
-  a few times: being closed at once again and again means that somebody else has the session, and it waits
-  for the database.
-  What both publish has the same message ids, and JetStream keeps it once.
+  database. Getting no answer, it connects, but only a few times: being closed at once again and again means
+  that somebody else has the session, and it waits for the database. What both publish has the same message
+  ids, and JetStream keeps it once.
 - A process that was frozen sends and saves nothing before its next turn (see `LeaseTrust`). Events of a
   shard that turns out to be lost are dropped: Discord replays them to the new holder. So are those of a shard
   that is free again, or this process's again, when its epoch tells that another one had it in between: then
@@ -31,13 +28,11 @@ else can have the shard, by the database's own clock. What follows from there:
 - A shard is handed over only when all its events are acknowledged.
 
 A process that starts while PostgreSQL is away can't claim anything. It asks the others over NATS, without
-which nobody publishes: while one of them runs shards, or asks just now and comes first, it waits. With nobody
-there it runs all of them without leases, until the database is back and the leases are taken, by whoever is
-first.
-
-Processes with fixed shards take the same leases, so that a restart hands sessions over in the same way and
-two processes with the same fixed shards don't fight. With PostgreSQL away at the start they run them when no
-plugin runs any: that these are theirs is the operator's word, of which a plugin's bot knows nothing.
+which nobody publishes (see `ShardHolders`). With nobody there it runs all shards without leases, until the
+database is back and the leases are taken, by whoever is first. Processes with fixed shards take the same
+leases, so that a restart hands sessions over in the same way and two with the same shards don't fight. With
+PostgreSQL away at the start they run them when no plugin runs any: that these are theirs is the operator's
+word, of which a plugin's bot knows nothing.
 
 A plugin in somebody else's bot takes the same leases, on the shards whose sessions its bot has. Its sessions
 are resumed by nobody: who follows it, and whom it follows, has a session of its own on the shard and watches
@@ -48,37 +43,25 @@ while one number's leases hold nobody takes any of another's.
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from uuid import UUID
 
 import structlog
 
-from sandbox_core import tasks
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.lease_trust import LeaseTrust
-from sandbox_core.nats.takeovers import STOPS_WITHIN
-from sandbox_core.postgres.other_shards import Lease
-from sandbox_core.postgres.publishers import Holder
-from sandbox_core.postgres.shards import Leases
 
-from .lease_parts import Before, Rows, Runs, TellsTakeovers
+from . import tuning
+from .certainty import Certainty
+from .held_shards import HeldShards, without
+from .lease_parts import Before, Leases, Rows, Runs, TellsTakeovers
+from .other_leases import Lease
+from .publishers import Holder
 
 _log = structlog.get_logger("sandbox.gateway")
 
-LEASE = 6.0
-"""Seconds a lease lasts from its last renewal."""
-TURN_EVERY = 1.0
-_ANSWER_WITHIN = 2.5
-# What was sent last has to be stored before another process that takes the shard looks.
-_TRUSTED = 5 / 6
-_STOOD_STILL = 1.0
-# Takers say it in every turn: one second, and what the database takes to answer.
-_TOLD_AGAIN_WITHIN = 2.5
-_NO_HAND_OVER_FOR = 30.0
 _UNVOUCHED_CLOSES = 3
 _TURNS_BEFORE_ASKING = 3
 
@@ -92,8 +75,7 @@ class LeaseKeeper:
     asked at once when `at_once`, by default where shards are fixed. `takeovers` tells others what was taken
     from them; what they tell is given to `taken`. `is_gone` tells of a process whose session in PostgreSQL is
     over whether NATS has no connection of it either; see `Presence`. `can_hand_over` says whether events can
-    be drained now.
-    `trust` is told until when the leases hold. `lease` and `monotonic` are in seconds.
+    be drained now. `trust` is told until when the leases hold. `lease` and `monotonic` are in seconds.
     """
 
     def __init__(
@@ -110,7 +92,7 @@ class LeaseKeeper:
         is_gone: Callable[[UUID], Awaitable[bool]],
         can_hand_over: Callable[[], bool] = lambda: True,
         trust: LeaseTrust | None = None,
-        lease: float = LEASE,
+        lease: float = tuning.LEASE,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.trouble = "its shards are not shared out yet"
@@ -118,45 +100,33 @@ class LeaseKeeper:
         self._rows = rows
         self._runs = runs
         self._recommended = recommended
-        self._fixed = _fixed(shard_count, shard_ids)
+        fixed = range(shard_count or 0) if shard_ids is None else shard_ids
+        self._fixed = None if shard_count is None else frozenset(fixed)
         self._shard_count = shard_count
-        self._prepared = False
+        self._is_prepared = False
         self._anybody_else = anybody_else
         self._at_once = self._fixed is not None if at_once is None else at_once
         self._takeovers = takeovers
         self._is_gone = is_gone
-        self._orphaned: frozenset[Lease] = frozenset()
-        """Leases of processes that are gone, to be taken in the next turn."""
         self._can_hand_over = can_hand_over
-        self._trust = trust or LeaseTrust()
         self._lease = lease
         self._monotonic = monotonic
+        self._certainty = Certainty(trust or LeaseTrust(), lease, monotonic)
         self._leases: Leases | None = None
-        self._confirmed_at = -math.inf
-        self._nats_lost_at = -math.inf
-        self._nats_back_at = -math.inf
-        self._reached_since = math.inf
-        self._unreachable_turns = 0
-        self._released: set[int] = set()
-        self._handing_over: dict[int, asyncio.Task[None]] = {}
-        self._dropping: dict[int, asyncio.Task[None]] = {}
-        self._taken: dict[int, float] = {}
-        """Shards that others said they took, and when."""
-        self._taken_over: set[int] = set()
-        """Shards of this process that were taken from others."""
+        self._shards = HeldShards(runs, self._release, monotonic)
+        self._orphaned: frozenset[Lease] = frozenset()
+        """Leases of processes that are gone, to be taken in the next turn."""
         self._superseded: dict[int, dict[int, int]] = {}
         """By another number of shards, those whose leases ended when this process took its own."""
+        self._unreachable_turns = 0
         self._heard_others = False
         """Somebody ran shards while PostgreSQL was away."""
-        self._before: dict[int, Before] = {}
-        """Who had this process's shards before it."""
         self._watched: frozenset[int] = frozenset()
-        self._waits_for: frozenset[str] = frozenset()
-        self._no_hand_over_until = -math.inf
+        self._named: frozenset[str] = frozenset()
+        """Whom this process stands by for, as it was said last."""
         self._leaving = False
         self._wake = asyncio.Event()
         self._turned = asyncio.Event()
-        self._unvouched_closes: dict[int, int] = {}
 
     @property
     def standing_by(self) -> bool:
@@ -193,6 +163,8 @@ class LeaseKeeper:
         self._fixed = frozenset(shard_ids)
         self._wake.set()
 
+    # What others and NATS tell
+
     def taken(self, shard_count: int, epochs: Mapping[int, int]) -> Collection[int]:
         """Another process says that it took these shards, and with which epochs.
 
@@ -201,29 +173,20 @@ class LeaseKeeper:
         if shard_count != self._shard_count:
             return ()
         taken = {shard_id for shard_id, epoch in epochs.items() if epoch > self.epoch(shard_id)}
-        self._taken |= dict.fromkeys(taken, self._monotonic())
         if self._leases is not None:
-            self._leases = _without(self._leases, taken)
-        lost = self._runs.running & taken
-        for shard_id in lost:
-            self._runs.lose(shard_id)
-        for shard_id in lost - self._handing_over.keys() - self._dropping.keys():
-            _log.warning("shard_lost", shard=shard_id, reason="another process says that it took it")
-            self._dropping[shard_id] = asyncio.create_task(self._drop(shard_id), name=f"drop-{shard_id}")
-        return lost
+            self._leases = without(self._leases, taken)
+        return self._shards.taken(taken)
 
     def nats_is_away(self) -> None:
-        """From now on others may take this process for gone, when its session in PostgreSQL is over, too."""
-        self._nats_lost_at = self._monotonic()
+        """See `Certainty.nats_is_away`."""
+        self._certainty.nats_is_away()
 
     def nats_is_back(self) -> None:
-        """Nothing is sent before PostgreSQL confirms the leases: others may have taken them.
-
-        Without PostgreSQL, takeovers may have been told in vain: nothing is sent before they are again.
-        """
-        self._nats_back_at = self._monotonic()
-        self._trust.end()
+        """See `Certainty.nats_is_back`."""
+        self._certainty.nats_is_back()
         self._wake.set()
+
+    # Turns
 
     async def run(self) -> None:
         """Take turns until cancelled."""
@@ -233,49 +196,35 @@ class LeaseKeeper:
                 turned, self._turned = self._turned, asyncio.Event()
                 turned.set()
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(TURN_EVERY):
+                    async with asyncio.timeout(tuning.TURN_EVERY):
                         await self._wake.wait()
                 self._wake.clear()
         finally:
-            await tasks.end(*self._handing_over.values(), *self._dropping.values())
+            await self._shards.close()
 
     async def turn(self) -> None:
         """Renew, take and give up, once."""
         asked_at = self._monotonic()
-        # What is released from now on may still be found as ours by the question.
-        self._released = set()
+        self._shards.asks()
         try:
-            async with asyncio.timeout(_ANSWER_WITHIN):
+            async with asyncio.timeout(tuning.TURN_WITHIN):
                 leases = await self._ask(asked_at)
         except (DependencyUnavailable, TimeoutError) as error:
-            ended_at = self._monotonic()
-            # A turn that stood still in between says nothing about the database; the next one does.
-            is_deaf = ended_at < self._nats_back_at + _TOLD_AGAIN_WITHIN
-            if ended_at - asked_at < _ANSWER_WITHIN + _STOOD_STILL and not is_deaf:
-                # Nobody takes a lapsed lease before it has reached the database for a whole one.
-                self._trust.extend(ended_at + self._lease * _TRUSTED)
+            self._certainty.unanswered(asked_at)
             await self._unreachable(error)
             return
         if self._unreachable_turns:
             _log.info("leases_confirmed", shards=sorted(leases.mine))
         self._unreachable_turns = 0
-        self._reached_since = min(self._reached_since, asked_at)
-        self._confirmed_at = asked_at
-        self._unvouched_closes.clear()
-        # The database may have answered before somebody took what it says is ours.
-        self._taken = {s: at for s, at in self._taken.items() if at >= asked_at or s not in leases.mine}
-        leases = _without(leases, self._taken)
+        self._heard_others = False
+        self.trouble = ""
+        self._certainty.confirmed(asked_at)
+        leases = self._shards.note(leases, asked_at)
         lost = self._lost(leases)
         self._leases = leases
-        self._heard_others = False
-        self._before |= {s: Before.of(found, asked_at) for s, found in leases.after.items()}
-        self._before = {s: before for s, before in self._before.items() if s in leases.mine}
-        self.trouble = ""
         for shard_id in lost:
             self._runs.lose(shard_id)
-        if asked_at >= self._nats_back_at:
-            # Only now: what was decided for the lost shards must not be sent.
-            self._trust.extend(asked_at + self._lease * _TRUSTED)
+        self._certainty.trust_confirmed()
         await self._tell_taken_over(leases)
         await self._follow(leases, lost)
         self._watch(leases, asked_at)
@@ -283,7 +232,7 @@ class LeaseKeeper:
 
     async def may_connect(self, shard_id: int, *, closed_at_once: bool) -> None:
         """Return when the shard may connect again. `closed_at_once`: Discord did that to its last one."""
-        while shard_id in self._taken and shard_id not in self._watched:
+        while self._shards.of(shard_id).taken_at is not None and shard_id not in self._watched:
             await self._next_turn()
         if self._vouched(shard_id) or shard_id in self._watched:
             # What is watched is not published.
@@ -291,10 +240,9 @@ class LeaseKeeper:
         await self._next_turn()
         if self._vouched(shard_id):
             return
-        closes = self._unvouched_closes[shard_id] = (
-            self._unvouched_closes.get(shard_id, 0) + 1 if closed_at_once else 0
-        )
-        if closes < _UNVOUCHED_CLOSES:
+        shard = self._shards.of(shard_id)
+        shard.unvouched_closes = shard.unvouched_closes + 1 if closed_at_once else 0
+        if shard.unvouched_closes < _UNVOUCHED_CLOSES:
             return
         _log.warning("shard_waits_for_its_lease", shard=shard_id, dependency="PostgreSQL")
         while not self._vouched(shard_id):
@@ -306,12 +254,15 @@ class LeaseKeeper:
 
     async def leave(self) -> None:
         """Give everything up; what PostgreSQL does not hear of lapses by itself."""
-        self._trust.end()
+        self._certainty.given_up()
         try:
-            async with asyncio.timeout(_ANSWER_WITHIN):
+            async with asyncio.timeout(tuning.TURN_WITHIN):
                 await self._rows.leave()
         except (DependencyUnavailable, TimeoutError):
             _log.warning("leases_not_released", dependency="PostgreSQL", lapse_in=self._lease)
+
+    async def _release(self, shard_id: int) -> None:
+        await self._rows.release(self._shard_count or 1, shard_id)
 
     async def _next_turn(self) -> None:
         turned = self._turned
@@ -320,16 +271,14 @@ class LeaseKeeper:
 
     def _vouched(self, shard_id: int) -> bool:
         """Nobody else can have the shard."""
-        certain = self._confirmed_at >= max(self._nats_lost_at, self._nats_back_at)
-        fresh = certain and self._monotonic() < self._confirmed_at + self._lease
-        return fresh and self._leases is not None and shard_id in self._leases.mine
+        return self.epoch(shard_id) > 0 and self._certainty.nobody_else_can_have_them
 
     async def _ask(self, asked_at: float) -> Leases:
-        if not self._prepared:
+        if not self._is_prepared:
             await self._prepare()
         count = self._shard_count or 1
         taking = not self._leaving
-        lapsed = asked_at - self._reached_since >= self._lease
+        lapsed = self._certainty.may_take_lapsed(asked_at)
         orphaned, self._orphaned = self._orphaned, frozenset()
         if self._fixed is None:
             return await self._rows.share(count, may_take_lapsed=lapsed, taking=taking, orphaned=orphaned)
@@ -348,14 +297,69 @@ class LeaseKeeper:
                 for shard_id in self._runs.running:
                     await self._runs.drop(shard_id)
             self._shard_count = count
-        self._prepared = True
+        self._is_prepared = True
+
+    def _lost(self, leases: Leases) -> Collection[int]:
+        """What is run here and another process has, or had since the last turn that reached the database."""
+        held = {} if self._leases is None else self._leases.mine
+        changed = {shard_id for shard_id, epoch in held.items() if leases.mine.get(shard_id) != epoch}
+        return self._runs.running & (leases.others | changed)
+
+    async def _tell_taken_over(self, leases: Leases) -> None:
+        # At every turn: who does not hear it now may be back on NATS later, and still without PostgreSQL.
+        epochs = {shard_id: leases.mine[shard_id] for shard_id in self._shards.taken_over}
+        if epochs:
+            within = tuning.STOPS_WITHIN if leases.taken_over else 0.0
+            await self._takeovers.tell(self._shard_count or 1, epochs, within=within)
+        self._superseded |= {count: dict(ended) for count, ended in leases.superseded.items()}
+        if not leases.mine:
+            self._superseded = {}
+        for shard_count, ended in self._superseded.items():
+            within = tuning.STOPS_WITHIN if shard_count in leases.superseded else 0.0
+            await self._takeovers.tell(shard_count, ended, within=within)
+
+    async def _follow(self, leases: Leases, lost: Collection[int]) -> None:
+        await self._shards.drop(lost, leases.others)
+        if self._leaving:
+            return
+        self._shards.begin(leases.mine, self._shard_count or 1)
+        self._runs.settled(self._shard_count or 1)
+        if len(leases.mine) > leases.share and self._shards.may_hand_over and self._can_hand_over():
+            self._shards.hand_over(max(leases.mine))
+
+    def _watch(self, leases: Leases, asked_at: float) -> None:
+        """Be ready for what others publish, and say once that they do."""
+        watched = {} if self._leaving else leases.watched
+        self._watched = frozenset(watched)
+        self._runs.watch(
+            {shard_id: Before.of(found, asked_at) for shard_id, found in watched.items()},
+            self._shard_count or 1,
+        )
+        named = frozenset(str(found.holder) for found in watched.values())
+        if named and named != self._named:
+            _log.warning("publishing_stands_by", shards=sorted(watched), published_by=sorted(named))
+        elif self._named and not named:
+            _log.info("publishing_stands_by_no_more", shards=sorted(leases.mine))
+        self._named = named
+
+    async def _find_orphaned(self, leases: Leases) -> None:
+        """Find out which leases the next turn may take before they lapse, and begin it at once."""
+        if self._leaving:
+            return
+        holders = {lease.holder_id for lease in leases.orphaned}
+        gone = {holder_id for holder_id in holders if await self._is_gone(holder_id)}
+        self._orphaned = frozenset(lease for lease in leases.orphaned if lease.holder_id in gone)
+        if self._orphaned:
+            _log.info("holder_gone", shards=sorted(lease.shard_id for lease in self._orphaned))
+            self._wake.set()
+
+    # While PostgreSQL is away
 
     async def _unreachable(self, error: Exception) -> None:
         reason = error.reason if isinstance(error, DependencyUnavailable) else "no answer in time"
         if self._unreachable_turns == 0:
             _log.warning("leases_not_renewed", dependency="PostgreSQL", reason=reason)
         self._unreachable_turns += 1
-        self._reached_since = math.inf
         new = self._new_ones()
         if self._leaving or not new:
             return
@@ -368,8 +372,9 @@ class LeaseKeeper:
         _log.warning("shards_run_without_leases", dependency="PostgreSQL", shards=sorted(new))
         self.trouble = ""
         if self._heard_others:
-            self._before |= dict.fromkeys(new, Before(None))
-        self._begin(new)
+            for shard_id in new:
+                self._shards.of(shard_id).before = Before(None)
+        self._shards.begin(new, self._shard_count or 1)
         self._runs.settled(self._shard_count or 1)
 
     def _new_ones(self) -> Collection[int]:
@@ -391,104 +396,3 @@ class LeaseKeeper:
         if found:
             self.trouble = "its shards are claimed in PostgreSQL, which is away; another process runs some"
         return found
-
-    async def _tell_taken_over(self, leases: Leases) -> None:
-        self._taken_over = (self._taken_over | leases.taken_over) & leases.mine.keys()
-        if self._taken_over:
-            # At every turn: who does not hear it now may be back on NATS later, and still without PostgreSQL.
-            epochs = {shard_id: leases.mine[shard_id] for shard_id in self._taken_over}
-            within = STOPS_WITHIN if leases.taken_over else 0.0
-            await self._takeovers.tell(self._shard_count or 1, epochs, within=within)
-        if leases.superseded:
-            self._superseded |= {count: dict(epochs) for count, epochs in leases.superseded.items()}
-        if not leases.mine:
-            self._superseded = {}
-        for shard_count, epochs in self._superseded.items():
-            within = STOPS_WITHIN if shard_count in leases.superseded else 0.0
-            await self._takeovers.tell(shard_count, epochs, within=within)
-
-    async def _find_orphaned(self, leases: Leases) -> None:
-        """Find out which leases the next turn may take before they lapse, and begin it at once."""
-        if self._leaving:
-            return
-        holders = {lease.holder_id for lease in leases.orphaned}
-        gone = {holder_id for holder_id in holders if await self._is_gone(holder_id)}
-        self._orphaned = frozenset(lease for lease in leases.orphaned if lease.holder_id in gone)
-        if self._orphaned:
-            _log.info("holder_gone", shards=sorted(lease.shard_id for lease in self._orphaned))
-            self._wake.set()
-
-    async def _drop(self, shard_id: int) -> None:
-        try:
-            await self._runs.drop(shard_id)
-        finally:
-            del self._dropping[shard_id]
-
-    def _lost(self, leases: Leases) -> Collection[int]:
-        """What is run here and another process has, or had since the last turn that reached the database."""
-        held = {} if self._leases is None else self._leases.mine
-        changed = {shard_id for shard_id, epoch in held.items() if leases.mine.get(shard_id) != epoch}
-        return self._runs.running & (leases.others | changed)
-
-    async def _follow(self, leases: Leases, lost: Collection[int]) -> None:
-        to_drop = self._runs.running & set(lost) - self._handing_over.keys() - self._dropping.keys()
-        for shard_id in to_drop:
-            had = "has" if shard_id in leases.others else "had"
-            _log.warning("shard_lost", shard=shard_id, reason=f"another process {had} its lease")
-        await asyncio.gather(*(self._runs.drop(shard_id) for shard_id in to_drop))
-        if self._leaving:
-            return
-        self._begin(leases.mine.keys() - self._released)
-        self._runs.settled(self._shard_count or 1)
-        if len(leases.mine) > leases.share and not self._handing_over and self._may_hand_over():
-            shard_id = max(leases.mine)
-            self._handing_over[shard_id] = asyncio.create_task(
-                self._hand_over(shard_id), name=f"hand-over-{shard_id}"
-            )
-
-    def _watch(self, leases: Leases, asked_at: float) -> None:
-        """Be ready for what others publish, and say once that they do."""
-        watched = {} if self._leaving else leases.watched
-        self._watched = frozenset(watched)
-        self._runs.watch(
-            {shard_id: Before.of(found, asked_at) for shard_id, found in watched.items()},
-            self._shard_count or 1,
-        )
-        waits_for = frozenset(str(found.holder) for found in watched.values())
-        if waits_for and waits_for != self._waits_for:
-            _log.warning("publishing_stands_by", shards=sorted(watched), published_by=sorted(waits_for))
-        elif self._waits_for and not waits_for:
-            _log.info("publishing_stands_by_no_more", shards=sorted(leases.mine))
-        self._waits_for = waits_for
-
-    def _may_hand_over(self) -> bool:
-        return self._monotonic() >= self._no_hand_over_until and self._can_hand_over()
-
-    def _begin(self, shard_ids: Collection[int]) -> None:
-        busy = self._runs.running | self._handing_over.keys() | self._taken.keys()
-        for shard_id in sorted(set(shard_ids) - busy):
-            self._runs.begin(shard_id, self._shard_count or 1, self._before.get(shard_id))
-
-    async def _hand_over(self, shard_id: int) -> None:
-        _log.info("shard_given_up", shard=shard_id, reason="another process is to have it")
-        try:
-            if not await self._runs.hand_over(shard_id):
-                self._no_hand_over_until = self._monotonic() + _NO_HAND_OVER_FOR
-                return
-            await self._rows.release(self._shard_count or 1, shard_id)
-            self._released.add(shard_id)
-        except DependencyUnavailable as error:
-            # It is still ours: the next turn runs it again.
-            _log.warning("shard_not_released", shard=shard_id, reason=error.reason)
-        finally:
-            del self._handing_over[shard_id]
-
-
-def _fixed(shard_count: int | None, shard_ids: Collection[int] | None) -> frozenset[int] | None:
-    if shard_count is None:
-        return None
-    return frozenset(range(shard_count) if shard_ids is None else shard_ids)
-
-
-def _without(leases: Leases, taken: Collection[int]) -> Leases:
-    return replace(leases, mine={s: epoch for s, epoch in leases.mine.items() if s not in taken})

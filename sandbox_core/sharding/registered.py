@@ -5,14 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sandbox_core.postgres import connected, publishers
+from sandbox_core.postgres import connected
 from sandbox_core.postgres.pool import Pool
-from sandbox_core.postgres.publishers import Holder, StandsBy, words
 
-SEEN_WITHIN = 6.0
-"""Seconds for which a process counts as there after its last turn."""
-TOLD_AFTER = 10.0
-"""Seconds for which a process stands by before somebody is told: a restart is shorter than that."""
+from . import publishers, tuning
+from .publishers import Holder, StandsBy, words
 
 MEND = "Stop one of the two, or unload sandbox_cogs.gateway in the bot that has the plugin."
 
@@ -29,7 +26,9 @@ async def registered(pool: Pool, application_id: int | None = None) -> Registere
     """Ask PostgreSQL, about one application or all. Raises `DependencyUnavailable`."""
     async with connected(pool) as connection:
         publishing = await publishers.publishing(connection, application_id)
-        standing_by = await publishers.standing_by(connection, application_id, seen_within=SEEN_WITHIN)
+        standing_by = await publishers.standing_by(
+            connection, application_id, seen_within=tuning.PUBLISHER_SEEN_WITHIN
+        )
     unplanned = [one for one in standing_by if not one.is_planned]
     return Registered(tuple(publishing), tuple(unplanned))
 
@@ -62,7 +61,7 @@ class TwoPublishers:
 class PublisherNotices:
     """Hands out what the bot's owner is to be told, each once, to one process."""
 
-    def __init__(self, pool: Pool, *, after: float = TOLD_AFTER) -> None:
+    def __init__(self, pool: Pool, *, after: float = tuning.TOLD_AFTER) -> None:
         """`after`: how many seconds a process stands by before that is told."""
         self._pool = pool
         self._after = after

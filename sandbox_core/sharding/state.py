@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from sandbox_core.postgres.publishers import Holder
+from sandbox_core.models import shard_of
+from sandbox_core.sharding.publishers import Holder
 
 
 class KeepsLeases(Protocol):
@@ -36,10 +37,9 @@ class PublishingState:
     def is_answered_elsewhere(self, guild_id: int | None) -> bool:
         """True when another process publishes a guild's events, and so answers its commands.
 
-        Both get them. A guild's shard is `(guild_id >> 22) % shard_count`; without a guild it is 0 (Discord's
-        developer documentation, "Gateway", sharding).
+        Both get them.
         """
-        shard_id = 0 if guild_id is None else (guild_id >> 22) % self._shard_count
+        shard_id = shard_of(guild_id, self._shard_count)
         return self._leases is not None and shard_id in self._leases.waits_for
 
     @property

@@ -24,20 +24,12 @@ from sandbox_core.event_router.waiting import WaitingFrames
 from sandbox_core.events import Frame
 from sandbox_core.metrics import Metrics
 
+from . import tuning
 from .joining import Copy, Kept, key_of, stored_places
 from .lease_parts import Before
 
 _log = structlog.get_logger("sandbox.gateway")
 
-_KEPT_LONGER = 5.0
-"""Seconds for which settled events are kept: those behind them are recognised by their neighbours."""
-_SETTLED_MARGIN = 2.0
-# The same event reaches two sessions at different moments.
-_APART = 1.0
-_TOGETHER = 3.0
-_FORGOTTEN_AFTER = 900.0
-_LOOK = 0.05
-_NATS_PAUSE = 0.25
 _KEYS_BETWEEN_YIELDS = 500
 
 
@@ -98,7 +90,7 @@ class Succession:
             watched.settled_at = before.settled_at
             waiting = self._intake.waiting(shard_id)
             if waiting is not None and shard_id not in self._joining:
-                waiting.stored_before(before.settled_at - _KEPT_LONGER)
+                waiting.stored_before(before.settled_at - tuning.KEPT_LONGER)
 
     def go_on(self, shard_id: int, before: Before | None) -> None:
         """The shard is this process's now; `before` is None when nobody had it. Returns at once."""
@@ -143,14 +135,14 @@ class Succession:
     async def _go_on(self, shard_id: int, waiting: WaitingFrames, before: Before | None) -> None:
         # While it is away, events are missing here that the other one may have stored.
         while not self._connected(shard_id):
-            await self._sleep(_LOOK)
+            await self._sleep(tuning.CONNECTED_LOOK)
         if before is None:
             self._intake.go_on(shard_id, lambda place: False)
             return
         settled_at = before.settled_at
         exact = self._lived_together(shard_id, waiting, settled_at)
         # What the other one has stored has to have arrived here, too.
-        await self._sleep(_APART)
+        await self._sleep(tuning.APART)
         copies = await self._copies(shard_id, waiting, settled_at)
         keys = await self._keys(waiting)
         # From here on nothing is awaited: what comes next is published at once, behind these.
@@ -172,13 +164,13 @@ class Succession:
         if settled_at is not None and settled_at >= since:
             return True
         live_at = self._watched.get(shard_id, _Watch()).renewed_at
-        if live_at is None or live_at - _TOGETHER < since:
+        if live_at is None or live_at - tuning.TOGETHER < since:
             return False
         # It was there and settled nothing: nothing may have happened, of which both would have heard.
-        return waiting.first_at is None or waiting.first_at > live_at - _TOGETHER
+        return waiting.first_at is None or waiting.first_at > live_at - tuning.TOGETHER
 
     def _count_gap(self, shard_id: int, settled_at: float | None) -> None:
-        if settled_at is not None and self._monotonic() - settled_at > _FORGOTTEN_AFTER:
+        if settled_at is not None and self._monotonic() - settled_at > tuning.SESSION_KEPT:
             # Nobody published for long, and no session could have brought what happened meanwhile.
             _log.info("shard_published_anew", shard=shard_id)
             return
@@ -198,7 +190,7 @@ class Succession:
         if not unsettled:
             return copies
         lanes = {frame.guild_id or "" for frame in unsettled}
-        since = self._wall(unsettled[0].received_at) - _KEPT_LONGER
+        since = self._wall(unsettled[0].received_at) - tuning.KEPT_LONGER
 
         def found(lane: str, payload: bytes, at: float) -> None:
             copies[lane].append(Copy(key_of(payload), at))
@@ -212,7 +204,7 @@ class Succession:
                 if not waits:
                     _log.warning("shard_waits", shard=shard_id, dependency=error.dependency)
                 waits = True
-                await self._sleep(_NATS_PAUSE)
+                await self._sleep(tuning.STORE_PAUSE)
             else:
                 return copies
 
@@ -237,4 +229,4 @@ class Succession:
 
 
 def _is_settled(received_at: float, settled_at: float | None) -> bool:
-    return settled_at is not None and received_at < settled_at - _SETTLED_MARGIN
+    return settled_at is not None and received_at < settled_at - tuning.SETTLED_MARGIN

@@ -102,6 +102,27 @@ async def postgres_killed(stage: Stage, seconds: float) -> None:
     await asyncio.sleep(1)
 
 
+async def started_without_postgres(stage: Stage, seconds: float) -> None:
+    """All processes die while PostgreSQL is away, and start without it: one of them runs all shards."""
+    await asyncio.sleep(seconds / 4)
+    await stage.servers.postgres.kill()
+    for bot in stage.places.values():
+        await stage.bots.kill(bot)
+    before = len(stage.sim.resumes)
+    starting = [asyncio.create_task(stage.start(number)) for number in stage.places]
+    await until(
+        lambda: sum(1 for r in stage.sim.resumes[before:] if r.replayed is not None) >= stage.scenario.shards,
+        _RECONNECTS_WITHIN,
+        "resumes without PostgreSQL",
+    )
+    await asyncio.sleep(seconds / 4)
+    await stage.servers.postgres.start()
+    await asyncio.gather(*starting)
+    for bot in stage.bots.running:
+        await until(lambda bot=bot: bot.events["routes_loaded"], _RECONNECTS_WITHIN, "routes")
+    await asyncio.sleep(seconds / 4)
+
+
 async def reconnect_storm(stage: Stage, seconds: float) -> None:
     """Op 7, again and again, also during the handshakes."""
     ends = time.monotonic() + seconds
@@ -355,6 +376,9 @@ SCENARIOS = {
         Scenario("redis killed", redis_killed),
         Scenario("bot and redis killed", bot_and_redis_killed),
         Scenario("postgres killed", postgres_killed),
+        Scenario(
+            "started without postgres", started_without_postgres, fixed_shards=False, shards=2, processes=2
+        ),
         Scenario("op 7 storm", reconnect_storm),
         Scenario("op 9 true", invalid_resumable),
         Scenario("op 9 false", invalid),

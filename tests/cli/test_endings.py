@@ -140,7 +140,7 @@ async def test_doctor_notes_a_misspelt_setting_and_promises_no_more_than_it_look
         assert f"{name} in the environment is no setting: {setting} is probably meant.\n" in looked.out
         assert f"Rename it to {setting}, or take it out.\n" in looked.out
     # Without a token nothing can be registered.
-    assert looked.out.endswith("\nThe servers are well. Discord was not looked at.\n")
+    assert looked.out.endswith("\nThe servers are well. Discord was not checked.\n")
 
 
 async def test_a_life_that_fails_several_times_has_the_highest_code(shell: Shell) -> None:

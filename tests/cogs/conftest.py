@@ -23,6 +23,7 @@ from sandbox_cogs.sandbox import sync_commands
 from sandbox_core.bootstrap import Core, open_core
 from sandbox_core.event_router import GatewayIntake
 from sandbox_core.settings import load_settings
+from tests.event_path.conftest import count as acknowledge
 
 DEV_GUILD = 300000000000000001
 COOKS_GUILD = 300000000000000002
@@ -144,7 +145,7 @@ class Scene:
 def production_events(core: Core, guild_id: int, count: int) -> None:
     """As if so many of the guild's events had just gone to production."""
     for _ in range(count):
-        core.router.activity.count(str(guild_id), None)
+        acknowledge(core.router.activity, str(guild_id), None)
 
 
 @pytest.fixture

@@ -109,8 +109,9 @@ async def test_where_the_last_day_is_not_known_a_server_is_asked_about(
     assert await scene.stored() == before
     await record.incomplete_before(time.time())
     created = await scene.alice.slash(scene.channel, "sandbox create", name="another", guild=str(COOKS_GUILD))
-    unknown = f"Whether events of **Cooks** (`{COOKS_GUILD}`) went to production in the last 24 hours is not "
-    assert unknown + "known." in text_of(embed_of(created))
+    server = f"**Cooks** (`{COOKS_GUILD}`)"
+    unknown = f"It is unknown whether events of {server} went to production in the last 24 hours."
+    assert unknown in text_of(embed_of(created))
     assert (await scene.stored())["guilds"] == []
 
 

@@ -93,6 +93,7 @@ EXAMPLES: dict[type[errors.SandboxError], errors.SandboxError] = {
         errors.GuildProtected("613425648685547541"),
         errors.ConfirmationNeeded("613425648685547541", LONG),
         errors.GuildNotRegistered("613425648685547541"),
+        errors.GuildLimitReached(100),
         errors.DependencyUnavailable("PostgreSQL", LONG),
         errors.LoginRefused("Redis", where="h:1", user="x", problem="no", setting="REDIS_URL"),
         errors.NotMigrated(),

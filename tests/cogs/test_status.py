@@ -20,6 +20,7 @@ from sandbox_cogs.sandbox._watch import (
     watches_of,
 )
 from sandbox_core.errors import DependencyUnavailable
+from tests.event_path.conftest import count
 
 from .conftest import COOKS_GUILD, Press, Scene, embed_of, labels_of, pass_time, text_of, until
 
@@ -73,7 +74,7 @@ async def test_the_parts_show_their_figures(scene: Scene) -> None:
     await scene.core.redis.set(f"sandbox:{sandbox.id}:xp", "1")
     await scene.core.js.publish(f"sandbox.{sandbox.id}.events.MESSAGE_CREATE", b"{}")
     for _ in range(3):
-        scene.core.router.activity.count(str(COOKS_GUILD), str(sandbox.id))
+        count(scene.core.router.activity, str(COOKS_GUILD), str(sandbox.id))
     embed = (await opened(scene, name="busy")).embeds[0]
     parts = {field.name: field.value or "" for field in embed.fields}
     assert "3 tables, 1 row" in parts["🟢 PostgreSQL"]

@@ -196,7 +196,7 @@ async def test_a_migration_is_missing_lost_or_unknown(doctor: Doctor, migrated: 
     lost = (await doctor("PostgreSQL", database_url=migrated.url)).only()
     assert lost.detail.endswith("missing: sandbox_notices")
 
-    await migrated.run("DELETE FROM sandbox_schema_migrations WHERE version = '20261122140000'")
+    await migrated.run("DELETE FROM sandbox_schema_migrations WHERE version = '20261122120000'")
     found = await doctor("PostgreSQL", database_url=migrated.url)
     known = len(list(migrations_dir().glob("*.sql")))
     assert f"1 of {known} migrations are not applied" in found.only().detail

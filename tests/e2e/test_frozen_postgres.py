@@ -22,6 +22,7 @@ from sandbox_cogs.sandbox._presses import _HANDLERS, _QUESTIONS
 from sandbox_core.events.owner_command import OWNER_COMMANDS
 from tests.e2e.harness import Live, eventually
 from tests.embedded.hanging import frozen
+from tests.event_path.conftest import count
 
 from .conftest import StartLive
 
@@ -77,7 +78,7 @@ async def prepare(live: Live) -> Prepared:
         )
     guild = str(live.guilds[0].id)
     # Its registration is asked about.
-    live.run.bot.sandbox_core.router.activity.count(guild, None)
+    count(live.run.bot.sandbox_core.router.activity, guild, None)
     watched = await live.slash("status", name="second", watch=True)
     return Prepared(
         buttons={

@@ -11,7 +11,6 @@ from nats.aio.client import Client
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from sandbox_bot.gateway.sessions import SessionBook
 from sandbox_core.bootstrap import Core, open_core
 from sandbox_core.event_router import EventRouter, GatewayIntake
 from sandbox_core.lease_trust import LeaseTrust
@@ -24,6 +23,7 @@ from sandbox_core.nats.stored import StoredEvents
 from sandbox_core.nats.streams import StreamLimits, Streams
 from sandbox_core.routing import RouteTable
 from sandbox_core.settings import load_settings
+from sandbox_core.sharding.sessions import SessionBook
 
 from .conftest import GUILD_A, GUILD_B, SANDBOX_1, dispatch, read_back, until
 from .test_router import Routes, Slow, intake, router, routes, send, slow
@@ -203,7 +203,7 @@ async def test_a_thawed_process_writes_nothing_over_the_new_holders_resume_point
     for book, intake, session_id in zip(books, intakes, ("old", "new"), strict=True):
         book._trust.extend(time.monotonic() + ahead + 5)
         send(intake, dispatch(1, "READY", session_id=session_id, shard=[0, 1]))
-        book.began(0, "wss://resume.invalid")
+        book.of(0).began("wss://resume.invalid")
         await book._save()
         ahead += 20
     frozen, _ = books
@@ -217,7 +217,7 @@ async def test_a_thawed_process_writes_nothing_over_the_new_holders_resume_point
     await frozen._save()
     assert await saved() == "new"
     # The lease keeper has heard who has the shard.
-    frozen.lose(0)
+    frozen.of(0).disown()
     frozen._trust.extend(time.monotonic() + ahead + 5)
     await frozen._save()
     assert await saved() == "new"
@@ -238,7 +238,7 @@ async def test_a_process_that_does_not_know_that_it_lost_its_lease_writes_over_n
         intakes.append(intake)
     for book, intake, session_id in zip(books, intakes, ("old", "new"), strict=True):
         send(intake, dispatch(1, "READY", session_id=session_id, shard=[0, 1]))
-        book.began(0, "wss://resume.invalid")
+        book.of(0).began("wss://resume.invalid")
         await book._save()
     cut_off, _ = books
     send(intakes[0], dispatch(2, guild_id=GUILD_A))
@@ -250,9 +250,9 @@ async def test_a_process_that_does_not_know_that_it_lost_its_lease_writes_over_n
     # Who goes on with a session while PostgreSQL is away has no lease, and stands where it found it.
     successor = SessionBook(core.resume_points, GatewayIntake(core.router), core.metrics)
     await successor.open(APPLICATION, (0,), 1)
-    found = successor.resume_point(0)
+    found = successor.of(0).resume_point()
     assert found is not None
-    successor.resuming(0, found)
+    successor.of(0).resuming(found)
     # With a database that was restored from a copy the epochs go back, too.
     for sequence, leased, epoch in ((2, 0, 5), (3, 9, 9), (4, 2, 9)):
         successor.lease_epoch = lambda shard_id, leased=leased: leased  # type: ignore[misc]
@@ -279,11 +279,11 @@ async def test_the_saver_outlives_an_unforeseen_fault(core: Core, monkeypatch: p
         await save(application_id, shard_count, points)
 
     monkeypatch.setattr(store, "save", fail)
-    monkeypatch.setattr("sandbox_bot.gateway.sessions._FAILED_PAUSE", 0.01)
+    monkeypatch.setattr("sandbox_core.sharding.tuning.AFTER_FAILURE", 0.01)
     with capture_logs() as logs:
         await book.open(APPLICATION, (0,), 1)
         send(core.intake, dispatch(1, "READY", session_id="session", shard=[0, 1]))
-        book.began(0, "wss://resume.invalid")
+        book.of(0).began("wss://resume.invalid")
         await until(lambda: failed > 1)
     (entry,) = [entry for entry in logs if entry["event"] == "resume_points_not_saved"]
     assert entry["exc_info"]

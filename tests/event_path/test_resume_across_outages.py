@@ -9,10 +9,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from sandbox_bot.embedded import EmbeddedServers
-from sandbox_bot.gateway.sessions import SessionBook
 from sandbox_core.bootstrap import Core, open_core
 from sandbox_core.models import Actor, GuildAccess
 from sandbox_core.settings import load_settings
+from sandbox_core.sharding.sessions import SessionBook
 
 from .conftest import GUILD_A, GUILD_B, dispatch, until
 
@@ -48,7 +48,7 @@ async def test_a_switch_saves_where_to_resume_also_without_redis(
     book = book_of(core)
     await book.open(APPLICATION, (0,), 1)
     send(core, dispatch(1, "READY", session_id="session", shard=[0, 1]))
-    book.began(0, "wss://resume.invalid")
+    book.of(0).began("wss://resume.invalid")
     # From here on only switches save.
     assert book._saver is not None
     book._saver.cancel()
@@ -70,7 +70,7 @@ async def test_the_next_process_passes_over_what_is_stored(core: Core) -> None:
     first = book_of(core)
     await first.open(APPLICATION, (0,), 1)
     send(core, dispatch(1, "READY", session_id="session", shard=[0, 1]))
-    first.began(0, "wss://resume.invalid")
+    first.of(0).began("wss://resume.invalid")
     await first._save()
     assert first._saver is not None
     first._saver.cancel()
@@ -82,10 +82,10 @@ async def test_the_next_process_passes_over_what_is_stored(core: Core) -> None:
     core.intake.forget(0)
     second = book_of(core)
     await second.open(APPLICATION, (0,), 1)
-    point = second.resume_point(0)
+    point = second.of(0).resume_point()
     assert point is not None
     assert (point.session_id, point.sequence) == ("session", 1)
-    second.resuming(0, point)
+    second.of(0).resuming(point)
     routed = core.metrics.routing.routed["production"]
     for seq in range(2, 14):
         send(core, dispatch(seq, guild_id=GUILD_B))
@@ -111,12 +111,12 @@ async def test_a_session_that_cannot_be_looked_up_counts_as_a_possible_gap(
     await servers.valkey.kill()
     await book.open(APPLICATION, (), 1)
     await book.add(0, 1)
-    assert book.resume_point(0) is None
+    assert book.of(0).resume_point() is None
     send(core, dispatch(1, "READY", session_id="session", shard=[0, 1]))
     with capture_logs() as logs:
-        book.began(0, "wss://resume.invalid")
+        book.of(0).began("wss://resume.invalid")
         # What follows is this process's own.
-        book.began(0, "wss://resume.invalid")
+        book.of(0).began("wss://resume.invalid")
     assert [entry["event"] for entry in logs] == ["session_lost"]
     assert gaps() == before + 1
     await servers.valkey.start()
@@ -129,7 +129,7 @@ async def test_while_neither_store_answers_the_next_process_waits_for_a_while(
     first = book_of(core)
     await first.open(APPLICATION, (0,), 1)
     send(core, dispatch(1, "READY", session_id="session", shard=[0, 1]))
-    first.began(0, "wss://resume.invalid")
+    first.of(0).began("wss://resume.invalid")
     await first._save()
     assert first._saver is not None
     first._saver.cancel()
@@ -139,7 +139,7 @@ async def test_while_neither_store_answers_the_next_process_waits_for_a_while(
 
     impatient = SessionBook(core.resume_points, core.intake, core.metrics, stores_within=0.0)
     await impatient.open(APPLICATION, (0,), 1)
-    assert impatient.resume_point(0) is None
+    assert impatient.of(0).resume_point() is None
     assert impatient._saver is not None
     impatient._saver.cancel()
 
@@ -151,7 +151,7 @@ async def test_while_neither_store_answers_the_next_process_waits_for_a_while(
         async with asyncio.timeout(60):
             await opening
     assert [entry for entry in logs if entry["event"] == "session_not_loaded"] == []
-    point = second.resume_point(0)
+    point = second.of(0).resume_point()
     assert point is not None
     assert (point.session_id, point.resume_url) == ("session", "wss://resume.invalid")
     await servers.valkey.start()
@@ -165,15 +165,15 @@ async def test_a_refused_session_is_forgotten_and_a_newer_one_is_not(core: Core)
         assert book._saver is not None
         book._saver.cancel()
         send(core, dispatch(1, "READY", session_id=session_id, shard=[0, 1]))
-        book.began(0, "wss://resume.invalid")
+        book.of(0).began("wss://resume.invalid")
         await book._save()
         if book is thawed:
-            refused = book.resume_point(0)
+            refused = book.of(0).resume_point()
             assert refused is not None
             # The other process's intake is another one.
             core.intake.forget(0)
-    thawed._found[0] = refused
-    thawed._resume_urls.clear()
+    thawed.of(0).refused()
+    thawed.of(0).found(refused, set())
     await thawed.ended(0)
     point = await core.resume_points.load(APPLICATION, 0, 1)
     assert point is not None

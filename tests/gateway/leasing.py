@@ -9,11 +9,11 @@ from uuid import UUID, uuid4
 
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.lease_trust import LeaseTrust
-from sandbox_core.postgres.other_shards import Lease
 from sandbox_core.postgres.pool import Pool
-from sandbox_core.postgres.shards import Leases, ShardRows
-from sandbox_core.sharding.lease_parts import Before
+from sandbox_core.sharding.lease_parts import Before, Leases
+from sandbox_core.sharding.lease_rows import ShardRows
 from sandbox_core.sharding.leases import LeaseKeeper
+from sandbox_core.sharding.other_leases import Lease
 
 APPLICATION = 1_234_567_890_123_456_789
 LEASE = 1.0

@@ -18,7 +18,7 @@ from sandbox_core.nats.connection import NatsConnection
 from sandbox_core.postgres.pool import Pool
 from sandbox_core.postgres.processes import GatewayProcess, announce
 from sandbox_core.postgres.sessions import this_session
-from sandbox_core.sharding.presence import Presence
+from sandbox_core.sharding.peers import Presence
 from tests.e2e.harness import Flood
 from tests.event_path.proxy import proxied
 

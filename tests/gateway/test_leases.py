@@ -11,9 +11,9 @@ from pydantic import SecretStr
 
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.nats.connection import NatsConnection
-from sandbox_core.nats.shard_holders import ShardHolders
 from sandbox_core.postgres.pool import Pool
-from sandbox_core.postgres.shards import ShardRows
+from sandbox_core.sharding.lease_rows import ShardRows
+from sandbox_core.sharding.peers import ShardHolders
 
 from .leasing import APPLICATION, LEASE, Process, lapsed, turns
 
@@ -249,7 +249,7 @@ async def test_a_shard_that_does_not_drain_is_not_released(pool: Pool) -> None:
         await second.turn()
     assert (first.shards, second.shards) == ({0, 1, 2, 3}, set())
     first.runs.drains = True
-    assert first.keeper._handing_over == {}
+    assert not any(first.keeper._shards.of(shard_id).is_ending for shard_id in range(4))
     await first.turn()
     assert first.shards == {0, 1, 2, 3}, "each attempt costs a connection: the next one comes later"
     first.ahead += 31

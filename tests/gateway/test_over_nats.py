@@ -14,9 +14,8 @@ from pydantic import SecretStr
 from sandbox_bot.embedded import EmbeddedServers
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.nats.connection import NatsConnection
-from sandbox_core.nats.shard_holders import ShardHolders
-from sandbox_core.nats.takeovers import Takeovers
 from sandbox_core.postgres.pool import create_pool
+from sandbox_core.sharding.peers import ShardHolders, Takeovers
 from sandbox_core.subjects import shard_holders_subject, shard_takeovers_subject
 
 from .conftest import until
@@ -173,7 +172,7 @@ async def test_a_takeover_is_told_to_all_and_answered_by_who_loses(connect: Conn
     await third.hear(hears("third", 2, 3))
     await elsewhere.hear(hears("elsewhere", 1, 2))
     for takeovers in (here, there, third, elsewhere):
-        await takeovers._connection.client.flush()
+        await takeovers._peers._connection.client.flush()
     # Both have answered long before the time is over.
     async with asyncio.timeout(60):
         await here.tell(4, {1: 7, 2: 2**40}, within=60)
@@ -183,14 +182,14 @@ async def test_a_takeover_is_told_to_all_and_answered_by_who_loses(connect: Conn
     # Nobody answers for a dead process; and what is no takeover is passed over.
     await here.tell(4, {0: 9}, within=0.01)
     for nonsense in (b"", b"{}", b"[1]", b'{"shard_count":4,"epochs":{"x":1}}'):
-        await here._connection.client.publish(shard_takeovers_subject(APPLICATION), nonsense)
+        await here._peers._connection.client.publish(shard_takeovers_subject(APPLICATION), nonsense)
     await here.tell(4, {0: 10})
     await until(lambda: len(told) == 9)
     await there.close()
-    await there._connection.client.flush()
+    await there._peers._connection.client.flush()
     await here.tell(4, {0: 11})
     await until(lambda: len(told) == 11)
-    await Takeovers(here._connection, APPLICATION).close()
+    await Takeovers(here._peers._connection, APPLICATION).close()
 
 
 async def test_without_nats_a_takeover_is_told_to_nobody() -> None:

@@ -10,11 +10,11 @@ import pytest
 from pydantic import SecretStr
 
 from sandbox_core.nats.connection import NatsConnection
-from sandbox_core.nats.shard_holders import ShardHolders
 from sandbox_core.postgres.pool import Pool, create_pool
-from sandbox_core.postgres.publishers import Kind
-from sandbox_core.postgres.shards import Leases, ShardRows
-from sandbox_core.sharding.lease_parts import Before
+from sandbox_core.sharding.lease_parts import Before, Leases
+from sandbox_core.sharding.lease_rows import ShardRows
+from sandbox_core.sharding.peers import ShardHolders
+from sandbox_core.sharding.publishers import Kind
 from sandbox_core.sharding.registered import PublisherNotices, describe, registered
 from tests.gateway.leasing import APPLICATION, Process, lapsed, turns
 

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox_bot.gateway.identify import SPACING, IdentifyGate, StartLimit, pause_before
 from sandbox_core.errors import DependencyUnavailable
-from sandbox_core.postgres.identifies import Attempts
+from sandbox_core.sharding.identify import IdentifyGate, StartLimit, pause_before
+from sandbox_core.sharding.identify_rows import Attempts
+from sandbox_core.sharding.tuning import IDENTIFY_SPACING as SPACING
 
 DAY = 86_400.0
 
@@ -108,7 +109,7 @@ class World:
 
     async def _ask(self) -> StartLimit:
         if self.rows.away:
-            raise OSError
+            raise DependencyUnavailable("Discord", "OSError")
         return self.said
 
     async def _sleep(self, seconds: float) -> None:

@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from sandbox_core.errors import TransitionNotAllowed
-from sandbox_core.models import TRANSITIONS, Sandbox, SandboxStatus, check_transition, short_id
+from sandbox_core.models import TRANSITIONS, Sandbox, SandboxStatus, check_transition, shard_of, short_id
 
 ARROWS = {
     ("pending", "creating"),
@@ -77,3 +77,11 @@ def test_the_owners_name_falls_back_to_the_id() -> None:
     assert sandbox(metadata={"owner_name": "Alice"}).owner_name == "Alice"
     assert sandbox(metadata={"owner_name": ""}).owner_name == "200000000000000001"
     assert sandbox().owner_name == "200000000000000001"
+
+
+def test_a_guild_s_events_come_on_one_shard_and_those_of_no_guild_on_the_first() -> None:
+    # Discord's developer documentation, "Gateway", sharding: (guild_id >> 22) % num_shards.
+    guild = (7 << 22) + 5
+    assert [shard_of(guild, count) for count in (1, 4, 5)] == [0, 3, 2]
+    assert shard_of(str(guild), 4) == shard_of(guild, 4)
+    assert shard_of(None, 4) == 0

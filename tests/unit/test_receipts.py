@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from sandbox_bot.gateway.sessions import _Receipts
+from sandbox_core.sharding.shard_session import Receipts
 
 
 def test_the_moment_is_before_every_frame_that_is_not_done() -> None:
-    receipts = _Receipts("session", 100.0, 0)
+    receipts = Receipts("session", 100.0, 0)
     receipts.mark(101.0, 10)
     receipts.mark(102.0, 20)
     receipts.mark(103.0, 30)
@@ -21,7 +21,7 @@ def test_the_moment_is_before_every_frame_that_is_not_done() -> None:
 
 
 def test_what_another_process_may_have_published_keeps_its_moment() -> None:
-    receipts = _Receipts("session", 50.0, 10, stored={12, 40})
+    receipts = Receipts("session", 50.0, 10, stored={12, 40})
     receipts.mark(101.0, 11)
     receipts.mark(102.0, 39)
     assert receipts.since(39) == 50.0
@@ -31,7 +31,7 @@ def test_what_another_process_may_have_published_keeps_its_moment() -> None:
 
 
 def test_a_frame_that_is_never_acknowledged_costs_no_memory() -> None:
-    receipts = _Receipts("session", 0.0, 0)
+    receipts = Receipts("session", 0.0, 0)
     for tick in range(1, 100_001):
         receipts.mark(tick / 10, tick)
     assert len(receipts._marks) <= 1000

@@ -19,6 +19,7 @@ from sandbox_core.bootstrap import Core
 from sandbox_core.errors import DependencyUnavailable, SandboxNotFound
 from sandbox_core.models import Actor, Sandbox
 from sandbox_core.subjects import redis_prefix
+from tests.event_path.conftest import count
 
 EXTENSION = "sandbox_cogs.upkeep"
 ALICE = Actor("200000000000000001", "Alice")
@@ -118,7 +119,7 @@ async def test_unloading_leaves_nothing_and_writes_the_activity(core: Core, bot:
         return value(core.metrics.registry, "sandbox_active_count") == 1
 
     await until(counted)
-    core.router.activity.count("100000000000000001", str(sandbox.id))
+    count(core.router.activity, "100000000000000001", str(sandbox.id))
     await bot.unload_extension(EXTENSION)
     assert upkeep_tasks() == []
     assert {task for task in asyncio.all_tasks() if not task.done()} <= before
@@ -162,7 +163,7 @@ async def test_activity_is_kept_while_postgresql_is_away(
 ) -> None:
     sandbox = (await core.manager.create(ALICE, name="mine")).sandbox
     upkeep = Upkeep(bot, core)
-    core.router.activity.count("100000000000000001", str(sandbox.id))
+    count(core.router.activity, "100000000000000001", str(sandbox.id))
     await servers.postgres.kill()
     try:
         with pytest.raises(DependencyUnavailable):

@@ -77,10 +77,10 @@ def _blocks(findings: Sequence[Finding], code: ExitCode) -> Iterator[Block]:
 
 def _verdict(findings: Sequence[Finding], code: ExitCode) -> Line:
     if code is not ExitCode.DONE:
-        return Line(f"To mend: {sum(finding.wrong for finding in findings)}.", "red")
+        return Line(f"To fix: {sum(finding.wrong for finding in findings)}.", "red")
     if not any(finding.area == "Discord" and finding.state is State.OK for finding in findings):
         # Without a token no guild can be registered and no event comes.
-        return Line("The servers are well. Discord was not looked at.", "green")
+        return Line("The servers are well. Discord was not checked.", "green")
     return Line("All is well.", "green")
 
 

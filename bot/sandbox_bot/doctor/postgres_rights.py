@@ -24,7 +24,6 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "gateway_processes": (_READ, _ADD, _CHANGE, _REMOVE),
     "gateway_resume_points": (_READ, _ADD, _CHANGE, _REMOVE),
     "gateway_shards": (_READ, _ADD, _CHANGE),
-    "gateway_shard_candidates": (_READ, _ADD, _CHANGE, _REMOVE),
     "gateway_identify_buckets": (_READ, _ADD, _CHANGE),
     "gateway_publishers": (_READ, _ADD, _CHANGE, _REMOVE),
     "gateway_notices": (_READ, _ADD, _REMOVE),

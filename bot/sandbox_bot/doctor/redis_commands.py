@@ -13,8 +13,8 @@ from uuid import uuid4
 from redis import exceptions as rd
 from redis.asyncio import Redis
 
-from sandbox_core.redis.gateway_sessions import SAVE_SCRIPT
 from sandbox_core.redis.route_cache import PUT_SCRIPT
+from sandbox_core.sharding.resume_point_keys import SAVE_SCRIPT
 from sandbox_core.subjects import ROUTE_KEY_PREFIX, ROUTE_MOMENT_KEY_PREFIX, ROUTE_NULL
 
 COMMANDS = (

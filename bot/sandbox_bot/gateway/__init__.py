@@ -1,11 +1,13 @@
 """The bot's own gateway: every frame is routed before discord.py sees the few it needs."""
 
+from sandbox_core.sharding.sessions import SessionBook
+from sandbox_core.sharding.tuning import GatewayTuning
+
 from .compression import CompressionChoice
 from .endings import GatewayRefusedError
 from .gateway import Gateway
-from .sessions import SessionBook
-from .socket import RoutedWebSocket, RoutesFrames
-from .tuning import GatewayTuning
+from .ports import RoutesFrames
+from .socket import RoutedWebSocket
 
 __all__ = [
     "CompressionChoice",

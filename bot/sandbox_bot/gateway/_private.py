@@ -10,10 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any, cast
-
-if TYPE_CHECKING:
-    from discord import AutoShardedClient
+from typing import Any, cast
 
 SHARDS = "_AutoShardedClient__shards"
 STATE_NAMES = (
@@ -26,12 +23,12 @@ STATE_NAMES = (
 )
 
 
-def shards_of(client: AutoShardedClient) -> dict[int, Any]:
+def shards_of(client: Any) -> dict[int, Any]:
     """The client's shards by their number; changes to it are the client's."""
     return cast("dict[int, Any]", getattr(client, SHARDS))
 
 
-def tell_shards(client: AutoShardedClient, shard_ids: Collection[int], shard_count: int) -> None:
+def tell_shards(client: Any, shard_ids: Collection[int], shard_count: int) -> None:
     """These are the shards the client runs now, of so many; it is ready when they are, also with none."""
     state = client._connection
     client.shard_count = state.shard_count = shard_count

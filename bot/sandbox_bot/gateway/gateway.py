@@ -3,57 +3,55 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import aiohttp
+import discord
 import yarl
 
 from sandbox_core import tasks
+from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.nats.contents import StoredContents
-from sandbox_core.nats.shard_holders import ShardHolders
-from sandbox_core.nats.takeovers import Takeovers
-from sandbox_core.postgres.identifies import IdentifyRows
-from sandbox_core.postgres.shards import ShardRows
-from sandbox_core.sharding.leases import LEASE, LeaseKeeper
-from sandbox_core.sharding.presence import Presence
+from sandbox_core.sharding import tuning
+from sandbox_core.sharding.identify import IdentifyGate, StartLimit
+from sandbox_core.sharding.identify_rows import IdentifyRows
+from sandbox_core.sharding.lease_rows import ShardRows
+from sandbox_core.sharding.leases import LeaseKeeper
+from sandbox_core.sharding.peers import Peers, ShardHolders
 from sandbox_core.sharding.settled import SettledMoments
 from sandbox_core.sharding.succession import Succession
 
-from .identify import IdentifyGate, StartLimit
+from .ports import GatewayClient
 from .shards import ShardSet
-
-if TYPE_CHECKING:
-    from ..client import SandboxBot
 
 
 class Gateway:
     """Runs the shards that are this process's: those of the settings, or its share by leases."""
 
     def __init__(
-        self, client: SandboxBot, application_id: int, recommended: int, url: str, limit: StartLimit
+        self, client: GatewayClient, application_id: int, recommended: int, url: str, limit: StartLimit
     ) -> None:
         core, settings = client.sandbox_core, client.sandbox_core.settings
         self.url = yarl.URL(url)
-        self._nats = core.nats
         self.turns = IdentifyGate(IdentifyRows(core.pool, application_id), limit, lambda: start_limit(client))
-        connected = client.sessions.connected.__contains__
+        connected = client.sessions.is_connected
         contents = StoredContents(core.message_ids, settings.stream_names)
         self._succession = Succession(core.intake, contents, core.metrics, connected)
         self._shards = ShardSet(client, self.turns, self._may_connect, self._succession)
         count = settings.discord_shard_count
-        self._holders = ShardHolders(
+        holders = ShardHolders(
             core.nats,
             application_id,
             lambda: bool(self._shards.running),
             wanted=None if count is None else lambda: (count, self._keeper.wanted),
         )
-        self._takeovers = Takeovers(core.nats, application_id)
-        self._presence = Presence(core.nats, application_id, core.process.id)
+        self._peers = Peers(core.nats, application_id, core.process.id, holders)
         self._keeper = LeaseKeeper(
             ShardRows(
                 core.pool,
                 application_id,
                 core.process.id,
-                lease=LEASE,
+                lease=tuning.LEASE,
                 name=core.process.name,
                 settled=SettledMoments(core.intake, client.sessions.connection),
             ),
@@ -62,9 +60,9 @@ class Gateway:
             shard_count=settings.discord_shard_count,
             shard_ids=settings.discord_shard_ids,
             # Of other processes with fixed shards each has some of its own.
-            anybody_else=self._holders.others if count is None else self._holders.plugins,
-            takeovers=self._takeovers,
-            is_gone=self._presence.is_gone,
+            anybody_else=holders.others if count is None else holders.plugins,
+            takeovers=self._peers.takeovers,
+            is_gone=self._peers.presence.is_gone,
             # A hand-over drains; while NATS is away that would only move the trouble.
             can_hand_over=lambda: core.nats.connected and not core.router.full,
             trust=core.publisher.trust,
@@ -77,7 +75,7 @@ class Gateway:
         self._left = False
 
     @classmethod
-    async def ask(cls, client: SandboxBot, application_id: int) -> Gateway:
+    async def ask(cls, client: GatewayClient, application_id: int) -> Gateway:
         """Ask Discord for what it tells before the first connection.
 
         Raises `discord.GatewayNotFound` when it refuses to.
@@ -100,11 +98,7 @@ class Gateway:
 
         Raises `GatewayRefusedError` when Discord refuses one for good.
         """
-        await self._presence.start()
-        await self._holders.start()
-        self._nats.on_disconnect.append(self._keeper.nats_is_away)
-        self._nats.on_reconnect.append(self._keeper.nats_is_back)
-        await self._takeovers.hear(self._keeper.taken)
+        await self._peers.begin(self._keeper)
         self._keeping = asyncio.create_task(self._keeper.run(), name="shard-leases")
         await asyncio.wait({self._keeping, self._shards.failure}, return_when=asyncio.FIRST_COMPLETED)
         if self._shards.failure.done():
@@ -128,20 +122,19 @@ class Gateway:
         self._left = True
         self._state.end()
         await tasks.end(self._keeping)
-        self._nats.on_disconnect.remove(self._keeper.nats_is_away)
-        self._nats.on_reconnect.remove(self._keeper.nats_is_back)
         await self._keeper.leave()
-        await self._holders.close()
-        await self._takeovers.close()
-        await self._presence.close()
+        await self._peers.close()
 
     async def _may_connect(self, shard_id: int, *, closed_at_once: bool) -> None:
         await self._keeper.may_connect(shard_id, closed_at_once=closed_at_once)
 
 
-async def start_limit(client: SandboxBot) -> StartLimit:
-    """What is left of the day's IDENTIFYs. Raises `discord.GatewayNotFound` or the network's errors."""
-    return _limit((await client.http.get_bot_gateway())[2])
+async def start_limit(client: GatewayClient) -> StartLimit:
+    """What is left of the day's IDENTIFYs. Raises `DependencyUnavailable` when Discord does not tell."""
+    try:
+        return _limit((await client.http.get_bot_gateway())[2])
+    except (discord.GatewayNotFound, OSError, TimeoutError, aiohttp.ClientError) as error:
+        raise DependencyUnavailable("Discord", type(error).__name__) from error
 
 
 def _limit(answer: Any) -> StartLimit:

@@ -16,7 +16,7 @@ from discord.gateway import DiscordWebSocket
 from discord.http import Route
 
 from sandbox_core.events import Frame
-from sandbox_core.redis.gateway_sessions import ResumePoint
+from sandbox_core.models import ResumePoint, shard_of
 
 _GUILDS_PER_PAGE = 200
 
@@ -25,26 +25,12 @@ class _Invalid(msgspec.Struct):
     d: bool = False
 
 
-class _ReadyData(msgspec.Struct):
-    resume_gateway_url: str
-
-
-class _Ready(msgspec.Struct):
-    d: _ReadyData
-
-
 _invalid = msgspec.json.Decoder(_Invalid).decode
-_ready = msgspec.json.Decoder(_Ready).decode
 
 
 def resumable(frame: Frame) -> bool:
     """What an INVALID SESSION (op 9) says: True when the session may still be resumed."""
     return _invalid(frame.raw).d
-
-
-def ready_resume_url(frame: Frame) -> str:
-    """Where the session of a READY can be resumed."""
-    return _ready(frame.raw).d.resume_gateway_url
 
 
 async def prime(client: discord.Client, socket: DiscordWebSocket, point: ResumePoint) -> None:
@@ -53,7 +39,7 @@ async def prime(client: discord.Client, socket: DiscordWebSocket, point: ResumeP
     Raises `discord.HTTPException` when Discord refuses to tell.
     """
     shard_id, count = socket.shard_id or 0, socket.shard_count or 1
-    guilds = [guild async for guild in _guilds(client) if (int(guild["id"]) >> 22) % count == shard_id]
+    guilds = [guild async for guild in _guilds(client) if shard_of(guild["id"], count) == shard_id]
     ready = {
         "t": "READY",
         "s": point.sequence,

@@ -21,16 +21,16 @@ import structlog
 import yarl
 
 from sandbox_core import tasks
-from sandbox_core.redis.gateway_sessions import ResumePoint
+from sandbox_core.models import ResumePoint
+from sandbox_core.sharding.tuning import CLOSED_AT_ONCE, RECONNECT_FIRST_PAUSE
 
 from .endings import ABNORMAL, ConnectionEndedError, Ending
-from .socket import RoutedWebSocket, RoutesFrames
+from .ports import RoutesFrames
+from .socket import RoutedWebSocket
 
 _log = structlog.get_logger("sandbox.gateway")
 
 _FAILURES = (OSError, TimeoutError, aiohttp.ClientError, discord.HTTPException, discord.ConnectionClosed)
-_FIRST_PAUSE = 0.5
-_AT_ONCE = 10.0
 
 
 class IdentifyTurns(Protocol):
@@ -113,7 +113,7 @@ class Shard:
             lasted = self._monotonic() - began
             established = self._socket is not None and self._socket is not before and self._socket.established
             await self._pause(lasted, established=established)
-            await self._may_connect(self.id, closed_at_once=closed and lasted < _AT_ONCE)
+            await self._may_connect(self.id, closed_at_once=closed and lasted < CLOSED_AT_ONCE)
 
     async def close(self) -> None:
         """Close the connection, resumably; it is made again unless `run` is cancelled."""
@@ -121,7 +121,7 @@ class Shard:
             await self._socket.close()
 
     async def _connection(self) -> None:
-        point = self._client.sessions.resume_point(self.id)
+        point = self._client.sessions.of(self.id).resume_point()
         steady: asyncio.Task[None] | None = None
         try:
             if point is None:
@@ -137,8 +137,8 @@ class Shard:
                 await tasks.end(steady)
 
     async def _resume(self, point: ResumePoint) -> None:
-        sessions = self._client.sessions
-        sessions.resuming(self.id, point)
+        session = self._client.sessions.of(self.id)
+        session.resuming(point)
         try:
             await self._open(point)
         except ConnectionEndedError as ended:
@@ -151,7 +151,7 @@ class Shard:
         # Discord's resume addresses die; clients that insist on one stay away for hours.
         normal = str(self._client.gateway_url.with_query(yarl.URL(point.resume_url).query))
         _log.warning("resume_url_failed", shard=self.id)
-        sessions.use_instead(self.id, normal)
+        session.use_instead(normal)
         await self._open(replace(point, resume_url=normal))
 
     async def _open(self, point: ResumePoint | None) -> None:
@@ -175,5 +175,5 @@ class Shard:
         if self._quick_ends <= 1:
             return
         longest = tuning.longest_pause_in_storm if established else tuning.longest_pause
-        pause = min(_FIRST_PAUSE * 2.0 ** min(self._quick_ends - 2, 10), longest)
+        pause = min(RECONNECT_FIRST_PAUSE * 2.0 ** min(self._quick_ends - 2, 10), longest)
         await self._sleep(pause * random.uniform(0.5, 1.0))

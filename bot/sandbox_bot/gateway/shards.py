@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 
 from sandbox_core import tasks
+from sandbox_core.sharding import tuning
 from sandbox_core.sharding.lease_parts import Before
 from sandbox_core.sharding.succession import Succession
 
 from ._private import shards_of, tell_shards
+from .ports import RoutesFrames
 from .shard import IdentifyTurns, MayConnect, Shard
 
-if TYPE_CHECKING:
-    from ..client import SandboxBot
-
 _log = structlog.get_logger("sandbox.gateway")
-
-_DRAIN_LOOK = 0.02
 
 
 class ShardSet:
     """Begins and ends shards. A shard that Discord refuses for good ends `failure`."""
 
     def __init__(
-        self, client: SandboxBot, turns: IdentifyTurns, may_connect: MayConnect, succession: Succession
+        self, client: RoutesFrames, turns: IdentifyTurns, may_connect: MayConnect, succession: Succession
     ) -> None:
         self._client = client
         self._turns = turns
@@ -49,12 +46,11 @@ class ShardSet:
     @property
     def trouble(self) -> str:
         """Which shards have no session on a standing connection, and why; "" when all have."""
-        connected = self._client.sessions.connected
         waiting = self._turns.waiting
         return "; ".join(
             f"shard {shard_id} {waiting.get(shard_id, shard.trouble)}"
             for shard_id, shard in sorted(self._shards.items())
-            if shard_id not in connected and shard_id not in self._watched
+            if not self._client.sessions.is_connected(shard_id) and shard_id not in self._watched
         )
 
     def begin(self, shard_id: int, shard_count: int, before: Before | None) -> None:
@@ -109,7 +105,7 @@ class ShardSet:
     def lose(self, shard_id: int) -> None:
         """Another process has the shard's session: from now on nothing of it is published or saved here."""
         self._succession.forget(shard_id)
-        self._client.sessions.lose(shard_id)
+        self._client.sessions.of(shard_id).disown()
 
     async def drop(self, shard_id: int) -> None:
         """End the shard, which another process runs by now."""
@@ -151,7 +147,7 @@ class ShardSet:
             async with asyncio.timeout(self._client.tuning.hand_over_within):
                 # The ledger is on the event path, and pays for nobody's waiting.
                 while ledger.lag:  # noqa: ASYNC110
-                    await asyncio.sleep(_DRAIN_LOOK)
+                    await asyncio.sleep(tuning.DRAIN_LOOK)
         except TimeoutError:
             # They may be stored after the other process has looked, and their guilds' routes may change.
             _log.warning("not_handed_over_with_events_unacknowledged", shard=shard_id, events=ledger.lag)

@@ -8,7 +8,7 @@ dispatches (heartbeats, op 7, op 9, closes) is handled here, because the session
 from __future__ import annotations
 
 import asyncio
-from typing import Any, ClassVar, Protocol, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import aiohttp
 import discord
@@ -20,16 +20,17 @@ from discord.gateway import DiscordWebSocket
 from sandbox_core.event_router import GatewayIntake
 from sandbox_core.events import DISPATCH, Frame
 from sandbox_core.metrics import Metrics
-from sandbox_core.redis.gateway_sessions import ResumePoint
+from sandbox_core.models import ResumePoint
+from sandbox_core.sharding.shard_session import ShardSession
+from sandbox_core.sharding.tuning import GatewayTuning
 
 from .compression import Address, Compression, CompressionChoice, resumed_at
 from .endings import ABNORMAL, KEEPS_SESSION, ConnectionEndedError, Ending, closed, resumable_code
 from .heartbeat import Heartbeat
 from .inflate import stream
-from .priming import prime, ready_resume_url, resumable
+from .ports import RoutesFrames
+from .priming import prime, resumable
 from .reader import ATTENDED_TO, GatewayReader
-from .sessions import SessionBook
-from .tuning import GatewayTuning
 
 _log = structlog.get_logger("sandbox.gateway")
 
@@ -49,29 +50,6 @@ class _Hello(msgspec.Struct):
 _hello = msgspec.json.Decoder(_Hello).decode
 
 
-class RoutesFrames(Protocol):
-    """A client whose gateway frames go through an intake."""
-
-    @property
-    def intake(self) -> GatewayIntake: ...
-
-    @property
-    def sessions(self) -> SessionBook: ...
-
-    @property
-    def gateway_metrics(self) -> Metrics: ...
-
-    @property
-    def gateway_url(self) -> yarl.URL:
-        """Where a new session begins."""
-
-    @property
-    def tuning(self) -> GatewayTuning: ...
-
-    @property
-    def compression(self) -> CompressionChoice: ...
-
-
 class RoutedWebSocket(DiscordWebSocket):
     """Hands each dispatch frame to the intake, and to discord.py only what the bot itself needs.
 
@@ -79,7 +57,7 @@ class RoutedWebSocket(DiscordWebSocket):
     """
 
     intake: ClassVar[GatewayIntake]
-    sessions: ClassVar[SessionBook]
+    session: ClassVar[ShardSession]
     metrics: ClassVar[Metrics]
     tuning: ClassVar[GatewayTuning]
     choice: ClassVar[CompressionChoice]
@@ -105,7 +83,7 @@ class RoutedWebSocket(DiscordWebSocket):
             async with asyncio.timeout(client.tuning.connect_within) as patience:
                 members: dict[str, Any] = {
                     "intake": client.intake,
-                    "sessions": client.sessions,
+                    "session": client.sessions.of(shard_id),
                     "metrics": client.gateway_metrics,
                     "tuning": client.tuning,
                     "choice": choice,
@@ -124,7 +102,7 @@ class RoutedWebSocket(DiscordWebSocket):
                     resume=point is not None,
                     **session,
                 )
-            if point is not None and shard_id not in client.sessions.introduced:
+            if point is not None and not bound.session.introduced:
                 await socket.introduce(cast("discord.Client", client), point)
         except BaseException as error:
             if isinstance(error, aiohttp.WSServerHandshakeError) and error.status in _NOT_UNDERSTOOD:
@@ -152,7 +130,7 @@ class RoutedWebSocket(DiscordWebSocket):
             await prime(client, self, point)
         finally:
             self._reading()
-        self.sessions.introduced.add(self.shard_id or 0)
+        self.session.introduced = True
 
     async def identify(self) -> None:
         """Send IDENTIFY when it is the shard's turn; until then there is nothing to read."""
@@ -196,7 +174,8 @@ class RoutedWebSocket(DiscordWebSocket):
             return
         if frame.type == "READY":
             self.metrics.gateway_identifies.inc()
-            self.sessions.began(self.shard_id or 0, resumed_at(ready_resume_url(frame), self.compression))
+            ledger = self.intake.ledger(self.shard_id or 0)
+            self.session.began(resumed_at(ledger.resume_url if ledger else "", self.compression))
             self._established()
         elif frame.type == "RESUMED":
             self.metrics.gateway_resumes.inc()
@@ -217,7 +196,7 @@ class RoutedWebSocket(DiscordWebSocket):
             self.choice.refused(self.compression)
         else:
             self.choice.worked(self.compression)
-        self.sessions.established(self.shard_id or 0)
+        self.session.established()
 
     async def _parse(self, frame: Frame) -> None:
         try:
@@ -285,7 +264,7 @@ class RoutedWebSocket(DiscordWebSocket):
 
     async def close(self, code: int = KEEPS_SESSION) -> None:
         """Close without ending the session, in bounded time; twice is harmless."""
-        self.sessions.disconnected(self.shard_id or 0)
+        self.session.disconnected()
         if self.heartbeat is not None:
             self.heartbeat.stop()
         if self._reader is not None:

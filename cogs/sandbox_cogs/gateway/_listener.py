@@ -16,8 +16,8 @@ from discord.gateway import DiscordWebSocket
 
 from sandbox_cogs._core import AnyBot
 from sandbox_core.bootstrap import Core
-from sandbox_core.event_router import ready_session
-from sandbox_core.events import CONNECTION_EVENTS, DISPATCH, Frame
+from sandbox_core.events import CONNECTION_EVENTS, DISPATCH, Frame, read_ready
+from sandbox_core.models import shard_of
 
 from ._deliveries import Deliveries
 from ._fitness import shards_of_host, tell_unfit_shards
@@ -84,7 +84,7 @@ class GatewayListener(commands.Cog):
         if frame is None or frame.op != DISPATCH or frame.type == "RESUMED":
             return None
         if frame.type == "READY":
-            _, shard_id, shard_count = ready_session(frame)
+            shard_id, shard_count = read_ready(frame).shard
             self._publishing.session(shard_id, shard_count, self._bot.application_id or 0)
         else:
             shard_id = self._shard_of(frame)
@@ -128,9 +128,7 @@ class GatewayListener(commands.Cog):
     def _shard_of(self, frame: Frame) -> int:
         if not isinstance(self._bot, commands.AutoShardedBot):
             return self._bot.shard_id or 0
-        # Guild events come on the shard (guild_id >> 22) % shard_count, all others on shard 0
-        # (Discord's developer documentation, "Gateway", sharding).
-        return 0 if frame.guild_id is None else (int(frame.guild_id) >> 22) % (self._bot.shard_count or 1)
+        return shard_of(frame.guild_id, self._bot.shard_count or 1)
 
     def _adopt_before(self, frame: Frame, shard_id: int) -> None:
         """Start with this frame: the extension was loaded while the socket connected, and missed READY."""

@@ -10,13 +10,12 @@ import structlog
 
 from sandbox_core import tasks
 from sandbox_core.nats.contents import StoredContents
-from sandbox_core.nats.shard_holders import ShardHolders
-from sandbox_core.nats.takeovers import Takeovers
-from sandbox_core.postgres.publishers import Kind
-from sandbox_core.postgres.shards import ShardRows
+from sandbox_core.sharding import tuning
 from sandbox_core.sharding.host_shards import HostShards
-from sandbox_core.sharding.leases import LEASE, LeaseKeeper
-from sandbox_core.sharding.presence import Presence
+from sandbox_core.sharding.lease_rows import ShardRows
+from sandbox_core.sharding.leases import LeaseKeeper
+from sandbox_core.sharding.peers import Peers, ShardHolders
+from sandbox_core.sharding.publishers import Kind
 from sandbox_core.sharding.settled import SettledMoments
 from sandbox_core.sharding.succession import Succession
 
@@ -24,10 +23,6 @@ if TYPE_CHECKING:
     from sandbox_core.bootstrap import Core
 
 _log = structlog.get_logger("sandbox.gateway")
-
-_PAUSE_AFTER_FAILURE = 1.0
-_LOOK = 0.02
-_LEAVE_WITHIN = 3.0
 
 
 class Publishing:
@@ -88,7 +83,7 @@ class Publishing:
     async def drained(self) -> None:
         """Return when everything that is to be published here is stored."""
         while any(self._is_undecided(shard_id) for shard_id in self._wanted):  # noqa: ASYNC110
-            await asyncio.sleep(_LOOK)
+            await asyncio.sleep(tuning.DRAIN_LOOK)
         await self._core.router.idle()
 
     @property
@@ -123,20 +118,19 @@ class _Keeping:
     ) -> None:
         self._core = core
         shards = HostShards(succession)
-        self._holders = ShardHolders(
+        holders = ShardHolders(
             core.nats,
             application_id,
             lambda: bool(shards.running),
             plugin=lambda: (shard_count, shards.running),
             wanted=lambda: (shard_count, self.keeper.wanted - shards.running),
         )
-        self._takeovers = Takeovers(core.nats, application_id)
-        self._presence = Presence(core.nats, application_id, core.process.id)
+        self._peers = Peers(core.nats, application_id, core.process.id, holders)
         rows = ShardRows(
             core.pool,
             application_id,
             core.process.id,
-            lease=LEASE,
+            lease=tuning.LEASE,
             kind=Kind.PLUGIN,
             name=core.process.name,
             settled=SettledMoments(core.intake, connection),
@@ -147,37 +141,28 @@ class _Keeping:
             recommended=shard_count,
             shard_count=shard_count,
             shard_ids=(),
-            anybody_else=self._holders.others,
+            anybody_else=holders.others,
             at_once=False,
-            takeovers=self._takeovers,
-            is_gone=self._presence.is_gone,
+            takeovers=self._peers.takeovers,
+            is_gone=self._peers.presence.is_gone,
             trust=core.publisher.trust,
         )
         core.publishing.begin(shard_count, self.keeper)
         self._task = asyncio.create_task(self._keep(), name="sandbox-leases")
 
     async def _keep(self) -> None:
-        await self._presence.start()
-        await self._holders.start()
-        self._core.nats.on_disconnect.append(self.keeper.nats_is_away)
-        self._core.nats.on_reconnect.append(self.keeper.nats_is_back)
-        await self._takeovers.hear(self.keeper.taken)
+        await self._peers.begin(self.keeper)
         await tasks.repeat(
-            self.keeper.run, failed=lambda: _log.exception("leases_not_kept"), pause=_PAUSE_AFTER_FAILURE
+            self.keeper.run, failed=lambda: _log.exception("leases_not_kept"), pause=tuning.AFTER_FAILURE
         )
 
     async def end(self) -> None:
         self.keeper.stop_taking()
         await tasks.end(self._task)
-        if self.keeper.nats_is_back in self._core.nats.on_reconnect:
-            self._core.nats.on_disconnect.remove(self.keeper.nats_is_away)
-            self._core.nats.on_reconnect.remove(self.keeper.nats_is_back)
         self._core.publishing.end()
         try:
-            async with asyncio.timeout(_LEAVE_WITHIN):
+            async with asyncio.timeout(tuning.LEAVE_WITHIN):
                 await self.keeper.leave()
-                await self._holders.close()
-                await self._takeovers.close()
-                await self._presence.close()
+                await self._peers.close()
         except TimeoutError:
-            _log.warning("leases_not_released", dependency="PostgreSQL", lapse_in=LEASE)
+            _log.warning("leases_not_released", dependency="PostgreSQL", lapse_in=tuning.LEASE)

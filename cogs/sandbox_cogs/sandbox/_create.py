@@ -34,7 +34,7 @@ async def create(
     guilds = [access] if doubt is None else []
     made = await core.manager.create(actor, name=name, ttl=ttl, guilds=guilds)
     sandbox = made.sandbox
-    embed = _render.created(made, guild_names(interaction, sandbox, core.settings), doubt)
+    embed = _render.created(made, await guild_names(interaction, sandbox, core.settings), doubt)
     if doubt is None:
         return Answer(embed, below(*sandbox_buttons(sandbox.id)))
     question = _diversion.buttons(interaction, sandbox, access)

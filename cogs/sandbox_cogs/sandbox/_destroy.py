@@ -52,7 +52,7 @@ async def ask(
     sandbox = await core.manager.get_or_only(reference, owner=actor.id)
     # Checked now and after the click: a caller without the right gets no question.
     core.manager.check_may_manage(actor, sandbox, "destroy")
-    embed = _render_destroy.question(sandbox, guild_names(interaction, sandbox, core.settings))
+    embed = _render_destroy.question(sandbox, await guild_names(interaction, sandbox, core.settings))
     return Answer(embed, below(*ONE.buttons(interaction.user.id, sandbox.id.hex)))
 
 

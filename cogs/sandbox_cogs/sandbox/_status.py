@@ -91,7 +91,7 @@ async def _look(
     health = await core.manager.health(reference)
     embed = _render.status(
         health,
-        guild_names(interaction, health.sandbox, core.settings),
+        await guild_names(interaction, health.sandbox, core.settings),
         now=utc_now(),
         events_last_minute=core.router.activity.sandbox_events_last_minute(str(health.sandbox.id)),
         watched_until=until,

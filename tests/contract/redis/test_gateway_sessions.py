@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.redis.client import create_client
-from sandbox_core.redis.gateway_sessions import GatewaySessions, ResumePoint
+from sandbox_core.sharding.resume_point_keys import GatewaySessions, ResumePoint
 from sandbox_core.subjects import gateway_session_key
 
 APPLICATION = 300000000000000001

@@ -10,10 +10,10 @@ from redis.asyncio import Redis
 
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.postgres import Pool, create_pool
-from sandbox_core.postgres.resume_points import ResumePointRows
 from sandbox_core.redis.client import create_client
-from sandbox_core.redis.gateway_sessions import GatewaySessions, ResumePoint
-from sandbox_core.resume_points import ResumePoints, ResumePointStore
+from sandbox_core.sharding.resume_point_keys import GatewaySessions, ResumePoint
+from sandbox_core.sharding.resume_point_rows import ResumePointRows
+from sandbox_core.sharding.resume_points import ResumePoints, ResumePointStore
 
 APPLICATION = 300000000000000001
 ONE = ResumePoint("one", "wss://gateway.invalid/?a=b", 41, 1_700_000_000.5, 1_700_000_001.25)

@@ -16,16 +16,13 @@ from typing import Protocol
 
 import structlog
 
-from .errors import DependencyUnavailable
-from .models import ResumePoint
+from sandbox_core.errors import DependencyUnavailable
+from sandbox_core.models import ResumePoint
+
+from . import tuning
 
 _log = structlog.get_logger("sandbox.gateway")
 
-_WITHIN = 1.0
-# After a failure Redis is left alone for this long: an outage then costs one time-out and not one for
-# each save.
-_REST_AFTER_FAILURE = 2.0
-_COPY_EVERY = 10.0
 
 NEITHER = "Redis and PostgreSQL"
 """The dependency named when neither store answers."""
@@ -101,7 +98,7 @@ class ResumePoints:
                 async with _patience("Redis"):
                     await self._redis.save(application_id, shard_count, points)
             except DependencyUnavailable as error:
-                self._rest_until = self._monotonic() + _REST_AFTER_FAILURE
+                self._rest_until = self._monotonic() + tuning.STORE_RESTS_FOR
                 _log.warning("resume_points_kept_in_postgres", dependency="Redis", reason=error.reason)
             else:
                 await self._copy(application_id, shard_count, points)
@@ -114,7 +111,7 @@ class ResumePoints:
         due = {
             shard_id: point
             for shard_id, point in points.items()
-            if now - self._copied_at.get(shard_id, -math.inf) >= _COPY_EVERY
+            if now - self._copied_at.get(shard_id, -math.inf) >= tuning.COPY_EVERY
         }
         if not due:
             return
@@ -150,7 +147,7 @@ def _later(one: ResumePoint, other: ResumePoint) -> ResumePoint:
 @asynccontextmanager
 async def _patience(dependency: str) -> AsyncIterator[None]:
     try:
-        async with asyncio.timeout(_WITHIN):
+        async with asyncio.timeout(tuning.STORE_WITHIN):
             yield
     except TimeoutError:
         raise DependencyUnavailable(dependency, "no answer in time") from None

@@ -26,11 +26,6 @@ LANGUAGE sql STABLE AS $$
     );
 $$;
 
-ALTER TABLE gateway_processes ADD COLUMN session text;
-
-COMMENT ON COLUMN gateway_processes.session IS
-    'The session that says so, see sandbox_session(); null where a pooler stands in between';
-
 -- One row for each sandbox that is being created.
 CREATE TABLE sandbox_creations (
     sandbox_id uuid PRIMARY KEY,
@@ -46,6 +41,5 @@ COMMENT ON COLUMN sandbox_creations.session IS
 -- migrate:down
 
 DROP TABLE sandbox_creations;
-ALTER TABLE gateway_processes DROP COLUMN session;
 DROP FUNCTION sandbox_session_is_over(text);
 DROP FUNCTION sandbox_session();

@@ -8,17 +8,15 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from sandbox_core.models import ResumePoint
+from sandbox_core.redis.errors import translating
 from sandbox_core.subjects import gateway_session_key
 
-from .errors import translating
+from . import tuning
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 __all__ = ["GatewaySessions", "ResumePoint"]
-
-# Discord keeps a session resumable for a few minutes; an older one would only be refused.
-_KEPT_SECONDS = 900
 
 
 # For each key: the point, its session, its sequence, its epoch. What is no point is replaced by any.
@@ -69,7 +67,7 @@ class GatewaySessions:
         if not points:
             return
         keys = [gateway_session_key(application_id, shard_id, shard_count) for shard_id in points]
-        arguments: list[str | bytes | int] = [_KEPT_SECONDS]
+        arguments: list[str | bytes | int] = [tuning.SESSION_KEPT]
         for point in points.values():
             arguments += (msgspec.json.encode(point), point.session_id, point.sequence, point.epoch)
         with translating():

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from sandbox_core.models import ResumePoint
-
-from .pool import Pool, connected
+from sandbox_core.postgres.pool import Pool, connected
 
 
 class ResumePointRows:

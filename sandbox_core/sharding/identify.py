@@ -17,23 +17,17 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-import aiohttp
-import discord
 import structlog
 
 from sandbox_core.errors import DependencyUnavailable
-from sandbox_core.postgres.identifies import Attempts
+
+from . import tuning
+from .identify_rows import Attempts
 
 _log = structlog.get_logger("sandbox.gateway")
 
-SPACING = 5.25
-"""Seconds between two turns of a bucket: Discord's five, and something for what happens in between."""
 _FREE_ATTEMPTS = 5
-_FIRST_PAUSE = 10.0
-_LONGEST_PAUSE = 300.0
 _RESERVED_PART = 0.05
-_LOOK_AGAIN = 30.0
-_POSTGRES_WITHIN = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +53,11 @@ def pause_before(limit: StartLimit, attempts_in_a_row: int, shard_count: int) ->
     if attempts_in_a_row == 0:
         return 0.0
     beyond = attempts_in_a_row - _FREE_ATTEMPTS
-    pause = 0.0 if beyond < 0 else min(_FIRST_PAUSE * 2.0 ** min(beyond, 10), _LONGEST_PAUSE)
+    pause = (
+        0.0
+        if beyond < 0
+        else min(tuning.IDENTIFY_FIRST_PAUSE * 2.0 ** min(beyond, 10), tuning.IDENTIFY_LONGEST_PAUSE)
+    )
     if limit.remaining <= limit.reserve(shard_count):
         pause = max(pause, limit.reset_after * shard_count / max(limit.remaining, 1))
     return pause
@@ -81,7 +79,7 @@ class IdentifyGate:
     """Lets shards identify one after another, and holds back those that do it in vain.
 
     With PostgreSQL away the spacing and the attempts are this process's own. `limit` is what Discord said
-    at the start; `ask` asks again. `sleep` and `monotonic` are in seconds.
+    at the start; `ask` asks again, or raises `DependencyUnavailable`. `sleep` and `monotonic` are in seconds.
     """
 
     def __init__(
@@ -90,7 +88,7 @@ class IdentifyGate:
         limit: StartLimit,
         ask: Callable[[], Awaitable[StartLimit]],
         *,
-        spacing: float = SPACING,
+        spacing: float = tuning.IDENTIFY_SPACING,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -181,13 +179,13 @@ class IdentifyGate:
                 f"identifies again in {pause:.0f} s: {attempts.in_a_row} times in a row its session did not "
                 f"stay up, and {self._limit.remaining} of {self._limit.total} starts are left"
             )
-            await self._sleep(min(pause, _LOOK_AGAIN))
+            await self._sleep(min(pause, tuning.IDENTIFY_LOOK_AGAIN))
 
     async def _attempts(self, shard_id: int) -> Attempts:
         in_a_row, at = self._own.get(shard_id, (0, self._monotonic()))
         own = Attempts(in_a_row, self._monotonic() - at)
         try:
-            async with asyncio.timeout(_POSTGRES_WITHIN):
+            async with asyncio.timeout(tuning.IDENTIFY_ROWS_WITHIN):
                 known = await self._rows.attempts(shard_id, self.shard_count)
         except (DependencyUnavailable, TimeoutError):
             # Whether a crash loop is under way can't be seen now: near the end of the budget take it so.
@@ -200,12 +198,12 @@ class IdentifyGate:
     async def _refresh(self) -> None:
         try:
             self._limit = await self._ask()
-        except (discord.GatewayNotFound, OSError, TimeoutError, aiohttp.ClientError) as error:
-            _log.warning("start_limit_unknown", error=type(error).__name__)
+        except DependencyUnavailable as error:
+            _log.warning("start_limit_unknown", dependency=error.dependency, reason=error.reason)
 
     async def _take(self, bucket: int) -> float:
         try:
-            async with asyncio.timeout(_POSTGRES_WITHIN):
+            async with asyncio.timeout(tuning.IDENTIFY_ROWS_WITHIN):
                 wait = await self._rows.take(bucket, self._spacing)
         except (DependencyUnavailable, TimeoutError):
             if not self._alone:
@@ -217,7 +215,7 @@ class IdentifyGate:
 
     async def _tell(self, told: Awaitable[None]) -> None:
         try:
-            async with asyncio.timeout(_POSTGRES_WITHIN):
+            async with asyncio.timeout(tuning.IDENTIFY_ROWS_WITHIN):
                 await told
         except (DependencyUnavailable, TimeoutError):
             _log.info("identifies_not_counted", dependency="PostgreSQL")

@@ -7,54 +7,15 @@ that took or renewed it.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
 from typing import NamedTuple
 from uuid import UUID
 
-from . import other_shards, publishers
-from .other_shards import Lease
-from .pool import Connection, Pool, connected, transaction
-from .publishers import Holder, Kind, Publisher
+from sandbox_core.postgres.pool import Connection, Pool, connected, transaction
 
-
-@dataclass(frozen=True, slots=True)
-class Predecessor:
-    """Who publishes a shard, or published it, before this process does."""
-
-    settled_ago: float | None
-    """Every event from before so many seconds ago is stored; None when nobody said so."""
-    holder: Holder | None = None
-    """The process that has the shard; None when it has none any more."""
-    renewed_ago: float | None = None
-    """How many seconds ago the holder renewed its lease."""
-
-
-@dataclass(frozen=True, slots=True)
-class Leases:
-    """What one turn found, by shard number."""
-
-    mine: Mapping[int, int]
-    """Held by this process, renewed or taken now; each with its epoch."""
-    others: frozenset[int]
-    """Held by other processes whose leases have not lapsed."""
-    share: int
-    """How many shards this process should hold."""
-    taken_over: frozenset[int] = frozenset()
-    """Of `mine`, those taken now from another process whose lease had lapsed."""
-    stale: Mapping[int, int] = field(default_factory=dict)
-    """Of `mine`: sessions saved under this epoch or an earlier one are not to be resumed."""
-    after: Mapping[int, Predecessor] = field(default_factory=dict)
-    """Of `mine`, those taken now which somebody had before."""
-    watched: Mapping[int, Predecessor] = field(default_factory=dict)
-    """Wanted here and held by others whose sessions this process can't resume."""
-    others_of: Mapping[int, Holder] = field(default_factory=dict)
-    """Wanted here and held by others, whichever."""
-    held_by: Mapping[int, Holder] = field(default_factory=dict)
-    """All that others hold."""
-    orphaned: frozenset[Lease] = frozenset()
-    """Of those wanted here and held by others, the leases whose holder's session is over, lapsed or not."""
-    superseded: Mapping[int, Mapping[int, int]] = field(default_factory=dict)
-    """By another number of shards: those whose lapsed leases ended now, each with its new epoch."""
+from . import other_leases, publishers
+from .lease_parts import Leases, Predecessor
+from .other_leases import Lease
+from .publishers import Kind, Publisher
 
 
 class _Mine(NamedTuple):
@@ -65,9 +26,13 @@ class _Mine(NamedTuple):
 
 class _Taken(NamedTuple):
     epochs: dict[int, int]
+    stale: dict[int, int]
     over: frozenset[int]
     after: dict[int, Predecessor]
     superseded: dict[int, dict[int, int]]
+
+
+_NOTHING = _Taken({}, {}, frozenset(), {}, {})
 
 
 def _nothing_settled() -> Mapping[int, float]:
@@ -112,8 +77,9 @@ class ShardRows:
             used: int | None = await connection.fetchval(
                 """
                 SELECT shard_count FROM (
-                    SELECT shard_count FROM gateway_shard_candidates
-                    WHERE application_id = $1 AND seen_at > clock_timestamp() - make_interval(secs => $2)
+                    SELECT shard_count FROM gateway_publishers
+                    WHERE application_id = $1 AND shard_ids IS NULL
+                        AND seen_at > clock_timestamp() - make_interval(secs => $2)
                     UNION ALL
                     SELECT shard_count FROM gateway_shards
                     WHERE application_id = $1 AND lease_until > clock_timestamp()
@@ -124,7 +90,7 @@ class ShardRows:
                 self._lease,
             )
             count = used or recommended
-            await self._be_seen(connection, count)
+            await publishers.be_seen(connection, self._this, count, None)
         await self.prepare(count)
         return count
 
@@ -156,9 +122,7 @@ class ShardRows:
         """
         async with transaction(self._pool) as connection:
             mine, stale = await self._renew(connection, shard_count)
-            await publishers.be_seen(connection, self._this, shard_count, None)
-            if taking:
-                await self._be_seen(connection, shard_count)
+            await publishers.be_seen(connection, self._this, shard_count, None if taking else ())
             place, number = await self._place(connection, shard_count)
             share = _share(shard_count, place, number)
             # What nobody can resume is taken by who has watched it.
@@ -189,7 +153,7 @@ class ShardRows:
         async with transaction(self._pool) as connection:
             mine, stale = await self._renew(connection, shard_count)
             await publishers.be_seen(connection, self._this, shard_count, shard_ids)
-            taken = _Taken({}, frozenset(), {}, {})
+            taken = _NOTHING
             if taking:
                 missing = set(shard_ids) - mine.keys()
                 taken = await self._take(
@@ -204,6 +168,7 @@ class ShardRows:
                 second = await self._take(connection, shard_count, unleased, len(unleased), lapsed=True)
                 taken = _Taken(
                     taken.epochs | second.epochs,
+                    taken.stale | second.stale,
                     taken.over | second.over,
                     taken.after | second.after,
                     taken.superseded | second.superseded,
@@ -237,15 +202,6 @@ class ShardRows:
                 self._application_id,
                 self._process_id,
             )
-            await connection.execute(
-                """
-                DELETE FROM gateway_shard_candidates
-                WHERE application_id = $1
-                    AND (process_id = $2 OR seen_at < clock_timestamp() - interval '1 hour')
-                """,
-                self._application_id,
-                self._process_id,
-            )
             await publishers.leave(connection, self._this)
 
     async def _alone(self, connection: Connection) -> None:
@@ -253,19 +209,6 @@ class ShardRows:
         await connection.execute(
             "SELECT pg_advisory_xact_lock(hashtextextended('gateway shards ' || $1::text, 0))",
             str(self._application_id),
-        )
-
-    async def _be_seen(self, connection: Connection, shard_count: int) -> None:
-        await connection.execute(
-            """
-            INSERT INTO gateway_shard_candidates (application_id, process_id, shard_count, joined_at, seen_at)
-            VALUES ($1, $2, $3, clock_timestamp(), clock_timestamp())
-            ON CONFLICT (application_id, process_id) DO UPDATE
-            SET shard_count = excluded.shard_count, seen_at = excluded.seen_at
-            """,
-            self._application_id,
-            self._process_id,
-            shard_count,
         )
 
     async def _renew(self, connection: Connection, shard_count: int) -> tuple[dict[int, int], dict[int, int]]:
@@ -295,12 +238,12 @@ class ShardRows:
         """This process's place among those that share the shards out, and their number; 0, 0 without."""
         rows = await connection.fetch(
             """
-            SELECT process_id FROM gateway_shard_candidates AS candidate
-            WHERE application_id = $1 AND shard_count = $2
-                AND candidate.seen_at > clock_timestamp() - make_interval(secs => $3)
+            SELECT process_id FROM gateway_publishers AS publisher
+            WHERE application_id = $1 AND shard_count = $2 AND shard_ids IS NULL
+                AND publisher.seen_at > clock_timestamp() - make_interval(secs => $3)
                 AND NOT EXISTS (
                     SELECT FROM gateway_processes AS process
-                    WHERE process.process_id = candidate.process_id
+                    WHERE process.process_id = publisher.process_id
                         AND sandbox_session_is_over(process.session)
                 )
             ORDER BY joined_at, process_id
@@ -324,11 +267,11 @@ class ShardRows:
         orphaned: Collection[Lease] = (),
     ) -> _Taken:
         if most <= 0:
-            return _Taken({}, frozenset(), {}, {})
+            return _NOTHING
         await self._alone(connection)
-        foreign = await other_shards.foreign(connection, self._this, shard_count)
+        foreign = await other_leases.foreign(connection, self._this, shard_count)
         if any(held.is_live or not lapsed for held in foreign):
-            return _Taken({}, frozenset(), {}, {})
+            return _NOTHING
         rows = await connection.fetch(
             """
             WITH free AS (
@@ -350,7 +293,7 @@ class ShardRows:
                 stale_epoch = CASE WHEN $9 THEN epoch + 1 ELSE stale_epoch END
             FROM free
             WHERE application_id = $1 AND shard_count = $2 AND shard.shard_id = free.shard_id
-            RETURNING shard.shard_id, epoch, free.holder IS NOT NULL AS is_taken_over,
+            RETURNING shard.shard_id, epoch, stale_epoch, free.holder IS NOT NULL AS is_taken_over,
                 extract(epoch FROM clock_timestamp() - settled_at)::float8 AS settled_ago
             """,
             self._application_id,
@@ -367,8 +310,8 @@ class ShardRows:
             [lease.until for lease in orphaned],
         )
         if not rows:
-            return _Taken({}, frozenset(), {}, {})
-        others = await other_shards.supersede(connection, self._this, shard_count)
+            return _NOTHING
+        others = await other_leases.supersede(connection, self._this, shard_count)
         after = {}
         for row in rows:
             if others.was_any or row["epoch"] > 1:
@@ -376,6 +319,7 @@ class ShardRows:
                 after[row["shard_id"]] = Predecessor(min(known, default=None))
         return _Taken(
             {row["shard_id"]: row["epoch"] for row in rows},
+            {row["shard_id"]: row["stale_epoch"] for row in rows},
             frozenset(row["shard_id"] for row in rows if row["is_taken_over"]),
             after,
             others.epochs,
@@ -384,7 +328,7 @@ class ShardRows:
     async def _leases(
         self, connection: Connection, shard_count: int, mine: _Mine, wanted: Collection[int], taken: _Taken
     ) -> Leases:
-        held = await other_shards.held(connection, self._this, shard_count)
+        held = await other_leases.held(connection, self._this, shard_count)
         by_shard = {one.holder.shard_id: one for one in held}
         epochs = mine.epochs | taken.epochs
         missing = [n for n in wanted if n not in epochs] if len(epochs) < mine.share else []
@@ -394,21 +338,20 @@ class ShardRows:
             for n in missing
             if n in by_shard and Kind.PLUGIN in {self._this.kind, by_shard[n].holder.kind}
         }
-        if missing and (foreign := await other_shards.foreign(connection, self._this, shard_count)):
-            ago = other_shards.settled_of_all(
+        if missing and (foreign := await other_leases.foreign(connection, self._this, shard_count)):
+            ago = other_leases.settled_of_all(
                 foreign[0].holder.shard_count, [one.settled_ago for one in foreign]
             )
             free = [n for n in missing if n not in by_shard]
             renewed_ago = self._lease - min(one.lapses_in for one in foreign)
             watched |= {n: Predecessor(ago, foreign[0].holder, renewed_ago) for n in free}
             others_of |= dict.fromkeys(free, foreign[0].holder)
-        stale = mine.stale | await self._stale(connection, shard_count, taken.epochs)
         return Leases(
             epochs,
             frozenset(n for n, one in by_shard.items() if one.is_live),
             mine.share,
             taken.over,
-            stale=stale,
+            stale=mine.stale | taken.stale,
             after=taken.after,
             watched=watched,
             others_of=others_of,
@@ -416,22 +359,6 @@ class ShardRows:
             orphaned=frozenset(by_shard[n].lease for n in missing if n in by_shard and by_shard[n].is_over),
             superseded=taken.superseded,
         )
-
-    async def _stale(
-        self, connection: Connection, shard_count: int, shard_ids: Collection[int]
-    ) -> dict[int, int]:
-        if not shard_ids:
-            return {}
-        rows = await connection.fetch(
-            """
-            SELECT shard_id, stale_epoch FROM gateway_shards
-            WHERE application_id = $1 AND shard_count = $2 AND shard_id = ANY($3)
-            """,
-            self._application_id,
-            shard_count,
-            list(shard_ids),
-        )
-        return {row["shard_id"]: row["stale_epoch"] for row in rows}
 
 
 def _share(shard_count: int, place: int, number: int) -> int:

@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from .pool import Connection
+from sandbox_core.postgres.pool import Connection
+
 from .publishers import Holder, Kind, Publisher
 
 

@@ -8,8 +8,8 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from .errors import translating
-from .pool import Connection
+from sandbox_core.postgres.errors import translating
+from sandbox_core.postgres.pool import Connection
 
 
 class Kind(StrEnum):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .pool import Pool, connected
+from sandbox_core.postgres.pool import Pool, connected
 
 
 @dataclass(frozen=True, slots=True)
