@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import nats
@@ -78,14 +79,15 @@ async def through_the_bot(running: Rig, rate: int, seconds: int) -> tuple[list[f
     read: list[float] = []
     due: list[float] = []
 
-    def record(publication: Publication) -> None:
-        frame = publication.context.frame  # type: ignore[attr-defined]
-        # The simulator writes the moment each event is due into its nonce, in nanoseconds.
-        nonce = json.loads(frame.raw)["d"].get("nonce")
-        if nonce is not None:
-            read.append((time.monotonic() - frame.received_at) * 1000)
-            due.append((time.time_ns() - int(nonce)) / 1e6)
-        acknowledged(publication)
+    def record(publications: Sequence[Publication]) -> None:
+        for publication in publications:
+            frame = publication.context.frame
+            # The simulator writes the moment each event is due into its nonce, in nanoseconds.
+            nonce = json.loads(frame.raw)["d"].get("nonce")
+            if nonce is not None:
+                read.append((time.monotonic() - frame.received_at) * 1000)
+                due.append((time.time_ns() - int(nonce)) / 1e6)
+        acknowledged(publications)
 
     router.acknowledged = record  # type: ignore[method-assign]
     try:

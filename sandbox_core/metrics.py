@@ -143,7 +143,7 @@ class RoutingMetrics(Collector):
         yield lookups
         attributions = CounterMetricFamily(
             "sandbox_event_attributions",
-            "Questions whose a guild-less event is, by tier and result",
+            "Questions for the guild of an event that names none, by tier and result",
             labels=["tier", "result"],
         )
         for (tier, result), count in self.attributions.items():

@@ -1,4 +1,4 @@
-"""What tells whose a guild-less event is: its channel, or the interaction that its message answers.
+"""What tells the guild of an event that names none: its channel, or the interaction its message answers.
 
 An ephemeral message happens in a guild, and its MESSAGE_* events carry no guild id; they carry the flag
 64, their channel, and the interaction's id in `interaction_metadata` (Discord's developer documentation,
@@ -17,7 +17,7 @@ import msgspec
 EPHEMERAL_FLAG = 64
 
 DIRECT: Final = "direct"
-"""Stands in place of a guild's id as the owner of a channel of direct messages."""
+"""Stands in place of a guild's id for a channel of direct messages."""
 
 # DM and group DM (Discord's developer documentation, "Channel Types").
 _DIRECT_CHANNELS = frozenset({1, 3})

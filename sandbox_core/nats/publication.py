@@ -64,7 +64,7 @@ class Publisher(Protocol):
 
 
 class PublisherEvents(Protocol):
-    """What the publisher tells its owner, on the event loop."""
+    """What the publisher tells whoever submits, on the event loop."""
 
     def acknowledged(self, publications: Sequence[Publication]) -> None:
         """JetStream has stored these messages (or had stored them before)."""
