@@ -6,7 +6,11 @@ import json
 import signal
 from pathlib import Path
 
-from discord_sim import DiscordSim
+import pytest
+from structlog.testing import capture_logs
+
+from discord_sim import DiscordSim, SimTimeout
+from discord_sim.rest.routing import RecordedRequest
 from tests.e2e.harness import Live, eventually, free_port, get
 from tests.e2e.programs import program
 from tests.e2e.test_programs import discord_environment, until_ready
@@ -64,3 +68,21 @@ async def test_a_page_at_the_start_is_waited_out(
         running.signal(signal.SIGTERM)
         assert await running.exit_code() == 0
     assert "Traceback" not in running.errors
+
+
+async def test_a_command_that_another_process_has_acknowledged_is_not_done_again(live: Live) -> None:
+    """Discord delivers it once more to the process that resumes a killed one's session."""
+    backend = live.sim.rest
+
+    async def acknowledged_elsewhere(record: RecordedRequest) -> None:
+        if record.path.endswith("/callback"):
+            for interaction in backend.desk.by_id.values():
+                interaction.callback_type = interaction.callback_type or 5
+
+    backend.delay = acknowledged_elsewhere
+    with capture_logs() as logs:
+        with pytest.raises(SimTimeout):
+            await live.slash("create", name="mine", timeout=5)
+        await eventually(lambda: any(line["event"] == "interaction_not_answered" for line in logs))
+    backend.delay = None
+    assert await live.run.bot.sandbox_core.manager.list() == []

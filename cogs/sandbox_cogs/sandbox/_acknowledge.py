@@ -1,24 +1,57 @@
-"""Sends the first answer to an interaction, which Discord accepts only once."""
+"""The first answer to an interaction, which Discord takes once."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from typing import Any
 
 import discord
 
 _ALREADY_ACKNOWLEDGED = 40060
+_TAKEN = "sandbox:acknowledged"
 
 
-async def acknowledged(answer: Awaitable[object]) -> bool:
-    """Send the first answer. Return False when Discord already has one.
+class _Counted:
+    """An HTTP session that counts its requests."""
 
-    Discord's response may be lost. Then discord.py repeats the request, and Discord refuses the second one
-    (JSON error code 40060). The next step edits the answer in both cases.
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self.requests = 0
+
+    def request(self, *arguments: Any, **options: Any) -> Any:
+        """Send a request."""
+        self.requests += 1
+        return self._session.request(*arguments, **options)
+
+
+def is_acknowledged(interaction: discord.Interaction[Any]) -> bool:
+    """Return whether Discord has this process's first answer; of one whose receipt is lost discord.py knows nothing."""
+    return interaction.response.is_done() or _TAKEN in interaction.extras
+
+
+async def acknowledged(interaction: discord.Interaction[Any], answer: Awaitable[object]) -> bool:
+    """Send the first answer; return False when Discord had taken it before discord.py sent it once more.
+
+    Discord's receipt may get lost on its way. discord.py then repeats the request, and Discord refuses the
+    second one (JSON error code 40060). The caller goes on in either case: what comes next edits the reply.
+
+    Raises that refusal when the request was not repeated: another process has acknowledged the interaction.
+    Discord also delivers it to the process that resumes a killed one's session, and its command must not be
+    done twice.
     """
+    # discord.py takes the session from the interaction when it sends. It does not tell how often it sent.
+    session = getattr(interaction, "_session", None)
+    counted = _Counted(session)
+    if session is not None:
+        interaction._session = counted  # type: ignore[assignment]
     try:
         await answer
     except discord.HTTPException as error:
-        if error.code != _ALREADY_ACKNOWLEDGED:
+        if error.code != _ALREADY_ACKNOWLEDGED or counted.requests < 2:
             raise
+        interaction.extras[_TAKEN] = True
         return False
+    finally:
+        if session is not None:
+            interaction._session = session
     return True

@@ -15,7 +15,7 @@ from sandbox_core.error_text import explain
 from sandbox_core.errors import SandboxError
 
 from . import _outcome, _render
-from ._acknowledge import acknowledged
+from ._acknowledge import acknowledged, is_acknowledged
 
 if TYPE_CHECKING:
     from sandbox_core.bootstrap import Core
@@ -62,8 +62,8 @@ async def _send(interaction: discord.Interaction[AnyBot], embed: discord.Embed) 
     if interaction.type is discord.InteractionType.autocomplete:
         return
     try:
-        if interaction.response.is_done() or not await acknowledged(
-            interaction.response.send_message(embed=embed, ephemeral=True)
+        if is_acknowledged(interaction) or not await acknowledged(
+            interaction, interaction.response.send_message(embed=embed, ephemeral=True)
         ):
             await interaction.edit_original_response(content=None, embed=embed, view=None, attachments=[])
     except (discord.HTTPException, aiohttp.ClientError, OSError) as failure:

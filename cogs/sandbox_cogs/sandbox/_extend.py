@@ -51,7 +51,7 @@ async def open_form(interaction: Interaction, sandbox_id: UUID) -> None:
     )
     # As with buttons: discord.py does not keep a finished form in memory, and its id is enough.
     form.stop()
-    await acknowledged(interaction.response.send_modal(form))
+    await acknowledged(interaction, interaction.response.send_modal(form))
 
 
 async def on_form(interaction: Interaction) -> None:
@@ -66,7 +66,7 @@ async def on_form(interaction: Interaction) -> None:
         core = core_of(interaction.client)
         # The id contains the press that opened the form. A form that is submitted twice extends once.
         if not _submitted.first(match[0]):
-            await acknowledged(interaction.response.defer())
+            await acknowledged(interaction, interaction.response.defer())
             return
         duration = next(_values(data.get("components", ())), "")
         work = extend(core, interaction, match["sandbox"], duration)

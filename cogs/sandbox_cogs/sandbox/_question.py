@@ -73,7 +73,7 @@ class Question:
             raise NotPermitted("answer this question", "the person who was asked")
         message = interaction.message
         if message is None or not _answered.first((message.id, about)):
-            await acknowledged(interaction.response.defer())
+            await acknowledged(interaction, interaction.response.defer())
             return
         counts = False
         try:
@@ -103,7 +103,7 @@ class Question:
 
     async def _close(self, interaction: Interaction, about: str, reason: str) -> None:
         embed = _render.nothing_done(self.nothing_done, reason)
-        await acknowledged(interaction.response.edit_message(embed=embed, view=self.left(about)))
+        await acknowledged(interaction, interaction.response.edit_message(embed=embed, view=self.left(about)))
 
 
 _answered = Once()

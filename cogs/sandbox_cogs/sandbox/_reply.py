@@ -62,7 +62,7 @@ async def answer_anew(
     """
 
     async def begin() -> None:
-        await acknowledged(interaction.response.defer(ephemeral=True, thinking=True))
+        await acknowledged(interaction, interaction.response.defer(ephemeral=True, thinking=True))
         await check_may_use(interaction, core.settings)
 
     return await _answer(interaction, begin(), work, budget, _away(core, budget))
@@ -76,7 +76,13 @@ async def answer_in_place(
     budget: float = BUDGET_SECONDS,
 ) -> None:
     """Replace the message of a pressed button or menu by the result of `work`, or by why it failed."""
-    await _answer(interaction, acknowledged(interaction.response.defer()), work, budget, _away(core, budget))
+    await _answer(
+        interaction,
+        acknowledged(interaction, interaction.response.defer()),
+        work,
+        budget,
+        _away(core, budget),
+    )
 
 
 async def answer_after(
@@ -92,7 +98,7 @@ async def answer_after(
     `late` builds the error when the work takes longer than `budget` seconds. Return False when Discord
     rejected the first replacement and `work` did not start.
     """
-    acknowledge = acknowledged(interaction.response.edit_message(embed=meanwhile, view=None))
+    acknowledge = acknowledged(interaction, interaction.response.edit_message(embed=meanwhile, view=None))
     return await _answer(interaction, acknowledge, work, budget, late)
 
 
