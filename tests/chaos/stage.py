@@ -221,7 +221,7 @@ async def _play(stage: Stage, seconds: float, verdict: Verdict) -> None:
         await stage.start_host()
     dev, *guilds = sorted(sim.world.guilds.values(), key=lambda guild: guild.id)
     sides = Sides()
-    operator = Operator(sim, dev, sim.world.guilds[dev.id].owner, sides, stage.bots.kills)
+    operator = Operator(sim, dev, sim.world.guilds[dev.id].owner, sides)
     # Half of the guilds are mapped from the start, and a quarter takes part in the commands.
     names = [await operator.create() for _ in range(_SANDBOXES)]
     for number, guild in enumerate(guilds[: len(guilds) // 2]):

@@ -7,7 +7,7 @@ import random
 import re
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from discord_sim import DiscordSim, Frame, InteractionResult, SimError, SimGuild, SimMessage, SimUser
@@ -177,11 +177,7 @@ class Unclear(ChaosError):
 class Operator:
     """A developer who uses `/sandbox` and writes down what the answers mean for the sides."""
 
-    def __init__(
-        self, sim: DiscordSim, dev: SimGuild, user: SimUser, sides: Sides, kills: Sequence[float]
-    ) -> None:
-        """`kills` are the moments at which processes were killed, in seconds since the epoch."""
-        self._kills = kills
+    def __init__(self, sim: DiscordSim, dev: SimGuild, user: SimUser, sides: Sides) -> None:
         self._sim = sim
         self._dev = dev
         self._user = user
@@ -255,10 +251,7 @@ class Operator:
                 self._sides.changed(guild.id, side, asked, time.time())
             self.outcomes["ok"] += 1
             return True
-        # Discord replays a command to whoever comes after a killed process, and by then it may have been
-        # done: the refusal says only that it is not done again.
-        is_repeated = any(moment >= asked for moment in self._kills)
-        if self._count(text) != "refused" or is_repeated:
+        if self._count(text) != "refused":
             for guild in guilds:
                 self._sides.changed(guild.id, side, asked, None)
             raise Unclear(text)

@@ -25,7 +25,7 @@ class _Counted:
 
 
 def is_acknowledged(interaction: discord.Interaction[Any]) -> bool:
-    """Return whether Discord has this process's first answer; of one whose receipt is lost discord.py knows nothing."""
+    """Return whether Discord has this process's first answer, also one whose receipt is lost."""
     return interaction.response.is_done() or _TAKEN in interaction.extras
 
 
