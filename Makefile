@@ -41,7 +41,7 @@ run: $(TO_RUN)
 # processes, and no more, as each takes seconds to begin. A file's tests stay together, and files go in the order
 # of the collection (see tests/conftest.py).
 # Measuring coverage makes everything half as slow again, so it has to be asked for.
-WORKERS ?= 4
+WORKERS ?= 8
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(if $(COVERAGE),$(MEASURED)) $(ARGS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -80,7 +81,7 @@ async def test_the_parts_show_their_figures(scene: Scene) -> None:
     assert "3 tables, 1 row" in parts["🟢 PostgreSQL"]
     assert "1 key" in parts["🟢 Redis"]
     assert " ms" in parts["🟢 Redis"]
-    assert "1 event waiting, the last one 0 s old" in parts["🟢 NATS"]
+    assert re.search(r"1 event waiting, the last one \d+ s old", parts["🟢 NATS"])
     assert "1 of 1 server routed here" in parts["🟢 Routing"]
     assert parts["In the last minute"] == "3 events received"
     assert embed.timestamp is not None
