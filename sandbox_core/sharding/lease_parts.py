@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -69,33 +69,6 @@ class Before:
             predecessor.holder,
             None if renewed_ago is None else asked_at - renewed_ago,
         )
-
-
-class Rows(Protocol):
-    """The leases of this process; see `ShardRows`."""
-
-    async def agree(self, recommended: int) -> int: ...
-
-    async def prepare(self, shard_count: int) -> None: ...
-
-    async def share(
-        self, shard_count: int, *, may_take_lapsed: bool, taking: bool, orphaned: Collection[Lease] = ()
-    ) -> Leases: ...
-
-    async def fix(
-        self,
-        shard_count: int,
-        shard_ids: Collection[int],
-        running: Collection[int],
-        *,
-        may_take_lapsed: bool,
-        taking: bool,
-        orphaned: Collection[Lease] = (),
-    ) -> Leases: ...
-
-    async def release(self, shard_count: int, shard_id: int) -> None: ...
-
-    async def leave(self) -> None: ...
 
 
 class Runs(Protocol):

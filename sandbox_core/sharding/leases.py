@@ -56,7 +56,8 @@ from sandbox_core.lease_trust import LeaseTrust
 from . import tuning
 from .certainty import Certainty
 from .held_shards import HeldShards, without
-from .lease_parts import Before, Leases, Rows, Runs, TellsTakeovers
+from .lease_parts import Before, Leases, Runs, TellsTakeovers
+from .lease_rows import ShardRows
 from .other_leases import Lease
 from .publishers import Holder
 
@@ -80,7 +81,7 @@ class LeaseKeeper:
 
     def __init__(
         self,
-        rows: Rows,
+        rows: ShardRows,
         runs: Runs,
         *,
         recommended: int,
