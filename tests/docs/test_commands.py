@@ -16,7 +16,7 @@ import pytest
 
 from tests.docs.conftest import GUILD, OTHER_GUILD, Place
 from tests.docs.markdown import ROOT, Block, blocks, name_of, pages
-from tests.e2e.harness import get
+from tests.e2e.harness import eventually, get
 
 _MAKE = "test_make.py does"
 _DOCKER = "needs Docker and images from a registry; test_compose_lines.py reads it"
@@ -192,7 +192,12 @@ async def _look_at_the_sessions(place: Place) -> None:
 async def _the_new_process_has_taken_over(place: Place) -> None:
     assert place.bot is not None
     assert await place.bot.exit_code() == 0
-    assert (await get(f"http://127.0.0.1:{place.next_port}", "/readyz"))[0] == 200
+
+    async def is_ready() -> bool:
+        # While it takes the shard over, it is not.
+        return (await get(f"http://127.0.0.1:{place.next_port}", "/readyz"))[0] == 200
+
+    await eventually(is_ready)
     assert len(place.sim.identifies) == place.identifies, "a session was begun anew"
     await place.end_successor()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -23,11 +24,29 @@ def alive(pid: int) -> bool:
 
 def descendants(pid: int) -> set[int]:
     """Every process below `pid`."""
-    found: set[int] = set()
-    for thread in _threads(pid):
-        for word in told_of(pid, f"task/{thread}/children").split():
-            found |= {int(word)} | descendants(int(word))
-    return found
+    below = children(pid)
+    return below.union(*map(descendants, below))
+
+
+def children(pid: int) -> set[int]:
+    """The processes that `pid` has started itself and not yet collected."""
+    return {int(word) for thread in _threads(pid) for word in told_of(pid, f"task/{thread}/children").split()}
+
+
+class Started:
+    """What this process has started since this object was made, and what that has started.
+
+    Servers that it had before are left out, with all that they start meanwhile: PostgreSQL starts a process
+    for each connection and each vacuum.
+    """
+
+    def __init__(self) -> None:
+        self._before = children(os.getpid())
+
+    def __call__(self) -> set[int]:
+        """Their ids now."""
+        roots = children(os.getpid()) - self._before
+        return roots.union(*map(descendants, roots))
 
 
 def _threads(pid: int) -> list[str]:

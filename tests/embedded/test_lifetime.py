@@ -28,7 +28,7 @@ from sandbox_bot.embedded import (
     _guard,
     embedded_servers,
 )
-from tests.embedded.processes import alive, descendants, told_of, until, until_gone
+from tests.embedded.processes import Started, alive, descendants, told_of, until, until_gone
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="processes are seen in /proc")
 
@@ -116,10 +116,10 @@ EVERYTHING = ["postgres", "valkey", "nats"]
 
 
 async def test_nothing_is_left_when_the_body_ends(tmp_path: Path) -> None:
-    before = descendants(os.getpid())
+    started = Started()
     async with embedded_servers(tmp_path, fast=True) as servers:
         await write_everywhere(servers)
-        family = descendants(os.getpid()) - before
+        family = started()
         assert {servers.postgres.pid, servers.valkey.pid, servers.nats.pid} <= family
     assert not any(map(alive, family))
 
@@ -145,7 +145,7 @@ async def test_durable_servers_start_and_keep_their_data(tmp_path: Path) -> None
 
 
 async def test_cancellation_in_the_body_stops_the_servers(tmp_path: Path) -> None:
-    before = descendants(os.getpid())
+    started = Started()
     entered = asyncio.Event()
 
     async def own() -> None:
@@ -155,7 +155,7 @@ async def test_cancellation_in_the_body_stops_the_servers(tmp_path: Path) -> Non
 
     task = asyncio.create_task(own())
     await until(lambda: entered.is_set() or task.done())
-    family = descendants(os.getpid()) - before
+    family = started()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -165,18 +165,18 @@ async def test_cancellation_in_the_body_stops_the_servers(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("processes", [1, 3, 5, 7])
 async def test_cancellation_during_the_start_stops_what_had_started(tmp_path: Path, processes: int) -> None:
-    before = descendants(os.getpid())
+    started = Started()
 
     async def own() -> None:
         async with embedded_servers(tmp_path, fast=True):
             await asyncio.Event().wait()
 
     task = asyncio.create_task(own())
-    await until(lambda: len(descendants(os.getpid()) - before) >= processes)
+    await until(lambda: len(started()) >= processes)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert descendants(os.getpid()) - before == set()
+    assert started() == set()
     async with embedded_servers(tmp_path, fast=True) as servers:
         await write_everywhere(servers)
 

@@ -26,7 +26,7 @@ from sandbox_bot.embedded import (
     _programs,
     embedded_servers,
 )
-from tests.embedded.processes import alive, descendants, told_of, until
+from tests.embedded.processes import Started, alive, descendants, told_of, until
 
 KINDS = [PostgresServer, ValkeyServer, NatsServer]
 
@@ -165,14 +165,14 @@ async def test_a_failed_start_shows_the_end_of_the_log(tmp_path: Path) -> None:
 
 
 async def test_one_failing_server_takes_the_others_down(tmp_path: Path) -> None:
-    before = descendants(os.getpid())
+    started = Started()
     async with embedded_servers(tmp_path, fast=True):
         pass
     (tmp_path / "postgres" / "data" / "PG_VERSION").write_text("12\n")
     with pytest.raises(EmbeddedServerError, match="PostgreSQL"):
         async with embedded_servers(tmp_path, fast=True):
             pass
-    assert descendants(os.getpid()) - before == set()
+    assert started() == set()
 
 
 async def test_an_interrupted_initdb_is_done_again(tmp_path: Path) -> None:
