@@ -13,11 +13,11 @@ from itertools import islice
 import structlog
 
 from sandbox_core.errors import DependencyUnavailable
+from sandbox_core.redis.shared_channels import SharedChannels
 from sandbox_core.routing import RouteTable
 from sandbox_core.subjects import is_guild_id, is_snowflake
 
 from .guilds import ChannelGuilds
-from .lookup import Shared
 
 _log = structlog.get_logger("sandbox.router")
 
@@ -38,7 +38,7 @@ class ChannelSharing:
 
     def __init__(
         self,
-        shared: Shared,
+        shared: SharedChannels,
         guilds: ChannelGuilds,
         table: Callable[[], RouteTable | None],
         *,

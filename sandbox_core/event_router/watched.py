@@ -20,6 +20,8 @@ from sandbox_core.tracing import Tracing
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
+    from .lane import Event
+
 _LOGGER = "sandbox.routing"
 _log = structlog.get_logger(_LOGGER)
 
@@ -76,10 +78,6 @@ class LogDecisions:
         )
 
 
-class _HasFrame(Protocol):
-    frame: Frame
-
-
 class WatchedPath:
     """Passes everything on in both directions, and tells the watchers."""
 
@@ -98,7 +96,7 @@ class WatchedPath:
         """Tell the watchers, and publish."""
         if self._publisher is None:
             raise RuntimeError("an event is to be published without a publisher")
-        frame = cast("_HasFrame", publication.context).frame
+        frame = cast("Event", publication.context).frame
         self._marks[publication] = [each.submitted(publication, frame) for each in self._watchers]
         self._publisher.submit(publication)
 

@@ -12,7 +12,6 @@ import asyncio
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
 
 import structlog
 
@@ -22,18 +21,13 @@ from sandbox_core.event_router import GatewayIntake
 from sandbox_core.lease_trust import LeaseTrust
 from sandbox_core.metrics import Metrics
 from sandbox_core.models import ResumePoint
+from sandbox_core.nats.stored import StoredEvents
 
 from . import tuning
 from .resume_points import NEITHER, ResumePointStore
 from .shard_session import ShardSession
 
 _log = structlog.get_logger("sandbox.gateway")
-
-
-class ReadsStored(Protocol):
-    """Which events of a session are stored; see `StoredEvents`."""
-
-    async def sequences(self, session_id: str, shard_id: int, *, after: int, since: float) -> set[int]: ...
 
 
 class SessionBook:
@@ -50,7 +44,7 @@ class SessionBook:
         intake: GatewayIntake,
         metrics: Metrics,
         *,
-        stored: ReadsStored | None = None,
+        stored: StoredEvents | None = None,
         trust: LeaseTrust | None = None,
         stores_within: float = tuning.STORES_WAITED_FOR,
         now: Callable[[], float] = time.time,

@@ -11,12 +11,13 @@ import structlog
 
 from sandbox_core import tasks
 from sandbox_core.sharding import tuning
+from sandbox_core.sharding.identify import IdentifyGate
 from sandbox_core.sharding.lease_parts import Before
 from sandbox_core.sharding.succession import Succession
 
 from ._private import shards_of, tell_shards
-from .ports import RoutesFrames
-from .shard import IdentifyTurns, MayConnect, Shard
+from .ports import GatewayClient
+from .shard import MayConnect, Shard
 
 _log = structlog.get_logger("sandbox.gateway")
 
@@ -37,7 +38,7 @@ class ShardSet:
     """Begins and ends shards. A shard that Discord refuses for good ends `failure`."""
 
     def __init__(
-        self, client: RoutesFrames, turns: IdentifyTurns, may_connect: MayConnect, succession: Succession
+        self, client: GatewayClient, turns: IdentifyGate, may_connect: MayConnect, succession: Succession
     ) -> None:
         self._client = client
         self._turns = turns
