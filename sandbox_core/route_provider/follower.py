@@ -117,7 +117,7 @@ class RouteFollower:
         """
         if not self._linked:
             raise DependencyUnavailable("PostgreSQL", "the route notifications are interrupted")
-        done = self._switch.settled(guild_ids)
+        done = self._switch.when_known(guild_ids)
         self._wake.set()
         await done
 
@@ -246,7 +246,7 @@ class RouteFollower:
         """The table is known as of that moment: what was told and learned before has come over the link."""
         self._switch.confirmed(moment)
         beaten_at = self._beaten_at
-        doubtful = self._switch.unsettled
+        doubtful = self._switch.unknown
         self._told = {g: told for g, told in self._told.items() if told[0] >= beaten_at or g in doubtful}
         self._learned = {g: dated for g, dated in self._learned.items() if g in doubtful}
 
@@ -273,13 +273,13 @@ class RouteFollower:
             return
         request, guild_ids = switches.read_request(payload)
 
-        def settled(done: asyncio.Future[None]) -> None:
+        def known(done: asyncio.Future[None]) -> None:
             # A link that is lost takes the answer with it; the asker sees that none came.
             if not done.cancelled() and done.exception() is None:
                 self._answers.append(request)
                 self._wake.set()
 
-        self._switch.settled(guild_ids).add_done_callback(settled)
+        self._switch.when_known(guild_ids).add_done_callback(known)
         self._wake.set()
 
     def _on_termination(self, _connection: Connection) -> None:

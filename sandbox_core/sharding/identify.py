@@ -27,7 +27,7 @@ from .identify_rows import Attempts
 _log = structlog.get_logger("sandbox.gateway")
 
 _FREE_ATTEMPTS = 5
-_RESERVED_PART = 0.05
+_RESERVED_SHARE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class StartLimit:
 
     def reserve(self, shard_count: int) -> int:
         """What is kept for shards that have not tried yet: a start of every shard, 5 % at least."""
-        return max(shard_count, math.ceil(self.total * _RESERVED_PART))
+        return max(shard_count, math.ceil(self.total * _RESERVED_SHARE))
 
 
 def pause_before(limit: StartLimit, attempts_in_a_row: int, shard_count: int) -> float:

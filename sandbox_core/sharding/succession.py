@@ -26,7 +26,7 @@ from sandbox_core.metrics import Metrics
 
 from . import tuning
 from .joining import Copy, Kept, key_of, stored_places
-from .lease_parts import Before
+from .lease_types import Before
 
 _log = structlog.get_logger("sandbox.gateway")
 
@@ -82,7 +82,7 @@ class Succession:
         """Keep what comes of the shard from now on."""
         self._intake.stand_by(shard_id)
 
-    def watch(self, shard_id: int, before: Before) -> None:
+    def published_elsewhere(self, shard_id: int, before: Before) -> None:
         """Another process publishes the shard; what it has stored need not be kept."""
         shard = self._shards[shard_id]
         if before.renewed_at is not None:

@@ -6,7 +6,7 @@ from sandbox_core.cleanup import OrphanCleanup, OrphanReport
 from sandbox_core.errors import DependencyUnavailable
 
 from ..exit_codes import ExitCode
-from ._outcome import fail
+from ._exit import fail
 
 
 def end_with_failures(failed: list[str], found: OrphanReport, done: OrphanCleanup | None) -> None:

@@ -11,7 +11,7 @@ from sandbox_core.models import AuditEntry
 from . import _json as json
 from . import _options as options
 from . import _views as views
-from ._outcome import run
+from ._exit import run
 from ._screen import busy, emit, show
 from ._session import opened
 

@@ -10,8 +10,8 @@ from sandbox_core.words import counted
 
 from . import _json as json
 from . import _options as options
+from ._exit import run
 from ._leftovers import end_with_failures
-from ._outcome import run
 from ._screen import Line, busy, emit, show
 from ._session import opened
 from ._words import error_line

@@ -21,7 +21,7 @@ from . import _options as options
 from . import _views as views
 from ._discord import guild_accesses
 from ._diversion import diversion, last_events
-from ._outcome import fail, run
+from ._exit import fail, run
 from ._screen import (
     busy,
     confirm,

@@ -16,7 +16,7 @@ from . import _caller as caller
 from . import _json as json
 from . import _options as options
 from . import _views as views
-from ._outcome import exit_code, fail, run, usage
+from ._exit import exit_code, fail, run, usage
 from ._screen import (
     busy,
     confirm,

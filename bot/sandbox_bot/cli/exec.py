@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from . import _options as options
-from ._outcome import fail, run
+from ._exit import fail, run
 from ._worker import environment_of
 
 _NOT_EXECUTABLE, _NOT_FOUND = 126, 127

@@ -11,7 +11,7 @@ from sandbox_core.manager import Extension, utc_now
 from . import _caller as caller
 from . import _json as json
 from . import _options as options
-from ._outcome import run
+from ._exit import run
 from ._screen import (
     Line,
     busy,

@@ -12,7 +12,7 @@ from sandbox_core.models import Sandbox, SandboxStatus
 from . import _json as json
 from . import _options as options
 from . import _views as views
-from ._outcome import run
+from ._exit import run
 from ._screen import (
     busy,
     emit,

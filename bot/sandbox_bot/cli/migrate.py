@@ -13,8 +13,8 @@ from ..migrate import MigrationError
 from ..migrate import migrate as apply_migrations
 from . import _json as json
 from . import _options as options
-from ._outcome import CommandFailed
-from ._outcome import run as run_command
+from ._exit import CommandFailed
+from ._exit import run as run_command
 from ._screen import Line, busy, emit, show
 
 

@@ -15,8 +15,8 @@ from . import _caller as caller
 from . import _json as json
 from . import _options as options
 from . import _views as views
+from ._exit import fail, run
 from ._leftovers import end_with_failures
-from ._outcome import fail, run
 from ._screen import Block, Line, busy, confirm, emit, must_be_answerable, show
 from ._session import opened
 

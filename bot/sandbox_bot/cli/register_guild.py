@@ -20,7 +20,7 @@ from . import _json as json
 from . import _options as options
 from ._discord import guild_accesses
 from ._diversion import diversion, label, last_events
-from ._outcome import fail, run
+from ._exit import fail, run
 from ._screen import Line, busy, confirm, emit, must_be_answerable, show
 from ._session import opened
 from ._unconfirmed import note_unconfirmed

@@ -16,8 +16,8 @@ from .._loading import loading
 from ..exit_codes import ExitCode
 from ..migrate import MigrationError
 from ..migrate import migrate as apply_migrations
-from ._outcome import CommandFailed
-from ._outcome import run as run_command
+from ._exit import CommandFailed
+from ._exit import run as run_command
 
 
 def run(

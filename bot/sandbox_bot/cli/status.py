@@ -17,7 +17,7 @@ from . import _caller as caller
 from . import _json as json
 from . import _options as options
 from . import _views as views
-from ._outcome import run
+from ._exit import run
 from ._screen import (
     Block,
     Line,

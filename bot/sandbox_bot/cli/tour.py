@@ -8,8 +8,8 @@ import typer
 
 from .._loading import loading
 from ..exit_codes import ExitCode
+from ._exit import fail
 from ._loop import run_on_fast_loop
-from ._outcome import fail
 
 # As in the container image, which has neither the simulator nor the servers.
 _NO_TOUR = (

@@ -18,7 +18,7 @@ from . import _caller as caller
 from . import _json as json
 from . import _options as options
 from ._discord import guild_accesses
-from ._outcome import exit_code, fail, run
+from ._exit import exit_code, fail, run
 from ._screen import Line, busy, confirm, emit, must_be_answerable, show
 from ._session import opened
 from ._unconfirmed import note_unconfirmed

@@ -12,7 +12,7 @@ import structlog
 from sandbox_core import tasks
 from sandbox_core.sharding import tuning
 from sandbox_core.sharding.identify import IdentifyGate
-from sandbox_core.sharding.lease_parts import Before
+from sandbox_core.sharding.lease_types import Before
 from sandbox_core.sharding.succession import Succession
 
 from ._private import shards_of, tell_shards
@@ -29,9 +29,9 @@ class _Run:
     shard: Shard
     task: asyncio.Task[None]
     """Keeps it connected."""
-    is_watched: bool
+    is_standby: bool
     """Another process publishes it, and its session is kept here."""
-    unwatching: asyncio.Task[None] | None = None
+    ending: asyncio.Task[None] | None = None
 
 
 class ShardSet:
@@ -51,7 +51,7 @@ class ShardSet:
     @property
     def running(self) -> frozenset[int]:
         """The shards that are run here, connected or not."""
-        return frozenset(shard_id for shard_id, run in self._runs.items() if not run.is_watched)
+        return frozenset(shard_id for shard_id, run in self._runs.items() if not run.is_standby)
 
     @property
     def trouble(self) -> str:
@@ -60,37 +60,37 @@ class ShardSet:
         return "; ".join(
             f"shard {shard_id} {waiting.get(shard_id, run.shard.trouble)}"
             for shard_id, run in sorted(self._runs.items())
-            if not self._client.sessions.is_connected(shard_id) and not run.is_watched
+            if not self._client.sessions.is_connected(shard_id) and not run.is_standby
         )
 
     def begin(self, shard_id: int, shard_count: int, before: Before | None) -> None:
-        """Connect the shard and keep it connected, or go on with what is watched; returns at once."""
+        """Connect the shard and keep it connected, or go on with one that stands by; returns at once."""
         run = self._runs.get(shard_id)
-        if run is not None and run.is_watched:
-            run.is_watched = False
+        if run is not None and run.is_standby:
+            run.is_standby = False
             self._succession.go_on(shard_id, before)
             return
-        self._connect(shard_id, shard_count, is_watched=False)
+        self._connect(shard_id, shard_count, is_standby=False)
 
-    def watch(self, watched: Mapping[int, Before], shard_count: int) -> None:
+    def stand_by(self, standby: Mapping[int, Before], shard_count: int) -> None:
         """Keep sessions of these shards, and what they bring, while others publish them."""
         for shard_id, run in self._runs.items():
-            is_unwatching = run.unwatching is not None and not run.unwatching.done()
-            if run.is_watched and shard_id not in watched and not is_unwatching:
-                run.unwatching = asyncio.create_task(self.drop(shard_id), name=f"unwatch-{shard_id}")
-        for shard_id, before in watched.items():
+            is_ending = run.ending is not None and not run.ending.done()
+            if run.is_standby and shard_id not in standby and not is_ending:
+                run.ending = asyncio.create_task(self.drop(shard_id), name=f"end-standby-{shard_id}")
+        for shard_id, before in standby.items():
             if shard_id not in self._runs:
                 self._succession.stand_by(shard_id)
-                self._connect(shard_id, shard_count, is_watched=True)
-            self._succession.watch(shard_id, before)
+                self._connect(shard_id, shard_count, is_standby=True)
+            self._succession.published_elsewhere(shard_id, before)
 
-    def _connect(self, shard_id: int, shard_count: int, *, is_watched: bool) -> None:
+    def _connect(self, shard_id: int, shard_count: int, *, is_standby: bool) -> None:
         self._turns.shard_count = shard_count
         shard = Shard(self._client, shard_id, self._turns, self._may_connect, self._on_socket)
-        task = self._start(shard_id, self._run(shard, shard_count, anew=is_watched))
-        self._runs[shard_id] = _Run(shard, task, is_watched)
+        task = self._start(shard_id, self._run(shard, shard_count, anew=is_standby))
+        self._runs[shard_id] = _Run(shard, task, is_standby)
 
-    def settled(self, shard_count: int) -> None:
+    def shards_known(self, shard_count: int) -> None:
         """It is known for now which shards are run here."""
         tell_shards(self._client, self._runs.keys(), shard_count)
 
