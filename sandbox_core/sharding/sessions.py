@@ -183,19 +183,14 @@ class SessionBook:
             await asyncio.sleep(tuning.STORE_PAUSE)
 
     async def _read_stored(self, shard_id: int, point: ResumePoint) -> set[int]:
-        if self._stored is None:
+        stored = self._stored
+        if stored is None:
             return set()
-        waits = False
-        while True:
-            try:
-                return await self._stored.sequences(
-                    point.session_id, shard_id, after=point.sequence, since=point.since
-                )
-            except DependencyUnavailable as error:
-                if not waits:
-                    _log.warning("session_waits", shard=shard_id, dependency=error.dependency)
-                waits = True
-                await asyncio.sleep(tuning.STORE_PAUSE)
+        return await tasks.until_answered(
+            lambda: stored.sequences(point.session_id, shard_id, after=point.sequence, since=point.since),
+            waits=lambda error: _log.warning("session_waits", shard=shard_id, dependency=error.dependency),
+            pause=tuning.STORE_PAUSE,
+        )
 
     # What the next one is to find
 

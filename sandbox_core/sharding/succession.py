@@ -18,7 +18,6 @@ from typing import Protocol
 import structlog
 
 from sandbox_core import tasks
-from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.event_router import GatewayIntake
 from sandbox_core.event_router.waiting import WaitingFrames
 from sandbox_core.events import Frame
@@ -195,18 +194,17 @@ class Succession:
         def found(lane: str, payload: bytes, at: float) -> None:
             copies[lane].append(Copy(key_of(payload), at))
 
-        waits = False
-        while True:
+        async def read() -> None:
             copies.clear()
-            try:
-                await self._contents.read(lanes, since, found)
-            except DependencyUnavailable as error:
-                if not waits:
-                    _log.warning("shard_waits", shard=shard_id, dependency=error.dependency)
-                waits = True
-                await self._sleep(tuning.STORE_PAUSE)
-            else:
-                return copies
+            await self._contents.read(lanes, since, found)
+
+        await tasks.until_answered(
+            read,
+            waits=lambda error: _log.warning("shard_waits", shard=shard_id, dependency=error.dependency),
+            pause=tuning.STORE_PAUSE,
+            sleep=self._sleep,
+        )
+        return copies
 
     async def _keys(self, waiting: WaitingFrames) -> dict[int, bytes]:
         keys: dict[int, bytes] = {}
