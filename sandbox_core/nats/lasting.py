@@ -22,9 +22,9 @@ from nats.protocol.parser import AUTHORIZATION_VIOLATION, PERMISSIONS_ERR, STALE
 
 from .login import TlsClient
 
-_PAUSES: Final = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
+_PAUSES: Final = (0.0, 0.25, 0.5, 1.0, 2.0)
 """Seconds before an attempt, by how many connections in a row a server ended or refused."""
-_STANDS_AFTER = 10.0
+_STANDS_AFTER = 5.0
 _STAYS: Final = (PERMISSIONS_ERR, "invalid subject", "invalid publish subject", "invalid subscription")
 """After these the server keeps the connection."""
 _MORE_STAYS: Final = "subscriptions exceeded"

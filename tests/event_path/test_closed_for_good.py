@@ -5,9 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import itertools
-import json
-import os
-import signal
 from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -22,6 +19,7 @@ from sandbox_bot.embedded import NatsServer
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.nats.connection import NatsConnection
 from sandbox_core.nats.peer_subject import PeerSubject
+from tests.embedded.reloading import reload
 
 from .conftest import until
 
@@ -35,13 +33,6 @@ async def own(tmp_path: Path) -> AsyncIterator[NatsServer]:
     await server.start()
     yield server
     await server.kill()
-
-
-def reload(server: NatsServer, **settings: object) -> None:
-    """Change the server's configuration while it runs."""
-    file = server.data_dir / "nats.conf"
-    file.write_text(json.dumps(json.loads(file.read_text()) | settings))
-    os.kill(server.pid, signal.SIGHUP)
 
 
 @asynccontextmanager
@@ -105,8 +96,13 @@ async def test_a_payload_that_has_become_too_large(own: NatsServer) -> None:
             await until(lambda: bool(logs) and logs[-1]["event"] == "nats_reconnected")
             await works(connection, heard)
             assert connection.client.max_payload == 100_000
-    assert [entry["event"] for entry in logs] == ["nats_closed", "nats_reconnected"]
-    assert logs[0]["reason"] == "maximum payload violation"
+    logs = [entry for entry in logs if entry["log_level"] != "debug"]
+    # The server's words may be lost: it ends the connection without having read all of the message.
+    assert [entry["event"] for entry in logs] in (
+        ["nats_closed", "nats_reconnected"],
+        ["nats_disconnected", "nats_reconnected"],
+    )
+    assert logs[0].get("reason", "maximum payload violation") == "maximum payload violation"
 
 
 async def pongs(reader: StreamReader, writer: StreamWriter) -> None:
