@@ -130,13 +130,13 @@ class NatsConnection:
             pending_size=0,
         )
         self.refused, self._said = None, ""
-        self._watching = asyncio.create_task(self._watch(), name="nats-watch")
+        watch = tasks.repeat(self._watch, failed=_watch_failed, pause=_LOOK_EVERY)
+        self._watching = asyncio.create_task(watch, name="nats-watch")
 
     async def _watch(self) -> None:
-        """Keep the client from resting without a working connection."""
-        while True:
-            await asyncio.sleep(_LOOK_EVERY)
-            await self.client.go_on()
+        """Keep the client from resting without a working connection: one look, after a while."""
+        await asyncio.sleep(_LOOK_EVERY)
+        await self.client.go_on()
 
     def _note_end(self, address: NatsAddress) -> None:
         """Say once that the connection is lost, and for each other reason that a server gives meanwhile."""
@@ -194,3 +194,7 @@ class NatsConnection:
     def abort(self) -> None:
         """Drop the connection at once, with whatever was not sent; after a `close` that took too long."""
         self.client.abort()
+
+
+def _watch_failed() -> None:
+    _log.exception("nats_watch_failed", dependency="NATS")
