@@ -231,7 +231,7 @@ async def _play(stage: Stage, seconds: float, verdict: Verdict) -> None:
     async with _traffic(stage, operator, guilds, names) as traffic:
         await scenario.faults(stage, seconds)
     verdict.gaps += traffic.flood.unheard
-    verdict.kills = stage.kills
+    verdict.kills, verdict.backs = stage.kills, stage.backs
     try:
         await _settled(stage)
     except ChaosError as error:
