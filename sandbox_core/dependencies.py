@@ -38,7 +38,7 @@ def questions(
                 await js.account_info()
         except DependencyUnavailable as error:
             # A request without permission gets no answer.
-            why = None if nats is None else nats.denied or nats.refused
+            why = None if nats is None else nats.denied or (None if nats.connected else nats.trouble)
             raise why or error from error
 
     return {"PostgreSQL": postgres, "Redis": valkey, "NATS": jetstream}

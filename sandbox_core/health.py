@@ -74,6 +74,11 @@ class SystemPart(Protocol):
     @property
     def store(self) -> str: ...
 
+    @property
+    def where(self) -> str:
+        """Hosts and ports of the server; "" when the part is none."""
+        ...
+
     async def check_system(self) -> PartHealth:
         """Check the part now. Raises `DependencyUnavailable` when its server is away."""
         ...
@@ -82,9 +87,12 @@ class SystemPart(Protocol):
 class ServerPart:
     """Checks one server: whether it answers, how fast, and whether it lacks something."""
 
-    def __init__(self, store: str, question: Question, *, lacks: Callable[[], str] = lambda: "") -> None:
+    def __init__(
+        self, store: str, question: Question, *, where: str = "", lacks: Callable[[], str] = lambda: ""
+    ) -> None:
         """`lacks` returns what is missing on a server that answers; "" when nothing is."""
         self.store = store
+        self.where = where
         self._question = question
         self._lacks = lacks
 
@@ -122,6 +130,7 @@ class RoutingPart:
     """Checks whether this process routes the events of a sandbox's guilds to it."""
 
     store = "Routing"
+    where = ""
 
     def __init__(
         self, routes: Routes, *, lost: LostGuilds = _none_lost, now: Callable[[], float] = time.time
@@ -189,7 +198,9 @@ class HealthChecker:
         for part in self._system:
             if part.store not in self._asking or self._asking[part.store].done():
                 self._asking[part.store] = self._begin(part.store, part.check_system())
-        return SystemHealth(await self._answers(dict(self._asking), within or self._timeout, shared=True))
+        parts = await self._answers(dict(self._asking), within or self._timeout, shared=True)
+        where = {part.store: part.where for part in self._system}
+        return SystemHealth(tuple(_named(part, where[part.store]) for part in parts))
 
     async def close(self) -> None:
         """End the open checks that end soon."""
@@ -225,6 +236,13 @@ class HealthChecker:
             detail = _reason(store, error)
         latency = (time.perf_counter() - started) * 1000
         return PartHealth(store, PartState.UNHEALTHY, detail, latency)
+
+
+def _named(part: PartHealth, where: str) -> PartHealth:
+    """Have the detail of a failing server say which one it is."""
+    if part.state is PartState.HEALTHY or not where or where in part.detail:
+        return part
+    return replace(part, detail=f"{part.detail} (at {where})")
 
 
 def _reason(store: str, error: SandboxError) -> str:

@@ -10,10 +10,12 @@ import nats.errors
 import structlog
 from pydantic import SecretStr
 
+from sandbox_core import tasks
 from sandbox_core.addresses import NatsAddress
 from sandbox_core.errors import DependencyUnavailable, LoginRefused
 
-from .login import TlsClient, refusal
+from .lasting import LastingClient, words_of
+from .login import refusal
 
 _log = structlog.get_logger("sandbox.nats")
 
@@ -21,16 +23,18 @@ _NOT_CONNECTED = "no server accepts the connection"
 _FOREVER = -1
 _FLUSH_WITHIN = 1
 _CANCEL_AGAIN_AFTER = 0.1
+_LOOK_EVERY = 1.0
 
 
 class NatsConnection:
     """Holds the client and tells its listeners about disconnects and reconnects.
 
-    Listeners are plain functions, called on the event loop; they must not block.
+    Listeners are plain functions, called on the event loop; they must not block. `client` is the same one
+    from the start to `close`: what is made of it, such as subscriptions, outlasts every connection.
     """
 
     def __init__(self) -> None:
-        self.client = TlsClient()
+        self.client = LastingClient()
         self.on_reconnect: list[Callable[[], None]] = []
         self.on_disconnect: list[Callable[[], None]] = []
         self.on_error: list[Callable[[Exception], None]] = []
@@ -40,7 +44,10 @@ class NatsConnection:
         self.denied: LoginRefused | None = None
         """What a server last forbade after the login."""
         self._where = ""
+        self._said = ""
+        """Why a server ended the connection, or does not take a new one; "" when none has said so."""
         self._connecting: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
 
     @property
     def connected(self) -> bool:
@@ -57,7 +64,8 @@ class NatsConnection:
     def trouble(self) -> DependencyUnavailable:
         """What to raise while the connection does not stand."""
         where = f" at {self._where}" if self._where else ""
-        return self.refused or DependencyUnavailable("NATS", f"{_NOT_CONNECTED}{where}")
+        said = f" ({self._said})" if self._said else ""
+        return self.refused or DependencyUnavailable("NATS", f"{_NOT_CONNECTED}{where}{said}")
 
     async def connect(
         self, address: NatsAddress | SecretStr | str, *, name: str, within: float = 2.0
@@ -80,19 +88,21 @@ class NatsConnection:
 
     async def _connect(self, address: NatsAddress, name: str) -> None:
         async def reconnected() -> None:
-            self.refused = None
-            _log.info("nats_reconnected")
+            self.refused, self._said = None, ""
+            _log.info("nats_reconnected", server=self.server)
             for listener in self.on_reconnect:
                 listener()
 
         async def disconnected() -> None:
             if self.client.is_closed or self.client.is_draining:
                 return
-            _log.warning("nats_disconnected", dependency="NATS")
+            self._note_end(address)
             for listener in self.on_disconnect:
                 listener()
 
         async def failed(error: Exception) -> None:
+            if not self.connected:
+                self._said = words_of(error)
             self._judge(refusal(error, address), error, alone=len(address.endpoints) == 1)
             # Every failed attempt comes here, each second while the server is away; the disconnect
             # itself is logged above, and readiness names it all along.
@@ -119,7 +129,26 @@ class NatsConnection:
             # not be carried out later, and events are kept by their publisher.
             pending_size=0,
         )
-        self.refused = None
+        self.refused, self._said = None, ""
+        watch = tasks.repeat(self._watch, failed=_watch_failed, pause=_LOOK_EVERY)
+        self._watching = asyncio.create_task(watch, name="nats-watch")
+
+    async def _watch(self) -> None:
+        """Keep the client from resting without a working connection: one look, after a while."""
+        await asyncio.sleep(_LOOK_EVERY)
+        await self.client.go_on()
+
+    def _note_end(self, address: NatsAddress) -> None:
+        """Say once that the connection is lost, and for each other reason that a server gives meanwhile."""
+        ended_by = self.client.ended_by
+        if ended_by is None:
+            _log.warning("nats_disconnected", dependency="NATS", server=self._where)
+            return
+        # The driver would stay away for good now.
+        said, self.refused = words_of(ended_by), refusal(ended_by, address)
+        if said != self._said:
+            _log.warning("nats_closed", dependency="NATS", server=self._where, reason=said)
+        self._said = said
 
     def _judge(self, refused: LoginRefused | None, error: Exception, *, alone: bool) -> None:
         """Keep what the error says of the login; each change is logged once."""
@@ -145,8 +174,11 @@ class NatsConnection:
             # nats-py loses a cancellation that lands in an attempt just as it fails, and tries on.
             self._connecting.cancel()
             await asyncio.wait({self._connecting}, timeout=_CANCEL_AGAIN_AFTER)
+        if self._watching is not None:
+            await tasks.end(self._watching)
         if self.client.is_closed:
             return
+        self.client.leave()
         if self.client.is_connected:
             try:
                 await self.client.flush(timeout=_FLUSH_WITHIN)
@@ -161,7 +193,8 @@ class NatsConnection:
 
     def abort(self) -> None:
         """Drop the connection at once, with whatever was not sent; after a `close` that took too long."""
-        transport = self.client._transport
-        writer = getattr(transport, "_io_writer", None)
-        if writer is not None:
-            writer.transport.abort()
+        self.client.abort()
+
+
+def _watch_failed() -> None:
+    _log.exception("nats_watch_failed", dependency="NATS")

@@ -38,6 +38,8 @@ _SENDS_BETWEEN_YIELDS = 256
 _REFUSED_PAUSE = 0.25
 _FAILED_PAUSE = 1.0
 _SWEEP_INTERVAL = 0.5
+_LIMIT_HOLDS = 10.0
+"""How long the server's `max_payload` counts as known: it can change, and only a new connection tells."""
 
 
 class AckPublisher:
@@ -87,6 +89,7 @@ class AckPublisher:
         """Set when nothing is outstanding, while somebody waits for that."""
         self._refusals = RefusalLog()
         self._next_number = 0
+        self._limit_known_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self._recovery: asyncio.Task[None] | None = None
         self._closed = False
@@ -110,6 +113,7 @@ class AckPublisher:
         self._reply = self._inbox.prefix
         self._connection.on_reconnect.append(self._on_reconnect)
         self._connection.on_disconnect.append(self._on_disconnect)
+        self._limit_known_at = self._monotonic()
         self._spawn(self._keep_going(self._pump))
         self._spawn(self._keep_going(self._sweep))
         self._recover()
@@ -247,7 +251,12 @@ class AckPublisher:
             self._retry_later(publication, _FAILED_PAUSE)
             return
         if len(publication.payload) + HEADER_ROOM > self._client.max_payload:
-            self._to_dead_letter(publication)
+            if self._monotonic() - self._limit_known_at > _LIMIT_HOLDS:
+                # Whoever has reloaded the server with a higher limit since has told nobody.
+                self._shut()
+                await self._client.connect_anew()
+            else:
+                self._to_dead_letter(publication)
         self._queue(publication)
 
     def _to_dead_letter(self, publication: Publication) -> None:
@@ -335,6 +344,11 @@ class AckPublisher:
     def _on_reconnect(self) -> None:
         # What was in flight may be lost or may be stored: only its repetition tells.
         self._shut()
+        self._limit_known_at = self._monotonic()
+        if self._client.enforces_less:
+            # One of these ended the connection, and would end each that follows: the largest.
+            sizes = [len(each.payload) for each in self._outstanding.values() if each.sent_at > 0.0]
+            self._client.lower_max_payload(max(sizes, default=HEADER_ROOM) + HEADER_ROOM - 1)
         for publication in self._outstanding.values():
             if publication.sent_at > 0.0:
                 publication.sent_at = 0.0

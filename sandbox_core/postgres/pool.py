@@ -95,7 +95,7 @@ def _release(pool: Pool, connection: PoolConnectionProxy[Any]) -> asyncio.Task[N
 def _released(task: asyncio.Task[None]) -> None:
     _releases.discard(task)
     if not task.cancelled():
-        # A waiting caller gets the error, too; the pool has dropped the connection.
+        # The pool has dropped the connection.
         task.exception()
 
 
@@ -112,10 +112,11 @@ async def connected(pool: Pool) -> AsyncIterator[Connection]:
             raise
         except BaseException:
             # After any error the pool must get its connection back first.
-            await asyncio.shield(_release(pool, connection))
+            await asyncio.wait({_release(pool, connection)})
             raise
         else:
-            await asyncio.shield(_release(pool, connection))
+            # What was done is done, whatever becomes of the connection.
+            await asyncio.wait({_release(pool, connection)})
 
 
 @asynccontextmanager

@@ -13,11 +13,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import aiohttp
+
 from tests.forked import ForkedProcess
 
 ROOT = Path(__file__).resolve().parents[2]
 _STARTED_WITHIN = 60.0
 _ENDS_WITHIN = 15.0
+RECOVERS_WITHIN = 40.0
+"""How long anything may take to go on after a fault, in seconds."""
 
 
 HOST = (sys.executable, "-m", "tests.publishers.host")
@@ -48,6 +52,8 @@ class Bot:
         self.process = process
         self.log = log
         self.events: Counter[str] = Counter()
+        self.ops_url = ""
+        """Its ops endpoint, once it listens."""
         self._reader = asyncio.create_task(self._read())
 
     @property
@@ -68,6 +74,12 @@ class Bot:
             raise ChaosError(f"{error}\n{self.tail()}") from None
         if not self.ready:
             raise ChaosError(f"a bot ended while it started:\n{self.tail()}")
+
+    async def failing(self) -> dict[str, str]:
+        """What /readyz names, with its reason; the process must listen already."""
+        async with aiohttp.ClientSession() as http, http.get(f"{self.ops_url}/readyz") as response:
+            said = await response.json()
+        return {**said.get("missing", {}), **said.get("degraded", {})}
 
     def tail(self, lines: int = 15) -> str:
         """The end of its log."""
@@ -96,10 +108,35 @@ class Bot:
             while line := await stream.readline():
                 log.write(line)
                 try:
-                    self.events[json.loads(line)["event"]] += 1
+                    said = json.loads(line)
+                    self.events[said["event"]] += 1
+                    if said["event"] == "ops_listening":
+                        self.ops_url = said["url"]
                 except (ValueError, KeyError, TypeError):
                     # A traceback of the interpreter itself: it is in the file.
                     self.events["unreadable"] += 1
+
+
+async def until_named(bot: Bot, part: str, word: str, within: float) -> None:
+    """Return when /readyz names the part with the word in its reason."""
+    said: dict[str, str] = {}
+    try:
+        async with asyncio.timeout(within):
+            while word not in (said := await bot.failing()).get(part, ""):
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise ChaosError(f"/readyz does not name {part} with {word} within {within:g} s: {said}") from None
+
+
+async def until_well(bot: Bot, within: float) -> None:
+    """Return when /readyz names nothing any more."""
+    said: dict[str, str] = {}
+    try:
+        async with asyncio.timeout(within):
+            while said := await bot.failing():
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise ChaosError(f"/readyz names {said} {within:g} s later") from None
 
 
 class Bots:

@@ -43,6 +43,8 @@ class Verdict:
     commands: str = ""
     seconds: float = 0.0
     kills: Kills = field(default_factory=Kills)
+    backs: list[float] = field(default_factory=list)
+    """Seconds from the moment that a server answered again until work went on."""
     problems: list[str] = field(default_factory=list)
     """What else went wrong, in sentences; must be empty."""
     examples: list[str] = field(default_factory=list)

@@ -10,11 +10,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-import nats
 import nats.errors
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamInfo
+
+from sandbox_core.nats.lasting import LastingClient
 
 _BATCH = 1000
 _PAUSE = 0.2
@@ -158,7 +159,8 @@ async def reading(servers: Sequence[str]) -> AsyncIterator[dict[str, StreamReade
     async def silent(_error: Exception) -> None:
         """The servers are killed on purpose."""
 
-    client = await nats.connect(
+    client = LastingClient()
+    await client.connect(
         list(servers),
         error_cb=silent,
         max_reconnect_attempts=-1,
@@ -178,6 +180,7 @@ async def reading(servers: Sequence[str]) -> AsyncIterator[dict[str, StreamReade
         with contextlib.suppress(TimeoutError):
             # Nothing is left to be written, so nothing is lost when a half-open connection does not end.
             async with asyncio.timeout(_CLOSES_WITHIN):
+                client.leave()
                 await client.close()
         for failure in ended:
             if isinstance(failure, Exception):

@@ -37,11 +37,12 @@ def table(verdicts: dict[str, Verdict], seed: int) -> Table:
 
 
 def kills(console: Console, verdicts: dict[str, Verdict]) -> None:
-    """How long killed processes were missed."""
+    """How long killed processes and hung servers were missed."""
     for name, verdict in verdicts.items():
         for what, seconds in (
             ("from SIGKILL to RESUMED, the start of the next process included", verdict.kills.resumed),
             ("from SIGKILL until the name of a creation that it cut off was free again", verdict.kills.freed),
+            ("from SIGCONT of the server until /readyz was well and an event stored", verdict.backs),
         ):
             if seconds:
                 console.print(f"{name}: {', '.join(f'{each:.1f} s' for each in seconds)} {what}")

@@ -84,6 +84,8 @@ class Stage:
     host: Bot | None = None
     """Somebody else's bot with the plugin, when the scenario has one."""
     kills: Kills = field(default_factory=Kills)
+    backs: list[float] = field(default_factory=list)
+    """Seconds from the moment that a server answered again until work went on."""
     way: Proxy | None = None
     """Process 0's way to PostgreSQL, when the scenario may cut it."""
     database_url_there: str = ""
@@ -229,7 +231,7 @@ async def _play(stage: Stage, seconds: float, verdict: Verdict) -> None:
     async with _traffic(stage, operator, guilds, names) as traffic:
         await scenario.faults(stage, seconds)
     verdict.gaps += traffic.flood.unheard
-    verdict.kills = stage.kills
+    verdict.kills, verdict.backs = stage.kills, stage.backs
     try:
         await _settled(stage)
     except ChaosError as error:

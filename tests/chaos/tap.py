@@ -40,6 +40,7 @@ class NatsTap:
         self._target = target
         self._server: asyncio.Server | None = None
         self._links: set[asyncio.Task[None]] = set()
+        self._open: dict[asyncio.StreamWriter, _LinkBook] = {}
         self.delay = 0.0
         self.acks: dict[str, list[Ack]] = defaultdict(list)
         """Acknowledgements by message id."""
@@ -69,6 +70,18 @@ class NatsTap:
                 link.cancel()
             await asyncio.gather(*self._links, return_exceptions=True)
 
+    async def end_links(self, said: str) -> int:
+        """Have the server say that it ends each connection, and why; returns how many those were."""
+        ended = 0
+        for writer, book in list(self._open.items()):
+            # Between two messages: anywhere else the words would be taken for a part of one.
+            while book.amid_message:
+                await asyncio.sleep(0.001)
+            writer.write(f"-ERR '{said}'\r\n".encode())
+            writer.close()
+            ended += 1
+        return ended
+
     def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         link = asyncio.create_task(self._serve(reader, writer))
         self._links.add(link)
@@ -85,7 +98,7 @@ class NatsTap:
 
     async def _link(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         upstream_reader, upstream = await asyncio.open_connection(HOST, self._target.port, limit=_CHUNK)
-        book = _LinkBook(self.acks)
+        book = self._open[writer] = _LinkBook(self.acks)
         there = asyncio.create_task(_carry(reader, upstream, book.from_client))
         back = asyncio.create_task(self._carry_back(upstream_reader, writer, book.from_server))
         try:
@@ -99,6 +112,7 @@ class NatsTap:
                 task.cancel()
             await asyncio.gather(there, back, return_exceptions=True)
             upstream.close()
+            del self._open[writer]
 
     async def _carry_back(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, note: Callable[[bytes], None]
@@ -147,6 +161,11 @@ class _Messages:
     def __init__(self) -> None:
         self._rest = bytearray()
 
+    @property
+    def unfinished(self) -> bool:
+        """True when a part of a message has come."""
+        return bool(self._rest)
+
     def feed(self, data: bytes) -> list[tuple[list[bytes], bytes]]:
         """The messages that are complete now: the words of the control line, and the payload."""
         rest = self._rest
@@ -178,6 +197,11 @@ class _LinkBook:
         self._asked: dict[bytes, tuple[str, str]] = {}
         self._there = _Messages()
         self._back = _Messages()
+
+    @property
+    def amid_message(self) -> bool:
+        """True while the server has said only a part of a message."""
+        return self._back.unfinished
 
     def from_client(self, data: bytes) -> None:
         for words, payload in self._there.feed(data):

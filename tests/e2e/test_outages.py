@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+from dataclasses import replace
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from sandbox_bot.embedded import EmbeddedServers
-from sandbox_bot.tour.readback import compare
+from sandbox_bot.tour.readback import StoredEvent, compare
 from tests.e2e.harness import Flood, Live, assert_exact, eventually
+from tests.embedded.hanging import frozen
+from tests.embedded.reloading import reload
 
 
 async def test_nats_killed_in_a_flood(live: Live, servers: EmbeddedServers) -> None:
@@ -36,6 +41,55 @@ async def test_nats_killed_in_a_flood(live: Live, servers: EmbeddedServers) -> N
     assert len(set(result.unexpected)) == len(result.unexpected)
     assert len(live.sim.identifies) == 1
     await eventually(lambda: _is_ready(live))
+
+
+async def test_nats_that_ends_connections_for_good(live: Live, servers: EmbeddedServers) -> None:
+    await live.mapped()
+    flood = Flood(live.sim, 2_000, rate=1_000)
+    await flood.reached(500)
+    with capture_logs() as logs:
+        before = reload(servers.nats, max_connections=0)
+        await eventually(lambda: _missing(live, "NATS", "maximum connections exceeded"))
+        assert await _missing(live, "NATS", f"127.0.0.1:{servers.nats.port}")
+        await eventually(lambda: _shows(live, "sandbox_publishing 0.0"))
+        await eventually(lambda: live.run.bot.sandbox_core.router.pending > 500)
+        reload(servers.nats, max_connections=100)
+        await eventually(lambda: _is_ready(live))
+    await eventually(lambda: _shows(live, "sandbox_publishing 1.0"))
+    told = [line for line in logs if line["event"] in ("nats_closed", "nats_reconnected")]
+    assert [line["event"] for line in told] == ["nats_closed", "nats_reconnected"]
+    assert told[0]["reason"] == "maximum connections exceeded"
+    reload(servers.nats, max_payload=100_000)
+    guild = live.guilds[1]
+    body = {"id": "1", "channel_id": "1", "guild_id": str(guild.id), "content": "x" * 300_000}
+    live.sim.emit("MESSAGE_UPDATE", body, guild_id=guild.id)
+    await flood.over()
+    await live.run.bot.sandbox_core.router.idle()
+    reload(servers.nats, **before)
+    live.sim.emit("MESSAGE_UPDATE", body, guild_id=guild.id)
+    stored = [unpacked(event) for event in await live.stored()]
+    assert_exact(compare(live.sides.expected(), stored))
+    assert len(live.sim.identifies) == 1
+
+
+def unpacked(event: StoredEvent) -> StoredEvent:
+    """The event without the compression that the lower limit asks for."""
+    headers = dict(event.headers)
+    if headers.pop("Content-Encoding", "") != "gzip":
+        return event
+    return replace(event, headers=headers, payload=gzip.decompress(event.payload))
+
+
+@pytest.mark.parametrize("part", ["NATS", "PostgreSQL", "Redis"])
+async def test_a_server_that_hangs_is_named(live: Live, servers: EmbeddedServers, part: str) -> None:
+    server = {"NATS": servers.nats, "PostgreSQL": servers.postgres, "Redis": servers.valkey}[part]
+    async with frozen(server):
+        await live.sim.flood(500)
+        await eventually(lambda: _named(live, part, f"127.0.0.1:{server.port}"))
+    await eventually(lambda: _is_well(live))
+    await live.sim.flood(500)
+    await live.checked()
+    assert len(live.sim.identifies) == 1
 
 
 async def test_redis_killed_changes_nothing_for_events(live: Live, servers: EmbeddedServers) -> None:
@@ -118,9 +172,23 @@ async def _is_ready(live: Live) -> bool:
     return (await live.get("/readyz"))[0] == 200
 
 
-async def _missing(live: Live, part: str) -> bool:
+async def _is_well(live: Live) -> bool:
+    return (await live.get("/readyz"))[1].startswith('{"status": "ready"')
+
+
+async def _missing(live: Live, part: str, word: str = "") -> bool:
     status, body = await live.get("/readyz")
-    return status == 503 and part in json.loads(body)["missing"]
+    missing = json.loads(body)["missing"] if status == 503 else {}
+    return part in missing and word in missing[part]
+
+
+async def _shows(live: Live, line: str) -> bool:
+    return line in (await live.get("/metrics"))[1]
+
+
+async def _named(live: Live, part: str, word: str) -> bool:
+    said = json.loads((await live.get("/readyz"))[1])
+    return word in {**said.get("missing", {}), **said.get("degraded", {})}.get(part, "")
 
 
 async def _sandbox_of(live: Live) -> str:

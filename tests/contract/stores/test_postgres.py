@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
@@ -20,6 +21,7 @@ from sandbox_core.errors import (
 from sandbox_core.models import Sandbox, SandboxStatus
 from sandbox_core.postgres import Pool, connected, create_pool, sandboxes, transaction, translating
 from sandbox_core.postgres.errors import ShortIdTakenError, unavailable
+from tests.embedded.hanging import frozen
 
 from .conftest import NOW
 
@@ -41,6 +43,17 @@ async def test_the_pool_takes_a_schema_and_no_prepared_statements(database_url: 
         await connection.fetchval("SELECT $1::int", 1)
         assert await connection.fetchval("SELECT count(*) FROM pg_prepared_statements WHERE from_sql") == 0
     await pool.close()
+
+
+async def test_what_is_committed_stays_done_when_the_server_hangs_afterwards(
+    pool: Pool, servers: EmbeddedServers
+) -> None:
+    async with AsyncExitStack() as hanging, connected(pool) as connection:
+        async with connection.transaction():
+            await connection.execute("CREATE TABLE made ()")
+        await hanging.enter_async_context(frozen(servers.postgres))
+    async with connected(pool) as connection:
+        assert await connection.fetchval("SELECT to_regclass('made')") == "made"
 
 
 async def test_a_transaction_is_rolled_back_on_an_error(pool: Pool) -> None:
