@@ -29,6 +29,7 @@ from .metrics import Metrics
 from .models import Sandbox
 from .namespaces import Namespace, NatsNamespace, RedisNamespace, SchemaProvisioner
 from .nats.connection import NatsConnection
+from .nats.dead_letters import DeadLetters
 from .nats.message_ids import MessageIds
 from .nats.publisher import AckPublisher
 from .nats.route_announcements import RouteAnnouncements
@@ -93,6 +94,8 @@ class Core:
     resume_points: ResumePoints
     """The points where gateway sessions can be resumed."""
     stored_events: StoredEvents
+    dead_letters: DeadLetters
+    """The events that sandboxes' workers could not handle."""
     message_ids: MessageIds
     """Reads the streams back."""
     publishing: PublishingState
@@ -248,6 +251,7 @@ async def open_core(
             processes=processes,
             resume_points=ResumePoints(GatewaySessions(redis), ResumePointRows(pool)),
             stored_events=stored,
+            dead_letters=DeadLetters(js, settings.stream_names.sandbox),
             message_ids=message_ids,
             publishing=PublishingState(),
             publisher_notices=PublisherNotices(pool),
