@@ -161,12 +161,12 @@ async def open_core(
         if announced is not None:
             stack.push_async_callback(_leave, processes, announced, closing)
         announcements = RouteAnnouncements(nats, settings.stream_names.route_announcements_subject)
-        routes = RouteProvider(
-            RouteRows(pool),
-            RouteCache(redis, timedelta(milliseconds=settings.sandbox_route_cache_ttl_ms)),
-            metrics.routing,
+        routes = _routes(
+            settings,
+            metrics,
+            pool,
+            redis,
             follower=_follower(settings, announced) if follow_routes else None,
-            processes=SwitchRequests(pool),
             announcements=announcements,
         )
         at_end("routes", routes.close)
@@ -256,6 +256,29 @@ async def open_core(
             publishing=PublishingState(),
             publisher_notices=PublisherNotices(pool),
         )
+
+
+def _routes(
+    settings: Settings,
+    metrics: Metrics,
+    pool: Pool,
+    redis: Redis,
+    *,
+    follower: RouteFollower | None,
+    announcements: RouteAnnouncements,
+) -> RouteProvider:
+    def database_now() -> float | None:
+        return None if follower is None else follower.database_now()
+
+    ttl = timedelta(milliseconds=settings.sandbox_route_cache_ttl_ms)
+    return RouteProvider(
+        RouteRows(pool),
+        RouteCache(redis, ttl, database_now=database_now),
+        metrics.routing,
+        follower=follower,
+        processes=SwitchRequests(pool),
+        announcements=announcements,
+    )
 
 
 def _nothing() -> str:

@@ -13,12 +13,10 @@ from uuid import UUID
 import msgspec
 import structlog
 
+from sandbox_core.strangers import UNREADABLE, Seldom
 from sandbox_core.subjects import is_guild_id
 
 _log = structlog.get_logger("sandbox.postgres")
-
-_UNREADABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)
-_TOLD_EVERY = 60.0
 
 
 class _Changed(msgspec.Struct):
@@ -46,9 +44,7 @@ class Told:
     """Reads the payloads that one listener hears. `monotonic` is in seconds."""
 
     def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._monotonic = monotonic
-        self._said_at: float | None = None
-        self._unsaid = 0
+        self._unreadable = Seldom(_log, "notification_unreadable", monotonic=monotonic)
 
     def changed_guild(self, payload: object) -> str | None:
         """The guild whose route changed; None for anything else."""
@@ -69,17 +65,7 @@ class Told:
                 read = msgspec.json.decode(payload, type=kind)
                 if is_right(read):
                     return read
-        except _UNREADABLE:
+        except UNREADABLE:
             pass
-        self._say(payload)
+        self._unreadable.say(characters=len(payload) if isinstance(payload, str) else 0)
         return None
-
-    def _say(self, payload: object) -> None:
-        """Once a minute: a flood of them must not become a flood of log lines."""
-        now = self._monotonic()
-        self._unsaid += 1
-        if self._said_at is not None and now - self._said_at < _TOLD_EVERY:
-            return
-        size = len(payload) if isinstance(payload, str) else 0
-        _log.warning("notification_unreadable", count=self._unsaid, characters=size)
-        self._said_at, self._unsaid = now, 0

@@ -24,6 +24,7 @@ from sandbox_core import tasks
 from sandbox_core.models import ResumePoint
 from sandbox_core.sharding.tuning import CLOSED_AT_ONCE, RECONNECT_FIRST_PAUSE
 
+from .belonging import is_of_gateway
 from .endings import ABNORMAL, ConnectionEndedError, Ending
 from .ports import RoutesFrames
 from .socket import RoutedWebSocket
@@ -138,6 +139,10 @@ class Shard:
 
     async def _resume(self, point: ResumePoint) -> None:
         session = self._client.sessions.of(self.id)
+        if not is_of_gateway(yarl.URL(point.resume_url), self._client.gateway_url):
+            # The token goes there, and the address may have been kept where others can write.
+            _log.warning("resume_url_not_believed", shard=self.id)
+            point = replace(point, resume_url=self._normal(point))
         session.resuming(point)
         try:
             await self._open(point)
@@ -149,10 +154,13 @@ class Shard:
         else:
             return
         # Discord's resume addresses die; clients that insist on one stay away for hours.
-        normal = str(self._client.gateway_url.with_query(yarl.URL(point.resume_url).query))
+        normal = self._normal(point)
         _log.warning("resume_url_failed", shard=self.id)
         session.use_instead(normal)
         await self._open(replace(point, resume_url=normal))
+
+    def _normal(self, point: ResumePoint) -> str:
+        return str(self._client.gateway_url.with_query(yarl.URL(point.resume_url).query))
 
     async def _open(self, point: ResumePoint | None) -> None:
         self._socket = await RoutedWebSocket.connect(self._client, self.id, point)
