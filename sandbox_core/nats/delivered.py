@@ -12,6 +12,9 @@ from typing import Any
 import msgspec
 from nats.aio.msg import Msg
 
+from sandbox_core.events import shallow
+from sandbox_core.strangers import UNREADABLE
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -61,12 +64,14 @@ def unpacked(data: bytes, headers: Mapping[str, str]) -> bytes:
 def _decoded(raw: bytes) -> Any:
     """Return the JSON in `raw`, or None when it is no JSON.
 
-    Like the gateway it accepts strings of Discord that the strict decoder refuses: invalid UTF-8, and single
-    surrogates.
+    Like the gateway it accepts what the strict decoder refuses: invalid UTF-8, single surrogates, and more
+    levels than it can go down, below which None stands.
     """
     try:
         return msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except RecursionError:
+        raw = shallow(raw)
+    except UNREADABLE:
         pass
     try:
         return json.loads(raw.decode(errors="replace"))

@@ -23,6 +23,7 @@ import yarl
 from sandbox_core import tasks
 from sandbox_core.models import ResumePoint
 from sandbox_core.sharding.tuning import CLOSED_AT_ONCE, RECONNECT_FIRST_PAUSE
+from sandbox_core.strangers import UNREADABLE
 
 from .belonging import is_of_gateway
 from .endings import ABNORMAL, ConnectionEndedError, Ending
@@ -31,7 +32,11 @@ from .socket import RoutedWebSocket
 
 _log = structlog.get_logger("sandbox.gateway")
 
-_FAILURES = (OSError, TimeoutError, aiohttp.ClientError, discord.HTTPException, discord.ConnectionClosed)
+_FAILURES = (
+    *(OSError, TimeoutError, aiohttp.ClientError, discord.HTTPException, discord.ConnectionClosed),
+    # A frame of the connection itself that can't be read: another connection may bring a better one.
+    *UNREADABLE,
+)
 
 
 class IdentifyTurns(Protocol):
