@@ -123,6 +123,7 @@ class ShardRows:
         `may_take_lapsed` also takes shards whose leases have lapsed, and of `orphaned` those that nobody has
         renewed.
         """
+        self._look()
         async with transaction(self._pool) as connection:
             mine, stale = await self._renew(connection, shard_count)
             await publishers.be_seen(connection, self._this, shard_count, None if taking else ())
@@ -153,6 +154,7 @@ class ShardRows:
         orphaned: Collection[Lease] = (),
     ) -> Leases:
         """As `share`, for a process whose shards are fixed; a lapsed one that is `running` here is ours."""
+        self._look()
         async with transaction(self._pool) as connection:
             mine, stale = await self._renew(connection, shard_count)
             await publishers.be_seen(connection, self._this, shard_count, shard_ids)
@@ -206,6 +208,10 @@ class ShardRows:
                 self._process_id,
             )
             await publishers.leave(connection, self._this)
+
+    def _look(self) -> None:
+        # Also while PostgreSQL is away: what was seen meanwhile proves afterwards what is stored.
+        self._settled()
 
     async def _alone(self, connection: Connection) -> None:
         """From here to the end of the transaction no other process of the application takes anything."""
