@@ -12,7 +12,6 @@ from typing import Any
 import msgspec
 from nats.aio.msg import Msg
 
-from sandbox_core.events import shallow
 from sandbox_core.strangers import UNREADABLE
 
 
@@ -20,7 +19,8 @@ from sandbox_core.strangers import UNREADABLE
 class Event:
     """One dispatched gateway event. `raw` is Discord's frame, `data` its decoded `d`.
 
-    `data` is None when `raw` is no frame. Only another publisher than the gateway can cause this.
+    `data` is None when `raw` is no frame, which only another publisher than the gateway can cause, or is
+    nested deeper than Python's parser goes, some thousand levels.
     """
 
     type: str
@@ -64,13 +64,11 @@ def unpacked(data: bytes, headers: Mapping[str, str]) -> bytes:
 def _decoded(raw: bytes) -> Any:
     """Return the JSON in `raw`, or None when it is no JSON.
 
-    Like the gateway it accepts what the strict decoder refuses: invalid UTF-8, single surrogates, and more
-    levels than it can go down, below which None stands.
+    Like the gateway it accepts strings of Discord that the strict decoder refuses: invalid UTF-8, and single
+    surrogates.
     """
     try:
         return msgspec.json.decode(raw)
-    except RecursionError:
-        raw = shallow(raw)
     except UNREADABLE:
         pass
     try:

@@ -215,6 +215,21 @@ async def test_it_decodes_whatever_the_gateway_routes(
     ]
 
 
+@pytest.mark.parametrize("levels", [1_000, 100_000])
+async def test_an_event_nested_however_deep_comes_and_so_do_those_behind_it(
+    context: SandboxContext, js: JetStreamContext, sandbox: Sandbox, levels: int
+) -> None:
+    deep = b"[" * levels + b"]" * levels
+    raw = b'{"t":"MESSAGE_CREATE","s":1,"op":0,"d":{"id":"5","x":%s,"content":"deep"}}' % deep
+    await js.publish(sandbox_subject(sandbox.id, "MESSAGE_CREATE"), raw)
+    await js.publish(sandbox_subject(sandbox.id, "MESSAGE_CREATE"), deep[: levels + 5])
+    await emit(js, sandbox, "MESSAGE_CREATE", "behind them")
+    first, second, third = await take(context, 3)
+    assert (first.raw, first.data) == (raw, None)
+    assert second.data is None
+    assert third.data == {"content": "behind them"}
+
+
 async def test_headers_of_an_event_that_are_copied_are_no_orders_to_the_server(
     context: SandboxContext, js: JetStreamContext, sandbox: Sandbox
 ) -> None:
