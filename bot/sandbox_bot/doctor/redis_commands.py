@@ -80,7 +80,7 @@ async def try_commands(redis: Redis) -> Tried:
     gateway, own = f"sandbox:gateway:doctor:{mark}", f"sandbox:doctor-{mark}:key"
     ranked = f"sandbox:gateway:doctor:{mark}:ranked"
     keys = (route, moment, gateway, own)
-    put = ["0", _SECONDS * 1000, "1.0", f"1.0 inf {ROUTE_NULL}", ROUTE_NULL, _SECONDS * 1000]
+    put = ["0", _SECONDS * 1000, "1.0", "1.0", f"1.0 inf {ROUTE_NULL}", ROUTE_NULL, _SECONDS * 1000]
     tried = Tried()
 
     async def attempt(name: str, work: Callable[[], Awaitable[Any]]) -> None:
