@@ -14,7 +14,7 @@ from sandbox_core.moments import MARGIN
 from sandbox_core.postgres.pool import Connection, Pool, connected, transaction
 
 from . import other_leases, publishers
-from .lease_parts import Leases, Predecessor
+from .lease_types import Leases, Predecessor
 from .other_leases import Lease
 from .publishers import Kind, Publisher
 
@@ -129,7 +129,7 @@ class ShardRows:
             await publishers.be_seen(connection, self._this, shard_count, None if taking else ())
             place, number = await self._place(connection, shard_count)
             share = _share(shard_count, place, number)
-            # What nobody can resume is taken by who has watched it.
+            # What nobody can resume is taken by who stands by for it.
             preferred = [n for n in range(shard_count) if number and n % number == place]
             missing = share - len(mine) if taking else 0
             taken = await self._take(
@@ -346,7 +346,7 @@ class ShardRows:
         epochs = mine.epochs | taken.epochs
         missing = [n for n in wanted if n not in epochs] if len(epochs) < mine.share else []
         others_of = {n: by_shard[n].holder for n in missing if n in by_shard}
-        watched = {
+        standby = {
             n: Predecessor(by_shard[n].settled_ago, by_shard[n].holder, self._lease - by_shard[n].lapses_in)
             for n in missing
             if n in by_shard and Kind.PLUGIN in {self._this.kind, by_shard[n].holder.kind}
@@ -357,7 +357,7 @@ class ShardRows:
             )
             free = [n for n in missing if n not in by_shard]
             renewed_ago = self._lease - min(one.lapses_in for one in foreign)
-            watched |= {n: Predecessor(ago, foreign[0].holder, renewed_ago) for n in free}
+            standby |= {n: Predecessor(ago, foreign[0].holder, renewed_ago) for n in free}
             others_of |= dict.fromkeys(free, foreign[0].holder)
         return Leases(
             epochs,
@@ -366,7 +366,7 @@ class ShardRows:
             taken.over,
             stale=mine.stale | taken.stale,
             after=taken.after,
-            watched=watched,
+            standby=standby,
             others_of=others_of,
             held_by={n: one.holder for n, one in by_shard.items()},
             orphaned=frozenset(by_shard[n].lease for n in missing if n in by_shard and by_shard[n].is_over),

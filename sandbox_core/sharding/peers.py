@@ -10,7 +10,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from typing import TYPE_CHECKING, Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import msgspec
@@ -23,6 +23,7 @@ from sandbox_core.nats.peer_subject import PeerSubject
 from sandbox_core.strangers import UNREADABLE, Seldom
 
 from . import tuning
+from .leases import LeaseKeeper
 
 if TYPE_CHECKING:
     from nats.aio.msg import Msg
@@ -290,16 +291,6 @@ class Presence:
         await self._peers.answer(message, b"")
 
 
-class KeepsLeases(Protocol):
-    """Is told what others and NATS say; see `LeaseKeeper`."""
-
-    def taken(self, shard_count: int, epochs: Mapping[int, int]) -> Collection[int]: ...
-
-    def nats_is_away(self) -> None: ...
-
-    def nats_is_back(self) -> None: ...
-
-
 class Peers:
     """All of it, for one process that keeps leases."""
 
@@ -312,7 +303,7 @@ class Peers:
         self._connection = connection
         self._hooks: list[tuple[list[Callable[[], None]], Callable[[], None]]] = []
 
-    async def begin(self, keeper: KeepsLeases) -> None:
+    async def begin(self, keeper: LeaseKeeper) -> None:
         """Answer, and tell `keeper`, from now on; before it takes a lease."""
         await self.presence.start()
         await self.holders.start()

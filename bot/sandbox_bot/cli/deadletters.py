@@ -19,7 +19,7 @@ from ..exit_codes import ExitCode
 from . import _caller as caller
 from . import _dead_letter_views as views
 from . import _options as options
-from ._outcome import exit_code, fail, run
+from ._exit import exit_code, fail, run
 from ._screen import Line, busy, confirm, emit, must_be_answerable, note, show
 from ._session import opened
 from ._words import error_line
