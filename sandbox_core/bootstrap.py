@@ -29,6 +29,7 @@ from .metrics import Metrics
 from .models import Sandbox
 from .namespaces import Namespace, NatsNamespace, RedisNamespace, SchemaProvisioner
 from .nats.connection import NatsConnection
+from .nats.dead_letters import DeadLetters
 from .nats.message_ids import MessageIds
 from .nats.publisher import AckPublisher
 from .nats.route_announcements import RouteAnnouncements
@@ -93,6 +94,8 @@ class Core:
     resume_points: ResumePoints
     """The points where gateway sessions can be resumed."""
     stored_events: StoredEvents
+    dead_letters: DeadLetters
+    """The events that sandboxes' workers could not handle."""
     message_ids: MessageIds
     """Reads the streams back."""
     publishing: PublishingState
@@ -158,12 +161,12 @@ async def open_core(
         if announced is not None:
             stack.push_async_callback(_leave, processes, announced, closing)
         announcements = RouteAnnouncements(nats, settings.stream_names.route_announcements_subject)
-        routes = RouteProvider(
-            RouteRows(pool),
-            RouteCache(redis, timedelta(milliseconds=settings.sandbox_route_cache_ttl_ms)),
-            metrics.routing,
+        routes = _routes(
+            settings,
+            metrics,
+            pool,
+            redis,
             follower=_follower(settings, announced) if follow_routes else None,
-            processes=SwitchRequests(pool),
             announcements=announcements,
         )
         at_end("routes", routes.close)
@@ -249,10 +252,34 @@ async def open_core(
             processes=processes,
             resume_points=ResumePoints(GatewaySessions(redis), ResumePointRows(pool)),
             stored_events=stored,
+            dead_letters=DeadLetters(js, settings.stream_names.sandbox),
             message_ids=message_ids,
             publishing=PublishingState(),
             publisher_notices=PublisherNotices(pool),
         )
+
+
+def _routes(
+    settings: Settings,
+    metrics: Metrics,
+    pool: Pool,
+    redis: Redis,
+    *,
+    follower: RouteFollower | None,
+    announcements: RouteAnnouncements,
+) -> RouteProvider:
+    def database_now() -> float | None:
+        return None if follower is None else follower.database_now()
+
+    ttl = timedelta(milliseconds=settings.sandbox_route_cache_ttl_ms)
+    return RouteProvider(
+        RouteRows(pool),
+        RouteCache(redis, ttl, database_now=database_now),
+        metrics.routing,
+        follower=follower,
+        processes=SwitchRequests(pool),
+        announcements=announcements,
+    )
 
 
 def _nothing() -> str:

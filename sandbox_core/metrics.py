@@ -7,7 +7,7 @@ addition and no lock.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -42,6 +42,8 @@ _COMMANDS = (
     "help",
 )
 _NO_COMMAND = "button"
+_SANDBOX_LABELS, _OTHERS = 20, "other"
+"""How many sandboxes, those with the most dead letters, have a label of their own; and that of the rest."""
 CommandOutcome = Literal["done", "refused", "unavailable", "failed"]
 """Answered; refused by a rule; a server is away (`SANDBOX_012`); a step or the program failed."""
 
@@ -235,6 +237,13 @@ class Metrics:
             "Sessions that Discord did not resume: events in between may be missing",
             registry=self.registry,
         )
+        self._dead_letters = Gauge(
+            "sandbox_dead_letters",
+            "Events that a sandbox's workers could not handle; the sandboxes with few of them together",
+            ["sandbox"],
+            registry=self.registry,
+        )
+        self.dead_letters({})
         self.gateway_identifies = Counter(
             "sandbox_gateway_identifies_total", "New sessions identified", registry=self.registry
         )
@@ -246,6 +255,14 @@ class Metrics:
     def command(self, name: str | None, outcome: CommandOutcome) -> None:
         """Count a slash command by its name; None or an unknown name is a button, a menu or a form."""
         self.commands.labels(command=name if name in _COMMANDS else _NO_COMMAND, outcome=outcome).inc()
+
+    def dead_letters(self, by_sandbox: Mapping[str, int]) -> None:
+        """Set the numbers of dead letters, by sandbox."""
+        most = sorted(by_sandbox.items(), key=lambda each: (-each[1], each[0]))
+        self._dead_letters.clear()
+        for sandbox_id, count in most[:_SANDBOX_LABELS]:
+            self._dead_letters.labels(sandbox=sandbox_id[:8]).set(count)
+        self._dead_letters.labels(sandbox=_OTHERS).set(sum(count for _, count in most[_SANDBOX_LABELS:]))
 
     # What the manager reports (its observer).
 

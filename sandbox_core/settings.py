@@ -23,6 +23,7 @@ from .secret_files import SecretFiles, SettingsError
 from .validation import parse_guild_id
 
 __all__ = (
+    "MAX_DELIVERIES",
     "TAKES",
     "DatabaseSettings",
     "Settings",
@@ -98,6 +99,9 @@ Minutes = Annotated[
 ]
 ShardIds = Annotated[tuple[int, ...] | None, NoDecode, BeforeValidator(_split)]
 
+MAX_DELIVERIES = 5
+"""How often a worker gets an event, unless a setting says otherwise."""
+
 TAKES: Mapping[str, str] = {
     "DISCORD_TOKEN": "the bot's token",
     "DISCORD_API_URL": "an http(s) address such as http://127.0.0.1:8080/api/v10, or nothing for Discord",
@@ -125,6 +129,7 @@ TAKES: Mapping[str, str] = {
     "SANDBOX_MAX_TTL_HOURS": "hours, from 1/60 (a minute) to 8760 (a year)",
     "SANDBOX_MAX_PER_OWNER": "a whole number from 1",
     "SANDBOX_MAX_GUILDS": "a whole number from 1",
+    "SANDBOX_MAX_DELIVERIES": "a whole number from 1 to 999999999",
     "SANDBOX_CLEANUP_INTERVAL_MINUTES": "minutes, more than 0 and at most 10080 (a week)",
     "SANDBOX_EXPIRY_NOTICE_MINUTES": "comma-separated minutes, each more than 0 and at most 525600, or none",
     "SANDBOX_ROUTE_CACHE_TTL_MS": "milliseconds from 1000 to 3600000",
@@ -230,6 +235,9 @@ class Settings(DatabaseSettings):
     """The most servers of one sandbox at a time."""
     sandbox_max_per_owner: Annotated[int, Field(ge=1)] = 5
     """The most sandboxes of one person at a time."""
+    sandbox_max_deliveries: Annotated[int, Field(ge=1, le=999_999_999)] = MAX_DELIVERIES
+    """How often a worker in a sandbox gets an event that it does not handle; then the event becomes a dead
+    letter. A worker in production reads this from its own environment."""
     sandbox_cleanup_interval_minutes: Annotated[float, Field(gt=0, le=10_080)] = 15
     """The pause between passes that remove leftovers of crashes. Expired sandboxes do not wait for a pass:
     they are removed within seconds."""

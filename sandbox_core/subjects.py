@@ -119,6 +119,26 @@ def sandbox_events(sandbox_id: UUID | str) -> str:
     return f"{nats_prefix(sandbox_id)}events.*"
 
 
+def sandbox_dead_letter(sandbox_id: UUID | str, reason: str) -> str:
+    """`sandbox.{sandbox_id}.events.dead_letter.{REASON}`, for events that a worker could not handle.
+
+    One token more than an event's, so that it is none of `sandbox_events`.
+    """
+    return f"{nats_prefix(sandbox_id)}events.dead_letter.{_checked_type(reason)}"
+
+
+def sandbox_dead_letters(sandbox_id: UUID | str) -> str:
+    """A sandbox's dead letters of every reason; `*` in place of the id stands for every sandbox."""
+    whose = "sandbox.*." if sandbox_id == "*" else nats_prefix(sandbox_id)
+    return f"{whose}events.dead_letter.>"
+
+
+def is_sandbox_event(sandbox_id: UUID | str, subject: str) -> bool:
+    """True for a subject of this sandbox's events: a dead letter's is none."""
+    event_type = subject.removeprefix(f"{nats_prefix(sandbox_id)}events.")
+    return event_type != subject and is_event_type(event_type)
+
+
 def sandbox_of(subject: str) -> str | None:
     """The id of the sandbox whose subject, or filter of subjects, this is; None when it is none's."""
     match = _OWN_SUBJECT.match(subject)

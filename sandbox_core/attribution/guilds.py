@@ -13,6 +13,7 @@ import msgspec
 import structlog
 
 from sandbox_core.events import DIRECT, Frame, Hints, Place
+from sandbox_core.strangers import UNREADABLE
 
 _log = structlog.get_logger("sandbox.router")
 
@@ -79,7 +80,7 @@ class ChannelGuilds:
             return
         try:
             data = _payload(frame.raw).d
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             _log.warning("channels_not_learned", type=frame.type, error=type(error).__name__)
             return
         if frame.type in _TELLS_CHANNELS:

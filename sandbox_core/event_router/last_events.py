@@ -21,6 +21,7 @@ import structlog
 
 from sandbox_core import tasks
 from sandbox_core.errors import DependencyUnavailable
+from sandbox_core.moments import MARGIN, is_past
 from sandbox_core.nats.stream_guilds import Found, StreamGuilds
 from sandbox_core.redis.last_events import LastEventRecord, RecordState
 
@@ -60,6 +61,13 @@ class LastEvent:
         return self.ago is None and self.looked_back >= DAY
 
 
+def _credible(state: RecordState | None, now: float) -> RecordState | None:
+    """None for a record that speaks of times to come: it is nobody's, and is begun anew."""
+    if state is None or not (is_past(state.since, now) and is_past(state.until, now)):
+        return None
+    return state
+
+
 class LastEvents:
     """Keeps the record, and answers from it. `now` is in seconds since the epoch."""
 
@@ -91,6 +99,9 @@ class LastEvents:
         try:
             written, state = await self._record.last(guild_id)
         except DependencyUnavailable:
+            written, state = None, None
+        state = _credible(state, now)
+        if written is not None and not is_past(written, now):
             written, state = None, None
         # Where nobody writes, events may still pass: what is new then is not known.
         since = now if state is None or state.until < now - _STALE else state.since
@@ -137,7 +148,7 @@ class LastEvents:
             self._last[guild_id] = moment
             if moment - self._written.get(guild_id, 0.0) >= _REWRITE_SECONDS:
                 self._unwritten[guild_id] = moment
-        present, known = await self._record.state(), self._state
+        present, known = _credible(await self._record.state(), self._now()), self._state
         if present is None or (known is not None and present.until < known.until - _CLOCKS_APART):
             # Gone, or an old one came back.
             await self._begin_anew()
@@ -155,7 +166,7 @@ class LastEvents:
             self._pruned = now
             self._last = {guild: moment for guild, moment in self._last.items() if moment > now - DAY}
             self._written = {guild: self._written[guild] for guild in self._last if guild in self._written}
-            await self._record.forget_before(now - DAY)
+            await self._record.forget_beyond(now - DAY, now + MARGIN)
 
     async def _begin_anew(self) -> None:
         """The record then is as complete as the stream, which has the events of all processes."""

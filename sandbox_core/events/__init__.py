@@ -4,6 +4,7 @@ from .frame import DISPATCH, Frame, FrameError, is_own_interaction, read_frame
 from .hints import DIRECT, Hints, Place
 from .owner_command import OWNER_COMMANDS, OwnerCommand, read_owner_command
 from .ready import Ready, read_ready
+from .shallow import shallow
 from .table import CONNECTION_EVENTS, GUILD_LOCATIONS, GuildLocation, guild_location
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "read_frame",
     "read_owner_command",
     "read_ready",
+    "shallow",
 ]

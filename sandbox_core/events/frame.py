@@ -12,8 +12,11 @@ from typing import Any, Literal
 
 import msgspec
 
+from sandbox_core.strangers import UNREADABLE
+
 from .hints import Hints, pick_hints, read_hints
 from .owner_command import read_owner_command
+from .shallow import shallow
 from .table import GUILD_LOCATIONS, GuildLocation, guild_location
 
 DISPATCH = 0
@@ -130,8 +133,6 @@ class _DirectMessage(msgspec.Struct, gc=False):
     content: str = ""
 
 
-_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError)
-"""What msgspec raises: the second for a string that is no UTF-8."""
 _plain_envelope = msgspec.json.Decoder(_PlainEnvelope).decode
 _envelope = msgspec.json.Decoder(_Envelope).decode
 _at_guild_id = msgspec.json.Decoder(_AtGuildId).decode
@@ -148,7 +149,7 @@ def read_frame(raw: bytes, received_at: float, owner_ids: Collection[str] = ()) 
     """
     try:
         plain = _plain_envelope(raw)
-    except _UNREADABLE:
+    except UNREADABLE:
         return _read_any(raw, received_at, owner_ids)
     event = plain.t
     guild_id = plain.d.id if event in _NAMED_BY_ITS_ID else plain.d.guild_id
@@ -166,9 +167,9 @@ def _read_any(raw: bytes, received_at: float, owner_ids: Collection[str]) -> Fra
             raise FrameError("a dispatch without event name or sequence number")
         frame = Frame(raw, DISPATCH, envelope.t, envelope.s, received_at)
         _read_data(frame, envelope.d, owner_ids)
-    except _UNREADABLE:
+    except UNREADABLE:
         # The strict decoder refuses what Python's accepts (a lone surrogate in a message, a `d` that is
-        # a list): such a frame is rare, and still has to be routed.
+        # a list), and what is nested too deep: such a frame is rare, and still has to be routed.
         return _read_leniently(raw, received_at, owner_ids)
     return frame
 
@@ -234,11 +235,19 @@ def is_own_interaction(kind: int, name: object, custom_id: object) -> bool:
     return False
 
 
+def _loaded(raw: bytes) -> Any:
+    try:
+        return json.loads(raw.decode(errors="replace"))
+    except RecursionError:
+        # Where routing looks nothing is that deep.
+        return json.loads(shallow(raw).decode(errors="replace"))
+
+
 def _read_leniently(raw: bytes, received_at: float, owner_ids: Collection[str]) -> Frame:
     try:
         # Bytes that are no UTF-8 say nothing of the guild, and the frame is somebody's all the same.
-        envelope: Any = json.loads(raw.decode(errors="replace"))
-    except ValueError as error:
+        envelope = _loaded(raw)
+    except (ValueError, RecursionError) as error:
         raise FrameError("not JSON") from error
     if not isinstance(envelope, dict) or not isinstance(envelope.get("op"), int):
         raise FrameError("not a gateway payload")

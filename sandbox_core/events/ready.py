@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
+from sandbox_core.strangers import UNREADABLE
+
 from .frame import Frame
+from .shallow import shallow
 
 
 class _Guild(msgspec.Struct):
@@ -26,7 +29,7 @@ class Ready(msgspec.Struct):
         """The guilds that it names."""
         try:
             return {guild.id for guild in _read_guilds(self.guilds)}
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             return set()
 
 
@@ -40,4 +43,7 @@ _read_guilds = msgspec.json.Decoder(list[_Guild]).decode
 
 def read_ready(frame: Frame) -> Ready:
     """Read a READY frame. Raises `msgspec.MsgspecError` for any other."""
-    return _read(frame.raw).d
+    try:
+        return _read(frame.raw).d
+    except RecursionError:
+        return _read(shallow(frame.raw)).d

@@ -15,7 +15,14 @@ from sandbox_core.errors import StreamUnusable
 from sandbox_core.models import Sandbox
 from sandbox_core.nats.errors import translating
 from sandbox_core.nats.stream_faults import is_ours
-from sandbox_core.subjects import DEFAULT_NAMES, SANDBOX_SUBJECTS, nats_prefix, sandbox_filter, sandbox_of
+from sandbox_core.subjects import (
+    DEFAULT_NAMES,
+    SANDBOX_SUBJECTS,
+    nats_prefix,
+    sandbox_dead_letters,
+    sandbox_filter,
+    sandbox_of,
+)
 from sandbox_core.words import counted
 
 from .base import IsOrphan, PartHealth, PartState, drop_orphan
@@ -79,10 +86,11 @@ class NatsNamespace:
     async def check(self, sandbox: Sandbox) -> PartHealth:
         """Check that the stream exists.
 
-        `facts` has `messages` (of the sandbox), `consumers` (that read only the sandbox) and, if there are
-        messages, `last_event_age_s` in seconds.
+        `facts` has `messages` (of the sandbox, but for dead letters), `dead_letters`, `consumers` (that read
+        only the sandbox) and, if there are messages, `last_event_age_s` in seconds.
         """
         subject_filter = sandbox_filter(sandbox.id)
+        letters_begin = sandbox_dead_letters(sandbox.id).removesuffix(">")
         facts: dict[str, int | float | str] = {"subjects": subject_filter}
         started = time.perf_counter()
         with translating():
@@ -90,7 +98,10 @@ class NatsNamespace:
                 info = await self._info(subject_filter)
                 latency = (time.perf_counter() - started) * 1000
                 prefix = nats_prefix(sandbox.id)
-                facts["messages"] = waiting = sum((info.state.subjects or {}).values())
+                counts = info.state.subjects or {}
+                letters = sum(counts[each] for each in counts if each.startswith(letters_begin))
+                facts["messages"] = waiting = sum(counts.values()) - letters
+                facts["dead_letters"] = letters
                 facts["consumers"] = len([c async for c in self._consumers() if _reads_only(c, prefix)])
             except NotFoundError:
                 latency = (time.perf_counter() - started) * 1000
@@ -99,11 +110,12 @@ class NatsNamespace:
             except StreamUnusable as error:
                 latency = (time.perf_counter() - started) * 1000
                 return PartHealth(self.store, PartState.UNHEALTHY, error.reason, latency, facts)
-            age = await self._last_event_age(subject_filter)
+            age = await self._last_event_age(subject_filter) if waiting else None
+        more = f", {counted(letters, 'dead letter', 'dead letters')}" if letters else ""
         if age is None:
-            return PartHealth(self.store, PartState.HEALTHY, "no events waiting", latency, facts)
+            return PartHealth(self.store, PartState.HEALTHY, f"no events waiting{more}", latency, facts)
         facts["last_event_age_s"] = age
-        detail = f"{counted(waiting, 'event', 'events')} waiting, the last one {age:.0f} s old"
+        detail = f"{counted(waiting, 'event', 'events')} waiting, the last one {age:.0f} s old{more}"
         return PartHealth(self.store, PartState.HEALTHY, detail, latency, facts)
 
     async def _last_event_age(self, subject_filter: str) -> float | None:

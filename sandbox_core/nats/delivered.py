@@ -12,12 +12,15 @@ from typing import Any
 import msgspec
 from nats.aio.msg import Msg
 
+from sandbox_core.strangers import UNREADABLE
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
     """One dispatched gateway event. `raw` is Discord's frame, `data` its decoded `d`.
 
-    `data` is None when `raw` is no frame. Only another publisher than the gateway can cause this.
+    `data` is None when `raw` is no frame, which only another publisher than the gateway can cause, or is
+    nested deeper than Python's parser goes, some thousand levels.
     """
 
     type: str
@@ -27,12 +30,14 @@ class Event:
     subject: str
     headers: Mapping[str, str] = field(default_factory=dict)
     """The message's headers; with tracing on, `traceparent` is among them."""
+    delivery: int = 1
+    """Which delivery of the event this is; fetching in advance may count as one."""
 
 
 def event_of(message: Msg) -> Event:
-    """Read a message of a stream. It never raises: the events behind it must still come."""
+    """Read a message of a consumer. It never raises: the events behind it must still come."""
     headers = message.headers or {}
-    raw = _unpacked(message.data) if headers.get("Content-Encoding") == "gzip" else message.data
+    raw = unpacked(message.data, headers)
     frame = _decoded(raw)
     return Event(
         type=message.subject.rsplit(".", 1)[-1],
@@ -41,10 +46,14 @@ def event_of(message: Msg) -> Event:
         raw=raw,
         subject=message.subject,
         headers=headers,
+        delivery=message.metadata.num_delivered,
     )
 
 
-def _unpacked(data: bytes) -> bytes:
+def unpacked(data: bytes, headers: Mapping[str, str]) -> bytes:
+    """Return a message's payload, decompressed if its headers say that it is compressed."""
+    if headers.get("Content-Encoding") != "gzip":
+        return data
     try:
         return gzip.decompress(data)
     except (OSError, EOFError, zlib.error):
@@ -60,7 +69,7 @@ def _decoded(raw: bytes) -> Any:
     """
     try:
         return msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         pass
     try:
         return json.loads(raw.decode(errors="replace"))

@@ -13,6 +13,8 @@ import msgspec
 import structlog
 
 from sandbox_core.models import Route
+from sandbox_core.strangers import UNREADABLE, Seldom
+from sandbox_core.subjects import is_guild_id, is_sandbox_id
 
 from .connection import NatsConnection
 from .peer_subject import PeerSubject
@@ -34,6 +36,11 @@ OnRoutes = Callable[[Mapping[str, Route | None], float], None]
 """Told the committed routes of some guilds, and the moment they were read (the database's, in seconds)."""
 
 
+def _is_route(told: tuple[str, Route | None]) -> bool:
+    guild_id, route = told
+    return is_guild_id(guild_id) and (route is None or is_sandbox_id(route.sandbox_id))
+
+
 class RouteAnnouncements:
     """Tells and hears changed routes, on a subject that no stream keeps."""
 
@@ -47,11 +54,16 @@ class RouteAnnouncements:
     async def hear(self, on_routes: OnRoutes) -> None:
         """Tell `on_routes` from now on, for as long as the connection exists."""
 
+        unreadable = Seldom(_log, "route_announcement_unreadable")
+
         async def received(message: Msg) -> None:
             try:
                 said = _decode(message.data)
-            except msgspec.MsgspecError:
-                _log.warning("route_announcement_unreadable", bytes=len(message.data))
+            except UNREADABLE:
+                unreadable.say(bytes=len(message.data))
+                return
+            if not all(map(_is_route, said.routes.items())):
+                unreadable.say(bytes=len(message.data))
                 return
             on_routes(said.routes, said.as_of)
 

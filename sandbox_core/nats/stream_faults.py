@@ -21,7 +21,16 @@ MADE_BY = "made-by"
 """The key of the mark in a stream's metadata."""
 MARK = "discord-server-sandboxes"
 
-DECIDED = ("subjects", "retention", "storage", "max_age", "max_msgs", "duplicate_window", "num_replicas")
+DECIDED = (
+    "subjects",
+    "retention",
+    "storage",
+    "max_age",
+    "max_msgs",
+    "duplicate_window",
+    "num_replicas",
+    "allow_msg_ttl",
+)
 """What this project decides about a stream; the order of the names is that of a message about them."""
 
 

@@ -106,6 +106,8 @@ def stream_configs(limits: StreamLimits) -> tuple[StreamConfig, StreamConfig]:
         discard=DiscardPolicy.OLD,
         num_replicas=limits.replicas,
         allow_direct=True,
+        # For dead letters, which do not age.
+        allow_msg_ttl=True,
         metadata={MADE_BY: MARK},
     )
     return events, sandbox

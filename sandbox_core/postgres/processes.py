@@ -31,6 +31,8 @@ class GatewayProcess:
     name: str
     silent_for: float = field(default=0.0, compare=False)
     """Seconds since it was seen, when it was read from the table."""
+    backend: int | None = field(default=None, compare=False)
+    """The server's process id of its session, when it was read; None behind a pooler."""
 
     @classmethod
     def this(cls) -> GatewayProcess:
@@ -78,6 +80,7 @@ class Processes:
                 """
                 DELETE FROM gateway_processes
                 WHERE process_id = $1 OR seen_at < now() - make_interval(secs => $2)
+                    OR seen_at > now() + make_interval(secs => $2)
                 """,
                 process.id,
                 _FORGOTTEN_AFTER,
@@ -89,10 +92,14 @@ async def live(connection: Connection) -> list[GatewayProcess]:
     with translating():
         rows = await connection.fetch(
             """
-            SELECT process_id, name, extract(epoch FROM now() - seen_at)::float8 AS silent_for
+            SELECT process_id, name,
+                greatest(extract(epoch FROM now() - seen_at), 0)::float8 AS silent_for,
+                substring(session FROM '^[0-9.]+/([0-9]{1,9})/')::int AS backend
             FROM gateway_processes
-            WHERE seen_at > now() - make_interval(secs => $1) ORDER BY started_at, process_id
+            -- A time that is still to come was not written by a heartbeat.
+            WHERE seen_at BETWEEN now() - make_interval(secs => $1) AND now() + make_interval(secs => $1)
+            ORDER BY started_at, process_id
             """,
             SEEN_WITHIN,
         )
-    return [GatewayProcess(row["process_id"], row["name"], row["silent_for"]) for row in rows]
+    return [GatewayProcess(row["process_id"], row["name"], row["silent_for"], row["backend"]) for row in rows]

@@ -34,6 +34,7 @@ from .errors import translating
 from .kept_connection import KeptConnection
 from .pool import Connection, Pool
 from .processes import GatewayProcess, live
+from .told import Told
 
 _log = structlog.get_logger("sandbox.postgres")
 
@@ -50,18 +51,12 @@ _ASK_AGAIN_AFTER = 1.0
 _GUILDS_PER_REQUEST = 300
 
 
-def read_request(payload: str) -> tuple[str, frozenset[str]]:
-    """The request's number and its guilds."""
-    request = json.loads(payload)
-    return str(request["request"]), frozenset(map(str, request["guilds"]))
-
-
-async def answer(connection: Connection, request: str, process: GatewayProcess) -> None:
+async def answer(connection: Connection, request: UUID, process: GatewayProcess) -> None:
     """Say that the process has switched. Driver errors pass: the connection's owner judges them."""
     await connection.execute(
         "SELECT pg_notify(sandbox_channel($1), $2)",
         ANSWERS,
-        json.dumps({"request": request, "process": str(process.id)}),
+        json.dumps({"request": str(request), "process": str(process.id)}),
     )
 
 
@@ -69,11 +64,25 @@ class _Request:
     """One request, and who has answered it."""
 
     def __init__(self, guild_ids: Collection[str]) -> None:
-        self.id = str(uuid4())
+        self.id = uuid4()
+        """Known to who heard the question only, so that nothing older is an answer to it."""
         self.guild_ids = guild_ids
-        self.confirmed: set[UUID] = set()
+        self._answers: set[tuple[UUID, int]] = set()
+        """Which process is said to have switched, and by which session of PostgreSQL."""
         self.answered = asyncio.Event()
         """Set at every answer."""
+
+    def confirm(self, process_id: UUID, backend: int) -> None:
+        """An answer came."""
+        self._answers.add((process_id, backend))
+        self.answered.set()
+
+    def is_confirmed_by(self, process: GatewayProcess) -> bool:
+        """Whether the process itself has answered: PostgreSQL says by which session it was said."""
+        return any(
+            process_id == process.id and process.backend in {None, backend}
+            for process_id, backend in self._answers
+        )
 
 
 class SwitchRequests:
@@ -84,7 +93,8 @@ class SwitchRequests:
 
     def __init__(self, pool: Pool, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
-        self._open: dict[str, _Request] = {}
+        self._open: dict[UUID, _Request] = {}
+        self._told = Told(monotonic=monotonic)
         self._users = 0
         self._kept = KeptConnection(pool, prepare=self._listen, restore=self._listen_no_more)
         self._answers = ANSWERS
@@ -107,27 +117,31 @@ class SwitchRequests:
                 async with self._turn:
                     processes = await live(self._connected())
                 patience = max((TRUSTED_FOR - each.silent_for for each in processes), default=0.0) + _MARGIN
-                await self._confirmed(requests, {each.id for each in processes}, asked_at + patience)
+                processes = await self._confirmed(requests, processes, asked_at + patience)
             finally:
                 for request in requests:
                     del self._open[request.id]
-        everywhere = set.intersection(*(request.confirmed for request in requests)) if requests else set()
-        unconfirmed = tuple(each.name for each in processes if each.id not in everywhere)
+        confirmed = tuple(each for each in processes if _have_confirmed(requests, each))
+        unconfirmed = tuple(each.name for each in processes if each not in confirmed)
         if unconfirmed:
             _log.warning("switch_not_confirmed", processes=unconfirmed, guilds=len(guild_ids))
-        return Switch(tuple(each.name for each in processes if each.id in everywhere), unconfirmed)
+        return Switch(tuple(each.name for each in confirmed), unconfirmed)
 
-    async def _confirmed(self, requests: list[_Request], processes: set[UUID], until: float) -> None:
+    async def _confirmed(
+        self, requests: list[_Request], processes: list[GatewayProcess], until: float
+    ) -> list[GatewayProcess]:
+        """Wait until all have confirmed; the same processes, with the sessions that they have by then."""
         ask_again_at = self._monotonic() + _ASK_AGAIN_AFTER
-        while missing := [request for request in requests if not request.confirmed >= processes]:
+        while missing := [each for each in requests if not all(map(each.is_confirmed_by, processes))]:
             now = self._monotonic()
             if now >= until:
-                return
+                break
             if now >= ask_again_at:
                 # A process that was just connecting has not heard the first time.
                 ask_again_at = now + _ASK_AGAIN_AFTER
                 try:
                     await self._send(missing)
+                    processes = await self._with_sessions(processes)
                 except DependencyUnavailable as error:
                     # No answer can come any more. The others' trust in their tables runs out all the same.
                     _log.warning("switch_not_asked", dependency=error.dependency, reason=error.reason)
@@ -136,6 +150,13 @@ class SwitchRequests:
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(until, ask_again_at) - now):
                     await missing[0].answered.wait()
+        return processes
+
+    async def _with_sessions(self, processes: list[GatewayProcess]) -> list[GatewayProcess]:
+        """One that lost its connection answers by another one."""
+        async with self._turn:
+            present = {each.id: each for each in await live(self._connected())}
+        return [present.get(each.id, each) for each in processes]
 
     async def _send(self, requests: list[_Request]) -> None:
         async with self._turn:
@@ -143,17 +164,16 @@ class SwitchRequests:
                 await self._connected().executemany(
                     "SELECT pg_notify(sandbox_channel($1), $2)",
                     [
-                        (REQUESTS, json.dumps({"request": request.id, "guilds": request.guild_ids}))
+                        (REQUESTS, json.dumps({"request": str(request.id), "guilds": request.guild_ids}))
                         for request in requests
                     ],
                 )
 
-    def _on_answer(self, _connection: Connection, _pid: int, _channel: str, payload: Any) -> None:
-        said = json.loads(payload)
-        request = self._open.get(said["request"])
-        if request is not None:
-            request.confirmed.add(UUID(said["process"]))
-            request.answered.set()
+    def _on_answer(self, _connection: Connection, backend: int, _channel: str, payload: Any) -> None:
+        said = self._told.answer(payload)
+        request = None if said is None else self._open.get(said.request)
+        if said is not None and request is not None:
+            request.confirm(said.process, backend)
 
     # The connection
 
@@ -187,6 +207,10 @@ class SwitchRequests:
             # Somebody may have begun to ask meanwhile.
             if not self._users:
                 await self._kept.give_back()
+
+
+def _have_confirmed(requests: list[_Request], process: GatewayProcess) -> bool:
+    return all(request.is_confirmed_by(process) for request in requests)
 
 
 def _parts(guild_ids: Collection[str]) -> list[list[str]]:

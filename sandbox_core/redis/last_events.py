@@ -8,6 +8,7 @@ snapshot.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -75,14 +76,17 @@ class LastEventRecord:
             # Last, and only to what is there: it says that the rest was written.
             await self._redis.zadd(subjects.LAST_EVENTS_KEY, {_UNTIL: -now}, lt=True, xx=True)
 
-    async def forget_before(self, moment: float) -> None:
-        """Drop guilds whose last event is older."""
-        with translating():
-            await self._redis.zremrangebyscore(subjects.LAST_EVENTS_KEY, 0, moment)
+    async def forget_beyond(self, begin: float, end: float) -> None:
+        """Drop guilds whose last event is older, or is said to be later than `end`."""
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.zremrangebyscore(subjects.LAST_EVENTS_KEY, 0, begin)
+            pipeline.zremrangebyscore(subjects.LAST_EVENTS_KEY, f"({end!r}", "+inf")
+            with translating():
+                await pipeline.execute()
 
 
 def _state(scores: list[float | None]) -> RecordState | None:
     since, until, number = scores
-    if since is None or until is None or number is None:
+    if since is None or until is None or number is None or not math.isfinite(since + until + number):
         return None
     return RecordState(-since, -until, int(-number))

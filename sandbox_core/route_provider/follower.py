@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import math
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import structlog
@@ -34,6 +34,7 @@ from sandbox_core.postgres.channels import channel
 from sandbox_core.postgres.errors import unavailable
 from sandbox_core.postgres.pool import Connection
 from sandbox_core.postgres.processes import GatewayProcess, announce
+from sandbox_core.postgres.told import Told
 from sandbox_core.routing import RouteTable
 
 from .switch import Gate, RouteSwitch
@@ -83,7 +84,8 @@ class RouteFollower:
         self._told: dict[str, tuple[float, DatedRoute]] = {}
         """By guild: when an announcement was heard (monotonic), and what it said."""
         self._learned: dict[str, DatedRoute] = {}
-        self._answers: list[str] = []
+        self._answers: list[UUID] = []
+        self._notified = Told(monotonic=monotonic)
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -267,21 +269,25 @@ class RouteFollower:
         # One may still be on its way to here when the link is given up.
         if not self._listening:
             return
-        self._switch.changed([str(json.loads(payload)["guild_id"])])
-        self._wake.set()
+        guild_id = self._notified.changed_guild(payload)
+        if guild_id is not None:
+            self._switch.changed([guild_id])
+            self._wake.set()
 
     def _on_request(self, _connection: Connection, _pid: int, _channel: str, payload: Any) -> None:
         if not self._listening:
             return
-        request, guild_ids = switches.read_request(payload)
+        question = self._notified.question(payload)
+        if question is None:
+            return
 
         def known(done: asyncio.Future[None]) -> None:
             # A link that is lost takes the answer with it; the asker sees that none came.
             if not done.cancelled() and done.exception() is None:
-                self._answers.append(request)
+                self._answers.append(question.request)
                 self._wake.set()
 
-        self._switch.when_known(guild_ids).add_done_callback(known)
+        self._switch.when_known(question.guilds).add_done_callback(known)
         self._wake.set()
 
     def _on_termination(self, _connection: Connection) -> None:

@@ -12,6 +12,7 @@ import structlog
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.metrics import RoutingMetrics
 from sandbox_core.models import DatedRoute, Route, Switch
+from sandbox_core.moments import is_past
 from sandbox_core.nats.route_announcements import RouteAnnouncements
 from sandbox_core.postgres.routes import RouteRows
 from sandbox_core.postgres.switches import UNTRUSTED_AFTER, SwitchRequests
@@ -85,8 +86,15 @@ class RouteProvider:
             self._follower.attach(gate)
 
     def heard(self, routes: Mapping[str, Route | None], as_of: float) -> None:
-        """Take what another process announces; see `RouteAnnouncements`."""
+        """Take what another process announces; see `RouteAnnouncements`.
+
+        What is said to be of a time still to come is not: it would be believed for ever.
+        """
         if self._follower is None:
+            return
+        now = self._follower.database_now()
+        if not is_past(as_of, self._now() if now is None else now):
+            _log.debug("route_announcement_not_believed", guilds=len(routes))
             return
         dated = _dated(routes, as_of)
         self._follower.announced(dated)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sandbox_core.moments import MARGIN
 from sandbox_core.postgres.pool import Pool, connected
 
 
@@ -37,11 +38,14 @@ class IdentifyRows:
                 VALUES ($1, $2, clock_timestamp())
                 ON CONFLICT (application_id, bucket) DO UPDATE SET identified_at = clock_timestamp()
                 WHERE earlier.identified_at <= clock_timestamp() - make_interval(secs => $3)
+                    -- A time still to come is no turn that anybody has taken.
+                    OR earlier.identified_at > clock_timestamp() + make_interval(secs => $4)
                 RETURNING true
                 """,
                 self._application_id,
                 bucket,
                 spacing,
+                MARGIN,
             )
             if taken:
                 return 0.0
@@ -63,7 +67,7 @@ class IdentifyRows:
             row = await connection.fetchrow(
                 """
                 SELECT identifies,
-                    coalesce(extract(epoch FROM clock_timestamp() - identified_at), 0)::float8 AS seconds
+                    greatest(extract(epoch FROM clock_timestamp() - identified_at), 0)::float8 AS seconds
                 FROM gateway_shards WHERE application_id = $1 AND shard_count = $2 AND shard_id = $3
                 """,
                 self._application_id,

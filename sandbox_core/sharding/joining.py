@@ -19,6 +19,8 @@ from dataclasses import dataclass
 
 import msgspec
 
+from sandbox_core.strangers import UNREADABLE
+
 _MOST_NEIGHBOURS = 32
 _MESSAGES = frozenset({"MESSAGE_CREATE", "MESSAGE_UPDATE"})
 
@@ -68,7 +70,7 @@ def key_of(frame: bytes) -> bytes:
         event, data = envelope.t or "", bytes(envelope.d)
         if event in _MESSAGES and (message := _message(data)).id is not None:
             data = f"{message.id} {message.edited_timestamp}".encode()
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except UNREADABLE:
         # Some strings that Discord sends are no UTF-8 for msgspec.
         event, data = "", _without_sequence(frame)
     return hashlib.blake2b(data, digest_size=16, person=event.encode(errors="replace")[:16]).digest()

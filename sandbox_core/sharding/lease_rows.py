@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 from uuid import UUID
 
+from sandbox_core.moments import MARGIN
 from sandbox_core.postgres.pool import Connection, Pool, connected, transaction
 
 from . import other_leases, publishers
@@ -83,11 +84,13 @@ class ShardRows:
                     UNION ALL
                     SELECT shard_count FROM gateway_shards
                     WHERE application_id = $1 AND lease_until > clock_timestamp()
+                        AND lease_until <= clock_timestamp() + make_interval(secs => $3)
                 ) AS live
                 LIMIT 1
                 """,
                 self._application_id,
                 self._lease,
+                self._lease + MARGIN,
             )
             count = used or recommended
             await publishers.be_seen(connection, self._this, count, None)
@@ -284,7 +287,10 @@ class ShardRows:
                 SELECT shard_id, holder FROM gateway_shards
                 WHERE application_id = $1 AND shard_count = $2 AND shard_id = ANY($5)
                     AND (
-                        holder IS NULL OR ($7 AND holder <> $3 AND lease_until < clock_timestamp())
+                        holder IS NULL
+                        -- No lease lasts longer than a lease: such a time was not written by its holder.
+                        OR ($7 AND holder <> $3 AND lease_until NOT BETWEEN clock_timestamp()
+                            AND clock_timestamp() + make_interval(secs => $13))
                         OR (shard_id, holder, lease_until) IN (
                             SELECT * FROM unnest($10::integer[], $11::uuid[], $12::timestamptz[])
                         )
@@ -314,6 +320,7 @@ class ShardRows:
             [lease.shard_id for lease in orphaned],
             [lease.holder_id for lease in orphaned],
             [lease.until for lease in orphaned],
+            self._lease + MARGIN,
         )
         if not rows:
             return _NOTHING

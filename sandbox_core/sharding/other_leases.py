@@ -7,8 +7,10 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from sandbox_core.moments import MARGIN
 from sandbox_core.postgres.pool import Connection
 
+from . import tuning
 from .publishers import Holder, Kind, Publisher
 
 
@@ -84,7 +86,11 @@ async def _held(connection: Connection, publisher: Publisher, shard_count: int, 
 def _held_of(row: Any) -> Held:
     holder = Holder(Kind(row["kind"]), row["name"], row["shard_count"], row["shard_id"], row["held_since"])
     lease = Lease(row["shard_id"], row["holder"], row["lease_until"])
-    return Held(holder, lease, row["lapses_in"], row["settled_ago"], row["is_over"])
+    lapses_in = row["lapses_in"]
+    if lapses_in > tuning.LEASE + MARGIN:
+        # No lease is that long: whoever wrote this, its holder did not.
+        lapses_in = -1.0
+    return Held(holder, lease, lapses_in, row["settled_ago"], row["is_over"])
 
 
 async def supersede(connection: Connection, publisher: Publisher, shard_count: int) -> Superseded:

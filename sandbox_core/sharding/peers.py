@@ -10,7 +10,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import msgspec
@@ -20,6 +20,7 @@ from sandbox_core import subjects
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.nats.connection import NatsConnection
 from sandbox_core.nats.peer_subject import PeerSubject
+from sandbox_core.strangers import UNREADABLE, Seldom
 
 from . import tuning
 from .leases import LeaseKeeper
@@ -30,9 +31,14 @@ if TYPE_CHECKING:
 _log = structlog.get_logger("sandbox.gateway")
 
 
+# What PostgreSQL can number them with.
+_Shard = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
+_Epoch = Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)]
+
+
 class _Taken(msgspec.Struct):
-    shard_count: int
-    epochs: dict[int, int]
+    shard_count: _Shard
+    epochs: dict[_Shard, _Epoch]
 
 
 _read_taken = msgspec.json.Decoder(_Taken).decode
@@ -64,12 +70,13 @@ class Takeovers:
             await self._peers.tell(message)
             return
         missing, all_lost = set(epochs), asyncio.Event()
+        unreadable = Seldom(_log, "takeover_answer_unreadable")
 
         async def on_answer(answer: Msg) -> None:
             try:
                 missing.difference_update(_read_lost(answer.data))
-            except msgspec.MsgspecError:
-                _log.warning("takeover_answer_unreadable", bytes=len(answer.data))
+            except UNREADABLE:
+                unreadable.say(bytes=len(answer.data))
             if not missing:
                 all_lost.set()
 
@@ -83,12 +90,13 @@ class Takeovers:
 
     async def hear(self, on_takeover: OnTakeover) -> None:
         """Tell `on_takeover` from now on, also after reconnects."""
+        unreadable = Seldom(_log, "takeover_unreadable")
 
         async def received(message: Msg) -> None:
             try:
                 said = _read_taken(message.data)
-            except msgspec.MsgspecError:
-                _log.warning("takeover_unreadable", bytes=len(message.data))
+            except UNREADABLE:
+                unreadable.say(bytes=len(message.data))
                 return
             lost = on_takeover(said.shard_count, said.epochs)
             if lost:
@@ -195,7 +203,7 @@ class ShardHolders:
             return True
         try:
             count, shard_ids = msgspec.json.decode(held, type=tuple[int, list[int]])
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             return True
         wanted_count, wanted = self._wanted()
         return count != wanted_count or not set(wanted).isdisjoint(shard_ids)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from sandbox_core.models import ResumePoint
+from sandbox_core.moments import MARGIN
 from sandbox_core.redis.errors import translating
+from sandbox_core.strangers import UNREADABLE
 from sandbox_core.subjects import gateway_session_key
 
 from . import tuning
@@ -19,14 +22,16 @@ if TYPE_CHECKING:
 __all__ = ["GatewaySessions", "ResumePoint"]
 
 
-# For each key: the point, its session, its sequence, its epoch. What is no point is replaced by any.
+# Before all: how long a key is kept, and the latest credible time. For each key: the point, its session, its
+# sequence, its epoch. What is no point is replaced by any, and so is one of a time still to come.
 SAVE_SCRIPT = """
 for i = 1, #KEYS do
-  local first = 4 * i - 2
+  local first = 4 * i - 1
   local text = redis.pcall('GET', KEYS[i])
   local read, kept = pcall(cjson.decode, text)
   local later = true
-  if read and type(kept) == 'table' and type(kept.sequence) == 'number' then
+  if read and type(kept) == 'table' and type(kept.sequence) == 'number'
+    and (type(kept.saved_at) ~= 'number' or kept.saved_at <= tonumber(ARGV[2])) then
     local kept_epoch = type(kept.epoch) == 'number' and kept.epoch or 0
     later = tonumber(ARGV[first + 3]) >= kept_epoch
       and (kept.session_id ~= ARGV[first + 1] or tonumber(ARGV[first + 2]) >= kept.sequence)
@@ -43,8 +48,10 @@ _decode = msgspec.json.Decoder(ResumePoint).decode
 class GatewaySessions:
     """Loads and saves resume points. Raises `DependencyUnavailable` when Redis is away."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, *, now: Callable[[], float] = time.time) -> None:
+        """`now` is in seconds since the epoch."""
         self._redis = redis
+        self._now = now
         self._save = redis.register_script(SAVE_SCRIPT)
 
     async def load(self, application_id: int, shard_id: int, shard_count: int) -> ResumePoint | None:
@@ -55,7 +62,7 @@ class GatewaySessions:
             return None
         try:
             return _decode(saved)
-        except (msgspec.MsgspecError, UnicodeEncodeError):
+        except UNREADABLE:
             # Written by another version: a new session is as good as one that can't be read.
             return None
 
@@ -67,7 +74,7 @@ class GatewaySessions:
         if not points:
             return
         keys = [gateway_session_key(application_id, shard_id, shard_count) for shard_id in points]
-        arguments: list[str | bytes | int] = [tuning.SESSION_KEPT]
+        arguments: list[str | bytes | int] = [tuning.SESSION_KEPT, repr(self._now() + MARGIN)]
         for point in points.values():
             arguments += (msgspec.json.encode(point), point.session_id, point.sequence, point.epoch)
         with translating():

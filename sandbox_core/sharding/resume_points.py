@@ -12,17 +12,25 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Protocol
 
 import structlog
 
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.models import ResumePoint
+from sandbox_core.moments import is_past
 
 from . import tuning
 
 _log = structlog.get_logger("sandbox.gateway")
 
+
+_LONGEST_SESSION_ID = 256
+# Numbers of Lua, and of many a reader of JSON, end there.
+_LARGEST = 1 << 53
+# Discord keeps a session for some minutes.
+_RESUMABLE_FOR = 600.0
 
 NEITHER = "Redis and PostgreSQL"
 """The dependency named when neither store answers."""
@@ -49,7 +57,7 @@ class ResumePointStore(Protocol):
 class ResumePoints:
     """Both stores as one; of two points of a shard the later counts.
 
-    A server that is merely slow counts as away. `monotonic` is in seconds.
+    A server that is merely slow counts as away. `monotonic` is in seconds, `now` in seconds since the epoch.
     """
 
     def __init__(
@@ -58,8 +66,10 @@ class ResumePoints:
         postgres: ResumePointStore,
         *,
         monotonic: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._redis = redis
+        self._now = now
         self._postgres = postgres
         self._monotonic = monotonic
         self._stores = (("Redis", redis), ("PostgreSQL", postgres))
@@ -81,7 +91,8 @@ class ResumePoints:
             except DependencyUnavailable as error:
                 failures.append(error)
             else:
-                found += [] if point is None else [point]
+                believed = None if point is None else _believed(point, self._now())
+                found += [] if believed is None else [believed]
         if len(failures) == len(self._stores):
             raise DependencyUnavailable(NEITHER, failures[0].reason)
         if failures and not found:
@@ -134,6 +145,26 @@ class ResumePoints:
                 failure = failure or error
         if failure is not None:
             raise failure
+
+
+def _believed(point: ResumePoint, now: float) -> ResumePoint | None:
+    """The point as far as a process can have saved it: its parts become headers and numbers elsewhere.
+
+    A time still to come says nothing: it must neither win nor hide what was stored.
+    """
+    session_id = point.session_id
+    if not (
+        0 < len(session_id) <= _LONGEST_SESSION_ID
+        and session_id.isascii()
+        and session_id.isprintable()
+        and 0 <= point.sequence < _LARGEST
+        and 0 <= point.epoch < _LARGEST
+    ):
+        _log.warning("resume_point_not_believed")
+        return None
+    since = point.since if is_past(point.since, now) else now - _RESUMABLE_FOR
+    saved_at = point.saved_at if is_past(point.saved_at, now) else 0.0
+    return replace(point, since=since, saved_at=saved_at)
 
 
 def _later(one: ResumePoint, other: ResumePoint) -> ResumePoint:

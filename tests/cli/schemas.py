@@ -61,6 +61,20 @@ ORPHANS = keys(
     damaged=listed(keys(id=UUID, name=TEXT, missing=TEXT)),
     unreadable={"type": "object", "additionalProperties": TEXT},
 )
+_NUMBER: Schema = {"type": "string", "pattern": "^[0-9]+$"}
+_LETTER = {
+    "id": _NUMBER,
+    "event": MAYBE_TEXT,
+    "subject": MAYBE_TEXT,
+    "message_id": MAYBE_TEXT,
+    "guild_id": MAYBE_TEXT,
+    "consumer": MAYBE_TEXT,
+    "deliveries": {"type": ["integer", "null"]},
+    "error": MAYBE_TEXT,
+    "stored_at": MAYBE_MOMENT,
+    "replayable": {"type": "boolean"},
+}
+_NOT_DONE = keys(id=_NUMBER, code=TEXT, message=TEXT)
 PROCESSES: Schema = listed(TEXT)
 SCHEMAS: dict[str, Schema] = {
     "create": keys(sandbox=SANDBOX, unconfirmed=PROCESSES),
@@ -111,6 +125,10 @@ SCHEMAS: dict[str, Schema] = {
             )
         )
     ),
+    "deadletters list": keys(letters=listed(keys(**_LETTER)), total={"type": "integer"}),
+    "deadletters show": keys(letter=keys(**_LETTER, payload={"type": "string"})),
+    "deadletters replay": keys(replayed=listed(_NUMBER), failed=listed(_NOT_DONE)),
+    "deadletters drop": keys(dropped=listed(_NUMBER), failed=listed(_NOT_DONE)),
     "cleanup": keys(
         destroyed=listed(SANDBOX),
         failed=listed(

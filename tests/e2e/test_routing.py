@@ -206,6 +206,24 @@ async def test_a_large_event_arrives_untouched(live: Live, compressible: bytes) 
     assert event.payload == frame.raw
 
 
+@pytest.mark.parametrize("levels", [1_000, 100_000])
+async def test_a_frame_nested_however_deep_is_routed_and_the_shard_goes_on(live: Live, levels: int) -> None:
+    _, guild = await live.mapped()
+    deep = b'"x":' + b"[" * levels + b"]" * levels
+    for kind in (MESSAGE, "GUILD_UPDATE", "CHANNEL_CREATE"):
+        named = b"id" if kind == "GUILD_UPDATE" else b"guild_id"
+        live.sim.emit_raw(b'{%b,"%b":"%d","y":{%b}}' % (deep, named, guild.id, deep), kind, guild.id)
+    # In no guild.
+    live.sim.emit_raw(b'{%b,"author":{"id":"1"},"content":""}' % deep, MESSAGE, None)
+    live.sim.message(guild, content="behind them")
+    stored = await live.checked()
+    assert [e.headers["Discord-Event"] for e in stored if e.stream == "SANDBOX"] == [
+        *(MESSAGE, "GUILD_UPDATE", "CHANNEL_CREATE", MESSAGE),
+    ]
+    assert not live.sim.resumes
+    assert len(live.sim.identifies) == 1
+
+
 async def test_a_frame_that_discord_py_can_not_parse_is_routed_all_the_same(live: Live) -> None:
     _, guild = await live.mapped()
     live.sim.emit("CHANNEL_UPDATE", {"guild_id": str(guild.id), "id": "no snowflake", "type": "none"})

@@ -150,6 +150,46 @@ async def test_events_are_routed_and_the_host_goes_on(
     }
 
 
+async def test_a_frame_nested_however_deep_is_routed_and_the_hosts_connection_stands(
+    sim: DiscordSim, environment: None, nats_url: str
+) -> None:
+    guilds = [sim.add_guild(f"G{n}", id=((10**12 + n) << 22)) for n in range(2)]
+    bot = commands.Bot(
+        command_prefix="!", intents=discord.Intents.all(), help_command=None, guild_ready_timeout=0.2
+    )
+    heard: list[str] = []
+
+    @bot.listen()
+    async def on_message(message: discord.Message) -> None:
+        heard.append(message.content)
+
+    before = utils._from_json
+    async with running(bot, load_first=True) as core:
+        await until(lambda: core.routes.current_table is not None)
+        map_guild(core, guilds[0])
+        for levels in (1_000, 100_000):
+            deep = b"[" * levels + b"]" * levels
+            for guild in guilds:
+                sim.emit_raw(b'{"guild_id":"%d","x":%b}' % (guild.id, deep), "ODD_EVENT", guild.id)
+        sim.message(guilds[1], content="behind them")
+        await until(lambda: heard == ["behind them"])
+        async with asyncio.timeout(60):
+            await core.router.idle()
+    assert utils._from_json is before
+    assert not sim.resumes
+    sent = {frame.raw for frame in sim.sent if frame.type == "ODD_EVENT"}
+    client = await nats.connect(nats_url)
+    js = client.jetstream()
+    stored = [
+        (await js.get_msg(stream, seq)).data
+        for stream in ("SANDBOX", "EVENTS")
+        for seq in range(1, (await js.stream_info(stream)).state.last_seq + 1)
+    ]
+    await client.close()
+    assert sent <= set(stored)
+    assert len(sent) == 4
+
+
 async def test_unloading_leaves_the_bot_as_it_was(sim: DiscordSim, environment: None) -> None:
     guild = sim.add_guild("G")
     bot = commands.Bot(

@@ -107,6 +107,23 @@ def test_only_the_owners_with_the_most_sandboxes_have_a_label() -> None:
     assert owners() == {"4": 1, "other": 0}
 
 
+def test_only_the_sandboxes_with_the_most_dead_letters_have_a_label() -> None:
+    metrics = Metrics()
+
+    def letters() -> dict[str, float]:
+        return {
+            labels[0][1]: value
+            for (name, labels), value in scraped(metrics).items()
+            if name == "sandbox_dead_letters"
+        }
+
+    assert letters() == {"other": 0}
+    metrics.dead_letters({f"{number:08x}-0000-4000-8000-000000000000": number for number in range(1, 31)})
+    assert letters() == {f"{number:08x}": number for number in range(11, 31)} | {"other": 55}
+    metrics.dead_letters({})
+    assert letters() == {"other": 0}
+
+
 def test_openmetrics_says_the_same() -> None:
     metrics = Metrics()
     metrics.routing.routed["sandbox"] += 3

@@ -42,7 +42,7 @@ def test_the_names(made: str, expected: str) -> None:
 def test_no_code_beside_the_builders_knows_a_stream_or_its_subjects_by_heart() -> None:
     root = Path(subjects.__file__).parents[1]
     known = {
-        *("sandbox_core/subjects.py", "sandbox_core/settings.py", "sandbox_core/context.py"),
+        *("sandbox_core/subjects.py", "sandbox_core/settings.py", "sandbox_core/context/_context.py"),
         # A column's heading.
         "cogs/sandbox_cogs/owner/_render.py",
     }

@@ -18,7 +18,7 @@ from sandbox_cogs.upkeep import Upkeep
 from sandbox_core.bootstrap import Core
 from sandbox_core.errors import DependencyUnavailable, SandboxNotFound
 from sandbox_core.models import Actor, Sandbox
-from sandbox_core.subjects import redis_prefix
+from sandbox_core.subjects import redis_prefix, sandbox_dead_letter
 from tests.event_path.conftest import count
 
 EXTENSION = "sandbox_cogs.upkeep"
@@ -113,7 +113,7 @@ async def test_unloading_leaves_nothing_and_writes_the_activity(core: Core, bot:
     sandbox = (await core.manager.create(ALICE, name="mine")).sandbox
     before = set(asyncio.all_tasks())
     await bot.load_extension(EXTENSION)
-    assert upkeep_tasks() == ["upkeep-count", "upkeep-pass", "upkeep-remove", "upkeep-tell"]
+    assert upkeep_tasks() == ["upkeep-count", "upkeep-letters", "upkeep-pass", "upkeep-remove", "upkeep-tell"]
 
     async def counted() -> bool:
         return value(core.metrics.registry, "sandbox_active_count") == 1
@@ -127,7 +127,21 @@ async def test_unloading_leaves_nothing_and_writes_the_activity(core: Core, bot:
     assert touched is not None
     assert abs(touched.timestamp() - time.time()) < 60
     await bot.load_extension(EXTENSION)
-    assert len(upkeep_tasks()) == 4
+    assert len(upkeep_tasks()) == 5
+
+
+async def test_dead_letters_are_counted_by_sandbox(core: Core, bot: commands.Bot) -> None:
+    sandbox = (await core.manager.create(ALICE, name="mine")).sandbox
+    for _ in range(2):
+        await core.js.publish(sandbox_dead_letter(sandbox.id, "UNHANDLED"), b"{}")
+    await bot.load_extension(EXTENSION)
+
+    async def counted() -> bool:
+        registry = core.metrics.registry
+        return value(registry, "sandbox_dead_letters", sandbox=sandbox.short_id) == 2
+
+    await until(counted)
+    assert value(core.metrics.registry, "sandbox_dead_letters", sandbox="other") == 0
     await bot.unload_extension(EXTENSION)
 
 

@@ -13,6 +13,7 @@ from .audit import audit
 from .cleanup import cleanup
 from .connect import connect
 from .create import create
+from .deadletters import deadletters
 from .destroy import destroy
 from .doctor import doctor
 from .exec import exec_
@@ -51,6 +52,7 @@ app.command(
     rich_help_panel=_WORKERS,
     context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True},
 )(exec_)
+app.command("deadletters", rich_help_panel=_WORKERS)(deadletters)
 app.command("cleanup", rich_help_panel=_UPKEEP)(cleanup)
 app.command("orphans", rich_help_panel=_UPKEEP)(orphans)
 app.command("audit", rich_help_panel=_UPKEEP)(audit)

@@ -14,4 +14,5 @@ async def environment_of(name: str | None, owner: str | None) -> dict[str, str]:
         sandbox = await caller.named(core.manager, name, owner)
         core.manager.check_may_manage(caller.actor(owner, core.settings), sandbox, "connect to")
         core.manager.check_running(sandbox)
-        return environment(sandbox, core.settings.stream_names)
+        settings = core.settings
+        return environment(sandbox, settings.stream_names, settings.sandbox_max_deliveries)

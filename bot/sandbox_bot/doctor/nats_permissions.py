@@ -103,6 +103,7 @@ def _asked(names: StreamNames) -> Iterator[Need]:
     no_sandbox = subjects.sandbox_filter(uuid4())
     for verb, payload in (
         ("STREAM.PURGE", {"filter": no_sandbox}),
+        ("STREAM.MSG.DELETE", {"seq": _NO_SEQUENCE}),
         ("STREAM.MSG.GET", {"last_by_subj": no_sandbox}),
         ("CONSUMER.LIST", {"offset": 0}),
     ):

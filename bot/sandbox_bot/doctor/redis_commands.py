@@ -80,7 +80,7 @@ async def try_commands(redis: Redis) -> Tried:
     gateway, own = f"sandbox:gateway:doctor:{mark}", f"sandbox:doctor-{mark}:key"
     ranked = f"sandbox:gateway:doctor:{mark}:ranked"
     keys = (route, moment, gateway, own)
-    put = ["0", _SECONDS * 1000, "1.0", f"1.0 inf {ROUTE_NULL}", ROUTE_NULL, _SECONDS * 1000]
+    put = ["0", _SECONDS * 1000, "1.0", "1.0", f"1.0 inf {ROUTE_NULL}", ROUTE_NULL, _SECONDS * 1000]
     tried = Tried()
 
     async def attempt(name: str, work: Callable[[], Awaitable[Any]]) -> None:
@@ -97,7 +97,7 @@ async def try_commands(redis: Redis) -> Tried:
     await attempt("scan", lambda: redis.scan(0, match=KEYS, count=1))
     for script, names, arguments in (
         (PUT_SCRIPT, (route, moment), put),
-        (SAVE_SCRIPT, (gateway,), [_SECONDS, "{}", "doctor", 1, 1]),
+        (SAVE_SCRIPT, (gateway,), [_SECONDS, 0, "{}", "doctor", 1, 1]),
     ):
         digest = sha1(script.encode()).hexdigest()  # noqa: S324 (Redis names scripts so)
         await attempt("script|load", lambda script=script: redis.script_load(script))  # type: ignore[misc]

@@ -20,6 +20,8 @@ import msgspec
 import structlog
 from zlib_ng import zlib_ng
 
+from sandbox_core.strangers import UNREADABLE as NOT_JSON
+
 from .compression import Compression
 from .endings import ConnectionEndedError, Ending
 
@@ -178,7 +180,7 @@ class _ZlibStream:
 def _is_event(text: bytes) -> bool:
     try:
         _event(text)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except NOT_JSON:
         return False
     return True
 

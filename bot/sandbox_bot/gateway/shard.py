@@ -22,7 +22,9 @@ from sandbox_core import tasks
 from sandbox_core.models import ResumePoint
 from sandbox_core.sharding.identify import IdentifyGate
 from sandbox_core.sharding.tuning import CLOSED_AT_ONCE, RECONNECT_FIRST_PAUSE
+from sandbox_core.strangers import UNREADABLE
 
+from .belonging import is_of_gateway
 from .endings import ABNORMAL, ConnectionEndedError, Ending
 from .ports import GatewayClient
 from .socket import RoutedWebSocket
@@ -32,7 +34,11 @@ MayConnect = Callable[[int, bool], Awaitable[None]]
 
 _log = structlog.get_logger("sandbox.gateway")
 
-_FAILURES = (OSError, TimeoutError, aiohttp.ClientError, discord.HTTPException, discord.ConnectionClosed)
+_FAILURES = (
+    *(OSError, TimeoutError, aiohttp.ClientError, discord.HTTPException, discord.ConnectionClosed),
+    # A frame of the connection itself that can't be read: another connection may bring a better one.
+    *UNREADABLE,
+)
 
 
 class Shard:
@@ -121,6 +127,10 @@ class Shard:
 
     async def _resume(self, point: ResumePoint) -> None:
         session = self._client.sessions.of(self.id)
+        if not is_of_gateway(yarl.URL(point.resume_url), self._client.gateway_url):
+            # The token goes there, and the address may have been kept where others can write.
+            _log.warning("resume_url_not_believed", shard=self.id)
+            point = replace(point, resume_url=self._normal(point))
         session.resuming(point)
         try:
             await self._open(point)
@@ -132,10 +142,13 @@ class Shard:
         else:
             return
         # Discord's resume addresses die; clients that insist on one stay away for hours.
-        normal = str(self._client.gateway_url.with_query(yarl.URL(point.resume_url).query))
+        normal = self._normal(point)
         _log.warning("resume_url_failed", shard=self.id)
         session.use_instead(normal)
         await self._open(replace(point, resume_url=normal))
+
+    def _normal(self, point: ResumePoint) -> str:
+        return str(self._client.gateway_url.with_query(yarl.URL(point.resume_url).query))
 
     async def _open(self, point: ResumePoint | None) -> None:
         self._socket = await RoutedWebSocket.connect(self._client, self.id, point)

@@ -18,7 +18,7 @@ import yarl
 from discord.gateway import DiscordWebSocket
 
 from sandbox_core.event_router import GatewayIntake
-from sandbox_core.events import DISPATCH, Frame
+from sandbox_core.events import DISPATCH, Frame, shallow
 from sandbox_core.metrics import Metrics
 from sandbox_core.models import ResumePoint
 from sandbox_core.sharding.shard_session import ShardSession
@@ -200,7 +200,11 @@ class RoutedWebSocket(DiscordWebSocket):
 
     async def _parse(self, frame: Frame) -> None:
         try:
-            await super().received_message(frame.raw.decode())
+            try:
+                await super().received_message(frame.raw.decode())
+            except RecursionError:
+                # It was raised before anything was done with the frame.
+                await super().received_message(shallow(frame.raw).decode())
         except Exception:
             # discord.py's parsers raise whatever a payload they don't expect makes them raise, which
             # would end the shard. The event is routed already; only this bot's own view misses it.

@@ -4,7 +4,8 @@ From discord.py 2.7.1, `client.py`, `shard.py`, `state.py` and `gateway.py`: The
 parser for each event in `parsers`; every socket looks them up there. A parser calls the state's `dispatch`.
 Sockets and shards call the client's `dispatch`, which they copy to `_dispatch` when they are created. With
 debug events on, a socket's `log_receive` and `send` are its `debug_log_receive` and `debug_send`. The first
-dispatches `socket_raw_receive(text)`, then the frame is parsed, with no await between.
+dispatches `socket_raw_receive(text)`, then the frame is parsed, with no await between, by `_from_json` of
+`discord.utils`, from orjson or the standard library.
 `tests/plugin/test_private_names.py` fails when one of these names is gone.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
+import discord
 from discord.ext import commands
 from discord.gateway import DiscordWebSocket
 
@@ -23,6 +25,7 @@ Dispatch = Callable[..., None]
 
 SHARDS = "_AutoShardedClient__shards"
 KEPT_DISPATCH = "_dispatch"
+FROM_JSON = "_from_json"
 
 
 def parsers_of(bot: AnyBot) -> dict[str, Parser]:
@@ -42,6 +45,11 @@ def open_sockets(bot: AnyBot) -> list[DiscordWebSocket]:
     else:
         sockets = [bot.ws]
     return [socket for socket in sockets if isinstance(socket, DiscordWebSocket)]
+
+
+def json_library() -> dict[str, Any]:
+    """Return the module in which sockets look up what parses a frame."""
+    return vars(discord.utils)
 
 
 def keepers_of_dispatch(bot: AnyBot) -> list[dict[str, Any]]:

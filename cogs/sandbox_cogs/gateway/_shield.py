@@ -21,7 +21,7 @@ import discord
 import structlog
 
 from sandbox_cogs._core import AnyBot
-from sandbox_core.events import is_own_interaction
+from sandbox_core.events import is_own_interaction, shallow
 
 from . import _private
 from ._deliveries import Audience, Deliveries
@@ -76,7 +76,11 @@ class Shield:
         self._installed = True
         self._before = bot.dispatch
         self._ours = self._catching(self._before)
-        self._replaced = [Replacement(vars(bot), "dispatch", self._ours)]
+        library = _private.json_library()
+        self._replaced = [
+            Replacement(vars(bot), "dispatch", self._ours),
+            Replacement(library, _private.FROM_JSON, _reading_deep(library[_private.FROM_JSON])),
+        ]
         if self._shielding:
             state, parsers = _private.attributes_of_state(bot), _private.parsers_of(bot)
             self._replaced.append(Replacement(state, "dispatch", self._catching(state["dispatch"])))
@@ -211,6 +215,23 @@ class Shield:
             parser(data)
         finally:
             self._parsed = parsed
+
+
+def _reading_deep(before: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Parse also what is nested too deep, without its deepest parts: it would end the host's connection."""
+
+    def from_json(text: Any) -> Any:
+        try:
+            return before(text)
+        # The second is orjson's.
+        except (RecursionError, ValueError):
+            raw = text.encode(errors="surrogatepass") if isinstance(text, str) else bytes(text)
+            less = shallow(raw)
+            if less == raw:
+                raise
+            return before(less.decode(errors="replace"))
+
+    return from_json
 
 
 def _as_it_is_now(told: Any) -> Any:

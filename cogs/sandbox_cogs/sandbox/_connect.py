@@ -23,5 +23,7 @@ async def connect(core: Core, interaction: discord.Interaction[AnyBot], referenc
     sandbox = await core.manager.get(reference)
     core.manager.check_may_manage(actor, sandbox, "connect to")
     core.manager.check_running(sandbox)
-    embed, file = _render.environment(sandbox, environment(sandbox, core.settings.stream_names))
+    settings = core.settings
+    variables = environment(sandbox, settings.stream_names, settings.sandbox_max_deliveries)
+    embed, file = _render.environment(sandbox, variables)
     return Answer(embed, file=file)

@@ -62,6 +62,7 @@ class Upkeep(commands.Cog):
             "pass": self.full_pass,
             "tell": self.tell,
             "count": self.count,
+            "letters": self.count_letters,
         }
         self._tasks = [
             asyncio.create_task(self._forever(name, work), name=f"upkeep-{name}")
@@ -129,6 +130,11 @@ class Upkeep(commands.Cog):
         """Bring the gauges and `last_activity_at` up to date."""
         await self._core.cleanup.refresh_gauges()
         await self._record_activity()
+        return COUNT_EVERY
+
+    async def count_letters(self) -> float:
+        """Bring the gauge of dead letters up to date."""
+        self._core.metrics.dead_letters(await self._core.dead_letters.counts())
         return COUNT_EVERY
 
     async def _record_activity(self) -> None:

@@ -13,9 +13,8 @@ from nats.js.api import AckPolicy, ConsumerConfig, StreamConfig
 from nats.js.errors import APIError, NotFoundError
 from redis.asyncio import Redis
 
-import sandbox_core.context
 from sandbox_bot.embedded import EmbeddedServers
-from sandbox_core.context import Event, SandboxContext, environment
+from sandbox_core.context import Event, SandboxContext, _events, environment
 from sandbox_core.errors import DependencyUnavailable, InvalidInput
 from sandbox_core.models import Sandbox
 from sandbox_core.settings import TAKES, SettingsError
@@ -216,6 +215,21 @@ async def test_it_decodes_whatever_the_gateway_routes(
     ]
 
 
+@pytest.mark.parametrize("levels", [1_000, 100_000])
+async def test_an_event_nested_however_deep_comes_and_so_do_those_behind_it(
+    context: SandboxContext, js: JetStreamContext, sandbox: Sandbox, levels: int
+) -> None:
+    deep = b"[" * levels + b"]" * levels
+    raw = b'{"t":"MESSAGE_CREATE","s":1,"op":0,"d":{"id":"5","x":%s,"content":"deep"}}' % deep
+    await js.publish(sandbox_subject(sandbox.id, "MESSAGE_CREATE"), raw)
+    await js.publish(sandbox_subject(sandbox.id, "MESSAGE_CREATE"), deep[: levels + 5])
+    await emit(js, sandbox, "MESSAGE_CREATE", "behind them")
+    first, second, third = await take(context, 3)
+    assert (first.raw, first.data) == (raw, None)
+    assert second.data is None
+    assert third.data == {"content": "behind them"}
+
+
 async def test_headers_of_an_event_that_are_copied_are_no_orders_to_the_server(
     context: SandboxContext, js: JetStreamContext, sandbox: Sandbox
 ) -> None:
@@ -255,8 +269,8 @@ async def test_an_unhandled_event_comes_again(
 async def test_the_stream_is_lost_and_made_again(
     context: SandboxContext, js: JetStreamContext, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sandbox_core.context._FETCH_SECONDS", 0.2)
-    monkeypatch.setattr("sandbox_core.context._RETRY_SECONDS", 0.02)
+    monkeypatch.setattr("sandbox_core.context._events._FETCH_SECONDS", 0.2)
+    monkeypatch.setattr("sandbox_core.context._events._RETRY_SECONDS", 0.02)
     received: asyncio.Queue[str] = asyncio.Queue()
 
     async def work() -> None:
@@ -295,8 +309,8 @@ async def test_nats_restarts_under_a_worker(
     sandbox: Sandbox,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("sandbox_core.context._FETCH_SECONDS", 0.2)
-    monkeypatch.setattr("sandbox_core.context._JETSTREAM_TIMEOUT", 0.2)
+    monkeypatch.setattr("sandbox_core.context._events._FETCH_SECONDS", 0.2)
+    monkeypatch.setattr("sandbox_core.context._context._JETSTREAM_TIMEOUT", 0.2)
     received: asyncio.Queue[str] = asyncio.Queue()
 
     async def work() -> None:
@@ -339,7 +353,7 @@ async def test_without_an_id_it_is_production(
         await context.publish("events.MESSAGE_CREATE", b'{"d":"now"}')
         event = await asyncio.wait_for(first, 60)
         assert (event.type, event.data) == ("MESSAGE_CREATE", "now")
-        await events.aclose()  # type: ignore[attr-defined]
+        await events.aclose()
 
 
 async def test_a_server_that_is_away_stops_the_entering(servers_env: dict[str, str]) -> None:
@@ -365,7 +379,7 @@ async def test_a_refusal_that_waiting_does_not_mend_is_raised(
 async def test_a_consumer_removed_under_a_worker_is_made_again(
     context: SandboxContext, js: JetStreamContext, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sandbox_core.context._RETRY_SECONDS", 0.02)
+    monkeypatch.setattr("sandbox_core.context._events._RETRY_SECONDS", 0.02)
     first = asyncio.create_task(anext(context.events("MESSAGE_CREATE")))
     while not (made := await js.consumers_info(SANDBOX_STREAM)) or not made[0].num_waiting:
         await asyncio.sleep(0.01)
@@ -388,8 +402,8 @@ async def test_a_stream_without_room_for_a_consumer(context: SandboxContext, js:
 async def test_hours_without_an_event_end_nothing(
     context: SandboxContext, js: JetStreamContext, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sandbox_core.context._FETCH_SECONDS", 0.05)
-    fetch, in_vain = sandbox_core.context._fetch, asyncio.Event()
+    monkeypatch.setattr("sandbox_core.context._events._FETCH_SECONDS", 0.05)
+    fetch, in_vain = _events._fetch, asyncio.Event()
 
     async def counted(*arguments: Any) -> Any:
         messages = await fetch(*arguments)
@@ -397,7 +411,7 @@ async def test_hours_without_an_event_end_nothing(
             in_vain.set()
         return messages
 
-    monkeypatch.setattr("sandbox_core.context._fetch", counted)
+    monkeypatch.setattr("sandbox_core.context._events._fetch", counted)
     first = asyncio.create_task(anext(context.events()))
     await asyncio.wait_for(in_vain.wait(), 60)
     await emit(js, sandbox, "MESSAGE_CREATE", "at last")

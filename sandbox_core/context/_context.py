@@ -1,55 +1,38 @@
-"""The library for a bot's worker: the same code runs in a sandbox and in production.
-
-    async with SandboxContext.from_env() as ctx:
-        async for event in ctx.events("MESSAGE_CREATE"):
-            await ctx.redis.incr("messages")
-            await ctx.pool.execute(ADD_XP, event.data["author"]["id"])
-
-Without `SANDBOX_ID` in the environment the code uses production's subjects, schema and keys.
-"""
+"""A worker's connections, and the world that they are in."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
-from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, TypeVar
 
-import nats.errors
-import structlog
-from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import APIError, NotFoundError
 from redis.asyncio import Redis
 
-from . import subjects
-from .addresses import AddressError, NatsAddress, PostgresAddress, RedisAddress
-from .errors import DependencyUnavailable, InvalidInput
-from .models import Sandbox
-from .nats.connection import NatsConnection
-from .nats.delivered import Event, event_of
-from .nats.errors import translating
-from .postgres import Pool, create_pool
-from .redis.confined import create_confined_client
-from .settings import TAKES, SettingsError, cant_be_used
-from .subjects import DEFAULT_NAMES, StreamNames
-
-__all__ = ["Event", "SandboxContext", "Servers", "World", "environment"]
-
-_log = structlog.get_logger("sandbox.context")
+from .. import subjects
+from ..addresses import AddressError, NatsAddress, PostgresAddress, RedisAddress
+from ..errors import DependencyUnavailable, InvalidInput
+from ..models import Sandbox
+from ..nats.connection import NatsConnection
+from ..nats.dead_letters import UNHANDLED
+from ..nats.delivered import Event
+from ..nats.errors import translating
+from ..postgres import Pool, create_pool
+from ..redis.confined import create_confined_client
+from ..settings import MAX_DELIVERIES, TAKES, SettingsError, cant_be_used
+from ..subjects import DEFAULT_NAMES, StreamNames
+from ._dead_letters import DeadLetterBox
+from ._events import ACK_WAIT_SECONDS, Events
 
 _SUBJECT_TAIL = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\Z")
 _CONSUMER_NAME = re.compile(r"[A-Za-z0-9_-]{1,32}\Z")
-_FETCH_SECONDS = 5.0
 _JETSTREAM_TIMEOUT = 3.0
-_RETRY_SECONDS = 0.5
-_ACK_WAIT_SECONDS = 60.0
 # In the order of the fields of `StreamNames`.
 _NAMES = {
     "NATS_EVENTS_STREAM": (subjects.EVENTS_STREAM, subjects.is_stream_name),
@@ -62,12 +45,18 @@ _CONSUMER_REFUSED = 10012  # JetStream's JSConsumerCreateErr: it exists with oth
 _Address = TypeVar("_Address", PostgresAddress, RedisAddress, NatsAddress)
 
 
-def environment(sandbox: Sandbox, names: StreamNames = DEFAULT_NAMES) -> dict[str, str]:
+def environment(
+    sandbox: Sandbox, names: StreamNames = DEFAULT_NAMES, max_deliveries: int = MAX_DELIVERIES
+) -> dict[str, str]:
     """Return the variables for a worker in the sandbox; none of them is a secret.
 
-    The stream's name is among them only if it is not the default.
+    The stream's name and the number of deliveries are among them only if they are not the defaults.
     """
-    stream = {"NATS_SANDBOX_STREAM": names.sandbox} if names.sandbox != subjects.SANDBOX_STREAM else {}
+    others: dict[str, str] = {}
+    if names.sandbox != subjects.SANDBOX_STREAM:
+        others["NATS_SANDBOX_STREAM"] = names.sandbox
+    if max_deliveries != MAX_DELIVERIES:
+        others["SANDBOX_MAX_DELIVERIES"] = str(max_deliveries)
     return {
         "SANDBOX_ID": str(sandbox.id),
         "SANDBOX_NAME": sandbox.name,
@@ -75,7 +64,7 @@ def environment(sandbox: Sandbox, names: StreamNames = DEFAULT_NAMES) -> dict[st
         "SANDBOX_REDIS_PREFIX": subjects.redis_prefix(sandbox.id),
         "SANDBOX_NATS_PREFIX": subjects.nats_prefix(sandbox.id),
         "SANDBOX_GUILD_IDS": ",".join(sandbox.guild_ids),
-        **stream,
+        **others,
     }
 
 
@@ -101,6 +90,8 @@ class World:
     guild_ids: tuple[str, ...] = ()
     names: StreamNames = DEFAULT_NAMES
     """The names of the streams, and the prefix of production's events."""
+    max_deliveries: int = MAX_DELIVERIES
+    """How often an event is delivered before it becomes a dead letter."""
 
     @property
     def stream(self) -> str:
@@ -114,6 +105,13 @@ class World:
         return [subjects.sandbox_subject(self.sandbox_id, kind) for kind in types] or [
             subjects.sandbox_events(self.sandbox_id)
         ]
+
+    @property
+    def dead_letters(self) -> str:
+        """The subject of the events that no delivery was enough for."""
+        if self.sandbox_id is None:
+            return self.names.dead_letter_subject(UNHANDLED)
+        return subjects.sandbox_dead_letter(self.sandbox_id, UNHANDLED)
 
 
 class SandboxContext:
@@ -136,6 +134,7 @@ class SandboxContext:
         self.world = world
         self._servers = servers
         self._nats = NatsConnection()
+        self._letters = DeadLetterBox(self._nats, world.stream, world.dead_letters)
         self._exits = AsyncExitStack()
 
     @classmethod
@@ -196,45 +195,62 @@ class SandboxContext:
                 self.world.nats_prefix + subject_tail, payload, headers=own or None
             )
 
-    async def events(
-        self, *types: str, consumer: str = "worker", batch: int = 16
-    ) -> AsyncGenerator[Event, None]:
+    @property
+    def dead_letters(self) -> int:
+        """How many events this context has made dead letters of."""
+        return self._letters.stored
+
+    def events(
+        self, *types: str, consumer: str = "worker", batch: int = 16, max_deliveries: int | None = None
+    ) -> Events:
         """Yield the events of these types, or of all; it ends only when the caller leaves the loop.
 
         The request for the next event acknowledges the previous one. An event is delivered again when its
         handling raised, took longer than a minute, or died with its process. `batch` events are fetched in
-        advance. When the loop ends in `contextlib.aclosing`, unhandled ones go to other workers at once,
-        otherwise after a minute. Workers with the same `consumer` share the events, and a restarted worker
-        continues where it stopped. The first start begins in a sandbox with the stored events, in production
-        with the next new event.
+        advance, but one at a time while there are any that were delivered before. When the loop ends in
+        `contextlib.aclosing`, unhandled ones go to other workers at once, otherwise after a minute. Workers
+        with the same `consumer` share the events, and a restarted worker continues where it stopped. The
+        first start begins in a sandbox with the stored events, in production with the next new event.
+
+        After `max_deliveries`, by default SANDBOX_MAX_DELIVERIES or 5, an event is not delivered again: it
+        becomes a dead letter, and the events behind it come. See `for_each` for a loop that does not end
+        when the handling raises.
 
         It waits for a lost connection or stream; after the context was left it raises
         `DependencyUnavailable`. Raises `InvalidInput` for an invalid name of an event type or a consumer, and
         when a consumer with other options exists that can't be changed.
         """
+        limit = self.world.max_deliveries if max_deliveries is None else max_deliveries
+        if limit < 1:
+            raise InvalidInput("number of deliveries", str(limit), "it is less than 1", "`5`")
         config = self._consumer(types, consumer)
         js = self._nats.client.jetstream(timeout=_JETSTREAM_TIMEOUT)
-        while True:
-            try:
-                subscription = await self._subscribe(js, config)
-            except DependencyUnavailable as error:
-                if self._nats.client.is_closed:
-                    # The context was left: no more events can come.
-                    raise
-                _log.warning("events_wait", reason=error.reason)
-                await asyncio.sleep(_RETRY_SECONDS)
-                continue
-            fetched: deque[Msg] = deque()
-            try:
-                while (messages := await _fetch(subscription, batch)) is not None:
-                    fetched.extend(messages)
-                    while fetched:
-                        yield event_of(fetched[0])
-                        with translating():
-                            await fetched.popleft().ack()
-            finally:
-                await _leave(subscription, fetched)
-            await asyncio.sleep(_RETRY_SECONDS)
+        return Events(
+            lambda: self._subscribe(js, config), self._nats, self._letters, batch=batch, max_deliveries=limit
+        )
+
+    async def for_each(
+        self,
+        handle: Callable[[Event], Awaitable[object]],
+        *types: str,
+        consumer: str = "worker",
+        batch: int = 16,
+        max_deliveries: int | None = None,
+    ) -> None:
+        """Await `handle` for each event, until cancelled; the arguments are those of `events`.
+
+        An event whose handling raises is logged and delivered again later, each time after a longer pause,
+        and becomes a dead letter in the end. The events behind it do not wait for it.
+        """
+        async with aclosing(
+            self.events(*types, consumer=consumer, batch=batch, max_deliveries=max_deliveries)
+        ) as events:
+            async for event in events:
+                try:
+                    await handle(event)
+                except Exception as error:
+                    # Whatever the worker's own code raised: the next event has nothing to do with it.
+                    await events.failed(error)
 
     def _consumer(self, types: tuple[str, ...], consumer: str) -> ConsumerConfig:
         if not _CONSUMER_NAME.match(consumer):
@@ -246,7 +262,7 @@ class SandboxContext:
             durable_name=f"{self.world.sandbox_id}-{consumer}" if in_sandbox else consumer,
             filter_subjects=self.world.event_subjects(*types),
             ack_policy=AckPolicy.EXPLICIT,
-            ack_wait=_ACK_WAIT_SECONDS,
+            ack_wait=ACK_WAIT_SECONDS,
             deliver_policy=DeliverPolicy.ALL if in_sandbox else DeliverPolicy.NEW,
         )
 
@@ -282,9 +298,10 @@ def _address(
 
 def _world(source: Mapping[str, str], problems: list[str]) -> World:
     names = _names(source, problems)
+    max_deliveries = _max_deliveries(source, problems)
     sandbox_id = source.get("SANDBOX_ID", "")
     if not sandbox_id:
-        return World(names=names)
+        return World(names=names, max_deliveries=max_deliveries)
     try:
         expected = {
             "SANDBOX_SCHEMA": subjects.schema_name(sandbox_id[:8]),
@@ -305,6 +322,7 @@ def _world(source: Mapping[str, str], problems: list[str]) -> World:
         nats_prefix=expected["SANDBOX_NATS_PREFIX"],
         guild_ids=tuple(part for part in source.get("SANDBOX_GUILD_IDS", "").split(",") if part),
         names=names,
+        max_deliveries=max_deliveries,
     )
 
 
@@ -319,28 +337,9 @@ def _names(source: Mapping[str, str], problems: list[str]) -> StreamNames:
     return StreamNames(*given)
 
 
-async def _fetch(subscription: JetStreamContext.PullSubscription, batch: int) -> list[Msg] | None:
-    """Return the next messages, an empty list after the limit, or None when the consumer is gone."""
-    try:
-        return await subscription.fetch(batch, timeout=_FETCH_SECONDS)
-    except nats.errors.TimeoutError:
-        # A consumer that is gone gives the same answer; its information shows the difference.
-        try:
-            await subscription.consumer_info()
-        except (nats.errors.Error, OSError):
-            return None
-        return []
-    except (nats.errors.Error, OSError) as error:
-        _log.warning("events_fetch_failed", error=type(error).__name__)
-        return None
-
-
-async def _leave(subscription: JetStreamContext.PullSubscription, unhandled: Iterable[Msg]) -> None:
-    try:
-        for message in unhandled:
-            # Another worker can get it at once, not only after the ack's deadline.
-            await message.nak()
-        await subscription.unsubscribe()
-    except (nats.errors.Error, OSError) as error:
-        # The connection is lost, and the subscription with it.
-        _log.debug("events_not_given_back", error=type(error).__name__)
+def _max_deliveries(source: Mapping[str, str], problems: list[str]) -> int:
+    text = source.get("SANDBOX_MAX_DELIVERIES") or str(MAX_DELIVERIES)
+    if not (text.isascii() and text.isdigit() and int(text[:9]) >= 1 and len(text) <= 9):
+        problems.append(cant_be_used("SANDBOX_MAX_DELIVERIES"))
+        return MAX_DELIVERIES
+    return int(text)
