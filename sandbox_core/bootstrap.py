@@ -143,7 +143,7 @@ async def open_core(
         js = nats.client.jetstream(timeout=_JETSTREAM_TIMEOUT)
         asked = questions(pool, redis, js, nats)
         if on_servers is not None:
-            servers = HealthChecker((), system=_servers(_askable_at_once(asked, nats)))
+            servers = HealthChecker((), system=_servers(settings, _askable_at_once(asked, nats)))
             at_end("health", servers.close)
             on_servers(servers)
         if use_nats is NatsUse.EVENTS:
@@ -193,6 +193,7 @@ async def open_core(
         )
         lacks_streams = partial(_missing_streams, streams) if use_nats is NatsUse.EVENTS else _nothing
         health = _health_checker(
+            settings,
             namespaces,
             RoutingPart(routes, lost=_lost_guilds(pool)),
             asked,
@@ -258,15 +259,18 @@ def _nothing() -> str:
     return ""
 
 
-def _servers(asked: Mapping[str, Question], lacks_streams: Callable[[], str] = _nothing) -> list[SystemPart]:
+def _servers(
+    settings: Settings, asked: Mapping[str, Question], lacks_streams: Callable[[], str] = _nothing
+) -> list[SystemPart]:
     return [
-        ServerPart("PostgreSQL", asked["PostgreSQL"]),
-        ServerPart("Redis", asked["Redis"]),
-        ServerPart("NATS", asked["NATS"], lacks=lacks_streams),
+        ServerPart("PostgreSQL", asked["PostgreSQL"], where=settings.database.where),
+        ServerPart("Redis", asked["Redis"], where=settings.redis.where),
+        ServerPart("NATS", asked["NATS"], where=settings.nats.where, lacks=lacks_streams),
     ]
 
 
 def _health_checker(
+    settings: Settings,
     namespaces: Sequence[Namespace],
     routing: RoutingPart,
     asked: Mapping[str, Question],
@@ -274,7 +278,7 @@ def _health_checker(
     lacks_streams: Callable[[], str],
     follow_routes: bool,
 ) -> HealthChecker:
-    system = _servers(asked, lacks_streams)
+    system = _servers(settings, asked, lacks_streams)
     if follow_routes:
         system.append(routing)
     return HealthChecker((*namespaces, routing), system=system)
@@ -365,7 +369,7 @@ def _follower(settings: Settings, process: GatewayProcess | None) -> RouteFollow
             },
         )
 
-    return RouteFollower(connect, process=process)
+    return RouteFollower(connect, process=process, where=settings.database.where)
 
 
 def _publisher(

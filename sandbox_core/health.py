@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from .dependencies import Question
@@ -82,9 +82,13 @@ class SystemPart(Protocol):
 class ServerPart:
     """Checks one server: whether it answers, how fast, and whether it lacks something."""
 
-    def __init__(self, store: str, question: Question, *, lacks: Callable[[], str] = lambda: "") -> None:
+    def __init__(
+        self, store: str, question: Question, *, where: str = "", lacks: Callable[[], str] = lambda: ""
+    ) -> None:
         """`lacks` returns what is missing on a server that answers; "" when nothing is."""
         self.store = store
+        self.where = where
+        """The server's host and port."""
         self._question = question
         self._lacks = lacks
 
@@ -173,6 +177,7 @@ class HealthChecker:
         self._parts = tuple(parts)
         self._system = tuple(system)
         self._timeout = timeout
+        self._places = {part.store: _place(part) for part in self._system}
         self._asking: dict[str, asyncio.Task[PartHealth]] = {}
         self._late = Abandoned()
 
@@ -209,26 +214,36 @@ class HealthChecker:
         finally:
             if not shared:
                 self._late.cancel(*asked.values())
-        late = PartHealth("", PartState.UNHEALTHY, f"no answer within {within:g} s", within * 1000)
         return tuple(
-            task.result() if task.done() else replace(late, store=store) for store, task in asked.items()
+            task.result() if task.done() else self._late_part(store, within) for store, task in asked.items()
         )
 
+    def _late_part(self, store: str, within: float) -> PartHealth:
+        fault = _no_answer(store, within, self._places.get(store, ""))
+        return PartHealth(store, PartState.UNHEALTHY, fault.reason, within * 1000, fault=fault)
+
     async def _bounded(self, store: str, check: Awaitable[PartHealth]) -> PartHealth:
+        fault = None
         started = time.perf_counter()
         try:
             async with asyncio.timeout(self._timeout):
                 return await check
         except TimeoutError:
-            detail = f"no answer within {self._timeout:g} s"
+            fault = _no_answer(store, self._timeout, self._places.get(store, ""))
+            detail = fault.reason
         except SandboxError as error:
-            detail = _reason(store, error)
+            if isinstance(error, DependencyUnavailable):
+                fault = error
+            # The result names the part already.
+            of_this = fault is not None and fault.dependency == store
+            detail = fault.reason if fault is not None and of_this else explain(error).sentence
         latency = (time.perf_counter() - started) * 1000
-        return PartHealth(store, PartState.UNHEALTHY, detail, latency)
+        return PartHealth(store, PartState.UNHEALTHY, detail, latency, fault=fault)
 
 
-def _reason(store: str, error: SandboxError) -> str:
-    # The result names the part already.
-    if isinstance(error, DependencyUnavailable) and error.dependency == store:
-        return error.reason
-    return explain(error).sentence
+def _place(part: SystemPart) -> str:
+    return str(getattr(part, "where", ""))
+
+
+def _no_answer(store: str, seconds: float, where: str) -> DependencyUnavailable:
+    return DependencyUnavailable(store, f"no answer within {seconds:g} s", where)

@@ -20,6 +20,7 @@ from sandbox_core.error_text import explain
 from sandbox_core.errors import (
     CleanupFailed,
     DependencyUnavailable,
+    NotFinished,
     SandboxError,
     SandboxNotFound,
     SandboxNotRunning,
@@ -361,7 +362,7 @@ async def bounded(store: str, work: Coroutine[Any, Any, T], *, within: float | N
         return await ended_within(limit, work, name=f"step-{store}")
     except Overdue as error:
         # The store may have answered, and had too much to do.
-        raise DependencyUnavailable(store, f"not done within {limit:g} s") from error
+        raise NotFinished(store, limit) from error
     except TimeoutError as error:
         raise DependencyUnavailable(store, "no answer in time") from error
 

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from sandbox_core.addresses import NatsAddress
 from sandbox_core.errors import DependencyUnavailable, LoginRefused
 
+from .errors import how_it_ended, unavailable
 from .login import TlsClient, refusal
 
 _log = structlog.get_logger("sandbox.nats")
@@ -30,7 +31,7 @@ class NatsConnection:
     """
 
     def __init__(self) -> None:
-        self.client = TlsClient()
+        self.client = TlsClient(self._meaning)
         self.on_reconnect: list[Callable[[], None]] = []
         self.on_disconnect: list[Callable[[], None]] = []
         self.on_error: list[Callable[[Exception], None]] = []
@@ -40,6 +41,8 @@ class NatsConnection:
         self.denied: LoginRefused | None = None
         """What a server last forbade after the login."""
         self._where = ""
+        self._attempt = ""
+        """How the last attempt to connect ended; "" when it is not known."""
         self._connecting: asyncio.Task[None] | None = None
 
     @property
@@ -56,8 +59,18 @@ class NatsConnection:
     @property
     def trouble(self) -> DependencyUnavailable:
         """What to raise while the connection does not stand."""
-        where = f" at {self._where}" if self._where else ""
-        return self.refused or DependencyUnavailable("NATS", f"{_NOT_CONNECTED}{where}")
+        return self.refused or DependencyUnavailable("NATS", self._attempt or _NOT_CONNECTED, self._where)
+
+    def _meaning(self, error: Exception, subject: str) -> DependencyUnavailable | None:
+        """What the error of a request means."""
+        if not self.connected:
+            return self.trouble
+        # A request without permission gets no answer, only this.
+        denied = "" if self.denied is None else self.denied.problem.lower()
+        if f" {subject.lower()} " in denied or " subscribe to _inbox." in denied:
+            return self.denied
+        away = unavailable(error)
+        return None if away is None else away.located(self.server)
 
     async def connect(
         self, address: NatsAddress | SecretStr | str, *, name: str, within: float = 2.0
@@ -76,11 +89,12 @@ class NatsConnection:
         try:
             await asyncio.wait_for(asyncio.shield(self._connecting), within)
         except TimeoutError:
+            self._attempt = self._attempt or "no answer in time"
             raise self.trouble from None
 
     async def _connect(self, address: NatsAddress, name: str) -> None:
         async def reconnected() -> None:
-            self.refused = None
+            self.refused, self._attempt = None, ""
             _log.info("nats_reconnected")
             for listener in self.on_reconnect:
                 listener()
@@ -94,6 +108,7 @@ class NatsConnection:
 
         async def failed(error: Exception) -> None:
             self._judge(refusal(error, address), error, alone=len(address.endpoints) == 1)
+            self._attempt = how_it_ended(error)
             # Every failed attempt comes here, each second while the server is away; the disconnect
             # itself is logged above, and readiness names it all along.
             _log.debug("nats_error", error=type(error).__name__)
@@ -119,7 +134,7 @@ class NatsConnection:
             # not be carried out later, and events are kept by their publisher.
             pending_size=0,
         )
-        self.refused = None
+        self.refused, self._attempt = None, ""
 
     def _judge(self, refused: LoginRefused | None, error: Exception, *, alone: bool) -> None:
         """Keep what the error says of the login; each change is logged once."""

@@ -13,9 +13,10 @@ import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from sandbox_core.addresses import PostgresAddress
+from sandbox_core.errors import DependencyFaulty, DependencyUnavailable
 
 from . import login
-from .errors import translating
+from .errors import DEPENDENCY, OVERDUE, translating
 
 # Quoted: asyncpg's classes are generic in its type stubs only.
 Pool: TypeAlias = "asyncpg.Pool[Any]"
@@ -49,20 +50,39 @@ async def create_pool(
     server_settings = {"application_name": application_name}
     if search_path is not None:
         server_settings["search_path"] = search_path
-    with translating():
-        # By its type, awaiting asyncpg's pool could return None.
-        pool: Pool | None = await asyncpg.create_pool(
-            connect=partial(_connect, PostgresAddress.of(database)),
+    address = PostgresAddress.of(database)
+    with translating(where=address.where):
+        pool = await _LocatedPool(
+            address.where,
+            connect=partial(_connect, address),
             min_size=min_size,
             max_size=max_size,
+            max_queries=50_000,
+            max_inactive_connection_lifetime=300.0,
+            loop=None,
+            connection_class=asyncpg.Connection,
+            record_class=asyncpg.Record,
             timeout=CONNECT_TIMEOUT,
             command_timeout=COMMAND_TIMEOUT,
             statement_cache_size=100 if prepared_statements else 0,
             server_settings=server_settings,
             init=_prepare,
         )
-    assert pool is not None  # noqa: S101
+    assert pool is not None  # noqa: S101 (by its type, awaiting asyncpg's pool could return None)
     return pool
+
+
+class _LocatedPool(asyncpg.Pool):
+    """A pool that knows the host and the port of its server."""
+
+    def __init__(self, where: str, **options: Any) -> None:
+        super().__init__(None, **options)
+        self.where = where
+
+
+def place_of(pool: Pool) -> str:
+    """Return the host and the port of the pool's server, or "" when it is not known."""
+    return str(getattr(pool, "where", ""))
 
 
 async def _connect(address: PostgresAddress, _dsn: None, **options: Any) -> asyncpg.Connection[Any]:
@@ -102,7 +122,7 @@ def _released(task: asyncio.Task[None]) -> None:
 @asynccontextmanager
 async def connected(pool: Pool) -> AsyncIterator[Connection]:
     """Yield a connection from the pool, for reading; driver errors in the body are translated."""
-    with translating():
+    with translating(where=place_of(pool)):
         connection = await pool.acquire(timeout=CONNECT_TIMEOUT)
         try:
             yield connection
@@ -110,12 +130,21 @@ async def connected(pool: Pool) -> AsyncIterator[Connection]:
             # The running statement ends on the server first. Do not wait long for a hanging server.
             await asyncio.wait({_release(pool, connection)}, timeout=_CANCELLED_WITHIN)
             raise
-        except BaseException:
+        except BaseException as error:
+            stood = is_alive(connection)
             # After any error the pool must get its connection back first.
             await asyncio.shield(_release(pool, connection))
+            if stood and _is_late(error):
+                # The connection is idle again, so the server has answered to the end of the statement.
+                raise DependencyFaulty(DEPENDENCY, OVERDUE) from error
             raise
         else:
             await asyncio.shield(_release(pool, connection))
+
+
+def _is_late(error: BaseException) -> bool:
+    cause = error.__cause__ if isinstance(error, DependencyUnavailable) else error
+    return isinstance(cause, TimeoutError)
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import discord
 
 from sandbox_cogs._core import AnyBot
-from sandbox_core.errors import DependencyUnavailable, SandboxError
+from sandbox_core.errors import DependencyUnavailable, NotFinished, SandboxError
 from sandbox_core.namespaces import PartState
 from sandbox_core.tasks import within
 
@@ -112,13 +112,13 @@ def _away(core: Core, waited: float) -> Late:
 async def what_is_away(core: Core, waited: float) -> DependencyUnavailable:
     """Return which server the work waited for, `waited` seconds: the first that does not answer now.
 
-    When all of them answer, it was PostgreSQL: its rows may be locked, and the other two have no locks.
+    When all of them answer, it was a lock in PostgreSQL, or much work.
     """
     system = await core.health.check_system(within=PROBE_SECONDS)
     for part in system.parts:
         if part.state is PartState.UNHEALTHY:
-            return DependencyUnavailable(part.store, part.detail)
-    return DependencyUnavailable("PostgreSQL", f"no answer within {waited:g} seconds")
+            return part.fault or DependencyUnavailable(part.store, part.detail)
+    return NotFinished("PostgreSQL", waited)
 
 
 async def _answer(
