@@ -147,6 +147,10 @@ class Switch:
     unconfirmed: tuple[str, ...] = ()
 
 
+NOBODY_ASKED = "the gateway"
+"""In place of processes' names when it is not known which have switched."""
+
+
 def shard_of(guild_id: str | int | None, shard_count: int) -> int:
     """The shard that a guild's events come on; the first for what is of no guild.
 

@@ -13,6 +13,7 @@ from sandbox_core.models import Actor, AuditEvent, GuildAccess, Sandbox, Sandbox
 from sandbox_core.namespaces import Namespace, SchemaProvisioner
 from sandbox_core.postgres import Connection, audit, connected, sandboxes, transaction
 from sandbox_core.postgres.errors import ShortIdTakenError
+from sandbox_core.tasks import after_commit
 from sandbox_core.validation import generate_name, parse_duration, parse_name
 
 from . import guilds as guild_steps
@@ -42,9 +43,11 @@ async def create(tools: Tools, actor: Actor, asked: Asked) -> Changed:
     try:
         created = await _Creation(tools, actor).run(asked)
     except BaseException as error:
-        tools.observer.create_failed(_failure(error), time.perf_counter() - started)
+        with after_commit("metrics"):
+            tools.observer.create_failed(_failure(error), time.perf_counter() - started)
         raise
-    tools.observer.created(time.perf_counter() - started)
+    with after_commit("metrics"):
+        tools.observer.created(time.perf_counter() - started)
     return created
 
 

@@ -63,5 +63,7 @@ class KeptConnection:
                         await self._restore(connection)
                 finally:
                     await self._pool.release(connection)
-        except DependencyUnavailable as error:
-            _log.info("kept_connection_lost", reason=error.reason)
+        except Exception as error:
+            # Any error: what it was kept for is done.
+            reason = error.reason if isinstance(error, DependencyUnavailable) else type(error).__name__
+            _log.info("kept_connection_lost", reason=reason)

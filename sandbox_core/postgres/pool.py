@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 import asyncpg
+import structlog
 from asyncpg.pool import PoolConnectionProxy
 
 from sandbox_core.addresses import PostgresAddress
@@ -17,6 +18,8 @@ from sandbox_core.errors import DependencyFaulty, DependencyUnavailable
 
 from . import login
 from .errors import DEPENDENCY, OVERDUE, translating
+
+_log = structlog.get_logger("sandbox.postgres")
 
 # Quoted: asyncpg's classes are generic in its type stubs only.
 Pool: TypeAlias = "asyncpg.Pool[Any]"
@@ -139,7 +142,11 @@ async def connected(pool: Pool) -> AsyncIterator[Connection]:
                 raise DependencyFaulty(DEPENDENCY, OVERDUE) from error
             raise
         else:
-            await asyncio.shield(_release(pool, connection))
+            try:
+                await asyncio.shield(_release(pool, connection))
+            except Exception as error:
+                # What was done is done, and perhaps committed; the pool has dropped the connection.
+                _log.info("connection_not_kept", dependency=DEPENDENCY, error=type(error).__name__)
 
 
 def _is_late(error: BaseException) -> bool:

@@ -17,7 +17,7 @@ from sandbox_core.tasks import within
 from . import _outcome
 from ._access import check_may_use
 from ._acknowledge import acknowledged
-from ._errors import report
+from ._errors import report, report_unshown
 
 if TYPE_CHECKING:
     from sandbox_core.bootstrap import Core
@@ -142,14 +142,19 @@ async def _answer(
             answer = await within(budget, work)
         except TimeoutError:
             raise await late() from None
-        message = await interaction.edit_original_response(
-            embed=answer.embed,
-            view=answer.view,
-            attachments=[answer.file] if answer.file is not None else [],
-        )
-        if answer.shown is not None:
-            answer.shown(message)
         _outcome.count(interaction, "done")
+        try:
+            message = await interaction.edit_original_response(
+                embed=answer.embed,
+                view=answer.view,
+                attachments=[answer.file] if answer.file is not None else [],
+            )
+        except Exception as error:
+            # Any error: what was asked for is done, and only its answer is lost.
+            await report_unshown(interaction, error)
+        else:
+            if answer.shown is not None:
+                answer.shown(message)
     except Exception as error:  # the outermost handler: every failure becomes an answer
         await report(interaction, error)
     _outcome.measure(interaction, time.perf_counter() - started)
