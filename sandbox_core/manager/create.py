@@ -109,8 +109,7 @@ class _Creation:
     def _draft(self, name: str, life: timedelta) -> Sandbox:
         sandbox_id = self._tools.new_id()
         now = self._tools.clock()
-        # PostgreSQL's jsonb has no NUL.
-        owner_name = self._actor.display_name.replace("\0", "")
+        owner_name = self._actor.display_name
         return Sandbox(
             id=sandbox_id,
             name=name,

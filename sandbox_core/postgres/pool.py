@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -15,6 +16,7 @@ from asyncpg.pool import PoolConnectionProxy
 
 from sandbox_core.addresses import PostgresAddress
 from sandbox_core.errors import DependencyFaulty, DependencyUnavailable
+from sandbox_core.words import storable, storable_json
 
 from . import login
 from .errors import DEPENDENCY, OVERDUE, translating
@@ -33,6 +35,7 @@ COMMAND_TIMEOUT = 3.0
 A few statements may need longer, such as dropping a schema; they have their own `timeout`.
 """
 _CANCELLED_WITHIN = 0.5
+_PERHAPS_NOT_STORABLE = re.compile(r"\\u(?:0000|d[89a-f])")
 
 
 async def create_pool(
@@ -47,7 +50,8 @@ async def create_pool(
     """Open a pool. Raises `DependencyUnavailable` when PostgreSQL is away, `LoginRefused` when it refuses.
 
     With `min_size=0` the first use of a connection raises these errors.
-    `jsonb` is read and written as Python values. `search_path` is a schema name of this project. Set
+    `jsonb` is read and written as Python values. What PostgreSQL can't store in a text, NUL and halves of
+    surrogate pairs, is written as U+FFFD. `search_path` is a schema name of this project. Set
     `prepared_statements` to False behind PgBouncer in transaction mode.
     """
     server_settings = {"application_name": application_name}
@@ -94,9 +98,30 @@ async def _connect(address: PostgresAddress, _dsn: None, **options: Any) -> asyn
 
 
 async def _prepare(connection: Connection) -> None:
+    """Make every text and every JSON value storable on its way, whoever writes it.
+
+    Arrays of text are sent as they are: only ids and names of ours are sent in them.
+    """
     await connection.set_type_codec(
-        "jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads, format="text"
+        "jsonb", schema="pg_catalog", encoder=_json, decoder=json.loads, format="text"
     )
+    for name in ("text", "varchar"):
+        # In the binary format, which COPY needs.
+        await connection.set_type_codec(
+            name, schema="pg_catalog", encoder=_text, decoder=bytes.decode, format="binary"
+        )
+
+
+def _json(value: Any) -> str:
+    text = json.dumps(value)
+    return json.dumps(storable_json(value)) if _PERHAPS_NOT_STORABLE.search(text) else text
+
+
+def _text(value: object) -> bytes:
+    if not isinstance(value, str):
+        # As asyncpg's own codec does, which has no cast from other types either.
+        raise TypeError(f"expected str, got {type(value).__name__}")
+    return storable(value).encode()
 
 
 # The event loop itself has only weak references to tasks.

@@ -12,6 +12,7 @@ from redis.backoff import ConstantBackoff
 from sandbox_core.addresses import RedisAddress
 from sandbox_core.errors import DependencyUnavailable
 
+from .encoding import ENCODING_ERRORS
 from .errors import DEPENDENCY, INSTEAD, note
 from .login import PlainConnection, TlsConnection
 
@@ -53,7 +54,7 @@ def connection_pool(address: RedisAddress | str, *, client_name: str) -> Blockin
         # One retry, for a connection that was idle while the server restarted.
         "retry": Retry(ConstantBackoff(0.05), 1),
         "decode_responses": True,
-        "encoding_errors": "surrogateescape",
+        "encoding_errors": ENCODING_ERRORS,
         "client_name": client_name,
     }
     # redis-py's default pool fails at once when a burst needs more connections; this one waits.

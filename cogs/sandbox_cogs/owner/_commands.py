@@ -16,6 +16,7 @@ from sandbox_core.bootstrap import Core
 from sandbox_core.errors import CleanupFailed, DependencyUnavailable, InvalidInput, NotFinished, SandboxError
 from sandbox_core.manager import utc_now
 from sandbox_core.models import Actor, Sandbox
+from sandbox_core.words import storable
 
 from . import _render
 from ._answer import Answer
@@ -190,7 +191,7 @@ class Commands:
     def _names_of(self, guild_ids: Any) -> dict[str, str]:
         """Return the names of guilds that the gateway has sent."""
         guilds = (self._bot.get_guild(int(guild_id)) for guild_id in guild_ids)
-        return {str(guild.id): guild.name for guild in guilds if guild is not None}
+        return {str(guild.id): storable(guild.name) for guild in guilds if guild is not None}
 
 
 def _argument(arguments: Arguments, index: int, field: str, example: str) -> str:
