@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import _streams, connect, doctor, guilds, process, sandboxes, upkeep
+from . import _streams, connect, doctor, guilds, process, psql, sandboxes, upkeep
 
 app = typer.Typer(
     name="sandboxctl",
@@ -35,6 +35,11 @@ app.command(
     rich_help_panel=_WORKERS,
     context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True},
 )(connect.exec_)
+app.command(
+    "psql",
+    rich_help_panel=_WORKERS,
+    context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True},
+)(psql.psql)
 app.command("cleanup", rich_help_panel=_UPKEEP)(upkeep.cleanup)
 app.command("orphans", rich_help_panel=_UPKEEP)(upkeep.orphans)
 app.command("audit", rich_help_panel=_UPKEEP)(upkeep.audit)

@@ -10,12 +10,14 @@ from typing import Annotated
 import typer
 
 from sandbox_core.context import environment
+from sandbox_core.settings import load_settings
 
 from . import _caller as caller
 from . import _options as options
 from ._environment import as_dotenv, as_exports, as_fish
 from ._outcome import fail, run
 from ._screen import busy, emit, note, on_terminal
+from ._servers import worker_addresses
 from ._session import opened
 from ._streams import write
 
@@ -60,7 +62,8 @@ def exec_(
     owner: options.Owner = None,
 ) -> None:
     """Run a command inside a sandbox's environment: sandboxctl exec NAME -- python worker.py."""
-    variables = run(_environment(name, owner))
+    # A worker finds the servers also when only `.env` names them.
+    variables = run(_environment(name, owner)) | worker_addresses(load_settings())
     # The parser leaves this in front of the command.
     if command[0] == "--" and len(command) > 1:
         command = command[1:]
