@@ -240,7 +240,7 @@ class Actors:
         interaction, event = self._desk.open(kind, user, channel, data, name=name, source=source, cause=cause)
         self._hub.dispatch(Payload("INTERACTION_CREATE", guild_id, encode(event)))
         done = await self._world.changed.wait_for(
-            lambda: interaction.settled if wait else interaction.callback_type is not None, timeout
+            lambda: interaction.answered if wait else interaction.callback_type is not None, timeout
         )
         if not done:
             _late(interaction, timeout, acknowledged_is_enough=source is not None)

@@ -75,7 +75,7 @@ class Interaction:
         return self.original
 
     @property
-    def settled(self) -> bool:
+    def answered(self) -> bool:
         """Whether the person sees an answer, an update or a form, not only an acknowledgement."""
         if self.callback_type == CALLBACK_DEFER:
             return self.original is not None and (self.original.deleted or not self.original.loading)

@@ -61,9 +61,9 @@ class InteractionResult:
         return interaction.callback_type in (CALLBACK_UPDATE, CALLBACK_DEFER_UPDATE)
 
     @property
-    def settled(self) -> bool:
+    def answered(self) -> bool:
         """Whether there is more to see than an acknowledgement."""
-        return self.interaction.settled
+        return self.interaction.answered
 
     @property
     def content(self) -> str:

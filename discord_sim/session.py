@@ -105,7 +105,6 @@ class SessionHub:
         self.session_ttl = session_ttl
         # Grows when the set of living sessions changes; a flood then renews its table of targets.
         self.version = 0
-        self.transform: Callable[[GatewaySession, str, Json], Json | None] | None = None
         self._clock = clock
         self._replay_limit = replay_limit
 

@@ -22,7 +22,7 @@ from .cleanup import CleanupMetrics, CleanupProvider, Notices
 from .clients import APPLICATION, CLOSE_EACH_WITHIN, Waiting, connect_nats, open_clients
 from .dependencies import Question, questions
 from .errors import DependencyUnavailable
-from .event_router import EventRouter, GatewayIntake, LastEvents, WatchedPath, watchers
+from .event_router import EventRouter, GatewayIntake, LastEvents, ObservedPath, observers
 from .health import HealthChecker, LostGuilds, RoutingPart, ServerPart, SystemPart
 from .manager import LoggedManager, ManagerLimits, SandboxManager
 from .metrics import Metrics
@@ -379,12 +379,12 @@ def _publisher(
     stored: StoredEvents,
     tracing: Tracing | None,
 ) -> AckPublisher:
-    watching = watchers(tracing)
-    if not watching:
+    observing = observers(tracing)
+    if not observing:
         publisher = AckPublisher(nats, streams, router, stored=stored, names=streams.limits.names)
         router.attach(publisher)
         return publisher
-    path = WatchedPath(router, watching)
+    path = ObservedPath(router, observing)
     publisher = AckPublisher(nats, streams, path, stored=stored, names=streams.limits.names)
     router.attach(path.to(publisher))
     return publisher

@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 
 import structlog
 
+from .errors import DependencyUnavailable
+
 T = TypeVar("T")
 _log = structlog.get_logger("sandbox.tasks")
 
@@ -169,6 +171,28 @@ async def repeat(
             # Any error: the end of a loop would be noticed only by its missing work.
             failed()
             await sleep(pause)
+
+
+async def until_answered(
+    ask: Callable[[], Awaitable[T]],
+    *,
+    waits: Callable[[DependencyUnavailable], object],
+    pause: float,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> T:
+    """Return what `ask` returns, called again `pause` seconds after each `DependencyUnavailable`.
+
+    `waits` is told the first of these errors.
+    """
+    told = False
+    while True:
+        try:
+            return await ask()
+        except DependencyUnavailable as error:
+            if not told:
+                waits(error)
+            told = True
+        await sleep(pause)
 
 
 class OnDemand:

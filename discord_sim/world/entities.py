@@ -16,7 +16,6 @@ from discord_sim.world.permissions import ADMINISTRATOR, ALL, EVERYONE
 
 TEXT_CHANNEL = 0
 DM_CHANNEL = 1
-VOICE_CHANNEL = 2
 
 
 @dataclass(eq=False)
@@ -27,11 +26,6 @@ class SimUser:
     name: str
     global_name: str | None = None
     bot: bool = False
-
-    @property
-    def mention(self) -> str:
-        """The text in a message that mentions this user."""
-        return f"<@{self.id}>"
 
 
 @dataclass(eq=False)
@@ -60,11 +54,6 @@ class SimChannel:
     topic: str | None = None
     parent_id: int | None = None
     last_message_id: int | None = None
-
-    @property
-    def mention(self) -> str:
-        """The text in a message that mentions this channel."""
-        return f"<#{self.id}>"
 
 
 @dataclass(eq=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -141,15 +140,6 @@ class SimMessage:
         """The guild whose shard receives this message's events."""
         guild = self.channel.guild
         return None if guild is None or self.ephemeral else guild.id
-
-    def snapshot(self) -> SimMessage:
-        """Return a copy that later edits do not change."""
-        return dataclasses.replace(
-            self,
-            embeds=list(self.embeds),
-            components=list(self.components),
-            files=list(self.files),
-        )
 
     def _attachment(self, file: SimFile) -> Json:
         url = f"{self.cdn_url}/attachments/{self.channel.id}/{file.id}/{file.filename}"

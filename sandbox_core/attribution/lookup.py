@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Protocol
 
 import structlog
 
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.metrics import RoutingMetrics
+from sandbox_core.redis.shared_channels import SharedChannels
 from sandbox_core.subjects import is_snowflake
 
 from .guilds import ChannelGuilds
@@ -38,14 +39,6 @@ _DISCORD_QUESTIONS = 4
 _DISCORD_SPACING = 0.05
 
 
-class Shared(Protocol):
-    """What processes tell each other; see `SharedChannels`. Raises `DependencyUnavailable`."""
-
-    async def find(self, channel_id: str | None, interaction_id: str | None) -> str | None: ...
-
-    async def keep(self, channels: Mapping[str, str], interactions: Mapping[str, str]) -> None: ...
-
-
 class ChannelDirectory(Protocol):
     """Discord itself, asked about one channel."""
 
@@ -64,7 +57,7 @@ class ChannelLookup:
 
     def __init__(
         self,
-        shared: Shared,
+        shared: SharedChannels,
         guilds: ChannelGuilds,
         metrics: RoutingMetrics,
         *,

@@ -12,12 +12,13 @@ from itertools import islice
 
 import structlog
 
+from sandbox_core import tasks
 from sandbox_core.errors import DependencyUnavailable
+from sandbox_core.redis.shared_channels import SharedChannels
 from sandbox_core.routing import RouteTable
 from sandbox_core.subjects import is_guild_id, is_snowflake
 
 from .guilds import ChannelGuilds
-from .lookup import Shared
 
 _log = structlog.get_logger("sandbox.router")
 
@@ -38,7 +39,7 @@ class ChannelSharing:
 
     def __init__(
         self,
-        shared: Shared,
+        shared: SharedChannels,
         guilds: ChannelGuilds,
         table: Callable[[], RouteTable | None],
         *,
@@ -79,17 +80,23 @@ class ChannelSharing:
             self._wake.set()
 
     async def run(self) -> None:
-        """Write until cancelled."""
-        while True:
-            try:
-                async with asyncio.timeout(_LOOK_SECONDS):
-                    await self._wake.wait()
-            except TimeoutError:
-                self._look()
-                continue
-            await asyncio.sleep(_BATCH_SECONDS)
+        """Write until cancelled. A batch that can't be written is left out: sharing only helps."""
+        await tasks.repeat(
+            self._turn,
+            failed=lambda: _log.exception("channels_not_shared", dependency="Redis"),
+            pause=_RETRY_SECONDS,
+        )
+
+    async def _turn(self) -> None:
+        try:
+            async with asyncio.timeout(_LOOK_SECONDS):
+                await self._wake.wait()
+        except TimeoutError:
             self._look()
-            await self._write()
+            return
+        await asyncio.sleep(_BATCH_SECONDS)
+        self._look()
+        await self._write()
 
     def _look(self) -> None:
         """Queue the channels of guilds that have a route now and were not shared, or long ago."""
@@ -107,23 +114,24 @@ class ChannelSharing:
                     self.channel(channel_id, guild_id)
 
     async def _write(self) -> None:
-        interactions = dict(islice(self._interactions.items(), _BATCH))
-        channels = dict(islice(self._channels.items(), _BATCH))
+        interactions, channels = _batch(self._interactions), _batch(self._channels)
         if interactions or channels:
             try:
                 await self._shared.keep(channels, interactions)
             except DependencyUnavailable as error:
+                # First again, but for what was learned anew meanwhile.
+                self._interactions = interactions | self._interactions
+                self._channels = channels | self._channels
                 if not self._away:
                     _log.warning("channels_not_shared", dependency=error.dependency, reason=error.reason)
                 self._away = True
                 await asyncio.sleep(_RETRY_SECONDS)
                 return
-            except Exception:
-                # Sharing only helps: a batch that can't be written is left out, and others still are tried.
-                _log.exception("channels_not_shared", dependency="Redis")
             self._away = False
-        for queue, written in ((self._interactions, interactions), (self._channels, channels)):
-            for identity in written:
-                queue.pop(identity, None)
         if not self._interactions and not self._channels:
             self._wake.clear()
+
+
+def _batch(queue: dict[str, str]) -> dict[str, str]:
+    """Take the oldest entries out of the queue."""
+    return {identity: queue.pop(identity) for identity in list(islice(queue, _BATCH))}

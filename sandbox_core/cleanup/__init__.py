@@ -1,7 +1,7 @@
 """Removes expired sandboxes, resumes interrupted removals, and removes resources without a sandbox."""
 
 from .notices import Notice, NoticeKind, Notices
-from .observer import CleanupMetrics, CleanupObserver, NoCleanupObserver
+from .observer import CleanupMetrics, CleanupObserver
 from .provider import AT_MOST, CLEANUP, CleanupProvider
 from .results import CleanupReport, Damage, Orphan, OrphanCleanup, OrphanReport
 
@@ -13,7 +13,6 @@ __all__ = [
     "CleanupProvider",
     "CleanupReport",
     "Damage",
-    "NoCleanupObserver",
     "Notice",
     "NoticeKind",
     "Notices",

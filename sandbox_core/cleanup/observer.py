@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -15,43 +14,23 @@ OTHER_OWNERS = "other"
 _PASS_BUCKETS = (0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 300)
 
 
-class CleanupObserver(Protocol):
-    """Gets passes, failures and counts; durations are in seconds."""
+class CleanupObserver:
+    """Gets passes, failures and counts, and ignores them; durations are in seconds."""
 
     def passed(self, result: str, seconds: float, destroyed: int) -> None:
         """Note the end of a pass with work; `result` is `ok`, `partial`, `failed` or `unavailable`."""
-        ...
 
     def failed(self, error_type: str) -> None:
         """Note a failed step; `error_type` is an error code, or `INTERNAL` for a fault without one."""
-        ...
 
     def orphans(self, counts: Mapping[str, int]) -> None:
         """Note the orphans in each readable store."""
-        ...
 
     def population(self, by_owner: Mapping[str, int]) -> None:
         """Note each owner's number of sandboxes that are not destroyed."""
-        ...
 
 
-class NoCleanupObserver:
-    """Ignores everything."""
-
-    def passed(self, result: str, seconds: float, destroyed: int) -> None:
-        """Do nothing."""
-
-    def failed(self, error_type: str) -> None:
-        """Do nothing."""
-
-    def orphans(self, counts: Mapping[str, int]) -> None:
-        """Do nothing."""
-
-    def population(self, by_owner: Mapping[str, int]) -> None:
-        """Do nothing."""
-
-
-class CleanupMetrics:
+class CleanupMetrics(CleanupObserver):
     """The Prometheus metrics of cleanup. A pass without work is not counted.
 
     `owner_labels` is the number of owners, those with the most sandboxes, with their own label.

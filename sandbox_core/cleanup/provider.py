@@ -34,7 +34,7 @@ from sandbox_core.postgres import cleanup as rows
 from sandbox_core.postgres.claims import Claims
 from sandbox_core.postgres.cleanup import Failure
 
-from .observer import CleanupObserver, NoCleanupObserver
+from .observer import CleanupObserver
 from .orphans import OrphanSearch
 from .passes import SLOW_AFTER, Pass, Places, Removal
 from .results import MAPPINGS, CleanupReport, Orphan, OrphanCleanup, OrphanReport
@@ -87,7 +87,7 @@ class CleanupProvider:
             faults=faults,
         )
         self._keys = keys
-        self._observer = observer or NoCleanupObserver()
+        self._observer = observer or CleanupObserver()
         self._places = Places(AT_ONCE, AT_MOST, slow_after=slow_after)
         self._search = OrphanSearch(
             pool=pool,

@@ -5,9 +5,9 @@ from .intake import GatewayIntake, ShardIntake
 from .lane import LaneState, Tell
 from .last_events import DAY, LastEvent, LastEvents
 from .ledger import ShardLedger
+from .observed import ObservedPath, observers
 from .route_questions import Routes
 from .router import EventRouter
-from .watched import WatchedPath, watchers
 
 __all__ = [
     "DAY",
@@ -17,10 +17,10 @@ __all__ = [
     "LaneState",
     "LastEvent",
     "LastEvents",
+    "ObservedPath",
     "Routes",
     "ShardIntake",
     "ShardLedger",
     "Tell",
-    "WatchedPath",
-    "watchers",
+    "observers",
 ]

@@ -108,7 +108,7 @@ class GatewayIntake:
         """The bookkeeping of the shard's present session, or None before its first READY."""
         return self._shards[shard_id].ledger if shard_id in self._shards else None
 
-    def watched_for(self, guild_id: str, shard_count: int) -> float:
+    def received_for(self, guild_id: str, shard_count: int) -> float:
         """Seconds since when the guild's events come to this process; 0 while another has its shard.
 
         A session that is resumed after a lost connection goes on: what was missed meanwhile is replayed.

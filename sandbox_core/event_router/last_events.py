@@ -16,13 +16,12 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import structlog
 
 from sandbox_core import tasks
 from sandbox_core.errors import DependencyUnavailable
-from sandbox_core.nats.stream_guilds import Found
+from sandbox_core.nats.stream_guilds import Found, StreamGuilds
 from sandbox_core.redis.last_events import LastEventRecord, RecordState
 
 from .activity import Activity
@@ -61,12 +60,6 @@ class LastEvent:
         return self.ago is None and self.looked_back >= DAY
 
 
-class LooksIntoStream(Protocol):
-    """See `StreamGuilds`."""
-
-    async def look(self, spans: Sequence[float], *, at_most: int) -> Found: ...
-
-
 class LastEvents:
     """Keeps the record, and answers from it. `now` is in seconds since the epoch."""
 
@@ -74,7 +67,7 @@ class LastEvents:
         self,
         activity: Activity,
         record: LastEventRecord,
-        stream: LooksIntoStream | None,
+        stream: StreamGuilds | None,
         *,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -112,7 +105,7 @@ class LastEvents:
         ago = max(0.0, now - latest) if latest > now - DAY else None
         return LastEvent(ago, max(0.0, now - since))
 
-    async def _just_now(self, stream: LooksIntoStream) -> Found:
+    async def _just_now(self, stream: StreamGuilds) -> Found:
         """What another process may have published and not written yet."""
         try:
             async with asyncio.timeout(_JUST_NOW_WITHIN):

@@ -74,7 +74,7 @@ class RouteQuestions:
                 await asyncio.sleep(_PAUSE)
             except Exception:
                 # Whatever it is: without this task the events would wait for ever, and nobody would know.
-                _log.exception("held_events_not_settled", lanes=len(batch))
+                _log.exception("held_events_not_answered", lanes=len(batch))
                 self.obstacle = self.obstacle or "their routes: an internal error, see the log"
                 await asyncio.sleep(_PAUSE)
         # Also when those that waited are another process's by now.

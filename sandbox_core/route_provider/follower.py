@@ -74,6 +74,8 @@ class RouteFollower:
         """The last table known, and until when it is what PostgreSQL says."""
         self._listening = False
         self._linked = False
+        self._in_vain = 0
+        """How often a link could not be made since one stood."""
         self._beaten_at = -math.inf
         self.trouble = ""
         """Why the table is not current, as a short sentence; "" while it is."""
@@ -120,7 +122,7 @@ class RouteFollower:
         """
         if not self._linked:
             raise DependencyUnavailable("PostgreSQL", "the route notifications are interrupted")
-        done = self._switch.settled(guild_ids)
+        done = self._switch.when_known(guild_ids)
         self._wake.set()
         await done
 
@@ -163,35 +165,34 @@ class RouteFollower:
     # The link
 
     async def _run(self) -> None:
-        attempt = 0
-        while True:
+        def failed() -> None:
+            # Without this link routes are looked up one by one for ever.
+            self.trouble = "an internal error, see the log"
+            _log.exception("route_link_failed")
+
+        await tasks.repeat(self._link, failed=failed, pause=_PAUSES[-1])
+
+    async def _link(self) -> None:
+        """Connect, follow until the link is lost, and pause."""
+        event = "route_link_unavailable"
+        try:
+            connection = await self._connect()
+            event = "route_link_lost"
             try:
-                connection = await self._connect()
-            except _LINK_LOST as error:
-                self._note(error)
-                if attempt % _ATTEMPTS_PER_LOG_LINE == 0:
-                    _log.warning("route_link_unavailable", dependency="PostgreSQL", reason=self.trouble)
-            else:
-                try:
-                    await self._follow(connection)
-                except _LINK_LOST as error:
-                    self._note(error)
-                    if self._linked or attempt % _ATTEMPTS_PER_LOG_LINE == 0:
-                        _log.warning("route_link_lost", dependency="PostgreSQL", reason=self.trouble)
-                    if self._linked:
-                        attempt = 0
-                except Exception as error:
-                    # Whatever it was: without this link routes are looked up one by one for ever.
-                    self.trouble = type(error).__name__
-                    _log.exception("route_link_failed")
-                finally:
-                    self._listening = self._linked = False
-                    self.trusted.until = -math.inf
-                    self._switch.abandon()
-                    # The server may be gone: a polite close would wait for it.
-                    connection.terminate()
-            await asyncio.sleep(_PAUSES[min(attempt, len(_PAUSES) - 1)])
-            attempt += 1
+                await self._follow(connection)
+            finally:
+                self._listening = self._linked = False
+                self.trusted.until = -math.inf
+                self._switch.abandon()
+                # The server may be gone: a polite close would wait for it.
+                connection.terminate()
+        except _LINK_LOST as error:
+            self._note(error)
+            if self._in_vain % _ATTEMPTS_PER_LOG_LINE == 0:
+                _log.warning(event, dependency="PostgreSQL", reason=self.trouble)
+            pause = _PAUSES[min(self._in_vain, len(_PAUSES) - 1)]
+            self._in_vain += 1
+            await asyncio.sleep(pause)
 
     def _note(self, error: BaseException) -> None:
         if isinstance(error, asyncpg.UndefinedTableError | asyncpg.UndefinedFunctionError):
@@ -213,6 +214,7 @@ class RouteFollower:
             table = RouteTable(await route_rows.read_all(connection))
         self._read(self._switch.load(table, moment), moment)
         self._linked = True
+        self._in_vain = 0
         self.trusted.until = self._beaten_at + switches.TRUSTED_FOR
         self.trouble = ""
         _log.info("routes_loaded", guilds=len(table))
@@ -249,7 +251,7 @@ class RouteFollower:
         """The table is known as of that moment: what was told and learned before has come over the link."""
         self._switch.confirmed(moment)
         beaten_at = self._beaten_at
-        doubtful = self._switch.unsettled
+        doubtful = self._switch.unknown
         self._told = {g: told for g, told in self._told.items() if told[0] >= beaten_at or g in doubtful}
         self._learned = {g: dated for g, dated in self._learned.items() if g in doubtful}
 
@@ -276,13 +278,13 @@ class RouteFollower:
             return
         request, guild_ids = switches.read_request(payload)
 
-        def settled(done: asyncio.Future[None]) -> None:
+        def known(done: asyncio.Future[None]) -> None:
             # A link that is lost takes the answer with it; the asker sees that none came.
             if not done.cancelled() and done.exception() is None:
                 self._answers.append(request)
                 self._wake.set()
 
-        self._switch.settled(guild_ids).add_done_callback(settled)
+        self._switch.when_known(guild_ids).add_done_callback(known)
         self._wake.set()
 
     def _on_termination(self, _connection: Connection) -> None:

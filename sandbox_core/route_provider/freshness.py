@@ -26,14 +26,14 @@ class Freshness:
         """Every change of this guild's that was committed before is in the table."""
         return self._apart.get(guild_id, self._general)
 
-    def confirmed(self, moment: float, unsettled: Collection[str]) -> None:
-        """A heartbeat of that moment was answered; `unsettled` guilds still have to be read."""
-        self._apart = {guild_id: known for guild_id, known in self._apart.items() if guild_id in unsettled}
+    def confirmed(self, moment: float, unknown: Collection[str]) -> None:
+        """A heartbeat of that moment was answered; `unknown` guilds still have to be read."""
+        self._apart = {guild_id: known for guild_id, known in self._apart.items() if guild_id in unknown}
         self._general = moment
 
-    def loaded(self, moment: float, unsettled: Collection[str]) -> None:
+    def loaded(self, moment: float, unknown: Collection[str]) -> None:
         """Everything was read, later than at that moment."""
-        self._apart = dict.fromkeys(unsettled, moment)
+        self._apart = dict.fromkeys(unknown, moment)
         self._general = moment
 
     def doubted(self, guild_ids: Collection[str]) -> None:

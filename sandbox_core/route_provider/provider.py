@@ -6,7 +6,6 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from typing import Protocol
 
 import structlog
 
@@ -14,7 +13,9 @@ from sandbox_core import tasks
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.metrics import RoutingMetrics
 from sandbox_core.models import NOBODY_ASKED, DatedRoute, Route, Switch
-from sandbox_core.postgres.switches import UNTRUSTED_AFTER
+from sandbox_core.nats.route_announcements import RouteAnnouncements
+from sandbox_core.postgres.routes import RouteRows
+from sandbox_core.postgres.switches import UNTRUSTED_AFTER, SwitchRequests
 from sandbox_core.redis.route_cache import RouteCache
 from sandbox_core.routing import RouteTable, TrustedTable
 from sandbox_core.subjects import is_guild_id
@@ -29,32 +30,6 @@ _SWITCH_TIMEOUT = 2.0
 # After a failure a tier is left alone for this long, so that an outage costs one time-out and not one
 # for each batch of events.
 _REST_AFTER_FAILURE = 1.0
-
-
-class RouteRows(Protocol):
-    """Reads routes from PostgreSQL; raises `DependencyUnavailable` when it is away."""
-
-    async def read_as_of(self, guild_ids: Collection[str]) -> tuple[dict[str, Route | None], float]:
-        """The routes of these guilds (None where mapped to no running sandbox).
-
-        With the database's time just before it read.
-        """
-
-    async def read_all(self) -> tuple[dict[str, Route], float]:
-        """Every mapped guild's route, and the database's time just before it read."""
-
-
-class AsksProcesses(Protocol):
-    """Has every live gateway process confirm a change; see `SwitchRequests`."""
-
-    async def ask(self, guild_ids: Collection[str]) -> Switch:
-        """Raises `DependencyUnavailable` when nobody could be asked."""
-
-
-class AnnouncesRoutes(Protocol):
-    """Tells changed routes beside PostgreSQL; see `RouteAnnouncements`."""
-
-    async def tell(self, routes: Mapping[str, Route | None], as_of: float) -> None: ...
 
 
 class RouteProvider:
@@ -72,8 +47,8 @@ class RouteProvider:
         metrics: RoutingMetrics,
         *,
         follower: RouteFollower | None = None,
-        processes: AsksProcesses | None = None,
-        announcements: AnnouncesRoutes | None = None,
+        processes: SwitchRequests | None = None,
+        announcements: RouteAnnouncements | None = None,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,

@@ -1,6 +1,6 @@
 """The in-process route table, and the exact switch of a guild from one route to the next.
 
-From the moment on which a guild's route is known to have changed, the guild is unsettled: nothing that comes
+From the moment on which a guild's route is known to have changed, its route is unknown: nothing that comes
 of it is published. Its committed route is read; what had come before is published where it belonged and
 waited for; the resume points are saved; the table changes; and if nothing has changed again meanwhile, the
 guild goes on. Other guilds never wait.
@@ -94,7 +94,7 @@ class RouteSwitch:
         await self._switching.close()
 
     def changed(self, guild_ids: Collection[str]) -> None:
-        """These guilds' routes may have changed; nothing of them is published until they are settled."""
+        """These guilds' routes may have changed; nothing of them is published until they are known again."""
         if guild_ids:
             self._gate.pause(guild_ids)
             self._freshness.doubted(guild_ids)
@@ -112,7 +112,7 @@ class RouteSwitch:
         """PostgreSQL answered at that moment of its own, and has told all that was committed before."""
         self._freshness.confirmed(moment, self._unread | self._reading)
 
-    def settled(self, guild_ids: Collection[str]) -> asyncio.Future[None]:
+    def when_known(self, guild_ids: Collection[str]) -> asyncio.Future[None]:
         """Done when the table shows what is committed now of these guilds, and nothing older is in flight.
 
         Raises `DependencyUnavailable` when the link is lost before.
@@ -126,7 +126,7 @@ class RouteSwitch:
         return done
 
     @property
-    def unsettled(self) -> frozenset[str]:
+    def unknown(self) -> frozenset[str]:
         """The guilds whose routes are not what PostgreSQL says, or may not be."""
         return frozenset(self._unread | self._reading | self._pending.keys())
 
@@ -175,9 +175,9 @@ class RouteSwitch:
     def abandon(self) -> None:
         """The link is lost: what was read takes effect, and nothing is waited for any more."""
         self.put(self._pending)
-        unsettled = self._unread | self._reading | self._pending.keys()
+        unknown = self._unread | self._reading | self._pending.keys()
         self._unread, self._reading, self._pending = set(), set(), {}
-        self._gate.resume(unsettled)
+        self._gate.resume(unknown)
         waiting, self._waiting = self._waiting, []
         for _, done in waiting:
             if not done.done():
@@ -206,7 +206,7 @@ class RouteSwitch:
                     # Whatever it was: a point that is not saved only makes a replay longer, and the guilds
                     # must not stay stopped for it.
                     _log.exception("switch_not_prepared", guilds=len(drained))
-                # Meanwhile one may have been settled, gone on, and begun to change again.
+                # Meanwhile one may have become known, gone on, and begun to change again.
                 ready = [g for g in drained if g in self._pending and not self._gate.in_flight(g)]
                 self._take_effect({guild_id: self._pending.pop(guild_id) for guild_id in ready})
             else:
@@ -215,21 +215,21 @@ class RouteSwitch:
 
     def _take_effect(self, routes: Mapping[str, Route | None]) -> None:
         self.put(routes)
-        self._gate.resume([guild_id for guild_id in routes if not self._is_unsettled(guild_id)])
-        self._tell_settled()
+        self._gate.resume([guild_id for guild_id in routes if not self._is_unknown(guild_id)])
+        self._tell_known()
 
-    def _is_unsettled(self, guild_id: str) -> bool:
+    def _is_unknown(self, guild_id: str) -> bool:
         return guild_id in self._unread or guild_id in self._reading or guild_id in self._pending
 
-    def _all_settled(self, guild_ids: Iterable[str]) -> bool:
-        return not any(self._is_unsettled(guild_id) for guild_id in guild_ids)
+    def _all_known(self, guild_ids: Iterable[str]) -> bool:
+        return not any(self._is_unknown(guild_id) for guild_id in guild_ids)
 
-    def _tell_settled(self) -> None:
+    def _tell_known(self) -> None:
         still: list[tuple[frozenset[str], asyncio.Future[None]]] = []
         for guild_ids, done in self._waiting:
             if done.done():
                 continue
-            if self._all_settled(guild_ids):
+            if self._all_known(guild_ids):
                 done.set_result(None)
             else:
                 still.append((guild_ids, done))

@@ -54,7 +54,7 @@ class Certainty:
         """What was decided for shards that are lost is discarded: the rest may be sent."""
         # A turn that was asked before NATS came back does not know who took what meanwhile.
         if self._confirmed_at >= self._nats_back_at:
-            self._trust.extend(self._confirmed_at + self._lease * tuning.TRUSTED_PART)
+            self._trust.extend(self._confirmed_at + self._lease * tuning.TRUSTED_SHARE)
 
     def unanswered(self, asked_at: float) -> None:
         """PostgreSQL did not answer a turn. Nobody takes a lease that lapses while it is away from all."""
@@ -64,7 +64,7 @@ class Certainty:
         stood_still = now - asked_at >= tuning.TURN_WITHIN + tuning.STOOD_STILL
         may_have_missed_a_takeover = now < self._nats_back_at + tuning.TOLD_AGAIN_WITHIN
         if not stood_still and not may_have_missed_a_takeover:
-            self._trust.extend(now + self._lease * tuning.TRUSTED_PART)
+            self._trust.extend(now + self._lease * tuning.TRUSTED_SHARE)
 
     def nats_is_away(self) -> None:
         """From now on others may take this process for gone, when its session in PostgreSQL is over, too."""

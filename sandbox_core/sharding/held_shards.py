@@ -12,7 +12,7 @@ from sandbox_core import tasks
 from sandbox_core.errors import DependencyUnavailable
 
 from . import tuning
-from .lease_parts import Before, Leases, Runs
+from .lease_types import Before, Leases, Runs
 
 _log = structlog.get_logger("sandbox.gateway")
 

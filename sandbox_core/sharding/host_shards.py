@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .lease_parts import Before
+from .lease_types import Before
 from .succession import Succession
 
 
@@ -37,10 +37,10 @@ class HostShards:
         """Another process has the shard; the bot's session stays."""
         self._published.discard(shard_id)
 
-    def watch(self, watched: Mapping[int, Before], shard_count: int) -> None:
+    def stand_by(self, standby: Mapping[int, Before], shard_count: int) -> None:
         """Others publish these: what they have stored is not kept."""
-        for shard_id, before in watched.items():
-            self._succession.watch(shard_id, before)
+        for shard_id, before in standby.items():
+            self._succession.published_elsewhere(shard_id, before)
 
-    def settled(self, shard_count: int) -> None:
+    def shards_known(self, shard_count: int) -> None:
         """The bot knows its shards by itself."""

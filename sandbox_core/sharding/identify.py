@@ -12,9 +12,9 @@ import asyncio
 import math
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import structlog
@@ -27,7 +27,7 @@ from .identify_rows import Attempts
 _log = structlog.get_logger("sandbox.gateway")
 
 _FREE_ATTEMPTS = 5
-_RESERVED_PART = 0.05
+_RESERVED_SHARE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class StartLimit:
 
     def reserve(self, shard_count: int) -> int:
         """What is kept for shards that have not tried yet: a start of every shard, 5 % at least."""
-        return max(shard_count, math.ceil(self.total * _RESERVED_PART))
+        return max(shard_count, math.ceil(self.total * _RESERVED_SHARE))
 
 
 def pause_before(limit: StartLimit, attempts_in_a_row: int, shard_count: int) -> float:
@@ -75,6 +75,31 @@ class Rows(Protocol):
     async def stayed_up(self, shard_id: int, shard_count: int) -> None: ...
 
 
+@dataclass
+class _Shard:
+    """One shard's IDENTIFYs by this process; moments are on the monotonic clock, in seconds."""
+
+    waits: str = ""
+    """Why it has not identified yet; "" when it does not wait."""
+    in_a_row: int = 0
+    """How many were sent since a session of it stayed up."""
+    identified_at: float = 0.0
+    unsure_since: float | None = None
+    """Since when nobody could tell, near the end of the budget, how often it was identified in vain."""
+
+    def attempts(self, now: float) -> Attempts:
+        """What this process knows."""
+        return Attempts(self.in_a_row, now - self.identified_at if self.in_a_row else 0.0)
+
+
+@dataclass
+class _Bucket:
+    """Shards of which only one at a time may identify."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    taken_at: float = -math.inf
+
+
 class IdentifyGate:
     """Lets shards identify one after another, and holds back those that do it in vain.
 
@@ -94,19 +119,20 @@ class IdentifyGate:
     ) -> None:
         self.shard_count = 1
         """How many shards there are, once that is known."""
-        self.waiting: dict[int, str] = {}
-        """Why a shard has not identified yet, by shard."""
         self._rows = rows
         self._limit = limit
         self._ask = ask
         self._spacing = spacing
         self._sleep = sleep
         self._monotonic = monotonic
-        self._locks: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._taken_at: dict[int, float] = {}
-        self._own: dict[int, tuple[int, float]] = {}
-        self._unsure_since: dict[int, float] = {}
+        self._shards: defaultdict[int, _Shard] = defaultdict(_Shard)
+        self._buckets: defaultdict[int, _Bucket] = defaultdict(_Bucket)
         self._alone = False
+
+    @property
+    def waiting(self) -> Mapping[int, str]:
+        """Why a shard has not identified yet, by shard."""
+        return {shard_id: shard.waits for shard_id, shard in self._shards.items() if shard.waits}
 
     @asynccontextmanager
     async def turn(self, shard_id: int) -> AsyncIterator[None]:
@@ -114,52 +140,54 @@ class IdentifyGate:
 
         Waits as long as the budget demands.
         """
+        shard = self._shards[shard_id]
         try:
-            await self._within_budget(shard_id)
-            self.waiting[shard_id] = "waits for its turn to identify"
-            async with self._locks[self._bucket(shard_id)]:
+            await self._within_budget(shard_id, shard)
+            shard.waits = "waits for its turn to identify"
+            bucket = self._buckets[self._bucket_id(shard_id)]
+            async with bucket.lock:
                 # Before connecting: Discord need not wait for an IDENTIFY that can't come yet.
-                await self._sleep_if(self._spacing_left(self._bucket(shard_id)))
+                await self._sleep_if(self._spacing_left(bucket))
                 yield
         finally:
-            self.waiting.pop(shard_id, None)
+            shard.waits = ""
 
     async def take(self, shard_id: int) -> None:
         """Return at the moment at which the shard has to send IDENTIFY."""
-        bucket = self._bucket(shard_id)
+        bucket_id = self._bucket_id(shard_id)
+        shard, bucket = self._shards[shard_id], self._buckets[bucket_id]
         # Counted first: what comes between the turn and IDENTIFY eats into the spacing.
         await self._tell(self._rows.count(shard_id, self.shard_count))
         while True:
             wait = self._spacing_left(bucket)
             if wait <= 0:
-                wait = await self._take(bucket)
+                wait = await self._take(bucket_id)
             if wait <= 0:
                 break
             await self._sleep(wait)
-        now = self._monotonic()
-        self._taken_at[bucket] = now
-        self._own[shard_id] = (self._own.get(shard_id, (0, now))[0] + 1, now)
-        self._unsure_since.pop(shard_id, None)
+        bucket.taken_at = shard.identified_at = self._monotonic()
+        shard.in_a_row += 1
+        shard.unsure_since = None
         self._limit = replace(self._limit, remaining=max(self._limit.remaining - 1, 0))
 
     async def stayed_up(self, shard_id: int) -> None:
         """The shard's session has stayed up."""
-        self._own.pop(shard_id, None)
+        self._shards[shard_id].in_a_row = 0
         await self._tell(self._rows.stayed_up(shard_id, self.shard_count))
 
-    def _spacing_left(self, bucket: int) -> float:
-        return self._taken_at.get(bucket, -math.inf) + self._spacing - self._monotonic()
+    def _spacing_left(self, bucket: _Bucket) -> float:
+        return bucket.taken_at + self._spacing - self._monotonic()
 
     async def _sleep_if(self, seconds: float) -> None:
         if seconds > 0:
             await self._sleep(seconds)
 
-    def _bucket(self, shard_id: int) -> int:
+    def _bucket_id(self, shard_id: int) -> int:
         return shard_id % max(self._limit.max_concurrency, 1)
 
-    async def _within_budget(self, shard_id: int) -> None:
+    async def _within_budget(self, shard_id: int, shard: _Shard) -> None:
         while True:
-            attempts = await self._attempts(shard_id)
+            attempts = await self._attempts(shard_id, shard)
             await self._refresh()
             pause = pause_before(self._limit, attempts.in_a_row, self.shard_count) - attempts.seconds_ago
             if self._limit.remaining <= 0:
@@ -167,7 +195,7 @@ class IdentifyGate:
                 pause = self._limit.reset_after
             if pause <= 0:
                 return
-            if shard_id not in self.waiting:
+            if not shard.waits:
                 _log.error(
                     "identify_held_back",
                     shard=shard_id,
@@ -175,23 +203,24 @@ class IdentifyGate:
                     in_a_row=attempts.in_a_row,
                     remaining=self._limit.remaining,
                 )
-            self.waiting[shard_id] = (
+            shard.waits = (
                 f"identifies again in {pause:.0f} s: {attempts.in_a_row} times in a row its session did not "
                 f"stay up, and {self._limit.remaining} of {self._limit.total} starts are left"
             )
             await self._sleep(min(pause, tuning.IDENTIFY_LOOK_AGAIN))
 
-    async def _attempts(self, shard_id: int) -> Attempts:
-        in_a_row, at = self._own.get(shard_id, (0, self._monotonic()))
-        own = Attempts(in_a_row, self._monotonic() - at)
+    async def _attempts(self, shard_id: int, shard: _Shard) -> Attempts:
+        own = shard.attempts(self._monotonic())
         try:
             async with asyncio.timeout(tuning.IDENTIFY_ROWS_WITHIN):
                 known = await self._rows.attempts(shard_id, self.shard_count)
         except (DependencyUnavailable, TimeoutError):
             # Whether a crash loop is under way can't be seen now: near the end of the budget take it so.
-            if self._limit.remaining <= self._limit.reserve(self.shard_count) and not in_a_row:
+            if self._limit.remaining <= self._limit.reserve(self.shard_count) and not own.in_a_row:
                 now = self._monotonic()
-                return Attempts(1, now - self._unsure_since.setdefault(shard_id, now))
+                if shard.unsure_since is None:
+                    shard.unsure_since = now
+                return Attempts(1, now - shard.unsure_since)
             return own
         return max(known, own, key=lambda attempts: attempts.in_a_row)
 

@@ -13,7 +13,7 @@ from uuid import UUID
 from sandbox_core.postgres.pool import Connection, Pool, connected, transaction
 
 from . import other_leases, publishers
-from .lease_parts import Leases, Predecessor
+from .lease_types import Leases, Predecessor
 from .other_leases import Lease
 from .publishers import Kind, Publisher
 
@@ -120,12 +120,13 @@ class ShardRows:
         `may_take_lapsed` also takes shards whose leases have lapsed, and of `orphaned` those that nobody has
         renewed.
         """
+        self._look()
         async with transaction(self._pool) as connection:
             mine, stale = await self._renew(connection, shard_count)
             await publishers.be_seen(connection, self._this, shard_count, None if taking else ())
             place, number = await self._place(connection, shard_count)
             share = _share(shard_count, place, number)
-            # What nobody can resume is taken by who has watched it.
+            # What nobody can resume is taken by who stands by for it.
             preferred = [n for n in range(shard_count) if number and n % number == place]
             missing = share - len(mine) if taking else 0
             taken = await self._take(
@@ -150,6 +151,7 @@ class ShardRows:
         orphaned: Collection[Lease] = (),
     ) -> Leases:
         """As `share`, for a process whose shards are fixed; a lapsed one that is `running` here is ours."""
+        self._look()
         async with transaction(self._pool) as connection:
             mine, stale = await self._renew(connection, shard_count)
             await publishers.be_seen(connection, self._this, shard_count, shard_ids)
@@ -203,6 +205,10 @@ class ShardRows:
                 self._process_id,
             )
             await publishers.leave(connection, self._this)
+
+    def _look(self) -> None:
+        # Also while PostgreSQL is away: what was seen meanwhile proves afterwards what is stored.
+        self._settled()
 
     async def _alone(self, connection: Connection) -> None:
         """From here to the end of the transaction no other process of the application takes anything."""
@@ -333,7 +339,7 @@ class ShardRows:
         epochs = mine.epochs | taken.epochs
         missing = [n for n in wanted if n not in epochs] if len(epochs) < mine.share else []
         others_of = {n: by_shard[n].holder for n in missing if n in by_shard}
-        watched = {
+        standby = {
             n: Predecessor(by_shard[n].settled_ago, by_shard[n].holder, self._lease - by_shard[n].lapses_in)
             for n in missing
             if n in by_shard and Kind.PLUGIN in {self._this.kind, by_shard[n].holder.kind}
@@ -344,7 +350,7 @@ class ShardRows:
             )
             free = [n for n in missing if n not in by_shard]
             renewed_ago = self._lease - min(one.lapses_in for one in foreign)
-            watched |= {n: Predecessor(ago, foreign[0].holder, renewed_ago) for n in free}
+            standby |= {n: Predecessor(ago, foreign[0].holder, renewed_ago) for n in free}
             others_of |= dict.fromkeys(free, foreign[0].holder)
         return Leases(
             epochs,
@@ -353,7 +359,7 @@ class ShardRows:
             taken.over,
             stale=mine.stale | taken.stale,
             after=taken.after,
-            watched=watched,
+            standby=standby,
             others_of=others_of,
             held_by={n: one.holder for n, one in by_shard.items()},
             orphaned=frozenset(by_shard[n].lease for n in missing if n in by_shard and by_shard[n].is_over),

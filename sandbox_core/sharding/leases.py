@@ -35,9 +35,9 @@ PostgreSQL away at the start they run them when no plugin runs any: that these a
 word, of which a plugin's bot knows nothing.
 
 A plugin in somebody else's bot takes the same leases, on the shards whose sessions its bot has. Its sessions
-are resumed by nobody: who follows it, and whom it follows, has a session of its own on the shard and watches
-(`Runs.watch`) until it is the one to publish. Numbers of shards that differ overlap in some way or other, so
-while one number's leases hold nobody takes any of another's.
+are resumed by nobody: who follows it, and whom it follows, has a session of its own on the shard and stands
+by (`Runs.stand_by`) until it is the one to publish. Numbers of shards that differ overlap in some way or
+other, so while one number's leases hold nobody takes any of another's.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ from sandbox_core.lease_trust import LeaseTrust
 from . import tuning
 from .certainty import Certainty
 from .held_shards import HeldShards, without
-from .lease_parts import Before, Leases, Runs, TellsTakeovers
 from .lease_rows import ShardRows
+from .lease_types import Before, Leases, Runs, TellsTakeovers
 from .other_leases import Lease
 from .publishers import Holder
 
@@ -122,7 +122,7 @@ class LeaseKeeper:
         self._unreachable_turns = 0
         self._heard_others = False
         """Somebody ran shards while PostgreSQL was away."""
-        self._watched: frozenset[int] = frozenset()
+        self._standby: frozenset[int] = frozenset()
         self._named: frozenset[str] = frozenset()
         """Whom this process stands by for, as it was said last."""
         self._leaving = False
@@ -228,15 +228,15 @@ class LeaseKeeper:
         self._certainty.trust_confirmed()
         await self._tell_taken_over(leases)
         await self._follow(leases, lost)
-        self._watch(leases, asked_at)
+        self._stand_by(leases, asked_at)
         await self._find_orphaned(leases)
 
     async def may_connect(self, shard_id: int, *, closed_at_once: bool) -> None:
         """Return when the shard may connect again. `closed_at_once`: Discord did that to its last one."""
-        while self._shards.of(shard_id).taken_at is not None and shard_id not in self._watched:
+        while self._shards.of(shard_id).taken_at is not None and shard_id not in self._standby:
             await self._next_turn()
-        if self._vouched(shard_id) or shard_id in self._watched:
-            # What is watched is not published.
+        if self._vouched(shard_id) or shard_id in self._standby:
+            # What this process stands by for is not published.
             return
         await self._next_turn()
         if self._vouched(shard_id):
@@ -324,21 +324,21 @@ class LeaseKeeper:
         if self._leaving:
             return
         self._shards.begin(leases.mine, self._shard_count or 1)
-        self._runs.settled(self._shard_count or 1)
+        self._runs.shards_known(self._shard_count or 1)
         if len(leases.mine) > leases.share and self._shards.may_hand_over and self._can_hand_over():
             self._shards.hand_over(max(leases.mine))
 
-    def _watch(self, leases: Leases, asked_at: float) -> None:
+    def _stand_by(self, leases: Leases, asked_at: float) -> None:
         """Be ready for what others publish, and say once that they do."""
-        watched = {} if self._leaving else leases.watched
-        self._watched = frozenset(watched)
-        self._runs.watch(
-            {shard_id: Before.of(found, asked_at) for shard_id, found in watched.items()},
+        standby = {} if self._leaving else leases.standby
+        self._standby = frozenset(standby)
+        self._runs.stand_by(
+            {shard_id: Before.of(found, asked_at) for shard_id, found in standby.items()},
             self._shard_count or 1,
         )
-        named = frozenset(str(found.holder) for found in watched.values())
+        named = frozenset(str(found.holder) for found in standby.values())
         if named and named != self._named:
-            _log.warning("publishing_stands_by", shards=sorted(watched), published_by=sorted(named))
+            _log.warning("publishing_stands_by", shards=sorted(standby), published_by=sorted(named))
         elif self._named and not named:
             _log.info("publishing_stands_by_no_more", shards=sorted(leases.mine))
         self._named = named
@@ -376,7 +376,7 @@ class LeaseKeeper:
             for shard_id in new:
                 self._shards.of(shard_id).before = Before(None)
         self._shards.begin(new, self._shard_count or 1)
-        self._runs.settled(self._shard_count or 1)
+        self._runs.shards_known(self._shard_count or 1)
 
     def _new_ones(self) -> Collection[int]:
         """The shards of which PostgreSQL was never asked."""

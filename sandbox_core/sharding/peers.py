@@ -10,7 +10,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import msgspec
@@ -22,6 +22,7 @@ from sandbox_core.nats.connection import NatsConnection
 from sandbox_core.nats.peer_subject import PeerSubject
 
 from . import tuning
+from .leases import LeaseKeeper
 
 if TYPE_CHECKING:
     from nats.aio.msg import Msg
@@ -282,16 +283,6 @@ class Presence:
         await self._peers.answer(message, b"")
 
 
-class KeepsLeases(Protocol):
-    """Is told what others and NATS say; see `LeaseKeeper`."""
-
-    def taken(self, shard_count: int, epochs: Mapping[int, int]) -> Collection[int]: ...
-
-    def nats_is_away(self) -> None: ...
-
-    def nats_is_back(self) -> None: ...
-
-
 class Peers:
     """All of it, for one process that keeps leases."""
 
@@ -304,7 +295,7 @@ class Peers:
         self._connection = connection
         self._hooks: list[tuple[list[Callable[[], None]], Callable[[], None]]] = []
 
-    async def begin(self, keeper: KeepsLeases) -> None:
+    async def begin(self, keeper: LeaseKeeper) -> None:
         """Answer, and tell `keeper`, from now on; before it takes a lease."""
         await self.presence.start()
         await self.holders.start()

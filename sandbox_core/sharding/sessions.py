@@ -12,7 +12,6 @@ import asyncio
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
 
 import structlog
 
@@ -22,18 +21,13 @@ from sandbox_core.event_router import GatewayIntake
 from sandbox_core.lease_trust import LeaseTrust
 from sandbox_core.metrics import Metrics
 from sandbox_core.models import ResumePoint
+from sandbox_core.nats.stored import StoredEvents
 
 from . import tuning
 from .resume_points import NEITHER, ResumePointStore
 from .shard_session import ShardSession
 
 _log = structlog.get_logger("sandbox.gateway")
-
-
-class ReadsStored(Protocol):
-    """Which events of a session are stored; see `StoredEvents`."""
-
-    async def sequences(self, session_id: str, shard_id: int, *, after: int, since: float) -> set[int]: ...
 
 
 class SessionBook:
@@ -50,7 +44,7 @@ class SessionBook:
         intake: GatewayIntake,
         metrics: Metrics,
         *,
-        stored: ReadsStored | None = None,
+        stored: StoredEvents | None = None,
         trust: LeaseTrust | None = None,
         stores_within: float = tuning.STORES_WAITED_FOR,
         now: Callable[[], float] = time.time,
@@ -189,19 +183,14 @@ class SessionBook:
             await asyncio.sleep(tuning.STORE_PAUSE)
 
     async def _read_stored(self, shard_id: int, point: ResumePoint) -> set[int]:
-        if self._stored is None:
+        stored = self._stored
+        if stored is None:
             return set()
-        waits = False
-        while True:
-            try:
-                return await self._stored.sequences(
-                    point.session_id, shard_id, after=point.sequence, since=point.since
-                )
-            except DependencyUnavailable as error:
-                if not waits:
-                    _log.warning("session_waits", shard=shard_id, dependency=error.dependency)
-                waits = True
-                await asyncio.sleep(tuning.STORE_PAUSE)
+        return await tasks.until_answered(
+            lambda: stored.sequences(point.session_id, shard_id, after=point.sequence, since=point.since),
+            waits=lambda error: _log.warning("session_waits", shard=shard_id, dependency=error.dependency),
+            pause=tuning.STORE_PAUSE,
+        )
 
     # What the next one is to find
 

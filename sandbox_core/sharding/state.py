@@ -2,21 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
-
 from sandbox_core.models import shard_of
-from sandbox_core.sharding.publishers import Holder
 
-
-class KeepsLeases(Protocol):
-    """Knows what others publish; see `LeaseKeeper`."""
-
-    @property
-    def waits_for(self) -> Mapping[int, Holder]: ...
-
-    @property
-    def stands_by_for(self) -> Mapping[int, Holder]: ...
+from .leases import LeaseKeeper
+from .publishers import Holder
 
 
 class PublishingState:
@@ -24,9 +13,9 @@ class PublishingState:
 
     def __init__(self) -> None:
         self._shard_count = 1
-        self._leases: KeepsLeases | None = None
+        self._leases: LeaseKeeper | None = None
 
-    def begin(self, shard_count: int, leases: KeepsLeases) -> None:
+    def begin(self, shard_count: int, leases: LeaseKeeper) -> None:
         """Leases are kept from now on."""
         self._shard_count, self._leases = shard_count, leases
 

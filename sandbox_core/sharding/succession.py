@@ -18,7 +18,6 @@ from typing import Protocol
 import structlog
 
 from sandbox_core import tasks
-from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.event_router import GatewayIntake
 from sandbox_core.event_router.waiting import WaitingFrames
 from sandbox_core.events import Frame
@@ -26,7 +25,7 @@ from sandbox_core.metrics import Metrics
 
 from . import tuning
 from .joining import Copy, Kept, key_of, stored_places
-from .lease_parts import Before
+from .lease_types import Before
 
 _log = structlog.get_logger("sandbox.gateway")
 
@@ -42,11 +41,13 @@ class ReadsContents(Protocol):
 
 
 @dataclass
-class _Watch:
-    """What is known of the process that publishes a shard now."""
+class _Shard:
+    """What is known of a shard besides what is kept of it."""
 
-    settled_at: float | None = None
     renewed_at: float | None = None
+    """When the process that publishes it was seen last to renew its lease; on the monotonic clock."""
+    joining: asyncio.Task[None] | None = None
+    """Makes this process go on with it."""
 
 
 class Succession:
@@ -74,61 +75,59 @@ class Succession:
         self._now = now
         self._monotonic = monotonic
         self._sleep = sleep
-        self._watched: dict[int, _Watch] = {}
-        self._joining: dict[int, asyncio.Task[None]] = {}
+        self._shards: defaultdict[int, _Shard] = defaultdict(_Shard)
 
     def stand_by(self, shard_id: int) -> None:
         """Keep what comes of the shard from now on."""
         self._intake.stand_by(shard_id)
 
-    def watch(self, shard_id: int, before: Before) -> None:
+    def published_elsewhere(self, shard_id: int, before: Before) -> None:
         """Another process publishes the shard; what it has stored need not be kept."""
-        watched = self._watched.setdefault(shard_id, _Watch())
+        shard = self._shards[shard_id]
         if before.renewed_at is not None:
-            watched.renewed_at = before.renewed_at
+            shard.renewed_at = before.renewed_at
         if before.settled_at is not None:
-            watched.settled_at = before.settled_at
             waiting = self._intake.waiting(shard_id)
-            if waiting is not None and shard_id not in self._joining:
+            if waiting is not None and shard.joining is None:
                 waiting.stored_before(before.settled_at - tuning.KEPT_LONGER)
 
     def go_on(self, shard_id: int, before: Before | None) -> None:
         """The shard is this process's now; `before` is None when nobody had it. Returns at once."""
-        waiting = self._intake.waiting(shard_id)
-        if waiting is None or shard_id in self._joining:
+        waiting, shard = self._intake.waiting(shard_id), self._shards[shard_id]
+        if waiting is None or shard.joining is not None:
             return
         self._intake.about_to_go_on(shard_id)
-        task = asyncio.create_task(self._go_on(shard_id, waiting, before), name=f"join-{shard_id}")
-        self._joining[shard_id] = task
-        task.add_done_callback(lambda task: self._joined(shard_id, task))
+        shard.joining = asyncio.create_task(self._go_on(shard_id, waiting, before), name=f"join-{shard_id}")
+        shard.joining.add_done_callback(lambda task: self._joined(shard_id, task))
 
     def give_way(self, shard_id: int) -> None:
         """Another process has the shard: publish nothing more of it, and keep what comes."""
-        self._stop_joining(shard_id)
-        self._watched.pop(shard_id, None)
+        self.forget(shard_id)
         self._intake.give_way(shard_id)
 
     def forget(self, shard_id: int) -> None:
         """The shard's session here is over."""
         self._stop_joining(shard_id)
-        self._watched.pop(shard_id, None)
+        self._shards[shard_id].renewed_at = None
 
     async def close(self) -> None:
         """Go on with nothing more."""
-        joining = dict(self._joining)
-        for shard_id in joining:
+        joining = [shard.joining for shard in self._shards.values() if shard.joining is not None]
+        for shard_id in self._shards:
             self._stop_joining(shard_id)
-        await tasks.end(*joining.values())
+        await tasks.end(*joining)
 
     def _stop_joining(self, shard_id: int) -> None:
-        task = self._joining.pop(shard_id, None)
-        if task is not None:
-            task.cancel()
+        shard = self._shards[shard_id]
+        if shard.joining is not None:
+            shard.joining.cancel()
+            shard.joining = None
             self._intake.about_to_go_on(shard_id, certain=False)
 
     def _joined(self, shard_id: int, task: asyncio.Task[None]) -> None:
-        if self._joining.get(shard_id) is task:
-            del self._joining[shard_id]
+        shard = self._shards[shard_id]
+        if shard.joining is task:
+            shard.joining = None
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("shard_not_joined", shard=shard_id, exc_info=error)
 
@@ -153,7 +152,7 @@ class Succession:
                 place for place, (frame, _) in enumerate(waiting.frames) if id(frame) in waiting.snapshots
             }
         published = self._intake.go_on(shard_id, stored.__contains__)
-        self._watched.pop(shard_id, None)
+        self._shards[shard_id].renewed_at = None
         _log.info("shard_joined", shard=shard_id, kept=len(kept), stored=len(stored), published=published)
         if not exact:
             self._count_gap(shard_id, settled_at)
@@ -163,7 +162,7 @@ class Succession:
         since = waiting.complete_since
         if settled_at is not None and settled_at >= since:
             return True
-        live_at = self._watched.get(shard_id, _Watch()).renewed_at
+        live_at = self._shards[shard_id].renewed_at
         if live_at is None or live_at - tuning.TOGETHER < since:
             return False
         # It was there and settled nothing: nothing may have happened, of which both would have heard.
@@ -195,18 +194,17 @@ class Succession:
         def found(lane: str, payload: bytes, at: float) -> None:
             copies[lane].append(Copy(key_of(payload), at))
 
-        waits = False
-        while True:
+        async def read() -> None:
             copies.clear()
-            try:
-                await self._contents.read(lanes, since, found)
-            except DependencyUnavailable as error:
-                if not waits:
-                    _log.warning("shard_waits", shard=shard_id, dependency=error.dependency)
-                waits = True
-                await self._sleep(tuning.STORE_PAUSE)
-            else:
-                return copies
+            await self._contents.read(lanes, since, found)
+
+        await tasks.until_answered(
+            read,
+            waits=lambda error: _log.warning("shard_waits", shard=shard_id, dependency=error.dependency),
+            pause=tuning.STORE_PAUSE,
+            sleep=self._sleep,
+        )
+        return copies
 
     async def _keys(self, waiting: WaitingFrames) -> dict[int, bytes]:
         keys: dict[int, bytes] = {}

@@ -13,7 +13,7 @@ TURN_EVERY: Final = 1.0
 """From one turn with the leases to the next."""
 TURN_WITHIN: Final = 2.5
 """For PostgreSQL to answer in a turn."""
-TRUSTED_PART: Final = 5 / 6
+TRUSTED_SHARE: Final = 5 / 6
 """Of a lease, for which its holder acts on it: what was sent last has to be stored before another process
 that takes the shard looks."""
 STOOD_STILL: Final = 1.0

@@ -150,7 +150,7 @@ class People:
         before = message.text
         result = await self._live.sim.click(message, self._live.alice, label=label, wait=False)
         await result.wait_until(
-            lambda r: r.modal is not None or (r.settled and r.text != before and not r.text.endswith("…")),
+            lambda r: r.modal is not None or (r.answered and r.text != before and not r.text.endswith("…")),
             _PATIENCE,
         )
         self.seen[f"button {verb}"] = result

@@ -25,12 +25,14 @@ async def test_a_connection_that_fails_in_its_handshake_is_closed() -> None:
             await reader.readuntil(b"PING\r\n")
             writer.write(b"PONG\r\n")
             await away.wait()
+            writer.close()
         else:
             opened += 1
             writer.write(b"hello\r\n")
             await reader.read()
+            writer.close()
+            await writer.wait_closed()
             closed += 1
-        writer.close()
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     connection = NatsConnection()

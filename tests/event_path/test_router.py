@@ -285,7 +285,7 @@ async def test_held_events_outlive_an_unforeseen_fault(
         assert router.waiting_for.startswith("PostgreSQL") or router.held
         routes.behind = RouteTable({GUILD_A: Route(SANDBOX_1, 1000.0)})
         await until(lambda: slow.taken)
-    assert logs[0]["event"] == "held_events_not_settled"
+    assert logs[0]["event"] == "held_events_not_answered"
     assert logs[0]["exc_info"]
     await until(lambda: not router.waiting_for)
     assert subjects(slow.taken) == [f"sandbox.{SANDBOX_1}.events.MESSAGE_CREATE"]

@@ -10,8 +10,8 @@ from uuid import UUID, uuid4
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.lease_trust import LeaseTrust
 from sandbox_core.postgres.pool import Pool
-from sandbox_core.sharding.lease_parts import Before, Leases
 from sandbox_core.sharding.lease_rows import ShardRows
+from sandbox_core.sharding.lease_types import Before, Leases
 from sandbox_core.sharding.leases import LeaseKeeper
 from sandbox_core.sharding.other_leases import Lease
 
@@ -25,7 +25,7 @@ class Runs:
     def __init__(self) -> None:
         self.shards: dict[int, int] = {}
         self.before: dict[int, Before | None] = {}
-        self.watched: Mapping[int, Before] = {}
+        self.standby: Mapping[int, Before] = {}
         self.dropped: list[int] = []
         self.trust = LeaseTrust()
         self.lost: list[tuple[int, float]] = []
@@ -42,8 +42,8 @@ class Runs:
         self.shards[shard_id] = shard_count
         self.before[shard_id] = before
 
-    def watch(self, watched: Mapping[int, Before], shard_count: int) -> None:
-        self.watched = watched
+    def stand_by(self, standby: Mapping[int, Before], shard_count: int) -> None:
+        self.standby = standby
 
     async def hand_over(self, shard_id: int) -> bool:
         await self.may_hand_over.wait()
@@ -58,7 +58,7 @@ class Runs:
         self.dropped.append(shard_id)
         del self.shards[shard_id]
 
-    def settled(self, shard_count: int) -> None:
+    def shards_known(self, shard_count: int) -> None:
         pass
 
 

@@ -7,7 +7,7 @@ import time
 from uuid import uuid4
 
 from sandbox_core.postgres.pool import Pool
-from sandbox_core.sharding.lease_parts import Leases
+from sandbox_core.sharding.lease_types import Leases
 
 from .leasing import Process, turns
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 import discord
 import pytest
 
-from discord_sim import DiscordSim
+from discord_sim import DiscordSim, SimGuild, SimUser
 
 
 @pytest.fixture
@@ -36,3 +36,14 @@ def environment(
     monkeypatch.setenv("REDIS_URL", redis_url)
     monkeypatch.setenv("NATS_URL", nats_url)
     return monkeypatch
+
+
+@pytest.fixture
+def alice(sim: DiscordSim) -> SimUser:
+    return sim.add_user("alice")
+
+
+@pytest.fixture
+def guilds(sim: DiscordSim, alice: SimUser) -> tuple[SimGuild, SimGuild]:
+    """One that is registered later, and one that never is."""
+    return sim.add_guild("Sandboxed", owner=alice), sim.add_guild("Production", owner=alice)

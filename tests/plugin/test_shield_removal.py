@@ -14,7 +14,8 @@ from sandbox_core.bootstrap import Core
 
 from .host import HostBot, connected, core_of, everything_came, register, unregister
 from .test_gateway_plugin import until
-from .test_shield import GATEWAY, ON_MESSAGE, check_sides, listen
+from .test_shield import GATEWAY, ON_MESSAGE
+from .test_shield_sides import check_sides, listen
 
 
 @pytest.fixture

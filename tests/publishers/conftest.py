@@ -121,13 +121,16 @@ class Side:
 
 def _faults(sent: list[Frame], stored: list[StoredEvent]) -> dict[str, list[str]]:
     events: dict[tuple[int, bytes], int] = {}
+    sent_as: defaultdict[int, list[str]] = defaultdict(list)
     by_id: dict[str, tuple[int, Frame]] = {}
     for frame in sent:
         # A new session's own GUILD_CREATEs are no events: nothing happened.
         if not is_published(frame) or frame.type == "GUILD_CREATE":
             continue
         number = events.setdefault((id(frame.payload), frame.middle), len(events))
-        by_id[f"{frame.session_id}:{frame.shard}:{frame.seq}"] = (number, frame)
+        message_id = f"{frame.session_id}:{frame.shard}:{frame.seq}"
+        by_id[message_id] = (number, frame)
+        sent_as[number].append(f"{frame.type} {message_id}")
     copies: defaultdict[int, list[str]] = defaultdict(list)
     order: defaultdict[object, list[int]] = defaultdict(list)
     for event in stored:
@@ -137,7 +140,7 @@ def _faults(sent: list[Frame], stored: list[StoredEvent]) -> dict[str, list[str]
             copies[number].append(event.message_id)
             order[event.stream, frame.guild_id].append(number)
     return {
-        "lost": [f"event {number}" for number in range(len(events)) if number not in copies][:20],
+        "lost": [f"event {n}: {sent_as[n]}" for n in range(len(events)) if n not in copies][:20],
         "doubled": [f"event {number}: {ids}" for number, ids in copies.items() if len(ids) > 1][:20],
         "disordered": [f"guild {place}" for place, numbers in order.items() if numbers != sorted(numbers)],
     }

@@ -11,8 +11,8 @@ from pydantic import SecretStr
 
 from sandbox_core.nats.connection import NatsConnection
 from sandbox_core.postgres.pool import Pool, create_pool
-from sandbox_core.sharding.lease_parts import Before, Leases
 from sandbox_core.sharding.lease_rows import ShardRows
+from sandbox_core.sharding.lease_types import Before, Leases
 from sandbox_core.sharding.peers import ShardHolders
 from sandbox_core.sharding.publishers import Kind
 from sandbox_core.sharding.registered import PublisherNotices, describe, registered
@@ -63,7 +63,7 @@ async def test_a_plugin_s_shard_is_watched_and_a_standalone_one_only_by_a_plugin
     await plugin.turn()
     leases = await bot.turn()
     assert (dict(leases.mine), leases.others) == ({}, {0})
-    before = leases.watched[0]
+    before = leases.standby[0]
     assert before.holder is not None
     assert (before.holder.kind, before.holder.name) == (Kind.PLUGIN, "plugin:1")
     assert before.settled_ago is not None
@@ -77,8 +77,8 @@ async def test_a_plugin_s_shard_is_watched_and_a_standalone_one_only_by_a_plugin
     assert leases.stale == {0: 1}
     other = One(pool, Kind.STANDALONE, 1)
     leases = await other.turn()
-    assert (leases.watched, set(leases.others_of)) == ({}, {0})
-    assert set((await plugin.turn()).watched) == {0}
+    assert (leases.standby, set(leases.others_of)) == ({}, {0})
+    assert set((await plugin.turn()).standby) == {0}
 
 
 async def test_who_was_never_there_leaves_nothing_to_go_on_with(pool: Pool) -> None:
@@ -93,7 +93,7 @@ async def test_one_number_of_shards_is_published_at_a_time(pool: Pool) -> None:
     await one.turn()
     leases = await two.turn()
     assert leases.mine == {}
-    assert {n: before.holder.shard_count for n, before in leases.watched.items() if before.holder} == {
+    assert {n: before.holder.shard_count for n, before in leases.standby.items() if before.holder} == {
         0: 1,
         1: 1,
     }
@@ -105,7 +105,7 @@ async def test_one_number_of_shards_is_published_at_a_time(pool: Pool) -> None:
     assert {ago is not None for ago in (leases.after[n].settled_ago for n in (0, 1))} == {True}
     # It finds that it has lost them, and takes nothing.
     leases = await one.turn()
-    assert (leases.mine, set(leases.watched)) == ({}, {0})
+    assert (leases.mine, set(leases.standby)) == ({}, {0})
     await two.leave()
     leases = await one.turn()
     assert leases.mine == {0: 3}
@@ -128,11 +128,11 @@ async def test_processes_that_share_watch_different_shards_of_a_plugin(pool: Poo
     for _ in range(2):
         await first.turn()
         await second.turn()
-    assert (set(first.runs.watched), set(second.runs.watched)) == ({0, 2}, {1, 3})
+    assert (set(first.runs.standby), set(second.runs.standby)) == ({0, 2}, {1, 3})
     assert first.keeper.standing_by
     await plugin.leave()
     await turns([first, second], lambda: len(first.shards) == 2 and len(second.shards) == 2)
-    assert (first.shards, second.shards) == ({0, 2}, {1, 3}), "each goes on with what it has watched"
+    assert (first.shards, second.shards) == ({0, 2}, {1, 3}), "each goes on with what it stood by for"
     before = first.runs.before[0]
     assert before is not None
 

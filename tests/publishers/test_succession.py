@@ -13,7 +13,7 @@ from sandbox_core.event_router.waiting import WaitingFrames
 from sandbox_core.metrics import Metrics, RoutingMetrics
 from sandbox_core.nats.publication import Publication
 from sandbox_core.routing import RouteTable, TrustedTable
-from sandbox_core.sharding.lease_parts import Before
+from sandbox_core.sharding.lease_types import Before
 from sandbox_core.sharding.settled import SettledMoments
 from sandbox_core.sharding.succession import Succession
 
@@ -130,7 +130,7 @@ async def test_who_goes_on_publishes_the_rest_and_not_its_own_beginning() -> Non
     world = World()
     world.ready()
     world.frame("GUILD_CREATE", 2, id=GUILD)
-    world.succession.watch(0, live(settled_ago=-0.01))
+    world.succession.published_elsewhere(0, live(settled_ago=-0.01))
     await asyncio.sleep(0.02)
     world.stored = [world.message(number, number) for number in range(3, 6)]
     for number in range(6, 9):

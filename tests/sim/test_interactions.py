@@ -50,7 +50,7 @@ async def test_deferred_command_with_followup(
     result = await sim.slash(alice, guild.default_channel, "sandbox create", name="mine", hours=2)
     assert result.ephemeral
     assert result.deferred
-    assert result.settled
+    assert result.answered
     assert 0 <= result.responded_in_seconds < 3
     assert [e["title"] for e in result.embeds] == ["Made mine"]
     await result.wait_until(lambda r: len(r.followups) == 1)
@@ -172,7 +172,7 @@ async def test_missing_answers_are_noticed(
         await sim.slash(alice, guild.default_channel, "sandbox stall", timeout=0.1)
     stalled = await sim.slash(alice, guild.default_channel, "sandbox stall", wait=False)
     assert stalled.deferred
-    assert not stalled.settled
+    assert not stalled.answered
 
 
 async def test_edit_follow_up_and_delete(

@@ -34,24 +34,24 @@ def test_how_long_a_guilds_events_have_been_watched() -> None:
     router.attach(Silent())  # type: ignore[arg-type]
     intake = GatewayIntake(router, monotonic=lambda: now)
     shard_id = (int(GUILD) >> 22) % 2
-    assert intake.watched_for(GUILD, 2) == 0
+    assert intake.received_for(GUILD, 2) == 0
     intake.adopt("other", 1 - shard_id, 0)
-    assert intake.watched_for(GUILD, 2) == 0
+    assert intake.received_for(GUILD, 2) == 0
     intake.adopt("session", shard_id, 0)
     now = 170.0
     # The same session once more, after a lost connection.
     intake.adopt("session", shard_id, 0)
-    assert intake.watched_for(GUILD, 2) == 70
+    assert intake.received_for(GUILD, 2) == 70
     intake.take(intake.read(_READY % shard_id), shard_id)  # type: ignore[arg-type]
     now = 175.0
-    assert intake.watched_for(GUILD, 2) == 5
+    assert intake.received_for(GUILD, 2) == 5
     intake.forget(shard_id)
-    assert intake.watched_for(GUILD, 2) == 0
+    assert intake.received_for(GUILD, 2) == 0
     intake.adopt("session", shard_id, 5)
     now = 176.0
-    assert intake.watched_for(GUILD, 2) == 1
+    assert intake.received_for(GUILD, 2) == 1
     intake.lose(shard_id)
-    assert intake.watched_for(GUILD, 2) == 0
+    assert intake.received_for(GUILD, 2) == 0
 
 
 _READY = b'{"t":"READY","s":1,"op":0,"d":{"session_id":"a new one","shard":[%d,2]}}'

@@ -8,7 +8,24 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import _streams, connect, doctor, guilds, process, psql, sandboxes, upkeep
+from . import _streams
+from .audit import audit
+from .cleanup import cleanup
+from .connect import connect
+from .create import create
+from .destroy import destroy
+from .doctor import doctor
+from .exec import exec_
+from .extend import extend
+from .list import list_
+from .migrate import migrate
+from .orphans import orphans
+from .psql import psql
+from .register_guild import register_guild
+from .run import run
+from .status import status
+from .tour import tour
+from .unregister_guild import unregister_guild
 
 app = typer.Typer(
     name="sandboxctl",
@@ -21,32 +38,32 @@ app = typer.Typer(
 
 _SANDBOXES, _WORKERS, _UPKEEP, _PROCESS = "Sandboxes", "Workers", "Upkeep", "The bot"
 
-app.command("create", rich_help_panel=_SANDBOXES)(sandboxes.create)
-app.command("list", rich_help_panel=_SANDBOXES)(sandboxes.list_)
-app.command("status", rich_help_panel=_SANDBOXES)(sandboxes.status)
-app.command("register-guild", rich_help_panel=_SANDBOXES)(guilds.register_guild)
-app.command("unregister-guild", rich_help_panel=_SANDBOXES)(guilds.unregister_guild)
-app.command("extend", rich_help_panel=_SANDBOXES)(sandboxes.extend)
-app.command("destroy", rich_help_panel=_SANDBOXES)(sandboxes.destroy)
-app.command("connect", rich_help_panel=_WORKERS)(connect.connect)
+app.command("create", rich_help_panel=_SANDBOXES)(create)
+app.command("list", rich_help_panel=_SANDBOXES)(list_)
+app.command("status", rich_help_panel=_SANDBOXES)(status)
+app.command("register-guild", rich_help_panel=_SANDBOXES)(register_guild)
+app.command("unregister-guild", rich_help_panel=_SANDBOXES)(unregister_guild)
+app.command("extend", rich_help_panel=_SANDBOXES)(extend)
+app.command("destroy", rich_help_panel=_SANDBOXES)(destroy)
+app.command("connect", rich_help_panel=_WORKERS)(connect)
 # Everything after the sandbox's name belongs to the command to run.
 app.command(
     "exec",
     rich_help_panel=_WORKERS,
     context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True},
-)(connect.exec_)
+)(exec_)
 app.command(
     "psql",
     rich_help_panel=_WORKERS,
     context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True},
-)(psql.psql)
-app.command("cleanup", rich_help_panel=_UPKEEP)(upkeep.cleanup)
-app.command("orphans", rich_help_panel=_UPKEEP)(upkeep.orphans)
-app.command("audit", rich_help_panel=_UPKEEP)(upkeep.audit)
-app.command("doctor", rich_help_panel=_UPKEEP)(doctor.doctor)
-app.command("run", rich_help_panel=_PROCESS)(process.run)
-app.command("tour", rich_help_panel=_PROCESS)(process.tour)
-app.command("migrate", rich_help_panel=_PROCESS)(process.migrate)
+)(psql)
+app.command("cleanup", rich_help_panel=_UPKEEP)(cleanup)
+app.command("orphans", rich_help_panel=_UPKEEP)(orphans)
+app.command("audit", rich_help_panel=_UPKEEP)(audit)
+app.command("doctor", rich_help_panel=_UPKEEP)(doctor)
+app.command("run", rich_help_panel=_PROCESS)(run)
+app.command("tour", rich_help_panel=_PROCESS)(tour)
+app.command("migrate", rich_help_panel=_PROCESS)(migrate)
 
 
 def _show_version(asked: bool) -> None:

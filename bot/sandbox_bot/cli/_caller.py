@@ -15,7 +15,7 @@ from sandbox_core.manager import SandboxManager
 from sandbox_core.models import Actor, Sandbox
 from sandbox_core.settings import Settings
 
-from ._outcome import usage
+from ._exit import usage
 
 
 def actor(owner: str | None, settings: Settings) -> Actor:

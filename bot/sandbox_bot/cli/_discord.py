@@ -8,7 +8,7 @@ from sandbox_core.models import GuildAccess
 from sandbox_core.settings import Settings
 
 from ..discord_rest import TokenMissingError, TokenRefusedError, discord_rest
-from ._outcome import usage
+from ._exit import usage
 
 
 async def guild_accesses(

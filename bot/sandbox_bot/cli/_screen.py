@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..exit_codes import ExitCode
-from ._outcome import fail, stopped_before_words
+from ._exit import fail, stopped_before_words
 from ._streams import write
 from ._words import clean
 

@@ -14,7 +14,7 @@ from ..doctor import Finding, State, check_servers
 from ..exit_codes import ExitCode
 from . import _json as json
 from . import _options as options
-from ._outcome import run
+from ._exit import run
 from ._screen import Block, Cell, Grid, Line, Steps, busy, emit, show
 from ._session import opened
 

@@ -12,7 +12,7 @@ from sandbox_core.settings import load_settings
 
 from . import _caller as caller
 from . import _options as options
-from ._outcome import fail, run
+from ._exit import fail, run
 from ._servers import libpq_variables
 from ._session import opened
 

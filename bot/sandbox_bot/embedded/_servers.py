@@ -80,10 +80,10 @@ async def embedded_servers(
 
 async def _all(work: list[Coroutine[None, None, None]]) -> None:
     """Run all coroutines at the same time to their end; then raise the first failure."""
-    outcomes = await asyncio.gather(*work, return_exceptions=True)
-    for outcome in outcomes:
-        if isinstance(outcome, BaseException):
-            raise outcome
+    results = await asyncio.gather(*work, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
 
 
 async def _to_the_end(work: Coroutine[None, None, None]) -> None:

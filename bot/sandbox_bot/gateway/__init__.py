@@ -6,15 +6,15 @@ from sandbox_core.sharding.tuning import GatewayTuning
 from .compression import CompressionChoice
 from .endings import GatewayRefusedError
 from .gateway import Gateway
-from .ports import RoutesFrames
+from .ports import GatewayClient
 from .socket import RoutedWebSocket
 
 __all__ = [
     "CompressionChoice",
     "Gateway",
+    "GatewayClient",
     "GatewayRefusedError",
     "GatewayTuning",
     "RoutedWebSocket",
-    "RoutesFrames",
     "SessionBook",
 ]

@@ -126,7 +126,7 @@ class Gateway:
         await self._keeper.leave()
         await self._peers.close()
 
-    async def _may_connect(self, shard_id: int, *, closed_at_once: bool) -> None:
+    async def _may_connect(self, shard_id: int, closed_at_once: bool) -> None:
         await self._keeper.may_connect(shard_id, closed_at_once=closed_at_once)
 
 

@@ -16,8 +16,13 @@ from sandbox_core.sharding.tuning import GatewayTuning
 from .compression import CompressionChoice
 
 
-class RoutesFrames(Protocol):
-    """A client whose gateway frames go through an intake."""
+class GatewayClient(Protocol):
+    """A client of discord.py whose gateway frames go through an intake."""
+
+    http: HTTPClient
+
+    @property
+    def sandbox_core(self) -> Core: ...
 
     @property
     def intake(self) -> GatewayIntake: ...
@@ -37,12 +42,3 @@ class RoutesFrames(Protocol):
 
     @property
     def compression(self) -> CompressionChoice: ...
-
-
-class GatewayClient(RoutesFrames, Protocol):
-    """A client of discord.py that has a `Gateway`."""
-
-    http: HTTPClient
-
-    @property
-    def sandbox_core(self) -> Core: ...

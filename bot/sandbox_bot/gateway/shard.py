@@ -10,10 +10,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Protocol
 
 import aiohttp
 import discord
@@ -22,34 +20,19 @@ import yarl
 
 from sandbox_core import tasks
 from sandbox_core.models import ResumePoint
+from sandbox_core.sharding.identify import IdentifyGate
 from sandbox_core.sharding.tuning import CLOSED_AT_ONCE, RECONNECT_FIRST_PAUSE
 
 from .endings import ABNORMAL, ConnectionEndedError, Ending
-from .ports import RoutesFrames
+from .ports import GatewayClient
 from .socket import RoutedWebSocket
+
+MayConnect = Callable[[int, bool], Awaitable[None]]
+"""Returns when a shard may connect again; told whether its last connection was closed at once."""
 
 _log = structlog.get_logger("sandbox.gateway")
 
 _FAILURES = (OSError, TimeoutError, aiohttp.ClientError, discord.HTTPException, discord.ConnectionClosed)
-
-
-class IdentifyTurns(Protocol):
-    """Who may identify when; see `IdentifyGate`."""
-
-    shard_count: int
-
-    @property
-    def waiting(self) -> Mapping[int, str]: ...
-
-    def turn(self, shard_id: int) -> AbstractAsyncContextManager[None]: ...
-
-    async def stayed_up(self, shard_id: int) -> None: ...
-
-
-class MayConnect(Protocol):
-    """Returns when a shard may connect again; see `LeaseKeeper.may_connect`."""
-
-    async def __call__(self, shard_id: int, *, closed_at_once: bool) -> None: ...
 
 
 class Shard:
@@ -60,9 +43,9 @@ class Shard:
 
     def __init__(
         self,
-        client: RoutesFrames,
+        client: GatewayClient,
         shard_id: int,
-        turns: IdentifyTurns,
+        turns: IdentifyGate,
         may_connect: MayConnect,
         on_socket: Callable[[Shard], None],
         *,
@@ -113,7 +96,7 @@ class Shard:
             lasted = self._monotonic() - began
             established = self._socket is not None and self._socket is not before and self._socket.established
             await self._pause(lasted, established=established)
-            await self._may_connect(self.id, closed_at_once=closed and lasted < CLOSED_AT_ONCE)
+            await self._may_connect(self.id, closed and lasted < CLOSED_AT_ONCE)
 
     async def close(self) -> None:
         """Close the connection, resumably; it is made again unless `run` is cancelled."""

@@ -4,100 +4,106 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
 
 from sandbox_core import tasks
 from sandbox_core.sharding import tuning
-from sandbox_core.sharding.lease_parts import Before
+from sandbox_core.sharding.identify import IdentifyGate
+from sandbox_core.sharding.lease_types import Before
 from sandbox_core.sharding.succession import Succession
 
 from ._private import shards_of, tell_shards
-from .ports import RoutesFrames
-from .shard import IdentifyTurns, MayConnect, Shard
+from .ports import GatewayClient
+from .shard import MayConnect, Shard
 
 _log = structlog.get_logger("sandbox.gateway")
+
+
+@dataclass
+class _Run:
+    """One shard that has a session here."""
+
+    shard: Shard
+    task: asyncio.Task[None]
+    """Keeps it connected."""
+    is_standby: bool
+    """Another process publishes it, and its session is kept here."""
+    ending: asyncio.Task[None] | None = None
 
 
 class ShardSet:
     """Begins and ends shards. A shard that Discord refuses for good ends `failure`."""
 
     def __init__(
-        self, client: RoutesFrames, turns: IdentifyTurns, may_connect: MayConnect, succession: Succession
+        self, client: GatewayClient, turns: IdentifyGate, may_connect: MayConnect, succession: Succession
     ) -> None:
         self._client = client
         self._turns = turns
         self._may_connect = may_connect
         self._succession = succession
-        self._watched: set[int] = set()
-        """Shards that others publish, of which a session is kept here."""
-        self._unwatching: dict[int, asyncio.Task[None]] = {}
-        self._shards: dict[int, Shard] = {}
-        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._runs: dict[int, _Run] = {}
         self.failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Raises what ended a shard that nobody ended."""
 
     @property
     def running(self) -> frozenset[int]:
         """The shards that are run here, connected or not."""
-        return frozenset(self._tasks.keys() - self._watched)
+        return frozenset(shard_id for shard_id, run in self._runs.items() if not run.is_standby)
 
     @property
     def trouble(self) -> str:
         """Which shards have no session on a standing connection, and why; "" when all have."""
         waiting = self._turns.waiting
         return "; ".join(
-            f"shard {shard_id} {waiting.get(shard_id, shard.trouble)}"
-            for shard_id, shard in sorted(self._shards.items())
-            if not self._client.sessions.is_connected(shard_id) and shard_id not in self._watched
+            f"shard {shard_id} {waiting.get(shard_id, run.shard.trouble)}"
+            for shard_id, run in sorted(self._runs.items())
+            if not self._client.sessions.is_connected(shard_id) and not run.is_standby
         )
 
     def begin(self, shard_id: int, shard_count: int, before: Before | None) -> None:
-        """Connect the shard and keep it connected, or go on with what is watched; returns at once."""
-        if shard_id in self._watched:
-            self._watched.discard(shard_id)
+        """Connect the shard and keep it connected, or go on with one that stands by; returns at once."""
+        run = self._runs.get(shard_id)
+        if run is not None and run.is_standby:
+            run.is_standby = False
             self._succession.go_on(shard_id, before)
             return
-        self._connect(shard_id, shard_count)
+        self._connect(shard_id, shard_count, is_standby=False)
 
-    def watch(self, watched: Mapping[int, Before], shard_count: int) -> None:
+    def stand_by(self, standby: Mapping[int, Before], shard_count: int) -> None:
         """Keep sessions of these shards, and what they bring, while others publish them."""
-        for shard_id in self._watched - watched.keys():
-            if shard_id not in self._unwatching:
-                task = asyncio.create_task(self._unwatch(shard_id), name=f"unwatch-{shard_id}")
-                self._unwatching[shard_id] = task
-        for shard_id, before in watched.items():
-            if shard_id not in self._tasks:
-                self._watched.add(shard_id)
+        for shard_id, run in self._runs.items():
+            is_ending = run.ending is not None and not run.ending.done()
+            if run.is_standby and shard_id not in standby and not is_ending:
+                run.ending = asyncio.create_task(self.drop(shard_id), name=f"end-standby-{shard_id}")
+        for shard_id, before in standby.items():
+            if shard_id not in self._runs:
                 self._succession.stand_by(shard_id)
-                self._connect(shard_id, shard_count)
-            self._succession.watch(shard_id, before)
+                self._connect(shard_id, shard_count, is_standby=True)
+            self._succession.published_elsewhere(shard_id, before)
 
-    async def _unwatch(self, shard_id: int) -> None:
-        try:
-            await self.drop(shard_id)
-        finally:
-            del self._unwatching[shard_id]
-
-    def _connect(self, shard_id: int, shard_count: int) -> None:
+    def _connect(self, shard_id: int, shard_count: int, *, is_standby: bool) -> None:
         self._turns.shard_count = shard_count
         shard = Shard(self._client, shard_id, self._turns, self._may_connect, self._on_socket)
-        self._shards[shard_id] = shard
-        self._start(shard_id, self._run(shard, shard_count))
+        task = self._start(shard_id, self._run(shard, shard_count, anew=is_standby))
+        self._runs[shard_id] = _Run(shard, task, is_standby)
 
-    def settled(self, shard_count: int) -> None:
+    def shards_known(self, shard_count: int) -> None:
         """It is known for now which shards are run here."""
-        tell_shards(self._client, self._shards.keys(), shard_count)
+        tell_shards(self._client, self._runs.keys(), shard_count)
 
     async def hand_over(self, shard_id: int) -> bool:
         """End the shard so that another process can resume it where it ends here.
 
         False when its events are not acknowledged in time: then it goes on here.
         """
-        await self._end(shard_id)
-        if not await self._drained(shard_id):
-            self._start(shard_id, self._shards[shard_id].run())
+        run = self._runs.get(shard_id)
+        if run is not None:
+            await tasks.end(run.task)
+        if run is not None and not await self._drained(shard_id):
+            run.task = self._start(shard_id, run.shard.run())
             return False
         await self._forget(shard_id, save=True)
         return True
@@ -109,30 +115,26 @@ class ShardSet:
 
     async def drop(self, shard_id: int) -> None:
         """End the shard, which another process runs by now."""
-        await self._end(shard_id)
+        if shard_id in self._runs:
+            await tasks.end(self._runs[shard_id].task)
         await self._forget(shard_id, save=False)
 
     async def stop(self) -> None:
         """Stop reading, and close every connection resumably; sessions stay known, for the drain."""
-        await asyncio.gather(*(self._end(shard_id) for shard_id in list(self._tasks)))
+        await tasks.end(*(run.task for run in self._runs.values()))
 
-    async def _run(self, shard: Shard, shard_count: int) -> None:
-        await self._client.sessions.add(shard.id, shard_count, anew=shard.id in self._watched)
+    async def _run(self, shard: Shard, shard_count: int, *, anew: bool) -> None:
+        await self._client.sessions.add(shard.id, shard_count, anew=anew)
         await shard.run()
 
-    def _start(self, shard_id: int, work: Coroutine[Any, Any, None]) -> None:
+    def _start(self, shard_id: int, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=f"shard-{shard_id}")
-        self._tasks[shard_id] = task
         task.add_done_callback(self._ended)
+        return task
 
     def _on_socket(self, shard: Shard) -> None:
         # From its first connection on, which discord.py takes for granted in its shards.
         shards_of(self._client)[shard.id] = shard
-
-    async def _end(self, shard_id: int) -> None:
-        task = self._tasks.get(shard_id)
-        if task is not None:
-            await tasks.end(task)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if task.cancelled() or self.failure.done():
@@ -157,7 +159,5 @@ class ShardSet:
     async def _forget(self, shard_id: int, *, save: bool) -> None:
         self._succession.forget(shard_id)
         await self._client.sessions.remove(shard_id, save=save)
-        self._watched.discard(shard_id)
         shards_of(self._client).pop(shard_id, None)
-        self._tasks.pop(shard_id, None)
-        self._shards.pop(shard_id, None)
+        self._runs.pop(shard_id, None)

@@ -28,7 +28,7 @@ from .compression import Address, Compression, CompressionChoice, resumed_at
 from .endings import ABNORMAL, KEEPS_SESSION, ConnectionEndedError, Ending, closed, resumable_code
 from .heartbeat import Heartbeat
 from .inflate import stream
-from .ports import RoutesFrames
+from .ports import GatewayClient
 from .priming import prime, resumable
 from .reader import ATTENDED_TO, GatewayReader
 
@@ -69,7 +69,7 @@ class RoutedWebSocket(DiscordWebSocket):
     """The socket of this class, from the moment its connection stands."""
 
     @classmethod
-    async def connect(cls, client: RoutesFrames, shard_id: int, point: ResumePoint | None) -> Self:
+    async def connect(cls, client: GatewayClient, shard_id: int, point: ResumePoint | None) -> Self:
         """Connect the shard and send RESUME from `point`, or IDENTIFY where it is None.
 
         Raises the network's errors, `TimeoutError` when HELLO does not come, and what reading raises.

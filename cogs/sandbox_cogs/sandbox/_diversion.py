@@ -47,7 +47,7 @@ async def doubt_about(
         return None
     traffic = _render.Traffic(
         events=core.router.activity.production_events_last_minute(access.guild_id),
-        observed=core.intake.watched_for(access.guild_id, interaction.client.shard_count or 1),
+        observed=core.intake.received_for(access.guild_id, interaction.client.shard_count or 1),
         last=await core.last_events.of(access.guild_id),
     )
     return None if traffic.is_none and not protected else _render.Doubt(access, traffic, protected)

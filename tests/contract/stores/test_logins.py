@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import ssl
-import subprocess
-import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -17,34 +12,18 @@ import pytest
 from redis.asyncio import Redis
 
 from sandbox_bot.embedded import EmbeddedServers
-from sandbox_bot.embedded._programs import nats_program
 from sandbox_bot.migrate import migrate
 from sandbox_core.addresses import PostgresAddress
 from sandbox_core.context import SandboxContext
 from sandbox_core.errors import DependencyUnavailable, LoginRefused
-from sandbox_core.nats.connection import NatsConnection
 from sandbox_core.postgres import connected, create_pool
 from sandbox_core.redis.client import create_client
 from sandbox_core.redis.confined import create_confined_client
 from sandbox_core.redis.errors import translating as redis_errors
-from tests.deploy.tools import needed
-from tests.e2e.harness import eventually, free_port
+from tests.e2e.harness import eventually
 from tests.e2e.programs import program
 
-ODD = ("p@ss", "p%ss", "p%40ss", "a/b?c#d", "co,lon:é=&+ x", "[::1]@h:5/")
-
-
-def wrong_of(password: str) -> str:
-    return f"{password}-Qz7Wx"
-
-
-def said(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error))
-
-
-def assert_hidden(text: str, password: str) -> None:
-    for form in (wrong_of(password), quote(wrong_of(password), safe=""), "Qz7", "z7W", "7Wx"):
-        assert form not in text
+from .logins import ODD, assert_hidden, said, wrong_of
 
 
 @pytest.fixture
@@ -172,104 +151,6 @@ async def test_redis_other_refusals_are_named(valkey: Redis, redis_url: str) -> 
         await valkey.config_set("requirepass", "")
 
 
-@asynccontextmanager
-async def nats_server(
-    directory: Path, authorization: dict[str, object], **blocks: object
-) -> AsyncIterator[int]:
-    port = free_port()
-    configuration = directory / "nats.conf"
-    configuration.write_text(
-        json.dumps(
-            {"host": "127.0.0.1", "port": port, "authorization": authorization, **blocks}, ensure_ascii=False
-        )
-    )
-    process = await asyncio.create_subprocess_exec(
-        str(nats_program()), "--config", str(configuration), stderr=asyncio.subprocess.DEVNULL
-    )
-    try:
-        async with asyncio.timeout(20):
-            while True:
-                try:
-                    _, writer = await asyncio.open_connection("127.0.0.1", port)
-                except OSError:
-                    await asyncio.sleep(0.02)
-                    continue
-                writer.close()
-                break
-        yield port
-    finally:
-        process.terminate()
-        await process.wait()
-
-
-async def until_refused(text: str) -> LoginRefused:
-    connection = NatsConnection()
-    try:
-        async with asyncio.timeout(30):
-            while True:
-                # The attempts go on; on a busy machine the first answer takes longer than one wait.
-                with pytest.raises(DependencyUnavailable) as refused:
-                    await connection.connect(text, name="test")
-                if isinstance(refused.value, LoginRefused):
-                    return refused.value
-    finally:
-        await connection.close()
-
-
-@pytest.mark.parametrize("password", ODD)
-async def test_nats_takes_odd_passwords_and_says_whose_login_it_refused(
-    tmp_path: Path, password: str
-) -> None:
-    async with nats_server(tmp_path, {"user": "bot", "password": password}) as port:
-        encoded = quote(password, safe="")
-        connection = NatsConnection()
-        # The first of them is not there, and the second takes the login of the first.
-        await connection.connect(
-            f"nats://bot:{encoded}@127.0.0.1:{free_port()}, nats://127.0.0.1:{port}", name="test", within=10
-        )
-        assert connection.connected
-        await connection.close()
-        refused = await until_refused(f"nats://bot:{quote(wrong_of(password), safe='')}@127.0.0.1:{port}")
-    assert refused.reason == (
-        f"login refused at 127.0.0.1:{port} as bot: the user's name, the password or the token is wrong or "
-        "missing; check NATS_URL"
-    )
-    assert_hidden(said(refused), password)
-
-
-async def test_nats_tokens_and_tls_that_is_not_there(tmp_path: Path) -> None:
-    async with nats_server(tmp_path, {"token": "t@k,n"}) as port:
-        connection = NatsConnection()
-        await connection.connect(f"nats://t%40k%2Cn@127.0.0.1:{port}", name="test", within=10)
-        assert connection.connected
-        await connection.close()
-        assert (await until_refused(f"nats://127.0.0.1:{port}")).user == "nobody"
-        assert (await until_refused(f"nats://wrong@127.0.0.1:{port}")).user == "the holder of a token"
-        refused = await until_refused(f"tls://t%40k%2Cn@127.0.0.1:{port}")
-        assert refused.problem == "the address begins with tls://, and the server has no TLS"
-
-
-async def test_nats_says_what_its_user_may_not_do(tmp_path: Path) -> None:
-    user = {"user": "bot", "password": "Qz7Wx", "permissions": {"publish": "own.>", "subscribe": "own.>"}}
-    async with nats_server(tmp_path, {"users": [user]}) as port:
-        connection = NatsConnection()
-        await connection.connect(f"nats://bot:Qz7Wx@127.0.0.1:{port}", name="test", within=10)
-        seen: list[str] = []
-        connection.on_error.append(
-            lambda _: seen.append(connection.denied.reason if connection.denied else "")
-        )
-        await connection.client.publish("Others.news", b"")
-        await eventually(lambda: len(seen) == 1)
-        await connection.client.subscribe("others.*")
-        await eventually(lambda: len(seen) == 2)
-        await connection.close()
-    assert seen == [
-        f"permission refused at 127.0.0.1:{port} as bot: its user may not {verb} to {subject} (in small "
-        "letters; `sandboxctl doctor` says more); check NATS_URL"
-        for verb, subject in (("publish", "others.news"), ("subscribe", "others.*"))
-    ]
-
-
 async def test_postgres_that_lets_nobody_in_from_here(servers: EmbeddedServers, database_url: str) -> None:
     """Its pg_hba.conf says so."""
     url = urlsplit(database_url)
@@ -318,77 +199,6 @@ async def _is_refused(database_url: str) -> bool:
     except asyncpg.InvalidAuthorizationSpecificationError:
         return True
     return False
-
-
-def certificate(directory: Path, name: str) -> tuple[Path, Path]:
-    """A key, and a certificate for `localhost` that nobody else has signed."""
-    key, signed = directory / f"{name}.key", directory / f"{name}.pem"
-    openssl = needed("openssl", "openssl")
-    subprocess.run(
-        [
-            *(openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"),
-            *("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
-            *("-keyout", str(key), "-out", str(signed)),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    return key, signed
-
-
-async def test_a_certificate_that_nobody_knows_is_named_before_a_login_is_sent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # A traceback shows lines of this file, too.
-    secret = wrong_of("")
-    key, signed = certificate(tmp_path, "own")
-    _, another = certificate(tmp_path, "another")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(signed, key)
-    heard: list[bytes] = []
-
-    async def redis(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        heard.append(await reader.read(100))
-        writer.close()
-
-    async def postgres(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readexactly(8)
-        writer.write(b"S")
-        with suppress(ssl.SSLError, OSError):
-            await writer.start_tls(context)
-            heard.append(await reader.read(100))
-        writer.close()
-
-    tls = {"cert_file": str(signed), "key_file": str(key)}
-    async with (
-        await asyncio.start_server(redis, "127.0.0.1", 0, ssl=context) as valkey,
-        await asyncio.start_server(postgres, "127.0.0.1", 0) as database,
-        nats_server(tmp_path, {"user": "bot", "password": secret}, tls=tls) as nats,
-    ):
-        where = f"localhost:{valkey.sockets[0].getsockname()[1]}"
-        async with create_client(f"rediss://bot:{secret}@{where}/0") as client:
-            with pytest.raises(LoginRefused) as refused, redis_errors():
-                await client.ping()
-        assert "the server's certificate can't be verified" in refused.value.problem
-        assert_hidden(said(refused.value), "")
-        where = f"localhost:{database.sockets[0].getsockname()[1]}"
-        with pytest.raises(LoginRefused) as refused:
-            await create_pool(
-                f"postgresql://bot:{secret}@{where}/d?sslmode=verify-full&sslrootcert={another}"
-            )
-        assert refused.value.problem == "the server's TLS certificate can't be verified"
-        assert refused.value.where == where
-        assert_hidden(said(refused.value), "")
-        said_no = await until_refused(f"tls://bot:{secret}@localhost:{nats}")
-        assert said_no.problem.startswith("the server's TLS certificate can't be verified (SSL_CERT_FILE")
-        assert_hidden(said(said_no), "")
-        assert not any(heard)
-        # As it says, the system's variable names whom to believe.
-        monkeypatch.setenv("SSL_CERT_FILE", str(signed))
-        connection = NatsConnection()
-        await connection.connect(f"tls://bot:{secret}@localhost:{nats}", name="test", within=10)
-        assert connection.connected
-        await connection.close()
 
 
 async def test_a_worker_and_the_command_line_say_it_too(

@@ -1,4 +1,4 @@
-"""`run`, `migrate` and `tour`: the bot, its database, and a demonstration of both."""
+"""`run`: the bot itself."""
 
 from __future__ import annotations
 
@@ -10,24 +10,14 @@ from typing import Annotated
 
 import typer
 
-from sandbox_core.settings import Settings, load_database_settings, load_settings, require_discord
+from sandbox_core.settings import Settings, load_settings, require_discord
 
 from .._loading import loading
 from ..exit_codes import ExitCode
 from ..migrate import MigrationError
 from ..migrate import migrate as apply_migrations
-from . import _json as json
-from . import _options as options
-from ._loop import run_on_fast_loop
-from ._outcome import CommandFailed, fail
-from ._outcome import run as run_command
-from ._screen import Line, busy, emit, show
-
-# As in the container image, which has neither the simulator nor the servers.
-_NO_TOUR = (
-    "The tour needs the local Discord, which this installation leaves out; it comes with: "
-    "pip install 'discord-server-sandboxes[embedded]'"
-)
+from ._exit import CommandFailed
+from ._exit import run as run_command
 
 
 def run(
@@ -40,43 +30,6 @@ def run(
 ) -> None:
     """Run the bot: slash commands, gateway routing and the ops endpoint."""
     run_command(_run_embedded(data_dir) if embedded else _run(load_settings))
-
-
-def tour(
-    keep: Annotated[
-        bool, typer.Option("--keep", help="Stay up at the end, and print what else can be done there.")
-    ] = False,
-) -> None:
-    """Show one sandbox's life offline: embedded servers, the bot, and a local Discord."""
-    try:
-        with loading():
-            from ..tour import play  # noqa: PLC0415 - loads discord.py, and the local Discord
-    except ModuleNotFoundError as error:
-        if error.name != "discord_sim":
-            raise
-        fail([_NO_TOUR], ExitCode.REFUSED)
-    raise typer.Exit(run_on_fast_loop(play(keep=keep)))
-
-
-def migrate(
-    down: Annotated[bool, typer.Option("--down", help="Undo the latest migration instead.")] = False,
-    as_json: options.Json = False,
-) -> None:
-    """Bring the database named by DATABASE_URL up to date; a second run changes nothing."""
-    with busy("Migrating"):
-        run_command(_migrate(down))
-    if as_json:
-        emit(json.migrated(down=down))
-        return
-    show(Line("The latest migration is undone." if down else "The database is up to date."))
-
-
-async def _migrate(down: bool) -> None:
-    try:
-        settings = load_database_settings()
-        await apply_migrations(settings.database, down=down, schema=settings.sandbox_control_schema)
-    except MigrationError as error:
-        raise CommandFailed([str(error)], ExitCode.DEPENDENCY) from None
 
 
 async def _run(load: Callable[[], Settings]) -> None:

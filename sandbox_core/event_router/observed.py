@@ -1,7 +1,7 @@
-"""Watching events on their way: traces, and each routing decision in the log at debug level.
+"""Observes events on their way: traces, and each routing decision in the log at debug level.
 
-A watcher stands between the router and the publisher, and only where there is something to watch: otherwise
-an event passes no code of this module.
+An observer stands between the router and the publisher, and only where there is something to observe:
+otherwise an event passes no code of this module.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from sandbox_core.tracing import Tracing
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
+    from .lane import Event
+
 _LOGGER = "sandbox.routing"
 _log = structlog.get_logger(_LOGGER)
 
 
-class Watcher(Protocol):
+class Observer(Protocol):
     """Sees each publication when it is handed over and when it is acknowledged."""
 
     def submitted(self, publication: Publication, frame: Frame) -> object:
@@ -76,30 +78,26 @@ class LogDecisions:
         )
 
 
-class _HasFrame(Protocol):
-    frame: Frame
+class ObservedPath:
+    """Passes everything on in both directions, and tells the observers."""
 
-
-class WatchedPath:
-    """Passes everything on in both directions, and tells the watchers."""
-
-    def __init__(self, events: PublisherEvents, watchers: Sequence[Watcher]) -> None:
+    def __init__(self, events: PublisherEvents, observers: Sequence[Observer]) -> None:
         self._events = events
-        self._watchers = tuple(watchers)
+        self._observers = tuple(observers)
         self._publisher: Publisher | None = None
         self._marks: dict[Publication, list[object]] = {}
 
-    def to(self, publisher: Publisher) -> WatchedPath:
+    def to(self, publisher: Publisher) -> ObservedPath:
         """Hand publications on to this one."""
         self._publisher = publisher
         return self
 
     def submit(self, publication: Publication) -> None:
-        """Tell the watchers, and publish."""
+        """Tell the observers, and publish."""
         if self._publisher is None:
             raise RuntimeError("an event is to be published without a publisher")
-        frame = cast("_HasFrame", publication.context).frame
-        self._marks[publication] = [each.submitted(publication, frame) for each in self._watchers]
+        frame = cast("Event", publication.context).frame
+        self._marks[publication] = [each.submitted(publication, frame) for each in self._observers]
         self._publisher.submit(publication)
 
     def in_flight(self) -> list[Publication]:
@@ -113,10 +111,10 @@ class WatchedPath:
             self._publisher.withdraw(publication)
 
     def acknowledged(self, publications: Sequence[Publication]) -> None:
-        """Tell the watchers, and the router."""
+        """Tell the observers, and the router."""
         for publication in publications:
-            for watcher, mark in zip(self._watchers, self._marks.pop(publication), strict=True):
-                watcher.acknowledged(publication, mark)
+            for observer, mark in zip(self._observers, self._marks.pop(publication), strict=True):
+                observer.acknowledged(publication, mark)
         self._events.acknowledged(publications)
 
     def attempt_failed(self, reason: str) -> None:
@@ -124,9 +122,9 @@ class WatchedPath:
         self._events.attempt_failed(reason)
 
 
-def watchers(tracing: Tracing | None) -> list[Watcher]:
+def observers(tracing: Tracing | None) -> list[Observer]:
     """Those that have something to do in this process; decided once, at the start."""
-    found: list[Watcher] = []
+    found: list[Observer] = []
     if tracing is not None:
         found.append(TraceEvents(tracing))
     if logging.getLogger(_LOGGER).isEnabledFor(logging.DEBUG):

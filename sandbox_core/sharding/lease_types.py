@@ -38,7 +38,7 @@ class Leases:
     """Of `mine`: sessions saved under this epoch or an earlier one are not to be resumed."""
     after: Mapping[int, Predecessor] = field(default_factory=dict)
     """Of `mine`, those taken now which somebody had before."""
-    watched: Mapping[int, Predecessor] = field(default_factory=dict)
+    standby: Mapping[int, Predecessor] = field(default_factory=dict)
     """Wanted here and held by others whose sessions this process can't resume."""
     others_of: Mapping[int, Holder] = field(default_factory=dict)
     """Wanted here and held by others, whichever."""
@@ -80,7 +80,7 @@ class Runs(Protocol):
     def begin(self, shard_id: int, shard_count: int, before: Before | None) -> None:
         """Publish the shard from now on; nobody had it when `before` is None."""
 
-    def watch(self, watched: Mapping[int, Before], shard_count: int) -> None:
+    def stand_by(self, standby: Mapping[int, Before], shard_count: int) -> None:
         """Be ready to go on with these shards, and with no others that are not published here.
 
         Others publish them from sessions that this process can't resume.
@@ -92,7 +92,7 @@ class Runs(Protocol):
 
     async def drop(self, shard_id: int) -> None: ...
 
-    def settled(self, shard_count: int) -> None: ...
+    def shards_known(self, shard_count: int) -> None: ...
 
 
 class TellsTakeovers(Protocol):
