@@ -68,8 +68,8 @@ class NatsConnection:
         """What to raise while the connection does not stand."""
         if self.refused is not None:
             return self.refused
-        said = f" ({self._said})" if self._said else ""
-        return DependencyUnavailable("NATS", f"{self._attempt or _NOT_CONNECTED}{said}", self._where)
+        said = f"{_NOT_CONNECTED} ({self._said})" if self._said else _NOT_CONNECTED
+        return DependencyUnavailable("NATS", self._attempt or said, self._where)
 
     def _meaning(self, error: Exception, subject: str) -> DependencyUnavailable | None:
         """What the error of a request means."""
