@@ -53,6 +53,12 @@ def _names(names: tuple[str, ...]) -> str:
 
 
 def _name_taken(error: errors.NameTaken) -> tuple[str, str]:
+    if error.own is not None:
+        name = shown(error.name)
+        return (
+            f"You already have a sandbox named `{name}`; it is {error.own}.",
+            f"`/sandbox status name:{name}` shows it. Use it, or choose another name.",
+        )
     return f"A sandbox named `{shown(error.name)}` already exists.", "Choose another name."
 
 
@@ -178,6 +184,13 @@ def _not_finished(error: errors.NotFinished) -> tuple[str, str]:
     )
 
 
+def _outcome_unknown(error: errors.OutcomeUnknown) -> tuple[str, str]:
+    return (
+        f"{error.dependency} did not say whether the change was made ({shown(error.reason, _LONG)}).",
+        "Look before you repeat it: `/sandbox list` and `/sandbox status` show what is so now.",
+    )
+
+
 def _login_refused(error: errors.LoginRefused) -> tuple[str, str]:
     where = f"{error.refused} refused at {shown(error.where)} as {shown(error.user)}"
     return (
@@ -217,6 +230,7 @@ _TEXTS: dict[type, Callable[[Any], tuple[str, str]]] = {
     errors.DependencyUnavailable: _unavailable,
     errors.DependencyFaulty: _faulty,
     errors.NotFinished: _not_finished,
+    errors.OutcomeUnknown: _outcome_unknown,
     errors.LoginRefused: _login_refused,
     errors.NotMigrated: _not_migrated,
     errors.StreamUnusable: _stream_unusable,

@@ -20,6 +20,7 @@ SandboxError
 ├── DependencyUnavailable     SANDBOX_012
 │   ├── DependencyFaulty      SANDBOX_012
 │   ├── NotFinished           SANDBOX_012
+│   ├── OutcomeUnknown        SANDBOX_012
 │   ├── LoginRefused          SANDBOX_012
 │   ├── NotMigrated           SANDBOX_012
 │   └── StreamUnusable        SANDBOX_012
@@ -49,13 +50,17 @@ class SandboxError(Exception):
 
 
 class NameTaken(SandboxError):
-    """Another sandbox that is not destroyed has this name."""
+    """Another sandbox that is not destroyed has this name.
+
+    `own` is its status when it is the caller's own, and None when it is somebody else's or not known.
+    """
 
     code = "SANDBOX_001"
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, own: SandboxStatus | None = None) -> None:
         super().__init__(name)
         self.name = name
+        self.own = own
 
 
 class OwnerLimitReached(SandboxError):
@@ -232,8 +237,9 @@ class GuildNotRegistered(SandboxError):
 
 
 class DependencyUnavailable(SandboxError):
-    """A needed server is away or did not answer in time; nothing was changed.
+    """A needed server is away or did not answer in time.
 
+    Nothing was changed, unless it is an `OutcomeUnknown` or a `NotFinished`.
     `dependency` is `PostgreSQL`, `Redis`, `NATS` or `Discord`; `problem` is what is wrong; `where` is the
     server's host and port, or empty. None of them is a secret.
     """
@@ -275,6 +281,10 @@ class NotFinished(DependencyUnavailable):
 
     def __init__(self, dependency: str, seconds: float, where: str = "") -> None:
         super().__init__(dependency, f"not done within {seconds:g} s", where)
+
+
+class OutcomeUnknown(DependencyUnavailable):
+    """The connection was lost while a change was committed: it is made completely, or not at all."""
 
 
 class LoginRefused(DependencyUnavailable):

@@ -8,6 +8,7 @@ from .ports import (
     ManagerLimits,
     ManagerObserver,
     NoObserver,
+    Registration,
     RouteChanges,
     no_fault,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "ManagerLimits",
     "ManagerObserver",
     "NoObserver",
+    "Registration",
     "RouteChanges",
     "SandboxManager",
     "no_fault",

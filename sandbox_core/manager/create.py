@@ -8,7 +8,14 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TypedDict
 
-from sandbox_core.errors import NameTaken, OwnerLimitReached, SandboxError, SchemaCreationFailed
+from sandbox_core.errors import (
+    DependencyUnavailable,
+    NameTaken,
+    OutcomeUnknown,
+    OwnerLimitReached,
+    SandboxError,
+    SchemaCreationFailed,
+)
 from sandbox_core.models import Actor, AuditEvent, GuildAccess, Sandbox, SandboxStatus
 from sandbox_core.namespaces import Namespace, SchemaProvisioner
 from sandbox_core.postgres import Connection, audit, connected, sandboxes, transaction
@@ -56,8 +63,11 @@ async def check(tools: Tools, actor: Actor, asked: Asked) -> None:
     chosen, _ = _read(tools.limits, asked)
     guild_ids = _guild_ids(tools.limits, actor, {**asked, "confirmed": True})
     await guild_steps.refuse_mapped(tools, guild_ids)
-    async with connected(tools.pool) as connection:
-        await sandboxes.refuse(connection, chosen, owner=actor.id, limit=tools.limits.max_per_owner)
+    try:
+        async with connected(tools.pool) as connection:
+            await sandboxes.refuse(connection, chosen, owner=actor.id, limit=tools.limits.max_per_owner)
+    except NameTaken as error:
+        raise await _told_whose(tools, actor, error) from None
     _guild_ids(tools.limits, actor, asked)
 
 
@@ -72,6 +82,21 @@ def _guild_ids(limits: ManagerLimits, actor: Actor, asked: Asked) -> list[str]:
     return rules.may_divert_all(
         actor, asked.get("guilds", ()), limits, confirmed=asked.get("confirmed", False)
     )
+
+
+async def _told_whose(tools: Tools, actor: Actor, error: NameTaken) -> NameTaken:
+    """Return the error with the status of the actor's own sandbox, if it is the one that has the name.
+
+    The answer to its creation may have been lost.
+    """
+    try:
+        async with connected(tools.pool) as connection:
+            holder = await sandboxes.find_live(connection, name=error.name, sandbox_id=None)
+    except DependencyUnavailable:
+        return error
+    if holder is None or holder.name != error.name or holder.owner != actor.id:
+        return error
+    return NameTaken(error.name, holder.status)
 
 
 def _failure(error: BaseException) -> str:
@@ -101,9 +126,9 @@ class _Creation:
                 return await self._make(draft, guild_ids)
             except ShortIdTakenError:
                 continue
-            except NameTaken:
+            except NameTaken as error:
                 if chosen is not None:
-                    raise
+                    raise await _told_whose(self._tools, self._actor, error) from error
         raise SchemaCreationFailed(draft.schema_name, "no free name was found")
 
     def _draft(self, name: str, life: timedelta) -> Sandbox:
@@ -136,7 +161,10 @@ class _Creation:
             # The insert refused it, and its transaction was rolled back: there is nothing to undo.
             raise
         except BaseException as error:
-            await self._undo(draft, error)
+            undone = await self._undo(draft, error)
+            if undone and isinstance(error, OutcomeUnknown):
+                # Now it is known: nothing is left.
+                raise DependencyUnavailable(error.dependency, error.problem, error.where) from error
             raise
         return created
 
@@ -194,7 +222,8 @@ class _Creation:
             details={"from": before.value, "to": sandbox.status.value},
         )
 
-    async def _undo(self, draft: Sandbox, cause: BaseException) -> None:
+    async def _undo(self, draft: Sandbox, cause: BaseException) -> bool:
+        """Undo what was made, and return whether nothing of it is left."""
         work = asyncio.ensure_future(
             teardown.undo(self._tools, self._actor, draft.id, tuple(self._made), cause)
         )
@@ -206,3 +235,4 @@ class _Creation:
             except asyncio.CancelledError:
                 if work.cancelled():
                     raise
+        return work.result()

@@ -11,21 +11,23 @@ from sandbox_core.postgres import Connection, audit, connected, guild_mappings, 
 from sandbox_core.validation import parse_guild_id
 
 from . import rules
-from .ports import Changed, Tools
+from .ports import Changed, Registration, Tools
 
 
 async def register(
     tools: Tools, actor: Actor, sandbox: Sandbox, access: GuildAccess, *, confirmed: bool
-) -> Changed:
+) -> Registration:
     """Map the guild to the sandbox, and announce the new route."""
     now = tools.clock()
     async with transaction(tools.pool) as connection:
         current = await locked(connection, sandbox)
         guild_id = rules.may_register(actor, current, access, tools.limits, now, confirmed=confirmed)
-        await map_guild(connection, actor, current, guild_id, at=now)
+        is_new = await map_guild(connection, actor, current, guild_id, at=now)
         await sandboxes.touch(connection, current.id, now)
         registered = await locked(connection, current)
-    return await tools.send_to(registered)
+    # Also when it was registered: whoever did that may have ended before it told the others.
+    changed = await tools.send_to(registered)
+    return Registration(changed.sandbox, changed.unconfirmed, already=not is_new)
 
 
 async def check(
@@ -79,14 +81,16 @@ async def unregister(tools: Tools, actor: Actor, access: GuildAccess, expected: 
 
 async def map_guild(
     connection: Connection, actor: Actor, sandbox: Sandbox, guild_id: str, *, at: datetime
-) -> None:
+) -> bool:
     """Map the guild in the caller's transaction; replace a mapping to a sandbox that gets no more events.
+
+    Return False when it is mapped to this sandbox already.
 
     Raises `GuildAlreadyMapped` when another sandbox receives the guild's events.
     """
     while holder := await guild_mappings.claim(connection, guild_id, sandbox.id, actor.id, at):
         if holder.id == sandbox.id:
-            return
+            return False
         if holder.routes_at(at):
             raise GuildAlreadyMapped(guild_id, holder.name)
         if await guild_mappings.remove(connection, guild_id, holder.id):
@@ -106,6 +110,7 @@ async def map_guild(
         at=at,
         details={"guild_id": guild_id},
     )
+    return True
 
 
 async def locked(connection: Connection, sandbox: Sandbox) -> Sandbox:

@@ -47,6 +47,14 @@ class Extension(Changed):
     """Whether less was added than asked for."""
 
 
+@dataclass(frozen=True, slots=True)
+class Registration(Changed):
+    """A sandbox with the guild that was to be registered."""
+
+    already: bool = False
+    """Whether the guild was registered with it before."""
+
+
 class RouteChanges(Protocol):
     """Announces each committed change of routes."""
 

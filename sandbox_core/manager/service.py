@@ -28,6 +28,7 @@ from .ports import (
     ManagerLimits,
     ManagerObserver,
     NoObserver,
+    Registration,
     RouteChanges,
     Tools,
     no_fault,
@@ -169,8 +170,10 @@ class SandboxManager:
 
     async def register_guild(
         self, actor: Actor, reference: str, access: GuildAccess, *, confirmed: bool = False
-    ) -> Changed:
+    ) -> Registration:
         """Send the guild's events to the sandbox; a guild that is registered there already changes nothing.
+
+        The result's `already` says so.
 
         Only the bot's owner may register a protected guild, and only with `confirmed`.
         Raises `SandboxNotFound`, `NotPermitted`, `InvalidInput`, `BotNotInGuild`, `GuildProtected`,

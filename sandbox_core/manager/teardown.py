@@ -22,6 +22,7 @@ from sandbox_core.errors import (
     CleanupFailed,
     DependencyUnavailable,
     NotFinished,
+    OutcomeUnknown,
     SandboxError,
     SandboxNotFound,
     SandboxNotRunning,
@@ -104,8 +105,10 @@ def _being_created(tools: TeardownTools, sandbox: Sandbox) -> bool:
 
 async def undo(
     tools: Tools, actor: Actor, sandbox_id: UUID, made: Sequence[Namespace], cause: BaseException
-) -> None:
+) -> bool:
     """Undo a creation that stopped because of `cause`; never raises when a store is away.
+
+    Return whether nothing of it is left.
 
     If a part can't be removed now, the sandbox stays `destroying`, and a later cleanup removes it.
     """
@@ -114,14 +117,16 @@ async def undo(
         async with asyncio.timeout(UNDO_TIMEOUT), tools.claims.hold(sandbox_id):
             destroying = await begin(tools, actor, sandbox_id, details)
             if destroying is None:
-                return
+                return True
             if await drop_parts(tools, made, destroying.sandbox, patience=UNDO_TIMEOUT) is None:
                 await finish(tools, actor, destroying.sandbox, details)
+                return True
     except (SandboxError, TimeoutError) as error:
         _log.warning("creation_not_undone", sandbox_id=str(sandbox_id), reason=reason_of(error))
     except Exception:
         # The caller needs the error that stopped the creation, not this one.
         _log.exception("creation_not_undone", sandbox_id=str(sandbox_id))
+    return False
 
 
 async def expire(tools: TeardownTools, actor: Actor, sandbox_id: UUID) -> bool:
@@ -284,6 +289,17 @@ async def finish(
     tools: TeardownTools, actor: Actor, sandbox: Sandbox, details: Mapping[str, Any]
 ) -> tuple[Sandbox, bool]:
     """Change the status to `destroyed`. Return also False when another caller has finished before."""
+    try:
+        return await _finish(tools, actor, sandbox, details)
+    except OutcomeUnknown:
+        # To be told that it failed when it is destroyed would be wrong, and once more does no harm.
+        destroyed, _ = await _finish(tools, actor, sandbox, details)
+        return destroyed, True
+
+
+async def _finish(
+    tools: TeardownTools, actor: Actor, sandbox: Sandbox, details: Mapping[str, Any]
+) -> tuple[Sandbox, bool]:
     now = tools.clock()
     try:
         async with transaction(tools.pool) as connection:

@@ -15,7 +15,7 @@ import structlog
 from asyncpg.pool import PoolConnectionProxy
 
 from sandbox_core.addresses import PostgresAddress
-from sandbox_core.errors import DependencyFaulty, DependencyUnavailable
+from sandbox_core.errors import DependencyFaulty, DependencyUnavailable, OutcomeUnknown
 from sandbox_core.words import storable, storable_json
 
 from . import login
@@ -179,9 +179,26 @@ def _is_late(error: BaseException) -> bool:
 
 @asynccontextmanager
 async def transaction(pool: Pool) -> AsyncIterator[Connection]:
-    """Yield a connection in a transaction, which commits at the end and rolls back on any error."""
-    async with connected(pool) as connection, connection.transaction():
-        yield connection
+    """Yield a connection in a transaction, which commits at the end and rolls back on any error.
+
+    Raises `OutcomeUnknown` when PostgreSQL was asked to commit and its answer is lost. Then it has done it or
+    not; a caller repeats only what is right in both cases.
+    """
+    committing = False
+    try:
+        async with connected(pool) as connection, connection.transaction():
+            yield connection
+            committing = True
+    except DependencyUnavailable as error:
+        if committing and not _is_refusal(error.__cause__):
+            raise OutcomeUnknown(error.dependency, error.problem, error.where) from error
+        raise
+
+
+def _is_refusal(error: BaseException | None) -> bool:
+    """Whether the server itself has said that the transaction failed."""
+    # FATAL is about the session and not about the transaction.
+    return isinstance(error, asyncpg.PostgresError) and error.severity == "ERROR"
 
 
 def is_alive(connection: PoolConnectionProxy[Any]) -> bool:

@@ -91,6 +91,7 @@ SCHEMAS: dict[str, Schema] = {
         guild_id=SNOWFLAKE,
         guild_name=MAYBE_TEXT,
         checked={"type": "boolean"},
+        already={"type": "boolean"},
         unconfirmed=PROCESSES,
     ),
     "unregister-guild": keys(sandbox=SANDBOX, guild_id=SNOWFLAKE, unconfirmed=PROCESSES),
@@ -116,7 +117,7 @@ SCHEMAS: dict[str, Schema] = {
     "audit": keys(
         entries=listed(
             keys(
-                id={"type": "integer"},
+                id=_NUMBER,
                 sandbox_id=UUID,
                 event=TEXT,
                 actor=TEXT,

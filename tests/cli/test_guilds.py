@@ -50,6 +50,9 @@ async def test_a_developer_needs_manage_server_in_that_server(scene: Scene) -> N
     as_alice = scene.shell.having(SANDBOX_OWNER=ALICE)
     done = (await as_alice.ok("register-guild", "diverted", GUILD, "--yes", "--json")).json
     check("register-guild", done)
+    assert done["already"] is False
+    again = await as_alice.ok("register-guild", "diverted", GUILD, "--yes")
+    assert "already go to diverted." in again.out
     assert (done["guild_name"], done["checked"], done["sandbox"]["guild_ids"]) == ("Cooks", True, [GUILD])
 
     # Taken away a moment ago, and it counts: nothing is remembered.

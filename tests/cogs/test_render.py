@@ -14,7 +14,7 @@ from sandbox_core import errors
 from sandbox_core.error_text import explain
 from sandbox_core.event_router import DAY, LastEvent
 from sandbox_core.health import SandboxHealth
-from sandbox_core.manager import Changed, Extension
+from sandbox_core.manager import Changed, Extension, Registration
 from sandbox_core.models import GuildAccess, Sandbox, SandboxStatus
 from sandbox_core.namespaces import PartHealth, PartState
 
@@ -95,6 +95,7 @@ EXAMPLES: dict[type[errors.SandboxError], errors.SandboxError] = {
         errors.GuildNotRegistered("613425648685547541"),
         errors.GuildLimitReached(100),
         errors.DependencyUnavailable("PostgreSQL", LONG),
+        errors.OutcomeUnknown("PostgreSQL", LONG),
         errors.DependencyFaulty("PostgreSQL", LONG, LONG),
         errors.NotFinished("PostgreSQL", 15, LONG),
         errors.LoginRefused("Redis", where="h:1", user="x", problem="no", setting="REDIS_URL"),
@@ -154,9 +155,16 @@ def test_a_capped_extension_says_so() -> None:
 
 def test_registering_says_that_live_events_leave_production() -> None:
     access = GuildAccess("613425648685547541", bot_is_member=True, caller_manages=True, name="Cooks")
-    text = _render.registered(Changed(a_sandbox()), access).description or ""
+    text = _render.registered(Registration(a_sandbox()), access).description or ""
     assert "live events of **Cooks** (`613425648685547541`) now go to the sandbox `welcome-flow`" in text
     assert "no longer to production" in text
+
+
+def test_registering_again_says_that_it_was_registered() -> None:
+    access = GuildAccess("613425648685547541", bot_is_member=True, caller_manages=True, name="Cooks")
+    embed = _render.registered(Registration(a_sandbox(), already=True), access)
+    assert embed.title == "Server registered already"
+    assert "already go to the sandbox `welcome-flow`" in (embed.description or "")
 
 
 def test_the_question_before_destroying_lists_everything() -> None:
@@ -228,7 +236,7 @@ def test_an_environment_too_long_for_an_embed_is_whole_in_the_file() -> None:
         _render.status(SandboxHealth(enormous(), parts(100)), ENORMOUS_NAMES, now=NOW, events_last_minute=0),
         _render_destroy.question(enormous(), ENORMOUS_NAMES),
         _render_destroy.destroyed(Changed(enormous())),
-        _render.registered(Changed(enormous()), GuildAccess("1" * 20, True, True, "*" * 100)),
+        _render.registered(Registration(enormous()), GuildAccess("1" * 20, True, True, "*" * 100)),
         _render.unregistered(Changed(enormous()), GuildAccess("1" * 20, True, True, "*" * 100)),
         _render.extended(Extension(enormous(), capped=True)),
         _render.fault("0011aabb"),

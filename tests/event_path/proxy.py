@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 
@@ -60,13 +61,16 @@ class Proxy:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
+P = TypeVar("P", bound=Proxy)
+
+
 @asynccontextmanager
-async def proxied(url: str) -> AsyncIterator[tuple[Proxy, str]]:
+async def proxied(url: str, kind: type[P] = Proxy) -> AsyncIterator[tuple[P, str]]:  # type: ignore[assignment]
     """A proxy to the server of `url`, and the address that leads through it."""
     parts = urlsplit(url)
     assert parts.hostname is not None
     assert parts.port is not None
-    proxy = Proxy(parts.hostname, parts.port)
+    proxy = kind(parts.hostname, parts.port)
     server = await asyncio.start_server(proxy.accepted, "127.0.0.1", 0)
     proxy.port = server.sockets[0].getsockname()[1]
     login = parts.netloc.rpartition("@")[0]

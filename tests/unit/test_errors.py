@@ -10,6 +10,7 @@ from sandbox_core.models import SandboxStatus
 
 SAMPLES: list[errors.SandboxError] = [
     errors.NameTaken("flow"),
+    errors.NameTaken("flow", SandboxStatus.RUNNING),
     errors.OwnerLimitReached(2, ["one", "two"]),
     errors.GuildLimitReached(100),
     errors.GuildAlreadyMapped("100000000000000001", "flow"),
@@ -31,6 +32,7 @@ SAMPLES: list[errors.SandboxError] = [
     errors.DependencyUnavailable("Redis", "it can't be reached", "h:1"),
     errors.DependencyFaulty("Redis", "its memory is full (OOM)", "h:1"),
     errors.NotFinished("PostgreSQL", 15),
+    errors.OutcomeUnknown("PostgreSQL", "the connection was lost", "h:1"),
     errors.LoginRefused("Redis", where="h:1", user="x", problem="no", setting="REDIS_URL"),
     errors.NotMigrated(),
     errors.StreamUnusable("EVENTS", "127.0.0.1:4222", "is sealed", "Remove it."),

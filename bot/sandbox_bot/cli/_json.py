@@ -10,7 +10,7 @@ from sandbox_core import subjects
 from sandbox_core.cleanup import CleanupReport, Orphan, OrphanCleanup, OrphanReport
 from sandbox_core.errors import SandboxError
 from sandbox_core.health import SandboxHealth
-from sandbox_core.manager import Changed, Extension
+from sandbox_core.manager import Changed, Extension, Registration
 from sandbox_core.models import AuditEntry, GuildAccess, Sandbox
 
 from ..doctor import Finding
@@ -68,13 +68,14 @@ def destroyed(gone: Sequence[Changed], failed: Iterable[tuple[Sandbox, SandboxEr
     }
 
 
-def registered(changed: Changed, access: GuildAccess, now: datetime, *, checked: bool) -> Json:
+def registered(changed: Registration, access: GuildAccess, now: datetime, *, checked: bool) -> Json:
     """`register-guild`."""
     return {
         "sandbox": _sandbox(changed.sandbox, now),
         "guild_id": access.guild_id,
         "guild_name": access.name or None,
         "checked": checked,
+        "already": changed.already,
         "unconfirmed": list(changed.unconfirmed),
     }
 
@@ -109,7 +110,7 @@ def audit(entries: Iterable[AuditEntry]) -> Json:
     return {
         "entries": [
             {
-                "id": entry.id,
+                "id": str(entry.id),
                 "sandbox_id": str(entry.sandbox_id),
                 "event": entry.event_type.value,
                 "actor": entry.actor,

@@ -9,7 +9,7 @@ import typer
 
 from sandbox_core.bootstrap import Core
 from sandbox_core.event_router import LastEvent
-from sandbox_core.manager import REGISTER, Changed, utc_now
+from sandbox_core.manager import REGISTER, Registration, utc_now
 from sandbox_core.models import GuildAccess, Sandbox
 from sandbox_core.settings import Settings
 from sandbox_core.validation import parse_guild_id
@@ -68,7 +68,8 @@ def register_guild(
     if as_json:
         emit(json.registered(registered, access, utc_now(), checked=not unchecked))
         return
-    show(Line(f"The events of {label(access)} now go to {registered.sandbox.name}."))
+    since = "already" if registered.already else "now"
+    show(Line(f"The events of {label(access)} {since} go to {registered.sandbox.name}."))
     note_unconfirmed(registered)
 
 
@@ -104,7 +105,7 @@ async def _check(name: str, request: _Request) -> tuple[Sandbox, GuildAccess, di
         return sandbox, access, await last_events(core, [access])
 
 
-async def _register(reference: str, request: _Request) -> tuple[Changed, GuildAccess]:
+async def _register(reference: str, request: _Request) -> tuple[Registration, GuildAccess]:
     async with opened() as core:
         sandbox = await _sandbox_of(core, reference, request)
         # Again after the question, which may be old: Discord's present answer counts.

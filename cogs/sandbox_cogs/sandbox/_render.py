@@ -14,7 +14,7 @@ from sandbox_core.error_text import ErrorText
 from sandbox_core.event_router import LastEvent
 from sandbox_core.health import SandboxHealth
 from sandbox_core.last_event_text import last_event_text
-from sandbox_core.manager import Changed, Extension
+from sandbox_core.manager import Changed, Extension, Registration
 from sandbox_core.models import GuildAccess, Sandbox, SandboxStatus
 from sandbox_core.namespaces import PartHealth
 from sandbox_core.words import counted
@@ -134,14 +134,17 @@ def which_sandbox(count: int) -> discord.Embed:
     return discord.Embed(title="Which sandbox?", description=text, colour=BLUE)
 
 
-def registered(changed: Changed, access: GuildAccess) -> discord.Embed:
+def registered(changed: Registration, access: GuildAccess) -> discord.Embed:
     """The answer to `register-guild`: where the guild's events go from now on."""
     sandbox = changed.sandbox
     server = guild_label(access.guild_id, {access.guild_id: access.name})
-    embed = discord.Embed(title="Server registered", colour=GREEN)
+    title, since = (
+        ("Server registered already", "already") if changed.already else ("Server registered", "now")
+    )
+    embed = discord.Embed(title=title, colour=GREEN)
     embed.description = (
-        f"The live events of {server} now go to the sandbox `{sandbox.name}` and no longer to production, "
-        f"until {moment(sandbox.expires_at)} ({relative(sandbox.expires_at)}) or "
+        f"The live events of {server} {since} go to the sandbox `{sandbox.name}` and no longer to "
+        f"production, until {moment(sandbox.expires_at)} ({relative(sandbox.expires_at)}) or "
         f"`/sandbox unregister-guild guild:{access.guild_id}`."
     )
     embed.add_field(name="Subjects", value=f"`{subjects.sandbox_events(sandbox.id)}`", inline=False)

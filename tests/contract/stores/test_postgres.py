@@ -17,6 +17,7 @@ from sandbox_core.errors import (
     GuildAlreadyMapped,
     LoginRefused,
     NameTaken,
+    OutcomeUnknown,
     TransitionNotAllowed,
 )
 from sandbox_core.models import Sandbox, SandboxStatus
@@ -151,6 +152,19 @@ async def test_a_statement_that_takes_too_long(pool: Pool) -> None:
             await take_too_long()
         assert isinstance(late.value, DependencyFaulty)
         assert late.value.problem == OVERDUE
+
+
+async def test_a_refused_commit_is_known_to_have_failed(pool: Pool) -> None:
+    async with connected(pool) as connection:
+        await connection.execute("CREATE TABLE late (id int UNIQUE DEFERRABLE INITIALLY DEFERRED)")
+
+    async def commit_what_is_refused() -> None:
+        async with transaction(pool) as connection:
+            await connection.execute("INSERT INTO late VALUES (1), (1)")
+
+    with pytest.raises(DependencyUnavailable, match="23505") as refused:
+        await commit_what_is_refused()
+    assert not isinstance(refused.value, OutcomeUnknown)
 
 
 async def test_a_closed_pool(database_url: str) -> None:
