@@ -79,6 +79,6 @@ class CacheWriter:
             return False
         except Exception:
             # Any error: the change is committed, and is written again until Redis has taken it.
-            _log.exception("route_cache_write_failed", guilds=len(routes))
+            _log.exception("route_cache_not_written", guilds=len(routes))
             return False
         return True
