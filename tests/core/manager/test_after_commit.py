@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -127,7 +128,9 @@ async def test_giving_back_the_connection_that_has_committed(
             await real(of, connection)
             raise fault
 
-        return fail()
+        task = asyncio.ensure_future(fail())
+        task.add_done_callback(pool._released)
+        return task
 
     monkeypatch.setattr(pool, "_release", release)
     extended = await world.manager.extend(alice, "mine", "1h")
