@@ -69,7 +69,7 @@ async def test_a_quiet_server_and_a_sandboxed_one_are_not_asked_about(scene: Sce
     # Its last minute still has events from before; production has none of them any more.
     production_events(scene.core, DEV_GUILD, 5)
     again = await scene.alice.slash(scene.channel, "sandbox register-guild")
-    assert embed_of(again).title == "Server registered"
+    assert embed_of(again).title == "Server registered already"
 
 
 async def test_an_event_of_hours_ago_in_another_process_is_asked_about(scene: Scene) -> None:
