@@ -225,7 +225,9 @@ async def test_an_event_nested_however_deep_comes_and_so_do_those_behind_it(
     await js.publish(sandbox_subject(sandbox.id, "MESSAGE_CREATE"), deep[: levels + 5])
     await emit(js, sandbox, "MESSAGE_CREATE", "behind them")
     first, second, third = await take(context, 3)
-    assert (first.raw, first.data) == (raw, None)
+    assert first.raw == raw
+    # How deep a parser goes differs from Python to Python.
+    assert first.data is None or first.data["content"] == "deep"
     assert second.data is None
     assert third.data == {"content": "behind them"}
 
