@@ -212,7 +212,7 @@ class RoutedWebSocket(DiscordWebSocket):
                 _log.exception("frame_not_parsed", type=frame.type, shard=self.shard_id)
             except RecursionError:
                 # What shows a traceback's values goes as deep as they do.
-                _log.error(  # noqa: TRY400 (the traceback can't be shown)
+                _log.error(
                     "frame_not_parsed", type=frame.type, shard=self.shard_id, error=type(error).__name__
                 )
 
