@@ -28,6 +28,7 @@ from redis.asyncio import Redis
 
 from sandbox_bot.embedded import EmbeddedServer, EmbeddedServers, embedded_servers
 from sandbox_bot.migrate import migrate
+from sandbox_core.plain_tracebacks import show_plain_tracebacks
 from tests.forked import WARM, use_server_at, warm_endpoint
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -54,6 +55,8 @@ def pytest_configure(config: pytest.Config) -> None:
     already set wins. A run that a shell put into the background ignores SIGINT, and so would every program
     that a test starts and stops.
     """
+    # As in the product's own processes.
+    show_plain_tracebacks()
     # How long an example takes says more about the machine than about the code.
     settings.register_profile("no-deadline", deadline=None)
     settings.load_profile("no-deadline")

@@ -78,8 +78,10 @@ async def release_core(bot: AnyBot, holder: str) -> None:
 async def _keep_core_open(bot: AnyBot, ready: asyncio.Future[Core], closing: asyncio.Event) -> None:
     # Imported here: a bot with its own core does not need these drivers.
     from sandbox_core.bootstrap import open_core  # noqa: PLC0415
+    from sandbox_core.plain_tracebacks import show_plain_tracebacks  # noqa: PLC0415
     from sandbox_core.settings import load_settings  # noqa: PLC0415
 
+    show_plain_tracebacks()
     async with open_core(load_settings()) as core, ops_endpoint(bot, core):
         ready.set_result(core)
         await closing.wait()

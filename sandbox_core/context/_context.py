@@ -23,6 +23,7 @@ from ..nats.connection import NatsConnection
 from ..nats.dead_letters import UNHANDLED
 from ..nats.delivered import Event
 from ..nats.errors import translating
+from ..plain_tracebacks import show_plain_tracebacks
 from ..postgres import Pool, create_pool
 from ..redis.confined import create_confined_client
 from ..settings import MAX_DELIVERIES, TAKES, SettingsError, cant_be_used
@@ -157,6 +158,7 @@ class SandboxContext:
         return cls(world, servers)
 
     async def __aenter__(self) -> Self:
+        show_plain_tracebacks()
         async with AsyncExitStack() as opened:
             self.pool = await create_pool(
                 self._servers.database,

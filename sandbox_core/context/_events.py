@@ -54,7 +54,7 @@ class Events(AsyncIterator[Event]):
         self._max_deliveries = max_deliveries
         self._fetched: deque[Msg] = deque()
         """What is to be handled; the event in hand comes first."""
-        self._settled = False
+        self._answered = False
         """The event in hand was given back or made a dead letter already."""
         self._raised: BaseException | None = None
         """What was being handled in the caller as it asked for the event in hand: not that event's fault."""
@@ -73,7 +73,7 @@ class Events(AsyncIterator[Event]):
         After an exception of the handling, an event that was delivered often enough becomes a dead letter.
         """
         error = sys.exception()
-        failed = isinstance(error, Exception) and error is not self._raised and not self._settled
+        failed = isinstance(error, Exception) and error is not self._raised and not self._answered
         if failed and self._fetched and self._is_last_delivery(self._fetched[0]):
             try:
                 await self._bury(self._fetched.popleft(), error)
@@ -88,7 +88,7 @@ class Events(AsyncIterator[Event]):
         _log.warning(
             "event_not_handled", type=message.subject.rsplit(".", 1)[-1], delivery=number, error=_name(error)
         )
-        self._settled = True
+        self._answered = True
         try:
             if self._is_last_delivery(message):
                 await self._bury(message, error)
@@ -122,14 +122,14 @@ class Events(AsyncIterator[Event]):
                         if fetched[0].metadata.num_delivered > self._max_deliveries:
                             await self._bury(fetched.popleft(), None)
                             continue
-                        self._settled = False
+                        self._answered = False
                         yield event_of(fetched[0])
                         message = fetched.popleft()
-                        if not self._settled:
+                        if not self._answered:
                             with translating():
                                 await message.ack()
             finally:
-                await _leave(subscription, fetched, settled=self._settled)
+                await _leave(subscription, fetched, answered=self._answered)
             await asyncio.sleep(_RETRY_SECONDS)
 
     def _is_last_delivery(self, message: Msg) -> bool:
@@ -183,8 +183,8 @@ async def _fetch(subscription: Subscription, batch: int) -> list[Msg] | None:
         return None
 
 
-async def _leave(subscription: Subscription, unhandled: deque[Msg], *, settled: bool) -> None:
-    if settled and unhandled:
+async def _leave(subscription: Subscription, unhandled: deque[Msg], *, answered: bool) -> None:
+    if answered and unhandled:
         unhandled.popleft()
     try:
         while unhandled:

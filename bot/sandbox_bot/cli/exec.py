@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from typing import Annotated
 
 import typer
@@ -11,12 +9,10 @@ import typer
 from sandbox_core.settings import load_settings
 
 from . import _options as options
-from ._exit import fail, run
+from ._become import become
+from ._exit import run
 from ._servers import worker_addresses
 from ._worker import environment_of
-
-_NOT_EXECUTABLE, _NOT_FOUND = 126, 127
-"""The exit codes of a shell when it can't run a command."""
 
 
 def exec_(
@@ -32,13 +28,4 @@ def exec_(
     # The parser leaves this in front of the command.
     if command[0] == "--" and len(command) > 1:
         command = command[1:]
-    program = command[0]
-    sys.stdout.flush()
-    sys.stderr.flush()
-    try:
-        os.execvpe(program, command, {**os.environ, **variables})  # noqa: S606 (the caller's own command)
-    except FileNotFoundError:
-        fail([f"There is no command `{program}`."], _NOT_FOUND)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        fail([f"The command `{program}` can't be run: {reason}."], _NOT_EXECUTABLE)
+    become(command, variables)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from typing import Annotated
 
 import typer
@@ -12,12 +10,10 @@ from sandbox_core.settings import load_settings
 
 from . import _caller as caller
 from . import _options as options
-from ._exit import fail, run
+from ._become import become
+from ._exit import run
 from ._servers import libpq_variables
 from ._session import opened
-
-_NOT_FOUND = 127
-"""The exit code of a shell for a command that does not exist."""
 
 
 def psql(
@@ -38,12 +34,7 @@ def psql(
     """Run psql at DATABASE_URL, with the password out of the process list: sandboxctl psql -- -c "..."."""
     address, schema = run(_place(sandbox, owner))
     words = [word for number, word in enumerate(arguments or ()) if (number, word) != (0, "--")]
-    sys.stdout.flush()
-    sys.stderr.flush()
-    try:
-        os.execvpe("psql", ["psql", *words], {**os.environ, **address, **schema})  # noqa: S606, S607 (psql)
-    except FileNotFoundError:
-        fail(["There is no command `psql`: it comes with PostgreSQL's client programs."], _NOT_FOUND)
+    become(["psql", *words], {**address, **schema}, otherwise=": it comes with PostgreSQL's client programs")
 
 
 async def _place(name: str | None, owner: str | None) -> tuple[dict[str, str], dict[str, str]]:

@@ -205,16 +205,10 @@ class RoutedWebSocket(DiscordWebSocket):
             except RecursionError:
                 # It was raised before anything was done with the frame.
                 await super().received_message(shallow(frame.raw).decode())
-        except Exception as error:
+        except Exception:
             # discord.py's parsers raise whatever a payload they don't expect makes them raise, which
             # would end the shard. The event is routed already; only this bot's own view misses it.
-            try:
-                _log.exception("frame_not_parsed", type=frame.type, shard=self.shard_id)
-            except RecursionError:
-                # What shows a traceback's values goes as deep as they do.
-                _log.error(
-                    "frame_not_parsed", type=frame.type, shard=self.shard_id, error=type(error).__name__
-                )
+            _log.exception("frame_not_parsed", type=frame.type, shard=self.shard_id)
 
     async def _control(self, frame: Frame) -> None:
         match frame.op:

@@ -1,0 +1,30 @@
+"""Replaces this process by a program that the caller named."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import NoReturn
+
+from ._exit import fail
+
+_NOT_EXECUTABLE, _NOT_FOUND = 126, 127
+"""The exit codes of a shell when it can't run a command."""
+
+
+def become(command: list[str], variables: Mapping[str, str], *, otherwise: str = "") -> NoReturn:
+    """Run the command with these variables in addition to this process's; ends when it can't be run.
+
+    `otherwise` follows the sentence that there is no such command.
+    """
+    program = command[0]
+    sys.stdout.flush()
+    sys.stderr.flush()
+    try:
+        os.execvpe(program, command, {**os.environ, **variables})  # noqa: S606 (what the caller asked for)
+    except FileNotFoundError:
+        fail([f"There is no command `{program}`{otherwise}."], _NOT_FOUND)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        fail([f"The command `{program}` can't be run: {reason}."], _NOT_EXECUTABLE)
