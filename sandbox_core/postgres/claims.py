@@ -54,7 +54,7 @@ class Claims:
         To be asked while a claim is held. Raises `DependencyUnavailable` when PostgreSQL is away.
         """
         async with self._turn:
-            with translating():
+            with translating(where=self._kept.where):
                 return await this_session(await self._kept.get())
 
     async def _take(self, sandbox_id: UUID) -> bool:
@@ -63,7 +63,7 @@ class Claims:
             if sandbox_id in self._held:
                 return False
             try:
-                with translating():
+                with translating(where=self._kept.where):
                     taken = await (await self._kept.get()).fetchval(
                         f"SELECT pg_try_advisory_lock({_KEY})",
                         str(sandbox_id),
@@ -80,7 +80,7 @@ class Claims:
         async with self._turn:
             try:
                 if (connection := self._kept.standing) is not None:
-                    with translating():
+                    with translating(where=self._kept.where):
                         await connection.execute(
                             f"SELECT pg_advisory_unlock({_KEY})",
                             str(sandbox_id),

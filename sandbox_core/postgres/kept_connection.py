@@ -36,6 +36,11 @@ class KeptConnection:
         self._connection: PoolConnectionProxy[Any] | None = None
 
     @property
+    def where(self) -> str:
+        """The server's host and port, or "" when they are not known."""
+        return place_of(self._pool)
+
+    @property
     def standing(self) -> PoolConnectionProxy[Any] | None:
         """The connection that is kept, unless it was lost."""
         connection = self._connection
@@ -45,7 +50,7 @@ class KeptConnection:
         """The connection. Raises `DependencyUnavailable` when PostgreSQL is away."""
         if self.standing is None:
             await self.give_back()
-            with translating(where=place_of(self._pool)):
+            with translating(where=self.where):
                 self._connection = connection = await self._pool.acquire(timeout=CONNECT_TIMEOUT)
                 await self._prepare(connection)
             return connection
