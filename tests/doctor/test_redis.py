@@ -20,6 +20,7 @@ from sandbox_bot.embedded import EmbeddedServers
 from tests.conftest import revive
 from tests.doctor.conftest import Doctor
 from tests.doctor.servers import valkey
+from tests.e2e.harness import free_port
 
 _numbers = itertools.count(1)
 
@@ -109,7 +110,9 @@ async def test_a_wrong_password_and_no_such_database(doctor: Doctor, user: User)
 
 
 async def test_a_server_in_cluster_mode(doctor: Doctor, tmp_path: Path) -> None:
-    async with valkey(tmp_path, cluster_enabled="yes", databases="1") as server:
+    # Its second port is by default ten thousand above the first, which another process may have.
+    options = {"cluster_enabled": "yes", "cluster_port": str(free_port())}
+    async with valkey(tmp_path, databases="1", **options) as server:
         finding = (await doctor("Redis", redis_url=server.url)).only()
         assert "cluster mode" in finding.detail
         # Where INFO is forbidden, the answers to commands tell it.

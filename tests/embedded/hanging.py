@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from sandbox_bot.embedded import EmbeddedServer
-from tests.embedded.processes import descendants
+from tests.embedded.processes import descendants, stopped, until
 
 
 @asynccontextmanager
@@ -18,6 +18,8 @@ async def frozen(*servers: EmbeddedServer) -> AsyncIterator[None]:
     for process in processes:
         os.kill(process, signal.SIGSTOP)
     try:
+        # The signal takes a moment on a busy machine.
+        await until(lambda: all(map(stopped, processes)))
         yield
     finally:
         for process in processes:

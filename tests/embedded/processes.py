@@ -28,6 +28,12 @@ def descendants(pid: int) -> set[int]:
     return below.union(*map(descendants, below))
 
 
+def stopped(pid: int) -> bool:
+    """True when all threads of the process have come to rest after SIGSTOP, and when it is gone."""
+    stats = [told_of(pid, f"task/{thread}/stat") for thread in _threads(pid)]
+    return all(stat.rsplit(")", 1)[1].split()[0] == "T" for stat in stats if stat)
+
+
 def children(pid: int) -> set[int]:
     """The processes that `pid` has started itself and not yet collected."""
     return {int(word) for thread in _threads(pid) for word in told_of(pid, f"task/{thread}/children").split()}

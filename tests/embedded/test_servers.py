@@ -26,6 +26,7 @@ from sandbox_bot.embedded import (
     _programs,
     embedded_servers,
 )
+from tests.embedded.hanging import frozen
 from tests.embedded.processes import Started, alive, descendants, told_of, until
 
 KINDS = [PostgresServer, ValkeyServer, NatsServer]
@@ -109,12 +110,9 @@ async def test_starting_twice_is_refused_and_stopping_twice_is_not(server: Embed
 
 
 async def test_a_server_that_does_not_answer_is_named(server: EmbeddedServer) -> None:
-    os.kill(server.pid, signal.SIGSTOP)
-    try:
+    async with frozen(server):
         with pytest.raises(EmbeddedServerError, match=f"{server.name} did not answer within 0.1 seconds"):
             await server.wait_healthy(0.1)
-    finally:
-        os.kill(server.pid, signal.SIGCONT)
 
 
 async def test_a_server_that_ignores_its_stop_signal_is_killed(tmp_path: Path) -> None:
