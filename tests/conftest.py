@@ -38,8 +38,8 @@ _LONG_FILES_UNTIL = 0.75
 
 _numbers = itertools.count(1)
 _administrators: dict[str, asyncpg.Connection] = {}
-# Database 0 is left to tests that look at the server itself, and those from 61 on to tests that take one by its
-# number; see `redis_url`.
+# Database 0 is left to tests that look at the server itself, and those from 61 on to tests that name theirs;
+# see `redis_url`.
 _redis_databases = itertools.cycle(range(1, 61))
 
 

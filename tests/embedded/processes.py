@@ -29,9 +29,9 @@ def descendants(pid: int) -> set[int]:
 
 
 def stopped(pid: int) -> bool:
-    """True when all threads of the process have come to rest after SIGSTOP, and when it is gone."""
+    """True when all threads of the process have come to rest after SIGSTOP, or have ended."""
     stats = [told_of(pid, f"task/{thread}/stat") for thread in _threads(pid)]
-    return all(stat.rsplit(")", 1)[1].split()[0] == "T" for stat in stats if stat)
+    return all(stat.rsplit(")", 1)[1].split()[0] in {"T", "Z", "X"} for stat in stats if stat)
 
 
 def children(pid: int) -> set[int]:
