@@ -174,6 +174,16 @@ async def nats_url(servers: EmbeddedServers) -> str:
     return servers.nats_url
 
 
+@pytest.fixture
+async def reloaded(servers: EmbeddedServers) -> AsyncIterator[None]:
+    """For tests that change the nats-server's configuration: the next one finds it as it was.
+
+    A reload would take effect in the middle of the next test.
+    """
+    yield
+    await servers.nats.restart()
+
+
 async def delete_streams(nats_url: str) -> None:
     """Leave no stream on a nats-server."""
     client = await nats.connect(nats_url)

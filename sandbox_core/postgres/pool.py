@@ -35,6 +35,8 @@ COMMAND_TIMEOUT = 3.0
 A few statements may need longer, such as dropping a schema; they have their own `timeout`.
 """
 _CANCELLED_WITHIN = 0.5
+# Less than a lease lasts; between two statements of ours are milliseconds.
+_IDLE_AT_MOST_MS = 5_000
 _PERHAPS_NOT_STORABLE = re.compile(r"\\u(?:0000|d[89a-f])")
 
 
@@ -181,12 +183,15 @@ def _is_late(error: BaseException) -> bool:
 async def transaction(pool: Pool) -> AsyncIterator[Connection]:
     """Yield a connection in a transaction, which commits at the end and rolls back on any error.
 
+    The server ends it when this process stands still in it: its locks must not hold up the others.
+
     Raises `OutcomeUnknown` when PostgreSQL was asked to commit and its answer is lost. Then it has done it or
     not; a caller repeats only what is right in both cases.
     """
     committing = False
     try:
         async with connected(pool) as connection, connection.transaction():
+            await connection.execute(f"SET LOCAL idle_in_transaction_session_timeout = {_IDLE_AT_MOST_MS}")
             yield connection
             committing = True
     except DependencyUnavailable as error:

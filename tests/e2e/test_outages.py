@@ -43,6 +43,7 @@ async def test_nats_killed_in_a_flood(live: Live, servers: EmbeddedServers) -> N
     await eventually(lambda: _is_ready(live))
 
 
+@pytest.mark.usefixtures("reloaded")
 async def test_nats_that_ends_connections_for_good(live: Live, servers: EmbeddedServers) -> None:
     await live.mapped()
     flood = Flood(live.sim, 2_000, rate=1_000)

@@ -30,14 +30,6 @@ _LIMIT = re.compile(rb'"max_payload":\d+')
 pytestmark = pytest.mark.usefixtures("reloaded")
 
 
-@pytest.fixture
-async def reloaded(servers: EmbeddedServers, nats_url: str) -> AsyncIterator[None]:
-    """Leaves the session's nats-server as it was."""
-    before = reload(servers.nats)
-    yield
-    reload(servers.nats, **before)
-
-
 @asynccontextmanager
 async def publishing(url: str, recorder: Recorder, clock: Clock) -> AsyncIterator[AckPublisher]:
     connection = NatsConnection()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 import nats
@@ -17,14 +16,6 @@ from tests.e2e.harness import eventually
 from tests.embedded.reloading import reload
 
 from .test_context import emit
-
-
-@pytest.fixture
-async def reloaded(servers: EmbeddedServers, nats_url: str) -> AsyncIterator[None]:
-    """Leaves the session's nats-server as it was."""
-    before = reload(servers.nats)
-    yield
-    reload(servers.nats, **before)
 
 
 @pytest.mark.usefixtures("reloaded")

@@ -337,3 +337,28 @@ async def test_of_many_who_change_a_status_one_succeeds(pool: Pool, sandbox: San
     outcomes = await asyncio.gather(*(change() for _ in range(6)), return_exceptions=True)
     assert outcomes.count(None) == 1
     assert sum(isinstance(outcome, TransitionNotAllowed) for outcome in outcomes) == 5
+
+
+async def test_who_stands_still_in_a_transaction_does_not_hold_up_the_others(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A frozen process keeps its connection, and without an end its locks."""
+    monkeypatch.setattr("sandbox_core.postgres.pool._IDLE_AT_MOST_MS", 200)
+    lock = "SELECT pg_advisory_xact_lock(1)"
+    frozen, go_on = asyncio.Event(), asyncio.Event()
+
+    async def stand_still() -> None:
+        async with transaction(pool) as connection:
+            await connection.execute(lock)
+            frozen.set()
+            await go_on.wait()
+            await connection.execute("SELECT 1")
+
+    standing = asyncio.create_task(stand_still())
+    await frozen.wait()
+    async with transaction(pool) as connection:
+        await connection.execute(lock)
+    go_on.set()
+    with pytest.raises(DependencyUnavailable) as caught:
+        await standing
+    assert not isinstance(caught.value, OutcomeUnknown)
