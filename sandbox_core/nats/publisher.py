@@ -19,11 +19,14 @@ import structlog
 
 from sandbox_core import tasks
 from sandbox_core.lease_trust import LeaseTrust
+from sandbox_core.metrics import Drop
 from sandbox_core.subjects import DEFAULT_NAMES, StreamNames
 
 from .ack_inbox import AckInbox, PubAckError
 from .connection import NatsConnection
+from .duplicates import Duplicates
 from .late import KnowsStored, LateResends
+from .patience import Patience
 from .publication import Publication, PublisherEvents
 from .recovery import EnsuresStreams, usable
 from .refusals import RefusalLog
@@ -38,6 +41,7 @@ _SENDS_BETWEEN_YIELDS = 256
 _REFUSED_PAUSE = 0.25
 _FAILED_PAUSE = 1.0
 _SWEEP_INTERVAL = 0.5
+_READ_WITHIN = 3.0
 _LIMIT_HOLDS = 10.0
 """How long the server's `max_payload` counts as known: it can change, and only a new connection tells."""
 
@@ -47,7 +51,8 @@ class AckPublisher:
 
     `stored` tells what the streams hold of what was sent longer than their `duplicate_window` ago; without
     it such a publication is simply sent again. `names` are the streams'. `ack_timeout` is in
-    seconds; `monotonic` is the clock in seconds.
+    seconds; `monotonic` is the clock in seconds. `beside` is another publisher on the same connection, whose
+    leases are this one's too. With `patience` a publication is given up when that ends.
     """
 
     def __init__(
@@ -61,6 +66,8 @@ class AckPublisher:
         duplicate_window: timedelta = DUPLICATE_WINDOW,
         ack_timeout: float = 5.0,
         monotonic: Callable[[], float] = time.monotonic,
+        beside: AckPublisher | None = None,
+        patience: Patience | None = None,
     ) -> None:
         self._connection = connection
         self._client = connection.client
@@ -69,10 +76,16 @@ class AckPublisher:
         self._names = names
         self._ack_timeout = ack_timeout
         self._monotonic = monotonic
-        self.trust = LeaseTrust()
+        self.trust: LeaseTrust = LeaseTrust() if beside is None else beside.trust
         """Nothing is sent while it does not hold."""
+        self._sharing: tuple[AckPublisher, ...] = (self,)
+        """Those on this connection."""
+        if beside is not None:
+            self._sharing = beside._sharing = (beside, self)
+        self._patience = patience
         self._wire = PublishWire(self._client, self._may_send)
         self._inbox = AckInbox(self._client, self)
+        self._duplicates = Duplicates(self._client.jetstream(timeout=_READ_WITHIN))
         self._reply = ""
         self._late: LateResends | None = None
         if stored is not None:
@@ -103,6 +116,16 @@ class AckPublisher:
     def sending(self) -> bool:
         """True while publications are sent; False while NATS or a stream is away, or leases have lapsed."""
         return self._open.is_set() and self._may_send()
+
+    @property
+    def refused(self) -> str:
+        """Why the stream refuses publications, in JetStream's words; "" while it refuses none."""
+        return self._refusals.reason
+
+    @property
+    def takes(self) -> bool:
+        """True while publications are sent, and none is refused."""
+        return self.sending and not self._refusals.reason
 
     def _may_send(self) -> bool:
         return self._monotonic() < self.trust.until
@@ -276,6 +299,31 @@ class AckPublisher:
         if self._empty is not None and not self._outstanding:
             self._empty.set()
 
+    def duplicate(self, number: int, sequence: int) -> None:
+        """JetStream has a message of this id: it is looked whether that is the event."""
+        publication = self._outstanding.get(number)
+        if publication is not None:
+            publication.sent_at = 0.0
+            self._spawn(self._judge_duplicate(publication, sequence))
+
+    async def _judge_duplicate(self, publication: Publication, sequence: int) -> None:
+        stream = publication.label.headers.get("Nats-Expected-Stream", "")
+        try:
+            if not stream or await self._duplicates.is_stored(publication, stream, sequence):
+                self.stored((publication.number,))
+                return
+        except (nats.errors.Error, OSError):
+            # Sent again, it is a duplicate again.
+            self._retry_later(publication)
+            return
+        except Exception:
+            # Whatever it is: without another try its guild waits for ever.
+            self._failed(publication)
+            return
+        self._events.attempt_failed("id_taken")
+        self._duplicates.rename(publication)
+        self.missing(publication)
+
     def not_stored(self, number: int, error: PubAckError) -> None:
         """JetStream refused an attempt."""
         publication = self._outstanding.get(number)
@@ -322,6 +370,7 @@ class AckPublisher:
         while True:
             await asyncio.sleep(_SWEEP_INTERVAL)
             self.resend_overdue()
+            self.give_up()
 
     def resend_overdue(self) -> int:
         """Queue again what was sent longer than the ack timeout ago; returns how many."""
@@ -335,6 +384,24 @@ class AckPublisher:
             self._queue(publication)
         return len(overdue)
 
+    def give_up(self) -> None:
+        """Give up those publications with which the patience has ended."""
+        if self._patience is None:
+            return
+        reasons = {
+            publication: _why(publication, is_open=self._is_open)
+            for publication in self._patience.ended(self._outstanding.values(), self._monotonic())
+        }
+        for publication, reason in reasons.items():
+            # What another one's end led to may have ended this one.
+            if publication.number in self._outstanding:
+                self.withdraw(publication)
+                self._events.given_up(publication, reason)
+        if "no_ack" in reasons.values():
+            # Perhaps the stream is one that never answers: look at it again.
+            self._shut()
+            self._recover()
+
     # The connection's comings and goings
 
     def _on_disconnect(self) -> None:
@@ -347,7 +414,9 @@ class AckPublisher:
         self._limit_known_at = self._monotonic()
         if self._client.enforces_less:
             # One of these ended the connection, and would end each that follows: the largest.
-            sizes = [len(each.payload) for each in self._outstanding.values() if each.sent_at > 0.0]
+            sizes = [
+                len(each.payload) for one in self._sharing for each in one.in_flight() if each.sent_at > 0.0
+            ]
             self._client.lower_max_payload(max(sizes, default=HEADER_ROOM) + HEADER_ROOM - 1)
         for publication in self._outstanding.values():
             if publication.sent_at > 0.0:
@@ -384,6 +453,12 @@ class AckPublisher:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("publisher_task_failed", exc_info=error)
+
+
+def _why(publication: Publication, *, is_open: bool) -> Drop:
+    if not is_open:
+        return "no_stream"
+    return "no_ack" if publication.unanswered else "refused"
 
 
 def _note_sending(publication: Publication, now: float) -> None:
