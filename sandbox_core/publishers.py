@@ -6,6 +6,8 @@ events go on.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from nats.js import JetStreamContext
@@ -72,8 +74,9 @@ def open_publishers(
     *,
     stored: StoredEvents,
     tracing: Tracing | None,
+    monotonic: Callable[[], float] = time.monotonic,
 ) -> Publishers:
-    """Make both for this router; `start` begins."""
+    """Make both for this router; `start` begins. `monotonic` is the clock in seconds."""
     names = limits.names
     streams, sandbox_streams = (
         Streams(js, limits, server=lambda: nats.server, only=name) for name in (names.events, names.sandbox)
@@ -81,13 +84,14 @@ def open_publishers(
     observing = observers(tracing)
     paths = (ObservedPath(router, observing), ObservedPath(router, observing)) if observing else None
     events, sandbox_events = paths or (router, router)
-    production = AckPublisher(nats, streams, events, stored=stored, names=names)
+    production = AckPublisher(nats, streams, events, stored=stored, names=names, monotonic=monotonic)
     sandboxes = AckPublisher(
         nats,
         sandbox_streams,
         sandbox_events,
         stored=stored,
         names=names,
+        monotonic=monotonic,
         beside=production,
         patience=Patience(lambda: production.takes, router.sandboxes.hinders),
     )

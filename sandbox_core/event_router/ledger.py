@@ -179,6 +179,11 @@ class Backlog:
         """An event of so many bytes turns out to be a sandbox's."""
         self.beside += 1
         self.take_off(1, size)
+        was_too_much = self.count + 1 >= self._most or self._bytes + size >= _MOST_BYTES
+        if self.full and was_too_much and self.count < self._most and self._bytes < _MOST_BYTES:
+            # It was this one that was too much.
+            self.full = False
+            self._room.set()
 
     def take_off_beside(self) -> None:
         """An event of a sandbox is acknowledged or dropped."""

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from sandbox_core.metrics import Drop
+
 from .publication import Publication
 
 _LONG = 30.0
@@ -35,15 +37,21 @@ class Patience:
         self._since: dict[int, float] = {}
         """When each outstanding publication, by its number, was first seen waiting while NATS worked."""
 
-    def ended(self, outstanding: Iterable[Publication], now: float) -> list[Publication]:
-        """Those of the outstanding publications that are to be given up."""
+    def ended(
+        self, outstanding: Iterable[Publication], now: float, *, is_open: bool
+    ) -> list[tuple[Publication, Drop]]:
+        """Those of the outstanding publications that are to be given up, and why.
+
+        `is_open` is False while the stream is missing, or can't be used.
+        """
         before, self._since = self._since, {}
         if not self._works():
             return []
-        ended = []
+        ended: list[tuple[Publication, Drop]] = []
         for publication in outstanding:
             since = self._since[publication.number] = before.get(publication.number, now)
             waited = now - since
             if waited >= self._long or (waited >= self._short and self._hinders(publication)):
-                ended.append(publication)
+                said: Drop = "no_ack" if publication.unanswered else "refused"
+                ended.append((publication, said if is_open else "no_stream"))
         return ended

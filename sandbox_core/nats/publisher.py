@@ -19,7 +19,6 @@ import structlog
 
 from sandbox_core import tasks
 from sandbox_core.lease_trust import LeaseTrust
-from sandbox_core.metrics import Drop
 from sandbox_core.subjects import DEFAULT_NAMES, StreamNames
 
 from .ack_inbox import AckInbox, PubAckError
@@ -41,7 +40,6 @@ _SENDS_BETWEEN_YIELDS = 256
 _REFUSED_PAUSE = 0.25
 _FAILED_PAUSE = 1.0
 _SWEEP_INTERVAL = 0.5
-_READ_WITHIN = 3.0
 _LIMIT_HOLDS = 10.0
 """How long the server's `max_payload` counts as known: it can change, and only a new connection tells."""
 
@@ -85,7 +83,7 @@ class AckPublisher:
         self._patience = patience
         self._wire = PublishWire(self._client, self._may_send)
         self._inbox = AckInbox(self._client, self)
-        self._duplicates = Duplicates(self._client.jetstream(timeout=_READ_WITHIN))
+        self._duplicates = Duplicates(self._client, self)
         self._reply = ""
         self._late: LateResends | None = None
         if stored is not None:
@@ -304,25 +302,7 @@ class AckPublisher:
         publication = self._outstanding.get(number)
         if publication is not None:
             publication.sent_at = 0.0
-            self._spawn(self._judge_duplicate(publication, sequence))
-
-    async def _judge_duplicate(self, publication: Publication, sequence: int) -> None:
-        stream = publication.label.headers.get("Nats-Expected-Stream", "")
-        try:
-            if not stream or await self._duplicates.is_stored(publication, stream, sequence):
-                self.stored((publication.number,))
-                return
-        except (nats.errors.Error, OSError):
-            # Sent again, it is a duplicate again.
-            self._retry_later(publication)
-            return
-        except Exception:
-            # Whatever it is: without another try its guild waits for ever.
-            self._failed(publication)
-            return
-        self._events.attempt_failed("id_taken")
-        self._duplicates.rename(publication)
-        self.missing(publication)
+            self._spawn(self._duplicates.judge(publication, sequence))
 
     def not_stored(self, number: int, error: PubAckError) -> None:
         """JetStream refused an attempt."""
@@ -362,6 +342,15 @@ class AckPublisher:
         publication.unanswered_since = 0.0
         self._queue(publication)
 
+    def not_judged(self, publication: Publication) -> None:
+        """Nobody knows whether a stream holds it."""
+        self._retry_later(publication)
+
+    def id_taken(self, publication: Publication) -> None:
+        """Somebody else has used its id."""
+        self._events.attempt_failed("id_taken")
+        self.missing(publication)
+
     def _retry_later(self, publication: Publication, pause: float = _REFUSED_PAUSE) -> None:
         publication.sent_at = 0.0
         asyncio.get_running_loop().call_later(pause, self._queue, publication)
@@ -388,19 +377,16 @@ class AckPublisher:
         """Give up those publications with which the patience has ended."""
         if self._patience is None:
             return
-        reasons = {
-            publication: _why(publication, is_open=self._is_open)
-            for publication in self._patience.ended(self._outstanding.values(), self._monotonic())
-        }
-        for publication, reason in reasons.items():
+        now = self._monotonic()
+        for publication, reason in self._patience.ended(self.in_flight(), now, is_open=self._is_open):
             # What another one's end led to may have ended this one.
             if publication.number in self._outstanding:
                 self.withdraw(publication)
                 self._events.given_up(publication, reason)
-        if "no_ack" in reasons.values():
-            # Perhaps the stream is one that never answers: look at it again.
-            self._shut()
-            self._recover()
+            if reason == "no_ack":
+                # Perhaps the stream is one that never answers: look at it again.
+                self._shut()
+                self._recover()
 
     # The connection's comings and goings
 
@@ -453,12 +439,6 @@ class AckPublisher:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("publisher_task_failed", exc_info=error)
-
-
-def _why(publication: Publication, *, is_open: bool) -> Drop:
-    if not is_open:
-        return "no_stream"
-    return "no_ack" if publication.unanswered else "refused"
 
 
 def _note_sending(publication: Publication, now: float) -> None:

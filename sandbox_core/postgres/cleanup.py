@@ -215,7 +215,7 @@ async def touch_many(connection: Connection, moments: Mapping[UUID, datetime]) -
 
 
 async def add_dropped(connection: Connection, dropped: Mapping[UUID, tuple[int, float]]) -> None:
-    """Add to the sandboxes' numbers of dropped events; each with the moment of the first (since the epoch)."""
+    """Add to the sandboxes' numbers of dropped events, each with the moment of the first one."""
     with translating():
         await connection.execute(
             """
