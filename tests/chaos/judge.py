@@ -240,9 +240,8 @@ class Judge:
             verdict.gaps += 1
             return
         frame = event.frames[0]
-        if self.drops and self._sides.allowed(self._guild(frame), frame.sent_at, frame.sent_at) != {
-            PRODUCTION
-        }:
+        sides = self._sides.allowed(self._guild(frame), frame.sent_at, frame.sent_at)
+        if self.drops and sides != {PRODUCTION}:
             verdict.dropped += 1
             return
         verdict.lost += 1

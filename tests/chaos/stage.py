@@ -46,7 +46,7 @@ class Scenario:
     `rate` is events a second, `commands` commands a second; `lives` makes these whole lives of sandboxes.
     `least` is how many seconds the faults take at the shortest. With `fixed_shards` process n of `processes`
     runs shard n; without, the shards are claimed. With `proxied`, process 0's way to PostgreSQL
-    can be cut. With `drops` sandboxes may lose events, but for those that the bot counts none; without, it must
+    can be cut. With `drops` sandboxes may lose events, exactly those that the bot counts; without, it must
     count none. With `plugin` there is somebody else's bot as well, which has the plugin.
     """
 
