@@ -93,7 +93,7 @@ def open_publishers(
         names=names,
         monotonic=monotonic,
         beside=production,
-        patience=Patience(lambda: production.takes, router.sandboxes.hinders),
+        patience=Patience(lambda: production.takes, router.sandboxes.hinders, router.sandboxes.came),
     )
     if paths is None:
         router.attach(production, sandboxes)

@@ -122,10 +122,10 @@ class ObservedPath:
         """Tell the router."""
         self._events.attempt_failed(reason)
 
-    def given_up(self, publication: Publication, reason: Drop) -> None:
+    def given_up(self, publication: Publication, reason: Drop, before: float) -> None:
         """Tell the router; `withdraw` was not called. Its span never ends."""
         self._marks.pop(publication, None)
-        self._events.given_up(publication, reason)
+        self._events.given_up(publication, reason, before)
 
 
 def observers(tracing: Tracing | None) -> list[Observer]:

@@ -400,9 +400,9 @@ class EventRouter:
         """The publisher will try again; count it."""
         self._metrics.error(reason)
 
-    def given_up(self, publication: Publication, reason: Drop) -> None:
+    def given_up(self, publication: Publication, reason: Drop, before: float) -> None:
         """The sandboxes' publisher will not try again: the sandbox loses the event."""
-        self.sandboxes.given_up(publication, reason)
+        self.sandboxes.given_up(publication, reason, before)
 
     def _drained(self) -> None:
         self.on_drained()

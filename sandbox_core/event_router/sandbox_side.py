@@ -154,11 +154,21 @@ class SandboxSide:
 
     # What the publisher tells
 
-    def given_up(self, publication: Publication, reason: Drop) -> None:
-        """The stream does not take it."""
+    def given_up(self, publication: Publication, reason: Drop, before: float) -> None:
+        """The stream does not take it; nor would it what waits behind it and came before that moment."""
         event = publication.context
-        if isinstance(event, Event) and event.charged:
-            self._drop(event, reason)
+        if not isinstance(event, Event) or not event.charged:
+            return
+        for behind in list(event.lane.behind):
+            if behind.frame.received_at > before or not behind.charged or not self._is_certain(behind):
+                break
+            self._drop(behind, reason)
+        self._drop(event, reason)
+
+    def came(self, publication: Publication) -> float:
+        """When its event came, in seconds of the clock of the frames."""
+        event = publication.context
+        return event.frame.received_at if isinstance(event, Event) else 0.0
 
     def hinders(self, publication: Publication) -> bool:
         """True while a switch, or an event for another side, waits for this one."""

@@ -74,5 +74,8 @@ class PublisherEvents(Protocol):
     def attempt_failed(self, reason: str) -> None:
         """An attempt failed and will be repeated; `reason` is one of a small fixed set."""
 
-    def given_up(self, publication: Publication, reason: Drop) -> None:
-        """A publication is tried no more. Only a publisher with a patience says so."""
+    def given_up(self, publication: Publication, reason: Drop, before: float) -> None:
+        """A publication is tried no more. Only a publisher with a patience says so.
+
+        What came before that moment (monotonic, in seconds) and waits behind it has waited too long as well.
+        """

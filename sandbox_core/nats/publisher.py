@@ -378,11 +378,11 @@ class AckPublisher:
         if self._patience is None:
             return
         now = self._monotonic()
-        for publication, reason in self._patience.ended(self.in_flight(), now, is_open=self._is_open):
+        for publication, reason, before in self._patience.ended(self.in_flight(), now, is_open=self._is_open):
             # What another one's end led to may have ended this one.
             if publication.number in self._outstanding:
                 self.withdraw(publication)
-                self._events.given_up(publication, reason)
+                self._events.given_up(publication, reason, before)
             if reason == "no_ack":
                 # Perhaps the stream is one that never answers: look at it again.
                 self._shut()

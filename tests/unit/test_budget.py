@@ -141,31 +141,80 @@ def test_an_episode_of_a_sandbox_that_gets_nothing_more_ends_at_last(clock: Cloc
     assert budgets.losing == 0
 
 
-def publication(number: int, unanswered: int = 0) -> Publication:
-    made = Publication(Label("sandbox.x", {}), str(number), b"", None, unanswered=unanswered)
+def publication(number: int, unanswered: int = 0, sandbox_id: str = SANDBOXES[0]) -> Publication:
+    label = Label("sandbox.x", {"Sandbox-Id": sandbox_id})
+    made = Publication(label, str(number), b"", None, unanswered=unanswered)
     made.number = number
     return made
 
 
+class Waiting:
+    """A patience, and what it is asked about."""
+
+    def __init__(self) -> None:
+        self.works = True
+        self.hindering: set[int] = set()
+        self.came: dict[int, float] = {}
+        self.outstanding: list[Publication] = []
+        self.patience = Patience(
+            lambda: self.works,
+            lambda one: one.number in self.hindering,
+            lambda one: self.came.get(one.number, 0.0),
+            long=30,
+            short=3,
+        )
+
+    def ended(self, now: float, *, is_open: bool = True) -> list[tuple[int, str, float]]:
+        ended = self.patience.ended(self.outstanding, now, is_open=is_open)
+        for publication, _, _ in ended:
+            self.outstanding.remove(publication)
+        return [(publication.number, reason, before) for publication, reason, before in ended]
+
+
 def test_patience_ends_only_while_production_s_stream_works() -> None:
-    works, hindering = True, set[int]()
-    patience = Patience(lambda: works, lambda one: one.number in hindering, long=30, short=3)
-    refused, silent = publication(1), publication(2, unanswered=2)
-
-    def ended(now: float, *, is_open: bool = True) -> list[tuple[int, str]]:
-        return [(one.number, why) for one, why in patience.ended([refused, silent], now, is_open=is_open)]
-
-    assert ended(0) == ended(29) == []
-    works = False
-    assert ended(40) == []
-    works = True
+    waiting = Waiting()
+    waiting.outstanding = [publication(1), publication(2, unanswered=2)]
+    assert waiting.ended(0) == waiting.ended(29) == []
+    waiting.works = False
+    assert waiting.ended(40) == []
+    waiting.works = True
     # It begins anew.
-    assert ended(41) == ended(70) == []
-    assert ended(71) == [(1, "refused"), (2, "no_ack")]
-    assert ended(71, is_open=False) == [(1, "no_stream"), (2, "no_stream")]
-    works = False
-    ended(72)
-    works = True
-    hindering.add(1)
-    assert ended(80) == ended(82) == []
-    assert ended(83) == [(1, "refused")]
+    assert waiting.ended(41) == waiting.ended(70) == []
+    assert waiting.ended(71) == [(1, "refused", 41), (2, "no_ack", 41)]
+
+
+def test_a_missing_stream_is_told_from_one_that_refuses() -> None:
+    waiting = Waiting()
+    waiting.outstanding = [publication(1, unanswered=1)]
+    waiting.ended(0)
+    assert waiting.ended(30, is_open=False) == [(1, "no_stream", 0)]
+
+
+def test_what_production_waits_for_has_a_short_patience() -> None:
+    waiting = Waiting()
+    waiting.outstanding = [publication(1), publication(2)]
+    waiting.hindering.add(1)
+    assert waiting.ended(80) == waiting.ended(82) == []
+    assert waiting.ended(83) == [(1, "refused", 80)]
+    assert waiting.ended(109) == []
+
+
+def test_after_one_is_given_up_the_next_is_judged_by_when_it_came() -> None:
+    waiting = Waiting()
+    waiting.outstanding = [publication(1), publication(9, sandbox_id=SANDBOXES[1])]
+    waiting.ended(0)
+    waiting.ended(20)
+    assert waiting.ended(30) == [(1, "refused", 0), (9, "refused", 0)]
+    waiting.came = {2: 5.0, 3: 33.0, 10: 5.0}
+    waiting.outstanding = [publication(2)]
+    assert waiting.ended(31) == []
+    assert waiting.ended(35) == [(2, "refused", 5)]
+    # Once one is stored, the next has all of the patience again.
+    waiting.outstanding = [publication(3)]
+    assert waiting.ended(36) == []
+    waiting.outstanding = [publication(4)]
+    assert waiting.ended(37) == waiting.ended(66) == []
+    assert waiting.ended(67) == [(4, "refused", 37)]
+    # Of another sandbox none was stored.
+    waiting.outstanding = [publication(10, sandbox_id=SANDBOXES[1])]
+    assert waiting.ended(68) == [(10, "refused", 38)]
