@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
@@ -12,6 +13,9 @@ from discord_sim.jsontypes import Json
 from discord_sim.results import InteractionResult
 from discord_sim.sim import DiscordSim
 from discord_sim.world import SimChannel, SimGuild, SimUser
+
+_FOREIGN = "only this machine's programs and pages of the simulator itself may control it"
+_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
 class ControlApi:
@@ -25,7 +29,9 @@ class ControlApi:
         self._results: dict[int, InteractionResult] = {}
 
     async def serve(self, request: web.Request) -> web.Response:
-        """Answer one control request."""
+        """Answer one control request. One that a web page of another origin sends is refused."""
+        if not _is_local(request):
+            return web.json_response({"error": _FOREIGN}, status=403)
         name = f"{request.method} {request.path.removeprefix('/_sim/')}"
         handler = {
             "GET state": self._state,
@@ -191,6 +197,21 @@ class ControlApi:
                 raise ValueError(f"no channel {body['channel']!r}")
             return found
         return self._guild(body["guild"]).default_channel
+
+
+def _is_local(request: web.Request) -> bool:
+    """Whether no browser sends it for a page from elsewhere.
+
+    A browser names the page's origin in Origin. A page whose host name was pointed at this machine meanwhile
+    has the same origin, but its own name in Host.
+    """
+    host = request.headers.get("Host", "")
+    origin = request.headers.get("Origin")
+    if origin is not None and origin != f"http://{host}":
+        return False
+    if request.headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin"}:
+        return False
+    return urlsplit(f"//{host}").hostname in _LOOPBACK
 
 
 def ready_info(sim: DiscordSim) -> Json:

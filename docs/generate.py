@@ -55,7 +55,11 @@ EXAMPLES: Mapping[type[errors.SandboxError], errors.SandboxError] = {
     errors.GuildProtected: errors.GuildProtected(_GUILD),
     errors.ConfirmationNeeded: errors.ConfirmationNeeded(_GUILD, "Support"),
     errors.GuildNotRegistered: errors.GuildNotRegistered(_OTHER),
-    errors.DependencyUnavailable: errors.DependencyUnavailable("PostgreSQL", "no answer within 9 seconds"),
+    errors.DependencyUnavailable: errors.DependencyUnavailable(
+        "PostgreSQL", "no answer in time", "db.example:5432"
+    ),
+    errors.DependencyFaulty: errors.DependencyFaulty("PostgreSQL", "its disk is full", "db.example:5432"),
+    errors.NotFinished: errors.NotFinished("PostgreSQL", 15),
     errors.LoginRefused: errors.LoginRefused(
         "PostgreSQL",
         where="db.example:5432",

@@ -401,4 +401,4 @@ def _follower(settings: Settings, process: GatewayProcess | None) -> RouteFollow
             },
         )
 
-    return RouteFollower(connect, process=process)
+    return RouteFollower(connect, process=process, where=settings.database.where)

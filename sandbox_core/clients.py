@@ -69,7 +69,7 @@ async def connect_nats(nats: NatsConnection, settings: Settings, on_waiting: Wai
 
 async def _close_pool(pool: Pool, closing: ShutdownBudget) -> None:
     # A connection that waits for a dead server would delay the end of the process.
-    if not await closing.step("PostgreSQL", pool.close, at_most=CLOSE_EACH_WITHIN):
+    if not await closing.finish("PostgreSQL", pool.close, at_most=CLOSE_EACH_WITHIN):
         _log.warning("postgres_pool_terminated")
         pool.terminate()
 

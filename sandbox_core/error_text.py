@@ -42,6 +42,8 @@ def shown(value: str, at_most: int = 80) -> str:
     return flat if len(flat) <= at_most else flat[: at_most - 3] + "..."
 
 
+_LONG = 200
+"""The length for reasons with a server's place in them."""
 _LONGER = 600
 """The length for texts with subjects, which are long."""
 
@@ -158,10 +160,21 @@ def _not_registered(error: errors.GuildNotRegistered) -> tuple[str, str]:
     )
 
 
+_TRY_AGAIN = "Nothing was changed. Try again shortly."
+
+
 def _unavailable(error: errors.DependencyUnavailable) -> tuple[str, str]:
+    return f"{error.dependency} is unavailable ({shown(error.reason, _LONG)}).", _TRY_AGAIN
+
+
+def _faulty(error: errors.DependencyFaulty) -> tuple[str, str]:
+    return f"{error.dependency} {shown(error.reason, _LONG)}.", _TRY_AGAIN
+
+
+def _not_finished(error: errors.NotFinished) -> tuple[str, str]:
     return (
-        f"{error.dependency} is unavailable ({shown(error.reason)}).",
-        "Nothing was changed. Try again shortly.",
+        f"{error.dependency} has not finished this: {shown(error.reason, _LONG)}.",
+        "It may have much to do, or wait for another session's lock. Try again shortly.",
     )
 
 
@@ -202,6 +215,8 @@ _TEXTS: dict[type, Callable[[Any], tuple[str, str]]] = {
     errors.ConfirmationNeeded: _confirmation_needed,
     errors.GuildNotRegistered: _not_registered,
     errors.DependencyUnavailable: _unavailable,
+    errors.DependencyFaulty: _faulty,
+    errors.NotFinished: _not_finished,
     errors.LoginRefused: _login_refused,
     errors.NotMigrated: _not_migrated,
     errors.StreamUnusable: _stream_unusable,

@@ -18,6 +18,8 @@ SandboxError
 │   └── ConfirmationNeeded    SANDBOX_010
 ├── GuildNotRegistered        SANDBOX_011
 ├── DependencyUnavailable     SANDBOX_012
+│   ├── DependencyFaulty      SANDBOX_012
+│   ├── NotFinished           SANDBOX_012
 │   ├── LoginRefused          SANDBOX_012
 │   ├── NotMigrated           SANDBOX_012
 │   └── StreamUnusable        SANDBOX_012
@@ -27,7 +29,7 @@ SandboxError
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 if TYPE_CHECKING:
     from .models import SandboxStatus
@@ -232,15 +234,47 @@ class GuildNotRegistered(SandboxError):
 class DependencyUnavailable(SandboxError):
     """A needed server is away or did not answer in time; nothing was changed.
 
-    `dependency` is `PostgreSQL`, `Redis`, `NATS` or `Discord`; `reason` contains no secret and may be shown.
+    `dependency` is `PostgreSQL`, `Redis`, `NATS` or `Discord`; `problem` is what is wrong; `where` is the
+    server's host and port, or empty. None of them is a secret.
     """
 
     code = "SANDBOX_012"
 
-    def __init__(self, dependency: str, reason: str) -> None:
-        super().__init__(dependency, reason)
+    def __init__(self, dependency: str, problem: str, where: str = "") -> None:
+        super().__init__(dependency, problem, where)
         self.dependency = dependency
-        self.reason = reason
+        self.problem = problem
+        self.where = where
+
+    def __str__(self) -> str:
+        return f"{self.code} {type(self).__name__}({self.dependency}, {self.reason})"
+
+    @property
+    def reason(self) -> str:
+        """The problem and the place, for a log line or a readiness answer that names the server already."""
+        return f"{self.problem} at {self.where}" if self.where else self.problem
+
+    def located(self, where: str) -> Self:
+        """Add the place unless it is known; return the same error."""
+        self.where = self.where or where
+        return self
+
+
+class DependencyFaulty(DependencyUnavailable):
+    """The server answers, but can't do now what was asked; `problem` has a subject of its own."""
+
+    @property
+    def reason(self) -> str:
+        """What answered, and with what."""
+        place = f" at {self.where}" if self.where else ""
+        return f"answers{place}, but {self.problem}"
+
+
+class NotFinished(DependencyUnavailable):
+    """The work at the server took longer than it may; whether the server answers is not known."""
+
+    def __init__(self, dependency: str, seconds: float, where: str = "") -> None:
+        super().__init__(dependency, f"not done within {seconds:g} s", where)
 
 
 class LoginRefused(DependencyUnavailable):
@@ -253,12 +287,15 @@ class LoginRefused(DependencyUnavailable):
     def __init__(
         self, dependency: str, *, where: str, user: str, problem: str, setting: str, refused: str = "login"
     ) -> None:
-        super().__init__(dependency, f"{refused} refused at {where} as {user}: {problem}; check {setting}")
+        super().__init__(dependency, problem, where)
         self.refused = refused
-        self.where = where
         self.user = user
-        self.problem = problem
         self.setting = setting
+
+    @property
+    def reason(self) -> str:
+        """Who was refused, where and why, and what to check."""
+        return f"{self.refused} refused at {self.where} as {self.user}: {self.problem}; check {self.setting}"
 
 
 class NotMigrated(DependencyUnavailable):

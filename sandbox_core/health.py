@@ -93,6 +93,7 @@ class ServerPart:
         """`lacks` returns what is missing on a server that answers; "" when nothing is."""
         self.store = store
         self.where = where
+        """The server's host and port."""
         self._question = question
         self._lacks = lacks
 
@@ -182,6 +183,7 @@ class HealthChecker:
         self._parts = tuple(parts)
         self._system = tuple(system)
         self._timeout = timeout
+        self._places = {part.store: part.where for part in self._system}
         self._asking: dict[str, asyncio.Task[PartHealth]] = {}
         self._late = Abandoned()
 
@@ -199,8 +201,7 @@ class HealthChecker:
             if part.store not in self._asking or self._asking[part.store].done():
                 self._asking[part.store] = self._begin(part.store, part.check_system())
         parts = await self._answers(dict(self._asking), within or self._timeout, shared=True)
-        where = {part.store: part.where for part in self._system}
-        return SystemHealth(tuple(_named(part, where[part.store]) for part in parts))
+        return SystemHealth(tuple(_named(part, self._places[part.store]) for part in parts))
 
     async def close(self) -> None:
         """End the open checks that end soon."""
@@ -220,22 +221,31 @@ class HealthChecker:
         finally:
             if not shared:
                 self._late.cancel(*asked.values())
-        late = PartHealth("", PartState.UNHEALTHY, f"no answer within {within:g} s", within * 1000)
         return tuple(
-            task.result() if task.done() else replace(late, store=store) for store, task in asked.items()
+            task.result() if task.done() else self._late_part(store, within) for store, task in asked.items()
         )
 
+    def _late_part(self, store: str, within: float) -> PartHealth:
+        fault = _no_answer(store, within, self._places.get(store, ""))
+        return PartHealth(store, PartState.UNHEALTHY, fault.reason, within * 1000, fault=fault)
+
     async def _bounded(self, store: str, check: Awaitable[PartHealth]) -> PartHealth:
+        fault = None
         started = time.perf_counter()
         try:
             async with asyncio.timeout(self._timeout):
                 return await check
         except TimeoutError:
-            detail = f"no answer within {self._timeout:g} s"
+            fault = _no_answer(store, self._timeout, self._places.get(store, ""))
+            detail = fault.reason
         except SandboxError as error:
-            detail = _reason(store, error)
+            if isinstance(error, DependencyUnavailable):
+                fault = error
+            # The result names the part already.
+            of_this = fault is not None and fault.dependency == store
+            detail = fault.reason if fault is not None and of_this else explain(error).sentence
         latency = (time.perf_counter() - started) * 1000
-        return PartHealth(store, PartState.UNHEALTHY, detail, latency)
+        return PartHealth(store, PartState.UNHEALTHY, detail, latency, fault=fault)
 
 
 def _named(part: PartHealth, where: str) -> PartHealth:
@@ -245,8 +255,5 @@ def _named(part: PartHealth, where: str) -> PartHealth:
     return replace(part, detail=f"{part.detail} (at {where})")
 
 
-def _reason(store: str, error: SandboxError) -> str:
-    # The result names the part already.
-    if isinstance(error, DependencyUnavailable) and error.dependency == store:
-        return error.reason
-    return explain(error).sentence
+def _no_answer(store: str, seconds: float, where: str) -> DependencyUnavailable:
+    return DependencyUnavailable(store, f"no answer within {seconds:g} s", where)

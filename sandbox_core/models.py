@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from .errors import TransitionNotAllowed
+from .words import storable
 
 
 class SandboxStatus(StrEnum):
@@ -63,6 +64,10 @@ class Actor:
     via: str = ""
     """The operator who acts for this person, such as `cli:root`; empty when the person acts directly."""
 
+    def __post_init__(self) -> None:
+        # A display name is whatever its owner has made of it.
+        object.__setattr__(self, "display_name", storable(self.display_name))
+
     @property
     def signature(self) -> str:
         """The actor in the audit log: the id, or `via` for the id."""
@@ -78,6 +83,9 @@ class GuildAccess:
     caller_manages: bool
     """Whether the caller has Manage Server there."""
     name: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", storable(self.name))
 
 
 EVENTS_DROPPED = "events_dropped"
@@ -161,6 +169,10 @@ class Switch:
 
     confirmed: tuple[str, ...] = ()
     unconfirmed: tuple[str, ...] = ()
+
+
+NOBODY_ASKED = "the gateway"
+"""In place of processes' names when it is not known which have switched."""
 
 
 def shard_of(guild_id: str | int | None, shard_count: int) -> int:

@@ -228,8 +228,8 @@ class Settings(DatabaseSettings):
     """The address on which `/metrics`, `/healthz` and `/readyz` listen."""
     ops_port: Annotated[int, Field(ge=0, le=65535)] = 9464
     """The port of the same; 0 chooses a free one."""
-    metrics_owner_labels: Annotated[int, Field(ge=0)] = 20
-    """The number of owners, those with the most sandboxes, that have their own label in the metrics."""
+    metrics_owner_labels: Annotated[int, Field(ge=0)] = 0
+    """The number of owners, those with the most sandboxes, whose Discord ids are labels of `/metrics`."""
 
     sandbox_default_ttl_hours: Hours = 24
     """The default life of a sandbox."""

@@ -58,8 +58,13 @@ class ShutdownBudget:
         return True
 
     async def finish(self, name: str, work: Work, *, at_most: float = math.inf) -> bool:
-        """Do the same as `step`, and log a step that was not done."""
-        done = await self.step(name, work, at_most=at_most)
+        """Do the same as `step`, and log a step that was not done, or has failed."""
+        try:
+            done = await self.step(name, work, at_most=at_most)
+        except Exception:
+            # Any error: the other steps follow, and what the process was asked to do is done.
+            _log.exception("shutdown_step_failed", step=name)
+            return False
         if not done:
             _log.warning("shutdown_step_unfinished", step=name)
         return done

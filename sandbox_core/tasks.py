@@ -23,6 +23,26 @@ _AGAIN_AFTER = 1.0
 """Seconds until a cancellation is repeated: long enough for a task's `finally`."""
 
 
+class after_commit:  # noqa: N801 (used like a function)
+    """Run what follows a committed change: whatever it raises is logged, and the change stays done.
+
+    A cancellation passes.
+    """
+
+    def __init__(self, step: str) -> None:
+        self._step = step
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> bool:
+        # Any error: the caller must not be told that what is done has failed.
+        if not isinstance(error, Exception):
+            return False
+        _log.error("failed_after_commit", step=self._step, exc_info=error)
+        return True
+
+
 class Overdue(TimeoutError):
     """The time limit of some work has passed. A `TimeoutError` from inside the work is not this error."""
 

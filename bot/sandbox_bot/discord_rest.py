@@ -58,19 +58,23 @@ class DiscordRest:
             async with asyncio.timeout(_WITHIN), self._session.get(f"{self._base}{path}") as answer:
                 if answer.content_type != "application/json":
                     # Not Discord's own answer: a proxy's page, which says nothing of tokens and guilds.
-                    raise DependencyUnavailable("Discord", f"a proxy answered with status {answer.status}")
+                    raise self._away(f"a proxy before it answered with status {answer.status}")
                 if answer.status == 401:
                     raise TokenRefusedError
                 if answer.status in {403, 404}:
                     return None
                 if answer.status != 200:
-                    raise DependencyUnavailable("Discord", f"it answered with status {answer.status}")
+                    raise self._away(f"it answered with status {answer.status}")
                 return await answer.json()
         except TimeoutError:
-            raise DependencyUnavailable("Discord", f"no answer within {_WITHIN:g} seconds") from None
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            where = discord_where(self._base)
-            raise DependencyUnavailable("Discord", f"it can't be reached at {where}") from error
+            raise self._away(f"no answer within {_WITHIN:g} s") from None
+        except ValueError as error:
+            raise self._away("its JSON can't be read") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._away(f"it can't be reached ({type(error).__name__})") from error
+
+    def _away(self, problem: str) -> DependencyUnavailable:
+        return DependencyUnavailable("Discord", problem, discord_where(self._base))
 
     async def access(self, guild_id: str, user_id: str | None) -> GuildAccess:
         """Return what the bot, and `user_id` if given, may do in a guild now."""

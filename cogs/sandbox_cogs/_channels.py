@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import aiohttp
 import discord
 from discord.http import HTTPClient
 
-from sandbox_cogs._answers import is_discords
-from sandbox_core.errors import DependencyUnavailable
+from sandbox_cogs._answers import NO_ANSWER, discord_away, is_discords
 from sandbox_core.events import DIRECT
 
 _DIRECT_CHANNELS = (discord.ChannelType.private.value, discord.ChannelType.group.value)
@@ -28,10 +26,10 @@ class RestChannels:
             channel = await self._http.get_channel(int(channel_id))
         except (discord.Forbidden, discord.NotFound) as error:
             if not is_discords(error):
-                raise DependencyUnavailable("Discord", f"a proxy answered {error.status} for it") from error
+                raise discord_away(error) from error
             return None
-        except (OSError, TimeoutError, aiohttp.ClientError, discord.DiscordException) as error:
-            raise DependencyUnavailable("Discord", f"it can't be asked ({type(error).__name__})") from error
+        except (*NO_ANSWER, discord.DiscordException) as error:
+            raise discord_away(error) from error
         guild_id = channel.get("guild_id")
         if guild_id is not None:
             return str(guild_id)

@@ -125,6 +125,11 @@ class PostgresAddress:
             # A user id in a container may have no name.
             return "nobody"
 
+    @property
+    def tls_optional(self) -> bool:
+        """Whether a server without TLS will do, too."""
+        return self.options.get("sslmode", "prefer") in {"disable", "allow", "prefer"}
+
     def arguments(self) -> dict[str, Any]:
         """Return the arguments for `asyncpg.connect`; its `dsn` has only the options."""
         given: dict[str, Any] = {"user": self.user, "database": self.database}

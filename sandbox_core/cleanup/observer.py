@@ -36,7 +36,7 @@ class CleanupMetrics(CleanupObserver):
     `owner_labels` is the number of owners, those with the most sandboxes, with their own label.
     """
 
-    def __init__(self, registry: CollectorRegistry, *, owner_labels: int = 20) -> None:
+    def __init__(self, registry: CollectorRegistry, *, owner_labels: int = 0) -> None:
         self._owner_labels = owner_labels
         self._runs = Counter(
             "sandbox_cleanup_runs_total", "Cleanup passes by result", ["result"], registry=registry

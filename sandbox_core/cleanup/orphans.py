@@ -19,6 +19,7 @@ from sandbox_core.namespaces import Namespace
 from sandbox_core.postgres import Pool, audit, connected, guild_mappings, sandboxes, transaction
 from sandbox_core.postgres import orphans as orphan_rows
 from sandbox_core.postgres import routes as route_rows
+from sandbox_core.tasks import after_commit
 
 from .results import MAPPINGS, Damage, Orphan, OrphanCleanup, OrphanReport
 
@@ -121,6 +122,11 @@ class OrphanSearch:
             except SandboxError as error:
                 failed[orphan] = reason_of(error)
                 continue
+            except Exception as error:
+                # After any error the other orphans are still removed.
+                _log.exception("orphan_not_removed", orphan=orphan.name)
+                failed[orphan] = reason_of(error)
+                continue
             (removed if gone else spared).append(orphan)
             if gone and orphan.known and orphan.store != MAPPINGS:
                 await self._note(orphan, actor)
@@ -156,7 +162,7 @@ class OrphanSearch:
                         "store": orphan.store,
                     },
                 )
-        except SandboxError as error:
+        except Exception as error:
             # The orphan itself is removed and will not be found again.
             _log.warning("orphan_not_recorded", orphan=orphan.name, reason=reason_of(error))
 
@@ -175,9 +181,10 @@ class OrphanSearch:
                 at=self._clock(),
                 details={"guild_id": guild_id, "reason": "orphaned"},
             )
-        async with connected(self._pool) as connection:
-            routes = await route_rows.read_many(connection, [guild_id])
-        await self._routes.guilds_changed(routes)
+        with after_commit("routes"):
+            async with connected(self._pool) as connection:
+                routes = await route_rows.read_many(connection, [guild_id])
+            await self._routes.guilds_changed(routes)
         return True
 
 

@@ -27,6 +27,7 @@ from ..postgres import Pool, create_pool
 from ..redis.confined import create_confined_client
 from ..settings import MAX_DELIVERIES, TAKES, SettingsError, cant_be_used
 from ..subjects import DEFAULT_NAMES, StreamNames
+from ..words import storable
 from ._dead_letters import DeadLetterBox
 from ._events import ACK_WAIT_SECONDS, Events
 
@@ -189,7 +190,11 @@ class SandboxContext:
         """
         if not _SUBJECT_TAIL.match(subject_tail):
             raise InvalidInput("subject", subject_tail, "it is not tokens joined by dots", "`jobs.resize`")
-        own = {name: value for name, value in (headers or {}).items() if not name.lower().startswith("nats-")}
+        own = {
+            storable(name): storable(value)
+            for name, value in (headers or {}).items()
+            if not name.lower().startswith("nats-")
+        }
         with translating():
             await self._nats.client.publish(
                 self.world.nats_prefix + subject_tail, payload, headers=own or None

@@ -13,6 +13,7 @@ from sandbox_core.models import Actor, AuditEvent, GuildAccess, Sandbox, Sandbox
 from sandbox_core.namespaces import Namespace, SchemaProvisioner
 from sandbox_core.postgres import Connection, audit, connected, sandboxes, transaction
 from sandbox_core.postgres.errors import ShortIdTakenError
+from sandbox_core.tasks import after_commit
 from sandbox_core.validation import generate_name, parse_duration, parse_name
 
 from . import guilds as guild_steps
@@ -42,9 +43,11 @@ async def create(tools: Tools, actor: Actor, asked: Asked) -> Changed:
     try:
         created = await _Creation(tools, actor).run(asked)
     except BaseException as error:
-        tools.observer.create_failed(_failure(error), time.perf_counter() - started)
+        with after_commit("metrics"):
+            tools.observer.create_failed(_failure(error), time.perf_counter() - started)
         raise
-    tools.observer.created(time.perf_counter() - started)
+    with after_commit("metrics"):
+        tools.observer.created(time.perf_counter() - started)
     return created
 
 
@@ -106,8 +109,7 @@ class _Creation:
     def _draft(self, name: str, life: timedelta) -> Sandbox:
         sandbox_id = self._tools.new_id()
         now = self._tools.clock()
-        # PostgreSQL's jsonb has no NUL.
-        owner_name = self._actor.display_name.replace("\0", "")
+        owner_name = self._actor.display_name
         return Sandbox(
             id=sandbox_id,
             name=name,

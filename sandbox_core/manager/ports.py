@@ -8,10 +8,11 @@ from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
-from sandbox_core.models import Route, Sandbox, Switch
+from sandbox_core.models import NOBODY_ASKED, Route, Sandbox, Switch
 from sandbox_core.namespaces import Namespace
 from sandbox_core.postgres import Pool
 from sandbox_core.postgres.claims import Claims
+from sandbox_core.tasks import after_commit
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class RouteChanges(Protocol):
     async def guilds_changed(self, routes: Mapping[str, Route | None]) -> Switch:
         """Wait until every gateway process has confirmed, or a limit; a route None means production.
 
-        Never raises when a server is away: the database already has the change.
+        A server that is away or fails is no error here: the database already has the change.
         """
         ...
 
@@ -118,8 +119,11 @@ class TeardownTools:
     async def _tell(self, sandbox: Sandbox, routes: Mapping[str, Route | None]) -> Changed:
         if not routes:
             return Changed(sandbox)
-        switch = await self.routes.guilds_changed(routes)
-        return Changed(sandbox, switch.unconfirmed)
+        # PostgreSQL tells the processes, too, and they write the caches again.
+        with after_commit("routes"):
+            switch = await self.routes.guilds_changed(routes)
+            return Changed(sandbox, switch.unconfirmed)
+        return Changed(sandbox, (NOBODY_ASKED,))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

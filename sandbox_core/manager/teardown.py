@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, TypeVar
 from uuid import UUID
@@ -20,6 +21,7 @@ from sandbox_core.error_text import explain
 from sandbox_core.errors import (
     CleanupFailed,
     DependencyUnavailable,
+    NotFinished,
     SandboxError,
     SandboxNotFound,
     SandboxNotRunning,
@@ -30,7 +32,7 @@ from sandbox_core.namespaces import Namespace
 from sandbox_core.postgres import Connection, audit, connected, guild_mappings, sandboxes, transaction
 from sandbox_core.postgres import cleanup as cleanup_rows
 from sandbox_core.postgres import routes as route_rows
-from sandbox_core.tasks import Overdue, ended_within
+from sandbox_core.tasks import Overdue, after_commit, ended_within
 
 from . import rules
 from .ports import Changed, TeardownTools, Tools
@@ -208,7 +210,8 @@ async def take_apart(
             failed = StepFailed(STATUS_STEP, error)
         else:
             if first:
-                tools.observer.destroyed(time.perf_counter() - started)
+                with after_commit("metrics"):
+                    tools.observer.destroyed(time.perf_counter() - started)
             return Changed(destroyed, destroying.unconfirmed)
     await note_failure(tools, actor, sandbox, failed)
     raise failed
@@ -240,7 +243,8 @@ async def _tell_routes(tools: TeardownTools, sandbox: Sandbox) -> StepFailed | N
             guild_ids = await cleanup_rows.guilds_taken_away(connection, sandbox.id, (_DESTROYED, _EXPIRED))
             routes = await route_rows.read_many(connection, guild_ids) if guild_ids else {}
         if routes:
-            await tools.routes.guilds_changed(routes)
+            with after_commit("routes"):
+                await tools.routes.guilds_changed(routes)
         await _done(tools, sandbox, ROUTES_STEP)
     except DependencyUnavailable as error:
         return StepFailed(ROUTES_STEP, error)
@@ -269,8 +273,10 @@ async def drop_parts(
 
 
 async def _done(tools: TeardownTools, sandbox: Sandbox, step: str) -> None:
-    async with connected(tools.pool) as connection:
-        await cleanup_rows.step_done(connection, sandbox.id, step, tools.clock())
+    # Only for people to read.
+    with after_commit("step"):
+        async with connected(tools.pool) as connection:
+            await cleanup_rows.step_done(connection, sandbox.id, step, tools.clock())
     await tools.faults(f"destroy:{step}")
 
 
@@ -297,10 +303,12 @@ async def finish(
     except TransitionNotAllowed as error:
         if error.current is not SandboxStatus.DESTROYED:
             raise
-        async with transaction(tools.pool) as connection:
-            # Remove steps that were recorded after the other caller had finished.
-            await cleanup_rows.forget(connection, sandbox.id)
-            return await sandboxes.by_id(connection, sandbox.id) or sandbox, False
+        with after_commit("steps"):
+            async with transaction(tools.pool) as connection:
+                # Remove steps that were recorded after the other caller had finished.
+                await cleanup_rows.forget(connection, sandbox.id)
+                return await sandboxes.by_id(connection, sandbox.id) or sandbox, False
+        return replace(sandbox, status=SandboxStatus.DESTROYED), False
     await tools.faults("destroy:destroyed")
     return destroyed, True
 
@@ -346,6 +354,9 @@ async def note_failure(tools: TeardownTools, actor: Actor, sandbox: Sandbox, fai
     except DependencyUnavailable as error:
         # PostgreSQL itself is away. The sandbox stays `destroying`, so a later pass finds it.
         _log.warning("failure_not_recorded", sandbox_id=str(sandbox.id), reason=error.reason)
+    except Exception:
+        # The caller needs the failure itself, not this one.
+        _log.exception("failure_not_recorded", sandbox_id=str(sandbox.id))
 
 
 def pause_after(attempts: int) -> timedelta:
@@ -361,7 +372,7 @@ async def bounded(store: str, work: Coroutine[Any, Any, T], *, within: float | N
         return await ended_within(limit, work, name=f"step-{store}")
     except Overdue as error:
         # The store may have answered, and had too much to do.
-        raise DependencyUnavailable(store, f"not done within {limit:g} s") from error
+        raise NotFinished(store, limit) from error
     except TimeoutError as error:
         raise DependencyUnavailable(store, "no answer in time") from error
 

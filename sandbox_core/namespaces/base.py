@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Protocol
 from uuid import UUID
 
+from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.models import Sandbox, SandboxStatus, short_id
 from sandbox_core.subjects import schema_name
 
@@ -36,6 +37,8 @@ class PartHealth:
     detail: str
     latency_ms: float
     facts: Mapping[str, int | float | str] = field(default_factory=dict)
+    fault: DependencyUnavailable | None = field(default=None, compare=False)
+    """Why the check itself failed, when it did because of the store."""
 
 
 IsOrphan = Callable[[], Awaitable[bool]]

@@ -14,6 +14,7 @@ from sandbox_core import tasks
 from sandbox_core.addresses import NatsAddress
 from sandbox_core.errors import DependencyUnavailable, LoginRefused
 
+from .errors import how_it_ended, unavailable
 from .lasting import LastingClient, words_of
 from .login import refusal
 
@@ -34,7 +35,7 @@ class NatsConnection:
     """
 
     def __init__(self) -> None:
-        self.client = LastingClient()
+        self.client = LastingClient(self._meaning)
         self.on_reconnect: list[Callable[[], None]] = []
         self.on_disconnect: list[Callable[[], None]] = []
         self.on_error: list[Callable[[Exception], None]] = []
@@ -46,6 +47,8 @@ class NatsConnection:
         self._where = ""
         self._said = ""
         """Why a server ended the connection, or does not take a new one; "" when none has said so."""
+        self._attempt = ""
+        """How the last attempt to connect ended; "" when it is not known."""
         self._connecting: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
 
@@ -63,9 +66,21 @@ class NatsConnection:
     @property
     def trouble(self) -> DependencyUnavailable:
         """What to raise while the connection does not stand."""
-        where = f" at {self._where}" if self._where else ""
-        said = f" ({self._said})" if self._said else ""
-        return self.refused or DependencyUnavailable("NATS", f"{_NOT_CONNECTED}{where}{said}")
+        if self.refused is not None:
+            return self.refused
+        said = f"{_NOT_CONNECTED} ({self._said})" if self._said else _NOT_CONNECTED
+        return DependencyUnavailable("NATS", self._attempt or said, self._where)
+
+    def _meaning(self, error: Exception, subject: str) -> DependencyUnavailable | None:
+        """What the error of a request means."""
+        if not self.connected:
+            return self.trouble
+        # A request without permission gets no answer, only this.
+        denied = "" if self.denied is None else self.denied.problem.lower()
+        if f" {subject.lower()} " in denied or " subscribe to _inbox." in denied:
+            return self.denied
+        away = unavailable(error)
+        return None if away is None else away.located(self.server)
 
     async def connect(
         self, address: NatsAddress | SecretStr | str, *, name: str, within: float = 2.0
@@ -84,11 +99,12 @@ class NatsConnection:
         try:
             await asyncio.wait_for(asyncio.shield(self._connecting), within)
         except TimeoutError:
+            self._attempt = self._attempt or "no answer in time"
             raise self.trouble from None
 
     async def _connect(self, address: NatsAddress, name: str) -> None:
         async def reconnected() -> None:
-            self.refused, self._said = None, ""
+            self.refused, self._attempt, self._said = None, "", ""
             _log.info("nats_reconnected", server=self.server)
             for listener in self.on_reconnect:
                 listener()
@@ -104,6 +120,7 @@ class NatsConnection:
             if not self.connected:
                 self._said = words_of(error)
             self._judge(refusal(error, address), error, alone=len(address.endpoints) == 1)
+            self._attempt = how_it_ended(error)
             # Every failed attempt comes here, each second while the server is away; the disconnect
             # itself is logged above, and readiness names it all along.
             _log.debug("nats_error", error=type(error).__name__)
@@ -129,7 +146,7 @@ class NatsConnection:
             # not be carried out later, and events are kept by their publisher.
             pending_size=0,
         )
-        self.refused, self._said = None, ""
+        self.refused, self._attempt, self._said = None, "", ""
         watch = tasks.repeat(self._watch, failed=_watch_failed, pause=_LOOK_EVERY)
         self._watching = asyncio.create_task(watch, name="nats-watch")
 

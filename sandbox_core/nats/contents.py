@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from sandbox_core.subjects import DEFAULT_NAMES, StreamNames
 
+from .dead_letters import CONSUMER, ORIGIN
 from .errors import translating
 from .message_ids import Content, MessageIds
 from .stored import CLOCK_MARGIN
@@ -32,6 +33,9 @@ class StoredContents:
         """
 
         def on_content(content: Content) -> None:
+            if content.header(CONSUMER) is not None or content.header(ORIGIN) is not None:
+                # A worker's dead letter or a repetition: the event itself has a message of its own.
+                return
             guild_id = content.header("Discord-Guild-Id") or ""
             if guild_id in guild_ids:
                 found(guild_id, _payload(content), content.stored_at)

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import nats.errors
 import nats.js.errors
 
-from sandbox_core.errors import DependencyUnavailable
+from sandbox_core.errors import DependencyFaulty, DependencyUnavailable
 
 DEPENDENCY = "NATS"
 
+_SILENT = "JetStream does not answer: it is off, or its cluster has no leader"
+# By the codes of JetStream's API. https://github.com/nats-io/nats-server/blob/main/server/errors.json
+_CODES = {
+    10008: "JetStream's cluster has no leader: more than half of its servers have to run",
+    10023: "JetStream has no room left",
+    10039: "the user's account has no JetStream",
+    10047: "JetStream has no room left",
+    10076: "JetStream is off",
+}
+
 # First match decides. The sentences are ours: the driver's texts may name hosts and users.
-_REASONS: tuple[tuple[type[BaseException], str], ...] = (
-    (nats.js.errors.NoStreamResponseError, "JetStream does not answer"),
-    (nats.js.errors.ServiceUnavailableError, "JetStream does not answer"),
+_FAULTY: tuple[tuple[type[BaseException], str], ...] = (
+    (nats.js.errors.NoStreamResponseError, _SILENT),
+    (nats.js.errors.ServiceUnavailableError, _SILENT),
     (nats.js.errors.ServerError, "JetStream reports a fault"),
-    (nats.errors.NoRespondersError, "JetStream does not answer"),
+    (nats.errors.NoRespondersError, _SILENT),
     (nats.errors.AuthorizationError, "it refused the login"),
+)
+_AWAY: tuple[tuple[type[BaseException], str], ...] = (
     (nats.errors.TimeoutError, "no answer in time"),
     (TimeoutError, "no answer in time"),
     (nats.errors.NoServersError, "no server accepts connections"),
@@ -31,12 +44,52 @@ _REASONS: tuple[tuple[type[BaseException], str], ...] = (
 )
 
 
+_ATTEMPTS: tuple[tuple[type[BaseException], str], ...] = (
+    (socket.gaierror, "its host name can't be resolved"),
+    (ConnectionRefusedError, "connection refused"),
+    (TimeoutError, "no answer in time"),
+    (nats.errors.TimeoutError, "no answer in time"),
+)
+
+INSTEAD = "raise_instead"
+"""The attribute of a driver's error with the error to raise instead; see `login`."""
+
+
+def note(error: BaseException, instead: DependencyUnavailable) -> None:
+    """Have `unavailable` return `instead` for this error: its class stays, as nats-py goes by it."""
+    setattr(error, INSTEAD, instead)
+
+
 def unavailable(error: BaseException) -> DependencyUnavailable | None:
     """The error to raise when `error` says that NATS can't be used now, else None."""
-    for kind, reason in _REASONS:
+    # nats-py replaces some errors by others of its own.
+    for each in (error, error.__context__):
+        instead = getattr(each, INSTEAD, None)
+        if isinstance(instead, DependencyUnavailable):
+            return instead
+    for kind, reason in _FAULTY:
+        if isinstance(error, kind):
+            return DependencyFaulty(DEPENDENCY, _said(error) or reason)
+    for kind, reason in _AWAY:
         if isinstance(error, kind):
             return DependencyUnavailable(DEPENDENCY, reason)
     return None
+
+
+def how_it_ended(error: BaseException) -> str:
+    """Return how an attempt to connect ended; "" when the error does not tell."""
+    if "INFO message" in str(error) or "json parse error" in str(error):
+        # nats-py's texts when something else greets, or nothing.
+        return "what answers there is not NATS"
+    return next((words for kind, words in _ATTEMPTS if isinstance(error, kind)), "")
+
+
+def _said(error: BaseException) -> str:
+    """What JetStream's API says, when it says something."""
+    if not isinstance(error, nats.js.errors.APIError) or error.err_code is None:
+        return ""
+    # The descriptions of JetStream's errors are fixed texts, at most with the names of streams.
+    return _CODES.get(error.err_code, f"JetStream reports: {error.description}")
 
 
 @contextmanager

@@ -20,7 +20,7 @@ import nats.errors
 from nats.aio.client import Client
 from nats.protocol.parser import AUTHORIZATION_VIOLATION, PERMISSIONS_ERR, STALE_CONNECTION
 
-from .login import TlsClient
+from .login import Judge, TlsClient
 
 _PAUSES: Final = (0.0, 0.25, 0.5, 1.0, 2.0)
 """Seconds before an attempt, by how many connections in a row a server ended or refused."""
@@ -46,8 +46,8 @@ def words_of(error: Exception) -> str:
 class LastingClient(TlsClient):
     """Connects anew after every end but the one that its owner wants."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, judge: Judge | None = None) -> None:
+        super().__init__(judge)
         self.ended_by: Exception | None = None
         """Why the server ended the last connection, in its own words; None when it was lost without any."""
         self._leaving = False

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import re
 import ssl
+from collections.abc import Callable
 from typing import Any
 
 import nats.errors
+import nats.js.errors
 from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
 
 from sandbox_core.addresses import NatsAddress
-from sandbox_core.errors import LoginRefused
+from sandbox_core.errors import DependencyUnavailable, LoginRefused
 
-from .errors import DEPENDENCY
+from .errors import DEPENDENCY, note
 
 _NO_TLS = "nats: tls:// is asked for and the server does not speak it"
 # What the server says, in small letters, and first match decides.
@@ -29,8 +33,36 @@ _WORDS: tuple[tuple[str, str], ...] = (
 _DENIED = re.compile(r"permissions violation for (publish|subscription) to \"([^\"]*)\"", re.IGNORECASE)
 
 
+Judge = Callable[[Exception, str], DependencyUnavailable | None]
+"""Says what a request's error means, by the subject that was asked; None when it means something else."""
+
+
 class TlsClient(Client):
-    """nats-py's client, which goes on in clear where `tls://` was asked for and the server offers none."""
+    """nats-py's client, which goes on in clear where `tls://` was asked for and the server offers none.
+
+    With `judge` the errors of requests know what was wrong where; their classes stay.
+    """
+
+    def __init__(self, judge: Judge | None = None) -> None:
+        super().__init__()
+        self._judge = judge
+
+    async def request(self, subject: str, *args: Any, **options: Any) -> Msg:
+        """Do the same as in nats-py."""
+        try:
+            return await super().request(subject, *args, **options)
+        except (nats.errors.Error, OSError) as error:
+            self.judge(error, subject)
+            raise
+
+    def jetstream(self, **options: Any) -> JetStreamContext:
+        """Return a context whose errors know where they come from."""
+        return _JetStream(self, **options)
+
+    def judge(self, error: Exception, subject: str) -> None:
+        """Note what the error means."""
+        if self._judge is not None and (instead := self._judge(error, subject)) is not None:
+            note(error, instead)
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         server = self._current_server
@@ -40,6 +72,20 @@ class TlsClient(Client):
                 raise nats.errors.Error(_NO_TLS)
             info["tls_required"] = True
         await super()._process_info(info, initial_connection=initial_connection)
+
+
+class _JetStream(JetStreamContext):
+    def __init__(self, client: TlsClient, **options: Any) -> None:
+        super().__init__(client, **options)
+        self._judged_by = client
+
+    async def _api_request(self, req_subject: str, *args: Any, **options: Any) -> dict[str, Any]:
+        try:
+            answer: dict[str, Any] = await super()._api_request(req_subject, *args, **options)
+        except nats.js.errors.APIError as error:
+            self._judged_by.judge(error, req_subject)
+            raise
+        return answer
 
 
 def refusal(error: Exception, address: NatsAddress) -> LoginRefused | None:

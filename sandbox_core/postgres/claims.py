@@ -85,9 +85,11 @@ class Claims:
                             f"SELECT pg_advisory_unlock({_KEY})",
                             str(sandbox_id),
                         )
-            except DependencyUnavailable as error:
-                # The server gives the lock back when it notices the end of the session.
-                _log.info("claim_lost", sandbox_id=str(sandbox_id), reason=error.reason)
+            except Exception as error:
+                # Any error: what was done under the claim is done. The server gives the lock back when it
+                # notices the end of the session.
+                reason = error.reason if isinstance(error, DependencyUnavailable) else type(error).__name__
+                _log.info("claim_lost", sandbox_id=str(sandbox_id), reason=reason)
             finally:
                 await self._leave_if_idle()
 

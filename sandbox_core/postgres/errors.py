@@ -10,6 +10,7 @@ import asyncpg
 from asyncpg import exceptions as pg
 
 from sandbox_core.errors import (
+    DependencyFaulty,
     DependencyUnavailable,
     GuildAlreadyMapped,
     NameTaken,
@@ -21,23 +22,30 @@ DEPENDENCY = "PostgreSQL"
 
 # The first match decides. The sentences are ours: asyncpg's texts may contain hosts, users and databases.
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
-_REASONS: tuple[tuple[type[BaseException], str], ...] = (
+_AWAY: tuple[tuple[type[BaseException], str], ...] = (
     (socket.gaierror, "its host name can't be resolved"),
     (ConnectionRefusedError, "connection refused"),
     (TimeoutError, "no answer in time"),
     (OSError, "the connection was lost"),
-    (pg.QueryCanceledError, "no answer in time"),
     (pg.CannotConnectNowError, "it is starting up or shutting down"),
     (pg.OperatorInterventionError, "it is shutting down"),
     (pg.PostgresConnectionError, "the connection was lost"),
+)
+
+OVERDUE = "a statement took too long: another session may hold a lock on what it needs"
+
+# It answers, and what it answers is this.
+_FAULTY: tuple[tuple[type[BaseException], str], ...] = (
+    (pg.QueryCanceledError, OVERDUE),
     (pg.InvalidAuthorizationSpecificationError, "it refused the login"),
     (pg.InvalidCatalogNameError, "the database does not exist"),
     (pg.TooManyConnectionsError, "it has no free connection"),
     (pg.DiskFullError, "its disk is full"),
+    (pg.OutOfMemoryError, "it is out of memory"),
     (pg.InsufficientResourcesError, "it is out of resources"),
     (pg.PostgresSystemError, "it reports a fault of its system"),
     (pg.ReadOnlySQLTransactionError, "it takes no writes at present"),
-    (pg.LockNotAvailableError, "it is busy with a conflicting change"),
+    (pg.LockNotAvailableError, "another session holds a lock on what is needed"),
     (pg.TransactionRollbackError, "it is busy with a conflicting change"),
 )
 
@@ -51,7 +59,10 @@ class ShortIdTakenError(Exception):
 
 def unavailable(error: BaseException) -> DependencyUnavailable | None:
     """Return the error to raise when `error` means that PostgreSQL can't be used now, else None."""
-    for kind, reason in _REASONS:
+    for kind, reason in _FAULTY:
+        if isinstance(error, kind):
+            return DependencyFaulty(DEPENDENCY, reason)
+    for kind, reason in _AWAY:
         if isinstance(error, kind):
             return DependencyUnavailable(DEPENDENCY, reason)
     if isinstance(error, pg.UndefinedTableError | pg.UndefinedFunctionError):
@@ -67,18 +78,24 @@ def unavailable(error: BaseException) -> DependencyUnavailable | None:
 
 
 @contextmanager
-def translating(*, name: str = "", guild_id: str = "") -> Iterator[None]:
+def translating(*, name: str = "", guild_id: str = "", where: str = "") -> Iterator[None]:
     """Run driver calls, and turn their errors into errors of this project.
 
-    `name` and `guild_id` are the values being written, for the errors about them. Whatever the server
-    answers, it is the server's answer; what asyncpg itself refuses passes unchanged.
+    `name` and `guild_id` are the values being written, for the errors about them; `where` is the server's
+    host and port. Whatever the server answers, it is the server's answer; what asyncpg itself refuses passes
+    unchanged.
     """
     try:
         yield
+    except DependencyUnavailable as error:
+        # Translated further in, where the place is not known.
+        if error.dependency == DEPENDENCY:
+            error.located(where)
+        raise
     except asyncpg.UniqueViolationError as error:
         taken = _taken(error.constraint_name, name, guild_id)
         if taken is None and error.severity is not None:
-            taken = DependencyUnavailable(DEPENDENCY, f"it answered with the error {error.sqlstate}")
+            taken = _answered(error).located(where)
         if taken is None:
             raise
         raise taken from error
@@ -88,9 +105,16 @@ def translating(*, name: str = "", guild_id: str = "") -> Iterator[None]:
             # Those that asyncpg makes by itself, with the same classes, have no severity.
             if not isinstance(error, asyncpg.PostgresError) or error.severity is None:
                 raise
-            # Its text may hold values; the code is enough to look it up.
-            away = DependencyUnavailable(DEPENDENCY, f"it answered with the error {error.sqlstate}")
-        raise away from error
+            away = _answered(error)
+        raise away.located(where) from error
+
+
+def _answered(error: asyncpg.PostgresError) -> DependencyFaulty:
+    if isinstance(error, pg.InsufficientPrivilegeError):
+        # This text has names of tables and schemas in it, and nothing of theirs.
+        return DependencyFaulty(DEPENDENCY, f"the bot's role lacks a right: {error.args[0]}")
+    # Its text may hold values; the code is enough to look it up.
+    return DependencyFaulty(DEPENDENCY, f"it reports the error {error.sqlstate} ({type(error).__name__})")
 
 
 def _taken(constraint: str | None, name: str, guild_id: str) -> SandboxError | ShortIdTakenError | None:

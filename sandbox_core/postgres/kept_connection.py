@@ -11,7 +11,7 @@ from asyncpg.pool import PoolConnectionProxy
 from sandbox_core.errors import DependencyUnavailable
 
 from .errors import translating
-from .pool import CONNECT_TIMEOUT, Pool, is_alive
+from .pool import CONNECT_TIMEOUT, Pool, is_alive, place_of
 
 _log = structlog.get_logger("sandbox.postgres")
 
@@ -45,7 +45,7 @@ class KeptConnection:
         """The connection. Raises `DependencyUnavailable` when PostgreSQL is away."""
         if self.standing is None:
             await self.give_back()
-            with translating():
+            with translating(where=place_of(self._pool)):
                 self._connection = connection = await self._pool.acquire(timeout=CONNECT_TIMEOUT)
                 await self._prepare(connection)
             return connection
@@ -63,5 +63,7 @@ class KeptConnection:
                         await self._restore(connection)
                 finally:
                     await self._pool.release(connection)
-        except DependencyUnavailable as error:
-            _log.info("kept_connection_lost", reason=error.reason)
+        except Exception as error:
+            # Any error: what it was kept for is done.
+            reason = error.reason if isinstance(error, DependencyUnavailable) else type(error).__name__
+            _log.info("kept_connection_lost", reason=reason)

@@ -50,9 +50,11 @@ async def connect(address: PostgresAddress, **options: Any) -> _Connection:
         problem = _problem(error, address)
         if problem is None:
             away = unavailable(error)
+            if isinstance(error, ConnectionError) and _NO_TLS in str(error):
+                away = DependencyUnavailable(DEPENDENCY, "what answers there is not PostgreSQL")
             if away is None:
                 raise
-            raise DependencyUnavailable(DEPENDENCY, f"{away.reason} at {address.where}") from error
+            raise away.located(address.where) from error
         raise LoginRefused(
             DEPENDENCY,
             where=address.where,
@@ -70,6 +72,9 @@ def _problem(error: Exception, address: PostgresAddress) -> str | None:
         said = str(error)
         return next((words for known, words in _WORDS if known in said), "the server does not let it in")
     if isinstance(error, ConnectionError) and _NO_TLS in str(error):
+        if address.tls_optional:
+            # A PostgreSQL without TLS would have said so, and asyncpg would have gone on in clear.
+            return None
         return "sslmode asks for TLS, and the server has none"
     if isinstance(error, pg.InvalidPasswordError) and not (address.password or os.environ.get("PGPASSWORD")):
         return "the server asks for a password, and the address gives none"

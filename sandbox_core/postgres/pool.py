@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, TypeAlias
 
 import asyncpg
+import structlog
 from asyncpg.pool import PoolConnectionProxy
 
 from sandbox_core.addresses import PostgresAddress
+from sandbox_core.errors import DependencyFaulty, DependencyUnavailable
+from sandbox_core.words import storable, storable_json
 
 from . import login
-from .errors import translating
+from .errors import DEPENDENCY, OVERDUE, translating
+
+_log = structlog.get_logger("sandbox.postgres")
 
 # Quoted: asyncpg's classes are generic in its type stubs only.
 Pool: TypeAlias = "asyncpg.Pool[Any]"
@@ -29,6 +35,7 @@ COMMAND_TIMEOUT = 3.0
 A few statements may need longer, such as dropping a schema; they have their own `timeout`.
 """
 _CANCELLED_WITHIN = 0.5
+_PERHAPS_NOT_STORABLE = re.compile(r"\\u(?:0000|d[89a-f])")
 
 
 async def create_pool(
@@ -43,26 +50,46 @@ async def create_pool(
     """Open a pool. Raises `DependencyUnavailable` when PostgreSQL is away, `LoginRefused` when it refuses.
 
     With `min_size=0` the first use of a connection raises these errors.
-    `jsonb` is read and written as Python values. `search_path` is a schema name of this project. Set
+    `jsonb` is read and written as Python values. What PostgreSQL can't store in a text, NUL and halves of
+    surrogate pairs, is written as U+FFFD. `search_path` is a schema name of this project. Set
     `prepared_statements` to False behind PgBouncer in transaction mode.
     """
     server_settings = {"application_name": application_name}
     if search_path is not None:
         server_settings["search_path"] = search_path
-    with translating():
-        # By its type, awaiting asyncpg's pool could return None.
-        pool: Pool | None = await asyncpg.create_pool(
-            connect=partial(_connect, PostgresAddress.of(database)),
+    address = PostgresAddress.of(database)
+    with translating(where=address.where):
+        pool = await _LocatedPool(
+            address.where,
+            connect=partial(_connect, address),
             min_size=min_size,
             max_size=max_size,
+            max_queries=50_000,
+            max_inactive_connection_lifetime=300.0,
+            loop=None,
+            connection_class=asyncpg.Connection,
+            record_class=asyncpg.Record,
             timeout=CONNECT_TIMEOUT,
             command_timeout=COMMAND_TIMEOUT,
             statement_cache_size=100 if prepared_statements else 0,
             server_settings=server_settings,
             init=_prepare,
         )
-    assert pool is not None  # noqa: S101
+    assert pool is not None  # noqa: S101 (by its type, awaiting asyncpg's pool could return None)
     return pool
+
+
+class _LocatedPool(asyncpg.Pool):
+    """A pool that knows the host and the port of its server."""
+
+    def __init__(self, where: str, **options: Any) -> None:
+        super().__init__(None, **options)
+        self.where = where
+
+
+def place_of(pool: Pool) -> str:
+    """Return the host and the port of the pool's server, or "" when it is not known."""
+    return str(getattr(pool, "where", ""))
 
 
 async def _connect(address: PostgresAddress, _dsn: None, **options: Any) -> asyncpg.Connection[Any]:
@@ -71,9 +98,30 @@ async def _connect(address: PostgresAddress, _dsn: None, **options: Any) -> asyn
 
 
 async def _prepare(connection: Connection) -> None:
+    """Make every text and every JSON value storable on its way, whoever writes it.
+
+    Arrays of text are sent as they are: only ids and names of ours are sent in them.
+    """
     await connection.set_type_codec(
-        "jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads, format="text"
+        "jsonb", schema="pg_catalog", encoder=_json, decoder=json.loads, format="text"
     )
+    for name in ("text", "varchar"):
+        # In the binary format, which COPY needs.
+        await connection.set_type_codec(
+            name, schema="pg_catalog", encoder=_text, decoder=bytes.decode, format="binary"
+        )
+
+
+def _json(value: Any) -> str:
+    text = json.dumps(value)
+    return json.dumps(storable_json(value)) if _PERHAPS_NOT_STORABLE.search(text) else text
+
+
+def _text(value: object) -> bytes:
+    if not isinstance(value, str):
+        # As asyncpg's own codec does, which has no cast from other types either.
+        raise TypeError(f"expected str, got {type(value).__name__}")
+    return storable(value).encode()
 
 
 # The event loop itself has only weak references to tasks.
@@ -102,7 +150,7 @@ def _released(task: asyncio.Task[None]) -> None:
 @asynccontextmanager
 async def connected(pool: Pool) -> AsyncIterator[Connection]:
     """Yield a connection from the pool, for reading; driver errors in the body are translated."""
-    with translating():
+    with translating(where=place_of(pool)):
         connection = await pool.acquire(timeout=CONNECT_TIMEOUT)
         try:
             yield connection
@@ -110,13 +158,23 @@ async def connected(pool: Pool) -> AsyncIterator[Connection]:
             # The running statement ends on the server first. Do not wait long for a hanging server.
             await asyncio.wait({_release(pool, connection)}, timeout=_CANCELLED_WITHIN)
             raise
-        except BaseException:
+        except BaseException as error:
+            stood = is_alive(connection)
             # After any error the pool must get its connection back first.
-            await asyncio.wait({_release(pool, connection)})
+            released = _release(pool, connection)
+            await asyncio.wait({released})
+            if stood and _is_late(error) and released.exception() is None:
+                # The connection is idle again, so the server has answered to the end of the statement.
+                raise DependencyFaulty(DEPENDENCY, OVERDUE) from error
             raise
         else:
             # What was done is done, whatever becomes of the connection.
             await asyncio.wait({_release(pool, connection)})
+
+
+def _is_late(error: BaseException) -> bool:
+    cause = error.__cause__ if isinstance(error, DependencyUnavailable) else error
+    return isinstance(cause, TimeoutError)
 
 
 @asynccontextmanager

@@ -4,17 +4,36 @@ from __future__ import annotations
 
 from typing import Any
 
+from redis import exceptions as rd
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
 
 from sandbox_core.addresses import RedisAddress
+from sandbox_core.errors import DependencyUnavailable
 
+from .encoding import ENCODING_ERRORS
+from .errors import DEPENDENCY, INSTEAD, note
 from .login import PlainConnection, TlsConnection
 
 TIMEOUT = 2.0
 """The limit in seconds to connect, to get an answer, and to get a free connection of the pool."""
 MAX_CONNECTIONS = 64
+
+
+class _LocatedPool(BlockingConnectionPool):
+    """A pool that says whose connections are all in use."""
+
+    async def get_connection(self, *args: Any, **options: Any) -> Any:
+        """Do the same as in redis-py."""
+        try:
+            return await super().get_connection(*args, **options)  # type: ignore[no-untyped-call]
+        except rd.ConnectionError as error:
+            if isinstance(error.__cause__, TimeoutError) and not hasattr(error, INSTEAD):
+                address: RedisAddress = self.connection_kwargs["address"]
+                problem = f"all {self.max_connections} connections of this process are in use"
+                note(error, DependencyUnavailable(DEPENDENCY, problem, address.where))
+            raise
 
 
 def create_client(address: RedisAddress | str, *, client_name: str = "discord-sandboxes") -> Redis:
@@ -35,11 +54,11 @@ def connection_pool(address: RedisAddress | str, *, client_name: str) -> Blockin
         # One retry, for a connection that was idle while the server restarted.
         "retry": Retry(ConstantBackoff(0.05), 1),
         "decode_responses": True,
-        "encoding_errors": "surrogateescape",
+        "encoding_errors": ENCODING_ERRORS,
         "client_name": client_name,
     }
     # redis-py's default pool fails at once when a burst needs more connections; this one waits.
-    return BlockingConnectionPool(
+    return _LocatedPool(
         connection_class=TlsConnection if address.tls else PlainConnection,
         timeout=TIMEOUT,
         address=address,

@@ -9,6 +9,7 @@ from typing import Any
 from sandbox_core.errors import InvalidInput
 
 from . import key_table
+from .encoding import ENCODING_ERRORS
 from .key_table import CHANNELS, KEYS, NotConfinable, command_name, text
 
 _PREFIX = re.compile(r"[A-Za-z0-9:_-]+\Z")
@@ -62,7 +63,7 @@ class Confinement:
         if isinstance(name, bytes | bytearray | memoryview):
             return self._bytes + self._checked(bytes(name))
         if isinstance(name, str):
-            self._checked(name.encode(errors="surrogateescape"))
+            self._checked(name.encode(errors=ENCODING_ERRORS))
             return self.prefix + name
         if isinstance(name, int | float) and not isinstance(name, bool):
             return f"{self.prefix}{name!r}"
@@ -151,10 +152,10 @@ def _split(args: Sequence[Any]) -> tuple[int, list[Any]]:
     """Return a command's words, and how many of them redis-py has joined in the first argument."""
     first = args[0] if args else ""
     # Split at ASCII white space, as redis-py's own packer does.
-    head = (first if isinstance(first, bytes) else str(first).encode()).split()
+    head = (first if isinstance(first, bytes) else str(first).encode(errors=ENCODING_ERRORS)).split()
     if not head:
         raise refusal("", "it has no name", '`redis.execute_command("GET", key)`')
-    return len(head), [*(word.decode(errors="surrogateescape") for word in head), *args[1:]]
+    return len(head), [*(word.decode(errors=ENCODING_ERRORS) for word in head), *args[1:]]
 
 
 def _numbers(confinement: Confinement, reply: Any) -> Any:

@@ -3,40 +3,59 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from redis import exceptions as rd
 
-from sandbox_core.errors import DependencyUnavailable
+from sandbox_core.errors import DependencyFaulty, DependencyUnavailable
 
 DEPENDENCY = "Redis"
 
 # The first match decides. The sentences are ours: the driver's texts may contain hosts and users.
-_REASONS: tuple[tuple[type[BaseException], str], ...] = (
+# A word in capitals is the server's own.
+_FAULTY: tuple[tuple[type[BaseException], str], ...] = (
     (rd.AuthenticationError, "it refused the login"),
-    (rd.BusyLoadingError, "it is loading its data"),
+    (rd.BusyLoadingError, "it is loading its data (LOADING)"),
+    (rd.ReadOnlyError, "it takes no writes: it is a replica (READONLY)"),
+    (rd.OutOfMemoryError, "its memory is full (OOM)"),
+    (rd.NoPermissionError, "its user may not do this (NOPERM)"),
+    (rd.MasterDownError, "it is a replica without its primary (MASTERDOWN)"),
+    (rd.ClusterDownError, "its cluster is down (CLUSTERDOWN)"),
+    (rd.AskError, "it is a node of a cluster, and a single server is needed"),
+    (rd.ClusterCrossSlotError, "it is a node of a cluster, and a single server is needed"),
+)
+
+_AWAY: tuple[tuple[type[BaseException], str], ...] = (
+    (rd.InvalidResponse, "what answers there is not Redis"),
+    (socket.gaierror, "its host name can't be resolved"),
+    (ConnectionRefusedError, "connection refused"),
     (rd.MaxConnectionsError, "no free connection"),
     (rd.TimeoutError, "no answer in time"),
     (rd.ConnectionError, "it can't be reached"),
-    (rd.ReadOnlyError, "it takes no writes at present"),
-    (rd.OutOfMemoryError, "it is out of memory"),
-    (rd.NoPermissionError, "its user may not do this"),
-    (rd.ClusterDownError, "its cluster is down"),
-    (rd.AskError, "it is a node of a cluster, and a single server is needed"),
-    (rd.ClusterCrossSlotError, "it is a node of a cluster, and a single server is needed"),
     (TimeoutError, "no answer in time"),
     (OSError, "it can't be reached"),
 )
 
-# Too few replicas, a failed save to disk, a replica without its primary: redis-py has no class for them.
-# In a pipeline the command comes before the server's text.
-_NO_WRITES = re.compile(r"(?:\A|caused error: \(')(?:NOREPLICAS|MISCONF|MASTERDOWN)\b")
+# redis-py has no classes for these.
+_WORDS = {
+    "MISCONF": "it takes no writes: it can't save its data (MISCONF)",
+    "NOREPLICAS": "it takes no writes: it has too few replicas (NOREPLICAS)",
+    "BUSY": "it is busy with a script (BUSY)",
+    "ERR": "it reports an error",
+}
 
+# In a pipeline the command comes before the server's text.
 _KIND = re.compile(r"(?:\A|caused error: \(')([A-Z]{2,20})\b")
 
 INSTEAD = "raise_instead"
 """The attribute of redis-py's error with the error to raise instead; see `login`."""
+
+
+def note(error: BaseException, instead: DependencyUnavailable) -> None:
+    """Have `unavailable` return `instead` for this error: its class stays, as redis-py goes by it."""
+    setattr(error, INSTEAD, instead)
 
 
 def unavailable(error: BaseException) -> DependencyUnavailable | None:
@@ -44,25 +63,25 @@ def unavailable(error: BaseException) -> DependencyUnavailable | None:
     instead = getattr(error, INSTEAD, None)
     if isinstance(instead, DependencyUnavailable):
         return instead
-    for kind, reason in _REASONS:
+    for kind, reason in _FAULTY:
         if isinstance(error, kind):
+            return DependencyFaulty(DEPENDENCY, reason)
+    # redis-py puts an error of its own in place of the socket's, which says more.
+    cause = error.__context__ if isinstance(error.__context__, OSError) else error
+    for kind, reason in _AWAY:
+        if isinstance(cause, kind):
             return DependencyUnavailable(DEPENDENCY, reason)
-    if isinstance(error, rd.ResponseError) and _NO_WRITES.search(str(error)):
-        return DependencyUnavailable(DEPENDENCY, "it takes no writes at present")
-    return None
+    return _badly_answered(str(error)) if isinstance(error, rd.ResponseError) else None
 
 
-def _badly_answered(said: str) -> DependencyUnavailable:
+def _badly_answered(said: str) -> DependencyFaulty:
     """Return the error for any other error reply.
 
     A reply starts with its kind in capitals, such as BUSY. The rest may contain keys and is not repeated.
     """
-    kind = _KIND.search(said)
-    if kind is None or kind[1] == "ERR":
-        return DependencyUnavailable(DEPENDENCY, "it answered with an error")
-    if kind[1] == "BUSY":
-        return DependencyUnavailable(DEPENDENCY, "it is busy with a script")
-    return DependencyUnavailable(DEPENDENCY, f"it answered with the error {kind[1]}")
+    match = _KIND.search(said)
+    kind = match[1] if match else "ERR"
+    return DependencyFaulty(DEPENDENCY, _WORDS.get(kind, f"it reports the error {kind}"))
 
 
 @contextmanager
@@ -76,7 +95,5 @@ def translating() -> Iterator[None]:
     except (OSError, rd.RedisError) as error:
         away = unavailable(error)
         if away is None:
-            if not isinstance(error, rd.ResponseError):
-                raise
-            away = _badly_answered(str(error))
+            raise
         raise away from error

@@ -9,9 +9,9 @@ from redis import exceptions as rd
 from redis.asyncio.connection import Connection, SSLConnection
 
 from sandbox_core.addresses import RedisAddress
-from sandbox_core.errors import DependencyUnavailable, LoginRefused
+from sandbox_core.errors import LoginRefused
 
-from .errors import DEPENDENCY, INSTEAD, unavailable
+from .errors import DEPENDENCY, INSTEAD, note, unavailable
 
 _WRONG_DATABASE = "DB index is out of range"
 
@@ -34,7 +34,7 @@ class _Named:
         """Do the same as in redis-py, which calls this to connect, at the first command and after a loss."""
         try:
             await super().connect_check_health(*args, **options)  # type: ignore[misc]
-        except (rd.ConnectionError, rd.TimeoutError) as error:
+        except (rd.ConnectionError, rd.TimeoutError, rd.InvalidResponse) as error:
             if isinstance(error.__context__, ssl.SSLError):
                 self._note(error, "TLS can't be agreed on, or the server's certificate can't be verified")
             else:
@@ -44,14 +44,14 @@ class _Named:
     async def read_response(self, *args: Any, **options: Any) -> Any:
         """Do the same as in redis-py."""
         try:
-            return await super().read_response(*args, **options)  # type: ignore[misc]
+            answer = await super().read_response(*args, **options)  # type: ignore[misc]
         except rd.AuthenticationError as error:
             if self._address.password is None:
                 self._note(error, "the server asks for a password, and none is given")
             else:
                 self._note(error, "the user's name or the password is wrong")
             raise
-        except (rd.ConnectionError, rd.TimeoutError) as error:
+        except (rd.ConnectionError, rd.TimeoutError, rd.InvalidResponse) as error:
             self._note_place(error)
             raise
         except rd.NoPermissionError as error:
@@ -60,13 +60,21 @@ class _Named:
         except rd.ResponseError as error:
             if _WRONG_DATABASE in str(error):
                 self._note(error, "there is no database of that number")
+            else:
+                self._note_place(error)
             raise
+
+        if isinstance(answer, list):
+            # The answers of a transaction.
+            for each in answer:
+                if isinstance(each, rd.ResponseError):
+                    self._note_place(each)
+        return answer
 
     def _note_place(self, error: rd.RedisError) -> None:
         away = unavailable(error)
         if away is not None and not hasattr(error, INSTEAD):
-            place = DependencyUnavailable(DEPENDENCY, f"{away.reason} at {self._address.where}{self._doubt}")
-            setattr(error, INSTEAD, place)
+            note(error, away.located(f"{self._address.where}{self._doubt}"))
 
     def _note(self, error: rd.RedisError, problem: str, *, refused: str = "login") -> None:
         refusal = LoginRefused(
@@ -77,7 +85,7 @@ class _Named:
             setting=self._address.variable,
             refused=refused,
         )
-        setattr(error, INSTEAD, refusal)
+        note(error, refusal)
 
 
 class PlainConnection(_Named, Connection):

@@ -77,4 +77,8 @@ class CacheWriter:
                 await self._cache.put_many(routes)
         except (DependencyUnavailable, TimeoutError):
             return False
+        except Exception:
+            # Any error: the change is committed, and is written again until Redis has taken it.
+            _log.exception("route_cache_write_failed", guilds=len(routes))
+            return False
         return True

@@ -51,7 +51,8 @@ class RouteFollower:
     """Follows the routes over one PostgreSQL connection of its own.
 
     `heartbeat` is in seconds: how often the link is tried, and how long it may take to answer. With
-    `process`, that process is announced by each heartbeat, and confirms the switches it is asked for.
+    `process`, that process is announced by each heartbeat, and confirms the switches it is asked for. `where`
+    is the server's host and port, for the sentences about it.
     `monotonic` is in seconds.
     """
 
@@ -60,11 +61,13 @@ class RouteFollower:
         connect: Callable[[], Awaitable[asyncpg.Connection[Any]]],
         *,
         process: GatewayProcess | None = None,
+        where: str = "",
         heartbeat: float = 2.0,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connect = connect
         self._process = process
+        self._where = where
         self._heartbeat = heartbeat
         self._monotonic = monotonic
         self._switch = RouteSwitch()
@@ -198,7 +201,7 @@ class RouteFollower:
             self.trouble = "the migrations are not applied; `sandboxctl migrate` does it"
             return
         away = error if isinstance(error, DependencyUnavailable) else unavailable(error)
-        self.trouble = type(error).__name__ if away is None else away.reason
+        self.trouble = type(error).__name__ if away is None else away.located(self._where).reason
 
     async def _follow(self, connection: asyncpg.Connection[Any]) -> None:
         connection.add_termination_listener(self._on_termination)

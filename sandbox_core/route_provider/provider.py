@@ -9,9 +9,10 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 
 import structlog
 
+from sandbox_core import tasks
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.metrics import RoutingMetrics
-from sandbox_core.models import DatedRoute, Route, Switch
+from sandbox_core.models import NOBODY_ASKED, DatedRoute, Route, Switch
 from sandbox_core.moments import is_past
 from sandbox_core.nats.route_announcements import RouteAnnouncements
 from sandbox_core.postgres.routes import RouteRows
@@ -229,14 +230,18 @@ class RouteProvider:
         moment: float | None
         try:
             committed, moment = await self._rows.read_as_of(routes.keys())
-        except DependencyUnavailable:
+        except Exception as error:
+            # Any error: the change is committed.
+            if not isinstance(error, DependencyUnavailable):
+                _log.exception("routes_not_read_again", guilds=len(routes))
             committed = dict(routes)
             moment = None if self._follower is None else self._follower.database_now()
         # Only the database's time may stand in Redis, where it decides what replaces what.
         written = _dated(committed, -math.inf if moment is None else moment)
         told_as_of = self._now() if moment is None else moment
         if self._announcements is not None:
-            await self._announcements.tell(committed, told_as_of)
+            with tasks.after_commit("announcement"):
+                await self._announcements.tell(committed, told_as_of)
         await self._writer.write(written)
         switched = self._switch(_dated(committed, told_as_of))
         _, switch = await asyncio.gather(switched, self._ask(committed.keys()))
@@ -248,7 +253,10 @@ class RouteProvider:
         try:
             async with asyncio.timeout(_SWITCH_TIMEOUT):
                 await self._follower.refresh(routes.keys())
-        except (DependencyUnavailable, TimeoutError):
+        except Exception as error:
+            # Any error: what is committed is told, and read when the link stands again.
+            if not isinstance(error, DependencyUnavailable | TimeoutError):
+                _log.exception("routes_not_switched", guilds=len(routes))
             self._follower.announced(routes)
 
     async def _ask(self, guild_ids: Collection[str]) -> Switch:
@@ -261,6 +269,11 @@ class RouteProvider:
             _log.warning("switch_not_asked", dependency=error.dependency, reason=error.reason)
             await self._sleep(UNTRUSTED_AFTER)
             return Switch()
+        except Exception:
+            # Any error: the change is committed, and the processes read it by themselves.
+            _log.exception("switch_not_asked", guilds=len(guild_ids))
+            await self._sleep(UNTRUSTED_AFTER)
+            return Switch(unconfirmed=(NOBODY_ASKED,))
 
     # The cache as such
 

@@ -8,7 +8,9 @@ import socket
 import sys
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import asyncpg
 import pytest
 from typer.testing import CliRunner
 
@@ -85,6 +87,23 @@ async def test_postgresql_away(shell: Shell) -> None:
         assert ended.code == 3
         assert "hunter2" not in ended.out + ended.err
     assert (await away("list")).err.startswith("SANDBOX_012: PostgreSQL is unavailable")
+
+
+async def test_a_table_that_somebody_has_locked(shell: Shell) -> None:
+    address = urlsplit(shell.env["DATABASE_URL"])
+    where = f"{address.hostname}:{address.port}"
+    held = await asyncpg.connect(shell.env["DATABASE_URL"])
+    async with held.transaction():
+        await held.execute("LOCK TABLE sandboxes IN ACCESS EXCLUSIVE MODE")
+        ended = await shell("list")
+        found = await shell("doctor")
+    await held.close()
+    locked = "a statement took too long: another session may hold a lock on what it needs"
+    assert ended.err.startswith(f"SANDBOX_012: PostgreSQL answers at {where}, but {locked}.")
+    assert (ended.code, found.code) == (3, 1)
+    assert locked in " ".join(found.out.split())
+    assert "pg_locks" in found.out
+    assert "Start it" not in found.out
 
 
 async def test_postgresql_that_never_answers(shell: Shell) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -76,6 +78,41 @@ async def test_exec_runs_with_the_environment_and_passes_on_the_code(
     plain_file = Path(shell.home, "not-executable")
     plain_file.write_text("")
     assert (await shell("exec", sandbox_id, "--", str(plain_file))).code == 126
+
+
+async def test_exec_gets_the_servers_that_only_a_file_names(shell: Shell, sandbox_id: str) -> None:
+    names = ("DATABASE_URL", "REDIS_URL", "NATS_URL")
+    dotenv = Path(shell.home, ".env")
+    lines = [f"{name}={shell.env[name]}" for name in names]
+    dotenv.write_text("\n".join([*lines, "DISCORD_TOKEN=the-bots-token", "OPS_PORT=1"]))
+    bare = shell.having(**dict.fromkeys(names))
+    show = "import os, sys; sys.exit(0 if all(os.environ[n] == v for n, v in zip(*eval(sys.argv[1]))) else 9)"
+    try:
+        wanted = repr((names, [shell.env[name] for name in names]))
+        ended = await bare("exec", sandbox_id, "--", sys.executable, "-c", show, wanted)
+        assert (ended.code, ended.err) == (0, "")
+        found = await bare(
+            "exec", sandbox_id, "--", "sh", "-c", 'echo "$DISCORD_TOKEN|$OPS_PORT|$SANDBOX_ID"'
+        )
+        assert found.out == f"||{sandbox_id}\n"
+    finally:
+        dotenv.unlink()
+
+
+async def test_psql_works_in_the_right_schema_and_shows_no_password(shell: Shell, sandbox_id: str) -> None:
+    rows = "SELECT count(*) FROM sandboxes"
+    assert int((await shell.ok("psql", "--", "-tAc", rows)).out) >= 1
+    assert int((await shell.ok("psql", "-tAc", rows)).out) >= 1
+    schema = await shell.ok("psql", "--sandbox", sandbox_id, "--", "-tAc", "SELECT current_schema()")
+    assert schema.out == f"sandbox_{sandbox_id[:8]}\n"
+    # Its command line, as everybody on the machine can read it.
+    line = await shell.ok("psql", "--", "-tAc", r"\! tr '\0' ' ' </proc/$PPID/cmdline")
+    assert "psql -tAc" in line.out
+    password = urlsplit(shell.env["DATABASE_URL"]).password
+    assert password
+    assert password not in line.out
+    assert (await shell.having(PATH="/nonexistent")("psql")).code == 127
+    assert (await shell("psql", "--sandbox", "no-such-one")).code == 1
 
 
 @pytest.mark.parametrize("value", HOSTILE)

@@ -107,7 +107,7 @@ async def test_every_command_answers_while_postgres_hangs(
     assert (first, second) == ("defer", "answer")
     assert first_options == {"ephemeral": True, "thinking": True}
     assert message["embed"].footer.text == "SANDBOX_012"
-    assert message["embed"].title == "PostgreSQL is unavailable (no answer within 0.2 seconds)."
+    assert message["embed"].title == "PostgreSQL has not finished this: not done within 0.2 s."
     assert await core.manager.list(include_destroyed=True) == []
     assert await core.pool.fetchval("SELECT count(*) FROM sandbox_audit_log") == 0
 

@@ -261,6 +261,13 @@ async def test_an_answer_that_discord_refuses_is_logged_and_ends(scene: Scene) -
     with capture_logs() as logs:
         await scene.alice.slash(scene.channel, "sandbox list")
     assert [entry["event"] for entry in logs if entry["log_level"] in {"error", "warning"}] == [
-        "interaction_failed",
+        "answer_not_shown",
         "interaction_not_answered",
     ]
+
+
+async def test_what_is_done_is_not_answered_as_failed(scene: Scene) -> None:
+    scene.env.inject_error("PATCH", "/webhooks/*", status=400, code=50035, times=1)
+    result = await scene.alice.slash(scene.channel, "sandbox create", name="made")
+    assert "It is done" in text_of(embed_of(result))
+    assert [sandbox.name for sandbox in await scene.core.manager.list()] == ["made"]

@@ -95,6 +95,8 @@ EXAMPLES: dict[type[errors.SandboxError], errors.SandboxError] = {
         errors.GuildNotRegistered("613425648685547541"),
         errors.GuildLimitReached(100),
         errors.DependencyUnavailable("PostgreSQL", LONG),
+        errors.DependencyFaulty("PostgreSQL", LONG, LONG),
+        errors.NotFinished("PostgreSQL", 15, LONG),
         errors.LoginRefused("Redis", where="h:1", user="x", problem="no", setting="REDIS_URL"),
         errors.NotMigrated(),
         errors.StreamUnusable("EVENTS", LONG, LONG, LONG),

@@ -215,7 +215,7 @@ async def _stopped(place: Place) -> None:
 async def _as_it_was(place: Place) -> None:
     sandbox = await place.core.manager.get("welcome-flow")
     assert sandbox.guild_ids == (GUILD,)
-    psql = f'psql "$DATABASE_URL" -tAc "SELECT name FROM {sandbox.schema_name}.communities"'
+    psql = f'sandboxctl psql -- -tAc "SELECT name FROM {sandbox.schema_name}.communities"'
     assert await place.shell(psql) == "kept\n"
 
 

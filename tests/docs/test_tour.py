@@ -72,7 +72,7 @@ async def test_what_stays_up_can_be_used_and_the_picture_is_of_this_tour(tmp_pat
 
         in_a_shell = f"{shown['in a shell']}\n"
         await _shell(f"{in_a_shell} sandboxctl create of-the-shell", tmp_path)
-        rows = 'psql "$DATABASE_URL" -tAc "SELECT name FROM sandboxes WHERE status = \'running\'"'
+        rows = "sandboxctl psql -- -tAc \"SELECT name FROM sandboxes WHERE status = 'running'\""
         assert await _shell(f"{in_a_shell} {rows}", tmp_path) == "of-the-shell\n"
         assert "of-the-shell" in await _shell(shown["be a person"], tmp_path)
         assert '"sent": 100' in await _shell(shown["send events"], tmp_path)

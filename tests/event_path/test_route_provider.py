@@ -16,9 +16,10 @@ from redis.asyncio import Redis
 from sandbox_bot.embedded import EmbeddedServers
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.metrics import RoutingMetrics
-from sandbox_core.models import DatedRoute, Route
+from sandbox_core.models import NOBODY_ASKED, DatedRoute, Route, Switch
 from sandbox_core.postgres.pool import Pool, create_pool
 from sandbox_core.postgres.routes import RouteRows
+from sandbox_core.postgres.switches import UNTRUSTED_AFTER
 from sandbox_core.redis.client import create_client
 from sandbox_core.redis.route_cache import RouteCache
 from sandbox_core.route_provider import RouteFollower, RouteProvider
@@ -349,3 +350,69 @@ async def test_a_refresh_that_loses_its_link_says_so(world: World, servers: Embe
     with pytest.raises(DependencyUnavailable):
         await asyncio.wait_for(refresh_until_refused(), 60)
     await servers.postgres.start()
+
+
+class Failing:
+    """Stands for a part of the provider; each of its methods raises."""
+
+    def __init__(self, real: object, *, times: int = 1) -> None:
+        self._real = real
+        self._left = times
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(self._real, name)
+        if not callable(real):
+            return real
+
+        async def fail(*arguments: object, **options: object) -> Any:
+            if self._left:
+                self._left -= 1
+                raise ValueError(name)
+            return await real(*arguments, **options)
+
+        return fail
+
+
+class Telling:
+    async def tell(self, routes: object, as_of: float) -> None:
+        """Tell nobody."""
+
+
+class Asking:
+    async def ask(self, guild_ids: object) -> Switch:
+        """Everybody has switched."""
+        return Switch(("one",))
+
+
+@pytest.mark.parametrize("part", ["_rows", "_announcements", "_processes", "_cache", "_follower"])
+async def test_a_committed_change_is_told_whatever_fails_on_the_way(
+    world: World, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    sandbox_id = await world.sandbox(GUILD_A)
+    provider = world.provider
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    monkeypatch.setattr(provider, "_sleep", sleep)
+    monkeypatch.setattr(provider, "_announcements", Telling())
+    monkeypatch.setattr(provider, "_processes", Asking())
+    if part == "_cache":
+        monkeypatch.setattr(provider._writer, "_cache", Failing(provider._cache))
+    elif part == "_follower":
+        monkeypatch.setattr(world.follower, "refresh", Failing(world.follower).refresh)
+    else:
+        monkeypatch.setattr(provider, part, Failing(getattr(provider, part)))
+    switch = await provider.guilds_changed({GUILD_A: Route(sandbox_id, FAR)})
+    expected = Switch(unconfirmed=(NOBODY_ASKED,)) if part == "_processes" else Switch(("one",))
+    assert switch == expected
+    assert slept == ([UNTRUSTED_AFTER] if part == "_processes" else [])
+
+    async def written() -> bool:
+        return await world.redis.get(route_key(GUILD_A)) == sandbox_id
+
+    async with asyncio.timeout(10):
+        while not await written():
+            await asyncio.sleep(0.02)
+    assert (await provider.lookup(GUILD_A)) == Route(sandbox_id, FAR)

@@ -27,6 +27,9 @@ from sandbox_core.postgres.processes import GatewayProcess, Processes, announce
 from sandbox_core.postgres.switches import ANSWERS, REQUESTS, SwitchRequests
 from sandbox_core.redis.last_events import LastEventRecord
 from sandbox_core.redis.route_cache import RouteCache
+from sandbox_core.sharding import other_leases
+from sandbox_core.sharding.identify_rows import IdentifyRows
+from sandbox_core.sharding.lease_rows import ShardRows
 from sandbox_core.sharding.resume_point_keys import GatewaySessions
 from sandbox_core.sharding.resume_point_rows import ResumePointRows
 from sandbox_core.sharding.resume_points import ResumePoints
@@ -174,6 +177,27 @@ async def test_a_process_seen_in_times_to_come_is_none(world: World) -> None:
     assert not await world.pool.fetchval(
         "SELECT count(*) FROM gateway_processes WHERE process_id = $1", process
     )
+
+
+async def test_rows_of_times_to_come_hold_nothing(world: World) -> None:
+    turns = IdentifyRows(world.pool, APPLICATION)
+    await world.pool.execute(
+        "INSERT INTO gateway_identify_buckets (application_id, bucket, identified_at)"
+        " VALUES ($1, 0, '2255-01-01')",
+        APPLICATION,
+    )
+    assert await turns.take(0, 5.0) == 0.0
+    assert 0.0 < await turns.take(0, 5.0) <= 5.0
+    await turns.count(0, 1)
+    await world.pool.execute("UPDATE gateway_shards SET identified_at = '2255-01-01'")
+    assert (await turns.attempts(0, 1)).seconds_ago == 0.0
+    # A lease until then is nobody's, and its shard is taken.
+    await world.pool.execute(
+        "UPDATE gateway_shards SET holder = $1, lease_until = '2255-01-01', held_since = now()", uuid4()
+    )
+    rows = ShardRows(world.pool, APPLICATION, uuid4(), lease=6.0)
+    (held,) = await other_leases.held(world.pool, rows._this, 1)
+    assert not held.is_live
 
 
 @pytest.mark.parametrize("moment", [str(IN_2255), "inf", "nan", "1e308"])

@@ -253,3 +253,28 @@ async def test_rules_for_answers(clock: ManualClock, connect: ConnectRaw) -> Non
         assert opened.followups == []
         assert await quick.webhook("DELETE", "/messages/@original") == (204, None)
         assert await quick.webhook("PATCH", "/messages/@original", {"content": "x"}) == (404, 10008)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1:1"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        # A name that points to this machine since the page was loaded.
+        {"Host": "evil.example", "Origin": "http://evil.example"},
+    ],
+)
+async def test_no_page_of_another_origin_controls_it(sim: DiscordSim, headers: dict[str, str]) -> None:
+    sim.control = ControlApi(sim).serve
+    url = f"http://127.0.0.1:{sim.port}/_sim"
+    own = {"Origin": f"http://127.0.0.1:{sim.port}", "Sec-Fetch-Site": "same-origin"}
+    async with aiohttp.ClientSession() as http:
+        for method, path in (("POST", "flood"), ("GET", "state")):
+            async with http.request(method, f"{url}/{path}", headers=headers, data="{}") as answer:
+                assert answer.status == 403
+        for right in ({}, own, {"Host": f"localhost:{sim.port}"}):
+            async with http.get(f"{url}/state", headers=right) as answer:
+                assert answer.status == 200

@@ -236,7 +236,9 @@ async def test_a_loop_outlives_its_failures_and_says_so_once(core: Core, bot: co
         loop.cancel()
         with pytest.raises(asyncio.CancelledError):
             await loop
-    assert [entry["event"] for entry in logs] == ["upkeep_waits", "upkeep_failed", "upkeep_resumed"]
+    # The core says something of its own now and then.
+    said = [entry["event"] for entry in logs if entry["event"].startswith("upkeep_")]
+    assert said == ["upkeep_waits", "upkeep_failed", "upkeep_resumed"]
 
 
 async def test_a_degraded_sandbox_and_unknown_orphans_are_told_in_the_log(

@@ -21,6 +21,7 @@ from .extend import extend
 from .list import list_
 from .migrate import migrate
 from .orphans import orphans
+from .psql import psql
 from .register_guild import register_guild
 from .run import run
 from .status import status
@@ -53,6 +54,11 @@ app.command(
     context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True},
 )(exec_)
 app.command("deadletters", rich_help_panel=_WORKERS)(deadletters)
+app.command(
+    "psql",
+    rich_help_panel=_WORKERS,
+    context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True},
+)(psql)
 app.command("cleanup", rich_help_panel=_UPKEEP)(cleanup)
 app.command("orphans", rich_help_panel=_UPKEEP)(orphans)
 app.command("audit", rich_help_panel=_UPKEEP)(audit)

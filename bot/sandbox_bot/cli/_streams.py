@@ -14,7 +14,7 @@ import typer
 
 from ..exit_codes import ExitCode
 
-_STDOUT = 1
+_STDOUT, _STDERR = 1, 2
 
 
 class OutputLost(Exception):
@@ -48,6 +48,38 @@ class _Stdout:
             self._inner.flush()
 
 
+class _Stderr:
+    """Standard error that loses what nobody takes: the exit code still says how the command ended."""
+
+    def __init__(self, inner: TextIO) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def write(self, text: str) -> int:
+        """Write text if it can be written."""
+        try:
+            return self._inner.write(text)
+        except OSError:
+            _to_nowhere(_STDERR)
+            return len(text)
+
+    def flush(self) -> None:
+        """Hand over what is buffered, if it can be written."""
+        try:
+            self._inner.flush()
+        except OSError:
+            _to_nowhere(_STDERR)
+
+
+def _to_nowhere(descriptor: int) -> None:
+    # Otherwise the buffered text would fail again when the interpreter ends.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+
+
 @contextmanager
 def _losing() -> Iterator[None]:
     try:
@@ -73,6 +105,8 @@ def prepare() -> None:
             stream.reconfigure(errors="replace")
     if not isinstance(sys.stdout, _Stdout):
         sys.stdout = cast("TextIO", _Stdout(sys.stdout))
+    if not isinstance(sys.stderr, _Stderr):
+        sys.stderr = cast("TextIO", _Stderr(sys.stderr))
 
 
 def write(text: str, *, newline: bool = True) -> None:
@@ -83,10 +117,7 @@ def write(text: str, *, newline: bool = True) -> None:
 
 def give_up(lost: OutputLost) -> ExitCode:
     """Return the exit code after lost output; print the reason, unless the reader closed the pipe."""
-    # Otherwise the buffered output would fail again when the interpreter ends.
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, _STDOUT)
-    os.close(nowhere)
+    _to_nowhere(_STDOUT)
     if lost.reason.errno == errno.EPIPE:
         # The reader has read enough, as `head` does.
         return ExitCode.UNREAD

@@ -8,8 +8,11 @@ from typing import Annotated
 
 import typer
 
+from sandbox_core.settings import load_settings
+
 from . import _options as options
 from ._exit import fail, run
+from ._servers import worker_addresses
 from ._worker import environment_of
 
 _NOT_EXECUTABLE, _NOT_FOUND = 126, 127
@@ -24,7 +27,8 @@ def exec_(
     owner: options.Owner = None,
 ) -> None:
     """Run a command inside a sandbox's environment: sandboxctl exec NAME -- python worker.py."""
-    variables = run(environment_of(name, owner))
+    # A worker finds the servers also when only `.env` names them.
+    variables = run(environment_of(name, owner)) | worker_addresses(load_settings())
     # The parser leaves this in front of the command.
     if command[0] == "--" and len(command) > 1:
         command = command[1:]

@@ -11,7 +11,8 @@ import structlog
 from sandbox_core.addresses import discord_where
 from sandbox_core.bootstrap import Core
 from sandbox_core.error_text import explain
-from sandbox_core.errors import DependencyUnavailable, LoginRefused, SandboxError
+from sandbox_core.errors import DependencyFaulty, DependencyUnavailable, LoginRefused, SandboxError
+from sandbox_core.postgres.errors import OVERDUE
 
 from .discord import look_at_discord
 from .findings import Finding, Look
@@ -23,6 +24,16 @@ from .redis import look_at_redis
 _log = structlog.get_logger("sandbox.doctor")
 
 _WITHIN = 15.0
+_MEND = {
+    "PostgreSQL": "Mend this at the server; its log says more.",
+    "Redis": "Mend this at the server; its log and INFO say more.",
+    "NATS": "Mend this at the server; its log says more.",
+}
+_HOLDERS = (
+    "SELECT pid, usename, application_name, state, query FROM pg_stat_activity "
+    "WHERE pid IN (SELECT pid FROM pg_locks WHERE granted AND relation::regclass::text LIKE '%sandbox%');"
+)
+"""Who holds locks on what the bot needs."""
 
 
 async def check_servers(
@@ -51,6 +62,8 @@ async def _bounded(look: Look, work: Coroutine[object, object, None]) -> None:
         look.away(
             f"it refused the {error.refused} as {error.user}: {error.problem}", f"Check {error.setting}."
         )
+    except DependencyFaulty as error:
+        look.failed(error.reason, _MEND[look.area], (_HOLDERS,) if error.problem == OVERDUE else ())
     except DependencyUnavailable as error:
         look.away(error.reason if error.dependency == look.area else explain(error).sentence, _start(look))
     except SandboxError as error:

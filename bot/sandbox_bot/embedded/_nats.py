@@ -8,6 +8,7 @@ import secrets
 from pathlib import Path
 from typing import ClassVar
 
+from ._private import write_private
 from ._process import ProcessPlan
 from ._programs import nats_program
 from ._server import HOST, EmbeddedServer
@@ -44,7 +45,8 @@ class NatsServer(EmbeddedServer):
     def _plan(self) -> ProcessPlan:
         configuration = self._data_dir / "nats.conf"
         # The configuration language knows fewer escapes than JSON, so letters of a path stay as they are.
-        configuration.write_text(
+        write_private(
+            configuration,
             json.dumps(
                 {
                     "server_name": self._server_name,
@@ -55,7 +57,7 @@ class NatsServer(EmbeddedServer):
                 },
                 indent=2,
                 ensure_ascii=False,
-            )
+            ),
         )
         return ProcessPlan(
             command=[str(nats_program()), "--config", str(configuration)],

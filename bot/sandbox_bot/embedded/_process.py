@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ._errors import EmbeddedServerError
+from ._private import open_private
 
 _GUARD = Path(__file__).with_name("_guard.py")
 
@@ -134,7 +135,7 @@ def _spawn_guard(plan: ProcessPlan, control: socket.socket) -> subprocess.Popen[
         "user": plan.user,
         "reach": [str(path) for path in plan.reach],
     }
-    with plan.log.open("ab") as log:
+    with open_private(plan.log, os.O_WRONLY | os.O_APPEND, "ab") as log:
         return subprocess.Popen(  # noqa: S603 (our own script and a plan made here)
             [sys.executable, "-I", "-S", str(_GUARD), json.dumps(wanted)],
             stdin=control.fileno(),

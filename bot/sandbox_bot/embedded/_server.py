@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from ._errors import EmbeddedServerError
+from ._private import DIRECTORY
 from ._process import GuardedProcess, ProcessPlan
 
 HOST = "127.0.0.1"
@@ -85,7 +86,7 @@ class EmbeddedServer(ABC):
         if self.running:
             raise EmbeddedServerError(f"{self.name} is already running")
         await self.stop()  # cleans up after a process that has ended
-        self._log.parent.mkdir(parents=True, exist_ok=True)
+        self._log.parent.mkdir(mode=DIRECTORY, parents=True, exist_ok=True)
         await self._prepare()
         if self._port is not None:
             if not _is_free(self._port):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from ._data_lock import lock_data_dir
 from ._errors import EmbeddedServerError
 from ._nats import DEFAULT_MAX_PAYLOAD, NatsServer
 from ._postgres import PostgresServer
+from ._private import DIRECTORY, make_private
 from ._valkey import ValkeyServer
 
 
@@ -55,7 +57,9 @@ async def embedded_servers(
     data_dir = data_dir.resolve()
     logs = data_dir / "logs"
     try:
-        logs.mkdir(parents=True, exist_ok=True)
+        # Started by root, PostgreSQL runs as `nobody`, who has to pass through it.
+        data_dir.mkdir(mode=DIRECTORY if os.geteuid() else 0o711, parents=True, exist_ok=True)
+        make_private(logs)
     except OSError as error:
         raise EmbeddedServerError(f"The data directory {data_dir} can't be used: {error}") from error
     async with lock_data_dir(data_dir) as lock:

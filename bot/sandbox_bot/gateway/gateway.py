@@ -10,6 +10,7 @@ import discord
 import yarl
 
 from sandbox_core import tasks
+from sandbox_core.addresses import discord_where
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.nats.contents import StoredContents
 from sandbox_core.sharding import tuning
@@ -134,7 +135,8 @@ async def start_limit(client: GatewayClient) -> StartLimit:
     try:
         return _limit((await client.http.get_bot_gateway())[2])
     except (discord.GatewayNotFound, OSError, TimeoutError, aiohttp.ClientError) as error:
-        raise DependencyUnavailable("Discord", type(error).__name__) from error
+        problem, where = f"it can't be asked ({type(error).__name__})", discord_where(discord.http.Route.BASE)
+        raise DependencyUnavailable("Discord", problem, where) from error
 
 
 def _limit(answer: Any) -> StartLimit:

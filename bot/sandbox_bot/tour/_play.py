@@ -10,6 +10,7 @@ import time
 import traceback
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import TextIO
 
 import asyncpg
 import nats.errors
@@ -73,7 +74,7 @@ async def _play(screen: Screen, log: Path, keep_until: asyncio.Event | None) -> 
         with screen.busy("connecting"):
             place = await stack.enter_async_context(stage.world())
             settings = stage.tour_settings(servers, place)
-            output = stack.enter_context(log.open("w"))
+            output = stack.enter_context(_private_log(log))
             _, ops = await stack.enter_async_context(stage.running_bot(settings, output))
 
         await Life(screen, place, stores, ops.url).play()
@@ -82,6 +83,11 @@ async def _play(screen: Screen, log: Path, keep_until: asyncio.Event | None) -> 
             screen.addresses(stage.addresses(servers, place, ops, log))
             place.sim.record = False
             await keep_until.wait()
+
+
+def _private_log(path: Path) -> TextIO:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    return os.fdopen(descriptor, "w")
 
 
 def _sentence(error: BaseException) -> str:

@@ -8,16 +8,15 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-import aiohttp
 import discord
 
-from sandbox_cogs._answers import is_discords
+from sandbox_cogs._answers import NO_ANSWER, discord_away, is_discords
 from sandbox_cogs._core import AnyBot
-from sandbox_core.addresses import discord_where
 from sandbox_core.bootstrap import Core
-from sandbox_core.errors import CleanupFailed, DependencyUnavailable, InvalidInput, SandboxError
+from sandbox_core.errors import CleanupFailed, DependencyUnavailable, InvalidInput, NotFinished, SandboxError
 from sandbox_core.manager import utc_now
 from sandbox_core.models import Actor, Sandbox
+from sandbox_core.words import storable
 
 from . import _render
 from ._answer import Answer
@@ -35,7 +34,7 @@ Run = Callable[[Actor, Arguments], Coroutine[Any, Any, Answer]]
 
 def _database_is_slow() -> SandboxError:
     # Every store has its own, shorter limit. Only the database can be so slow that this limit is reached.
-    return DependencyUnavailable("PostgreSQL", f"no answer within {_BUDGET:g} seconds")
+    return NotFinished("PostgreSQL", _BUDGET)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,9 +174,8 @@ class Commands:
                 if isinstance(error, discord.Forbidden) and is_discords(error):
                     scopes = "invite the bot there with the scopes bot and applications.commands"
                     results[guild_id] = f"Discord refused it: {scopes}"
-            except (aiohttp.ClientError, OSError) as error:
-                where = discord_where(discord.http.Route.BASE)
-                raise DependencyUnavailable("Discord", f"it can't be reached at {where}") from error
+            except NO_ANSWER as error:
+                raise discord_away(error) from error
         return _render.synced(results, self._names_of(results))
 
     async def _health(self, _actor: Actor, _arguments: Arguments) -> Answer:
@@ -193,7 +191,7 @@ class Commands:
     def _names_of(self, guild_ids: Any) -> dict[str, str]:
         """Return the names of guilds that the gateway has sent."""
         guilds = (self._bot.get_guild(int(guild_id)) for guild_id in guild_ids)
-        return {str(guild.id): guild.name for guild in guilds if guild is not None}
+        return {str(guild.id): storable(guild.name) for guild in guilds if guild is not None}
 
 
 def _argument(arguments: Arguments, index: int, field: str, example: str) -> str:
@@ -213,4 +211,4 @@ def _still_cleaning() -> SandboxError:
 
 
 def _discord_is_slow() -> SandboxError:
-    return DependencyUnavailable("Discord", f"no answer within {_BUDGET:g} seconds")
+    return discord_away(seconds=_BUDGET)

@@ -6,13 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import aiohttp
 import discord
 
-from sandbox_cogs._answers import is_discords
+from sandbox_cogs._answers import NO_ANSWER, discord_away, is_discords
 from sandbox_cogs._core import AnyBot
-from sandbox_core.addresses import discord_where
-from sandbox_core.errors import DependencyUnavailable, NotPermitted
+from sandbox_core.errors import NotPermitted
 from sandbox_core.models import Actor, GuildAccess
 from sandbox_core.settings import Settings
 from sandbox_core.validation import parse_guild_id
@@ -138,10 +136,6 @@ async def _discord_answers(seconds: float) -> AsyncIterator[None]:
         async with asyncio.timeout(seconds):
             yield
     except TimeoutError:
-        raise DependencyUnavailable("Discord", f"no answer within {seconds:g} seconds") from None
-    except discord.HTTPException as error:
-        who = "it" if is_discords(error) else "a proxy"
-        raise DependencyUnavailable("Discord", f"{who} answered with status {error.status}") from error
-    except (aiohttp.ClientError, OSError) as error:
-        where = discord_where(discord.http.Route.BASE)
-        raise DependencyUnavailable("Discord", f"it can't be reached at {where}") from error
+        raise discord_away(seconds=seconds) from None
+    except (discord.HTTPException, *NO_ANSWER) as error:
+        raise discord_away(error) from error

@@ -18,6 +18,7 @@ from sandbox_cogs._answers import is_discords
 from sandbox_cogs._core import AnyBot
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.tasks import within
+from sandbox_core.words import storable
 
 from ._access import guild_access
 from ._text import choice_label
@@ -118,7 +119,7 @@ class GuildsElsewhere:
 
     async def _list(self, bot: AnyBot) -> tuple[_Candidate, ...]:
         guilds = bot.fetch_guilds(limit=MOST_LISTED, with_counts=False)
-        return tuple([_Candidate(guild.id, guild.name) async for guild in guilds])
+        return tuple([_Candidate(guild.id, storable(guild.name)) async for guild in guilds])
 
 
 class GuildSuggestions:
@@ -159,7 +160,7 @@ class GuildSuggestions:
         found: dict[int, _Candidate] = {}
         if (bot.shard_count or 1) > 1:
             found = {each.id: each for each in await self._elsewhere.known(bot)}
-        return found | {guild.id: _Candidate(guild.id, guild.name, guild) for guild in bot.guilds}
+        return found | {guild.id: _Candidate(guild.id, storable(guild.name), guild) for guild in bot.guilds}
 
     async def _ask(self, bot: AnyBot, candidate: _Candidate, user_id: int) -> None:
         guild = candidate.guild

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import discord
 
 from sandbox_cogs._core import AnyBot
+from sandbox_core.tasks import after_commit
 
 from . import _diversion, _render
 from ._access import access_to, actor_of
@@ -34,7 +35,10 @@ async def create(
     guilds = [access] if doubt is None else []
     made = await core.manager.create(actor, name=name, ttl=ttl, guilds=guilds)
     sandbox = made.sandbox
-    embed = _render.created(made, await guild_names(interaction, sandbox, core.settings), doubt)
+    names: dict[str, str] = {}
+    with after_commit("names"):
+        names = await guild_names(interaction, sandbox, core.settings)
+    embed = _render.created(made, names, doubt)
     if doubt is None:
         return Answer(embed, below(*sandbox_buttons(sandbox.id)))
     question = _diversion.buttons(interaction, sandbox, access)

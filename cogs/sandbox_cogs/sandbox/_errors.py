@@ -47,6 +47,13 @@ async def report(interaction: discord.Interaction[AnyBot], error: BaseException)
     await _send(interaction, embed)
 
 
+async def report_unshown(interaction: discord.Interaction[AnyBot], error: Exception) -> None:
+    """Say, if Discord takes that at least, that the work is done and its answer could not be shown."""
+    error_id = secrets.token_hex(4)
+    _log.error("answer_not_shown", error_id=error_id, exc_info=error, **_facts(interaction))
+    await _send(interaction, _render.unshown(error_id))
+
+
 async def on_tree_error(
     interaction: discord.Interaction[AnyBot], error: app_commands.AppCommandError
 ) -> None:

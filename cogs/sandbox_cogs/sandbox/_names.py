@@ -10,6 +10,7 @@ import discord
 from sandbox_cogs._core import AnyBot
 from sandbox_core.models import Sandbox
 from sandbox_core.settings import Settings
+from sandbox_core.words import storable
 
 _ASK_WITHIN = 1.0
 _MOST_ASKED = 10
@@ -34,7 +35,7 @@ async def guild_names(
         answers = await asyncio.gather(*(_is_member(guild, interaction.user.id) for guild in asked))
         member.update((guild.id, answer) for guild, answer in zip(asked, answers, strict=True))
         guilds = [guild for guild in guilds if member.get(guild.id)]
-    return {str(guild.id): guild.name for guild in guilds}
+    return {str(guild.id): storable(guild.name) for guild in guilds}
 
 
 async def _is_member(guild: discord.Guild, user_id: int) -> bool:

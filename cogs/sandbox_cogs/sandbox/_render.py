@@ -215,6 +215,15 @@ def fault(error_id: str) -> discord.Embed:
     )
 
 
+def unshown(error_id: str) -> discord.Embed:
+    """The answer when the work is done and its own answer could not be shown."""
+    return discord.Embed(
+        title="It is done, but the answer could not be shown",
+        description=f"`/sandbox status` shows the result. The bot's log has the reason under `{error_id}`.",
+        colour=AMBER,
+    )
+
+
 def nothing_done(title: str, reason: str) -> discord.Embed:
     """The answer when a question ended without a change."""
     return discord.Embed(title=title, description=reason, colour=GREY)

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import discord
 
 from sandbox_cogs._core import AnyBot
-from sandbox_core.errors import DependencyUnavailable, SandboxError
+from sandbox_core.errors import DependencyUnavailable, NotFinished, SandboxError
 from sandbox_core.namespaces import PartState
 from sandbox_core.tasks import within
 
 from . import _outcome
 from ._access import check_may_use
 from ._acknowledge import acknowledged
-from ._errors import report
+from ._errors import report, report_unshown
 
 if TYPE_CHECKING:
     from sandbox_core.bootstrap import Core
@@ -112,13 +112,13 @@ def _away(core: Core, waited: float) -> Late:
 async def what_is_away(core: Core, waited: float) -> DependencyUnavailable:
     """Return which server the work waited for, `waited` seconds: the first that does not answer now.
 
-    When all of them answer, it was PostgreSQL: its rows may be locked, and the other two have no locks.
+    When all of them answer, it was a lock in PostgreSQL, or much work.
     """
     system = await core.health.check_system(within=PROBE_SECONDS)
     for part in system.parts:
         if part.state is PartState.UNHEALTHY:
-            return DependencyUnavailable(part.store, part.detail)
-    return DependencyUnavailable("PostgreSQL", f"no answer within {waited:g} seconds")
+            return part.fault or DependencyUnavailable(part.store, part.detail)
+    return NotFinished("PostgreSQL", waited)
 
 
 async def _answer(
@@ -142,14 +142,19 @@ async def _answer(
             answer = await within(budget, work)
         except TimeoutError:
             raise await late() from None
-        message = await interaction.edit_original_response(
-            embed=answer.embed,
-            view=answer.view,
-            attachments=[answer.file] if answer.file is not None else [],
-        )
-        if answer.shown is not None:
-            answer.shown(message)
         _outcome.count(interaction, "done")
+        try:
+            message = await interaction.edit_original_response(
+                embed=answer.embed,
+                view=answer.view,
+                attachments=[answer.file] if answer.file is not None else [],
+            )
+        except Exception as error:
+            # Any error: what was asked for is done, and only its answer is lost.
+            await report_unshown(interaction, error)
+        else:
+            if answer.shown is not None:
+                answer.shown(message)
     except Exception as error:  # the outermost handler: every failure becomes an answer
         await report(interaction, error)
     _outcome.measure(interaction, time.perf_counter() - started)

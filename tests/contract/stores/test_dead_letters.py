@@ -18,7 +18,9 @@ from sandbox_core.context import Event, SandboxContext, environment
 from sandbox_core.errors import InvalidInput
 from sandbox_core.models import Sandbox
 from sandbox_core.namespaces import NatsNamespace
+from sandbox_core.nats.contents import StoredContents
 from sandbox_core.nats.dead_letters import DeadLetters
+from sandbox_core.nats.message_ids import MessageIds
 from sandbox_core.nats.streams import StreamLimits, Streams
 from sandbox_core.settings import SettingsError
 from sandbox_core.subjects import SANDBOX_STREAM, sandbox_subject
@@ -302,6 +304,20 @@ async def test_a_letter_is_replayed_once_and_marked_as_such(
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(anext(events), 0.5)
     await letters.drop(letter)
+
+
+async def test_letters_and_replayed_events_are_no_copies_of_what_the_gateway_published(
+    nats_client: Client, context: SandboxContext, js: JetStreamContext, sandbox: Sandbox, letters: DeadLetters
+) -> None:
+    await emit(js, sandbox, "poison", "poison too")
+    for _ in range(2):
+        with pytest.raises(PoisonError):
+            await run(context, [], 1, max_deliveries=1)
+    await letters.replay((await letters.list(sandbox.id, limit=1))[0])
+    found: list[bytes] = []
+    contents = StoredContents(MessageIds(nats_client, js))
+    await contents.read({GUILD}, 0.0, lambda _guild, payload, _at: found.append(payload))
+    assert [b"poison too" in payload for payload in found] == [False, True]
 
 
 async def test_letters_of_others_and_forged_ones(

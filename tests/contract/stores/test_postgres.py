@@ -12,6 +12,7 @@ from asyncpg import exceptions as pg
 
 from sandbox_bot.embedded import EmbeddedServers
 from sandbox_core.errors import (
+    DependencyFaulty,
     DependencyUnavailable,
     GuildAlreadyMapped,
     LoginRefused,
@@ -20,7 +21,7 @@ from sandbox_core.errors import (
 )
 from sandbox_core.models import Sandbox, SandboxStatus
 from sandbox_core.postgres import Pool, connected, create_pool, sandboxes, transaction, translating
-from sandbox_core.postgres.errors import ShortIdTakenError, unavailable
+from sandbox_core.postgres.errors import OVERDUE, ShortIdTakenError, unavailable
 from tests.embedded.hanging import frozen
 
 from .conftest import NOW
@@ -110,7 +111,8 @@ async def test_the_server_dies_under_the_pool(servers: EmbeddedServers, pool: Po
 
     with pytest.raises(DependencyUnavailable) as lost:
         await in_a_transaction()
-    assert lost.value.reason == "the connection was lost"
+    url = urlsplit(servers.database_url)
+    assert lost.value.reason == f"the connection was lost at {url.hostname}:{url.port}"
     with pytest.raises(DependencyUnavailable):
         async with connected(pool):
             pytest.fail("there is nothing to connect to")
@@ -130,7 +132,7 @@ async def test_a_connection_ended_by_the_administrator(pool: Pool, servers: Embe
 
     with pytest.raises(DependencyUnavailable) as lost:
         await use_it_all_the_same()
-    assert lost.value.reason in {"the connection was lost", "it is shutting down"}
+    assert lost.value.problem in {"the connection was lost", "it is shutting down"}
     await admin.close()
 
 
@@ -147,7 +149,8 @@ async def test_a_statement_that_takes_too_long(pool: Pool) -> None:
     for take_too_long in (by_our_clock, by_the_servers):
         with pytest.raises(DependencyUnavailable) as late:
             await take_too_long()
-        assert late.value.reason == "no answer in time"
+        assert isinstance(late.value, DependencyFaulty)
+        assert late.value.problem == OVERDUE
 
 
 async def test_a_closed_pool(database_url: str) -> None:
@@ -173,7 +176,7 @@ async def test_a_conflict_that_the_server_resolves(pool: Pool) -> None:
     outcomes = await asyncio.gather(update(1, 2), update(2, 1), return_exceptions=True)
     (victim,) = (outcome for outcome in outcomes if outcome is not None)
     assert isinstance(victim, DependencyUnavailable)
-    assert victim.reason == "it is busy with a conflicting change"
+    assert victim.problem == "it is busy with a conflicting change"
 
 
 @pytest.mark.parametrize(
@@ -188,10 +191,11 @@ async def test_a_conflict_that_the_server_resolves(pool: Pool) -> None:
         (pg.AdminShutdownError("x"), "it is shutting down"),
         (pg.TooManyConnectionsError("x"), "it has no free connection"),
         (pg.DiskFullError("x"), "its disk is full"),
-        (pg.OutOfMemoryError("x"), "it is out of resources"),
+        (pg.OutOfMemoryError("x"), "it is out of memory"),
+        (pg.InsufficientResourcesError("x"), "it is out of resources"),
         (pg.PostgresIOError("x"), "it reports a fault of its system"),
         (pg.ReadOnlySQLTransactionError("x"), "it takes no writes at present"),
-        (pg.LockNotAvailableError("x"), "it is busy with a conflicting change"),
+        (pg.LockNotAvailableError("x"), "another session holds a lock on what is needed"),
         (pg.SerializationError("x"), "it is busy with a conflicting change"),
         (
             asyncpg.InterfaceError("cannot call Connection.x(): the connection is closed"),
@@ -206,7 +210,7 @@ async def test_a_conflict_that_the_server_resolves(pool: Pool) -> None:
 def test_errors_that_mean_it_is_away(error: Exception, reason: str) -> None:
     with pytest.raises(DependencyUnavailable) as away, translating():
         raise error
-    assert (away.value.dependency, away.value.reason) == ("PostgreSQL", reason)
+    assert (away.value.dependency, away.value.problem) == ("PostgreSQL", reason)
     assert away.value.__cause__ is error
 
 
@@ -242,7 +246,7 @@ async def test_any_error_that_it_answers_is_the_servers(pool: Pool, statement: s
     with pytest.raises(DependencyUnavailable) as answered:
         async with transaction(pool) as connection:
             await connection.execute(statement)
-    assert answered.value.reason == f"it answered with the error {code}"
+    assert answered.value.problem.startswith(f"it reports the error {code} (")
 
 
 async def insert(pool: Pool, sandbox: Sandbox) -> None:

@@ -244,7 +244,7 @@ async def test_redis_away(
         with pytest.raises(DependencyUnavailable) as away:
             await act
         assert away.value.dependency == "Redis"
-        assert away.value.reason == f"it can't be reached at 127.0.0.1:{urlsplit(servers.redis_url).port}"
+        assert away.value.reason == f"connection refused at 127.0.0.1:{urlsplit(servers.redis_url).port}"
     await servers.valkey.start()
     await namespace.provision(sandbox)
 
@@ -264,20 +264,24 @@ async def test_the_client_names_itself(redis_url: str) -> None:
     await client.aclose()
 
 
+_NO_REPLICAS = "it takes no writes: it has too few replicas (NOREPLICAS)"
+_NOT_SAVED = "it takes no writes: it can't save its data (MISCONF)"
+
+
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
         (rd.AuthenticationError("WRONGPASS secret"), "it refused the login"),
-        (rd.BusyLoadingError("x"), "it is loading its data"),
+        (rd.BusyLoadingError("x"), "it is loading its data (LOADING)"),
         (rd.MaxConnectionsError("x"), "no free connection"),
         (rd.TimeoutError("x"), "no answer in time"),
         (rd.ConnectionError("Error 111 connecting to 10.0.0.1:6379"), "it can't be reached"),
-        (rd.ReadOnlyError("x"), "it takes no writes at present"),
-        (rd.OutOfMemoryError("x"), "it is out of memory"),
-        (rd.NoPermissionError("x"), "its user may not do this"),
-        (rd.ClusterDownError("x"), "its cluster is down"),
-        (rd.ResponseError("NOREPLICAS Not enough good replicas to write."), "it takes no writes at present"),
-        (rd.ResponseError("MISCONF Errors writing to the AOF file"), "it takes no writes at present"),
+        (rd.ReadOnlyError("x"), "it takes no writes: it is a replica (READONLY)"),
+        (rd.OutOfMemoryError("x"), "its memory is full (OOM)"),
+        (rd.NoPermissionError("x"), "its user may not do this (NOPERM)"),
+        (rd.ClusterDownError("x"), "its cluster is down (CLUSTERDOWN)"),
+        (rd.ResponseError("NOREPLICAS Not enough good replicas to write."), _NO_REPLICAS),
+        (rd.ResponseError("MISCONF Errors writing to the AOF file"), _NOT_SAVED),
         (TimeoutError(), "no answer in time"),
         (ConnectionResetError(), "it can't be reached"),
     ],
@@ -285,7 +289,7 @@ async def test_the_client_names_itself(redis_url: str) -> None:
 def test_errors_that_mean_it_is_away(error: Exception, reason: str) -> None:
     with pytest.raises(DependencyUnavailable) as away, translating():
         raise error
-    assert (away.value.dependency, away.value.reason) == ("Redis", reason)
+    assert (away.value.dependency, away.value.problem) == ("Redis", reason)
 
 
 def test_faults_stay_what_they_are() -> None:
@@ -298,24 +302,26 @@ def test_faults_stay_what_they_are() -> None:
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (("EVAL", "return redis.error_reply('BUSY a script runs')", "0"), "it is busy with a script"),
+        (("EVAL", "return redis.error_reply('BUSY a script runs')", "0"), "it is busy with a script (BUSY)"),
         (
             ("EVAL", "return redis.error_reply('MOVED 1 10.0.0.1:1')", "0"),
             "it is a node of a cluster, and a single server is needed",
         ),
-        (("LPUSH", "text", "x"), "it answered with the error WRONGTYPE"),
-        (("NOCOMMAND",), "it answered with an error"),
+        (("LPUSH", "text", "x"), "it reports the error WRONGTYPE"),
+        (("NOCOMMAND",), "it reports an error"),
     ],
 )
 async def test_any_reply_that_is_an_error_is_the_servers(
     redis_url: str, words: tuple[str, ...], reason: str
 ) -> None:
+    url = urlsplit(redis_url)
+    said = f"answers at {url.hostname}:{url.port}, but {reason}"
     async with create_client(redis_url) as client:
         await client.set("text", "1")
         with pytest.raises(DependencyUnavailable) as answered, translating():
             await client.execute_command(*words)
-        assert answered.value.reason == reason
+        assert answered.value.reason == said
         with pytest.raises(DependencyUnavailable) as answered, translating():
             async with client.pipeline() as pipeline:
                 await pipeline.execute_command(*words).execute()
-        assert answered.value.reason == reason
+        assert answered.value.reason == said

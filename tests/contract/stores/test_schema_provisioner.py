@@ -227,7 +227,7 @@ async def test_a_refusal_that_means_away_is_not_a_schema_error(
     )
     with pytest.raises(DependencyUnavailable) as away:
         await provisioner.create("sandbox_3f2a9c01")
-    assert away.value.reason == "its disk is full"
+    assert away.value.problem == "its disk is full"
 
 
 def _raising(error: Exception) -> Callable[..., object]:

@@ -1,0 +1,65 @@
+"""The servers' addresses from the settings, as variables for another program."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from sandbox_core.addresses import PostgresAddress
+from sandbox_core.settings import Settings
+
+# https://www.postgresql.org/docs/current/libpq-envars.html
+_LIBPQ = {
+    "sslmode": "PGSSLMODE",
+    "sslcert": "PGSSLCERT",
+    "sslkey": "PGSSLKEY",
+    "sslrootcert": "PGSSLROOTCERT",
+    "sslcrl": "PGSSLCRL",
+    "sslnegotiation": "PGSSLNEGOTIATION",
+    "ssl_min_protocol_version": "PGSSLMINPROTOCOLVERSION",
+    "ssl_max_protocol_version": "PGSSLMAXPROTOCOLVERSION",
+    "passfile": "PGPASSFILE",
+    "target_session_attrs": "PGTARGETSESSIONATTRS",
+    "krbsrvname": "PGKRBSRVNAME",
+    "gsslib": "PGGSSLIB",
+    "service": "PGSERVICE",
+}
+
+
+def worker_addresses(settings: Settings) -> dict[str, str]:
+    """Return the three addresses that a worker needs, also from `.env` and files, and no other secret."""
+    return {
+        "DATABASE_URL": settings.database_url.get_secret_value(),
+        "REDIS_URL": settings.redis_url.get_secret_value(),
+        "NATS_URL": settings.nats_url.get_secret_value(),
+    }
+
+
+def libpq_variables(address: PostgresAddress, schema: str | None) -> dict[str, str]:
+    """Return the address as libpq's variables; other users can read a command line, but not these."""
+    return dict(_libpq(address, schema))
+
+
+def _libpq(address: PostgresAddress, schema: str | None) -> Iterator[tuple[str, str]]:
+    if address.endpoints:
+        yield "PGHOST", ",".join(each.host for each in address.endpoints)
+        if any(each.port for each in address.endpoints):
+            yield "PGPORT", ",".join(str(each.port or "") for each in address.endpoints)
+    if address.user is not None:
+        yield "PGUSER", address.user
+    if address.password is not None:
+        yield "PGPASSWORD", address.password.get_secret_value()
+    if address.database is not None:
+        yield "PGDATABASE", address.database
+    for name, variable in _LIBPQ.items():
+        if name in address.options:
+            yield variable, address.options[name]
+    session: Mapping[str, str] = {
+        **address.session_parameters,
+        **({"search_path": schema} if schema else {}),
+    }
+    if session:
+        yield "PGOPTIONS", " ".join(f"-c {name}={_escaped(value)}" for name, value in session.items())
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace(" ", "\\ ")

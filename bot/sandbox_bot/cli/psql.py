@@ -1,0 +1,58 @@
+"""`psql`: PostgreSQL's own shell, at the bot's database or in a sandbox's schema."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from sandbox_core.settings import load_settings
+
+from . import _caller as caller
+from . import _options as options
+from ._exit import fail, run
+from ._servers import libpq_variables
+from ._session import opened
+
+_NOT_FOUND = 127
+"""The exit code of a shell for a command that does not exist."""
+
+
+def psql(
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[ARGS]...", help="Arguments of psql, such as -c.")
+    ] = None,
+    sandbox: Annotated[
+        str | None,
+        typer.Option(
+            "--sandbox",
+            metavar="NAME",
+            help="Work in this sandbox's schema.",
+            autocompletion=options.suggest_names,
+        ),
+    ] = None,
+    owner: options.Owner = None,
+) -> None:
+    """Run psql at DATABASE_URL, with the password out of the process list: sandboxctl psql -- -c "..."."""
+    address, schema = run(_place(sandbox, owner))
+    words = [word for number, word in enumerate(arguments or ()) if (number, word) != (0, "--")]
+    sys.stdout.flush()
+    sys.stderr.flush()
+    try:
+        os.execvpe("psql", ["psql", *words], {**os.environ, **address, **schema})  # noqa: S606, S607 (psql)
+    except FileNotFoundError:
+        fail(["There is no command `psql`: it comes with PostgreSQL's client programs."], _NOT_FOUND)
+
+
+async def _place(name: str | None, owner: str | None) -> tuple[dict[str, str], dict[str, str]]:
+    settings = load_settings()
+    if name is None:
+        return libpq_variables(settings.database, settings.sandbox_control_schema), {}
+    async with opened() as core:
+        sandbox = await caller.named(core.manager, name, owner)
+        core.manager.check_may_manage(caller.actor(owner, core.settings), sandbox, "connect to")
+        return libpq_variables(settings.database, sandbox.schema_name), {
+            "SANDBOX_SCHEMA": sandbox.schema_name
+        }
