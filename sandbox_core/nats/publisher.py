@@ -82,7 +82,11 @@ class AckPublisher:
             self._sharing = beside._sharing = (beside, self)
         self._patience = patience
         self._wire = PublishWire(self._client, self._may_send)
-        self._inbox = AckInbox(self._client, self)
+        self._inbox: AckInbox = AckInbox(self._client, self) if beside is None else beside._inbox
+        self._other: AckPublisher | None = None
+        """The one that hears its answers here; its numbers are odd."""
+        if beside is not None:
+            beside._other = self
         self._duplicates = Duplicates(self._client, self)
         self._reply = ""
         self._late: LateResends | None = None
@@ -99,7 +103,7 @@ class AckPublisher:
         self._empty: asyncio.Event | None = None
         """Set when nothing is outstanding, while somebody waits for that."""
         self._refusals = RefusalLog()
-        self._next_number = 0
+        self._next_number = 0 if beside is None else 1
         self._limit_known_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self._recovery: asyncio.Task[None] | None = None
@@ -130,7 +134,8 @@ class AckPublisher:
 
     async def start(self) -> None:
         """Subscribe to the acknowledgements and begin to send; the connection must stand."""
-        await self._inbox.open()
+        if self._sharing[0] is self:
+            await self._inbox.open()
         self._reply = self._inbox.prefix
         self._connection.on_reconnect.append(self._on_reconnect)
         self._connection.on_disconnect.append(self._on_disconnect)
@@ -149,12 +154,13 @@ class AckPublisher:
         await tasks.end(*self._tasks)
         if self._late is not None:
             await self._late.close()
-        await self._inbox.close(connected=self._connection.connected)
+        if self._sharing[0] is self:
+            await self._inbox.close(connected=self._connection.connected)
 
     def submit(self, publication: Publication) -> None:
         """Take responsibility for one publication; returns at once."""
         number = self._next_number
-        self._next_number = number + 1
+        self._next_number = number + 2
         publication.number = number
         self._outstanding[number] = publication
         # Nearly always it can be sent here and now; whatever hinders it is the pump's.
@@ -290,6 +296,13 @@ class AckPublisher:
         """JetStream has these publications."""
         off = self._outstanding.pop
         publications = [found for number in numbers if (found := off(number, None)) is not None]
+        other = self._other
+        if other is not None and len(publications) != len(numbers):
+            # Told together where possible: answers of both come mixed.
+            if other._events is self._events:
+                publications += other._take_off(numbers)
+            else:
+                other.stored(numbers)
         if self._refusals.numbers:
             self._refusals.no_more(numbers)
         if publications:
@@ -297,8 +310,20 @@ class AckPublisher:
         if self._empty is not None and not self._outstanding:
             self._empty.set()
 
+    def _take_off(self, numbers: Sequence[int]) -> list[Publication]:
+        off = self._outstanding.pop
+        publications = [found for number in numbers if (found := off(number, None)) is not None]
+        if self._refusals.numbers:
+            self._refusals.no_more(numbers)
+        if self._empty is not None and not self._outstanding:
+            self._empty.set()
+        return publications
+
     def duplicate(self, number: int, sequence: int) -> None:
         """JetStream has a message of this id: it is looked whether that is the event."""
+        if number % 2 and self._other is not None:
+            self._other.duplicate(number, sequence)
+            return
         publication = self._outstanding.get(number)
         if publication is not None:
             publication.sent_at = 0.0
@@ -306,6 +331,9 @@ class AckPublisher:
 
     def not_stored(self, number: int, error: PubAckError) -> None:
         """JetStream refused an attempt."""
+        if number % 2 and self._other is not None:
+            self._other.not_stored(number, error)
+            return
         publication = self._outstanding.get(number)
         if publication is None:
             return
@@ -323,6 +351,9 @@ class AckPublisher:
 
     def no_stream(self, number: int) -> None:
         """Nobody was there to take an attempt."""
+        if number % 2 and self._other is not None:
+            self._other.no_stream(number)
+            return
         publication = self._outstanding.get(number)
         if publication is None:
             return
