@@ -22,7 +22,7 @@ from .cleanup import CleanupMetrics, CleanupProvider, Notices
 from .clients import APPLICATION, CLOSE_EACH_WITHIN, Waiting, connect_nats, open_clients
 from .dependencies import Question, questions
 from .errors import DependencyUnavailable
-from .event_router import EventRouter, GatewayIntake, LastEvents, ObservedPath, observers
+from .event_router import BudgetLimits, EventRouter, GatewayIntake, LastEvents
 from .health import HealthChecker, LostGuilds, RoutingPart, ServerPart, SystemPart
 from .manager import LoggedManager, ManagerLimits, SandboxManager
 from .metrics import Metrics
@@ -42,6 +42,7 @@ from .postgres.pool import CONNECT_TIMEOUT, Pool, connected
 from .postgres.processes import GatewayProcess, Processes
 from .postgres.routes import RouteRows
 from .postgres.switches import SwitchRequests
+from .publishers import Publishers, open_publishers
 from .redis.last_events import LastEventRecord
 from .redis.route_cache import RouteCache
 from .redis.shared_channels import SharedChannels
@@ -79,8 +80,11 @@ class Core:
     """The times of guilds' last events in production."""
     channels: ChannelLookup
     """Finds the guild of a channel; set its `directory`, which asks Discord."""
+    publishers: Publishers
     publisher: AckPublisher
+    """Production's."""
     streams: Streams
+    """Production's."""
     metrics: Metrics
     pool: Pool
     redis: Redis
@@ -176,16 +180,21 @@ async def open_core(
             await announcements.hear(routes.heard)
         routes.start()
 
-        streams = Streams(js, StreamLimits.of(settings), server=lambda: nats.server)
         tracing = find_tracing()
         message_ids = MessageIds(nats.client, js)
         stored = StoredEvents(message_ids, names=settings.stream_names, within=_STORED_WITHIN)
-        publisher = _publisher(
-            nats, streams, router, StoredEvents(message_ids, names=settings.stream_names), tracing
+        publishers = open_publishers(
+            nats,
+            js,
+            StreamLimits.of(settings),
+            router,
+            stored=StoredEvents(message_ids, names=settings.stream_names),
+            tracing=tracing,
         )
         if use_nats is NatsUse.EVENTS:
-            await publisher.start()
-            at_end("publisher", publisher.close)
+            await publishers.start()
+            at_end("publisher", publishers.close)
+            at_end("sandbox budgets", _run(router.sandboxes.budgets.run(), "sandbox-budgets"))
         last_events = _last_events(settings, router, redis, nats, js, looks=use_nats is NatsUse.EVENTS)
         at_end("router", router.close)
 
@@ -194,7 +203,7 @@ async def open_core(
             RedisNamespace(redis),
             NatsNamespace(js, stream=settings.stream_names.sandbox),
         )
-        lacks_streams = partial(_missing_streams, streams) if use_nats is NatsUse.EVENTS else _nothing
+        lacks_streams = publishers.production_lacks if use_nats is NatsUse.EVENTS else _nothing
         health = _health_checker(
             settings,
             namespaces,
@@ -228,7 +237,7 @@ async def open_core(
         )
         if announced is not None:
             at_end("last events", _run(last_events.run(), "last-events"))
-        live_gauges.read(metrics, intake := GatewayIntake(router), router, publisher, routes)
+        live_gauges.read(metrics, intake := GatewayIntake(router), router, publishers.production, routes)
         yield Core(
             settings=settings,
             manager=manager,
@@ -240,8 +249,9 @@ async def open_core(
             intake=intake,
             last_events=last_events,
             channels=channels,
-            publisher=publisher,
-            streams=streams,
+            publishers=publishers,
+            publisher=publishers.production,
+            streams=publishers.streams,
             metrics=metrics,
             pool=pool,
             redis=redis,
@@ -319,12 +329,6 @@ def _lost_guilds(pool: Pool) -> LostGuilds:
     return lost
 
 
-def _missing_streams(streams: Streams) -> str:
-    if streams.ready:
-        return ""
-    return "the streams are not there yet" if streams.obstacle is None else streams.obstacle.reason
-
-
 def _askable_at_once(asked: Mapping[str, Question], nats: NatsConnection) -> dict[str, Question]:
     async def jetstream() -> None:
         # A client that was never connected accepts requests as if it were connected.
@@ -343,6 +347,7 @@ def _router(
         routes,
         metrics.routing,
         max_pending=settings.router_max_pending,
+        sandbox_limits=BudgetLimits.of(settings),
         lookup=channels,
         names=settings.stream_names,
     )
@@ -397,21 +402,3 @@ def _follower(settings: Settings, process: GatewayProcess | None) -> RouteFollow
         )
 
     return RouteFollower(connect, process=process, where=settings.database.where)
-
-
-def _publisher(
-    nats: NatsConnection,
-    streams: Streams,
-    router: EventRouter,
-    stored: StoredEvents,
-    tracing: Tracing | None,
-) -> AckPublisher:
-    observing = observers(tracing)
-    if not observing:
-        publisher = AckPublisher(nats, streams, router, stored=stored, names=streams.limits.names)
-        router.attach(publisher)
-        return publisher
-    path = ObservedPath(router, observing)
-    publisher = AckPublisher(nats, streams, path, stored=stored, names=streams.limits.names)
-    router.attach(path.to(publisher))
-    return publisher

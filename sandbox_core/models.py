@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
@@ -88,6 +88,11 @@ class GuildAccess:
         object.__setattr__(self, "name", storable(self.name))
 
 
+EVENTS_DROPPED = "events_dropped"
+EVENTS_DROPPED_SINCE = "events_dropped_since"
+"""Keys of a sandbox's metadata."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sandbox:
     """One row of `sandboxes` with the guilds mapped to it."""
@@ -114,6 +119,17 @@ class Sandbox:
     def owner_name(self) -> str:
         """The owner's display name at the creation, or the id when it is unknown."""
         return str(self.metadata.get("owner_name") or self.owner)
+
+    @property
+    def events_dropped(self) -> int:
+        """How many of its events were dropped, because its stream did not take them."""
+        return int(self.metadata.get(EVENTS_DROPPED, 0))
+
+    @property
+    def events_dropped_since(self) -> datetime | None:
+        """When the first of them was; None when none was."""
+        since = self.metadata.get(EVENTS_DROPPED_SINCE)
+        return None if since is None else datetime.fromtimestamp(float(since), UTC)
 
     def routes_at(self, now: datetime) -> bool:
         """Return whether guilds registered with this sandbox send their events to it at this time."""

@@ -136,6 +136,10 @@ TAKES: Mapping[str, str] = {
     "SANDBOX_SHIELD_HOST": "true or false",
     "EVENTS_MAX_AGE_HOURS": "hours, from 1/60 (a minute) to 8760 (a year)",
     "ROUTER_MAX_PENDING": "a whole number of events from 100",
+    "SANDBOX_MAX_PENDING": "a whole number of events from 10",
+    "SANDBOX_MAX_PENDING_MB": "megabytes, a whole number from 1",
+    "SANDBOX_MAX_PENDING_ALL": "a whole number of events from SANDBOX_MAX_PENDING",
+    "SANDBOX_MAX_PENDING_ALL_MB": "megabytes, a whole number from SANDBOX_MAX_PENDING_MB",
     "LOG_LEVEL": "DEBUG, INFO, WARNING or ERROR",
     "LOG_FORMAT": "console or json",
 }
@@ -253,8 +257,18 @@ class Settings(DatabaseSettings):
     events_max_age_hours: Hours = 24
     """How long the stream of production's events keeps them."""
     router_max_pending: Annotated[int, Field(ge=100)] = 10_000
-    """The most events that may wait for their ack before the bot stops reading from the gateway. With about
-    128 MB of events it stops earlier."""
+    """The most events of production that may wait for their ack before the bot stops reading from the
+    gateway. With about 128 MB of events it stops earlier."""
+    sandbox_max_pending: Annotated[int, Field(ge=10)] = 10_000
+    """The most events of one sandbox that may wait for their ack, such as while NATS is away. With more the
+    sandbox loses its oldest; production's events never wait for it."""
+    sandbox_max_pending_mb: Annotated[int, Field(ge=1)] = 32
+    """The same in megabytes of events."""
+    sandbox_max_pending_all: Annotated[int, Field(ge=10)] = 40_000
+    """The most events of all sandboxes together that may wait for their ack. With more, the sandbox with the
+    most events loses its oldest."""
+    sandbox_max_pending_all_mb: Annotated[int, Field(ge=1)] = 128
+    """The same in megabytes of events."""
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """The lowest level of log lines to write."""
@@ -265,6 +279,10 @@ class Settings(DatabaseSettings):
     def _together(self) -> Settings:
         if self.sandbox_default_ttl_hours > self.sandbox_max_ttl_hours:
             raise ValueError("SANDBOX_DEFAULT_TTL_HOURS")
+        if self.sandbox_max_pending > self.sandbox_max_pending_all:
+            raise ValueError("SANDBOX_MAX_PENDING_ALL")
+        if self.sandbox_max_pending_mb > self.sandbox_max_pending_all_mb:
+            raise ValueError("SANDBOX_MAX_PENDING_ALL_MB")
         if self.nats_sandbox_stream == self.nats_events_stream:
             raise ValueError("NATS_SANDBOX_STREAM")
         if self.discord_shard_ids is not None:

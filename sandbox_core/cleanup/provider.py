@@ -274,6 +274,12 @@ class CleanupProvider:
             async with connected(self._tools.pool) as connection:
                 await rows.touch_many(connection, moments)
 
+    async def record_dropped(self, dropped: Mapping[UUID, tuple[int, float]]) -> None:
+        """Add to the numbers of these sandboxes' dropped events, in one statement."""
+        if dropped:
+            async with connected(self._tools.pool) as connection:
+                await rows.add_dropped(connection, dropped)
+
 
 def _why(sandbox: Sandbox) -> str:
     match sandbox.status:

@@ -14,20 +14,23 @@ import structlog
 
 from sandbox_core.attribution import TEACHES, Attribution, ChannelGuilds, ChannelLookup
 from sandbox_core.events import DISPATCH, Frame
-from sandbox_core.metrics import RoutingMetrics
+from sandbox_core.metrics import Drop, RoutingMetrics
 from sandbox_core.nats.publication import Publication, Publisher
 from sandbox_core.nats.wire import Label
 from sandbox_core.routing import HANDLED, Destination, RouteTable, decide, is_handled_here
 from sandbox_core.subjects import DEFAULT_NAMES, StreamNames
 
 from .activity import Activity
+from .budget import BudgetLimits, SandboxBudgets
 from .lane import GUILDLESS, Event, Lane, Lanes, Tell
 from .ledger import Backlog, ShardLedger
 from .messages import Messages
 from .route_questions import RouteQuestions, Routes
+from .sandbox_side import SandboxSide
 
 _log = structlog.get_logger("sandbox.router")
 
+DEFAULT_LIMITS = BudgetLimits()
 _NO_ROUTES = RouteTable()
 _NOBODYS = ShardLedger("", 0)
 """The bookkeeping of what is not published here."""
@@ -37,6 +40,7 @@ _NOBODYS.lose()
 class EventRouter:
     """Takes frames, decides each one's destination and keeps it until JetStream has acknowledged it.
 
+    `max_pending` bounds production's events, `sandbox_limits` those of sandboxes.
     `lookup` asks beyond this process for the guild of an event that names none. `names` are the streams'.
     `now` is in seconds since the epoch and judges expiry; `monotonic` is in seconds and measures.
     """
@@ -47,6 +51,7 @@ class EventRouter:
         metrics: RoutingMetrics,
         *,
         max_pending: int,
+        sandbox_limits: BudgetLimits = DEFAULT_LIMITS,
         lookup: ChannelLookup | None = None,
         names: StreamNames = DEFAULT_NAMES,
         now: Callable[[], float] = time.time,
@@ -58,6 +63,7 @@ class EventRouter:
         self._now = now
         self._monotonic = monotonic
         self._publisher: Publisher | None = None
+        self._publishers: tuple[Publisher, ...] = ()
         self.channels = ChannelGuilds() if lookup is None else lookup.guilds
         """Which guild channels are of."""
         # A quarter at most: the other events' room must not be taken by those that wait here.
@@ -68,7 +74,12 @@ class EventRouter:
         """One for each guild, and one for the events of none."""
         self._questions = RouteQuestions(routes, self._answered)
         self.backlog = Backlog(max_pending)
-        """What was taken and is not acknowledged."""
+        """What was taken and is not acknowledged; its limit is production's."""
+        budgets = SandboxBudgets(sandbox_limits, metrics.sandbox_dropped, now=now, monotonic=monotonic)
+        self.sandboxes = SandboxSide(
+            budgets, self.backlog, start=self._start, drained=self._drained, table=self._table, now=now
+        )
+        """Their events' budgets."""
         self.room, self.idle = self.backlog.room, self.backlog.idle
         """Return when the router takes more frames; when every frame taken is acknowledged or handled."""
         self.joining, self.joined = self.backlog.joining, self.backlog.joined
@@ -80,14 +91,16 @@ class EventRouter:
         self.before_switch: list[Callable[[], Awaitable[None]]] = []
         """What `about_to_switch` awaits; each limits its own time."""
 
-    def attach(self, publisher: Publisher) -> None:
-        """Give the publisher; the publisher in turn reports to this router."""
+    def attach(self, publisher: Publisher, sandboxes: Publisher | None = None) -> None:
+        """Give the publisher, and the sandboxes' if that is another; they in turn report to this router."""
         self._publisher = publisher
+        self._publishers = (publisher,) if sandboxes is None else (publisher, sandboxes)
+        self.sandboxes.attach(sandboxes or publisher)
 
     @property
     def pending(self) -> int:
         """Frames taken and not yet acknowledged."""
-        return self.backlog.count
+        return self.backlog.count + self.backlog.beside
 
     @property
     def held(self) -> int:
@@ -121,14 +134,21 @@ class EventRouter:
                 return self._handled(frame, ledger, tell)
         lane = self.lanes[guild_id]
         event = Event(frame, ledger, lane, tell)
-        self.backlog.add(len(frame.raw))
-        if tell is not None:
-            self._tell(event)
         if lane.first is None:
+            self.backlog.add(len(frame.raw))
+            if tell is not None:
+                self._tell(event)
             lane.first = event
             self._start(event)
-        else:
-            lane.add(event)
+            return True
+        is_charged = lane.charges and not lane.is_special
+        if not is_charged:
+            self.backlog.add(len(frame.raw))
+        if tell is not None:
+            self._tell(event)
+        lane.add(event)
+        if is_charged:
+            self.sandboxes.waits(event, lane)
         return True
 
     def _route_guildless(self, frame: Frame, ledger: ShardLedger, tell: Tell | None) -> bool:
@@ -189,15 +209,20 @@ class EventRouter:
         if self._publisher is None:
             raise RuntimeError("a router without publisher has no sessions to lose")
         ledger.lose()
-        for publication in self._publisher.in_flight():
-            event = publication.context
-            if isinstance(event, Event) and event.ledger is ledger:
-                self._publisher.withdraw(publication)
+        for publisher in self._publishers:
+            for publication in publisher.in_flight():
+                event = publication.context
+                if isinstance(event, Event) and event.ledger is ledger:
+                    publisher.withdraw(publication)
         discarded: list[Frame] = []
         for lane in list(self.lanes.values()):
             was_sent = lane.is_sent
             events, first_is_new = lane.discard(ledger)
-            self.backlog.take_off(len(events), sum(len(event.frame.raw) for event in events))
+            for event in events:
+                if event.charged:
+                    self.sandboxes.remove(event)
+                else:
+                    self.backlog.take_off(1, len(event.frame.raw))
             discarded += [event.frame for event in events]
             if first_is_new and was_sent:
                 if lane.first is not None:
@@ -336,17 +361,28 @@ class EventRouter:
         event.lane.is_sent = True
         frame = event.frame
         message_id = f"{event.ledger.id_prefix}{frame.seq}"
-        self._publisher.submit(Publication(label, message_id, frame.raw, event))
+        publication = Publication(label, message_id, frame.raw, event)
+        if destination.sandbox_id is not None:
+            self.sandboxes.publish(event, destination.sandbox_id, publication)
+            return
+        if event.charged:
+            self.sandboxes.give_back(event)
+        event.lane.charges = ""
+        self._publisher.submit(publication)
 
     def acknowledged(self, publications: Sequence[Publication]) -> None:
         """JetStream has these events: their frames are done, and the next ones of their lanes may go."""
-        size = 0
+        count = size = 0
         for publication in publications:
             event = publication.context
             if not isinstance(event, Event):
                 raise TypeError("not a publication of this router")
             frame, lane = event.frame, event.lane
-            size += len(frame.raw)
+            if event.charged:
+                self.sandboxes.stored(event)
+            else:
+                count += 1
+                size += len(frame.raw)
             event.ledger.done(frame.seq)
             following = lane.off()
             try:
@@ -358,11 +394,18 @@ class EventRouter:
                 # Whatever is wrong with what follows, the other acknowledgements have to be heard.
                 _log.exception("acknowledgement_not_followed", type=frame.type)
         self.activity.acknowledged(publications, self._monotonic())
-        self.backlog.take_off(len(publications), size)
+        self.backlog.take_off(count, size)
 
     def attempt_failed(self, reason: str) -> None:
         """The publisher will try again; count it."""
         self._metrics.error(reason)
+
+    def given_up(self, publication: Publication, reason: Drop, before: float) -> None:
+        """The sandboxes' publisher will not try again: the sandbox loses the event."""
+        self.sandboxes.given_up(publication, reason, before)
+
+    def _drained(self) -> None:
+        self.on_drained()
 
 
 def _nothing() -> None:

@@ -24,8 +24,8 @@ _log = structlog.get_logger("sandbox.nats")
 
 _STATUS_HEADER = "Status"
 _NO_RESPONDERS = "503"
-_STORED = rb'\{"stream":"\w+", ?"seq":\d+(?:,"duplicate": ?true)?\}\r\n'
-"""The answer itself, as the server writes nearly every one; it has no room for a refusal."""
+_STORED = rb'\{"stream":"\w+", ?"seq":\d+\}\r\n'
+"""The answer itself, as the server writes nearly every one; it has no room for a refusal or a doubt."""
 
 
 class PubAckError(msgspec.Struct, gc=False):
@@ -37,6 +37,8 @@ class PubAckError(msgspec.Struct, gc=False):
 
 class _PubAck(msgspec.Struct, gc=False):
     error: PubAckError | None = None
+    seq: int = 0
+    duplicate: bool = False
 
 
 _pub_ack = msgspec.json.Decoder(_PubAck).decode
@@ -47,6 +49,9 @@ class Answers(Protocol):
 
     def stored(self, numbers: Sequence[int]) -> None:
         """JetStream has these publications, perhaps from earlier attempts."""
+
+    def duplicate(self, number: int, sequence: int) -> None:
+        """JetStream has a message of this id, at this place in its stream, and did not store this one."""
 
     def not_stored(self, number: int, error: PubAckError) -> None:
         """JetStream refused it."""
@@ -134,10 +139,13 @@ class AckInbox:
 
     def _hear(self, number: int, payload: bytes) -> None:
         try:
-            if b'"error"' in payload:
-                error = _pub_ack(payload).error
-                if error is not None:
-                    self._answers.not_stored(number, error)
+            if b'"error"' in payload or b'"duplicate"' in payload:
+                answer = _pub_ack(payload)
+                if answer.error is not None:
+                    self._answers.not_stored(number, answer.error)
+                    return
+                if answer.duplicate:
+                    self._answers.duplicate(number, answer.seq)
                     return
             self._answers.stored((number,))
         except Exception:

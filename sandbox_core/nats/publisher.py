@@ -23,7 +23,9 @@ from sandbox_core.subjects import DEFAULT_NAMES, StreamNames
 
 from .ack_inbox import AckInbox, PubAckError
 from .connection import NatsConnection
+from .duplicates import Duplicates
 from .late import KnowsStored, LateResends
+from .patience import Patience
 from .publication import Publication, PublisherEvents
 from .recovery import EnsuresStreams, usable
 from .refusals import RefusalLog
@@ -47,7 +49,8 @@ class AckPublisher:
 
     `stored` tells what the streams hold of what was sent longer than their `duplicate_window` ago; without
     it such a publication is simply sent again. `names` are the streams'. `ack_timeout` is in
-    seconds; `monotonic` is the clock in seconds.
+    seconds; `monotonic` is the clock in seconds. `beside` is another publisher on the same connection, whose
+    leases are this one's too. With `patience` a publication is given up when that ends.
     """
 
     def __init__(
@@ -61,6 +64,8 @@ class AckPublisher:
         duplicate_window: timedelta = DUPLICATE_WINDOW,
         ack_timeout: float = 5.0,
         monotonic: Callable[[], float] = time.monotonic,
+        beside: AckPublisher | None = None,
+        patience: Patience | None = None,
     ) -> None:
         self._connection = connection
         self._client = connection.client
@@ -69,10 +74,20 @@ class AckPublisher:
         self._names = names
         self._ack_timeout = ack_timeout
         self._monotonic = monotonic
-        self.trust = LeaseTrust()
+        self.trust: LeaseTrust = LeaseTrust() if beside is None else beside.trust
         """Nothing is sent while it does not hold."""
+        self._sharing: tuple[AckPublisher, ...] = (self,)
+        """Those on this connection."""
+        if beside is not None:
+            self._sharing = beside._sharing = (beside, self)
+        self._patience = patience
         self._wire = PublishWire(self._client, self._may_send)
-        self._inbox = AckInbox(self._client, self)
+        self._inbox: AckInbox = AckInbox(self._client, self) if beside is None else beside._inbox
+        self._other: AckPublisher | None = None
+        """The one that hears its answers here; its numbers are odd."""
+        if beside is not None:
+            beside._other = self
+        self._duplicates = Duplicates(self._client, self)
         self._reply = ""
         self._late: LateResends | None = None
         if stored is not None:
@@ -88,7 +103,7 @@ class AckPublisher:
         self._empty: asyncio.Event | None = None
         """Set when nothing is outstanding, while somebody waits for that."""
         self._refusals = RefusalLog()
-        self._next_number = 0
+        self._next_number = 0 if beside is None else 1
         self._limit_known_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self._recovery: asyncio.Task[None] | None = None
@@ -104,12 +119,23 @@ class AckPublisher:
         """True while publications are sent; False while NATS or a stream is away, or leases have lapsed."""
         return self._open.is_set() and self._may_send()
 
+    @property
+    def refused(self) -> str:
+        """Why the stream refuses publications, in JetStream's words; "" while it refuses none."""
+        return self._refusals.reason
+
+    @property
+    def takes(self) -> bool:
+        """True while publications are sent, and none is refused."""
+        return self.sending and not self._refusals.reason
+
     def _may_send(self) -> bool:
         return self._monotonic() < self.trust.until
 
     async def start(self) -> None:
         """Subscribe to the acknowledgements and begin to send; the connection must stand."""
-        await self._inbox.open()
+        if self._sharing[0] is self:
+            await self._inbox.open()
         self._reply = self._inbox.prefix
         self._connection.on_reconnect.append(self._on_reconnect)
         self._connection.on_disconnect.append(self._on_disconnect)
@@ -128,12 +154,13 @@ class AckPublisher:
         await tasks.end(*self._tasks)
         if self._late is not None:
             await self._late.close()
-        await self._inbox.close(connected=self._connection.connected)
+        if self._sharing[0] is self:
+            await self._inbox.close(connected=self._connection.connected)
 
     def submit(self, publication: Publication) -> None:
         """Take responsibility for one publication; returns at once."""
         number = self._next_number
-        self._next_number = number + 1
+        self._next_number = number + 2
         publication.number = number
         self._outstanding[number] = publication
         # Nearly always it can be sent here and now; whatever hinders it is the pump's.
@@ -269,6 +296,13 @@ class AckPublisher:
         """JetStream has these publications."""
         off = self._outstanding.pop
         publications = [found for number in numbers if (found := off(number, None)) is not None]
+        other = self._other
+        if other is not None and len(publications) != len(numbers):
+            # Told together where possible: answers of both come mixed.
+            if other._events is self._events:
+                publications += other._take_off(numbers)
+            else:
+                other.stored(numbers)
         if self._refusals.numbers:
             self._refusals.no_more(numbers)
         if publications:
@@ -276,8 +310,30 @@ class AckPublisher:
         if self._empty is not None and not self._outstanding:
             self._empty.set()
 
+    def _take_off(self, numbers: Sequence[int]) -> list[Publication]:
+        off = self._outstanding.pop
+        publications = [found for number in numbers if (found := off(number, None)) is not None]
+        if self._refusals.numbers:
+            self._refusals.no_more(numbers)
+        if self._empty is not None and not self._outstanding:
+            self._empty.set()
+        return publications
+
+    def duplicate(self, number: int, sequence: int) -> None:
+        """JetStream has a message of this id: it is looked whether that is the event."""
+        if number % 2 and self._other is not None:
+            self._other.duplicate(number, sequence)
+            return
+        publication = self._outstanding.get(number)
+        if publication is not None:
+            publication.sent_at = 0.0
+            self._spawn(self._duplicates.judge(publication, sequence))
+
     def not_stored(self, number: int, error: PubAckError) -> None:
         """JetStream refused an attempt."""
+        if number % 2 and self._other is not None:
+            self._other.not_stored(number, error)
+            return
         publication = self._outstanding.get(number)
         if publication is None:
             return
@@ -295,6 +351,9 @@ class AckPublisher:
 
     def no_stream(self, number: int) -> None:
         """Nobody was there to take an attempt."""
+        if number % 2 and self._other is not None:
+            self._other.no_stream(number)
+            return
         publication = self._outstanding.get(number)
         if publication is None:
             return
@@ -314,6 +373,15 @@ class AckPublisher:
         publication.unanswered_since = 0.0
         self._queue(publication)
 
+    def not_judged(self, publication: Publication) -> None:
+        """Nobody knows whether a stream holds it."""
+        self._retry_later(publication)
+
+    def id_taken(self, publication: Publication) -> None:
+        """Somebody else has used its id."""
+        self._events.attempt_failed("id_taken")
+        self.missing(publication)
+
     def _retry_later(self, publication: Publication, pause: float = _REFUSED_PAUSE) -> None:
         publication.sent_at = 0.0
         asyncio.get_running_loop().call_later(pause, self._queue, publication)
@@ -322,6 +390,7 @@ class AckPublisher:
         while True:
             await asyncio.sleep(_SWEEP_INTERVAL)
             self.resend_overdue()
+            self.give_up()
 
     def resend_overdue(self) -> int:
         """Queue again what was sent longer than the ack timeout ago; returns how many."""
@@ -335,6 +404,21 @@ class AckPublisher:
             self._queue(publication)
         return len(overdue)
 
+    def give_up(self) -> None:
+        """Give up those publications with which the patience has ended."""
+        if self._patience is None:
+            return
+        now = self._monotonic()
+        for publication, reason, before in self._patience.ended(self.in_flight(), now, is_open=self._is_open):
+            # What another one's end led to may have ended this one.
+            if publication.number in self._outstanding:
+                self.withdraw(publication)
+                self._events.given_up(publication, reason, before)
+            if reason == "no_ack":
+                # Perhaps the stream is one that never answers: look at it again.
+                self._shut()
+                self._recover()
+
     # The connection's comings and goings
 
     def _on_disconnect(self) -> None:
@@ -347,7 +431,9 @@ class AckPublisher:
         self._limit_known_at = self._monotonic()
         if self._client.enforces_less:
             # One of these ended the connection, and would end each that follows: the largest.
-            sizes = [len(each.payload) for each in self._outstanding.values() if each.sent_at > 0.0]
+            sizes = [
+                len(each.payload) for one in self._sharing for each in one.in_flight() if each.sent_at > 0.0
+            ]
             self._client.lower_max_payload(max(sizes, default=HEADER_ROOM) + HEADER_ROOM - 1)
         for publication in self._outstanding.values():
             if publication.sent_at > 0.0:

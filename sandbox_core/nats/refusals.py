@@ -18,6 +18,8 @@ class RefusalLog:
     def __init__(self) -> None:
         self.numbers: set[int] = set()
         """The publications that were refused and not taken since."""
+        self.reason = ""
+        """What JetStream said last; "" when nothing is refused."""
         self._counts: Counter[int] = Counter()
 
     def refused(self, number: int, error: PubAckError) -> None:
@@ -25,6 +27,7 @@ class RefusalLog:
         if error.err_code not in self._counts:
             _log.warning("publish_refused", code=error.err_code, description=error.description)
         self._counts[error.err_code] += 1
+        self.reason = error.description
         self.numbers.add(number)
 
     def no_more(self, numbers: Iterable[int]) -> None:
@@ -33,3 +36,4 @@ class RefusalLog:
         if not self.numbers and self._counts:
             _log.info("publish_refusals_over", refusals=dict(self._counts))
             self._counts.clear()
+            self.reason = ""

@@ -17,6 +17,7 @@ import structlog
 
 from sandbox_core.subjects import DEFAULT_NAMES, StreamNames
 
+from .duplicates import own_id
 from .errors import translating
 
 _log = structlog.get_logger("sandbox.nats")
@@ -102,7 +103,7 @@ class StoredEvents:
             questions.setdefault(question.session, []).append(question)
 
         def found(message_id: str) -> None:
-            session, _, sequence = message_id.rpartition(":")
+            session, _, sequence = own_id(message_id).rpartition(":")
             for question in questions.get(session, ()):
                 if sequence.isdigit() and int(sequence) > question.after:
                     question.found.add(int(sequence))

@@ -114,16 +114,25 @@ def stream_configs(limits: StreamLimits) -> tuple[StreamConfig, StreamConfig]:
 
 
 class Streams:
-    """Ensures that both streams exist. `ready` is True while they are known to.
+    """Ensures that the streams exist. `ready` is True while they are known to.
 
-    `server` names the server, as host and port, for the sentence about a stream that can't be used.
+    `server` names the server, as host and port, for the sentence about a stream that can't be used. With
+    `only`, a stream's name, the other one is left to another `Streams`.
     """
 
     def __init__(
-        self, js: JetStreamContext, limits: StreamLimits, *, server: Callable[[], str] = lambda: ""
+        self,
+        js: JetStreamContext,
+        limits: StreamLimits,
+        *,
+        server: Callable[[], str] = lambda: "",
+        only: str | None = None,
     ) -> None:
         self._js = js
         self.limits = limits
+        self.name = only or ""
+        """The only stream."""
+        self._configs = [c for c in stream_configs(limits) if only in {None, c.name}]
         self._server = server
         self._lock = asyncio.Lock()
         self.ready = False
@@ -141,7 +150,7 @@ class Streams:
             self.ready = False
             self.obstacle = None
             try:
-                for config in stream_configs(self.limits):
+                for config in self._configs:
                     await self._ensure_one(config)
             except StreamUnusable as error:
                 self.obstacle = error

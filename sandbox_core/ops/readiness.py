@@ -86,6 +86,8 @@ class Readiness:
             missing["gateway"] = gateway.gateway_trouble
         if core.router.waiting_for:
             missing["Routing"] = f"events wait for {core.router.waiting_for}"
+        if "NATS" not in missing and (trouble := core.publishers.sandboxes_trouble):
+            degraded["Sandboxes"] = trouble
         latencies = _latencies(system)
         if gateway.gateway_latency is not None:
             latencies["gateway"] = round(gateway.gateway_latency * 1000, 1)

@@ -81,6 +81,14 @@ class Bot:
             said = await response.json()
         return {**said.get("missing", {}), **said.get("degraded", {})}
 
+    async def counted(self, counter: str) -> int:
+        """What its metrics say of a counter, over all labels; 0 for a process without the endpoint."""
+        if not self.ops_url:
+            return 0
+        async with aiohttp.ClientSession() as http, http.get(f"{self.ops_url}/metrics") as response:
+            lines = (await response.text()).splitlines()
+        return sum(int(float(line.rsplit(" ", 1)[1])) for line in lines if line.startswith(f"{counter}{{"))
+
     def tail(self, lines: int = 15) -> str:
         """The end of its log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])

@@ -10,7 +10,7 @@ from discord_sim import Frame
 
 from .kills import Kills
 from .reader import Stored
-from .sides import DEAD_LETTER, UNATTRIBUTED, Sides, side_of
+from .sides import DEAD_LETTER, PRODUCTION, UNATTRIBUTED, Sides, side_of
 from .tap import Ack
 
 _KEPT_EXAMPLES = 5
@@ -36,6 +36,8 @@ class Verdict:
     """Of the delivered ones: acknowledged, and removed with their sandbox or with the server's memory."""
     repeated: int = 0
     """Stored again because the stream's memory, and with it what it knew of repeats, was lost."""
+    dropped: int = 0
+    """Missing events of sandboxes, where the bot may drop some: as many as it has counted."""
     unattributed: int = 0
     identifies: int = 0
     identifies_allowed: int = 0
@@ -125,6 +127,9 @@ class Judge:
         self._ended = ended
         self.snapshots = True
         """False where sessions stand by: what one brings at its begin tells of no change, and may be left."""
+
+        self.drops = False
+        """True where a missing event of a sandbox counts as dropped."""
 
     def judge(self, sent: Sequence[Frame], stored: Iterable[Stored], verdict: Verdict) -> None:
         """Fill in the figures."""
@@ -234,8 +239,12 @@ class Judge:
         if all(self._is_gap(frame) for frame in event.frames):
             verdict.gaps += 1
             return
-        verdict.lost += 1
         frame = event.frames[0]
+        sides = self._sides.allowed(self._guild(frame), frame.sent_at, frame.sent_at)
+        if self.drops and sides != {PRODUCTION}:
+            verdict.dropped += 1
+            return
+        verdict.lost += 1
         verdict.example(
             "lost", f"{frame.type} {identity(frame)} of {self._guild(frame)}, sent {frame.sent_at:.3f}"
         )

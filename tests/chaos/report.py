@@ -16,7 +16,7 @@ def table(verdicts: dict[str, Verdict], seed: int) -> Table:
     shown.add_column("scenario", no_wrap=True)
     for column in (
         *("sent", "delivered", *_MUST_BE_ZERO),
-        *("Discord's gaps", "unattr.", "gone", "again", "identifies", "resumes", "s"),
+        *("Discord's gaps", "unattr.", "gone", "again", "dropped", "identifies", "resumes", "s"),
     ):
         shown.add_column(column, justify="right")
     shown.add_column("commands")
@@ -29,7 +29,7 @@ def table(verdicts: dict[str, Verdict], seed: int) -> Table:
             f"{v.sent:,}",
             f"{v.delivered:,}",
             *(f"[red]{figure:,}[/]" if figure else "0" for figure in figures),
-            *(f"{v.gaps:,}", f"{v.unattributed:,}", f"{v.gone:,}", f"{v.repeated:,}"),
+            *(f"{v.gaps:,}", f"{v.unattributed:,}", f"{v.gone:,}", f"{v.repeated:,}", f"{v.dropped:,}"),
             *(identifies, str(v.resumes), f"{v.seconds:.0f}", v.commands),
             "[green]ok[/]" if v.passed else "[red]FAILED[/]",
         )
@@ -54,7 +54,8 @@ def explain(console: Console) -> None:
         "Discord's gaps: events no session was there for, or of a session that Discord had ended. "
         "unattr.: guild-less events of a guild's channel that went to events.unattributed. "
         "gone: acknowledged, then removed with their sandbox or with the server's memory (SANDBOX is in "
-        "memory). again: stored once more because the memory that knew of them was lost.",
+        "memory). again: stored once more because the memory that knew of them was lost. dropped: events "
+        "that sandboxes lost because their stream took none; exactly those that the bot has counted.",
         style="dim",
     )
 

@@ -46,7 +46,8 @@ class Scenario:
     `rate` is events a second, `commands` commands a second; `lives` makes these whole lives of sandboxes.
     `least` is how many seconds the faults take at the shortest. With `fixed_shards` process n of `processes`
     runs shard n; without, the shards are claimed. With `proxied`, process 0's way to PostgreSQL
-    can be cut. With `plugin` there is somebody else's bot as well, which has the plugin.
+    can be cut. With `drops` sandboxes may lose events, exactly those that the bot counts; without, it must
+    count none. With `plugin` there is somebody else's bot as well, which has the plugin.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Scenario:
     nats_nodes: int = 1
     heartbeat_ms: int = 41_250
     least: float = 0.0
+    drops: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -102,6 +104,11 @@ class Stage:
             "DISCORD_SHARD_COUNT": str(scenario.shards),
             "DISCORD_SHARD_IDS": ",".join(map(str, mine)),
         }
+
+    async def dropped(self) -> int:
+        """How many events of sandboxes the bots say that they have dropped."""
+        counts = [await bot.counted("sandbox_events_dropped_total") for bot in self.bots.running]
+        return sum(counts)
 
     async def outage(self, server: EmbeddedServer, seconds: float) -> None:
         """Kill a server and start it again after a while."""
@@ -236,6 +243,7 @@ async def _play(stage: Stage, seconds: float, verdict: Verdict) -> None:
         await _settled(stage)
     except ChaosError as error:
         verdict.problems.append(str(error))
+    dropped = await stage.dropped()
     if stage.host is not None:
         # discord.py ends its session when it is stopped.
         await stage.host.end(signal.SIGKILL)
@@ -251,10 +259,13 @@ async def _play(stage: Stage, seconds: float, verdict: Verdict) -> None:
         sides, _guilds_of(sim), traffic.oddities.channel_of, _acks(stage), stage.bots.kills, _ended(stage)
     )
     judge.snapshots = not scenario.plugin
+    judge.drops = scenario.drops
     messages = (message for reader in stage.readers.values() for message in reader.messages)
     judge.judge(sim.sent, messages, verdict)
     if stage.readers["EVENTS"].missed:
         verdict.problems.append(f"{stage.readers['EVENTS'].missed} messages of EVENTS were not read")
+    if dropped != verdict.dropped or scenario.drops != bool(dropped):
+        verdict.problems.append(f"{verdict.dropped} events of sandboxes are missing, {dropped} were counted")
     verdict.identifies = len(sim.identifies)
     verdict.identifies_allowed = stage.identifies_allowed
     verdict.resumes = len(sim.resumes)
@@ -319,7 +330,7 @@ async def _settled(stage: Stage) -> None:
             for frame in missing
             if frame.session.alive and (id(frame.payload), frame.middle) not in there
         ]
-        if not missing:
+        if not missing or (stage.scenario.drops and len(missing) <= await stage.dropped()):
             return
         if time.monotonic() > deadline:
             count = len(missing)

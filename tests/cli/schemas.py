@@ -45,6 +45,8 @@ SANDBOX = keys(
     expires_at=MOMENT,
     last_activity_at=MAYBE_MOMENT,
     destroyed_at=MAYBE_MOMENT,
+    events_dropped={"type": "integer", "minimum": 0},
+    events_dropped_since=MAYBE_MOMENT,
 )
 _PART = keys(
     store=TEXT,

@@ -129,7 +129,8 @@ async def test_a_lost_session_leaves_every_lane_and_others_go_on(
     routes.current_table = None
     for seq in (5, 6, 7, 8):
         send(intake, dispatch(seq, guild_id=GUILD_B))
-    assert (router.pending, router.full, router.held) == (10, True, 4)
+    # One of them is a sandbox's for certain, and not production's to wait for.
+    assert (router.pending, router.full, router.held) == (10, False, 4)
 
     intake.lose(0)
     assert drained == [False]

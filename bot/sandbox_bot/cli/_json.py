@@ -196,6 +196,8 @@ def _sandbox(sandbox: Sandbox, now: datetime) -> Json:
         "expires_at": iso(sandbox.expires_at),
         "last_activity_at": _maybe(sandbox.last_activity_at),
         "destroyed_at": _maybe(sandbox.destroyed_at),
+        "events_dropped": sandbox.events_dropped,
+        "events_dropped_since": _maybe(sandbox.events_dropped_since),
     }
 
 

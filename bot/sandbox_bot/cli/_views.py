@@ -83,7 +83,12 @@ def health(state: SandboxHealth, now: datetime) -> list[Block]:
         for part in state.parts
     ]
     overall = Line(f"Overall: {state.overall.value}", _STATE_STYLE[state.overall])
-    return [identity(state.sandbox, now), Grid(("part", "state", "took", "detail"), rows), overall]
+    blocks: list[Block] = [identity(state.sandbox, now), Grid(("part", "state", "took", "detail"), rows)]
+    if state.sandbox.events_dropped_since is not None:
+        dropped = counted(state.sandbox.events_dropped, "event", "events")
+        since = moment(state.sandbox.events_dropped_since)
+        blocks.append(Line(f"{dropped} dropped, since {since}: NATS did not take them.", "yellow"))
+    return [*blocks, overall]
 
 
 def deletion(sandbox: Sandbox) -> list[str]:

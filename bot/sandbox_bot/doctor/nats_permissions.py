@@ -99,6 +99,8 @@ def _asked(names: StreamNames) -> Iterator[Need]:
         yield Need(create, create, json.dumps({"stream_name": nothing, "config": {}}))
         for verb in ("INFO", "DELETE", "MSG.NEXT"):
             yield Need(f"{_API}.CONSUMER.{verb}.{stream}.*", f"{_API}.CONSUMER.{verb}.{stream}.{nothing}")
+    subject = f"{_API}.STREAM.MSG.GET.{names.events}"
+    yield Need(subject, subject, json.dumps({"seq": _NO_SEQUENCE}))
     stream = names.sandbox
     no_sandbox = subjects.sandbox_filter(uuid4())
     for verb, payload in (

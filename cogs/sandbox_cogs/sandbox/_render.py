@@ -120,6 +120,10 @@ def status(
     _add_servers(embed, sandbox, names)
     events = counted(events_last_minute, "event", "events")
     embed.add_field(name="In the last minute", value=f"{events} received", inline=False)
+    if sandbox.events_dropped_since is not None:
+        dropped = counted(sandbox.events_dropped, "event", "events")
+        text = f"{dropped} dropped, since {relative(sandbox.events_dropped_since)}: NATS did not take them."
+        embed.add_field(name="Dropped", value=text, inline=False)
     for part in health.parts:
         embed.add_field(name=f"{HEALTH_LOOK[part.state][0]} {part.store}"[:TITLE_LIMIT], value=_part(part))
     embed.set_footer(text="As of")

@@ -54,6 +54,7 @@ class Upkeep(commands.Cog):
         self._tasks: list[asyncio.Task[None]] = []
         self._trouble: dict[str, str] = {}
         self._touched: dict[UUID, datetime] = {}
+        self._dropped: dict[UUID, tuple[int, float]] = {}
 
     async def cog_load(self) -> None:
         """Start the loops."""
@@ -76,6 +77,7 @@ class Upkeep(commands.Cog):
         if tasks:
             try:
                 await self._record_activity()
+                await self._record_dropped()
             except DependencyUnavailable as error:
                 _log.warning("activity_lost", reason=error.reason, sandboxes=len(self._touched))
 
@@ -127,9 +129,10 @@ class Upkeep(commands.Cog):
         return TELL_EVERY
 
     async def count(self) -> float:
-        """Bring the gauges and `last_activity_at` up to date."""
+        """Bring the gauges, `last_activity_at` and the numbers of dropped events up to date."""
         await self._core.cleanup.refresh_gauges()
         await self._record_activity()
+        await self._record_dropped()
         return COUNT_EVERY
 
     async def count_letters(self) -> float:
@@ -148,3 +151,11 @@ class Upkeep(commands.Cog):
         for sandbox_id, moment in touched.items():
             if self._touched.get(sandbox_id) == moment:
                 del self._touched[sandbox_id]
+
+    async def _record_dropped(self) -> None:
+        # As above. Two turns never overlap, and the last one comes after the loops.
+        for sandbox_id, lost in self._core.router.sandboxes.budgets.drain_dropped().items():
+            events, since = self._dropped.get(UUID(sandbox_id), (0, lost.since))
+            self._dropped[UUID(sandbox_id)] = (events + lost.events, since)
+        await self._core.cleanup.record_dropped(self._dropped)
+        self._dropped = {}

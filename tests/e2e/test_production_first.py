@@ -1,0 +1,76 @@
+"""The sandboxes' stream is full under a running bot: what an operator and a sandbox's owner see."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from nats.js import JetStreamContext
+from nats.js.api import DiscardPolicy
+
+from sandbox_bot.cli import _json, _views
+from sandbox_bot.cli._screen import plain
+from sandbox_core.manager import utc_now
+from tests.e2e.conftest import StartLive
+from tests.e2e.harness import Live, eventually, jetstream
+
+_BUDGET = 20
+
+
+async def _limit(js: JetStreamContext, *, full: bool) -> None:
+    info = await js.stream_info("SANDBOX")
+    info.config.max_bytes = info.state.bytes + 1 if full else -1
+    info.config.discard = DiscardPolicy.NEW if full else DiscardPolicy.OLD
+    await js.update_stream(info.config)
+
+
+async def _says(live: Live, status: str, word: str) -> bool:
+    code, body = await live.get("/readyz")
+    answer = json.loads(body)
+    return (code, answer["status"]) == (200, status) and word in answer.get("degraded", {}).get(
+        "Sandboxes", ""
+    )
+
+
+async def test_a_full_sandbox_stream_degrades_and_its_owner_is_told_what_was_lost(
+    start_live: StartLive,
+) -> None:
+    live = await start_live(sandbox_max_pending=_BUDGET, router_max_pending=100)
+    sandbox_id, guild = await live.mapped()
+    core = live.run.bot.sandbox_core
+    async with jetstream(live.run.bot.sandbox_core.settings) as js:
+        await _limit(js, full=True)
+        for _ in range(100):
+            live.sim.message(guild)
+        await live.sim.flood(500)
+        await eventually(lambda: core.router.backlog.count == 0 and live.sim.sent[-1].seq == _received(live))
+        assert core.router.pending <= _BUDGET
+        await eventually(lambda: _says(live, "degraded", "SANDBOX refuses events: maximum bytes"))
+        code, body = await live.get("/readyz")
+        assert (code, "127.0.0.1:" in json.loads(body)["degraded"]["Sandboxes"]) == (200, True)
+        await _limit(js, full=False)
+    await eventually(lambda: core.router.pending == 0)
+    dropped = sum(core.metrics.routing.sandbox_dropped.values())
+    assert dropped > 50
+    # Event by event: production has all of its own, and the sandbox all but those that were counted.
+    stored = {event.message_id for event in await live.stored(wait=False)}
+    frames = {f"{f.session_id}:0:{f.seq}": f for f in live.sim.sent if f.type == "MESSAGE_CREATE"}
+    missing = [frame for identity, frame in frames.items() if identity not in stored]
+    assert {frame.guild_id for frame in missing} == {guild.id}
+    assert len(missing) == dropped
+
+    async def told() -> bool:
+        return (await core.manager.get(sandbox_id)).events_dropped == dropped
+
+    await eventually(told)
+    answer = await live.slash("status", name="box")
+    assert f"{dropped} events dropped, since <t:" in answer.text
+    health, now = await core.manager.health("box"), utc_now()
+    assert re.search(rf"{dropped} events dropped, since \d{{4}}-", plain(*_views.health(health, now)))
+    shape = _json.status(health, now)["sandbox"]
+    assert (shape["events_dropped"], bool(shape["events_dropped_since"])) == (dropped, True)
+
+
+def _received(live: Live) -> int:
+    ledger = live.run.bot.sandbox_core.intake.ledger(0)
+    return 0 if ledger is None else ledger.received
