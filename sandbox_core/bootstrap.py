@@ -19,7 +19,7 @@ from redis.asyncio import Redis
 from . import clients, live_gauges, tasks
 from .attribution import ChannelGuilds, ChannelLookup, ChannelSharing
 from .cleanup import CleanupMetrics, CleanupProvider, Notices
-from .clients import APPLICATION, CLOSE_EACH_WITHIN, Waiting, connect_nats, open_clients
+from .clients import APPLICATION, CLOSE_EACH_WITHIN, Waiting, connect_nats, open_clients, open_nats
 from .dependencies import Question, questions
 from .errors import DependencyUnavailable
 from .event_router import BudgetLimits, EventRouter, GatewayIntake, LastEvents
@@ -28,6 +28,7 @@ from .manager import LoggedManager, ManagerLimits, SandboxManager
 from .metrics import Metrics
 from .models import Sandbox
 from .namespaces import Namespace, NatsNamespace, RedisNamespace, SchemaProvisioner
+from .nats.both_streams import BothStreams
 from .nats.connection import NatsConnection
 from .nats.dead_letters import DeadLetters
 from .nats.message_ids import MessageIds
@@ -42,7 +43,7 @@ from .postgres.pool import CONNECT_TIMEOUT, Pool, connected
 from .postgres.processes import GatewayProcess, Processes
 from .postgres.routes import RouteRows
 from .postgres.switches import SwitchRequests
-from .publishers import Publishers, open_publishers
+from .publishers import Publishers, jetstream, open_publishers
 from .redis.last_events import LastEventRecord
 from .redis.route_cache import RouteCache
 from .redis.shared_channels import SharedChannels
@@ -58,7 +59,6 @@ from .tracing import Tracing, find_tracing
 
 _log = structlog.get_logger("sandbox.core")
 
-_JETSTREAM_TIMEOUT = 3.0
 _CLOSE_WITHIN = 10.0
 # A dead process's shards must be resumed within 15 s of its end; six of them wait for its leases.
 _STORED_WITHIN = 5.0
@@ -90,6 +90,9 @@ class Core:
     redis: Redis
     nats: NatsConnection
     js: JetStreamContext
+    sandbox_nats: NatsConnection
+    """To the server of the sandboxes' stream, which may be another one."""
+    sandbox_js: JetStreamContext
     tracing: Tracing | None
     """Traces; None unless OpenTelemetry is installed and set up."""
     process: GatewayProcess
@@ -100,7 +103,7 @@ class Core:
     stored_events: StoredEvents
     dead_letters: DeadLetters
     """The events that sandboxes' workers could not handle."""
-    message_ids: MessageIds
+    message_ids: BothStreams
     """Reads the streams back."""
     publishing: PublishingState
     """The shards that other processes publish instead of this one."""
@@ -147,7 +150,9 @@ async def open_core(
         live_gauges.prepare(metrics)
         at_end = partial(clients.at_end, stack, closing)
         pool, redis, nats = await open_clients(settings, stack, closing)
-        js = nats.client.jetstream(timeout=_JETSTREAM_TIMEOUT)
+        apart = settings.sandbox_nats_url is not None
+        sandbox_nats = open_nats(stack, closing) if apart else nats
+        js, sandbox_js = jetstream(nats), jetstream(sandbox_nats)
         asked = questions(pool, redis, js, nats)
         if on_servers is not None:
             servers = HealthChecker((), system=_servers(settings, _askable_at_once(asked, nats)))
@@ -158,6 +163,10 @@ async def open_core(
         elif use_nats is NatsUse.SANDBOXES:
             with suppress(DependencyUnavailable):
                 await nats.connect(settings.nats, name=APPLICATION)
+        if apart and use_nats is not NatsUse.NOTHING:
+            # Nothing of production waits for it.
+            with suppress(DependencyUnavailable):
+                await sandbox_nats.connect(settings.sandbox_nats, name=APPLICATION)
 
         process, processes = GatewayProcess.this(), Processes(pool)
         # A change of routes waits only for processes that publish.
@@ -181,16 +190,14 @@ async def open_core(
         routes.start()
 
         tracing = find_tracing()
-        message_ids = MessageIds(nats.client, js)
-        stored = StoredEvents(message_ids, names=settings.stream_names, within=_STORED_WITHIN)
-        publishers = open_publishers(
-            nats,
-            js,
-            StreamLimits.of(settings),
-            router,
-            stored=StoredEvents(message_ids, names=settings.stream_names),
-            tracing=tracing,
+        message_ids = BothStreams(
+            MessageIds(nats.client, js),
+            MessageIds(sandbox_nats.client, sandbox_js),
+            settings.stream_names.sandbox,
+            apart=apart,
         )
+        stored = StoredEvents(message_ids, names=settings.stream_names, within=_STORED_WITHIN)
+        publishers = open_publishers(nats, sandbox_nats, StreamLimits.of(settings), router, tracing=tracing)
         if use_nats is NatsUse.EVENTS:
             await publishers.start()
             at_end("publisher", publishers.close)
@@ -201,7 +208,7 @@ async def open_core(
         namespaces = _, keys, _ = (
             SchemaProvisioner(pool),
             RedisNamespace(redis),
-            NatsNamespace(js, stream=settings.stream_names.sandbox),
+            NatsNamespace(sandbox_js, stream=settings.stream_names.sandbox),
         )
         lacks_streams = publishers.production_lacks if use_nats is NatsUse.EVENTS else _nothing
         health = _health_checker(
@@ -257,12 +264,14 @@ async def open_core(
             redis=redis,
             nats=nats,
             js=js,
+            sandbox_nats=sandbox_nats,
+            sandbox_js=sandbox_js,
             tracing=tracing,
             process=process,
             processes=processes,
             resume_points=ResumePoints(GatewaySessions(redis), ResumePointRows(pool)),
             stored_events=stored,
-            dead_letters=DeadLetters(js, settings.stream_names.sandbox),
+            dead_letters=DeadLetters(sandbox_js, settings.stream_names.sandbox),
             message_ids=message_ids,
             publishing=PublishingState(),
             publisher_notices=PublisherNotices(pool),

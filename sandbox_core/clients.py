@@ -49,9 +49,14 @@ async def open_clients(
     stack.push_async_callback(_close_pool, pool, closing)
     redis = create_client(settings.redis, client_name=APPLICATION)
     at_end(stack, closing, "Redis", redis.aclose)
+    return pool, redis, open_nats(stack, closing)
+
+
+def open_nats(stack: AsyncExitStack, closing: ShutdownBudget) -> NatsConnection:
+    """Create a client of NATS, without a request."""
     nats = NatsConnection()
     stack.push_async_callback(_close_nats, nats, closing)
-    return pool, redis, nats
+    return nats
 
 
 async def connect_nats(nats: NatsConnection, settings: Settings, on_waiting: Waiting | None) -> None:

@@ -1,7 +1,7 @@
-"""The two publishers, production's and the sandboxes', on one connection.
+"""The two publishers, production's and the sandboxes'.
 
-Each has a stream, a gate and a queue of its own. So whatever hinders the sandboxes' stream, production's
-events go on.
+Each has a stream, a gate and a queue of its own, and a server of its own where the settings name one. So
+whatever hinders the sandboxes' stream or its server, production's events go on.
 """
 
 from __future__ import annotations
@@ -14,28 +14,32 @@ from nats.js import JetStreamContext
 
 from .event_router import EventRouter, ObservedPath, observers
 from .nats.connection import NatsConnection
+from .nats.message_ids import MessageIds
 from .nats.patience import Patience
 from .nats.publisher import AckPublisher
 from .nats.stored import StoredEvents
 from .nats.streams import StreamLimits, Streams
+from .subjects import StreamNames
 from .tracing import Tracing
 from .words import counted
+
+_JETSTREAM_TIMEOUT = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class Publishers:
     """Both of them, and what hinders each."""
 
-    connection: NatsConnection
     router: EventRouter
     production: AckPublisher
     streams: Streams
     """Production's."""
     sandboxes: AckPublisher
     sandbox_streams: Streams
+    sandbox_connection: NatsConnection
 
     async def start(self) -> None:
-        """Begin to publish; the connection must stand."""
+        """Begin to publish, each as soon as its connection stands."""
         await self.production.start()
         await self.sandboxes.start()
 
@@ -55,7 +59,7 @@ class Publishers:
         if losing := self.router.sandboxes.budgets.losing:
             parts.append(f"{counted(losing, 'sandbox loses', 'sandboxes lose')} events")
         said = "; ".join(filter(None, parts))
-        return f"{said} (NATS at {self.connection.server})" if said else ""
+        return f"{said} (NATS at {self.sandbox_connection.server})" if said else ""
 
 
 def _lacking(streams: Streams, publisher: AckPublisher) -> str:
@@ -68,35 +72,50 @@ def _lacking(streams: Streams, publisher: AckPublisher) -> str:
 
 def open_publishers(
     nats: NatsConnection,
-    js: JetStreamContext,
+    sandbox_nats: NatsConnection,
     limits: StreamLimits,
     router: EventRouter,
     *,
-    stored: StoredEvents,
     tracing: Tracing | None,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> Publishers:
-    """Make both for this router; `start` begins. `monotonic` is the clock in seconds."""
-    names = limits.names
-    streams, sandbox_streams = (
-        Streams(js, limits, server=lambda: nats.server, only=name) for name in (names.events, names.sandbox)
+    """Make both for this router, `sandbox_nats` may be the same connection; `start` begins.
+
+    `monotonic` is the clock in seconds.
+    """
+    names, observing = limits.names, observers(tracing)
+    streams = Streams(jetstream(nats), limits, server=lambda: nats.server, only=names.events)
+    sandbox_streams = Streams(
+        jetstream(sandbox_nats), limits, server=lambda: sandbox_nats.server, only=names.sandbox
     )
-    observing = observers(tracing)
     paths = (ObservedPath(router, observing), ObservedPath(router, observing)) if observing else None
     events, sandbox_events = paths or (router, router)
-    production = AckPublisher(nats, streams, events, stored=stored, names=names, monotonic=monotonic)
+    production = AckPublisher(
+        nats, streams, events, stored=_stored(nats, names, names.events), names=names, monotonic=monotonic
+    )
     sandboxes = AckPublisher(
-        nats,
+        sandbox_nats,
         sandbox_streams,
         sandbox_events,
-        stored=stored,
+        stored=_stored(sandbox_nats, names, names.sandbox),
         names=names,
         monotonic=monotonic,
-        beside=production,
+        trust=production.trust,
+        beside=production if sandbox_nats is nats else None,
         patience=Patience(lambda: production.takes, router.sandboxes.hinders, router.sandboxes.came),
     )
     if paths is None:
         router.attach(production, sandboxes)
     else:
         router.attach(paths[0].to(production), paths[1].to(sandboxes))
-    return Publishers(nats, router, production, streams, sandboxes, sandbox_streams)
+    return Publishers(router, production, streams, sandboxes, sandbox_streams, sandbox_nats)
+
+
+def jetstream(nats: NatsConnection) -> JetStreamContext:
+    """JetStream over this connection."""
+    return nats.client.jetstream(timeout=_JETSTREAM_TIMEOUT)
+
+
+def _stored(nats: NatsConnection, names: StreamNames, stream: str) -> StoredEvents:
+    # What was on its way to a stream can be in that one only.
+    return StoredEvents(MessageIds(nats.client, jetstream(nats)), names=names, only=stream)

@@ -115,6 +115,7 @@ TAKES: Mapping[str, str] = {
     "DATABASE_URL": "postgresql://user:password@host:port/database",
     "REDIS_URL": "redis://host:port/0 (or rediss:// with TLS)",
     "NATS_URL": "nats://host:port, several separated by commas (or tls://)",
+    "SANDBOX_NATS_URL": "nats://host:port, several separated by commas (or tls://), or nothing for NATS_URL",
     "NATS_REPLICAS": "an odd whole number from 1 to 5",
     "NATS_EVENTS_STREAM": "a stream's name: 1 to 64 of A-Z, a-z, 0-9, _ and -",
     "NATS_EVENTS_PREFIX": "a subject's first tokens, such as events or acme.discord: A-Z, a-z, 0-9, _ and -, "
@@ -215,6 +216,9 @@ class Settings(DatabaseSettings):
     """Redis 7 or newer, or Valkey."""
     nats_url: Annotated[SecretStr, _server_url(NatsAddress.parse)]
     """NATS 2.11 or newer, with JetStream."""
+    sandbox_nats_url: Annotated[SecretStr, _server_url(NatsAddress.parse)] | None = None
+    """Another NATS server for the sandboxes' stream and their workers, with JetStream. Without it: NATS_URL.
+    Whatever happens to that server, production's events go on."""
     nats_replicas: Annotated[int, AfterValidator(_replicas)] = 1
     """Replicas of each stream: 1, or in a cluster 3 or 5."""
     nats_events_stream: Annotated[str, _named(subjects.is_stream_name)] = subjects.EVENTS_STREAM
@@ -300,6 +304,13 @@ class Settings(DatabaseSettings):
     def nats(self) -> NatsAddress:
         """The parsed `nats_url`."""
         return NatsAddress.parse(self.nats_url.get_secret_value())
+
+    @cached_property
+    def sandbox_nats(self) -> NatsAddress:
+        """The parsed `sandbox_nats_url`, or `nats_url` without it."""
+        if self.sandbox_nats_url is None:
+            return self.nats
+        return NatsAddress.parse(self.sandbox_nats_url.get_secret_value(), variable="SANDBOX_NATS_URL")
 
     @property
     def stream_names(self) -> subjects.StreamNames:

@@ -70,9 +70,9 @@ class _Episode:
 
 
 class SandboxBudget:
-    """One sandbox's events that are taken and not done, the oldest first."""
+    """One sandbox's events that wait, the oldest first."""
 
-    __slots__ = ("episode", "events", "sandbox_id", "size")
+    __slots__ = ("events", "sandbox_id", "size")
 
     def __init__(self, sandbox_id: str) -> None:
         self.sandbox_id = sandbox_id
@@ -80,7 +80,6 @@ class SandboxBudget:
         """With its publication, when the event was given to the publisher."""
         self.size = 0
         """Bytes of frames."""
-        self.episode: _Episode | None = None
 
 
 class SandboxBudgets:
@@ -99,46 +98,59 @@ class SandboxBudgets:
         self._dropped = dropped
         self._now = now
         self._monotonic = monotonic
-        self._budgets: dict[str, SandboxBudget] = {}
+        self._by_id: dict[str, SandboxBudget] = {}
+        """Those in use; one that is not goes with the next `look`."""
+        self.episodes: dict[str, _Episode] = {}
+        """By the sandbox that loses events at present."""
         self._untold: dict[str, Dropped] = {}
         self.count = 0
         """Events of all sandboxes that wait."""
         self.size = 0
         """Their bytes."""
 
-    def add(self, sandbox_id: str, event: Event, publication: Publication | None = None) -> SandboxBudget:
-        """Charge the sandbox with the event, or note that a charged one was published."""
-        budget = self._budgets.get(sandbox_id)
+    def add(self, sandbox_id: str, event: Event) -> SandboxBudget:
+        """Charge the sandbox with an event that none is charged with."""
+        budget = self._by_id.get(sandbox_id)
         if budget is None:
-            budget = self._budgets[sandbox_id] = SandboxBudget(sandbox_id)
-        if event not in budget.events:
-            size = len(event.frame.raw)
-            budget.size += size
-            self.size += size
-            self.count += 1
-            event.charged = sandbox_id
-        budget.events[event] = publication
+            budget = self._by_id[sandbox_id] = SandboxBudget(sandbox_id)
+        size = len(event.frame.raw)
+        budget.size += size
+        self.size += size
+        self.count += 1
+        event.borne_by = sandbox_id
+        event.charged = True
+        budget.events[event] = None
         return budget
 
+    def of(self, sandbox_id: str) -> SandboxBudget:
+        """The budget of a sandbox that has something here."""
+        return self._by_id[sandbox_id]
+
+    def published(self, event: Event, publication: Publication) -> None:
+        """A charged event was given to the publisher."""
+        self._by_id[event.borne_by].events[event] = publication
+
     def remove(self, event: Event) -> Publication | None:
-        """The event is done, or turns out not to be the sandbox's; returns its publication."""
-        budget = self._budgets[event.charged]
-        event.charged = ""
+        """Charge the sandbox with the event no more; returns its publication."""
+        budget = self._by_id[event.borne_by]
+        event.charged = False
         size = len(event.frame.raw)
         budget.size -= size
         self.size -= size
         self.count -= 1
-        publication = budget.events.pop(event)
-        if not budget.events and budget.episode is None:
-            del self._budgets[budget.sandbox_id]
-        return publication
+        return budget.events.pop(event)
 
     def stored(self, event: Event) -> None:
-        """The event is acknowledged."""
-        episode = self._budgets[event.charged].episode
+        """A charged event is acknowledged."""
+        if self.episodes:
+            self.goes_on(event.borne_by)
+        self.remove(event)
+
+    def goes_on(self, sandbox_id: str) -> None:
+        """An event of the sandbox is acknowledged, after some were lost."""
+        episode = self.episodes.get(sandbox_id)
         if episode is not None:
             episode.stored_since = True
-        self.remove(event)
 
     def overdrawn(self, budget: SandboxBudget) -> SandboxBudget | None:
         """The budget that has to give something up after this one has grown; None when all is well.
@@ -149,18 +161,17 @@ class SandboxBudgets:
         if len(budget.events) > limits.events or budget.size > limits.size:
             return budget
         if self.count > limits.all_events:
-            return max(self._budgets.values(), key=lambda each: len(each.events))
+            return max(self._by_id.values(), key=lambda each: len(each.events))
         if self.size > limits.all_size:
-            return max(self._budgets.values(), key=lambda each: each.size)
+            return max(self._by_id.values(), key=lambda each: each.size)
         return None
 
     def drop(self, event: Event, reason: Drop) -> Publication | None:
-        """The sandbox loses the event; returns its publication."""
-        sandbox_id = event.charged
-        budget = self._budgets[sandbox_id]
-        episode = budget.episode
+        """The sandbox loses a charged event; returns its publication."""
+        sandbox_id = event.borne_by
+        episode = self.episodes.get(sandbox_id)
         if episode is None:
-            episode = budget.episode = _Episode()
+            episode = self.episodes[sandbox_id] = _Episode()
             _log.warning("sandbox_events_dropping", sandbox_id=sandbox_id, reason=reason)
         episode.reasons[reason] += 1
         episode.last_at = self._monotonic()
@@ -179,28 +190,25 @@ class SandboxBudgets:
             self.look()
 
     def look(self) -> None:
-        """End the episodes that are over."""
+        """End the episodes that are over, and forget who has nothing here."""
         now = self._monotonic()
-        for budget in list(self._budgets.values()):
-            episode = budget.episode
-            if episode is None:
-                continue
+        for sandbox_id, episode in list(self.episodes.items()):
             quiet = now - episode.last_at
             if quiet >= _FORGOTTEN or (quiet >= _QUIET and episode.stored_since):
                 _log.info(
                     "sandbox_events_dropping_over",
-                    sandbox_id=budget.sandbox_id,
+                    sandbox_id=sandbox_id,
                     dropped=episode.reasons.total(),
                     reasons=dict(episode.reasons),
                 )
-                budget.episode = None
-                if not budget.events:
-                    del self._budgets[budget.sandbox_id]
+                del self.episodes[sandbox_id]
+        for budget in [each for each in self._by_id.values() if not each.events]:
+            del self._by_id[budget.sandbox_id]
 
     @property
     def losing(self) -> int:
         """How many sandboxes lose events at present."""
-        return sum(budget.episode is not None for budget in self._budgets.values())
+        return len(self.episodes)
 
     def drain_dropped(self) -> Mapping[str, Dropped]:
         """What each sandbox has lost since the last call."""

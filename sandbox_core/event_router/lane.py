@@ -58,8 +58,10 @@ class Event(msgspec.Struct, gc=False, eq=False):
     """Told the event's side as soon as it is decided, which is then on arrival where possible."""
     destination: Destination | None = None
     """Where it goes, once that is decided."""
-    charged: str = ""
-    """The sandbox whose budget it takes from; "" while it counts towards the backlog."""
+    borne_by: str = ""
+    """The sandbox that bears it; "" while it counts towards production's backlog."""
+    charged: bool = False
+    """It takes from that sandbox's budget."""
 
     def decided(self, destination: Destination | None) -> None:
         """It goes there, whatever changes before it is published."""

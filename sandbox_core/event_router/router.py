@@ -134,21 +134,24 @@ class EventRouter:
                 return self._handled(frame, ledger, tell)
         lane = self.lanes[guild_id]
         event = Event(frame, ledger, lane, tell)
-        if lane.first is None:
-            self.backlog.add(len(frame.raw))
-            if tell is not None:
-                self._tell(event)
-            lane.first = event
-            self._start(event)
-            return True
-        is_charged = lane.charges and not lane.is_special
-        if not is_charged:
+        if lane.charges and not lane.is_special:
+            backlog = self.backlog
+            if backlog.beside:
+                backlog.beside += 1
+            else:
+                backlog.add_beside()
+            event.borne_by = lane.charges
+            if lane.first is not None:
+                self.sandboxes.waits(event)
+        else:
             self.backlog.add(len(frame.raw))
         if tell is not None:
             self._tell(event)
-        lane.add(event)
-        if is_charged:
-            self.sandboxes.waits(event, lane)
+        if lane.first is None:
+            lane.first = event
+            self._start(event)
+        else:
+            lane.add(event)
         return True
 
     def _route_guildless(self, frame: Frame, ledger: ShardLedger, tell: Tell | None) -> bool:
@@ -219,7 +222,7 @@ class EventRouter:
             was_sent = lane.is_sent
             events, first_is_new = lane.discard(ledger)
             for event in events:
-                if event.charged:
+                if event.borne_by:
                     self.sandboxes.remove(event)
                 else:
                     self.backlog.take_off(1, len(event.frame.raw))
@@ -357,32 +360,37 @@ class EventRouter:
     def _publish(self, event: Event, destination: Destination, label: Label) -> None:
         if self._publisher is None:
             raise RuntimeError("an event is to be published without a publisher")
+        lane = event.lane
         event.destination = destination
-        event.lane.is_sent = True
+        lane.is_sent = True
         frame = event.frame
         message_id = f"{event.ledger.id_prefix}{frame.seq}"
         publication = Publication(label, message_id, frame.raw, event)
-        if destination.sandbox_id is not None:
-            self.sandboxes.publish(event, destination.sandbox_id, publication)
+        sandbox_id = destination.sandbox_id
+        if sandbox_id is not None:
+            self.sandboxes.publish(event, sandbox_id, publication)
             return
-        if event.charged:
+        if event.borne_by:
             self.sandboxes.give_back(event)
-        event.lane.charges = ""
+        lane.charges = ""
         self._publisher.submit(publication)
 
     def acknowledged(self, publications: Sequence[Publication]) -> None:
         """JetStream has these events: their frames are done, and the next ones of their lanes may go."""
         count = size = 0
+        budgets = self.sandboxes.budgets
         for publication in publications:
             event = publication.context
             if not isinstance(event, Event):
                 raise TypeError("not a publication of this router")
             frame, lane = event.frame, event.lane
-            if event.charged:
-                self.sandboxes.stored(event)
-            else:
+            if not event.borne_by:
                 count += 1
                 size += len(frame.raw)
+            elif event.charged:
+                budgets.stored(event)
+            elif budgets.episodes:
+                budgets.goes_on(event.borne_by)
             event.ledger.done(frame.seq)
             following = lane.off()
             try:
@@ -394,6 +402,7 @@ class EventRouter:
                 # Whatever is wrong with what follows, the other acknowledgements have to be heard.
                 _log.exception("acknowledgement_not_followed", type=frame.type)
         self.activity.acknowledged(publications, self._monotonic())
+        self.backlog.beside -= len(publications) - count
         self.backlog.take_off(count, size)
 
     def attempt_failed(self, reason: str) -> None:

@@ -7,7 +7,7 @@ events go to the sandbox for certain: what could be production's is never lost.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from sandbox_core.metrics import Drop
@@ -15,7 +15,7 @@ from sandbox_core.nats.publication import Publication
 from sandbox_core.routing import RouteTable, decide
 
 from .budget import SandboxBudget, SandboxBudgets
-from .lane import Event, Lane
+from .lane import Event
 from .ledger import Backlog
 
 if TYPE_CHECKING:
@@ -45,70 +45,79 @@ class SandboxSide:
         self._drained = drained
         self._table = table
         self._now = now
-        self._publisher: Publisher | None = None
+        self._submit: Callable[[Publication], None] = _nowhere
+        self._withdraw: Callable[[Publication], None] = _nowhere
+        self._in_flight: Callable[[], Sequence[Publication]] = list
         self._is_relieving = False
 
     def attach(self, publisher: Publisher) -> None:
         """Publish through this one."""
-        self._publisher = publisher
+        self._submit, self._withdraw = publisher.submit, publisher.withdraw
+        self._in_flight = publisher.in_flight
 
     # What the router tells
 
-    def waits(self, event: Event, lane: Lane) -> None:
-        """A new event waits behind one that goes to the lane's sandbox."""
-        self._backlog.add_beside()
-        self._relieve(self.budgets.add(lane.charges, event))
+    def waits(self, event: Event) -> None:
+        """A new event will wait behind what goes to the sandbox; it is not in its lane yet."""
+        first = event.lane.first
+        if first is not None and first.borne_by == event.borne_by and not first.charged:
+            # The one that it waits for has to wait, too.
+            self.budgets.add(first.borne_by, first)
+        budget = self.budgets.add(event.borne_by, event)
+        if self.budgets.overdrawn(budget) is not None:
+            self._relieve(budget, event)
 
     def publish(self, event: Event, sandbox_id: str, publication: Publication) -> None:
         """The event goes to the sandbox now."""
-        if self._publisher is None:
-            raise RuntimeError("an event is to be published without a publisher")
-        budget = self._charge(event, sandbox_id, publication)
         lane = event.lane
-        if lane.charges != sandbox_id and not lane.is_special:
+        if event.charged:
+            self.budgets.published(event, publication)
+        if event.borne_by == sandbox_id == lane.charges:
+            self._submit(publication)
+            return
+        if event.borne_by != sandbox_id:
+            self._charge(event, sandbox_id)
+            self.budgets.published(event, publication)
+        if not lane.is_special:
             lane.charges = sandbox_id
             # What came while nobody knew where it would go.
             for behind in lane.behind:
-                if not behind.charged:
-                    self._charge(behind, sandbox_id, None)
-        self._publisher.submit(publication)
-        self._relieve(budget)
+                if not behind.borne_by:
+                    self._charge(behind, sandbox_id)
+        self._submit(publication)
+        if event.charged:
+            self._relieve(self.budgets.of(sandbox_id))
 
-    def _charge(self, event: Event, sandbox_id: str, publication: Publication | None) -> SandboxBudget:
-        if event.charged and event.charged != sandbox_id:
+    def _charge(self, event: Event, sandbox_id: str) -> None:
+        if event.borne_by:
             self.give_back(event)
-        if not event.charged:
-            self._backlog.put_beside(len(event.frame.raw))
-        return self.budgets.add(sandbox_id, event, publication)
-
-    def stored(self, event: Event) -> None:
-        """A charged event is acknowledged."""
-        self.budgets.stored(event)
-        self._backlog.take_off_beside()
+        self._backlog.put_beside(len(event.frame.raw))
+        self.budgets.add(sandbox_id, event)
 
     def remove(self, event: Event) -> None:
-        """A charged event is another process's from now on."""
-        self.budgets.remove(event)
+        """An event that a sandbox bears is another process's from now on."""
+        if event.charged:
+            self.budgets.remove(event)
+        event.borne_by = ""
         self._backlog.take_off_beside()
 
     def give_back(self, event: Event) -> None:
-        """A charged event is not the sandbox's, or may be not."""
-        self.budgets.remove(event)
+        """An event that a sandbox bears is not the sandbox's, or may be not."""
         self._backlog.add(len(event.frame.raw))
-        self._backlog.take_off_beside()
+        self.remove(event)
 
     # Dropping
 
-    def _relieve(self, budget: SandboxBudget) -> None:
-        """Drop what is too much. What that sets off is dealt with in the same loop."""
+    def _relieve(self, budget: SandboxBudget, new: Event | None = None) -> None:
+        """Drop what is too much, but not the new event. What that sets off is dealt with in the same loop."""
         if self._is_relieving:
             return
         self._is_relieving = True
         try:
             while (overdrawn := self.budgets.overdrawn(budget)) is not None:
                 event = self._oldest(overdrawn)
-                if event is None:
-                    # All of it is on its way.
+                if event is None or event is new:
+                    # All the others are on their way.
                     break
                 if self._is_certain(event):
                     self._drop(event, "budget")
@@ -118,10 +127,21 @@ class SandboxSide:
             self._is_relieving = False
 
     def _oldest(self, budget: SandboxBudget) -> Event | None:
-        for event, publication in budget.events.items():
-            # At most one of each guild is on its way.
-            if publication is None or publication.unanswered == 0:
+        # At most one of each guild is on its way.
+        for event, known in budget.events.items():
+            if known is None and not (event.lane.is_sent and event.lane.first is event):
                 return event
+            publication = known or self._publication_of(event)
+            if publication is not None and publication.unanswered == 0:
+                return event
+        return None
+
+    def _publication_of(self, event: Event) -> Publication | None:
+        """What was published before the event was charged."""
+        for publication in self._in_flight():
+            if publication.context is event:
+                self.budgets.published(event, publication)
+                return publication
         return None
 
     def _is_certain(self, event: Event) -> bool:
@@ -134,13 +154,16 @@ class SandboxSide:
             if table is None:
                 return False
             destination = decide(event.frame, table, self._now())
-        return destination.sandbox_id == event.charged
+        return destination.sandbox_id == event.borne_by
 
     def _drop(self, event: Event, reason: Drop) -> None:
+        if not event.charged:
+            self.budgets.add(event.borne_by, event)
         publication = self.budgets.drop(event, reason)
+        event.borne_by = ""
         self._backlog.take_off_beside()
-        if publication is not None and self._publisher is not None:
-            self._publisher.withdraw(publication)
+        if publication is not None:
+            self._withdraw(publication)
         event.ledger.done(event.frame.seq)
         lane = event.lane
         if lane.first is not event:
@@ -157,10 +180,10 @@ class SandboxSide:
     def given_up(self, publication: Publication, reason: Drop, before: float) -> None:
         """The stream does not take it; nor would it what waits behind it and came before that moment."""
         event = publication.context
-        if not isinstance(event, Event) or not event.charged:
+        if not isinstance(event, Event) or not event.borne_by:
             return
         for behind in list(event.lane.behind):
-            if behind.frame.received_at > before or not behind.charged or not self._is_certain(behind):
+            if behind.frame.received_at > before or not behind.borne_by or not self._is_certain(behind):
                 break
             self._drop(behind, reason)
         self._drop(event, reason)
@@ -182,4 +205,8 @@ class SandboxSide:
         if table is None or lane.first is None or not lane.behind:
             return False
         present = table.destination(lane.guild_id, self._now())
-        return present is None or present.sandbox_id != event.charged
+        return present is None or present.sandbox_id != event.borne_by
+
+
+def _nowhere(_publication: Publication) -> None:
+    raise RuntimeError("an event is to be published without a publisher")

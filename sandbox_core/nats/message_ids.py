@@ -206,6 +206,8 @@ class MessageIds:
             num_replicas=1,
             inactive_threshold=_KEPT_UNUSED_SECONDS,
         )
+        if not self._client.is_connected:
+            raise DependencyUnavailable(DEPENDENCY, "no server accepts the connection")
         try:
             if not is_ours((await self._js.stream_info(stream)).config):
                 return

@@ -21,10 +21,11 @@ from sandbox_core import tasks
 from sandbox_core.lease_trust import LeaseTrust
 from sandbox_core.subjects import DEFAULT_NAMES, StreamNames
 
-from .ack_inbox import AckInbox, PubAckError
+from .ack_inbox import PubAckError
 from .connection import NatsConnection
 from .duplicates import Duplicates
 from .late import KnowsStored, LateResends
+from .one_inbox import STEP, OneInbox
 from .patience import Patience
 from .publication import Publication, PublisherEvents
 from .recovery import EnsuresStreams, usable
@@ -49,8 +50,8 @@ class AckPublisher:
 
     `stored` tells what the streams hold of what was sent longer than their `duplicate_window` ago; without
     it such a publication is simply sent again. `names` are the streams'. `ack_timeout` is in
-    seconds; `monotonic` is the clock in seconds. `beside` is another publisher on the same connection, whose
-    leases are this one's too. With `patience` a publication is given up when that ends.
+    seconds; `monotonic` is the clock in seconds. `trust` is a lease's, by default one of its own; `beside` is
+    another publisher on the same connection. With `patience` a publication is given up when that ends.
     """
 
     def __init__(
@@ -64,36 +65,28 @@ class AckPublisher:
         duplicate_window: timedelta = DUPLICATE_WINDOW,
         ack_timeout: float = 5.0,
         monotonic: Callable[[], float] = time.monotonic,
+        trust: LeaseTrust | None = None,
         beside: AckPublisher | None = None,
         patience: Patience | None = None,
     ) -> None:
         self._connection = connection
         self._client = connection.client
         self._streams = streams
-        self._events = events
+        self.events = events
         self._names = names
         self._ack_timeout = ack_timeout
         self._monotonic = monotonic
-        self.trust: LeaseTrust = LeaseTrust() if beside is None else beside.trust
+        self.trust: LeaseTrust = trust or LeaseTrust()
         """Nothing is sent while it does not hold."""
-        self._sharing: tuple[AckPublisher, ...] = (self,)
-        """Those on this connection."""
-        if beside is not None:
-            self._sharing = beside._sharing = (beside, self)
         self._patience = patience
         self._wire = PublishWire(self._client, self._may_send)
-        self._inbox: AckInbox = AckInbox(self._client, self) if beside is None else beside._inbox
-        self._other: AckPublisher | None = None
-        """The one that hears its answers here; its numbers are odd."""
-        if beside is not None:
-            beside._other = self
         self._duplicates = Duplicates(self._client, self)
         self._reply = ""
         self._late: LateResends | None = None
         if stored is not None:
             window = duplicate_window.total_seconds()
             self._late = LateResends(stored, self, duplicate_window=window, monotonic=monotonic)
-        self._outstanding: dict[int, Publication] = {}
+        self.awaited: dict[int, Publication] = {}
         self._ready: deque[Publication] = deque()
         """What could not be sent at once, or has to be sent again."""
         self._wake = asyncio.Event()
@@ -103,8 +96,9 @@ class AckPublisher:
         self._empty: asyncio.Event | None = None
         """Set when nothing is outstanding, while somebody waits for that."""
         self._refusals = RefusalLog()
-        self._next_number = 0 if beside is None else 1
         self._limit_known_at = 0.0
+        self.inbox: OneInbox = OneInbox(self._client) if beside is None else beside.inbox
+        self._next_number = self.inbox.join(self)
         self._tasks: set[asyncio.Task[None]] = set()
         self._recovery: asyncio.Task[None] | None = None
         self._closed = False
@@ -112,7 +106,7 @@ class AckPublisher:
     @property
     def outstanding(self) -> int:
         """Publications taken and not yet acknowledged."""
-        return len(self._outstanding)
+        return len(self.awaited)
 
     @property
     def sending(self) -> bool:
@@ -133,10 +127,7 @@ class AckPublisher:
         return self._monotonic() < self.trust.until
 
     async def start(self) -> None:
-        """Subscribe to the acknowledgements and begin to send; the connection must stand."""
-        if self._sharing[0] is self:
-            await self._inbox.open()
-        self._reply = self._inbox.prefix
+        """Begin to send, as soon as the connection stands and there is a stream."""
         self._connection.on_reconnect.append(self._on_reconnect)
         self._connection.on_disconnect.append(self._on_disconnect)
         self._limit_known_at = self._monotonic()
@@ -154,15 +145,14 @@ class AckPublisher:
         await tasks.end(*self._tasks)
         if self._late is not None:
             await self._late.close()
-        if self._sharing[0] is self:
-            await self._inbox.close(connected=self._connection.connected)
+        await self.inbox.close(self, connected=self._connection.connected)
 
     def submit(self, publication: Publication) -> None:
         """Take responsibility for one publication; returns at once."""
         number = self._next_number
-        self._next_number = number + 2
+        self._next_number = number + STEP
         publication.number = number
-        self._outstanding[number] = publication
+        self.awaited[number] = publication
         # Nearly always it can be sent here and now; whatever hinders it is the pump's.
         if self._ready or not self._is_open:
             self._queue(publication)
@@ -177,18 +167,18 @@ class AckPublisher:
 
     def in_flight(self) -> list[Publication]:
         """What was taken and is not acknowledged yet."""
-        return list(self._outstanding.values())
+        return list(self.awaited.values())
 
     def withdraw(self, publication: Publication) -> None:
         """Send the publication no more; its acknowledgement, if one still comes, means nothing."""
-        self._outstanding.pop(publication.number, None)
+        self.awaited.pop(publication.number, None)
         self._refusals.no_more((publication.number,))
-        if self._empty is not None and not self._outstanding:
+        if self._empty is not None and not self.awaited:
             self._empty.set()
 
     async def drained(self) -> None:
         """Return when nothing is outstanding."""
-        while self._outstanding:
+        while self.awaited:
             self._empty = asyncio.Event()
             await self._empty.wait()
 
@@ -238,7 +228,7 @@ class AckPublisher:
                     continue
                 publication = self._ready.popleft()
                 # It was acknowledged by an earlier attempt, or withdrawn, while it waited here.
-                if publication.number not in self._outstanding:
+                if publication.number not in self.awaited:
                     continue
                 await self._send(publication, now)
                 sent += 1
@@ -257,7 +247,7 @@ class AckPublisher:
                 _note_sending(publication, now)
         except (nats.errors.Error, OSError) as error:
             # The connection is going: `_on_disconnect` closes the gate, `_on_reconnect` sends again.
-            self._events.attempt_failed("connection")
+            self.events.attempt_failed("connection")
             _log.debug("publish_failed", error=type(error).__name__)
             self._retry_later(publication)
         except Exception:
@@ -287,57 +277,39 @@ class AckPublisher:
         self._queue(publication)
 
     def _to_dead_letter(self, publication: Publication) -> None:
-        self._events.attempt_failed("dead_letter")
+        self.events.attempt_failed("dead_letter")
         make_dead_letter(publication, self._names)
 
     # Answers
 
     def stored(self, numbers: Sequence[int]) -> None:
         """JetStream has these publications."""
-        off = self._outstanding.pop
+        off = self.awaited.pop
         publications = [found for number in numbers if (found := off(number, None)) is not None]
-        other = self._other
-        if other is not None and len(publications) != len(numbers):
-            # Told together where possible: answers of both come mixed.
-            if other._events is self._events:
-                publications += other._take_off(numbers)
-            else:
-                other.stored(numbers)
-        if self._refusals.numbers:
-            self._refusals.no_more(numbers)
+        self.are_off(numbers)
         if publications:
-            self._events.acknowledged(publications)
-        if self._empty is not None and not self._outstanding:
-            self._empty.set()
+            self.events.acknowledged(publications)
 
-    def _take_off(self, numbers: Sequence[int]) -> list[Publication]:
-        off = self._outstanding.pop
-        publications = [found for number in numbers if (found := off(number, None)) is not None]
+    def are_off(self, numbers: Sequence[int]) -> None:
+        """These are not awaited any more, as far as they were."""
         if self._refusals.numbers:
             self._refusals.no_more(numbers)
-        if self._empty is not None and not self._outstanding:
+        if self._empty is not None and not self.awaited:
             self._empty.set()
-        return publications
 
     def duplicate(self, number: int, sequence: int) -> None:
         """JetStream has a message of this id: it is looked whether that is the event."""
-        if number % 2 and self._other is not None:
-            self._other.duplicate(number, sequence)
-            return
-        publication = self._outstanding.get(number)
+        publication = self.awaited.get(number)
         if publication is not None:
             publication.sent_at = 0.0
             self._spawn(self._duplicates.judge(publication, sequence))
 
     def not_stored(self, number: int, error: PubAckError) -> None:
         """JetStream refused an attempt."""
-        if number % 2 and self._other is not None:
-            self._other.not_stored(number, error)
-            return
-        publication = self._outstanding.get(number)
+        publication = self.awaited.get(number)
         if publication is None:
             return
-        self._events.attempt_failed("refused")
+        self.events.attempt_failed("refused")
         publication.was_not_stored()
         if error.err_code == _MESSAGE_TOO_LARGE and not publication.is_dead_letter:
             publication.sent_at = 0.0
@@ -351,13 +323,10 @@ class AckPublisher:
 
     def no_stream(self, number: int) -> None:
         """Nobody was there to take an attempt."""
-        if number % 2 and self._other is not None:
-            self._other.no_stream(number)
-            return
-        publication = self._outstanding.get(number)
+        publication = self.awaited.get(number)
         if publication is None:
             return
-        self._events.attempt_failed("no_stream")
+        self.events.attempt_failed("no_stream")
         publication.was_not_stored()
         self._shut()
         self._retry_later(publication)
@@ -379,7 +348,7 @@ class AckPublisher:
 
     def id_taken(self, publication: Publication) -> None:
         """Somebody else has used its id."""
-        self._events.attempt_failed("id_taken")
+        self.events.attempt_failed("id_taken")
         self.missing(publication)
 
     def _retry_later(self, publication: Publication, pause: float = _REFUSED_PAUSE) -> None:
@@ -397,10 +366,10 @@ class AckPublisher:
         if not self._open.is_set():
             return 0
         oldest = self._monotonic() - self._ack_timeout
-        overdue = [p for p in self._outstanding.values() if 0.0 < p.sent_at < oldest]
+        overdue = [p for p in self.awaited.values() if 0.0 < p.sent_at < oldest]
         for publication in overdue:
             publication.sent_at = 0.0
-            self._events.attempt_failed("ack_timeout")
+            self.events.attempt_failed("ack_timeout")
             self._queue(publication)
         return len(overdue)
 
@@ -411,9 +380,9 @@ class AckPublisher:
         now = self._monotonic()
         for publication, reason, before in self._patience.ended(self.in_flight(), now, is_open=self._is_open):
             # What another one's end led to may have ended this one.
-            if publication.number in self._outstanding:
+            if publication.number in self.awaited:
                 self.withdraw(publication)
-                self._events.given_up(publication, reason, before)
+                self.events.given_up(publication, reason, before)
             if reason == "no_ack":
                 # Perhaps the stream is one that never answers: look at it again.
                 self._shut()
@@ -431,11 +400,9 @@ class AckPublisher:
         self._limit_known_at = self._monotonic()
         if self._client.enforces_less:
             # One of these ended the connection, and would end each that follows: the largest.
-            sizes = [
-                len(each.payload) for one in self._sharing for each in one.in_flight() if each.sent_at > 0.0
-            ]
+            sizes = [len(each.payload) for each in self.inbox.in_flight() if each.sent_at > 0.0]
             self._client.lower_max_payload(max(sizes, default=HEADER_ROOM) + HEADER_ROOM - 1)
-        for publication in self._outstanding.values():
+        for publication in self.awaited.values():
             if publication.sent_at > 0.0:
                 publication.sent_at = 0.0
                 self._ready.append(publication)
@@ -451,7 +418,9 @@ class AckPublisher:
             self._recovery = self._spawn(self._open_again())
 
     async def _open_again(self) -> None:
+        await self._connection.stands()
         await usable(self._streams)
+        self._reply = await self.inbox.open()
         if self._connection.connected:
             self._is_open = True
             self._open.set()

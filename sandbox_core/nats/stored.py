@@ -46,7 +46,7 @@ class _Question:
 
 
 class StoredEvents:
-    """Finds sessions' sequences in both streams.
+    """Finds sessions' sequences in both streams, or in the `only` one.
 
     What is asked while a reading goes on is answered by the next one, together: a process takes all the
     shards of one that died in the same moment. A reading goes on for at most `within` seconds; without, to
@@ -58,10 +58,11 @@ class StoredEvents:
         message_ids: ReadsMessageIds,
         *,
         names: StreamNames = DEFAULT_NAMES,
+        only: str | None = None,
         within: float | None = None,
     ) -> None:
         self._message_ids = message_ids
-        self._names = names
+        self._streams = [each for each in names.both if only in {None, each[0]}]
         self._within = within
         self._asked: list[_Question] = []
         self._reader: asyncio.Task[None] | None = None
@@ -112,7 +113,7 @@ class StoredEvents:
         begin = datetime.fromtimestamp(max(since - CLOCK_MARGIN, 0.0), UTC)
         try:
             async with asyncio.timeout(self._within) as limit:
-                for stream, subject in self._names.both:
+                for stream, subject in self._streams:
                     await self._message_ids.read(stream, subject, begin, found)
         except TimeoutError:
             # NATS's own means that it does not answer.

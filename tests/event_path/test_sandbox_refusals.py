@@ -19,8 +19,6 @@ from sandbox_core.event_router import BudgetLimits, EventRouter, GatewayIntake
 from sandbox_core.metrics import RoutingMetrics
 from sandbox_core.models import Route
 from sandbox_core.nats.connection import NatsConnection
-from sandbox_core.nats.message_ids import MessageIds
-from sandbox_core.nats.stored import StoredEvents
 from sandbox_core.nats.streams import StreamLimits, stream_configs
 from sandbox_core.publishers import Publishers, open_publishers
 from sandbox_core.routing import RouteTable, TrustedTable
@@ -59,15 +57,8 @@ class World:
             sandbox_limits=BudgetLimits(events=_BUDGET, all_events=3 * _BUDGET),
             monotonic=self.clock,
         )
-        js = connection.client.jetstream(timeout=2)
         self.publishers: Publishers = open_publishers(
-            connection,
-            js,
-            StreamLimits(),
-            self.router,
-            stored=StoredEvents(MessageIds(connection.client, js)),
-            tracing=None,
-            monotonic=self.clock,
+            connection, connection, StreamLimits(), self.router, tracing=None, monotonic=self.clock
         )
         self.intake = GatewayIntake(self.router, monotonic=self.clock)
         self.intake.adopt("session", 0, 0)
