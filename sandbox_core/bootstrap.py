@@ -19,8 +19,8 @@ from redis.asyncio import Redis
 from . import clients, live_gauges, tasks
 from .attribution import ChannelGuilds, ChannelLookup, ChannelSharing
 from .cleanup import CleanupMetrics, CleanupProvider, Notices
-from .clients import APPLICATION, CLOSE_EACH_WITHIN, Waiting, connect_nats, open_clients, open_nats
-from .dependencies import Question, questions
+from .clients import APPLICATION, CLOSE_EACH_WITHIN, NatsSides, Waiting, connect_nats, open_clients
+from .dependencies import SANDBOX_NATS, Question, questions
 from .errors import DependencyUnavailable
 from .event_router import BudgetLimits, EventRouter, GatewayIntake, LastEvents
 from .health import HealthChecker, LostGuilds, RoutingPart, ServerPart, SystemPart
@@ -43,7 +43,7 @@ from .postgres.pool import CONNECT_TIMEOUT, Pool, connected
 from .postgres.processes import GatewayProcess, Processes
 from .postgres.routes import RouteRows
 from .postgres.switches import SwitchRequests
-from .publishers import Publishers, jetstream, open_publishers
+from .publishers import Publishers, open_publishers
 from .redis.last_events import LastEventRecord
 from .redis.route_cache import RouteCache
 from .redis.shared_channels import SharedChannels
@@ -150,23 +150,14 @@ async def open_core(
         live_gauges.prepare(metrics)
         at_end = partial(clients.at_end, stack, closing)
         pool, redis, nats = await open_clients(settings, stack, closing)
-        apart = settings.sandbox_nats_url is not None
-        sandbox_nats = open_nats(stack, closing) if apart else nats
-        js, sandbox_js = jetstream(nats), jetstream(sandbox_nats)
-        asked = questions(pool, redis, js, nats)
+        sides = NatsSides.of(settings, nats, stack, closing)
+        js = sides.js
+        asked = questions(pool, redis, js, nats) | sides.questions()
         if on_servers is not None:
             servers = HealthChecker((), system=_servers(settings, _askable_at_once(asked, nats)))
             at_end("health", servers.close)
             on_servers(servers)
-        if use_nats is NatsUse.EVENTS:
-            await connect_nats(nats, settings, on_waiting)
-        elif use_nats is NatsUse.SANDBOXES:
-            with suppress(DependencyUnavailable):
-                await nats.connect(settings.nats, name=APPLICATION)
-        if apart and use_nats is not NatsUse.NOTHING:
-            # Nothing of production waits for it.
-            with suppress(DependencyUnavailable):
-                await sandbox_nats.connect(settings.sandbox_nats, name=APPLICATION)
+        await _connect(sides, use_nats, on_waiting)
 
         process, processes = GatewayProcess.this(), Processes(pool)
         # A change of routes waits only for processes that publish.
@@ -190,14 +181,11 @@ async def open_core(
         routes.start()
 
         tracing = find_tracing()
-        message_ids = BothStreams(
-            MessageIds(nats.client, js),
-            MessageIds(sandbox_nats.client, sandbox_js),
-            settings.stream_names.sandbox,
-            apart=apart,
-        )
+        message_ids = sides.message_ids()
         stored = StoredEvents(message_ids, names=settings.stream_names, within=_STORED_WITHIN)
-        publishers = open_publishers(nats, sandbox_nats, StreamLimits.of(settings), router, tracing=tracing)
+        publishers = open_publishers(
+            nats, sides.sandbox_nats, StreamLimits.of(settings), router, tracing=tracing
+        )
         if use_nats is NatsUse.EVENTS:
             await publishers.start()
             at_end("publisher", publishers.close)
@@ -208,7 +196,7 @@ async def open_core(
         namespaces = _, keys, _ = (
             SchemaProvisioner(pool),
             RedisNamespace(redis),
-            NatsNamespace(sandbox_js, stream=settings.stream_names.sandbox),
+            NatsNamespace(sides.sandbox_js, stream=settings.stream_names.sandbox),
         )
         lacks_streams = publishers.production_lacks if use_nats is NatsUse.EVENTS else _nothing
         health = _health_checker(
@@ -244,7 +232,7 @@ async def open_core(
         )
         if announced is not None:
             at_end("last events", _run(last_events.run(), "last-events"))
-        live_gauges.read(metrics, intake := GatewayIntake(router), router, publishers.production, routes)
+        live_gauges.read(metrics, intake := GatewayIntake(router), router, publishers, routes)
         yield Core(
             settings=settings,
             manager=manager,
@@ -264,14 +252,14 @@ async def open_core(
             redis=redis,
             nats=nats,
             js=js,
-            sandbox_nats=sandbox_nats,
-            sandbox_js=sandbox_js,
+            sandbox_nats=sides.sandbox_nats,
+            sandbox_js=sides.sandbox_js,
             tracing=tracing,
             process=process,
             processes=processes,
             resume_points=ResumePoints(GatewaySessions(redis), ResumePointRows(pool)),
             stored_events=stored,
-            dead_letters=DeadLetters(sandbox_js, settings.stream_names.sandbox),
+            dead_letters=DeadLetters(sides.sandbox_js, settings.stream_names.sandbox),
             message_ids=message_ids,
             publishing=PublishingState(),
             publisher_notices=PublisherNotices(pool),
@@ -301,6 +289,17 @@ def _routes(
     )
 
 
+async def _connect(sides: NatsSides, use_nats: NatsUse, on_waiting: Waiting | None) -> None:
+    if use_nats is NatsUse.NOTHING:
+        return
+    if use_nats is NatsUse.EVENTS:
+        await connect_nats(sides.nats, sides.settings, on_waiting)
+    else:
+        with suppress(DependencyUnavailable):
+            await sides.nats.connect(sides.settings.nats, name=APPLICATION)
+    await sides.connect_sandboxes()
+
+
 def _nothing() -> str:
     return ""
 
@@ -308,11 +307,14 @@ def _nothing() -> str:
 def _servers(
     settings: Settings, asked: Mapping[str, Question], lacks_streams: Callable[[], str] = _nothing
 ) -> list[SystemPart]:
-    return [
+    parts: list[SystemPart] = [
         ServerPart("PostgreSQL", asked["PostgreSQL"], where=settings.database.where),
         ServerPart("Redis", asked["Redis"], where=settings.redis.where),
         ServerPart("NATS", asked["NATS"], where=settings.nats.where, lacks=lacks_streams),
     ]
+    if SANDBOX_NATS in asked:
+        parts.append(ServerPart(SANDBOX_NATS, asked[SANDBOX_NATS], where=settings.sandbox_nats.where))
+    return parts
 
 
 def _health_checker(

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
 
 import structlog
+from nats.js import JetStreamContext
 from redis.asyncio import Redis
 
 from .cleanup import AT_MOST
+from .dependencies import SANDBOX_NATS, Question, sandbox_nats_question
 from .errors import DependencyUnavailable
+from .nats.both_streams import BothStreams
 from .nats.connection import NatsConnection
+from .nats.message_ids import MessageIds
 from .postgres.pool import Pool, create_pool
 from .redis.client import create_client
 from .settings import Settings
@@ -21,6 +26,7 @@ _log = structlog.get_logger("sandbox.core")
 APPLICATION = "discord-sandboxes"
 """The name of this client on the servers."""
 CLOSE_EACH_WITHIN = 2.0
+_JETSTREAM_TIMEOUT = 3.0
 _SPARE_CONNECTIONS = 6
 """Connections for all other work while the most sandboxes are being removed."""
 
@@ -50,6 +56,57 @@ async def open_clients(
     redis = create_client(settings.redis, client_name=APPLICATION)
     at_end(stack, closing, "Redis", redis.aclose)
     return pool, redis, open_nats(stack, closing)
+
+
+@dataclass(frozen=True, slots=True)
+class NatsSides:
+    """NATS for production and for the sandboxes: one connection, or two where settings name two servers."""
+
+    settings: Settings
+    nats: NatsConnection
+    js: JetStreamContext
+    sandbox_nats: NatsConnection
+    sandbox_js: JetStreamContext
+
+    @classmethod
+    def of(
+        cls, settings: Settings, nats: NatsConnection, stack: AsyncExitStack, closing: ShutdownBudget
+    ) -> NatsSides:
+        """Create the sandboxes' client, if it is another, without a request."""
+        apart = settings.sandbox_nats_url is not None
+        sandbox_nats = open_nats(stack, closing) if apart else nats
+        return cls(settings, nats, jetstream(nats), sandbox_nats, jetstream(sandbox_nats))
+
+    @property
+    def apart(self) -> bool:
+        """True with two servers."""
+        return self.sandbox_nats is not self.nats
+
+    async def connect_sandboxes(self) -> None:
+        """Begin to connect to the sandboxes' server. Nothing of production waits for it."""
+        if self.apart:
+            with suppress(DependencyUnavailable):
+                await self.sandbox_nats.connect(self.settings.sandbox_nats, name=APPLICATION)
+
+    def questions(self) -> dict[str, Question]:
+        """A real request for the sandboxes' server, if it is another."""
+        if not self.apart:
+            return {}
+        return {SANDBOX_NATS: sandbox_nats_question(self.sandbox_js, self.sandbox_nats)}
+
+    def message_ids(self) -> BothStreams:
+        """Reads both streams back."""
+        return BothStreams(
+            MessageIds(self.nats.client, self.js),
+            MessageIds(self.sandbox_nats.client, self.sandbox_js),
+            self.settings.stream_names.sandbox,
+            apart=self.apart,
+        )
+
+
+def jetstream(nats: NatsConnection) -> JetStreamContext:
+    """JetStream over this connection."""
+    return nats.client.jetstream(timeout=_JETSTREAM_TIMEOUT)
 
 
 def open_nats(stack: AsyncExitStack, closing: ShutdownBudget) -> NatsConnection:

@@ -13,6 +13,9 @@ from .nats.errors import translating as translating_nats
 from .postgres import Pool, connected
 from .redis.errors import translating as translating_redis
 
+SANDBOX_NATS = "NATS (sandboxes)"
+"""The sandboxes' own NATS server, where the settings name one."""
+
 Question = Callable[[], Awaitable[None]]
 """Returns when the server has answered. Raises `DependencyUnavailable`."""
 
@@ -42,3 +45,16 @@ def questions(
             raise why or error from error
 
     return {"PostgreSQL": postgres, "Redis": valkey, "NATS": jetstream}
+
+
+def sandbox_nats_question(js: JetStreamContext, nats: NatsConnection) -> Question:
+    """A real request for the sandboxes' own NATS server."""
+
+    async def jetstream() -> None:
+        # A client that was never connected accepts requests as if it were connected.
+        if not nats.connected:
+            raise nats.trouble
+        with translating_nats():
+            await js.account_info()
+
+    return jetstream

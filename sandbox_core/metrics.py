@@ -20,7 +20,15 @@ from .errors import ERROR_CODES
 _COMMAND_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 120)
 
 # Every label value starts at 0: `increase` does not see the first failure of a series that starts with it.
-_PUBLISH_FAILURES = ("connection", "no_stream", "refused", "ack_timeout", "dead_letter", "id_taken")
+_PUBLISH_FAILURES = (
+    "connection",
+    "no_stream",
+    "refused",
+    "ack_timeout",
+    "dead_letter",
+    "id_taken",
+    "not_judged",
+)
 _LOOKUPS = (
     *(("redis", result) for result in ("hit", "miss", "error")),
     *(("postgres", result) for result in ("hit", "error")),

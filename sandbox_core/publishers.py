@@ -10,8 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from nats.js import JetStreamContext
-
+from .clients import jetstream
 from .event_router import EventRouter, ObservedPath, observers
 from .nats.connection import NatsConnection
 from .nats.message_ids import MessageIds
@@ -22,8 +21,6 @@ from .nats.streams import StreamLimits, Streams
 from .subjects import StreamNames
 from .tracing import Tracing
 from .words import counted
-
-_JETSTREAM_TIMEOUT = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +52,8 @@ class Publishers:
     @property
     def sandboxes_trouble(self) -> str:
         """Why sandboxes get no events, or lose some; "" when nothing is known to be wrong."""
+        if not self.sandbox_connection.connected:
+            return self.sandbox_connection.trouble.reason
         parts = [_lacking(self.sandbox_streams, self.sandboxes)]
         if losing := self.router.sandboxes.budgets.losing:
             parts.append(f"{counted(losing, 'sandbox loses', 'sandboxes lose')} events")
@@ -109,11 +108,6 @@ def open_publishers(
     else:
         router.attach(paths[0].to(production), paths[1].to(sandboxes))
     return Publishers(router, production, streams, sandboxes, sandbox_streams, sandbox_nats)
-
-
-def jetstream(nats: NatsConnection) -> JetStreamContext:
-    """JetStream over this connection."""
-    return nats.client.jetstream(timeout=_JETSTREAM_TIMEOUT)
 
 
 def _stored(nats: NatsConnection, names: StreamNames, stream: str) -> StoredEvents:

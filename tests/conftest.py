@@ -39,7 +39,7 @@ _LONG_FILES_UNTIL = 0.75
 
 # The product's limits for one answer of a server, in seconds, and what a test has instead.
 _LIMITS = {
-    "sandbox_core.bootstrap._JETSTREAM_TIMEOUT": 30.0,
+    "sandbox_core.clients._JETSTREAM_TIMEOUT": 30.0,
     "sandbox_core.context._context._JETSTREAM_TIMEOUT": 30.0,
     "sandbox_core.manager.teardown.STEP_TIMEOUT": 30.0,
     "sandbox_core.postgres.kept_connection.CONNECT_TIMEOUT": 20.0,

@@ -66,6 +66,9 @@ def secrets_of(settings: Settings) -> Iterator[str]:
     yield from _secrets_in(settings.database.secrets(), [settings.database_url.get_secret_value()])
     yield from _secrets_in(settings.redis.secrets(), [settings.redis_url.get_secret_value()])
     yield from _secrets_in(settings.nats.secrets(), settings.nats_url.get_secret_value().split(","))
+    if settings.sandbox_nats_url is not None:
+        addresses = settings.sandbox_nats_url.get_secret_value().split(",")
+        yield from _secrets_in(settings.sandbox_nats.secrets(), addresses)
 
 
 def _secrets_in(secrets: Iterable[str], addresses: Iterable[str]) -> Iterator[str]:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -150,7 +151,10 @@ class SandboxContext:
         problems: list[str] = []
         database = _address(PostgresAddress.parse, "DATABASE_URL", source, problems)
         redis = _address(RedisAddress.parse, "REDIS_URL", source, problems)
-        nats = _address(NatsAddress.parse, "NATS_URL", source, problems)
+        # The sandboxes' stream may have a server of its own.
+        in_sandbox = source.get("SANDBOX_ID") and source.get("SANDBOX_NATS_URL")
+        variable = "SANDBOX_NATS_URL" if in_sandbox else "NATS_URL"
+        nats = _address(partial(NatsAddress.parse, variable=variable), variable, source, problems)
         world = _world(source, problems)
         if problems or database is None or redis is None or nats is None:
             raise SettingsError(problems)

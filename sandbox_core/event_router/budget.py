@@ -76,8 +76,8 @@ class SandboxBudget:
 
     def __init__(self, sandbox_id: str) -> None:
         self.sandbox_id = sandbox_id
-        self.events: OrderedDict[Event, Publication | None] = OrderedDict()
-        """With its publication, when the event was given to the publisher."""
+        self.events: dict[Event, Publication | None] = {}
+        """With its publication, when that was asked for."""
         self.size = 0
         """Bytes of frames."""
 
@@ -103,6 +103,9 @@ class SandboxBudgets:
         self.episodes: dict[str, _Episode] = {}
         """By the sandbox that loses events at present."""
         self._untold: dict[str, Dropped] = {}
+        self.surely = min(limits.events, limits.all_events)
+        """While no more events than these wait, nothing is used up; the same in bytes:"""
+        self.surely_bytes = min(limits.size, limits.all_size)
         self.count = 0
         """Events of all sandboxes that wait."""
         self.size = 0
@@ -127,7 +130,7 @@ class SandboxBudgets:
         return self._by_id[sandbox_id]
 
     def published(self, event: Event, publication: Publication) -> None:
-        """A charged event was given to the publisher."""
+        """A charged event was given to the publisher. To be told only while events are lost."""
         self._by_id[event.borne_by].events[event] = publication
 
     def remove(self, event: Event) -> Publication | None:
@@ -144,7 +147,14 @@ class SandboxBudgets:
         """A charged event is acknowledged."""
         if self.episodes:
             self.goes_on(event.borne_by)
-        self.remove(event)
+        # As in `remove`, and not shared with it: every one would pay for the call.
+        budget = self._by_id[event.borne_by]
+        event.charged = False
+        size = len(event.frame.raw)
+        budget.size -= size
+        self.size -= size
+        self.count -= 1
+        del budget.events[event]
 
     def goes_on(self, sandbox_id: str) -> None:
         """An event of the sandbox is acknowledged, after some were lost."""
@@ -169,6 +179,10 @@ class SandboxBudgets:
     def drop(self, event: Event, reason: Drop) -> Publication | None:
         """The sandbox loses a charged event; returns its publication."""
         sandbox_id = event.borne_by
+        budget = self._by_id[sandbox_id]
+        if not isinstance(budget.events, OrderedDict):
+            # To begin at the front of a plain one takes the longer, the more have gone from there.
+            budget.events = OrderedDict(budget.events)
         episode = self.episodes.get(sandbox_id)
         if episode is None:
             episode = self.episodes[sandbox_id] = _Episode()

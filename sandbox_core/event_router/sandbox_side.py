@@ -59,25 +59,24 @@ class SandboxSide:
 
     def waits(self, event: Event) -> None:
         """A new event will wait behind what goes to the sandbox; it is not in its lane yet."""
-        first = event.lane.first
+        budgets, first = self.budgets, event.lane.first
         if first is not None and first.borne_by == event.borne_by and not first.charged:
             # The one that it waits for has to wait, too.
-            self.budgets.add(first.borne_by, first)
-        budget = self.budgets.add(event.borne_by, event)
-        if self.budgets.overdrawn(budget) is not None:
+            budgets.add(first.borne_by, first)
+        budget = budgets.add(event.borne_by, event)
+        if budgets.count > budgets.surely or budgets.size > budgets.surely_bytes:
             self._relieve(budget, event)
 
     def publish(self, event: Event, sandbox_id: str, publication: Publication) -> None:
         """The event goes to the sandbox now."""
         lane = event.lane
-        if event.charged:
+        if event.charged and self.budgets.episodes:
             self.budgets.published(event, publication)
         if event.borne_by == sandbox_id == lane.charges:
             self._submit(publication)
             return
         if event.borne_by != sandbox_id:
             self._charge(event, sandbox_id)
-            self.budgets.published(event, publication)
         if not lane.is_special:
             lane.charges = sandbox_id
             # What came while nobody knew where it would go.

@@ -1,10 +1,12 @@
 """How long a publication to the sandboxes' stream is tried, while production's stream takes its own.
 
-While NATS as a whole is away, nobody's patience ends: what waits is published when it is back.
+While NATS as a whole is away, nobody's patience ends: what waits is published when it is back. While a server
+that is the sandboxes' own is away, it ends only with what production waits for.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection
 from typing import NamedTuple
 
@@ -50,15 +52,23 @@ class Patience:
         self._works_since: float | None = None
         self._since: dict[int, tuple[float, str]] = {}
         """When each outstanding publication, by its number, was first seen while NATS worked; its sandbox."""
+        self._was_away = False
         self._failing: set[str] = set()
         """Sandboxes of which one was given up, and none was stored since."""
 
-    def ended(self, outstanding: Collection[Publication], now: float, *, is_open: bool) -> list[Ended]:
+    def ended(
+        self, outstanding: Collection[Publication], now: float, *, is_open: bool, is_away: bool = False
+    ) -> list[Ended]:
         """Those of the outstanding publications that are to be given up, and why.
 
-        `is_open` is False while the stream is missing, or can't be used.
+        `is_open` is False while the stream is missing, or can't be used; `is_away` is True while its server
+        is, which may be another one than production's.
         """
         before, self._since = self._since, {}
+        if is_away is not self._was_away:
+            self._was_away, self._works_since = is_away, None
+            self._failing.clear()
+            before = {}
         if not self._works():
             self._works_since = None
             return []
@@ -72,7 +82,7 @@ class Patience:
             since, _ = before.get(publication.number, (now, sandbox))
             if sandbox in self._failing:
                 since = min(since, max(self._came(publication), self._works_since))
-            patience = self._long
+            patience = math.inf if is_away else self._long
             if now - since >= self._short and self._hinders(publication):
                 patience = self._short
             if now - since < patience:

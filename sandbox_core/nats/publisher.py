@@ -343,8 +343,11 @@ class AckPublisher:
         self._queue(publication)
 
     def not_judged(self, publication: Publication) -> None:
-        """Nobody knows whether a stream holds it."""
+        """Nobody knows whether a stream holds it. Nothing more is sent until the stream can be read."""
+        self.events.attempt_failed("not_judged")
+        self._shut()
         self._retry_later(publication)
+        self._recover()
 
     def id_taken(self, publication: Publication) -> None:
         """Somebody else has used its id."""
@@ -378,7 +381,10 @@ class AckPublisher:
         if self._patience is None:
             return
         now = self._monotonic()
-        for publication, reason, before in self._patience.ended(self.in_flight(), now, is_open=self._is_open):
+        ended = self._patience.ended(
+            self.in_flight(), now, is_open=self._is_open, is_away=not self._connection.connected
+        )
+        for publication, reason, before in ended:
             # What another one's end led to may have ended this one.
             if publication.number in self.awaited:
                 self.withdraw(publication)

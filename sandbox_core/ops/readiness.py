@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from sandbox_core.dependencies import SANDBOX_NATS
 from sandbox_core.health import HealthChecker, SystemHealth
 from sandbox_core.namespaces import PartState
 
@@ -13,8 +14,8 @@ if TYPE_CHECKING:
 
 ANSWER_WITHIN = 1.0
 """The limit in seconds for each part: the answer waits for the slowest."""
-_TOLERATED = ("Redis",)
-"""The server that the process needs only for speed."""
+_TOLERATED = ("Redis", SANDBOX_NATS)
+"""The servers without which production's events go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,9 @@ class Readiness:
             missing["gateway"] = gateway.gateway_trouble
         if core.router.waiting_for:
             missing["Routing"] = f"events wait for {core.router.waiting_for}"
-        if "NATS" not in missing and (trouble := core.publishers.sandboxes_trouble):
+        if not {"NATS", SANDBOX_NATS} & {*missing, *degraded} and (
+            trouble := core.publishers.sandboxes_trouble
+        ):
             degraded["Sandboxes"] = trouble
         latencies = _latencies(system)
         if gateway.gateway_latency is not None:

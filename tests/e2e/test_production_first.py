@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
+from pathlib import Path
 
+import nats
 from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy
 
 from sandbox_bot.cli import _json, _views
 from sandbox_bot.cli._screen import plain
+from sandbox_core.dependencies import SANDBOX_NATS
 from sandbox_core.manager import utc_now
+from tests.doctor.servers import nats_server
 from tests.e2e.conftest import StartLive
 from tests.e2e.harness import Live, eventually, jetstream
 
@@ -69,6 +75,51 @@ async def test_a_full_sandbox_stream_degrades_and_its_owner_is_told_what_was_los
     assert re.search(rf"{dropped} events dropped, since \d{{4}}-", plain(*_views.health(health, now)))
     shape = _json.status(health, now)["sandbox"]
     assert (shape["events_dropped"], bool(shape["events_dropped_since"])) == (dropped, True)
+
+
+async def test_a_sandboxes_server_that_is_away_delays_nothing_of_production(
+    start_live: StartLive, tmp_path: Path
+) -> None:
+    async with nats_server(tmp_path) as tenant:
+        await tenant.kill()
+        live = await start_live(sandbox_nats_url=tenant.url)
+        core = live.run.bot.sandbox_core
+        code, body = await live.get("/readyz")
+        degraded = json.loads(body)["degraded"]
+        assert (code, list(degraded)) == (200, [SANDBOX_NATS])
+        assert str(tenant.port) in degraded[SANDBOX_NATS]
+        await live.sim.flood(500)
+        await eventually(lambda: core.router.pending == 0 and live.sim.sent[-1].seq == _received(live))
+        assert core.metrics.routing.routed["production"] >= 500
+        await tenant.start()
+        await eventually(lambda: _ready(live))
+        _, guild = await live.mapped()
+        before = core.metrics.routing.routed["sandbox"]
+        for _ in range(20):
+            live.sim.message(guild)
+        await eventually(lambda: core.metrics.routing.routed["sandbox"] >= before + 20)
+        client = await nats.connect(tenant.url)
+        state = (await client.jetstream().stream_info("SANDBOX")).state
+        await client.close()
+        assert state.messages == core.metrics.routing.routed["sandbox"]
+        assert [info.config.name for info in await core.js.streams_info()] == ["EVENTS"]
+        os.kill(tenant.pid, signal.SIGSTOP)
+        try:
+            await live.sim.flood(500)
+            await eventually(
+                lambda: core.router.backlog.count == 0 and live.sim.sent[-1].seq == _received(live)
+            )
+            # The route back does not wait for the server either.
+            assert (await live.slash("unregister-guild", guild=str(guild.id), name="box")).text
+            live.sim.message(guild)
+            await eventually(lambda: core.router.backlog.count == 0)
+        finally:
+            os.kill(tenant.pid, signal.SIGCONT)
+
+
+async def _ready(live: Live) -> bool:
+    code, body = await live.get("/readyz")
+    return (code, json.loads(body).get("degraded", {})) == (200, {})
 
 
 def _received(live: Live) -> int:

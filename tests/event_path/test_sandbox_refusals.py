@@ -44,7 +44,9 @@ class FixedRoutes:
 class World:
     """A router with both publishers, and a clock that can be moved on."""
 
-    def __init__(self, connection: NatsConnection, reader: Client) -> None:
+    def __init__(
+        self, connection: NatsConnection, reader: Client, sandboxes: NatsConnection | None = None
+    ) -> None:
         self.js: JetStreamContext = reader.jetstream()
         self.reader = reader
         self.ahead = 0.0
@@ -58,7 +60,12 @@ class World:
             monotonic=self.clock,
         )
         self.publishers: Publishers = open_publishers(
-            connection, connection, StreamLimits(), self.router, tracing=None, monotonic=self.clock
+            connection,
+            sandboxes or connection,
+            StreamLimits(),
+            self.router,
+            tracing=None,
+            monotonic=self.clock,
         )
         self.intake = GatewayIntake(self.router, monotonic=self.clock)
         self.intake.adopt("session", 0, 0)
@@ -89,7 +96,9 @@ class World:
         return sum(self.metrics.sandbox_dropped.values())
 
     async def stored(self, guild_id: str) -> list[str]:
-        stream = "EVENTS" if guild_id == GUILD_B else "SANDBOX"
+        return await self.stored_in("EVENTS" if guild_id == GUILD_B else "SANDBOX", guild_id)
+
+    async def stored_in(self, stream: str, guild_id: str) -> list[str]:
         return [
             m.headers["Nats-Msg-Id"]
             for m in await read_back(self.reader, stream)

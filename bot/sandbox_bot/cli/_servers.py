@@ -30,7 +30,8 @@ def worker_addresses(settings: Settings) -> dict[str, str]:
     return {
         "DATABASE_URL": settings.database_url.get_secret_value(),
         "REDIS_URL": settings.redis_url.get_secret_value(),
-        "NATS_URL": settings.nats_url.get_secret_value(),
+        # A worker in a sandbox reads the sandboxes' stream.
+        "NATS_URL": (settings.sandbox_nats_url or settings.nats_url).get_secret_value(),
     }
 
 

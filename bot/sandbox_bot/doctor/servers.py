@@ -10,6 +10,7 @@ import structlog
 
 from sandbox_core.addresses import discord_where
 from sandbox_core.bootstrap import Core
+from sandbox_core.dependencies import SANDBOX_NATS
 from sandbox_core.error_text import explain
 from sandbox_core.errors import DependencyFaulty, DependencyUnavailable, LoginRefused, SandboxError
 from sandbox_core.postgres.errors import OVERDUE
@@ -17,6 +18,7 @@ from sandbox_core.postgres.errors import OVERDUE
 from .discord import look_at_discord
 from .findings import Finding, Look
 from .nats import look_at_nats
+from .nats_streams import Server
 from .places import Places
 from .postgres import look_at_postgres
 from .redis import look_at_redis
@@ -28,6 +30,7 @@ _MEND = {
     "PostgreSQL": "Mend this at the server; its log says more.",
     "Redis": "Mend this at the server; its log and INFO say more.",
     "NATS": "Mend this at the server; its log says more.",
+    SANDBOX_NATS: "Mend this at the server; its log says more.",
 }
 _HOLDERS = (
     "SELECT pid, usename, application_name, state, query FROM pg_stat_activity "
@@ -42,12 +45,19 @@ async def check_servers(
     """Return all findings, in the order of the servers. The checks change nothing."""
     settings = core.settings
     places = Places.of(settings)
-    postgres, redis, nats = places.postgres, places.redis, places.nats
+    postgres, redis = places.postgres, places.redis
     discord = discord_where(settings.discord_api_url)
     areas = [
         (look := Look("PostgreSQL", postgres.where), look_at_postgres(core, look, postgres, clock)),
         (look := Look("Redis", redis.where), look_at_redis(core, look, redis)),
-        (look := Look("NATS", nats.where), look_at_nats(core, look, nats, clock)),
+        *(
+            (look := Look(area, place.where), look_at_nats(server, look, place, clock))
+            for (area, place), server in zip(
+                (("NATS", places.nats), (SANDBOX_NATS, places.sandbox_nats)),
+                Server.all_of(core),
+                strict=False,
+            )
+        ),
         (look := Look("Discord", discord), look_at_discord(settings, look)),
     ]
     await asyncio.gather(*(_bounded(look, work) for look, work in areas))
@@ -85,5 +95,6 @@ def _start(look: Look) -> str:
         "PostgreSQL": "Start it, and check DATABASE_URL.",
         "Redis": "Start it, and check REDIS_URL.",
         "NATS": "Start it with JetStream (-js), and check NATS_URL.",
+        SANDBOX_NATS: "Start it with JetStream (-js), and check SANDBOX_NATS_URL.",
         "Discord": "Check the network and DISCORD_API_URL.",
     }[look.area]
