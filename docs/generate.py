@@ -88,7 +88,7 @@ _OPERATORS: Mapping[str, str] = {
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "Discord": ("discord_",),
-    "Servers": ("database_", "sandbox_control_", "redis_", "nats_"),
+    "Servers": ("database_", "sandbox_control_", "redis_", "nats_", "sandbox_nats_"),
     "Sandboxes": (
         "sandbox_default_",
         "sandbox_max_",

@@ -56,8 +56,9 @@ def _snowflakes(values: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _server_url(parse: Callable[[str], object]) -> AfterValidator:
-    def check(value: SecretStr) -> SecretStr:
-        parse(value.get_secret_value())
+    def check(value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            parse(value.get_secret_value())
         return value
 
     return AfterValidator(check)
@@ -216,7 +217,7 @@ class Settings(DatabaseSettings):
     """Redis 7 or newer, or Valkey."""
     nats_url: Annotated[SecretStr, _server_url(NatsAddress.parse)]
     """NATS 2.11 or newer, with JetStream."""
-    sandbox_nats_url: Annotated[SecretStr, _server_url(NatsAddress.parse)] | None = None
+    sandbox_nats_url: Annotated[SecretStr | None, _server_url(NatsAddress.parse)] = None
     """Another NATS server for the sandboxes' stream and their workers, with JetStream. Without it: NATS_URL.
     Whatever happens to that server, production's events go on."""
     nats_replicas: Annotated[int, AfterValidator(_replicas)] = 1
@@ -265,7 +266,8 @@ class Settings(DatabaseSettings):
     gateway. With about 128 MB of events it stops earlier."""
     sandbox_max_pending: Annotated[int, Field(ge=10)] = 10_000
     """The most events of one sandbox that may wait for their ack, such as while NATS is away. With more the
-    sandbox loses its oldest; production's events never wait for it."""
+    sandbox loses its oldest; production's events never wait for it. One event of a server behind which none
+    waits does not count."""
     sandbox_max_pending_mb: Annotated[int, Field(ge=1)] = 32
     """The same in megabytes of events."""
     sandbox_max_pending_all: Annotated[int, Field(ge=10)] = 40_000

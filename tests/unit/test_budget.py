@@ -164,8 +164,10 @@ class Waiting:
             short=3,
         )
 
-    def ended(self, now: float, *, is_open: bool = True) -> list[tuple[int, str, float]]:
-        ended = self.patience.ended(self.outstanding, now, is_open=is_open)
+    def ended(
+        self, now: float, *, is_open: bool = True, is_away: bool = False
+    ) -> list[tuple[int, str, float]]:
+        ended = self.patience.ended(self.outstanding, now, is_open=is_open, is_away=is_away)
         for publication, _, _ in ended:
             self.outstanding.remove(publication)
         return [(publication.number, reason, before) for publication, reason, before in ended]
@@ -181,6 +183,20 @@ def test_patience_ends_only_while_production_s_stream_works() -> None:
     # It begins anew.
     assert waiting.ended(41) == waiting.ended(70) == []
     assert waiting.ended(71) == [(1, "refused", 41), (2, "no_ack", 41)]
+
+
+def test_while_only_the_sandboxes_server_is_away_nothing_ends_but_what_hinders() -> None:
+    waiting = Waiting()
+    waiting.outstanding = [publication(1), publication(2)]
+    waiting.ended(0)
+    waiting.hindering.add(2)
+    # From the moment at which it went away.
+    assert waiting.ended(29, is_away=True) == waiting.ended(31, is_away=True) == []
+    assert waiting.ended(32, is_open=False, is_away=True) == [(2, "no_stream", 29)]
+    assert waiting.ended(500, is_away=True) == []
+    # And anew from when it is back.
+    assert waiting.ended(501) == waiting.ended(530) == []
+    assert waiting.ended(531) == [(1, "refused", 501)]
 
 
 def test_a_missing_stream_is_told_from_one_that_refuses() -> None:
