@@ -172,7 +172,7 @@ class AckPublisher:
     def withdraw(self, publication: Publication) -> None:
         """Send the publication no more; its acknowledgement, if one still comes, means nothing."""
         self.awaited.pop(publication.number, None)
-        self._refusals.no_more((publication.number,))
+        self._refusals.withdrawn(publication.number)
         if self._empty is not None and not self.awaited:
             self._empty.set()
 
@@ -292,7 +292,7 @@ class AckPublisher:
 
     def are_off(self, numbers: Sequence[int]) -> None:
         """These are not awaited any more, as far as they were."""
-        if self._refusals.numbers:
+        if self._refusals.reason:
             self._refusals.no_more(numbers)
         if self._empty is not None and not self.awaited:
             self._empty.set()
@@ -363,6 +363,7 @@ class AckPublisher:
             await asyncio.sleep(_SWEEP_INTERVAL)
             self.resend_overdue()
             self.give_up()
+            self._refusals.look()
 
     def resend_overdue(self) -> int:
         """Queue again what was sent longer than the ack timeout ago; returns how many."""

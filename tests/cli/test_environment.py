@@ -99,6 +99,12 @@ async def test_exec_gets_the_servers_that_only_a_file_names(shell: Shell, sandbo
         dotenv.unlink()
 
 
+async def test_exec_hands_over_the_nats_server_of_the_sandboxes(shell: Shell, sandbox_id: str) -> None:
+    own = shell.having(SANDBOX_NATS_URL="nats://127.0.0.1:1")
+    found = await own("exec", sandbox_id, "--", "sh", "-c", 'echo "$NATS_URL"')
+    assert (found.code, found.out) == (0, "nats://127.0.0.1:1\n")
+
+
 async def test_psql_works_in_the_right_schema_and_shows_no_password(shell: Shell, sandbox_id: str) -> None:
     rows = "SELECT count(*) FROM sandboxes"
     assert int((await shell.ok("psql", "--", "-tAc", rows)).out) >= 1

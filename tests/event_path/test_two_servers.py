@@ -12,6 +12,7 @@ import nats
 import pytest
 from nats.aio.client import Client
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from sandbox_core.nats.both_streams import BothStreams
 from sandbox_core.nats.connection import NatsConnection
@@ -175,3 +176,27 @@ async def test_a_session_is_taken_over_without_the_sandboxes_server(
     finally:
         if how == "hung":
             os.kill(tenant.pid, signal.SIGCONT)
+
+
+async def test_a_full_server_of_sandboxes_costs_production_nothing(
+    connection: NatsConnection, reader: Client, tmp_path: Path
+) -> None:
+    store = {"store_dir": str(tmp_path / "full"), "max_memory_store": 20_000}
+    async with nats_server(tmp_path, jetstream=store) as tenant:
+        sandboxes = NatsConnection()
+        await sandboxes.connect(SecretStr(tenant.url), name="test", within=5)
+        world = World(connection, reader, sandboxes)
+        await world.publishers.start()
+        await until(lambda: world.publishers.production.takes and world.publishers.sandboxes.takes)
+        with capture_logs() as logs:
+            await world.flood(300)
+            await world.production_is_done()
+        assert world.publishers.production.takes
+        assert [line["event"] for line in logs if "refus" in line["event"]] == ["publish_refused"], "once"
+        assert "SANDBOX refuses events" in world.publishers.sandboxes_trouble
+        assert str(tenant.port) in world.publishers.sandboxes_trouble
+        await until(lambda: world.dropped > 0)
+        assert world.publishers.production_lacks() == ""
+        await world.publishers.close()
+        await world.router.close()
+        await sandboxes.close()
