@@ -101,7 +101,12 @@ def open_publishers(
         monotonic=monotonic,
         trust=production.trust,
         beside=production if sandbox_nats is nats else None,
-        patience=Patience(lambda: production.takes, router.sandboxes.hinders, router.sandboxes.came),
+        patience=Patience(
+            lambda: production.takes,
+            router.sandboxes.hinders,
+            router.sandboxes.came,
+            answers=production.answers,
+        ),
     )
     if paths is None:
         router.attach(production, sandboxes)

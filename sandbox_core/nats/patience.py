@@ -7,7 +7,7 @@ that is the sandboxes' own is away, it ends only with what production waits for.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from typing import NamedTuple
 
 from sandbox_core.metrics import Drop
@@ -29,7 +29,8 @@ class Ended(NamedTuple):
 class Patience:
     """Tells which publications have waited too long. It is asked again and again; moments are in seconds.
 
-    `works` is False while production's stream takes nothing either. `hinders` is True for a publication that
+    `works` is False while production's stream takes nothing either; `answers` asks its server, as one
+    that hangs looks as if it worked. `hinders` is True for a publication that
     something of production waits for; the patience with it is `short`. `came` is when the event came that a
     publication carries: after one of a sandbox is given up, the next ones are not waited for anew, until one
     of them is stored.
@@ -41,10 +42,12 @@ class Patience:
         hinders: Callable[[Publication], bool],
         came: Callable[[Publication], float],
         *,
+        answers: Callable[[], Awaitable[bool]] | None = None,
         long: float = _LONG,
         short: float = _SHORT,
     ) -> None:
         self._works = works
+        self._answers = answers
         self._hinders = hinders
         self._came = came
         self._long = long
@@ -55,6 +58,14 @@ class Patience:
         self._was_away = False
         self._failing: set[str] = set()
         """Sandboxes of which one was given up, and none was stored since."""
+
+    async def answers(self) -> bool:
+        """Whether production's server answers; to be asked before `ended` is."""
+        return self._answers is None or await self._answers()
+
+    def begin_anew(self) -> None:
+        """Production's server does not answer: nobody's patience ends, and then it begins anew."""
+        self._since, self._works_since = {}, None
 
     def ended(
         self, outstanding: Collection[Publication], now: float, *, is_open: bool, is_away: bool = False

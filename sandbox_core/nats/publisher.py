@@ -41,6 +41,8 @@ _SENDS_BETWEEN_YIELDS = 256
 _REFUSED_PAUSE = 0.25
 _FAILED_PAUSE = 1.0
 _SWEEP_INTERVAL = 0.5
+_OVERDUE = 2.0
+_ANSWER_WITHIN = 1
 _LIMIT_HOLDS = 10.0
 """How long the server's `max_payload` counts as known: it can change, and only a new connection tells."""
 
@@ -120,8 +122,20 @@ class AckPublisher:
 
     @property
     def takes(self) -> bool:
-        """True while publications are sent, and none is refused."""
-        return self.sending and not self._refusals.reason
+        """True while publications are sent, none is refused, and the oldest is not long overdue."""
+        if not self.sending or self._refusals.reason:
+            return False
+        oldest = next(iter(self.awaited.values()), None)
+        since = 0.0 if oldest is None else oldest.unanswered_since
+        return not since or self._monotonic() - since < _OVERDUE
+
+    async def answers(self) -> bool:
+        """Whether the server answers at all, in a second at most."""
+        try:
+            await self._client.flush(_ANSWER_WITHIN)
+        except (nats.errors.Error, OSError, TimeoutError):
+            return False
+        return True
 
     def _may_send(self) -> bool:
         return self._monotonic() < self.trust.until
@@ -362,7 +376,11 @@ class AckPublisher:
         while True:
             await asyncio.sleep(_SWEEP_INTERVAL)
             self.resend_overdue()
-            self.give_up()
+            if self._patience is not None and self.awaited:
+                if await self._patience.answers():
+                    self.give_up()
+                else:
+                    self._patience.begin_anew()
             self._refusals.look()
 
     def resend_overdue(self) -> int:

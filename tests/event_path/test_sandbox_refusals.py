@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
+import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import suppress
@@ -15,6 +17,7 @@ from nats.js.api import DiscardPolicy, StreamConfig
 from nats.js.errors import APIError, NotFoundError
 from structlog.testing import capture_logs
 
+from sandbox_bot.embedded import EmbeddedServers
 from sandbox_core.event_router import BudgetLimits, EventRouter, GatewayIntake
 from sandbox_core.metrics import RoutingMetrics
 from sandbox_core.models import Route
@@ -295,3 +298,30 @@ async def test_ids_that_somebody_else_has_used_lose_no_event(world: World) -> No
     assert bodies == [dispatch(seq, guild_id=GUILD_B) for seq in range(2, 41, 2)]
     bodies = [m.data for m in await read_back(world.reader, "SANDBOX") if m.data != b"{}"]
     assert bodies == [dispatch(seq, guild_id=GUILD_A) for seq in range(1, 41, 2)]
+
+
+async def test_while_the_whole_server_hangs_no_sandbox_loses_an_event(
+    connection: NatsConnection, reader: Client, servers: EmbeddedServers
+) -> None:
+    world = World(connection, reader)
+    await world.publishers.start()
+    await until(lambda: world.publishers.production.takes and world.publishers.sandboxes.takes)
+    os.kill(servers.nats.pid, signal.SIGSTOP)
+    try:
+        for _ in range(20):
+            world.send(GUILD_A)
+        # The guild's events go to production from now on, and wait.
+        world.routes.trusted.table = RouteTable()
+        world.send(GUILD_A)
+        for _ in range(3):
+            assert not await world.publishers.production.answers()
+            world.ahead += 31.0
+        assert world.dropped == 0
+    finally:
+        os.kill(servers.nats.pid, signal.SIGCONT)
+    await until(lambda: world.router.pending == 0)
+    assert world.dropped == 0
+    assert await world.stored(GUILD_A) == world.sent[GUILD_A][:1]
+    assert await world.stored_in("EVENTS", GUILD_A) == world.sent[GUILD_A][1:]
+    await world.publishers.close()
+    await world.router.close()
