@@ -260,6 +260,11 @@ class DependencyUnavailable(SandboxError):
         """The problem and the place, for a log line or a readiness answer that names the server already."""
         return f"{self.problem} at {self.where}" if self.where else self.problem
 
+    @property
+    def named_reason(self) -> str:
+        """The reason where nothing else names the server."""
+        return f"{self.dependency}: {self.reason}"
+
     def located(self, where: str) -> Self:
         """Add the place unless it is known; return the same error."""
         self.where = self.where or where
@@ -274,6 +279,11 @@ class DependencyFaulty(DependencyUnavailable):
         """What answered, and with what."""
         place = f" at {self.where}" if self.where else ""
         return f"answers{place}, but {self.problem}"
+
+    @property
+    def named_reason(self) -> str:
+        """The server, and what it answered."""
+        return f"{self.dependency} {self.reason}"
 
 
 class NotFinished(DependencyUnavailable):

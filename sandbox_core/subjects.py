@@ -67,6 +67,10 @@ class StreamNames:
         """The streams, each with all its subjects."""
         return (self.events, self.events_subjects), (self.sandbox, SANDBOX_SUBJECTS)
 
+    def stream_of(self, subject: str) -> str:
+        """The stream that keeps what is published on this subject."""
+        return self.sandbox if subject.startswith(SANDBOX_SUBJECTS[:-1]) else self.events
+
     @property
     def route_announcements_subject(self) -> str:
         """Where an installation's processes tell each other of changed routes; no stream keeps it."""

@@ -369,7 +369,12 @@ async def note_failure(tools: TeardownTools, actor: Actor, sandbox: Sandbox, fai
                 )
     except DependencyUnavailable as error:
         # PostgreSQL itself is away. The sandbox stays `destroying`, so a later pass finds it.
-        _log.warning("failure_not_recorded", sandbox_id=str(sandbox.id), reason=error.reason)
+        _log.warning(
+            "failure_not_recorded",
+            sandbox_id=str(sandbox.id),
+            dependency=error.dependency,
+            reason=error.reason,
+        )
     except Exception:
         # The caller needs the failure itself, not this one.
         _log.exception("failure_not_recorded", sandbox_id=str(sandbox.id))

@@ -17,9 +17,11 @@ _SILENT = "JetStream does not answer: it is off, or its cluster has no leader"
 # By the codes of JetStream's API. https://github.com/nats-io/nats-server/blob/main/server/errors.json
 _CODES = {
     10008: "JetStream's cluster has no leader: more than half of its servers have to run",
+    10012: "JetStream can't store on its disk",
     10023: "JetStream has no room left",
     10039: "the user's account has no JetStream",
     10047: "JetStream has no room left",
+    10049: "JetStream can't store on its disk",
     10076: "JetStream is off",
 }
 
@@ -88,8 +90,12 @@ def _said(error: BaseException) -> str:
     """What JetStream's API says, when it says something."""
     if not isinstance(error, nats.js.errors.APIError) or error.err_code is None:
         return ""
-    # The descriptions of JetStream's errors are fixed texts, at most with the names of streams.
     return _CODES.get(error.err_code, f"JetStream reports: {error.description}")
+
+
+def meaning(code: int | None, description: str | None) -> str:
+    """Return what an error of JetStream's means: its own texts are fixed, at most with names of streams."""
+    return _CODES.get(code or 0, description or "an unknown error")
 
 
 @contextmanager

@@ -147,7 +147,9 @@ class HeldShards:
             shard.is_released = True
         except DependencyUnavailable as error:
             # It is still ours: the next turn runs it again.
-            _log.warning("shard_not_released", shard=shard_id, reason=error.reason)
+            _log.warning(
+                "shard_not_released", shard=shard_id, dependency=error.dependency, reason=error.reason
+            )
         finally:
             shard.handing_over = None
 

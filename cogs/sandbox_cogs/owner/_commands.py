@@ -94,7 +94,7 @@ class Commands:
             sandboxes = await self._core.manager.list()
         except DependencyUnavailable as error:
             # The owner needs the overview most during a failure: show the rest anyway.
-            problem = f"{error.dependency}: {error.reason}"
+            problem = error.named_reason
         router, routes = self._core.router, self._core.routes
         return _render.overview(
             sandboxes,

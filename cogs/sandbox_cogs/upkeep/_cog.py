@@ -77,7 +77,12 @@ class Upkeep(commands.Cog):
             try:
                 await self._record_activity()
             except DependencyUnavailable as error:
-                _log.warning("activity_lost", reason=error.reason, sandboxes=len(self._touched))
+                _log.warning(
+                    "activity_lost",
+                    dependency=error.dependency,
+                    reason=error.reason,
+                    sandboxes=len(self._touched),
+                )
 
     async def _forever(self, name: str, work: Work) -> None:
         async def turn() -> None:
