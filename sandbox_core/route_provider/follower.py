@@ -26,7 +26,7 @@ import asyncpg
 import structlog
 
 from sandbox_core import tasks
-from sandbox_core.errors import DependencyUnavailable
+from sandbox_core.errors import DependencyUnavailable, NotMigrated
 from sandbox_core.models import DatedRoute, Route
 from sandbox_core.postgres import routes as route_rows
 from sandbox_core.postgres import switches
@@ -198,15 +198,13 @@ class RouteFollower:
 
     def _note(self, error: BaseException) -> str:
         """Keep what hinders the link. Return it for a text that names PostgreSQL already."""
-        if isinstance(error, asyncpg.UndefinedTableError | asyncpg.UndefinedFunctionError):
-            self.trouble = "the migrations are not applied; `sandboxctl migrate` does it"
-            return self.trouble
         away = error if isinstance(error, DependencyUnavailable) else unavailable(error)
         if away is None:
             self.trouble = type(error).__name__
             return self.trouble
-        self.trouble = away.located(self._where).named_reason
-        return away.reason
+        hint = "; `sandboxctl migrate` applies them" if isinstance(away, NotMigrated) else ""
+        self.trouble = f"{away.located(self._where).named_reason}{hint}"
+        return f"{away.reason}{hint}"
 
     async def _follow(self, connection: asyncpg.Connection[Any]) -> None:
         connection.add_termination_listener(self._on_termination)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from sandbox_core.moments import MARGIN
-from sandbox_core.postgres.pool import Connection, Pool, connected, transaction
+from sandbox_core.postgres.pool import Connection, Pool, connected, place_of, transaction
 
 from . import other_leases, publishers
 from .lease_types import Leases, Predecessor
@@ -66,6 +66,11 @@ class ShardRows:
         self._lease = lease
         self._this = Publisher(application_id, process_id, kind, name)
         self._settled = settled
+
+    @property
+    def where(self) -> str:
+        """The host and the port of PostgreSQL."""
+        return place_of(self._pool)
 
     async def agree(self, recommended: int) -> int:
         """The number of shards that live processes use; `recommended` when there are none.

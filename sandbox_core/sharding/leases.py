@@ -357,7 +357,10 @@ class LeaseKeeper:
     # While PostgreSQL is away
 
     async def _unreachable(self, error: Exception) -> None:
-        reason = error.reason if isinstance(error, DependencyUnavailable) else "no answer in time"
+        if not isinstance(error, DependencyUnavailable):
+            problem = f"no answer within {tuning.TURN_WITHIN:g} s"
+            error = DependencyUnavailable("PostgreSQL", problem, self._rows.where)
+        reason = error.reason
         if self._unreachable_turns == 0:
             _log.warning("leases_not_renewed", dependency="PostgreSQL", reason=reason)
         self._unreachable_turns += 1

@@ -67,6 +67,7 @@ class Link:
 
     def __init__(self, rows: ShardRows) -> None:
         self.cut = False
+        self.where = rows.where
         self._rows = rows
 
     def _through(self) -> ShardRows:
