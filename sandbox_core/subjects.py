@@ -209,6 +209,8 @@ def interaction_guild_key(interaction_id: str) -> str:
     return f"sandbox:gateway:interaction:{_checked_snowflake(interaction_id)}"
 
 
+WRITE_TRIAL_KEY = "sandbox:gateway:write-trial"
+"""A key that nothing ever makes; see `dependencies`."""
 LAST_EVENTS_KEY = "sandbox:gateway:last-events"
 """When each guild last had an event in production, told among gateway processes."""
 
