@@ -12,7 +12,7 @@ from typing import Any, TextIO, cast
 
 import typer
 
-from ..exit_codes import ExitCode
+from .exit_codes import ExitCode
 
 _STDOUT, _STDERR = 1, 2
 
@@ -107,6 +107,15 @@ def prepare() -> None:
         sys.stdout = cast("TextIO", _Stdout(sys.stdout))
     if not isinstance(sys.stderr, _Stderr):
         sys.stderr = cast("TextIO", _Stderr(sys.stderr))
+
+
+def can_draw(stream: TextIO) -> bool:
+    """Return whether a spinner can turn there.
+
+    It can't where FORCE_COLOR asks for colours in a file. A screen reader would read each turn: with
+    ACCESSIBLE in the environment, or TERM=dumb, there is none.
+    """
+    return stream.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("ACCESSIBLE")
 
 
 def write(text: str, *, newline: bool = True) -> None:
