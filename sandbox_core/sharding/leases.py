@@ -55,7 +55,7 @@ from sandbox_core.lease_trust import LeaseTrust
 
 from . import tuning
 from .certainty import Certainty
-from .held_shards import HeldShards, without
+from .held_shards import HeldShards
 from .lease_rows import ShardRows
 from .lease_types import Before, Leases, Runs, TellsTakeovers
 from .other_leases import Lease
@@ -65,6 +65,7 @@ _log = structlog.get_logger("sandbox.gateway")
 
 _UNVOUCHED_CLOSES = 3
 _TURNS_BEFORE_ASKING = 3
+_NOT_ASKED = Leases({}, 0)
 
 
 class LeaseKeeper:
@@ -113,7 +114,7 @@ class LeaseKeeper:
         self._lease = lease
         self._monotonic = monotonic
         self._certainty = Certainty(trust or LeaseTrust(), lease, monotonic)
-        self._leases: Leases | None = None
+        self._leases = _NOT_ASKED
         self._shards = HeldShards(runs, self._release, monotonic)
         self._orphaned: frozenset[Lease] = frozenset()
         """Leases of processes that are gone, to be taken in the next turn."""
@@ -132,26 +133,24 @@ class LeaseKeeper:
     @property
     def standing_by(self) -> bool:
         """True when all shards are other processes'."""
-        return self._leases is not None and not self._leases.mine and not self._runs.running
+        return self._leases is not _NOT_ASKED and not self._leases.mine and not self._runs.running
 
     def epoch(self, shard_id: int) -> int:
         """The epoch of this process's last confirmed lease on the shard; 0 without."""
-        return 0 if self._leases is None else self._leases.mine.get(shard_id, 0)
+        return self._leases.of(shard_id).epoch
 
     def stale_epoch(self, shard_id: int) -> int:
         """Sessions of the shard that were saved under this epoch or an earlier one are not to be resumed."""
-        return 0 if self._leases is None else self._leases.stale.get(shard_id, 0)
+        return self._leases.of(shard_id).stale_epoch
 
     @property
     def waits_for(self) -> Mapping[int, Holder]:
         """Who has the shards that this process would publish."""
-        return {} if self._leases is None else self._leases.others_of
+        return self._leases.others_of
 
     @property
     def stands_by_for(self) -> Mapping[int, Holder]:
         """Who has the shards that this process would publish, or all shards, so that it has none."""
-        if self._leases is None:
-            return {}
         return self._leases.others_of or (self._leases.held_by if self.standing_by else {})
 
     @property
@@ -174,8 +173,7 @@ class LeaseKeeper:
         if shard_count != self._shard_count:
             return ()
         taken = {shard_id for shard_id, epoch in epochs.items() if epoch > self.epoch(shard_id)}
-        if self._leases is not None:
-            self._leases = without(self._leases, taken)
+        self._leases = self._leases if self._leases is _NOT_ASKED else self._leases.without(taken)
         return self._shards.taken(taken)
 
     def nats_is_away(self) -> None:
@@ -302,15 +300,15 @@ class LeaseKeeper:
 
     def _lost(self, leases: Leases) -> Collection[int]:
         """What is run here and another process has, or had since the last turn that reached the database."""
-        held = {} if self._leases is None else self._leases.mine
-        changed = {shard_id for shard_id, epoch in held.items() if leases.mine.get(shard_id) != epoch}
+        held = self._leases.mine
+        changed = {shard_id for shard_id, epoch in held.items() if leases.of(shard_id).epoch != epoch}
         return self._runs.running & (leases.others | changed)
 
     async def _tell_taken_over(self, leases: Leases) -> None:
         # At every turn: who does not hear it now may be back on NATS later, and still without PostgreSQL.
-        epochs = {shard_id: leases.mine[shard_id] for shard_id in self._shards.taken_over}
+        epochs = {shard_id: leases.of(shard_id).epoch for shard_id in self._shards.taken_over}
         if epochs:
-            within = tuning.STOPS_WITHIN if leases.taken_over else 0.0
+            within = tuning.STOPS_WITHIN if any(s.is_taken_over for s in leases.shards.values()) else 0.0
             await self._takeovers.tell(self._shard_count or 1, epochs, within=within)
         self._superseded |= {count: dict(ended) for count, ended in leases.superseded.items()}
         if not leases.mine:
@@ -386,7 +384,7 @@ class LeaseKeeper:
         if self._fixed is not None and not self._at_once:
             # A bot's sessions begin one after the other.
             return self._fixed - self._runs.running - self.waits_for.keys()
-        if self._leases is not None or self._runs.running:
+        if self._leases is not _NOT_ASKED or self._runs.running:
             return ()
         return range(self._recommended) if self._fixed is None else self._fixed
 
