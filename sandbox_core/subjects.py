@@ -1,6 +1,6 @@
 """The only place that builds NATS subjects and Redis keys.
 
-Every part comes from our own ids or is checked here, so that input can never form a subject or key.
+Every token comes from our own ids or is checked here, so that input can never form a subject or key.
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ def route_moment_key(guild_id: str) -> str:
 def gateway_session_key(application_id: int, shard_id: int, shard_count: int) -> str:
     """`sandbox:gateway:{application}:{count}:{shard}`: where a shard's session can be resumed.
 
-    The shard count is part of it: a session belongs to the sharding it was identified with.
+    The shard count belongs to it: a session belongs to the sharding it was identified with.
     """
     return f"sandbox:gateway:{application_id}:{shard_count}:{shard_id}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from .dependencies import Question
-from .health import HealthChecker, LostGuilds, RoutingPart, ServerPart, SystemPart
+from .health import HealthChecker, LostGuilds, RoutingCheck, ServerCheck, SystemCheck
 from .models import Sandbox
 from .namespaces import Namespace
 from .nats.connection import NatsConnection
@@ -45,7 +45,7 @@ def checker(
 
     `publishes` is given where events are published.
     """
-    routing = RoutingPart(routes, lost=_lost_guilds(pool))
+    routing = RoutingCheck(routes, lost=_lost_guilds(pool))
 
     system = _servers(settings, asked, lambda: "" if publishes is None else _hindrance(*publishes))
     if follows_routes:
@@ -55,11 +55,11 @@ def checker(
 
 def _servers(
     settings: Settings, asked: Mapping[str, Question], hindrance: Callable[[], str]
-) -> list[SystemPart]:
+) -> list[SystemCheck]:
     return [
-        ServerPart("PostgreSQL", asked["PostgreSQL"], where=settings.database.where),
-        ServerPart("Redis", asked["Redis"], where=settings.redis.where),
-        ServerPart("NATS", asked["NATS"], where=settings.nats.where, lacks=hindrance),
+        ServerCheck("PostgreSQL", asked["PostgreSQL"], where=settings.database.where),
+        ServerCheck("Redis", asked["Redis"], where=settings.redis.where),
+        ServerCheck("NATS", asked["NATS"], where=settings.nats.where, lacks=hindrance),
     ]
 
 

@@ -44,7 +44,7 @@ def words_of(error: Exception) -> str:
 
 
 class LastingClient(TlsClient):
-    """Connects anew after every end but the one that its owner wants."""
+    """Connects anew after every end but the one that was asked for."""
 
     def __init__(self, judge: Judge | None = None) -> None:
         super().__init__(judge)

@@ -153,7 +153,7 @@ class ResumePoints:
 
 
 def _believed(point: ResumePoint, now: float) -> ResumePoint | None:
-    """The point as far as a process can have saved it: its parts become headers and numbers elsewhere.
+    """The point as far as a process can have saved it: its values become headers and numbers elsewhere.
 
     A time still to come says nothing: it must neither win nor hide what was stored.
     """

@@ -132,12 +132,12 @@ def _aligned(lines: Sequence[Sequence[str]]) -> str:
 
 def pretty(*blocks: Block) -> RenderableType:
     """Return the blocks for a terminal."""
-    parts: list[RenderableType] = []
+    shown: list[RenderableType] = []
     for block in blocks:
-        if parts:
-            parts.append(Text())
-        parts.append(_pretty(block))
-    return Group(*parts)
+        if shown:
+            shown.append(Text())
+        shown.append(_pretty(block))
+    return Group(*shown)
 
 
 def _pretty(block: Block) -> RenderableType:

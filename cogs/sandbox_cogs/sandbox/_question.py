@@ -25,7 +25,7 @@ QUESTION_LIFE = timedelta(minutes=10)
 """After this time the answer to a press is "too old": the question's text may be out of date."""
 
 ARGUMENTS = r"(?P<choice>yes|no):(?P<caller>[0-9]{17,20}):(?P<about>[0-9a-f:]{1,60})"
-"""The part of a button's id after `sandbox:ask:` and the kind."""
+"""What follows `sandbox:ask:` and the kind in a button's id."""
 
 Interaction = discord.Interaction[AnyBot]
 

@@ -115,9 +115,9 @@ async def what_is_away(core: Core, waited: float) -> DependencyUnavailable:
     When all of them answer, it was a lock in PostgreSQL, or much work.
     """
     system = await core.health.check_system(within=PROBE_SECONDS)
-    for part in system.parts:
-        if part.state is PartState.UNHEALTHY:
-            return part.fault or DependencyUnavailable(part.store, part.detail)
+    for each in system.checks:
+        if each.state is PartState.UNHEALTHY:
+            return each.fault or DependencyUnavailable(each.store, each.detail)
     return NotFinished("PostgreSQL", waited)
 
 
