@@ -25,17 +25,21 @@ class OutputLost(Exception):
         self.reason = reason
 
 
-class _Stdout:
-    """Standard output that raises `OutputLost`, whoever writes to it.
-
-    The libraries that print help and tables would end with a traceback or with a code of their own.
-    """
+class _Wrapped:
+    """A stream with some methods of ours."""
 
     def __init__(self, inner: TextIO) -> None:
         self._inner = inner
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
+
+
+class _Stdout(_Wrapped):
+    """Standard output that raises `OutputLost`, whoever writes to it.
+
+    The libraries that print help and tables would end with a traceback or with a code of their own.
+    """
 
     def write(self, text: str) -> int:
         """Write text. Raises `OutputLost`."""
@@ -48,14 +52,8 @@ class _Stdout:
             self._inner.flush()
 
 
-class _Stderr:
+class _Stderr(_Wrapped):
     """Standard error that loses what nobody takes: the exit code still says how the command ended."""
-
-    def __init__(self, inner: TextIO) -> None:
-        self._inner = inner
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
 
     def write(self, text: str) -> int:
         """Write text if it can be written."""

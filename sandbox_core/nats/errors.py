@@ -17,13 +17,14 @@ _SILENT = "JetStream does not answer: it is off, or its cluster has no leader"
 # By the codes of JetStream's API. https://github.com/nats-io/nats-server/blob/main/server/errors.json
 _CODES = {
     10008: "JetStream's cluster has no leader: more than half of its servers have to run",
-    10012: "JetStream can't store on its disk",
     10023: "JetStream has no room left",
     10039: "the user's account has no JetStream",
     10047: "JetStream has no room left",
-    10049: "JetStream can't store on its disk",
     10076: "JetStream is off",
 }
+
+_NO_STORE = "error creating store"
+"""In the text of an error whose code stands for anything that hinders making a stream or a consumer."""
 
 # First match decides. The sentences are ours: the driver's texts may name hosts and users.
 _FAULTY: tuple[tuple[type[BaseException], str], ...] = (
@@ -90,11 +91,14 @@ def _said(error: BaseException) -> str:
     """What JetStream's API says, when it says something."""
     if not isinstance(error, nats.js.errors.APIError) or error.err_code is None:
         return ""
-    return _CODES.get(error.err_code, f"JetStream reports: {error.description}")
+    said = meaning(error.err_code, error.description)
+    return f"JetStream reports: {said}" if said == error.description else said
 
 
 def meaning(code: int | None, description: str | None) -> str:
     """Return what an error of JetStream's means: its own texts are fixed, at most with names of streams."""
+    if _NO_STORE in (description or ""):
+        return "JetStream can't store on its disk"
     return _CODES.get(code or 0, description or "an unknown error")
 
 

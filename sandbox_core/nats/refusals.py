@@ -33,6 +33,7 @@ class RefusalLog:
         """What JetStream says, or does not, and of which stream; "" when it takes everything."""
         self._names = names
         self._server = server
+        self._told: set[str] = set()
         self._counts: Counter[int] = Counter()
 
     def refused(self, publication: Publication, error: PubAckError) -> None:
@@ -51,7 +52,8 @@ class RefusalLog:
 
     def _note(self, event: str, publication: Publication, code: int, problem: str) -> None:
         self.trouble = f"the stream {self._names.stream_of(publication.subject)} {problem}"
-        if code not in self._counts:
+        if self.trouble not in self._told:
+            self._told.add(self.trouble)
             codes = {} if code == _NO_ANSWER else {"code": code}
             _log.warning(event, dependency="NATS", server=self._server(), reason=self.trouble, **codes)
         self._counts[code] += 1
@@ -63,4 +65,5 @@ class RefusalLog:
         if not self.numbers and self._counts:
             _log.info("publish_refusals_over", refusals=dict(self._counts))
             self._counts.clear()
+            self._told.clear()
             self.trouble = ""
