@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import discord
 
 from sandbox_cogs._core import AnyBot
+from sandbox_cogs._requests import answered
 from sandbox_core.errors import DependencyUnavailable, NotFinished, SandboxError
 from sandbox_core.namespaces import PartState
 from sandbox_core.tasks import within
@@ -62,7 +65,8 @@ async def answer_anew(
     """
 
     async def begin() -> None:
-        await acknowledged(interaction, interaction.response.defer(ephemeral=True, thinking=True))
+        defer = partial(interaction.response.defer, ephemeral=True, thinking=True)
+        await acknowledged(interaction, defer)
         await check_may_use(interaction, core.settings)
 
     return await _answer(interaction, begin(), work, budget, _away(core, budget))
@@ -78,7 +82,7 @@ async def answer_in_place(
     """Replace the message of a pressed button or menu by the result of `work`, or by why it failed."""
     await _answer(
         interaction,
-        acknowledged(interaction, interaction.response.defer()),
+        acknowledged(interaction, interaction.response.defer),
         work,
         budget,
         _away(core, budget),
@@ -98,8 +102,8 @@ async def answer_after(
     `late` builds the error when the work takes longer than `budget` seconds. Return False when Discord
     rejected the first replacement and `work` did not start.
     """
-    acknowledge = acknowledged(interaction, interaction.response.edit_message(embed=meanwhile, view=None))
-    return await _answer(interaction, acknowledge, work, budget, late)
+    edit = partial(interaction.response.edit_message, embed=meanwhile, view=None)
+    return await _answer(interaction, acknowledged(interaction, edit), work, budget, late)
 
 
 def _away(core: Core, waited: float) -> Late:
@@ -144,11 +148,7 @@ async def _answer(
             raise await late() from None
         _outcome.count(interaction, "done")
         try:
-            message = await interaction.edit_original_response(
-                embed=answer.embed,
-                view=answer.view,
-                attachments=[answer.file] if answer.file is not None else [],
-            )
+            message = await answered(lambda: _show(interaction, answer))
         except Exception as error:
             # Any error: what was asked for is done, and only its answer is lost.
             await report_unshown(interaction, error)
@@ -159,3 +159,12 @@ async def _answer(
         await report(interaction, error)
     _outcome.measure(interaction, time.perf_counter() - started)
     return begun
+
+
+async def _show(interaction: Interaction, answer: Answer) -> discord.InteractionMessage:
+    files = []
+    if (file := answer.file) is not None:
+        # discord.py closes what it has sent, and it may have to be sent again.
+        file.reset()
+        files = [discord.File(io.BytesIO(file.fp.read()), filename=file.filename)]
+    return await interaction.edit_original_response(embed=answer.embed, view=answer.view, attachments=files)

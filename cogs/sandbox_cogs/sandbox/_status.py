@@ -9,6 +9,7 @@ from uuid import UUID
 import discord
 
 from sandbox_cogs._core import AnyBot
+from sandbox_cogs._requests import answered
 from sandbox_core.error_text import explain
 from sandbox_core.errors import SandboxError, SandboxNotFound, SandboxNotNamed
 from sandbox_core.manager import utc_now
@@ -133,7 +134,8 @@ class _LiveStatus:
             answer = self._trouble(error, last=last)
         except TimeoutError:
             answer = self._trouble(await what_is_away(self._core, BUDGET_SECONDS), last=last)
-        await self._interaction.edit_original_response(embed=answer.embed, view=answer.view)
+        edit = self._interaction.edit_original_response
+        await answered(lambda: edit(embed=answer.embed, view=answer.view))
         return not gone
 
     def _trouble(self, error: SandboxError, *, last: bool) -> Answer:
