@@ -108,7 +108,7 @@ class OwnerMessages(commands.Cog):
         try:
             return await within(spec.budget, spec.run(actor, command.arguments))
         except TimeoutError:
-            raise spec.late() from None
+            raise await spec.late(self._core, command.arguments) from None
 
     async def _show_typing(self, message: discord.Message) -> None:
         try:

@@ -72,7 +72,7 @@ async def on_form(interaction: Interaction) -> None:
         duration = next(_values(data.get("components", ())), "")
         work = extend(core, interaction, match["sandbox"], duration)
         with correlated(core, "form extend", cause_id=interaction.id, user_id=interaction.user.id):
-            begun = await answer_anew(interaction, core, work)
+            begun = await answer_anew(interaction, core, work, changes=True)
         if not begun:
             # Discord keeps a form open until it is acknowledged, so the next submission must count.
             _submitted.forget(match[0])

@@ -48,7 +48,7 @@ async def _pressed_connect(press: Press) -> None:
 
 async def _pressed_register(press: Press) -> None:
     work = _register.register(press.core, press.interaction, str(press.sandbox_id), None)
-    await answer_anew(press.interaction, press.core, work)
+    await answer_anew(press.interaction, press.core, work, changes=True)
 
 
 async def _pressed_extend(press: Press) -> None:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import discord
 
 from sandbox_cogs._core import AnyBot
+from sandbox_cogs._late import perhaps_changed, what_is_away
 from sandbox_cogs._requests import answered
-from sandbox_core.errors import DependencyUnavailable, NotFinished, SandboxError
-from sandbox_core.namespaces import PartState
+from sandbox_core.errors import SandboxError
 from sandbox_core.tasks import within
 
 from . import _outcome
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 BUDGET_SECONDS = 8.0
 """The limit in seconds for the work; with the answer itself the total stays under ten seconds."""
-PROBE_SECONDS = 1.0
-"""After work that took too long: the limit in seconds to find out which server is away."""
 
 Interaction = discord.Interaction[AnyBot]
 
@@ -53,9 +51,12 @@ async def answer_anew(
     core: Core,
     work: Coroutine[Any, Any, Answer],
     *,
+    changes: bool = False,
     budget: float = BUDGET_SECONDS,
 ) -> bool:
     """Defer privately, then show the result of `work`, or why it failed, in a new message.
+
+    `changes` says that the work may change something, for what is said when it takes longer than `budget`.
 
     It defers first: Discord wants an acknowledgement within three seconds, and the answer within fifteen
     minutes. Then it checks whether the caller may use the commands. This is not a check of discord.py,
@@ -69,7 +70,8 @@ async def answer_anew(
         await acknowledged(interaction, defer)
         await check_may_use(interaction, core.settings)
 
-    return await _answer(interaction, begin(), work, budget, _away(core, budget))
+    tell = perhaps_changed if changes else what_is_away
+    return await _answer(interaction, begin(), work, budget, lambda: tell(core, budget))
 
 
 async def answer_in_place(
@@ -79,13 +81,16 @@ async def answer_in_place(
     *,
     budget: float = BUDGET_SECONDS,
 ) -> None:
-    """Replace the message of a pressed button or menu by the result of `work`, or by why it failed."""
+    """Replace the message of a pressed button or menu by the result of `work`, or by why it failed.
+
+    `work` changes nothing.
+    """
     await _answer(
         interaction,
         acknowledged(interaction, interaction.response.defer),
         work,
         budget,
-        _away(core, budget),
+        lambda: what_is_away(core, budget),
     )
 
 
@@ -104,25 +109,6 @@ async def answer_after(
     """
     edit = partial(interaction.response.edit_message, embed=meanwhile, view=None)
     return await _answer(interaction, acknowledged(interaction, edit), work, budget, late)
-
-
-def _away(core: Core, waited: float) -> Late:
-    async def ask() -> SandboxError:
-        return await what_is_away(core, waited)
-
-    return ask
-
-
-async def what_is_away(core: Core, waited: float) -> DependencyUnavailable:
-    """Return which server the work waited for, `waited` seconds: the first that does not answer now.
-
-    When all of them answer, it was a lock in PostgreSQL, or much work.
-    """
-    system = await core.health.check_system(within=PROBE_SECONDS)
-    for part in system.parts:
-        if part.state is PartState.UNHEALTHY:
-            return part.fault or DependencyUnavailable(part.store, part.detail)
-    return NotFinished("PostgreSQL", waited)
 
 
 async def _answer(

@@ -9,6 +9,7 @@ from uuid import UUID
 import discord
 
 from sandbox_cogs._core import AnyBot
+from sandbox_cogs._late import what_is_away
 from sandbox_cogs._requests import answered
 from sandbox_core.error_text import explain
 from sandbox_core.errors import SandboxError, SandboxNotFound, SandboxNotNamed
@@ -18,7 +19,7 @@ from sandbox_core.tasks import within
 from . import _render
 from ._buttons import sandbox_menu, status_buttons
 from ._names import guild_names
-from ._reply import BUDGET_SECONDS, Answer, what_is_away
+from ._reply import BUDGET_SECONDS, Answer
 from ._watch import LiveMessage, watches_of
 
 if TYPE_CHECKING:
