@@ -78,7 +78,7 @@ class Hearsay:
         return self._epoch(shard_id) > 0 and self._certainty.nobody_else_can_have_them
 
     def _is_true(self, shard_id: int, epoch: int, latest: Latest | None) -> bool:
-        # Epochs only grow. One that is told truly has been reached.
-        if latest is None or latest.epoch < epoch:
+        # Epochs only grow. One that is told truly has been reached. A turn may have taken the shard since.
+        if latest is None or latest.epoch < epoch or epoch <= self._epoch(shard_id):
             return False
         return not latest.is_ours or latest.epoch != self._epoch(shard_id)

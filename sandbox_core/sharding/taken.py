@@ -79,10 +79,15 @@ class Unconfirmed:
 
     def confirmed(self) -> None:
         """The turn under way was committed."""
-        # A server that hangs may commit an earlier one later on.
+        # A server that hangs may commit an earlier one later on. One that was rolled back has an epoch that
+        # the next change of holder gets again.
         oldest = self._monotonic() - _REMEMBERED
-        settled = self._settled
-        self._turns = [t for t in self._turns if t[0] >= oldest and not any(t is done for done in settled)]
+        settled = {held for _, taken in self._settled for held in taken.epochs.items()}
+        self._turns = [
+            (asked_at, taken)
+            for asked_at, taken in self._turns
+            if asked_at >= oldest and settled.isdisjoint(taken.epochs.items())
+        ]
 
 
 def _older(before: Predecessor, seconds: float) -> Predecessor:

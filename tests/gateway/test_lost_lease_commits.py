@@ -132,6 +132,13 @@ def test_what_may_still_be_committed_is_remembered() -> None:
     unconfirmed.commits(unconfirmed.turn_begins(), taken)
     unconfirmed.confirmed()
     assert unconfirmed.kept({0: 7}, 104.0) == Taken()
+    # One that was rolled back is not taken for the next, which gets the same epoch.
+    unconfirmed.commits(unconfirmed.turn_begins(), taken)
+    unconfirmed.turn_begins()
+    unconfirmed.confirmed()
+    unconfirmed.commits(unconfirmed.turn_begins(), Taken({0: 7}, {0: 0}))
+    unconfirmed.confirmed()
+    assert unconfirmed.kept({0: 7}, 104.0) == Taken()
     # Nothing is remembered for ever.
     unconfirmed.commits(unconfirmed.turn_begins(), taken)
     now = 200.0
