@@ -15,25 +15,15 @@ from sandbox_core.postgres.pool import Connection, Pool, connected, transaction
 
 from . import other_leases, publishers
 from .lease_types import Leases, Predecessor
-from .other_leases import Lease
+from .other_leases import Latest, Lease
 from .publishers import Kind, Publisher
+from .taken import Taken, Unconfirmed
 
 
 class _Mine(NamedTuple):
     epochs: dict[int, int]
     stale: dict[int, int]
     share: int
-
-
-class _Taken(NamedTuple):
-    epochs: dict[int, int]
-    stale: dict[int, int]
-    over: frozenset[int]
-    after: dict[int, Predecessor]
-    superseded: dict[int, dict[int, int]]
-
-
-_NOTHING = _Taken({}, {}, frozenset(), {}, {})
 
 
 def _nothing_settled() -> Mapping[int, float]:
@@ -66,6 +56,7 @@ class ShardRows:
         self._lease = lease
         self._this = Publisher(application_id, process_id, kind, name)
         self._settled = settled
+        self._unconfirmed = Unconfirmed()
 
     async def agree(self, recommended: int) -> int:
         """The number of shards that live processes use; `recommended` when there are none.
@@ -123,16 +114,17 @@ class ShardRows:
         `may_take_lapsed` also takes shards whose leases have lapsed, and of `orphaned` those that nobody has
         renewed.
         """
-        self._look()
+        asked_at = self._look()
         async with transaction(self._pool) as connection:
             mine, stale = await self._renew(connection, shard_count)
+            kept = self._unconfirmed.kept(mine, asked_at)
             await publishers.be_seen(connection, self._this, shard_count, None if taking else ())
             place, number = await self._place(connection, shard_count)
             share = _share(shard_count, place, number)
             # What nobody can resume is taken by who stands by for it.
             preferred = [n for n in range(shard_count) if number and n % number == place]
             missing = share - len(mine) if taking else 0
-            taken = await self._take(
+            taken = kept | await self._take(
                 connection,
                 shard_count,
                 range(shard_count),
@@ -141,7 +133,10 @@ class ShardRows:
                 lapsed=may_take_lapsed,
                 orphaned=orphaned,
             )
-            return await self._leases(connection, shard_count, _Mine(mine, stale, share), preferred, taken)
+            leases = await self._leases(connection, shard_count, _Mine(mine, stale, share), preferred, taken)
+            self._unconfirmed.commits(asked_at, taken)
+        self._unconfirmed.confirmed()
+        return leases
 
     async def fix(
         self,
@@ -154,14 +149,14 @@ class ShardRows:
         orphaned: Collection[Lease] = (),
     ) -> Leases:
         """As `share`, for a process whose shards are fixed; a lapsed one that is `running` here is ours."""
-        self._look()
+        asked_at = self._look()
         async with transaction(self._pool) as connection:
             mine, stale = await self._renew(connection, shard_count)
+            taken = self._unconfirmed.kept(mine, asked_at)
             await publishers.be_seen(connection, self._this, shard_count, shard_ids)
-            taken = _NOTHING
             if taking:
                 missing = set(shard_ids) - mine.keys()
-                taken = await self._take(
+                taken |= await self._take(
                     connection,
                     shard_count,
                     missing,
@@ -170,17 +165,12 @@ class ShardRows:
                     orphaned=orphaned,
                 )
                 unleased = set(running) - mine.keys() - taken.epochs.keys()
-                second = await self._take(connection, shard_count, unleased, len(unleased), lapsed=True)
-                taken = _Taken(
-                    taken.epochs | second.epochs,
-                    taken.stale | second.stale,
-                    taken.over | second.over,
-                    taken.after | second.after,
-                    taken.superseded | second.superseded,
-                )
-            return await self._leases(
-                connection, shard_count, _Mine(mine, stale, len(shard_ids)), shard_ids, taken
-            )
+                taken |= await self._take(connection, shard_count, unleased, len(unleased), lapsed=True)
+            own = _Mine(mine, stale, len(shard_ids))
+            leases = await self._leases(connection, shard_count, own, shard_ids, taken)
+            self._unconfirmed.commits(asked_at, taken)
+        self._unconfirmed.confirmed()
+        return leases
 
     async def release(self, shard_count: int, shard_id: int) -> None:
         """Another process may have the shard."""
@@ -209,9 +199,16 @@ class ShardRows:
             )
             await publishers.leave(connection, self._this)
 
-    def _look(self) -> None:
+    async def latest(self, shard_count: int, shard_ids: Collection[int]) -> Mapping[int, Latest]:
+        """Who has these shards now, and with which epoch."""
+        async with connected(self._pool) as connection:
+            return await other_leases.latest(connection, self._this, shard_count, shard_ids)
+
+    def _look(self) -> float:
+        """Begin a turn; return its moment."""
         # Also while PostgreSQL is away: what was seen meanwhile proves afterwards what is stored.
         self._settled()
+        return self._unconfirmed.turn_begins()
 
     async def _alone(self, connection: Connection) -> None:
         """From here to the end of the transaction no other process of the application takes anything."""
@@ -274,13 +271,13 @@ class ShardRows:
         *,
         lapsed: bool,
         orphaned: Collection[Lease] = (),
-    ) -> _Taken:
+    ) -> Taken:
         if most <= 0:
-            return _NOTHING
+            return Taken()
         await self._alone(connection)
         foreign = await other_leases.foreign(connection, self._this, shard_count)
         if any(held.is_live or not lapsed for held in foreign):
-            return _NOTHING
+            return Taken()
         rows = await connection.fetch(
             """
             WITH free AS (
@@ -323,14 +320,14 @@ class ShardRows:
             self._lease + MARGIN,
         )
         if not rows:
-            return _NOTHING
+            return Taken()
         others = await other_leases.supersede(connection, self._this, shard_count)
         after = {}
         for row in rows:
             if others.was_any or row["epoch"] > 1:
                 known = [ago for ago in (row["settled_ago"], others.settled_ago) if ago is not None]
                 after[row["shard_id"]] = Predecessor(min(known, default=None))
-        return _Taken(
+        return Taken(
             {row["shard_id"]: row["epoch"] for row in rows},
             {row["shard_id"]: row["stale_epoch"] for row in rows},
             frozenset(row["shard_id"] for row in rows if row["is_taken_over"]),
@@ -339,11 +336,11 @@ class ShardRows:
         )
 
     async def _leases(
-        self, connection: Connection, shard_count: int, mine: _Mine, wanted: Collection[int], taken: _Taken
+        self, connection: Connection, shard_count: int, mine: _Mine, wanted: Collection[int], taken: Taken
     ) -> Leases:
         held = await other_leases.held(connection, self._this, shard_count)
         by_shard = {one.holder.shard_id: one for one in held}
-        epochs = mine.epochs | taken.epochs
+        epochs = {**mine.epochs, **taken.epochs}
         missing = [n for n in wanted if n not in epochs] if len(epochs) < mine.share else []
         others_of = {n: by_shard[n].holder for n in missing if n in by_shard}
         standby = {
@@ -364,7 +361,7 @@ class ShardRows:
             frozenset(n for n, one in by_shard.items() if one.is_live),
             mine.share,
             taken.over,
-            stale=mine.stale | taken.stale,
+            stale={**mine.stale, **taken.stale},
             after=taken.after,
             standby=standby,
             others_of=others_of,
