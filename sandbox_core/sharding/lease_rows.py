@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from typing import NamedTuple
 from uuid import UUID
 
 from sandbox_core.moments import MARGIN
@@ -16,20 +15,9 @@ from sandbox_core.postgres.pool import Connection, Pool, connected, place_of, tr
 
 from . import other_leases, publishers
 from .lease_types import FoundShard, Leases, Predecessor
-from .other_leases import Lease
+from .other_leases import Latest, Lease
 from .publishers import Kind, Publisher
-
-
-class _Taken(NamedTuple):
-    shards: dict[int, FoundShard]
-    superseded: dict[int, dict[int, int]]
-
-    def beside(self, others: dict[int, FoundShard]) -> _Taken:
-        """Return these and others."""
-        return _Taken(others | self.shards, self.superseded)
-
-
-_NOTHING = _Taken({}, {})
+from .taken import Taken, Unconfirmed
 
 
 def _nothing_settled() -> Mapping[int, float]:
@@ -62,6 +50,7 @@ class ShardRows:
         self._lease = lease
         self._this = Publisher(application_id, process_id, kind, name)
         self._settled = settled
+        self._unconfirmed = Unconfirmed()
 
     @property
     def where(self) -> str:
@@ -124,16 +113,17 @@ class ShardRows:
         `may_take_lapsed` also takes shards whose leases have lapsed, and of `orphaned` those that nobody has
         renewed.
         """
-        self._look()
+        asked_at = self._look()
         async with transaction(self._pool) as connection:
             mine = await self._renew(connection, shard_count)
+            kept = self._unconfirmed.kept(mine, asked_at)
             await publishers.be_seen(connection, self._this, shard_count, None if taking else ())
             place, number = await self._place(connection, shard_count)
             share = _share(shard_count, place, number)
             # What nobody can resume is taken by who stands by for it.
             preferred = [n for n in range(shard_count) if number and n % number == place]
             missing = share - len(mine) if taking else 0
-            taken = await self._take(
+            taken = kept | await self._take(
                 connection,
                 shard_count,
                 range(shard_count),
@@ -142,7 +132,10 @@ class ShardRows:
                 lapsed=may_take_lapsed,
                 orphaned=orphaned,
             )
-            return await self._leases(connection, shard_count, taken.beside(mine), preferred, share)
+            leases = await self._leases(connection, shard_count, Taken(mine) | taken, preferred, share)
+            self._unconfirmed.commits(asked_at, taken)
+        self._unconfirmed.confirmed()
+        return leases
 
     async def fix(
         self,
@@ -155,14 +148,14 @@ class ShardRows:
         orphaned: Collection[Lease] = (),
     ) -> Leases:
         """As `share`, for a process whose shards are fixed; a lapsed one that is `running` here is ours."""
-        self._look()
+        asked_at = self._look()
         async with transaction(self._pool) as connection:
             mine = await self._renew(connection, shard_count)
+            taken = self._unconfirmed.kept(mine, asked_at)
             await publishers.be_seen(connection, self._this, shard_count, shard_ids)
-            taken = _NOTHING
             if taking:
                 missing = set(shard_ids) - mine.keys()
-                taken = await self._take(
+                taken |= await self._take(
                     connection,
                     shard_count,
                     missing,
@@ -171,9 +164,12 @@ class ShardRows:
                     orphaned=orphaned,
                 )
                 unleased = set(running) - mine.keys() - taken.shards.keys()
-                second = await self._take(connection, shard_count, unleased, len(unleased), lapsed=True)
-                taken = _Taken(taken.shards | second.shards, taken.superseded | second.superseded)
-            return await self._leases(connection, shard_count, taken.beside(mine), shard_ids, len(shard_ids))
+                taken |= await self._take(connection, shard_count, unleased, len(unleased), lapsed=True)
+            ours = Taken(mine) | taken
+            leases = await self._leases(connection, shard_count, ours, shard_ids, len(shard_ids))
+            self._unconfirmed.commits(asked_at, taken)
+        self._unconfirmed.confirmed()
+        return leases
 
     async def release(self, shard_count: int, shard_id: int) -> None:
         """Another process may have the shard."""
@@ -202,9 +198,16 @@ class ShardRows:
             )
             await publishers.leave(connection, self._this)
 
-    def _look(self) -> None:
+    async def latest(self, shard_count: int, shard_ids: Collection[int]) -> Mapping[int, Latest]:
+        """Who has these shards now, and with which epoch."""
+        async with connected(self._pool) as connection:
+            return await other_leases.latest(connection, self._this, shard_count, shard_ids)
+
+    def _look(self) -> float:
+        """Begin a turn; return its moment."""
         # Also while PostgreSQL is away: what was seen meanwhile proves afterwards what is stored.
         self._settled()
+        return self._unconfirmed.turn_begins()
 
     async def _alone(self, connection: Connection) -> None:
         """From here to the end of the transaction no other process of the application takes anything."""
@@ -266,13 +269,13 @@ class ShardRows:
         *,
         lapsed: bool,
         orphaned: Collection[Lease] = (),
-    ) -> _Taken:
+    ) -> Taken:
         if most <= 0:
-            return _NOTHING
+            return Taken()
         await self._alone(connection)
         foreign = await other_leases.foreign(connection, self._this, shard_count)
         if any(held.is_live or not lapsed for held in foreign):
-            return _NOTHING
+            return Taken()
         rows = await connection.fetch(
             """
             WITH free AS (
@@ -315,7 +318,7 @@ class ShardRows:
             self._lease + MARGIN,
         )
         if not rows:
-            return _NOTHING
+            return Taken()
         others = await other_leases.supersede(connection, self._this, shard_count)
         taken = {}
         for row in rows:
@@ -326,15 +329,10 @@ class ShardRows:
             taken[row["shard_id"]] = FoundShard(
                 row["epoch"], row["stale_epoch"], is_taken_over=row["is_taken_over"], after=after
             )
-        return _Taken(taken, others.epochs)
+        return Taken(taken, others.epochs)
 
     async def _leases(
-        self,
-        connection: Connection,
-        shard_count: int,
-        ours: _Taken,
-        wanted: Collection[int],
-        share: int,
+        self, connection: Connection, shard_count: int, ours: Taken, wanted: Collection[int], share: int
     ) -> Leases:
         held = {
             one.holder.shard_id: one for one in await other_leases.held(connection, self._this, shard_count)

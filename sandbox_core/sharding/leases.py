@@ -12,9 +12,9 @@ else can have the shard, by the database's own clock. What follows from there:
   renewed its own, which it tries every second.
 - A process that alone is cut off from PostgreSQL loses its shards to others after six seconds. Who takes
   them tells it over NATS, with the epoch of each, which grows with every change of holder: whoever runs one
-  of an earlier epoch publishes and saves nothing more of it from that moment, closes its connection, and
-  makes no other before it has the lease again. The taker waits half a second for that, before it looks what
-  is stored.
+  of an earlier epoch, and does not learn from the database that it is untrue (see `Hearsay`), publishes and
+  saves nothing more of it, closes its connection, and makes no other before it has the lease again. The taker
+  waits half a second for that, before it looks what is stored.
 - A process that does not hear it is cut off from both, and publishes nothing then (see `Certainty`). What it
   saves of the session is refused by its earlier epoch. Discord closes its connection when the session is
   resumed elsewhere. Before this process connects a shard again whose lease it can't vouch for, it asks the
@@ -55,6 +55,7 @@ from sandbox_core.lease_trust import LeaseTrust
 
 from . import tuning
 from .certainty import Certainty
+from .hearsay import Hearsay
 from .held_shards import HeldShards
 from .lease_rows import ShardRows
 from .lease_types import Before, Leases, Runs, TellsTakeovers
@@ -114,6 +115,7 @@ class LeaseKeeper:
         self._lease = lease
         self._monotonic = monotonic
         self._certainty = Certainty(trust or LeaseTrust(), lease, monotonic)
+        self._hearsay = Hearsay(rows, self._certainty, self.epoch, monotonic=monotonic)
         self._leases = _NOT_ASKED
         self._shards = HeldShards(runs, self._release, monotonic)
         self._orphaned: frozenset[Lease] = frozenset()
@@ -165,14 +167,14 @@ class LeaseKeeper:
 
     # What others and NATS tell
 
-    def taken(self, shard_count: int, epochs: Mapping[int, int]) -> Collection[int]:
-        """Another process says that it took these shards, and with which epochs.
+    async def taken(self, shard_count: int, epochs: Mapping[int, int]) -> Collection[int]:
+        """It is said that another process took these shards, and with which epochs.
 
-        Nothing more of them is published or saved here from now on. Returns those that were run here.
+        What is believed is published and saved here no more. Returns what was run here of it.
         """
         if shard_count != self._shard_count:
             return ()
-        taken = {shard_id for shard_id, epoch in epochs.items() if epoch > self.epoch(shard_id)}
+        taken = await self._hearsay.believed(shard_count, epochs)
         self._leases = self._leases if self._leases is _NOT_ASKED else self._leases.without(taken)
         return self._shards.taken(taken)
 
@@ -300,8 +302,7 @@ class LeaseKeeper:
 
     def _lost(self, leases: Leases) -> Collection[int]:
         """What is run here and another process has, or had since the last turn that reached the database."""
-        held = self._leases.mine
-        changed = {shard_id for shard_id, epoch in held.items() if leases.of(shard_id).epoch != epoch}
+        changed = {n for n, epoch in self._leases.mine.items() if leases.of(n).epoch != epoch}
         return self._runs.running & (leases.others | changed)
 
     async def _tell_taken_over(self, leases: Leases) -> None:
@@ -358,14 +359,13 @@ class LeaseKeeper:
         if not isinstance(error, DependencyUnavailable):
             problem = f"no answer within {tuning.TURN_WITHIN:g} s"
             error = DependencyUnavailable("PostgreSQL", problem, self._rows.where)
-        reason = error.reason
         if self._unreachable_turns == 0:
-            _log.warning("leases_not_renewed", dependency="PostgreSQL", reason=reason)
+            _log.warning("leases_not_renewed", dependency="PostgreSQL", reason=error.reason)
         self._unreachable_turns += 1
         new = self._new_ones()
         if self._leaving or not new:
             return
-        self.trouble = f"its shards are claimed in PostgreSQL: {reason}"
+        self.trouble = f"its shards are claimed in PostgreSQL: {error.reason}"
         early = not self._at_once and self._unreachable_turns <= _TURNS_BEFORE_ASKING
         if early or await self._is_anybody_else():
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import discord
@@ -73,7 +74,7 @@ class Question:
             raise NotPermitted("answer this question", "the person who was asked")
         message = interaction.message
         if message is None or not _answered.first((message.id, about)):
-            await acknowledged(interaction, interaction.response.defer())
+            await acknowledged(interaction, interaction.response.defer)
             return
         counts = False
         try:
@@ -103,7 +104,8 @@ class Question:
 
     async def _close(self, interaction: Interaction, about: str, reason: str) -> None:
         embed = _render.nothing_done(self.nothing_done, reason)
-        await acknowledged(interaction, interaction.response.edit_message(embed=embed, view=self.left(about)))
+        edit = partial(interaction.response.edit_message, embed=embed, view=self.left(about))
+        await acknowledged(interaction, edit)
 
 
 _answered = Once()
