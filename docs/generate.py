@@ -61,6 +61,7 @@ EXAMPLES: Mapping[type[errors.SandboxError], errors.SandboxError] = {
     errors.DependencyFaulty: errors.DependencyFaulty("PostgreSQL", "its disk is full", "db.example:5432"),
     errors.NotFinished: errors.NotFinished("PostgreSQL", 15),
     errors.OutcomeUnknown: errors.OutcomeUnknown("PostgreSQL", "the connection was lost", "db.example:5432"),
+    errors.CutOff: errors.CutOff(errors.NotFinished("PostgreSQL", 8)),
     errors.LoginRefused: errors.LoginRefused(
         "PostgreSQL",
         where="db.example:5432",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,18 +16,17 @@ import structlog
 from nats.js import JetStreamContext
 from redis.asyncio import Redis
 
-from . import clients, live_gauges, tasks
+from . import clients, live_gauges, system_health, tasks
 from .attribution import ChannelGuilds, ChannelLookup, ChannelSharing
 from .cleanup import CleanupMetrics, CleanupProvider, Notices
 from .clients import APPLICATION, CLOSE_EACH_WITHIN, NatsSides, Waiting, connect_nats, open_clients
-from .dependencies import SANDBOX_NATS, Question, questions
+from .dependencies import questions
 from .errors import DependencyUnavailable
 from .event_router import BudgetLimits, EventRouter, GatewayIntake, LastEvents
-from .health import HealthChecker, LostGuilds, RoutingPart, ServerPart, SystemPart
+from .health import HealthChecker
 from .manager import LoggedManager, ManagerLimits, SandboxManager
 from .metrics import Metrics
-from .models import Sandbox
-from .namespaces import Namespace, NatsNamespace, RedisNamespace, SchemaProvisioner
+from .namespaces import NatsNamespace, RedisNamespace, SchemaProvisioner
 from .nats.both_streams import BothStreams
 from .nats.connection import NatsConnection
 from .nats.dead_letters import DeadLetters
@@ -38,8 +37,7 @@ from .nats.stored import StoredEvents
 from .nats.stream_guilds import StreamGuilds
 from .nats.streams import StreamLimits, Streams
 from .postgres import login
-from .postgres.orphans import lost_mappings
-from .postgres.pool import CONNECT_TIMEOUT, Pool, connected
+from .postgres.pool import CONNECT_TIMEOUT, Pool
 from .postgres.processes import GatewayProcess, Processes
 from .postgres.routes import RouteRows
 from .postgres.switches import SwitchRequests
@@ -154,7 +152,7 @@ async def open_core(
         js = sides.js
         asked = questions(pool, redis, js, nats) | sides.questions()
         if on_servers is not None:
-            servers = HealthChecker((), system=_servers(settings, _askable_at_once(asked, nats)))
+            servers = system_health.checker_at_start(settings, asked, nats)
             at_end("health", servers.close)
             on_servers(servers)
         await _connect(sides, use_nats, on_waiting)
@@ -198,14 +196,14 @@ async def open_core(
             RedisNamespace(redis),
             NatsNamespace(sides.sandbox_js, stream=settings.stream_names.sandbox),
         )
-        lacks_streams = publishers.production_lacks if use_nats is NatsUse.EVENTS else _nothing
-        health = _health_checker(
+        health = system_health.checker(
             settings,
             namespaces,
-            RoutingPart(routes, lost=_lost_guilds(pool)),
             asked,
-            lacks_streams=lacks_streams,
-            follow_routes=follow_routes,
+            routes,
+            pool,
+            hindrance=publishers.production_lacks if use_nats is NatsUse.EVENTS else None,
+            follows_routes=follow_routes,
         )
         at_end("health", health.close)
         manager = LoggedManager(
@@ -298,56 +296,6 @@ async def _connect(sides: NatsSides, use_nats: NatsUse, on_waiting: Waiting | No
         with suppress(DependencyUnavailable):
             await sides.nats.connect(sides.settings.nats, name=APPLICATION)
     await sides.connect_sandboxes()
-
-
-def _nothing() -> str:
-    return ""
-
-
-def _servers(
-    settings: Settings, asked: Mapping[str, Question], lacks_streams: Callable[[], str] = _nothing
-) -> list[SystemPart]:
-    parts: list[SystemPart] = [
-        ServerPart("PostgreSQL", asked["PostgreSQL"], where=settings.database.where),
-        ServerPart("Redis", asked["Redis"], where=settings.redis.where),
-        ServerPart("NATS", asked["NATS"], where=settings.nats.where, lacks=lacks_streams),
-    ]
-    if SANDBOX_NATS in asked:
-        parts.append(ServerPart(SANDBOX_NATS, asked[SANDBOX_NATS], where=settings.sandbox_nats.where))
-    return parts
-
-
-def _health_checker(
-    settings: Settings,
-    namespaces: Sequence[Namespace],
-    routing: RoutingPart,
-    asked: Mapping[str, Question],
-    *,
-    lacks_streams: Callable[[], str],
-    follow_routes: bool,
-) -> HealthChecker:
-    system = _servers(settings, asked, lacks_streams)
-    if follow_routes:
-        system.append(routing)
-    return HealthChecker((*namespaces, routing), system=system)
-
-
-def _lost_guilds(pool: Pool) -> LostGuilds:
-    async def lost(sandbox: Sandbox) -> list[str]:
-        async with connected(pool) as connection:
-            return [guild_id for guild_id, _ in await lost_mappings(connection, sandbox.id)]
-
-    return lost
-
-
-def _askable_at_once(asked: Mapping[str, Question], nats: NatsConnection) -> dict[str, Question]:
-    async def jetstream() -> None:
-        # A client that was never connected accepts requests as if it were connected.
-        if not nats.connected:
-            raise nats.trouble
-        await asked["NATS"]()
-
-    return {**asked, "NATS": jetstream}
 
 
 def _router(

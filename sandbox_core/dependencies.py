@@ -12,6 +12,7 @@ from .nats.connection import NatsConnection
 from .nats.errors import translating as translating_nats
 from .postgres import Pool, connected
 from .redis.errors import translating as translating_redis
+from .subjects import WRITE_TRIAL_KEY
 
 SANDBOX_NATS = "NATS (sandboxes)"
 """The sandboxes' own NATS server, where the settings name one."""
@@ -31,7 +32,8 @@ def questions(
 
     async def valkey() -> None:
         with translating_redis():
-            await redis.ping()
+            # There is never such a key, so this writes nothing; but who takes no writes refuses it.
+            await redis.set(WRITE_TRIAL_KEY, "", xx=True)
 
     async def jetstream() -> None:
         if nats is not None:

@@ -66,7 +66,7 @@ def _lacking(streams: Streams, publisher: AckPublisher) -> str:
         return streams.obstacle.reason
     if not streams.ready:
         return f"the stream {streams.name} is not there yet"
-    return f"the stream {streams.name} refuses events: {publisher.refused}" if publisher.refused else ""
+    return publisher.refused
 
 
 def open_publishers(

@@ -44,6 +44,8 @@ class NatsConnection:
         """Why no server lets this process in; None while none says so."""
         self.denied: LoginRefused | None = None
         """What a server last forbade after the login."""
+        self._told: set[str] = set()
+        """The refusals of this connection that were logged."""
         self._where = ""
         self._said = ""
         """Why a server ended the connection, or does not take a new one; "" when none has said so."""
@@ -109,7 +111,7 @@ class NatsConnection:
 
     async def _connect(self, address: NatsAddress, name: str) -> None:
         async def reconnected() -> None:
-            self.refused, self._attempt, self._said = None, "", ""
+            self._stands()
             _log.info("nats_reconnected", server=self.server)
             for listener in self.on_reconnect:
                 listener()
@@ -122,9 +124,10 @@ class NatsConnection:
                 listener()
 
         async def failed(error: Exception) -> None:
+            refused = refusal(error, address)
             if not self.connected:
-                self._said = words_of(error)
-            self._judge(refusal(error, address), error, alone=len(address.endpoints) == 1)
+                self._note_words(words_of(error), log=refused is None)
+            self._judge(refused, error, alone=len(address.endpoints) == 1)
             self._attempt = how_it_ended(error)
             # Every failed attempt comes here, each second while the server is away; the disconnect
             # itself is logged above, and readiness names it all along.
@@ -151,7 +154,7 @@ class NatsConnection:
             # not be carried out later, and events are kept by their publisher.
             pending_size=0,
         )
-        self.refused, self._attempt, self._said = None, "", ""
+        self._stands()
         watch = tasks.repeat(self._watch, failed=_watch_failed, pause=_LOOK_EVERY)
         self._watching = asyncio.create_task(watch, name="nats-watch")
 
@@ -160,6 +163,11 @@ class NatsConnection:
         await asyncio.sleep(_LOOK_EVERY)
         await self.client.go_on()
 
+    def _stands(self) -> None:
+        """Forget why there was no connection: there is one."""
+        self.refused, self._attempt, self._said = None, "", ""
+        self._told.clear()
+
     def _note_end(self, address: NatsAddress) -> None:
         """Say once that the connection is lost, and for each other reason that a server gives meanwhile."""
         ended_by = self.client.ended_by
@@ -167,23 +175,29 @@ class NatsConnection:
             _log.warning("nats_disconnected", dependency="NATS", server=self._where)
             return
         # The driver would stay away for good now.
-        said, self.refused = words_of(ended_by), refusal(ended_by, address)
-        if said != self._said:
-            _log.warning("nats_closed", dependency="NATS", server=self._where, reason=said)
+        self.refused = refusal(ended_by, address)
+        self._note_words(words_of(ended_by), log=True)
+
+    def _note_words(self, said: str, *, log: bool) -> None:
+        """Keep why a server ends a connection or takes none; `log` it once until the next one."""
         self._said = said
+        if log and said and said not in self._told:
+            self._told.add(said)
+            _log.warning("nats_closed", dependency="NATS", server=self._where, reason=said)
 
     def _judge(self, refused: LoginRefused | None, error: Exception, *, alone: bool) -> None:
-        """Keep what the error says of the login; each change is logged once."""
+        """Keep what the error says of the login; each reason is logged once until the next connection."""
         if refused is None:
             if isinstance(error, OSError) and alone:
                 # It is away now: whether it would still refuse is not known.
                 self.refused = None
             return
         if self.connected:
-            known, self.denied = self.denied, refused
+            self.denied = refused
         else:
-            known, self.refused = self.refused, refused
-        if known is None or known.reason != refused.reason:
+            self.refused = refused
+        if refused.reason not in self._told:
+            self._told.add(refused.reason)
             permission = refused.refused == "permission"
             event = "nats_permission_refused" if permission else "nats_login_refused"
             _log.warning(event, dependency="NATS", reason=refused.reason)

@@ -46,7 +46,7 @@ def words_of(error: Exception) -> str:
 
 
 class LastingClient(TlsClient):
-    """Connects anew after every end but the one that its owner wants."""
+    """Connects anew after every end but the one that was asked for."""
 
     def __init__(self, judge: Judge | None = None) -> None:
         super().__init__(judge)
@@ -193,8 +193,9 @@ class LastingClient(TlsClient):
         A server that takes no more connections says so and closes. What is sent to it then resets the
         connection, and its words are lost.
         """
+        transport: Any = self._transport
         try:
-            line = await asyncio.wait_for(self._transport.readline(), _SAYS_WITHIN)
+            line: bytes = await asyncio.wait_for(transport.readline(), _SAYS_WITHIN)
         except TimeoutError:
             return
         if line.startswith(ERR_OP):

@@ -97,7 +97,7 @@ class AckPublisher:
         """As `_open` says, which is a call."""
         self._empty: asyncio.Event | None = None
         """Set when nothing is outstanding, while somebody waits for that."""
-        self._refusals = RefusalLog()
+        self._refusals = RefusalLog(names, lambda: connection.server)
         self._limit_known_at = 0.0
         self.inbox: OneInbox = OneInbox(self._client) if beside is None else beside.inbox
         self._next_number = self.inbox.join(self)
@@ -117,13 +117,13 @@ class AckPublisher:
 
     @property
     def refused(self) -> str:
-        """Why the stream refuses publications, in JetStream's words; "" while it refuses none."""
-        return self._refusals.reason
+        """What JetStream does not take, and why; "" when it takes everything."""
+        return self._refusals.trouble
 
     @property
     def takes(self) -> bool:
         """True while publications are sent, none is refused, and the oldest is not long overdue."""
-        if not self.sending or self._refusals.reason:
+        if not self.sending or self._refusals.trouble:
             return False
         oldest = next(iter(self.awaited.values()), None)
         since = 0.0 if oldest is None else oldest.unanswered_since
@@ -306,7 +306,7 @@ class AckPublisher:
 
     def are_off(self, numbers: Sequence[int]) -> None:
         """These are not awaited any more, as far as they were."""
-        if self._refusals.reason:
+        if self._refusals.trouble:
             self._refusals.no_more(numbers)
         if self._empty is not None and not self.awaited:
             self._empty.set()
@@ -332,7 +332,7 @@ class AckPublisher:
                 self._spawn(self._shrink(publication))
                 return
             self._to_dead_letter(publication)
-        self._refusals.refused(number, error)
+        self._refusals.refused(publication, error)
         self._retry_later(publication)
 
     def no_stream(self, number: int) -> None:
@@ -392,6 +392,7 @@ class AckPublisher:
         for publication in overdue:
             publication.sent_at = 0.0
             self.events.attempt_failed("ack_timeout")
+            self._refusals.unanswered(publication, self._ack_timeout)
             self._queue(publication)
         return len(overdue)
 

@@ -51,7 +51,7 @@ async def test_a_full_sandbox_stream_degrades_and_its_owner_is_told_what_was_los
         await live.sim.flood(500)
         await eventually(lambda: core.router.backlog.count == 0 and live.sim.sent[-1].seq == _received(live))
         assert core.router.pending <= _BUDGET
-        await eventually(lambda: _says(live, "degraded", "SANDBOX refuses events: maximum bytes"))
+        await eventually(lambda: _says(live, "degraded", "the stream SANDBOX takes no events: maximum bytes"))
         code, body = await live.get("/readyz")
         assert (code, "127.0.0.1:" in json.loads(body)["degraded"]["Sandboxes"]) == (200, True)
         await _limit(js, full=False)

@@ -193,7 +193,7 @@ async def test_a_full_server_of_sandboxes_costs_production_nothing(
             await world.production_is_done()
         assert world.publishers.production.takes
         assert [line["event"] for line in logs if "refus" in line["event"]] == ["publish_refused"], "once"
-        assert "SANDBOX refuses events" in world.publishers.sandboxes_trouble
+        assert "the stream SANDBOX takes no events" in world.publishers.sandboxes_trouble
         assert str(tenant.port) in world.publishers.sandboxes_trouble
         await until(lambda: world.dropped > 0)
         assert world.publishers.production_lacks() == ""

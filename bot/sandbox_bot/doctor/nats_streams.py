@@ -15,11 +15,12 @@ from uuid import uuid4
 
 import nats.errors
 from nats.js import JetStreamContext
-from nats.js.api import StreamConfig, StreamInfo
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StorageType, StreamConfig, StreamInfo
 from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
 
 from sandbox_core.bootstrap import Core
 from sandbox_core.nats.connection import NatsConnection
+from sandbox_core.nats.errors import meaning
 from sandbox_core.nats.message_ids import MessageIds
 from sandbox_core.nats.streams import StreamFault, StreamLimits, judge, overlap, stream_configs
 from sandbox_core.settings import Settings
@@ -30,6 +31,7 @@ from .nats_permissions import events
 
 _ANSWER_WITHIN = 2.0
 _SKEW_LIMIT = 10.0
+_TRIAL_KEPT_UNUSED = 5.0
 _WRONG_LAST_SEQUENCE = 10071  # JetStream's JSStreamWrongLastSequenceErrF
 _ANOTHER_STREAM = 10060  # JetStream's JSStreamNotMatchErr
 
@@ -83,6 +85,7 @@ async def look_at_streams(server: Server, look: Look, clock: Callable[[], dateti
             _as_needed(look, info, wanted)
             and await _takes_events(server, look, name)
             and await _serves(server, look, wanted)
+            and await _stores(server, look, wanted)
         ):
             look.ok(f"the stream {name} holds {info.state.messages} messages; its use was tried")
     return missing
@@ -171,6 +174,32 @@ async def _serves(server: Server, look: Look, wanted: StreamConfig) -> bool:
         said = error.description
         look.failed(
             f"the stream {name} can't be read or cleared: {said}", "Fix the reason; then run doctor again."
+        )
+        return False
+    return True
+
+
+async def _stores(server: Server, look: Look, wanted: StreamConfig) -> bool:
+    """Make and remove a consumer that is kept on the stream's disk; workers would see a stored event."""
+    if wanted.storage != StorageType.FILE:
+        return True
+    name = str(wanted.name)
+    trial = ConsumerConfig(
+        ack_policy=AckPolicy.NONE,
+        deliver_policy=DeliverPolicy.NEW,
+        num_replicas=1,
+        inactive_threshold=_TRIAL_KEPT_UNUSED,
+    )
+    try:
+        made = await server.js.add_consumer(name, trial)
+        await server.js.delete_consumer(name, made.name)
+    except ServiceUnavailableError:
+        raise
+    except APIError as error:
+        look.failed(
+            f"the stream {name} can't store: {meaning(error.err_code, error.description)}",
+            "Make room on the disk of nats-server, then restart it: a stream that met a full disk stores "
+            "nothing before.",
         )
         return False
     return True
