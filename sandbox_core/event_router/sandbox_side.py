@@ -7,7 +7,7 @@ events go to the sandbox for certain: what could be production's is never lost.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from sandbox_core.metrics import Drop
@@ -45,15 +45,12 @@ class SandboxSide:
         self._drained = drained
         self._table = table
         self._now = now
-        self._submit: Callable[[Publication], None] = _nowhere
-        self._withdraw: Callable[[Publication], None] = _nowhere
-        self._in_flight: Callable[[], Sequence[Publication]] = list
+        self._publisher: Publisher = _Nowhere()
         self._is_relieving = False
 
     def attach(self, publisher: Publisher) -> None:
         """Publish through this one."""
-        self._submit, self._withdraw = publisher.submit, publisher.withdraw
-        self._in_flight = publisher.in_flight
+        self._publisher = publisher
 
     # What the router tells
 
@@ -73,7 +70,7 @@ class SandboxSide:
         if event.charged and self.budgets.episodes:
             self.budgets.published(event, publication)
         if event.borne_by == sandbox_id == lane.charges:
-            self._submit(publication)
+            self._publisher.submit(publication)
             return
         if event.borne_by != sandbox_id:
             self._charge(event, sandbox_id)
@@ -83,7 +80,7 @@ class SandboxSide:
             for behind in lane.behind:
                 if not behind.borne_by:
                     self._charge(behind, sandbox_id)
-        self._submit(publication)
+        self._publisher.submit(publication)
         if event.charged:
             self._relieve(self.budgets.of(sandbox_id))
 
@@ -137,7 +134,7 @@ class SandboxSide:
 
     def _publication_of(self, event: Event) -> Publication | None:
         """What was published before the event was charged."""
-        for publication in self._in_flight():
+        for publication in self._publisher.in_flight():
             if publication.context is event:
                 self.budgets.published(event, publication)
                 return publication
@@ -162,7 +159,7 @@ class SandboxSide:
         event.borne_by = ""
         self._backlog.take_off_beside()
         if publication is not None:
-            self._withdraw(publication)
+            self._publisher.withdraw(publication)
         event.ledger.done(event.frame.seq)
         lane = event.lane
         if lane.first is not event:
@@ -207,5 +204,14 @@ class SandboxSide:
         return present is None or present.sandbox_id != event.borne_by
 
 
-def _nowhere(_publication: Publication) -> None:
-    raise RuntimeError("an event is to be published without a publisher")
+class _Nowhere:
+    """There is no publisher yet."""
+
+    def submit(self, _publication: Publication) -> None:
+        raise RuntimeError("an event is to be published without a publisher")
+
+    def withdraw(self, _publication: Publication) -> None:
+        """Nothing was submitted."""
+
+    def in_flight(self) -> list[Publication]:
+        return []
