@@ -18,8 +18,8 @@ from sandbox_bot.embedded import PostgresServer
 async def put_cluster(data_dir: Path, directories: pytest.TempPathFactory) -> None:
     """Have the first start of servers in `data_dir` find a cluster that an earlier one could have left."""
     base = directories.getbasetemp()
-    # The processes of a run have theirs in one of the run's.
-    shared = base if base.name.startswith("pytest-") else base.parent
+    # Each of xdist's processes has its own in the run's.
+    shared = base.parent if base.name.startswith("popen-") else base
     cluster, unfinished = shared / "cluster", shared / "cluster.unfinished"
     with (shared / "cluster.lock").open("w") as lock:
         await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
