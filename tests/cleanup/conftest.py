@@ -274,7 +274,7 @@ async def yard(database_url: str, redis_url: str, nats_url: str) -> AsyncIterato
         counted=Counted(),
         faults=faults,
         schemas=schemas,
-        keys=keys,
+        keys=[keys],
         parts=parts,
         manager=None,  # type: ignore[arg-type]  # both need the parts above
         cleanup=None,  # type: ignore[arg-type]
