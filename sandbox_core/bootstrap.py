@@ -70,6 +70,8 @@ class Core:
 
     settings: Settings
     manager: SandboxManager
+    namespaces: tuple[Namespace, ...]
+    """The sandboxes' parts, in the order of provisioning."""
     cleanup: CleanupProvider
     notices: Notices
     health: HealthChecker
@@ -190,7 +192,11 @@ async def open_core(
         at_end("router", router.close)
 
         side = await open_tenant_side(settings, stack, closing, pool=pool, redis=redis)
-        namespaces = (side.schemas, side.keys, NatsNamespace(js, stream=settings.stream_names.sandbox))
+        namespaces: tuple[Namespace, ...] = (
+            side.schemas,
+            side.keys,
+            NatsNamespace(js, stream=settings.stream_names.sandbox),
+        )
         lacks_streams = partial(_missing_streams, streams) if use_nats is NatsUse.EVENTS else _nothing
         health = _health_checker(
             settings,
@@ -231,6 +237,7 @@ async def open_core(
         yield Core(
             settings=settings,
             manager=manager,
+            namespaces=namespaces,
             cleanup=cleanup,
             notices=Notices(pool, leads=settings.expiry_notices),
             health=health,

@@ -27,8 +27,11 @@ _USER = re.compile(r"sandbox-([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0
 _CLASSES = ("+@all", "-@admin", "-@dangerous", "-@scripting", "-@connection")
 _AGAIN = ("sort", "sort_ro", "ping", "echo", "quit", "reset", "hello", "auth")
 _OF_CLIENT = ("client|setname", "client|setinfo", "client|id", "client|getname")
-_NOT = ("scan", "randomkey", "dbsize", "swapdb", "move", "flushdb", "flushall", "pubsub", "acl", "select")
-_BACK = ("acl|whoami",)
+_NOT = (
+    *("scan", "randomkey", "dbsize", "pubsub", "memory", "cluster", "acl"),
+    *("select", "swapdb", "move", "flushdb", "flushall"),
+)
+_BACK = ("memory|usage", "acl|whoami")
 _RULES = (
     *_CLASSES,
     *(f"+{name}" for name in (*_AGAIN, *_OF_CLIENT)),

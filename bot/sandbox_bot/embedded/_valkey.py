@@ -53,7 +53,7 @@ class ValkeyServer(EmbeddedServer):
         options = {
             "bind": HOST,
             "port": str(self.port),
-            "dir": f'"{self._data_dir}"',
+            "dir": _quoted(str(self._data_dir)),
             "databases": "64",
             "save": '""',
             "appendonly": "yes",
@@ -97,3 +97,9 @@ class ValkeyServer(EmbeddedServer):
         if self._password is None:
             raise EmbeddedServerError(f"{self.name} has not been started")
         return self._password
+
+
+def _quoted(text: str) -> str:
+    """Return the text as one word of the configuration."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
