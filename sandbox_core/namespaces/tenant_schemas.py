@@ -122,13 +122,14 @@ class TenantSchemas(SchemaProvisioner):
             rows = await connection.fetch(
                 """
                 SELECT c.relname::text AS name,
-                       greatest(pg_stat_get_live_tuples(c.oid), c.reltuples::bigint, 0) AS rows
+                       coalesce(nullif(pg_stat_get_live_tuples(c.oid), 0), greatest(c.reltuples, 0))::bigint
+                           AS rows
                 FROM pg_class AS c
                 WHERE c.relnamespace = to_regnamespace($1) AND c.relkind IN ('r', 'p') ORDER BY 1
                 """,
                 schema,
             )
-        return SchemaStats(schema, {row["name"]: row["rows"] for row in rows})
+        return SchemaStats(schema, {row["name"]: row["rows"] for row in rows}, exact=False)
 
     async def list_schemas(self) -> list[str]:
         """Return every schema and role of this installation with an exact name of ours, sorted."""
