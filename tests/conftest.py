@@ -7,6 +7,7 @@ may stop, kill and restart a server: the next test finds it running again, on th
 from __future__ import annotations
 
 import gc
+import inspect
 import itertools
 import logging
 import os
@@ -35,6 +36,17 @@ ROOT = Path(__file__).resolve().parents[1]
 
 _LONG_FILES = {"chaos", "cli", "deploy", "docs", "e2e", "gateway", "packaging", "publishers"}
 _LONG_FILES_UNTIL = 0.75
+
+# The product's limits for one answer of a server, in seconds, and what a test has instead.
+_LIMITS = {
+    "sandbox_core.bootstrap._JETSTREAM_TIMEOUT": 30.0,
+    "sandbox_core.context._context._JETSTREAM_TIMEOUT": 30.0,
+    "sandbox_core.manager.teardown.STEP_TIMEOUT": 30.0,
+    "sandbox_core.postgres.kept_connection.CONNECT_TIMEOUT": 20.0,
+    "sandbox_core.postgres.pool.COMMAND_TIMEOUT": 20.0,
+    "sandbox_core.postgres.pool.CONNECT_TIMEOUT": 20.0,
+    "sandbox_core.redis.client.TIMEOUT": 20.0,
+}
 
 _numbers = itertools.count(1)
 _administrators: dict[str, asyncpg.Connection] = {}
@@ -104,6 +116,25 @@ def _logging_as_it_was() -> Iterator[None]:
     structlog.configure(**configured)
     root.handlers[:] = handlers
     root.setLevel(level)
+
+
+@pytest.fixture(autouse=True)
+def _patience(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A machine that stands still for seconds is no fault of a server, except where faults are the subject.
+
+    Tests that take `servers` or `impatient` keep the product's limits.
+    """
+    keeps = "impatient" in request.fixturenames or "servers" in inspect.signature(request.function).parameters
+    with pytest.MonkeyPatch.context() as patch:
+        if not keeps:
+            for limit, seconds in _LIMITS.items():
+                patch.setattr(limit, seconds)
+        yield
+
+
+@pytest.fixture
+def impatient() -> None:
+    """For tests of a server that does not answer: the product's limits hold."""
 
 
 @pytest.fixture(scope="session")

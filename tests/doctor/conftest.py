@@ -50,7 +50,9 @@ Doctor = Callable[..., Awaitable[Found]]
 
 
 @pytest.fixture
-async def doctor(servers: EmbeddedServers, database_url: str, redis_url: str, nats_url: str) -> Doctor:
+async def doctor(
+    servers: EmbeddedServers, database_url: str, redis_url: str, nats_url: str, impatient: None
+) -> Doctor:
     """Looks at the suite's servers, or at others by the settings that are given."""
 
     async def look(

@@ -16,8 +16,7 @@ from discord_sim import DiscordSim
 from sandbox_bot.embedded import EmbeddedServers
 from sandbox_core.ops import OpsAddressError
 
-from .host import HostBot, connected, core_of
-from .test_gateway_plugin import until
+from .host import HostBot, connected, core_of, until
 
 GATEWAY = "sandbox_cogs.gateway"
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -15,18 +14,10 @@ from backports import zstd
 from discord import utils
 from discord.ext import commands
 
-from discord_sim import DiscordSim, SimGuild
+from discord_sim import DiscordSim
 from sandbox_core.bootstrap import Core
-from sandbox_core.models import Route
-from sandbox_core.routing import RouteTable
 
-SANDBOX = "3f2a9c01-7b1c-4b7e-9d55-0d3f0a1b2c3d"
-
-
-async def until(condition: Callable[[], object], within: float = 60.0) -> None:
-    async with asyncio.timeout(within):
-        while not condition():
-            await asyncio.sleep(0.005)
+from .host import register, until
 
 
 @asynccontextmanager
@@ -47,11 +38,6 @@ async def running(bot: commands.Bot, *, load_first: bool) -> AsyncIterator[Core]
         finally:
             await bot.close()
             await asyncio.gather(connection, return_exceptions=True)
-
-
-def map_guild(core: Core, guild: SimGuild) -> None:
-    follower: Any = core.routes._follower
-    follower.trusted.table = RouteTable({str(guild.id): Route(SANDBOX, time.time() + 600)})
 
 
 async def messages(nats_url: str, stream: str) -> list[Any]:
@@ -122,7 +108,7 @@ async def test_events_are_routed_and_the_host_goes_on(
 
     async with running(bot, load_first=load_first) as core:
         await until(lambda: core.routes.current_table is not None)
-        map_guild(core, guilds[0])
+        await register(core, guilds[0])
         for number in range(20):
             for guild in guilds:
                 sim.message(guild, content=f"{guild.name} {number}")
@@ -166,7 +152,7 @@ async def test_a_frame_nested_however_deep_is_routed_and_the_hosts_connection_st
     before = utils._from_json
     async with running(bot, load_first=True) as core:
         await until(lambda: core.routes.current_table is not None)
-        map_guild(core, guilds[0])
+        await register(core, guilds[0])
         for levels in (1_000, 100_000):
             deep = b"[" * levels + b"]" * levels
             for guild in guilds:

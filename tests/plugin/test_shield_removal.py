@@ -12,8 +12,7 @@ from discord.ext import commands
 from discord_sim import DiscordSim, SimGuild, SimUser
 from sandbox_core.bootstrap import Core
 
-from .host import HostBot, connected, core_of, everything_came, register, unregister
-from .test_gateway_plugin import until
+from .host import HostBot, connected, core_of, everything_came, register, unregister, until
 from .test_shield import GATEWAY, ON_MESSAGE
 from .test_shield_sides import check_sides, listen
 

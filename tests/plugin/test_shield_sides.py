@@ -13,15 +13,7 @@ import pytest
 from discord_sim import DiscordSim, SimGuild
 from sandbox_bot.embedded import EmbeddedServers
 
-from .host import (
-    HostBot,
-    connected,
-    core_of,
-    everything_came,
-    register,
-    unregister,
-)
-from .test_gateway_plugin import until
+from .host import HostBot, connected, core_of, everything_came, register, unregister, until
 
 GATEWAY = "sandbox_cogs.gateway"
 

@@ -149,6 +149,10 @@ async def test_a_loop_over_a_handler_goes_on_whatever_it_raises(
             raise PoisonError
         handled.put_nowait(event.data["content"])
 
+    async def waiting() -> tuple[int | None, int | None]:
+        info = await js.consumer_info(SANDBOX_STREAM, f"{sandbox.id}-worker")
+        return info.num_ack_pending, info.num_pending
+
     await emit(js, sandbox, "poison", "one", "two")
     with capture_logs() as logs:
         worker = asyncio.create_task(context.for_each(handle))
@@ -158,6 +162,10 @@ async def test_a_loop_over_a_handler_goes_on_whatever_it_raises(
                 await asyncio.sleep(0.02)
         await emit(js, sandbox, "three")
         assert await asyncio.wait_for(handled.get(), 60) == "three"
+        # It is acknowledged after its handler has returned. Then nothing is left to be delivered.
+        async with asyncio.timeout(60):
+            while (left := await waiting()) != (0, 0):
+                await asyncio.sleep(0.02)
         worker.cancel()
         with pytest.raises(asyncio.CancelledError):
             await worker
@@ -165,9 +173,7 @@ async def test_a_loop_over_a_handler_goes_on_whatever_it_raises(
     assert [line["delivery"] for line in logs if line["event"] == "event_not_handled"] == tries
     (said,) = [line for line in logs if line["event"] == "event_dead_lettered"]
     assert (said["error"], said["deliveries"], said["message_id"]) == ("PoisonError", "5", "session:0:poison")
-    # Nothing of it is left to be delivered.
-    info = await js.consumer_info(SANDBOX_STREAM, f"{sandbox.id}-worker")
-    assert (info.num_ack_pending, info.num_pending) == (0, 0)
+    assert await waiting() == left
 
 
 async def test_workers_that_are_killed(

@@ -141,6 +141,7 @@ async def test_postgres_without_a_free_connection(database_url: str, admin: asyn
         (b"-ERR unknown command\r\n", "what answers there is not PostgreSQL"),
     ],
 )
+@pytest.mark.usefixtures("impatient")
 async def test_something_else_in_place_of_postgres(listening: bytes, problem: str) -> None:
     async with answering(listening) as where:
         for options in ("sslmode=disable", "sslmode=prefer"):
@@ -200,6 +201,7 @@ async def test_redis_with_a_full_memory(redis_url: str) -> None:
     assert said == f"Redis answers at {where_of(redis_url)}, but its memory is full (OOM)."
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_redis_that_is_away_or_something_else(redis_url: str) -> None:
     nobody = f"127.0.0.1:{free_port()}"
     said = await sentence(ping(f"redis://bot:{SECRET}@{nobody}/0"))
