@@ -117,18 +117,6 @@ async def test_a_flood_of_connections_keeps_nobody_out(core: Core, mine: Held, o
         each.terminate()
 
 
-async def test_more_tables_than_the_servers_locks_are_dropped(
-    core: Core, mine: Held, admin: asyncpg.Connection
-) -> None:
-    connection = await mine.postgres()
-    many = "DO $$BEGIN FOR i IN 1..250 LOOP EXECUTE format('CREATE TABLE {}_%s (i int)', i); END LOOP; END$$"
-    for letter in "abcd":
-        await connection.execute(many.format(letter))
-    await connection.close()
-    await core.manager.destroy(ALICE, "mine")
-    assert await admin.fetchval("SELECT to_regnamespace($1)", mine.schema) is None
-
-
 async def _told(admin: asyncpg.Connection) -> None:
     """Have the server send what is waiting."""
     await admin.execute("NOTIFY trapped_marker")
