@@ -87,7 +87,7 @@ class SandboxRoles:
         self._address = address
         self._key = key
         self._mark = installation
-        self._limits = limits or RoleLimits()
+        self.limits = limits or RoleLimits()
         self._asks_for_passwords = False
 
     @property
@@ -140,7 +140,7 @@ class SandboxRoles:
             "WHERE c.relnamespace = to_regnamespace($1) AND c.relkind = 'r'",
             role,
         )
-        timeout = int(self._limits.statement_timeout.total_seconds() * 1000)
+        timeout = int(self.limits.statement_timeout.total_seconds() * 1000)
         statements = [
             f"CREATE ROLE {role} NOCREATEDB NOCREATEROLE NOINHERIT {self._attributes(sandbox)}",
             self._comment(sandbox, since=""),
@@ -231,6 +231,15 @@ class SandboxRoles:
         password = self._key.password(STORE, sandbox)
         return {"DATABASE_URL": self._address.url_of(sandbox.schema_name, password)}
 
+    async def connections(self, sandbox: Sandbox) -> int:
+        """Return how many connections the sandbox has now."""
+        async with connected(self._tenants) as connection:
+            return int(
+                await connection.fetchval(
+                    "SELECT count(*) FROM pg_stat_activity WHERE usename = $1", sandbox.schema_name
+                )
+            )
+
     async def names(self) -> list[str]:
         """Return the names of all roles of this installation."""
         async with connected(self._tenants) as connection:
@@ -239,7 +248,7 @@ class SandboxRoles:
     def _attributes(self, sandbox: Sandbox) -> str:
         verifier = scram_verifier(self._key.password(STORE, sandbox))
         return (
-            f"LOGIN CONNECTION LIMIT {self._limits.connections} "
+            f"LOGIN CONNECTION LIMIT {self.limits.connections} "
             f"PASSWORD '{verifier}' VALID UNTIL '{sandbox.expires_at.isoformat()}'"
         )
 
@@ -261,7 +270,7 @@ class SandboxRoles:
             f"{self._mark};",
             None if names is None else list(names),
         )
-        return {row["name"]: _Role.of(row, self._limits) for row in rows}
+        return {row["name"]: _Role.of(row, self.limits) for row in rows}
 
     async def _end_sessions(self, role: str, *, older: bool) -> None:
         async with connected(self._tenants) as connection:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import asyncpg
 
 from sandbox_core.errors import SchemaCreationFailed
@@ -9,8 +11,10 @@ from sandbox_core.models import Sandbox
 from sandbox_core.postgres import Connection, Pool, connected, transaction
 from sandbox_core.postgres.errors import unavailable
 from sandbox_core.subjects import schema_name
+from sandbox_core.words import counted
 
-from .base import IsOrphan
+from .base import IsOrphan, PartHealth, PartState
+from .credentials import WILL_BE_MADE
 from .postgres import DROP_WITHIN, SchemaProvisioner, SchemaStats, lock_schema, unused
 from .postgres_roles import SandboxRoles
 
@@ -141,6 +145,19 @@ class TenantSchemas(SchemaProvisioner):
                 schema,
             )
         return SchemaStats(schema, {row["name"]: row["rows"] for row in rows}, exact=False)
+
+    async def check(self, sandbox: Sandbox) -> PartHealth:
+        """Check also the sandbox's login; `facts` has its `connections`, and how many it may have."""
+        health = await super().check(sandbox)
+        if self._roles is None or not sandbox.generation or health.state is not PartState.HEALTHY:
+            return health
+        used, most = await self._roles.connections(sandbox), self._roles.limits.connections
+        facts = {**health.facts, "connections": used, "connections_limit": most}
+        detail = f"{health.detail}, {used} of {counted(most, 'connection', 'connections')}"
+        if await self._roles.lacking([sandbox]):
+            lacks = f"{detail}; its login {WILL_BE_MADE}"
+            return replace(health, state=PartState.DEGRADED, detail=lacks, facts=facts)
+        return replace(health, detail=detail, facts=facts)
 
     async def list_schemas(self) -> list[str]:
         """Return every schema and role of this installation with an exact name of ours, sorted."""
