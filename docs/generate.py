@@ -60,6 +60,7 @@ EXAMPLES: Mapping[type[errors.SandboxError], errors.SandboxError] = {
     ),
     errors.DependencyFaulty: errors.DependencyFaulty("PostgreSQL", "its disk is full", "db.example:5432"),
     errors.NotFinished: errors.NotFinished("PostgreSQL", 15),
+    errors.RotationUnfinished: errors.RotationUnfinished("Redis", "connection refused", "keys.example:6379"),
     errors.OutcomeUnknown: errors.OutcomeUnknown("PostgreSQL", "the connection was lost", "db.example:5432"),
     errors.CutOff: errors.CutOff(errors.NotFinished("PostgreSQL", 8)),
     errors.LoginRefused: errors.LoginRefused(
@@ -77,6 +78,13 @@ EXAMPLES: Mapping[type[errors.SandboxError], errors.SandboxError] = {
         "left alone",
         "Set NATS_EVENTS_STREAM to another name, and NATS_EVENTS_PREFIX if these subjects are taken too.",
     ),
+    errors.IsolationImpossible: errors.IsolationImpossible(
+        "PostgreSQL",
+        "db.example:5432",
+        "the role sandbox may not make roles",
+        'As a superuser: ALTER ROLE "sandbox" CREATEROLE;',
+    ),
+    errors.NoCredentials: errors.NoCredentials("welcome-flow", outdated=True),
 }
 """One of each error, as it might really happen."""
 
@@ -84,6 +92,7 @@ _OPERATORS: Mapping[str, str] = {
     "SANDBOX_005": "runbook.md#rb-sb-005-schema-creation-failures",
     "SANDBOX_006": "runbook.md#rb-sb-002-cleanup-failures",
     "SANDBOX_012": "runbook.md#rb-sb-006-status-command-issues",
+    "SANDBOX_013": "servers.md#the-sandboxes-side",
 }
 """Where the runbook goes on, for the codes that are not the user's to mend."""
 
@@ -97,6 +106,13 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "sandbox_expiry_",
         "sandbox_route_",
         "sandbox_shield_",
+    ),
+    "Isolation": (
+        "sandbox_isolation",
+        "sandbox_database_",
+        "sandbox_redis_",
+        "sandbox_credentials_",
+        "sandbox_worker_",
     ),
     "Events": ("events_", "router_"),
     "Operation": ("ops_", "metrics_", "log_"),
@@ -158,7 +174,8 @@ def errors_page() -> str:
             if text.way_out:
                 lines += [">", f"> {text.way_out}"]
         if code in _OPERATORS:
-            lines += ["", f"For operators: [the runbook]({_OPERATORS[code]})."]
+            page = "the runbook" if _OPERATORS[code].startswith("runbook") else "servers of your own"
+            lines += ["", f"For operators: [{page}]({_OPERATORS[code]})."]
     return "\n".join(lines) + "\n"
 
 

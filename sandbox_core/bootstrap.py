@@ -26,7 +26,7 @@ from .event_router import BudgetLimits, EventRouter, GatewayIntake, LastEvents
 from .health import HealthChecker
 from .manager import LoggedManager, ManagerLimits, SandboxManager
 from .metrics import Metrics
-from .namespaces import NatsNamespace, RedisNamespace, SchemaProvisioner
+from .namespaces import Namespace, NatsNamespace
 from .nats.both_streams import BothStreams
 from .nats.connection import NatsConnection
 from .nats.dead_letters import DeadLetters
@@ -53,6 +53,7 @@ from .sharding.resume_point_rows import ResumePointRows
 from .sharding.resume_points import ResumePoints
 from .sharding.state import PublishingState
 from .shutdown import ShutdownBudget
+from .tenant_side import TenantSide, open_tenant_side
 from .tracing import Tracing, find_tracing
 
 _log = structlog.get_logger("sandbox.core")
@@ -68,6 +69,10 @@ class Core:
 
     settings: Settings
     manager: SandboxManager
+    namespaces: tuple[Namespace, ...]
+    """The sandboxes' parts, in the order of provisioning."""
+    tenants: TenantSide
+    """The sandboxes' own servers."""
     cleanup: CleanupProvider
     notices: Notices
     health: HealthChecker
@@ -191,9 +196,10 @@ async def open_core(
         last_events = _last_events(settings, router, redis, nats, js, looks=use_nats is NatsUse.EVENTS)
         at_end("router", router.close)
 
-        namespaces = _, keys, _ = (
-            SchemaProvisioner(pool),
-            RedisNamespace(redis),
+        side = await open_tenant_side(settings, stack, closing, pool=pool, redis=redis)
+        namespaces: tuple[Namespace, ...] = (
+            side.schemas,
+            side.redis_part,
             NatsNamespace(sides.sandbox_js, stream=settings.stream_names.sandbox),
         )
         health = system_health.checker(
@@ -204,6 +210,7 @@ async def open_core(
             pool,
             hindrance=publishers.production_lacks if use_nats is NatsUse.EVENTS else None,
             follows_routes=follow_routes,
+            tenants=side.checks,
         )
         at_end("health", health.close)
         manager = LoggedManager(
@@ -219,11 +226,13 @@ async def open_core(
             ),
             observer=metrics,
             health=health,
+            key=settings.credentials_key,
+            enforced=settings.enforced,
         )
         cleanup = CleanupProvider(
             pool=pool,
             namespaces=namespaces,
-            keys=keys,
+            keys=side.every_keys,
             routes=routes,
             observer=CleanupMetrics(metrics.registry, owner_labels=settings.metrics_owner_labels),
             destruction_observer=metrics,
@@ -234,6 +243,8 @@ async def open_core(
         yield Core(
             settings=settings,
             manager=manager,
+            namespaces=namespaces,
+            tenants=side,
             cleanup=cleanup,
             notices=Notices(pool, leads=settings.expiry_notices),
             health=health,

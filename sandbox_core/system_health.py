@@ -38,14 +38,16 @@ def checker(
     *,
     hindrance: Callable[[], str] | None,
     follows_routes: bool,
+    tenants: Sequence[SystemCheck],
 ) -> HealthChecker:
     """Check all parts of sandboxes, the servers, and the routes of a process that follows them.
 
-    `hindrance` tells why production's events can't be published, where they are.
+    `hindrance` tells why production's events can't be published, where they are; `tenants` are the servers
+    that only sandboxes need.
     """
     routing = RoutingCheck(routes, lost=_lost_guilds(pool))
 
-    system = _servers(settings, asked, hindrance or (lambda: ""))
+    system = [*_servers(settings, asked, hindrance or (lambda: "")), *tenants]
     if follows_routes:
         system.append(routing)
     return HealthChecker((*namespaces, routing), system=system)

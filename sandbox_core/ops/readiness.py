@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Protocol
 from sandbox_core.dependencies import SANDBOX_NATS
 from sandbox_core.health import HealthChecker, SystemHealth
 from sandbox_core.namespaces import PartState
+from sandbox_core.tenant_side import TENANT_POSTGRES, TENANT_REDIS
 
 if TYPE_CHECKING:
     from sandbox_core.bootstrap import Core
 
 ANSWER_WITHIN = 1.0
 """The limit in seconds for each check: the answer waits for the slowest."""
-_TOLERATED = ("Redis", SANDBOX_NATS)
+_TOLERATED = ("Redis", SANDBOX_NATS, TENANT_POSTGRES, TENANT_REDIS)
 """The servers without which production's events go on."""
 
 
@@ -33,6 +34,9 @@ class Report:
 
     `gateway` is the time of Discord's last heartbeat acknowledgement, on the slowest connection.
     """
+
+    isolation: str = ""
+    """How new sandboxes are kept apart: `enforced` or `convention`; empty at the start and the end."""
 
     @property
     def ready(self) -> bool:
@@ -94,7 +98,14 @@ class Readiness:
         latencies = _latencies(system)
         if gateway.gateway_latency is not None:
             latencies["gateway"] = round(gateway.gateway_latency * 1000, 1)
-        return Report(missing, degraded, gateway.standing_by, core.publishing.standing_by, latencies)
+        return Report(
+            missing,
+            degraded,
+            gateway.standing_by,
+            core.publishing.standing_by,
+            latencies,
+            core.settings.sandbox_isolation,
+        )
 
     async def _not_yet(self) -> Report:
         if self._servers is None:
