@@ -51,7 +51,12 @@ class Publishers:
 
     @property
     def sandboxes_trouble(self) -> str:
-        """Why sandboxes get no events, or lose some; "" when nothing is known to be wrong."""
+        """Why sandboxes get no events, or lose some; "" when nothing is known to be wrong.
+
+        Always "" in a process that publishes none.
+        """
+        if not self.sandboxes.started:
+            return ""
         if not self.sandbox_connection.connected:
             return self.sandbox_connection.trouble.reason
         parts = [_lacking(self.sandbox_streams, self.sandboxes)]

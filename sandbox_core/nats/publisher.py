@@ -101,6 +101,8 @@ class AckPublisher:
         self._limit_known_at = 0.0
         self.inbox: OneInbox = OneInbox(self._client) if beside is None else beside.inbox
         self._next_number = self.inbox.join(self)
+        self.started = False
+        """True in a process that publishes."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._recovery: asyncio.Task[None] | None = None
         self._closed = False
@@ -142,6 +144,7 @@ class AckPublisher:
 
     async def start(self) -> None:
         """Begin to send, as soon as the connection stands and there is a stream."""
+        self.started = True
         self._connection.on_reconnect.append(self._on_reconnect)
         self._connection.on_disconnect.append(self._on_disconnect)
         self._limit_known_at = self._monotonic()
