@@ -27,6 +27,7 @@ _PAUSES: Final = (0.0, 0.25, 0.5, 1.0, 2.0)
 _STANDS_AFTER = 5.0
 _SAYS_WITHIN = 0.2
 """Seconds in which a server that takes nobody says so after its greeting."""
+_CANCEL_AGAIN_AFTER = 0.1
 _STAYS: Final = (PERMISSIONS_ERR, "invalid subject", "invalid publish subject", "invalid subscription")
 """After these the server keeps the connection."""
 _MORE_STAYS: Final = "subscriptions exceeded"
@@ -119,10 +120,19 @@ class LastingClient(TlsClient):
             await self._end_by(error)
 
     async def _close(self, status: int, do_cbs: bool = True) -> None:
+        if self._leaving:
+            await self._end_attempts()
         if self._leaving or status != Client.CLOSED:
             await super()._close(status, do_cbs)
         else:
             await self._end_by(self._err or nats.errors.ConnectionClosedError())
+
+    async def _end_attempts(self) -> None:
+        """Let no attempt outlast the client: a cancellation that lands as one fails is lost in nats-py."""
+        task = self._reconnection_task
+        while task is not None and not task.done() and task is not asyncio.current_task():
+            task.cancel()
+            await asyncio.wait({task}, timeout=_CANCEL_AGAIN_AFTER)
 
     async def _end_by(self, error: Exception) -> None:
         # Without a connection an attempt is under way already.
@@ -195,7 +205,8 @@ class LastingClient(TlsClient):
         """
         transport: Any = self._transport
         try:
-            line: bytes = await asyncio.wait_for(transport.readline(), _SAYS_WITHIN)
+            async with asyncio.timeout(_SAYS_WITHIN):
+                line: bytes = await transport.readline()
         except TimeoutError:
             return
         if line.startswith(ERR_OP):

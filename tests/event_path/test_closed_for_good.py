@@ -295,3 +295,24 @@ async def test_a_flush_comes_behind_all_that_was_sent_before() -> None:
     plain = inspect.getsource(Client._send_ping)
     # Once nats-py itself keeps the order, ours can go.
     assert "self._transport.write(PING_PROTO)" in plain
+
+
+async def test_no_attempt_outlasts_the_connection(own: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one whose end by a cancellation is lost, because it fails at that moment."""
+    attempts: list[str] = []
+
+    async def fail() -> None:
+        attempts.append("begun")
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            raise OSError from None
+
+    async with connected(own.url) as connection:
+        client = connection.client
+        monkeypatch.setattr(client, "_process_connect_init", fail)
+        client.abort()
+        await until(lambda: attempts)
+        trying = client._reconnection_task
+        assert trying is not None
+    assert trying.done()
