@@ -93,9 +93,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     files: dict[Path, dict[Path, None]] = {}
     for item in items:
         files.setdefault(item.path.parent, {})[item.path] = None
-        if "simcord_env" in getattr(item, "fixturenames", ()):
-            # Its own five seconds are few where all cores are busy.
-            item.add_marker(pytest.mark.simcord(settle_timeout=60.0))
     places = {
         path: (number + 0.5) / len(siblings) * (_LONG_FILES_UNTIL if directory.name in _LONG_FILES else 1.0)
         for directory, siblings in files.items()

@@ -12,6 +12,9 @@ from sandbox_core.errors import SandboxNotFound
 
 from .conftest import COOKS_GUILD, Press, Scene, button_id, code_of, embed_of, no_connection, text_of
 
+# Several removals at once take longer than simcord's five seconds where all cores are busy.
+pytestmark = pytest.mark.simcord(settle_timeout=60.0)
+
 
 async def ask(scene: Scene, name: str) -> simcord.ResponseMessage:
     result = await scene.alice.slash(scene.channel, "sandbox destroy", name=name)
