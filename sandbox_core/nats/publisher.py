@@ -21,11 +21,10 @@ from sandbox_core import tasks
 from sandbox_core.lease_trust import LeaseTrust
 from sandbox_core.subjects import DEFAULT_NAMES, StreamNames
 
-from .ack_inbox import PubAckError
+from .ack_inbox import STEP, OneInbox, PubAckError
 from .connection import NatsConnection
 from .duplicates import Duplicates
 from .late import KnowsStored, LateResends
-from .one_inbox import STEP, OneInbox
 from .patience import Patience
 from .publication import Publication, PublisherEvents
 from .recovery import EnsuresStreams, usable
