@@ -60,6 +60,7 @@ EXAMPLES: Mapping[type[errors.SandboxError], errors.SandboxError] = {
     ),
     errors.DependencyFaulty: errors.DependencyFaulty("PostgreSQL", "its disk is full", "db.example:5432"),
     errors.NotFinished: errors.NotFinished("PostgreSQL", 15),
+    errors.RotationUnfinished: errors.RotationUnfinished("Redis", "connection refused", "keys.example:6379"),
     errors.OutcomeUnknown: errors.OutcomeUnknown("PostgreSQL", "the connection was lost", "db.example:5432"),
     errors.LoginRefused: errors.LoginRefused(
         "PostgreSQL",
@@ -76,6 +77,13 @@ EXAMPLES: Mapping[type[errors.SandboxError], errors.SandboxError] = {
         "left alone",
         "Set NATS_EVENTS_STREAM to another name, and NATS_EVENTS_PREFIX if these subjects are taken too.",
     ),
+    errors.IsolationImpossible: errors.IsolationImpossible(
+        "PostgreSQL",
+        "db.example:5432",
+        "the role sandbox may not make roles",
+        'As a superuser: ALTER ROLE "sandbox" CREATEROLE;',
+    ),
+    errors.NoCredentials: errors.NoCredentials("welcome-flow", outdated=True),
 }
 """One of each error, as it might really happen."""
 
@@ -96,6 +104,13 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "sandbox_expiry_",
         "sandbox_route_",
         "sandbox_shield_",
+    ),
+    "Isolation": (
+        "sandbox_isolation",
+        "sandbox_database_",
+        "sandbox_redis_",
+        "sandbox_credentials_",
+        "sandbox_worker_",
     ),
     "Events": ("events_", "router_"),
     "Operation": ("ops_", "metrics_", "log_"),

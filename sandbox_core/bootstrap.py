@@ -27,7 +27,7 @@ from .health import HealthChecker, LostGuilds, RoutingPart, ServerPart, SystemPa
 from .manager import LoggedManager, ManagerLimits, SandboxManager
 from .metrics import Metrics
 from .models import Sandbox
-from .namespaces import Namespace, NatsNamespace, RedisNamespace, SchemaProvisioner
+from .namespaces import Namespace, NatsNamespace
 from .nats.connection import NatsConnection
 from .nats.dead_letters import DeadLetters
 from .nats.message_ids import MessageIds
@@ -53,6 +53,7 @@ from .sharding.resume_point_rows import ResumePointRows
 from .sharding.resume_points import ResumePoints
 from .sharding.state import PublishingState
 from .shutdown import ShutdownBudget
+from .tenant_side import open_tenant_side
 from .tracing import Tracing, find_tracing
 
 _log = structlog.get_logger("sandbox.core")
@@ -69,6 +70,8 @@ class Core:
 
     settings: Settings
     manager: SandboxManager
+    namespaces: tuple[Namespace, ...]
+    """The sandboxes' parts, in the order of provisioning."""
     cleanup: CleanupProvider
     notices: Notices
     health: HealthChecker
@@ -179,7 +182,6 @@ async def open_core(
         streams = Streams(js, StreamLimits.of(settings), server=lambda: nats.server)
         tracing = find_tracing()
         message_ids = MessageIds(nats.client, js)
-        stored = StoredEvents(message_ids, names=settings.stream_names, within=_STORED_WITHIN)
         publisher = _publisher(
             nats, streams, router, StoredEvents(message_ids, names=settings.stream_names), tracing
         )
@@ -189,9 +191,10 @@ async def open_core(
         last_events = _last_events(settings, router, redis, nats, js, looks=use_nats is NatsUse.EVENTS)
         at_end("router", router.close)
 
-        namespaces = _, keys, _ = (
-            SchemaProvisioner(pool),
-            RedisNamespace(redis),
+        side = await open_tenant_side(settings, stack, closing, pool=pool, redis=redis)
+        namespaces: tuple[Namespace, ...] = (
+            side.schemas,
+            side.keys,
             NatsNamespace(js, stream=settings.stream_names.sandbox),
         )
         lacks_streams = partial(_missing_streams, streams) if use_nats is NatsUse.EVENTS else _nothing
@@ -217,11 +220,13 @@ async def open_core(
             ),
             observer=metrics,
             health=health,
+            key=settings.credentials_key,
+            enforced=settings.enforced,
         )
         cleanup = CleanupProvider(
             pool=pool,
             namespaces=namespaces,
-            keys=keys,
+            keys=side.every_keys,
             routes=routes,
             observer=CleanupMetrics(metrics.registry, owner_labels=settings.metrics_owner_labels),
             destruction_observer=metrics,
@@ -232,6 +237,7 @@ async def open_core(
         yield Core(
             settings=settings,
             manager=manager,
+            namespaces=namespaces,
             cleanup=cleanup,
             notices=Notices(pool, leads=settings.expiry_notices),
             health=health,
@@ -251,7 +257,7 @@ async def open_core(
             process=process,
             processes=processes,
             resume_points=ResumePoints(GatewaySessions(redis), ResumePointRows(pool)),
-            stored_events=stored,
+            stored_events=StoredEvents(message_ids, names=settings.stream_names, within=_STORED_WITHIN),
             dead_letters=DeadLetters(js, settings.stream_names.sandbox),
             message_ids=message_ids,
             publishing=PublishingState(),

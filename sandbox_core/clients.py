@@ -24,6 +24,9 @@ CLOSE_EACH_WITHIN = 2.0
 _SPARE_CONNECTIONS = 6
 """Connections for all other work while the most sandboxes are being removed."""
 
+_TENANT_CONNECTIONS = AT_MOST + 2
+"""Connections to the sandboxes' database; one for each removal."""
+
 Waiting = Callable[[DependencyUnavailable], None]
 """Called for each failed attempt to reach a server at the start."""
 
@@ -52,6 +55,27 @@ async def open_clients(
     nats = NatsConnection()
     stack.push_async_callback(_close_nats, nats, closing)
     return pool, redis, nats
+
+
+async def open_tenant_clients(
+    settings: Settings, stack: AsyncExitStack, closing: ShutdownBudget
+) -> tuple[Pool | None, Redis | None]:
+    """Create clients of the sandboxes' servers that the settings name, without a request to any."""
+    pool, redis = None, None
+    if settings.tenant_database is not None:
+        pool = await create_pool(
+            settings.tenant_database,
+            min_size=0,
+            max_size=_TENANT_CONNECTIONS,
+            application_name=APPLICATION,
+            # Nothing that a sandbox has made is found by a name without its schema.
+            search_path="pg_catalog",
+        )
+        stack.push_async_callback(_close_pool, pool, closing)
+    if settings.tenant_redis is not None:
+        redis = create_client(settings.tenant_redis, client_name=APPLICATION)
+        at_end(stack, closing, "Redis of sandboxes", redis.aclose)
+    return pool, redis
 
 
 async def connect_nats(nats: NatsConnection, settings: Settings, on_waiting: Waiting | None) -> None:

@@ -184,6 +184,13 @@ def _not_finished(error: errors.NotFinished) -> tuple[str, str]:
     )
 
 
+def _rotation_unfinished(error: errors.RotationUnfinished) -> tuple[str, str]:
+    return (
+        f"{error.dependency} has not taken the new credentials yet ({shown(error.reason, _LONG)}).",
+        "The bot goes on with it by itself; until then the old ones may still work there.",
+    )
+
+
 def _outcome_unknown(error: errors.OutcomeUnknown) -> tuple[str, str]:
     return (
         f"{error.dependency} did not say whether the change was made ({shown(error.reason, _LONG)}).",
@@ -209,6 +216,27 @@ def _stream_unusable(error: errors.StreamUnusable) -> tuple[str, str]:
     return sentence, shown(error.mend, _LONGER)
 
 
+def _isolation(error: errors.IsolationImpossible) -> tuple[str, str]:
+    where = f" at {shown(error.where)}" if error.where else ""
+    return (
+        f"{error.dependency}{where} can't keep sandboxes apart: {shown(error.problem, _LONG)}.",
+        f"Nothing was changed. {shown(error.mend, _LONGER)}",
+    )
+
+
+def _no_credentials(error: errors.NoCredentials) -> tuple[str, str]:
+    name = shown(error.sandbox_name)
+    if error.outdated:
+        return (
+            f"The credentials of `{name}` were made with another SANDBOX_CREDENTIALS_KEY.",
+            f"`/sandbox rotate name:{name}` makes new ones.",
+        )
+    return (
+        f"The sandbox `{name}` has no credentials of its own: it was made by convention.",
+        "A new sandbox gets some where SANDBOX_ISOLATION is `enforced`.",
+    )
+
+
 # Each writer takes exactly its class; the type of a dict can't express that.
 _TEXTS: dict[type, Callable[[Any], tuple[str, str]]] = {
     errors.NameTaken: _name_taken,
@@ -230,8 +258,11 @@ _TEXTS: dict[type, Callable[[Any], tuple[str, str]]] = {
     errors.DependencyUnavailable: _unavailable,
     errors.DependencyFaulty: _faulty,
     errors.NotFinished: _not_finished,
+    errors.RotationUnfinished: _rotation_unfinished,
     errors.OutcomeUnknown: _outcome_unknown,
     errors.LoginRefused: _login_refused,
     errors.NotMigrated: _not_migrated,
     errors.StreamUnusable: _stream_unusable,
+    errors.IsolationImpossible: _isolation,
+    errors.NoCredentials: _no_credentials,
 }

@@ -20,10 +20,13 @@ SandboxError
 ├── DependencyUnavailable     SANDBOX_012
 │   ├── DependencyFaulty      SANDBOX_012
 │   ├── NotFinished           SANDBOX_012
+│   ├── RotationUnfinished    SANDBOX_012
 │   ├── OutcomeUnknown        SANDBOX_012
 │   ├── LoginRefused          SANDBOX_012
 │   ├── NotMigrated           SANDBOX_012
 │   └── StreamUnusable        SANDBOX_012
+├── IsolationImpossible       SANDBOX_013
+├── NoCredentials             SANDBOX_013
 └── GuildLimitReached         SANDBOX_014
 """
 
@@ -283,6 +286,10 @@ class NotFinished(DependencyUnavailable):
         super().__init__(dependency, f"not done within {seconds:g} s", where)
 
 
+class RotationUnfinished(DependencyUnavailable):
+    """The old credentials count no more, and this server has not taken the new ones yet."""
+
+
 class OutcomeUnknown(DependencyUnavailable):
     """The connection was lost while a change was committed: it is made completely, or not at all."""
 
@@ -327,6 +334,36 @@ class StreamUnusable(DependencyUnavailable):
         self.stream = stream
         self.server = server
         self.mend = mend
+
+
+class IsolationImpossible(SandboxError):
+    """A server of the sandboxes can't keep them apart, as `SANDBOX_ISOLATION=enforced` asks for.
+
+    `where` is its host and port; `problem` continues a sentence; `mend` says what the operator must do.
+    """
+
+    code = "SANDBOX_013"
+
+    def __init__(self, dependency: str, where: str, problem: str, mend: str) -> None:
+        super().__init__(dependency, where, problem, mend)
+        self.dependency = dependency
+        self.where = where
+        self.problem = problem
+        self.mend = mend
+
+
+class NoCredentials(SandboxError):
+    """The sandbox has no credentials of its own, or none that the bot knows.
+
+    `outdated` means that they were made with another SANDBOX_CREDENTIALS_KEY than the bot's.
+    """
+
+    code = "SANDBOX_013"
+
+    def __init__(self, sandbox_name: str, *, outdated: bool = False) -> None:
+        super().__init__(sandbox_name, outdated)
+        self.sandbox_name = sandbox_name
+        self.outdated = outdated
 
 
 class GuildLimitReached(SandboxError):

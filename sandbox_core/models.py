@@ -52,6 +52,7 @@ class AuditEvent(StrEnum):
     GUILD_UNREGISTERED = "guild_unregistered"
     TTL_EXTENDED = "ttl_extended"
     STATUS_CHANGED = "status_changed"
+    CREDENTIALS_ROTATED = "credentials_rotated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,10 @@ class Sandbox:
     last_activity_at: datetime | None = None
     guild_ids: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    generation: int = 0
+    """The number of its present credentials; 0 means that it has none of its own."""
+    key_id: str = ""
+    """The fingerprint of the key that they were made with."""
 
     @property
     def short_id(self) -> str:
@@ -194,6 +199,13 @@ class AuditEntry:
     actor: str
     details: Mapping[str, Any]
     created_at: datetime
+
+
+def isolation_text(sandbox: Sandbox) -> str:
+    """Return how the sandbox is kept apart from others, for people."""
+    if sandbox.generation:
+        return f"enforced by the servers, with credentials of its own (number {sandbox.generation})"
+    return "by convention: its worker keeps to its part"
 
 
 def short_id(sandbox_id: UUID) -> str:

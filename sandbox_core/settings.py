@@ -18,6 +18,7 @@ from pydantic_settings import (
 
 from . import subjects
 from .addresses import AddressError, NatsAddress, PostgresAddress, RedisAddress
+from .credentials import LEAST_KEY, CredentialsKey
 from .errors import InvalidInput
 from .secret_files import SecretFiles, SettingsError
 from .validation import parse_guild_id
@@ -56,8 +57,9 @@ def _snowflakes(values: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _server_url(parse: Callable[[str], object]) -> AfterValidator:
-    def check(value: SecretStr) -> SecretStr:
-        parse(value.get_secret_value())
+    def check(value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            parse(value.get_secret_value())
         return value
 
     return AfterValidator(check)
@@ -88,6 +90,26 @@ def _replicas(value: int) -> int:
     return value
 
 
+def _long_enough(value: SecretStr | None) -> SecretStr | None:
+    if value is not None and len(value.get_secret_value()) < LEAST_KEY:
+        raise ValueError("too short")
+    return value
+
+
+def _without_login(
+    parse: Callable[[str], PostgresAddress | RedisAddress],
+) -> Callable[[str | None], str | None]:
+    def check(value: str | None) -> str | None:
+        if value is None:
+            return None
+        address = parse(value)
+        if address.user is not None or address.password is not None:
+            raise AddressError("It must name no user and no password: each sandbox has its own.")
+        return value
+
+    return check
+
+
 Snowflakes = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_snowflakes)]
 PrivilegedIntents = Annotated[
     tuple[Literal["members", "message_content", "presences"], ...], NoDecode, BeforeValidator(_split)
@@ -98,6 +120,9 @@ Minutes = Annotated[
     tuple[Annotated[float, Field(gt=0, le=525_600)], ...], NoDecode, BeforeValidator(_split_or_none)
 ]
 ShardIds = Annotated[tuple[int, ...] | None, NoDecode, BeforeValidator(_split)]
+
+ISOLATION: Literal["enforced", "convention"] = "convention"
+"""The default of `SANDBOX_ISOLATION`."""
 
 MAX_DELIVERIES = 5
 """How often a worker gets an event, unless a setting says otherwise."""
@@ -122,6 +147,14 @@ TAKES: Mapping[str, str] = {
     "NATS_SANDBOX_STREAM": "a stream's name other than NATS_EVENTS_STREAM: 1 to 64 of A-Z, a-z, 0-9, _ and -",
     "OPS_HOST": "an address to listen on, such as 127.0.0.1",
     "OPS_PORT": "a port from 0 (any free one) to 65535",
+    "SANDBOX_ISOLATION": "enforced or convention",
+    "SANDBOX_DATABASE_URL": "postgresql://user:password@host:port/database, a database of its own",
+    "SANDBOX_REDIS_URL": "redis://user:password@host:port/0, a server of its own",
+    "SANDBOX_CREDENTIALS_KEY": "32 random characters or more, such as those of: openssl rand -hex 32",
+    "SANDBOX_WORKER_DATABASE_URL": "postgresql://host:port/database without a login",
+    "SANDBOX_WORKER_REDIS_URL": "redis://host:port/0 without a login",
+    "SANDBOX_DATABASE_CONNECTIONS": "a whole number from 1",
+    "SANDBOX_DATABASE_STATEMENT_SECONDS": "seconds, more than 0 and at most 86400",
     "METRICS_OWNER_LABELS": "a whole number from 0",
     "SANDBOX_CONTROL_SCHEMA": "a schema's name: 1 to 40 of a-z, 0-9 and _, beginning with a letter or _; "
     "not PostgreSQL's own (pg_…, information_schema) and not a sandbox's (sandbox_ and 8 hex digits)",
@@ -220,6 +253,27 @@ class Settings(DatabaseSettings):
     nats_sandbox_stream: Annotated[str, _named(subjects.is_stream_name)] = subjects.SANDBOX_STREAM
     """The stream of the sandboxes' events, `sandbox.>`. The bot does not change a stream of others."""
 
+    sandbox_isolation: Literal["enforced", "convention"] = ISOLATION
+    """How sandboxes are kept apart. `enforced`: the servers do it, each sandbox has logins of its own.
+    `convention`: workers have the same login, and keep to their sandbox by good manners."""
+    sandbox_database_url: Annotated[SecretStr | None, _server_url(PostgresAddress.parse)] = None
+    """The database of the sandboxes' schemas, with the bot's login there. With `enforced` it must be set."""
+    sandbox_redis_url: Annotated[SecretStr | None, _server_url(RedisAddress.parse)] = None
+    """The Redis or Valkey of the sandboxes' keys, with the bot's login. With `enforced` it must be set."""
+    sandbox_credentials_key: Annotated[SecretStr | None, AfterValidator(_long_enough)] = None
+    """The key that the passwords of sandboxes are made from. With `enforced` it must be set, and the same in
+    every process. After a change, `rotate` gives each sandbox new credentials."""
+    sandbox_worker_database_url: Annotated[
+        str | None, AfterValidator(_without_login(PostgresAddress.parse))
+    ] = None
+    """The address of the sandboxes' database for workers, where it is another than the bot's."""
+    sandbox_worker_redis_url: Annotated[str | None, AfterValidator(_without_login(RedisAddress.parse))] = None
+    """The address of the sandboxes' Redis for workers, where it is another than the bot's."""
+    sandbox_database_connections: Annotated[int, Field(ge=1)] = 20
+    """The most connections of one sandbox to PostgreSQL at a time."""
+    sandbox_database_statement_seconds: Annotated[float, Field(gt=0, le=86_400)] = 60
+    """How long a statement of a sandbox may take, unless its session sets another limit."""
+
     ops_host: str = "127.0.0.1"
     """The address on which `/metrics`, `/healthz` and `/readyz` listen."""
     ops_port: Annotated[int, Field(ge=0, le=65535)] = 9464
@@ -267,11 +321,65 @@ class Settings(DatabaseSettings):
             raise ValueError("SANDBOX_DEFAULT_TTL_HOURS")
         if self.nats_sandbox_stream == self.nats_events_stream:
             raise ValueError("NATS_SANDBOX_STREAM")
+        if self.sandbox_isolation == "enforced":
+            self._require_tenant_side()
         if self.discord_shard_ids is not None:
             count = self.discord_shard_count
             if count is None or not all(0 <= shard < count for shard in self.discord_shard_ids):
                 raise ValueError("DISCORD_SHARD_IDS")
         return self
+
+    def _require_tenant_side(self) -> None:
+        """Raise `SettingsError` with a line for each setting that `enforced` needs."""
+        needed = {
+            "SANDBOX_DATABASE_URL": self.sandbox_database_url,
+            "SANDBOX_REDIS_URL": self.sandbox_redis_url,
+            "SANDBOX_CREDENTIALS_KEY": self.sandbox_credentials_key,
+        }
+        problems = [
+            f"{name} is not set, and SANDBOX_ISOLATION=enforced needs it: it takes {TAKES[name]}."
+            for name, value in needed.items()
+            if value is None
+        ]
+        tenants, keys = self.tenant_database, self.tenant_redis
+        if tenants is not None and (tenants.endpoints, tenants.database) == (
+            self.database.endpoints,
+            self.database.database,
+        ):
+            problems.append(
+                "SANDBOX_DATABASE_URL names the database of DATABASE_URL: it must be another one."
+            )
+        if keys is not None and keys.endpoint == self.redis.endpoint:
+            problems.append("SANDBOX_REDIS_URL names the server of REDIS_URL: it must be another one.")
+        if problems:
+            raise SettingsError(problems)
+
+    @cached_property
+    def tenant_database(self) -> PostgresAddress | None:
+        """The parsed `sandbox_database_url`."""
+        if self.sandbox_database_url is None:
+            return None
+        return PostgresAddress.parse(
+            self.sandbox_database_url.get_secret_value(), variable="SANDBOX_DATABASE_URL"
+        )
+
+    @cached_property
+    def tenant_redis(self) -> RedisAddress | None:
+        """The parsed `sandbox_redis_url`."""
+        if self.sandbox_redis_url is None:
+            return None
+        return RedisAddress.parse(self.sandbox_redis_url.get_secret_value(), variable="SANDBOX_REDIS_URL")
+
+    @property
+    def enforced(self) -> bool:
+        """Whether the servers keep sandboxes apart."""
+        return self.sandbox_isolation == "enforced"
+
+    @property
+    def credentials_key(self) -> CredentialsKey | None:
+        """The key of sandboxes' credentials."""
+        key = self.sandbox_credentials_key
+        return None if key is None else CredentialsKey(key)
 
     @cached_property
     def redis(self) -> RedisAddress:

@@ -14,4 +14,5 @@ class LoggedManager(SandboxManager):
     register_guild = logged("register_guild")(SandboxManager.register_guild)
     unregister_guild = logged("unregister_guild")(SandboxManager.unregister_guild)
     extend = logged("extend")(SandboxManager.extend)
+    rotate = logged("rotate")(SandboxManager.rotate)
     destroy = logged("destroy")(SandboxManager.destroy)

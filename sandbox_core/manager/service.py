@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Unpack
 from uuid import UUID, uuid4
 
+from sandbox_core.credentials import CredentialsKey
 from sandbox_core.errors import SandboxNotFound, SandboxNotNamed
 from sandbox_core.health import HealthChecker, SandboxHealth
 from sandbox_core.models import Actor, AuditEntry, AuditEvent, GuildAccess, Sandbox, SandboxStatus
@@ -17,6 +18,7 @@ from sandbox_core.postgres import Pool, audit, connected, guild_mappings, sandbo
 from sandbox_core.postgres.claims import Claims
 from sandbox_core.validation import NAME_MAX, parse_duration, parse_guild_id
 
+from . import credentials as credential_steps
 from . import guilds as guild_steps
 from . import rules, teardown
 from .create import Asked, create
@@ -70,10 +72,13 @@ class SandboxManager:
         new_id: Callable[[], UUID] = uuid4,
         health: HealthChecker | None = None,
         faults: FaultPoint = no_fault,
+        key: CredentialsKey | None = None,
+        enforced: bool = False,
     ) -> None:
         """`namespaces` are in the order of provisioning; they are dropped in reverse.
 
-        `health` may check more parts than these; without it, they are all parts.
+        `health` may check more parts than these; without it, they are all parts. With `enforced`, new
+        sandboxes get credentials of their own, made with `key`.
         """
         self._tools = Tools(
             pool=pool,
@@ -85,6 +90,8 @@ class SandboxManager:
             new_id=new_id,
             claims=Claims(pool),
             faults=faults,
+            key=key,
+            enforced=enforced,
         )
         self._health = health or HealthChecker(namespaces)
 
@@ -227,7 +234,23 @@ class SandboxManager:
             )
             extended = await guild_steps.locked(connection, current)
         changed = await self._tools.send_to(extended)
+        await credential_steps.prolong(self._tools, extended)
         return Extension(extended, changed.unconfirmed, capped=expires_at < wished)
+
+    async def rotate(self, actor: Actor, reference: str) -> Changed:
+        """Give the sandbox new credentials, and cut the old ones and their connections.
+
+        Raises `SandboxNotFound`, `NotPermitted`, `SandboxNotRunning` or `NoCredentials`. When a store is
+        away, `RotationUnfinished`: the bot continues it.
+        """
+        return await credential_steps.rotate(self._tools, actor, await self.get(reference))
+
+    def credentials(self, sandbox: Sandbox) -> dict[str, str]:
+        """Return the variables with the sandbox's own logins, for its owner only; empty when it has none.
+
+        Raises `NoCredentials` when they were made with another key than the present one.
+        """
+        return credential_steps.variables(self._tools, sandbox)
 
     async def destroy(self, actor: Actor, reference: str) -> Changed:
         """Destroy the sandbox and everything in it; its guilds' events go to production first.

@@ -13,6 +13,8 @@ from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.models import Sandbox, SandboxStatus, short_id
 from sandbox_core.subjects import schema_name
 
+from .credentials import Credentials
+
 
 class PartState(StrEnum):
     """The health of a sandbox's part."""
@@ -51,6 +53,11 @@ class Namespace(Protocol):
     @property
     def store(self) -> str:
         """The store's name for people: `PostgreSQL`, `Redis`, `NATS`."""
+        ...
+
+    @property
+    def credentials(self) -> Credentials | None:
+        """The logins of new sandboxes here; None where sandboxes keep apart by convention."""
         ...
 
     async def provision(self, sandbox: Sandbox) -> None:

@@ -26,6 +26,7 @@ from sandbox_core.subjects import (
 from sandbox_core.words import counted
 
 from .base import IsOrphan, PartHealth, PartState, drop_orphan
+from .credentials import Credentials
 
 _NOTHING_OF_OURS = (NotFoundError, StreamUnusable)
 """The errors for a stream that is missing or belongs to others: no sandbox has events in it."""
@@ -40,6 +41,7 @@ class NatsNamespace:
     """
 
     store = "NATS"
+    credentials: Credentials | None = None
 
     def __init__(
         self,

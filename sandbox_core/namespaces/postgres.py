@@ -20,6 +20,7 @@ from sandbox_core.subjects import is_schema_name, schema_name
 from sandbox_core.words import counted
 
 from .base import IsOrphan, PartHealth, PartState
+from .credentials import Credentials
 
 _log = structlog.get_logger("sandbox.namespaces")
 
@@ -51,6 +52,7 @@ class SchemaProvisioner:
     """Creates, checks and drops the schemas `sandbox_{short_id}`, and no others."""
 
     store = "PostgreSQL"
+    credentials: Credentials | None = None
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -117,7 +119,7 @@ class SchemaProvisioner:
         """Return the schemas with a name of ours that belong to no live sandbox."""
         schemas = await self.list_schemas()
         async with connected(self._pool) as connection:
-            return await _unused(connection, schemas)
+            return await unused(connection, schemas)
 
     async def cleanup_orphans(self) -> list[str]:
         """Drop every orphan. Return the dropped ones. Schemas with other names stay."""
@@ -128,9 +130,9 @@ class SchemaProvisioner:
         part = self.extract_sandbox_id(schema)
         schema = schema_name(part)
         async with transaction(self._pool) as connection:
-            await _lock(connection, schema)
+            await lock_schema(connection, schema)
             # Check under the lock: a creation may have taken the name meanwhile.
-            if not await _unused(connection, [schema]):
+            if not await unused(connection, [schema]):
                 return False
             dropped = await connection.fetchval("SELECT drop_sandbox_schema($1)", part, timeout=DROP_WITHIN)
             return bool(dropped)
@@ -140,13 +142,16 @@ class SchemaProvisioner:
     async def provision(self, sandbox: Sandbox) -> None:
         """Create the sandbox's schema. Raises as `create` does."""
         try:
-            await self.create(sandbox.schema_name)
+            await self._make(sandbox)
         except SchemaCreationFailed:
             raise
         except BaseException:
             # After an interruption at the commit the schema may exist.
             await asyncio.shield(self._take_back(sandbox.schema_name))
             raise
+
+    async def _make(self, sandbox: Sandbox) -> None:
+        await self.create(sandbox.schema_name)
 
     async def _take_back(self, schema: str) -> None:
         try:
@@ -190,7 +195,8 @@ class SchemaProvisioner:
         return schema_name(listed_id)
 
 
-async def _lock(connection: Connection, schema: str) -> None:
+async def lock_schema(connection: Connection, schema: str) -> None:
+    """Lock the schema's name in the bot's database until the transaction ends."""
     # create_sandbox_schema and drop_sandbox_schema take the same lock. Take it before the check. Another
     # session's DROP may hold it for the whole of `DROP_WITHIN`.
     await connection.execute(
@@ -198,7 +204,8 @@ async def _lock(connection: Connection, schema: str) -> None:
     )
 
 
-async def _unused(connection: Connection, schemas: Collection[str]) -> list[str]:
+async def unused(connection: Connection, schemas: Collection[str]) -> list[str]:
+    """Return which of these schemas no live sandbox has."""
     rows = await connection.fetch(
         """
         SELECT candidate FROM unnest($1::text[]) AS candidate

@@ -18,7 +18,8 @@ from .pool import Connection
 # The status is sent as text: otherwise asyncpg would look up the enum on each new connection.
 COLUMNS = """
     s.id, s.name, s.owner, s.status::text AS status, s.schema_name, s.created_at, s.expires_at,
-    s.destroyed_at, s.last_activity_at, s.metadata,
+    s.destroyed_at, s.last_activity_at, s.metadata, s.credentials_generation AS generation,
+    s.credentials_key AS key_id,
     ARRAY(
         SELECT g.guild_id FROM sandbox_guild_mapping AS g
         WHERE g.sandbox_id = s.id ORDER BY g.registered_at, g.guild_id
@@ -71,8 +72,11 @@ async def insert(
         await _refuse_owner(connection, sandbox.owner, limit)
         await connection.execute(
             """
-            INSERT INTO sandboxes (id, name, owner, status, schema_name, created_at, expires_at, metadata)
-            VALUES ($1, $2, $3, $4::text::sandbox_status, $5, $6, $7, $8)
+            INSERT INTO sandboxes (
+                id, name, owner, status, schema_name, created_at, expires_at, metadata,
+                credentials_generation, credentials_key
+            )
+            VALUES ($1, $2, $3, $4::text::sandbox_status, $5, $6, $7, $8, $9, $10)
             """,
             sandbox.id,
             sandbox.name,
@@ -82,6 +86,8 @@ async def insert(
             sandbox.created_at,
             sandbox.expires_at,
             dict(sandbox.metadata),
+            sandbox.generation,
+            sandbox.key_id,
         )
         await connection.execute(
             "INSERT INTO sandbox_creations (sandbox_id, session) VALUES ($1, $2)", sandbox.id, creator_session
@@ -129,6 +135,29 @@ async def set_expiry(connection: Connection, sandbox_id: UUID, expires_at: datet
     """Change a sandbox's expiry."""
     with translating():
         await connection.execute("UPDATE sandboxes SET expires_at = $2 WHERE id = $1", sandbox_id, expires_at)
+
+
+async def set_credentials(connection: Connection, sandbox_id: UUID, *, generation: int, key_id: str) -> None:
+    """Change which credentials are the sandbox's present ones."""
+    with translating():
+        await connection.execute(
+            "UPDATE sandboxes SET credentials_generation = $2, credentials_key = $3 WHERE id = $1",
+            sandbox_id,
+            generation,
+            key_id,
+        )
+
+
+async def with_credentials(connection: Connection) -> list[Sandbox]:
+    """Return the running sandboxes that have credentials of their own."""
+    with translating():
+        rows = await connection.fetch(
+            f"""
+            SELECT {COLUMNS} FROM sandboxes AS s
+            WHERE s.status = 'running' AND s.credentials_generation > 0
+            """  # noqa: S608 (a constant)
+        )
+    return [sandbox_from_row(row) for row in rows]
 
 
 async def touch(connection: Connection, sandbox_id: UUID, at: datetime) -> None:

@@ -17,7 +17,14 @@ from redis.asyncio import Redis
 from sandbox_core.cleanup import CleanupProvider, Notices
 from sandbox_core.manager import ManagerLimits, SandboxManager
 from sandbox_core.models import Actor, AuditEntry, GuildAccess, Route, Sandbox, Switch
-from sandbox_core.namespaces import Namespace, NatsNamespace, PartHealth, RedisNamespace, SchemaProvisioner
+from sandbox_core.namespaces import (
+    Credentials,
+    Namespace,
+    NatsNamespace,
+    PartHealth,
+    RedisNamespace,
+    SchemaProvisioner,
+)
 from sandbox_core.namespaces.base import IsOrphan, drop_orphan
 from sandbox_core.nats.streams import StreamLimits, stream_configs
 from sandbox_core.postgres import Pool, audit, connected, create_pool, sandboxes
@@ -111,6 +118,10 @@ class Watched:
     @property
     def store(self) -> str:
         return self.inner.store
+
+    @property
+    def credentials(self) -> Credentials | None:
+        return self.inner.credentials
 
     async def provision(self, sandbox: Sandbox) -> None:
         if self.away is not None:
@@ -246,7 +257,7 @@ def make_cleanup(yard: Yard, **changed: object) -> CleanupProvider:
     arguments: dict[str, object] = {
         "pool": yard.pool,
         "namespaces": yard.parts,
-        "keys": yard.keys,
+        "keys": [yard.keys],
         "routes": yard.routes,
         "clock": yard.clock,
         "observer": yard.counted,

@@ -99,7 +99,7 @@ async def valkey(servers: EmbeddedServers) -> AsyncIterator[tuple[str, Redis]]:
         await admin.execute_command(*shlex.split(line))
     await admin.execute_command("ACL", "LOG", "RESET")
     await admin.config_resetstat()
-    yield urlunsplit(url._replace(netloc=f"{BOT}:{PASSWORD}@{url.netloc}", path="/61")), admin
+    yield urlunsplit(url._replace(netloc=f"{BOT}:{PASSWORD}@{url.hostname}:{url.port}", path="/61")), admin
     await admin.execute_command("ACL", "DELUSER", BOT)
     await admin.select(61)
     await admin.flushdb()

@@ -23,6 +23,7 @@ from .migrate import migrate
 from .orphans import orphans
 from .psql import psql
 from .register_guild import register_guild
+from .rotate import rotate
 from .run import run
 from .status import status
 from .tour import tour
@@ -47,6 +48,7 @@ app.command("unregister-guild", rich_help_panel=_SANDBOXES)(unregister_guild)
 app.command("extend", rich_help_panel=_SANDBOXES)(extend)
 app.command("destroy", rich_help_panel=_SANDBOXES)(destroy)
 app.command("connect", rich_help_panel=_WORKERS)(connect)
+app.command("rotate", rich_help_panel=_WORKERS)(rotate)
 # Everything after the sandbox's name belongs to the command to run.
 app.command(
     "exec",

@@ -59,6 +59,11 @@ def extended(extension: Extension, now: datetime) -> Json:
     return {"sandbox": _sandbox(extension.sandbox, now), "capped": extension.capped}
 
 
+def rotated(made: Changed, now: datetime) -> Json:
+    """`rotate`."""
+    return {"sandbox": _sandbox(made.sandbox, now)}
+
+
 def destroyed(gone: Sequence[Changed], failed: Iterable[tuple[Sandbox, SandboxError]], now: datetime) -> Json:
     """`destroy`."""
     return {
@@ -189,6 +194,7 @@ def _sandbox(sandbox: Sandbox, now: datetime) -> Json:
         "status": sandbox.status.value,
         "receives_events": sandbox.routes_at(now),
         "guild_ids": list(sandbox.guild_ids),
+        "isolation": "enforced" if sandbox.generation else "convention",
         "schema": sandbox.schema_name,
         "redis_prefix": subjects.redis_prefix(sandbox.id),
         "nats_prefix": subjects.nats_prefix(sandbox.id),

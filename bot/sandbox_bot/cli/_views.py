@@ -9,7 +9,7 @@ from sandbox_core import subjects
 from sandbox_core.audit_text import details_line
 from sandbox_core.cleanup import OrphanReport
 from sandbox_core.health import SandboxHealth
-from sandbox_core.models import AuditEntry, Sandbox, SandboxStatus
+from sandbox_core.models import AuditEntry, Sandbox, SandboxStatus, isolation_text
 from sandbox_core.namespaces import PartState
 from sandbox_core.words import counted
 
@@ -63,6 +63,7 @@ def identity(sandbox: Sandbox, now: datetime) -> Facts:
             ("Id", str(sandbox.id)),
             ("Owner", _owner(sandbox)),
             ("Servers", ", ".join(sandbox.guild_ids) or "none"),
+            ("Isolation", isolation_text(sandbox)),
             ("Schema", sandbox.schema_name),
             ("Redis keys", f"{subjects.redis_prefix(sandbox.id)}*"),
             ("NATS subjects", subjects.sandbox_events(sandbox.id)),

@@ -35,6 +35,7 @@ FUNCTIONS = (
     "sandbox_schema_name(text)",
     "sandbox_schema_mark()",
     "sandbox_schema_is_others(text)",
+    "sandbox_tenant_tables(text)",
     "create_sandbox_schema(text)",
     "sandbox_schema_exists(text)",
     "drop_sandbox_schema(text)",

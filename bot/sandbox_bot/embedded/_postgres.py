@@ -19,12 +19,14 @@ from typing import ClassVar
 import asyncpg
 
 from ._errors import EmbeddedServerError
+from ._private import secret_in
 from ._process import GuardedProcess, ProcessPlan
 from ._programs import postgres_programs
 from ._server import HOST, EmbeddedServer
 
 ROLE = "sandbox"
 DATABASE = "sandbox"
+TENANTS = "tenants"
 _SUPERUSER = "postgres"
 
 # Features that the bot does not use are off.
@@ -40,6 +42,9 @@ _SETTINGS = {
     "jit": "off",
     "timezone": "UTC",
     "log_timezone": "UTC",
+    # Sandboxes together can't take the bot's places.
+    "max_connections": "300",
+    "reserved_connections": "60",
 }
 # Commits are only in the system's cache: they survive a crash of the server, but not of the machine.
 _FAST_SETTINGS = {"fsync": "off", "full_page_writes": "off"}
@@ -52,7 +57,9 @@ class _Passwords:
 
 
 class PostgresServer(EmbeddedServer):
-    """PostgreSQL with the database `sandbox`, owned by the role `sandbox`, which is no superuser.
+    """PostgreSQL with the databases `sandbox` and `tenants`, owned by the role `sandbox`.
+
+    The role is no superuser. It may make roles, and nobody else is let into a database.
 
     `data_dir` has the cluster in `data`, and in `passwords.json` (mode 0600) the passwords from the first
     start. Started by root, the server runs as the user `nobody`: PostgreSQL refuses to run as root.
@@ -70,6 +77,11 @@ class PostgresServer(EmbeddedServer):
     def url(self) -> str:
         """`postgresql://sandbox:...@127.0.0.1:port/sandbox`."""
         return self._address(ROLE, self._loaded_passwords.role, DATABASE)
+
+    @property
+    def tenants_url(self) -> str:
+        """`postgresql://sandbox:...@127.0.0.1:port/tenants`."""
+        return self._address(ROLE, self._loaded_passwords.role, TENANTS)
 
     @property
     def admin_url(self) -> str:
@@ -180,9 +192,30 @@ class PostgresServer(EmbeddedServer):
             verb = "ALTER" if exists else "CREATE"
             # Utility statements take no parameters. The password is our own URL-safe base64.
             password = self._loaded_passwords.role
-            await connection.execute(f"{verb} ROLE {ROLE} LOGIN NOSUPERUSER PASSWORD '{password}'")
-            if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", DATABASE):
-                await connection.execute(f"CREATE DATABASE {DATABASE} OWNER {ROLE}")
+            await connection.execute(
+                f"{verb} ROLE {ROLE} LOGIN NOSUPERUSER CREATEROLE PASSWORD '{password}';"
+                f"GRANT pg_use_reserved_connections TO {ROLE};"
+                f"GRANT SET ON PARAMETER temp_file_limit TO {ROLE}"
+            )
+            rows = await connection.fetch("SELECT datname::text AS name FROM pg_database")
+            there = {row["name"] for row in rows}
+            for database in (DATABASE, TENANTS):
+                if database not in there:
+                    # From an empty template, which is copied as files sooner than it is logged.
+                    await connection.execute(f"CREATE DATABASE {database} OWNER {ROLE} STRATEGY file_copy")
+            await connection.execute(
+                f"REVOKE ALL ON DATABASE postgres, template1, {DATABASE}, {TENANTS} FROM PUBLIC"
+            )
+        finally:
+            await connection.close()
+        if TENANTS not in there:
+            await self._close_public_schema()
+
+    async def _close_public_schema(self) -> None:
+        address = self._address(_SUPERUSER, self._loaded_passwords.superuser, TENANTS)
+        connection = await asyncpg.connect(address, ssl=False)
+        try:
+            await connection.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
         finally:
             await connection.close()
 
@@ -220,15 +253,11 @@ def _unprivileged_user(cluster: Path) -> tuple[int, int] | None:
 
 
 def _load_or_make_passwords(path: Path) -> _Passwords:
-    try:
-        return _Passwords(**json.loads(path.read_text()))
-    except FileNotFoundError:
+    def make() -> str:
         passwords = _Passwords(superuser=secrets.token_urlsafe(24), role=secrets.token_urlsafe(24))
-    draft = path.with_suffix(".draft")
-    draft.unlink(missing_ok=True)
-    _write_private(draft, json.dumps(asdict(passwords)))
-    draft.rename(path)
-    return passwords
+        return json.dumps(asdict(passwords))
+
+    return _Passwords(**json.loads(secret_in(path, make)))
 
 
 def _write_private(path: Path, text: str) -> None:

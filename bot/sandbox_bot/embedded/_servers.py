@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,17 +14,23 @@ from ._data_lock import lock_data_dir
 from ._errors import EmbeddedServerError
 from ._nats import DEFAULT_MAX_PAYLOAD, NatsServer
 from ._postgres import PostgresServer
-from ._private import DIRECTORY, make_private
+from ._private import DIRECTORY, make_private, secret_in
 from ._valkey import ValkeyServer
 
+_TENANT_MEMORY = "512mb"
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, repr=False)
 class EmbeddedServers:
     """The running servers; each can be stopped, killed and restarted alone."""
 
     postgres: PostgresServer
     valkey: ValkeyServer
     nats: NatsServer
+    tenant_valkey: ValkeyServer
+    """The sandboxes' own."""
+    credentials_key: str
+    """For `SANDBOX_CREDENTIALS_KEY`, kept with the data; a secret."""
 
     @property
     def database_url(self) -> str:
@@ -32,8 +39,17 @@ class EmbeddedServers:
 
     @property
     def redis_url(self) -> str:
-        """For `REDIS_URL`."""
+        """For `REDIS_URL`; contains a password."""
         return self.valkey.url
+
+    @property
+    def tenant_settings(self) -> dict[str, str]:
+        """The settings of the sandboxes' side by their fields' names; with passwords."""
+        return {
+            "sandbox_database_url": self.postgres.tenants_url,
+            "sandbox_redis_url": self.tenant_valkey.url,
+            "sandbox_credentials_key": self.credentials_key,
+        }
 
     @property
     def nats_url(self) -> str:
@@ -69,8 +85,16 @@ async def embedded_servers(
             nats=NatsServer(
                 data_dir / "nats", logs / "nats.log", lock=lock, fast=fast, max_payload=max_payload
             ),
+            tenant_valkey=ValkeyServer(
+                data_dir / "tenant-valkey",
+                logs / "tenant-valkey.log",
+                lock=lock,
+                fast=fast,
+                max_memory=_TENANT_MEMORY,
+            ),
+            credentials_key=secret_in(data_dir / "credentials.key", lambda: secrets.token_hex(32)),
         )
-        every = (servers.postgres, servers.valkey, servers.nats)
+        every = (servers.postgres, servers.valkey, servers.nats, servers.tenant_valkey)
         try:
             await _all([server.start() for server in every])
             yield servers

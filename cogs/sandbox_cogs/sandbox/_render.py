@@ -15,7 +15,7 @@ from sandbox_core.event_router import LastEvent
 from sandbox_core.health import SandboxHealth
 from sandbox_core.last_event_text import last_event_text
 from sandbox_core.manager import Changed, Extension, Registration
-from sandbox_core.models import GuildAccess, Sandbox, SandboxStatus
+from sandbox_core.models import GuildAccess, Sandbox, SandboxStatus, isolation_text
 from sandbox_core.namespaces import PartHealth
 from sandbox_core.words import counted
 
@@ -178,13 +178,15 @@ def extended(extension: Extension) -> discord.Embed:
     return add_unconfirmed(discord.Embed(title="Sandbox extended", description=text, colour=GREEN), extension)
 
 
-def environment(sandbox: Sandbox, variables: Mapping[str, str]) -> tuple[discord.Embed, discord.File]:
-    """The answer to `connect`: a block for a shell, a command that does the same, and a `.env` file."""
+def environment(
+    sandbox: Sandbox, variables: Mapping[str, str], title: str
+) -> tuple[discord.Embed, discord.File]:
+    """The answer to `connect` and `rotate`: a block for a shell, a command that does the same, and a file."""
     exports = "\n".join(f'export {name}="{value}"' for name, value in variables.items())
     text = f"```sh\n{exports}\n```"
     if len(text) > DESCRIPTION_LIMIT:
         text = "The environment is too long to show here; the attached file has all of it."
-    embed = discord.Embed(title=f"Environment of {sandbox.name}", description=text, colour=BLUE)
+    embed = discord.Embed(title=title, description=text, colour=BLUE)
     line = f'```sh\neval "$(sandboxctl connect {sandbox.name})"\n```'
     embed.add_field(name="Where sandboxctl is installed, one line does the same", value=line, inline=False)
     embed.set_footer(text="Paste the block into a shell, or save the file as .env beside your worker.")
@@ -287,6 +289,7 @@ def _add_identity(embed: discord.Embed, sandbox: Sandbox) -> None:
     embed.add_field(name="Expires", value=expires)
     embed.add_field(name="Schema", value=f"`{sandbox.schema_name}`")
     embed.add_field(name="Id", value=f"`{sandbox.id}`", inline=False)
+    embed.add_field(name="Isolation", value=isolation_text(sandbox), inline=False)
 
 
 def _add_servers(embed: discord.Embed, sandbox: Sandbox, names: GuildNames) -> None:

@@ -63,6 +63,7 @@ class Upkeep(commands.Cog):
             "tell": self.tell,
             "count": self.count,
             "letters": self.count_letters,
+            "credentials": self.keep_credentials,
         }
         self._tasks = [
             asyncio.create_task(self._forever(name, work), name=f"upkeep-{name}")
@@ -103,6 +104,9 @@ class Upkeep(commands.Cog):
         report = await self._core.cleanup.cleanup_expired()
         for sandbox in report.destroyed:
             _log.info("sandbox_removed", sandbox_id=str(sandbox.id), name=sandbox.name)
+        return await self._until_next_due()
+
+    async def _until_next_due(self) -> float:
         moment = await self._core.cleanup.next_due()
         if moment is None:
             return LATEST
@@ -116,6 +120,12 @@ class Upkeep(commands.Cog):
         if orphans.spared:
             _log.warning("orphans_unknown", count=len(orphans.spared), hint="`orphans` shows them")
         return self._core.settings.sandbox_cleanup_interval_minutes * 60
+
+    async def keep_credentials(self) -> float:
+        """Refuse the credentials of sandboxes as they expire; make again what a server has lost."""
+        for store, sandbox_id in await self._core.cleanup.keep_credentials():
+            _log.info("credentials_made_again", store=store, sandbox_id=str(sandbox_id))
+        return await self._until_next_due()
 
     async def tell(self) -> float:
         """Send the notices that are due, once the bot can send messages."""

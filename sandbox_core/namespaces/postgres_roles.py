@@ -1,0 +1,351 @@
+"""A PostgreSQL role for each sandbox, which can log in to the tenants' database and owns its tables there.
+
+What the bot's own role does there touches catalogues only: no trigger, policy, rule or function of a sandbox
+ever runs as the bot. Nothing waits for a lock that a sandbox can take, so there are no advisory locks here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+import asyncpg
+
+from sandbox_core.addresses import PostgresAddress
+from sandbox_core.credentials import CredentialsKey, scram_verifier
+from sandbox_core.errors import IsolationImpossible
+from sandbox_core.models import Sandbox
+from sandbox_core.postgres import Connection, Pool, connected, transaction
+from sandbox_core.words import counted
+
+STORE = "PostgreSQL"
+_ROUNDS = 50
+"""The most looks for sessions that still run; the server ends one within milliseconds."""
+_PAUSE = 0.02
+_TEMPORARY = "1GB"
+"""The most temporary files of one session, where the server lets the bot limit them."""
+_DONE = re.compile(r"; generation (?P<generation>\d+) of (?P<key>[0-9a-f]*)(?:; since (?P<since>[0-9.]+))?\Z")
+
+# Asked in the tenants' database. PUBLIC is the role with the oid 0.
+_ABILITIES = """
+    SELECT r.rolname AS role, r.rolsuper AS super, r.rolcreaterole AS makes_roles,
+           current_database() AS database,
+           has_database_privilege(current_database(), 'CREATE') AS makes_schemas,
+           has_database_privilege(current_database(), 'CONNECT WITH GRANT OPTION')
+               AND has_database_privilege(current_database(), 'TEMPORARY WITH GRANT OPTION') AS lets_in,
+           current_setting('max_prepared_transactions')::int AS prepared,
+           ARRAY(
+               SELECT d.datname::text FROM pg_database AS d
+               WHERE d.datallowconn AND EXISTS (
+                   SELECT FROM aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) AS a
+                   WHERE a.grantee = 0 AND a.privilege_type = 'CONNECT'
+               )
+               ORDER BY 1
+           ) AS open_databases,
+           EXISTS (
+               SELECT FROM pg_namespace AS n,
+                   aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) AS a
+               WHERE n.nspname = 'public' AND a.grantee = 0 AND a.privilege_type = 'CREATE'
+           ) AS open_schema
+    FROM pg_roles AS r WHERE r.rolname = current_user
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class RoleLimits:
+    """What one sandbox's role may use."""
+
+    connections: int = 20
+    statement_timeout: timedelta = timedelta(minutes=1)
+    """The default of its sessions; a session can lift it."""
+
+
+class SandboxRoles:
+    """The roles `sandbox_{short_id}` of one installation; see `Credentials`."""
+
+    def __init__(
+        self,
+        tenants: Pool,
+        address: PostgresAddress,
+        key: CredentialsKey,
+        *,
+        installation: str,
+        limits: RoleLimits | None = None,
+    ) -> None:
+        """`address` is the server's as workers reach it; `installation` marks the roles of this one."""
+        self._tenants = tenants
+        self._address = address
+        self._key = key
+        self._mark = installation
+        self._limits = limits or RoleLimits()
+
+    @property
+    def where(self) -> str:
+        """The server's host and port."""
+        return str(getattr(self._tenants, "where", "")) or self._address.where
+
+    async def require(self) -> None:
+        """Do as `Credentials` documents."""
+        async with connected(self._tenants) as connection:
+            found = await connection.fetchrow(_ABILITIES)
+        assert found is not None  # noqa: S101 (the role that asks exists)
+        for problem, mend in _lacking(found):
+            raise IsolationImpossible(STORE, self.where, problem, mend)
+
+    async def create(self, connection: Connection, sandbox: Sandbox) -> None:
+        """Create the role in the caller's transaction, and give it the schema, which exists, with its tables.
+
+        Raises asyncpg's `DuplicateObjectError` when there is a role with the name.
+        """
+        role = sandbox.schema_name
+        about = await connection.fetchrow(
+            "SELECT quote_ident(current_database()) AS database, "
+            "has_parameter_privilege('temp_file_limit', 'SET') AS limits_files"
+        )
+        assert about is not None  # noqa: S101 (a row without a table)
+        database = about["database"]
+        tables = await connection.fetch(
+            "SELECT c.relname::text AS name FROM pg_class AS c "
+            "WHERE c.relnamespace = to_regnamespace($1) AND c.relkind = 'r'",
+            role,
+        )
+        timeout = int(self._limits.statement_timeout.total_seconds() * 1000)
+        statements = [
+            f"CREATE ROLE {role} NOCREATEDB NOCREATEROLE NOINHERIT {self._attributes(sandbox)}",
+            self._comment(sandbox, since=""),
+            f"GRANT {role} TO CURRENT_USER",
+            f"GRANT CONNECT, TEMPORARY ON DATABASE {database} TO {role}",
+            f"GRANT USAGE, CREATE ON SCHEMA {role} TO {role}",
+            *(f"ALTER TABLE {role}.{_quoted(table['name'])} OWNER TO {role}" for table in tables),
+            f"ALTER ROLE {role} IN DATABASE {database} SET search_path = {role}",
+            f"ALTER ROLE {role} IN DATABASE {database} SET statement_timeout = {timeout}",
+        ]
+        if about["limits_files"]:
+            # Unlike the timeout, a session can't lift it; an administrator must have granted it.
+            statements.append(
+                f"ALTER ROLE {role} IN DATABASE {database} SET temp_file_limit = '{_TEMPORARY}'"
+            )
+        await connection.execute(";".join(statements))
+        await self._finish(connection, sandbox)
+
+    async def make(self, sandbox: Sandbox) -> None:
+        """Do as `Credentials` documents."""
+        role = sandbox.schema_name
+        async with transaction(self._tenants) as connection:
+            known = await self._known(connection, [role])
+            if not known:
+                await self.create(connection, sandbox)
+                return
+            now = known[role]
+            await connection.execute(
+                f"ALTER ROLE {role} {self._attributes(sandbox)};"
+                + self._comment(sandbox, since=now.since_of(sandbox))
+            )
+        if not now.since_of(sandbox):
+            async with connected(self._tenants) as connection:
+                await self._finish(connection, sandbox)
+
+    async def _finish(self, connection: Connection, sandbox: Sandbox) -> None:
+        """Note since when the login holds: whoever began to log in before may have used an older one.
+
+        Outside of the transaction that changed it: a client can stretch its login over a minute.
+        """
+        since = await connection.fetchval("SELECT extract(epoch FROM clock_timestamp())::text")
+        await connection.execute(self._comment(sandbox, since=str(since)))
+
+    async def cut(self, sandbox: Sandbox) -> None:
+        """Do as `Credentials` documents."""
+        await self._end_sessions(sandbox.schema_name, older=True)
+
+    async def revoke(self, sandbox: Sandbox) -> None:
+        """Do as `Credentials` documents."""
+        await self.revoke_role(sandbox.schema_name)
+
+    async def revoke_role(self, role: str) -> None:
+        """Do the same for a role's name."""
+        async with connected(self._tenants) as connection:
+            if not await self._known(connection, [role]):
+                return
+            await connection.execute(f"ALTER ROLE {role} NOLOGIN")
+        await self._end_sessions(role, older=False)
+
+    async def drop(self, connection: Connection, role: str) -> None:
+        """Drop the role, which nobody uses any more, with all that it owns in this database."""
+        if await self._known(connection, [role]):
+            # What the role owns is the bot's to drop as its member.
+            await connection.execute(
+                f"GRANT {role} TO CURRENT_USER; DROP OWNED BY {role} CASCADE; DROP ROLE {role}"
+            )
+
+    async def lacking(self, sandboxes: Collection[Sandbox]) -> set[UUID]:
+        """Do as `Credentials` documents. It also ends sessions that slipped in during a rotation."""
+        ours = [sandbox for sandbox in sandboxes if self._key.made(sandbox)]
+        async with connected(self._tenants) as connection:
+            known = await self._known(connection, [sandbox.schema_name for sandbox in ours])
+            await connection.execute(
+                "SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity AS a "
+                "JOIN unnest($1::text[], $2::float8[]) AS r (name, since) ON r.name = a.usename "
+                "WHERE extract(epoch FROM a.backend_start) < r.since",
+                [name for name, role in known.items() if role.since],
+                [float(role.since) for role in known.values() if role.since],
+            )
+        return {
+            sandbox.id
+            for sandbox in ours
+            if (role := known.get(sandbox.schema_name)) is None or not role.fits(sandbox)
+        }
+
+    def variables(self, sandbox: Sandbox) -> Mapping[str, str]:
+        """Return `DATABASE_URL`."""
+        password = self._key.password(STORE, sandbox)
+        return {"DATABASE_URL": self._address.url_of(sandbox.schema_name, password)}
+
+    async def names(self) -> list[str]:
+        """Return the names of all roles of this installation."""
+        async with connected(self._tenants) as connection:
+            return list(await self._known(connection, None))
+
+    def _attributes(self, sandbox: Sandbox) -> str:
+        verifier = scram_verifier(self._key.password(STORE, sandbox))
+        return (
+            f"LOGIN CONNECTION LIMIT {self._limits.connections} "
+            f"PASSWORD '{verifier}' VALID UNTIL '{sandbox.expires_at.isoformat()}'"
+        )
+
+    def _comment(self, sandbox: Sandbox, *, since: str) -> str:
+        at = f"; since {since}" if since else ""
+        text = f"{self._mark}; generation {sandbox.generation} of {sandbox.key_id}{at}"
+        return f"COMMENT ON ROLE {sandbox.schema_name} IS '{_escaped(text)}'"
+
+    async def _known(self, connection: Connection, names: Collection[str] | None) -> dict[str, _Role]:
+        rows = await connection.fetch(
+            """
+            SELECT r.rolname::text AS name, r.rolcanlogin AS can_login, r.rolconnlimit AS connections,
+                   extract(epoch FROM r.rolvaliduntil)::float8 AS valid_until, d.description AS note
+            FROM pg_roles AS r
+            JOIN pg_shdescription AS d ON d.objoid = r.oid AND d.classoid = 'pg_authid'::regclass
+            WHERE r.rolname ~ '^sandbox_[0-9a-f]{8}$' AND starts_with(d.description, $1)
+              AND ($2::text[] IS NULL OR r.rolname = ANY ($2))
+            """,
+            f"{self._mark};",
+            None if names is None else list(names),
+        )
+        return {row["name"]: _Role.of(row, self._limits) for row in rows}
+
+    async def _end_sessions(self, role: str, *, older: bool) -> None:
+        async with connected(self._tenants) as connection:
+            quiet = 0
+            for _ in range(_ROUNDS):
+                # Twice, for a session that began while the login was refused.
+                ended = await connection.fetchval(
+                    """
+                    SELECT count(pg_terminate_backend(a.pid)) FROM pg_stat_activity AS a
+                    JOIN pg_roles AS r ON r.oid = a.usesysid
+                    LEFT JOIN pg_shdescription AS d ON d.objoid = r.oid AND d.classoid = 'pg_authid'::regclass
+                    WHERE r.rolname = $1 AND a.pid <> pg_backend_pid() AND (
+                        NOT $2 OR extract(epoch FROM a.backend_start)
+                                  < substring(d.description FROM '; since ([0-9.]+)$')::float8
+                    )
+                    """,
+                    role,
+                    older,
+                )
+                quiet = 0 if ended else quiet + 1
+                if quiet == 2:
+                    return
+                await asyncio.sleep(_PAUSE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Role:
+    """A sandbox's role as the server has it."""
+
+    usable: bool
+    valid_until: float
+    generation: int
+    key: str
+    since: str
+    """Since when the present login holds; "" when the change was interrupted."""
+
+    @classmethod
+    def of(cls, row: asyncpg.Record, limits: RoleLimits) -> _Role:
+        match = _DONE.search(row["note"])
+        return cls(
+            usable=row["can_login"] and row["connections"] == limits.connections,
+            valid_until=row["valid_until"] or 0.0,
+            generation=int(match["generation"]) if match else -1,
+            key=match["key"] if match else "",
+            since=(match["since"] or "") if match else "",
+        )
+
+    def since_of(self, sandbox: Sandbox) -> str:
+        """Return since when this sandbox's present login holds; "" when it does not yet."""
+        return self.since if (self.generation, self.key) == (sandbox.generation, sandbox.key_id) else ""
+
+    def fits(self, sandbox: Sandbox) -> bool:
+        """Return whether the role is as it must be."""
+        in_time = abs(self.valid_until - sandbox.expires_at.timestamp()) < 1.0
+        return self.usable and in_time and bool(self.since_of(sandbox))
+
+
+def _lacking(found: asyncpg.Record) -> list[tuple[str, str]]:
+    """Return what is missing, each with the statement that mends it, the most important first."""
+    role, database = _quoted(found["role"]), _quoted(found["database"])
+    lacking = []
+    if found["super"]:
+        lacking.append(
+            (
+                f"the role {found['role']} is a superuser",
+                f"SANDBOX_DATABASE_URL must name an ordinary role with CREATEROLE that owns {database}.",
+            )
+        )
+    elif not found["makes_roles"]:
+        lacking.append(
+            (
+                f"the role {found['role']} may not make roles",
+                f"As a superuser: ALTER ROLE {role} CREATEROLE;",
+            )
+        )
+    if not (found["makes_schemas"] and found["lets_in"]):
+        lacking.append(
+            (
+                f"the role {found['role']} may not make schemas in {found['database']}, and let roles in",
+                f"As a superuser: ALTER DATABASE {database} OWNER TO {role};",
+            )
+        )
+    if found["open_databases"]:
+        names = ", ".join(map(_quoted, found["open_databases"]))
+        kinds = counted(len(found["open_databases"]), "database", "databases")
+        lacking.append(
+            (
+                f"every role may connect to {kinds}: {names}",
+                f"As a superuser: REVOKE ALL ON DATABASE {names} FROM PUBLIC; GRANT CONNECT where needed.",
+            )
+        )
+    if found["open_schema"]:
+        lacking.append(
+            (
+                f"every role may make tables in the schema public of {found['database']}",
+                f"As a superuser, in {database}: REVOKE ALL ON SCHEMA public FROM PUBLIC;",
+            )
+        )
+    if found["prepared"]:
+        lacking.append(
+            (
+                "prepared transactions are on, and one outlives its session",
+                "In postgresql.conf: max_prepared_transactions = 0",
+            )
+        )
+    return lacking
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _escaped(text: str) -> str:
+    return text.replace("'", "''")

@@ -1,0 +1,152 @@
+"""Sandboxes' schemas in the tenants' database, which is not the one with the bot's own tables."""
+
+from __future__ import annotations
+
+import asyncpg
+
+from sandbox_core.errors import SchemaCreationFailed
+from sandbox_core.models import Sandbox
+from sandbox_core.postgres import Connection, Pool, connected, transaction
+from sandbox_core.postgres.errors import unavailable
+from sandbox_core.subjects import schema_name
+
+from .base import IsOrphan
+from .postgres import DROP_WITHIN, SchemaProvisioner, SchemaStats, lock_schema, unused
+from .postgres_roles import SandboxRoles
+
+_AT_ONCE = 200
+"""The most relations for one statement to drop: each takes a place in the server's table of locks."""
+
+
+class TenantSchemas(SchemaProvisioner):
+    """The same as `SchemaProvisioner`, in another database, and with `roles` for each sandbox a role's own.
+
+    The bot's role owns the schema, and the sandbox's role the tables in it. The tables are made before the
+    role can log in, and rows are counted from statistics, so nothing of a sandbox runs as the bot.
+    """
+
+    def __init__(
+        self, control: Pool, tenants: Pool, *, installation: str, roles: SandboxRoles | None
+    ) -> None:
+        """`control` is the bot's own database; `installation` marks the schemas of this one."""
+        super().__init__(control)
+        self._tenants = tenants
+        self._mark = installation
+        self._roles = roles
+        self.credentials = roles
+
+    async def create(self, schema: str) -> None:
+        """Create the schema with its tables, without a role."""
+        await self._create(schema, None)
+
+    async def _make(self, sandbox: Sandbox) -> None:
+        await self._create(sandbox.schema_name, sandbox if sandbox.generation else None)
+
+    async def _create(self, schema: str, sandbox: Sandbox | None) -> None:
+        part = self.extract_sandbox_id(schema)
+        # The lock is in the bot's database, where no sandbox can take it.
+        async with transaction(self._pool) as control:
+            await lock_schema(control, schema)
+            tables = await control.fetchval("SELECT sandbox_tenant_tables($1)", part)
+            mark = self._mark.replace("'", "''")
+            async with transaction(self._tenants) as connection:
+                try:
+                    await connection.execute(
+                        f"CREATE SCHEMA {schema}; COMMENT ON SCHEMA {schema} IS '{mark}'; {tables}"
+                    )
+                    if self._roles is not None and sandbox is not None:
+                        await self._roles.create(connection, sandbox)
+                except asyncpg.PostgresError as error:
+                    if unavailable(error) is not None:
+                        raise
+                    raise SchemaCreationFailed(schema, str(error.args[0])) from error
+
+    async def drop_schema(self, schema: str, *, within: float = DROP_WITHIN) -> None:
+        """Refuse the role's logins, then drop the schema and the role; what is missing is no error."""
+        self.extract_sandbox_id(schema)
+        await self._drop(schema, within)
+
+    async def _drop(self, schema: str, within: float) -> bool:
+        if self._roles is not None:
+            await self._roles.revoke_role(schema)
+        while await self._drop_some(schema, within):
+            pass
+        async with transaction(self._tenants) as connection:
+            await connection.execute("SET LOCAL client_min_messages = warning")
+            found = await self._exists(connection, schema)
+            if found:
+                await connection.execute(f"DROP SCHEMA {schema} CASCADE", timeout=within)
+            if self._roles is not None:
+                await self._roles.drop(connection, schema)
+        return found
+
+    async def _drop_some(self, schema: str, within: float) -> bool:
+        """Drop a part of a schema with very many relations. Return whether there may be more."""
+        async with transaction(self._tenants) as connection:
+            if not await self._exists(connection, schema):
+                return False
+            rows = await connection.fetch(
+                """
+                SELECT quote_ident(c.relname) AS name FROM pg_class AS c
+                WHERE c.relnamespace = to_regnamespace($1) AND c.relkind IN ('r', 'p', 'f') LIMIT $2
+                """,
+                schema,
+                _AT_ONCE,
+            )
+            if len(rows) < _AT_ONCE:
+                return False
+            await connection.execute("SET LOCAL client_min_messages = warning")
+            names = ", ".join(f"{schema}.{row['name']}" for row in rows)
+            await connection.execute(f"DROP TABLE IF EXISTS {names} CASCADE", timeout=within)
+        return True
+
+    async def exists(self, schema: str) -> bool:
+        """Return whether the schema exists."""
+        self.extract_sandbox_id(schema)
+        async with connected(self._tenants) as connection:
+            return await self._exists(connection, schema)
+
+    async def _exists(self, connection: Connection, schema: str) -> bool:
+        found = await connection.fetchval(
+            "SELECT true FROM pg_namespace AS n WHERE n.nspname = $1 "
+            "AND obj_description(n.oid, 'pg_namespace') = $2",
+            schema,
+            self._mark,
+        )
+        return found is not None
+
+    async def stats(self, schema: str) -> SchemaStats:
+        """Count the tables, and estimate the rows from the server's statistics."""
+        self.extract_sandbox_id(schema)
+        async with connected(self._tenants) as connection:
+            rows = await connection.fetch(
+                """
+                SELECT c.relname::text AS name,
+                       greatest(pg_stat_get_live_tuples(c.oid), c.reltuples::bigint, 0) AS rows
+                FROM pg_class AS c
+                WHERE c.relnamespace = to_regnamespace($1) AND c.relkind IN ('r', 'p') ORDER BY 1
+                """,
+                schema,
+            )
+        return SchemaStats(schema, {row["name"]: row["rows"] for row in rows})
+
+    async def list_schemas(self) -> list[str]:
+        """Return every schema and role of this installation with an exact name of ours, sorted."""
+        async with connected(self._tenants) as connection:
+            rows = await connection.fetch(
+                "SELECT n.nspname::text AS name FROM pg_namespace AS n "
+                "WHERE n.nspname ~ '^sandbox_[0-9a-f]{8}$' AND obj_description(n.oid, 'pg_namespace') = $1",
+                self._mark,
+            )
+        roles = [] if self._roles is None else await self._roles.names()
+        return sorted({*(row["name"] for row in rows), *roles})
+
+    async def drop_orphan(self, schema: str, _is_orphan: IsOrphan | None = None) -> bool:
+        """Do as `SchemaProvisioner`."""
+        schema = schema_name(self.extract_sandbox_id(schema))
+        async with connected(self._pool) as control, control.transaction():
+            await lock_schema(control, schema)
+            # Check under the lock: a creation may have taken the name meanwhile.
+            if not await unused(control, [schema]):
+                return False
+            return await self._drop(schema, DROP_WITHIN)

@@ -1,0 +1,89 @@
+"""A neighbour tries everything with the login that `connect` showed, and a plain client."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+from redis import exceptions as rd
+from redis.asyncio import Redis
+from redis.asyncio.connection import Connection
+
+from sandbox_bot.embedded import EmbeddedServers
+from sandbox_core.models import Actor
+from sandbox_core.settings import Settings
+
+from .attacks import Attack
+from .conftest import BOB, Held, hold, opened
+from .redis_attacks import REDIS
+
+
+@dataclass(frozen=True)
+class Stage:
+    """An attacker and its neighbour."""
+
+    mine: Held
+    other: Held
+    theirs: Redis
+    names: dict[str, str]
+
+    async def intact(self) -> bool:
+        """Whether the neighbour still has what it had."""
+        prefix = self.other.prefix
+        return (
+            await self.theirs.get(f"{prefix}text") == "treasure"
+            and await self.theirs.lrange(f"{prefix}list", 0, -1) == ["treasure"]
+            and await self.theirs.hgetall(f"{prefix}hash") == {"field": "treasure"}
+            and await self.theirs.ttl(f"{prefix}text") == -1
+        )
+
+
+@pytest.fixture(scope="module")
+async def stage(closed: EmbeddedServers, enforced: Settings) -> AsyncIterator[Stage]:
+    async with opened(enforced) as core:
+        mine, other = await hold(core, "mine"), await hold(core, "other", BOB)
+        names = {
+            "own": mine.prefix,
+            "own_id": str(mine.sandbox.id),
+            "own_user": mine.user,
+            "other": other.prefix,
+            "other_user": other.user,
+        }
+        async with other.redis() as theirs:
+            await theirs.set(f"{other.prefix}text", "treasure")
+            await theirs.rpush(f"{other.prefix}list", "treasure")
+            await theirs.hset(f"{other.prefix}hash", "field", "treasure")
+            yield Stage(mine, other, theirs, names)
+        for held in (mine, other):
+            await core.manager.destroy(Actor("test", is_bot_owner=True), held.sandbox.name)
+
+
+@pytest.mark.parametrize("attack", REDIS, ids=str)
+async def test_attack(stage: Stage, attack: Attack) -> None:
+    async with stage.mine.redis() as redis:
+        connection: Connection = await redis.connection_pool.get_connection()
+        *before, last = (text.format_map(stage.names).split() for text in attack.tried)
+        for words in before:
+            await connection.send_command(*words)
+            await connection.read_response()
+        await connection.send_command(*last)
+        if attack.denied:
+            with pytest.raises((rd.ResponseError, rd.AuthenticationError)) as refused:
+                await connection.read_response()
+            assert _said(refused.value).startswith(attack.denied), refused.value
+        else:
+            answer = await connection.read_response()
+            assert not attack.nothing or answer == stage.mine.user
+        await connection.disconnect()
+    assert await stage.intact()
+
+
+def _said(error: rd.RedisError) -> str:
+    """The server's text; the client has taken the first word of some away."""
+    text = str(error)
+    if isinstance(error, rd.NoPermissionError):
+        return f"NOPERM {text}"
+    if isinstance(error, rd.AuthenticationError):
+        return f"WRONGPASS {text}"
+    return text if text.startswith("ERR ") else f"ERR {text}"
