@@ -1,0 +1,117 @@
+"""A login to the sandboxes' NATS server for each sandbox, confined to the account of its slot."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import timedelta
+from uuid import UUID
+
+from sandbox_core.addresses import NatsAddress
+from sandbox_core.credentials import CredentialsKey, redis_hash
+from sandbox_core.errors import IsolationImpossible
+from sandbox_core.models import Sandbox
+from sandbox_core.nats.tenant.callout import LoginOf, SlotLogin
+from sandbox_core.nats.tenant.servers import TenantServers
+from sandbox_core.postgres import nats_slots
+from sandbox_core.postgres.pool import Pool, connected
+from sandbox_core.subjects import sandbox_user
+
+STORE = "NATS"
+
+
+class SlotLogins:
+    """The logins `sandbox-{id}`; see `Credentials`. PostgreSQL has them, and the NATS server asks the bot."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        servers: TenantServers,
+        address: NatsAddress,
+        key: CredentialsKey,
+        *,
+        longest_life: timedelta,
+    ) -> None:
+        """`address` is the server's as workers reach it; `longest_life` is from a sandbox's creation."""
+        self._pool = pool
+        self._servers = servers
+        self._address = address
+        self._key = key
+        self._longest_life = longest_life
+
+    async def require(self) -> None:
+        """Do as `Credentials` documents."""
+        if not await self._servers.streams():
+            raise IsolationImpossible(
+                STORE,
+                self._servers.where,
+                "its configuration has no accounts for sandboxes",
+                "Start it with the configuration that `sandboxctl tenant-nats` prints.",
+            )
+
+    async def make(self, sandbox: Sandbox) -> None:
+        """Do as `Credentials` documents."""
+        async with connected(self._pool) as connection:
+            await nats_slots.set_login(
+                connection,
+                sandbox.id,
+                generation=sandbox.generation,
+                password_hash=self._hash(sandbox),
+                until=sandbox.expires_at,
+                at_most_until=max(sandbox.expires_at, sandbox.created_at + self._longest_life),
+            )
+
+    async def cut(self, sandbox: Sandbox) -> None:
+        """Do as `Credentials` documents."""
+        async with connected(self._pool) as connection:
+            row = await nats_slots.of_sandbox(connection, sandbox.id)
+        if row is not None:
+            present = (str(sandbox.id), row.generation)
+            await self._servers.cut(row.slot, lambda each: (each.sandbox_id, each.generation) != present)
+
+    async def revoke(self, sandbox: Sandbox) -> None:
+        """Do as `Credentials` documents."""
+        async with connected(self._pool) as connection:
+            await nats_slots.clear_login(connection, sandbox.id)
+            row = await nats_slots.of_sandbox(connection, sandbox.id)
+        if row is not None:
+            await self._servers.cut(row.slot)
+
+    async def lacking(self, sandboxes: Collection[Sandbox]) -> set[UUID]:
+        """Do as `Credentials` documents; also those with a connection of an older login."""
+        async with connected(self._pool) as connection:
+            rows = {row.sandbox_id: row for row in await nats_slots.taken(connection)}
+        by_slot = {row.slot: row for row in rows.values()}
+        stale = {
+            row.sandbox_id
+            for each in await self._servers.connections()
+            if (row := by_slot.get(each.slot)) is not None
+            and (each.sandbox_id, each.generation) != (str(row.sandbox_id), row.generation)
+        }
+        return {each.id for each in sandboxes if each.id in rows and self._lacks(each, rows[each.id], stale)}
+
+    def _lacks(self, sandbox: Sandbox, row: nats_slots.SlotRow, stale: Collection[UUID]) -> bool:
+        if not self._key.made(sandbox):
+            return False
+        present = (sandbox.generation, self._hash(sandbox), sandbox.expires_at)
+        return sandbox.id in stale or (row.generation, row.password_hash, row.until) != present
+
+    def variables(self, sandbox: Sandbox) -> Mapping[str, str]:
+        """Return `NATS_URL`."""
+        password = self._key.password(STORE, sandbox)
+        return {"NATS_URL": self._address.url_of(sandbox_user(sandbox.id), password)}
+
+    def _hash(self, sandbox: Sandbox) -> str:
+        return redis_hash(self._key.password(STORE, sandbox))
+
+
+def logins_in(pool: Pool) -> LoginOf:
+    """Return where the server's questions are looked up."""
+
+    async def login_of(sandbox_id: UUID) -> SlotLogin | None:
+        async with connected(pool) as connection:
+            row = await nats_slots.of_sandbox(connection, sandbox_id)
+        if row is None or row.until is None or row.at_most_until is None:
+            return None
+        return SlotLogin(row.slot, row.generation, row.password_hash, row.until, row.at_most_until)
+
+    return login_of

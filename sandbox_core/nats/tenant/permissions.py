@@ -1,0 +1,52 @@
+"""What a sandbox's worker may do on the sandboxes' NATS server, inside the account of its slot."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from sandbox_core.subjects import nats_prefix, sandbox_events
+
+STREAM = "SANDBOX"
+"""The one stream in each slot's account."""
+
+_ON_STREAM = ("STREAM.INFO.{0}", "STREAM.MSG.GET.{0}", "DIRECT.GET.{0}", "DIRECT.GET.{0}.>")
+# Everything on consumers but for moving their leaders.
+_ON_CONSUMERS = (
+    "CONSUMER.CREATE.{0}",
+    "CONSUMER.CREATE.{0}.>",
+    "CONSUMER.DURABLE.CREATE.{0}.*",
+    "CONSUMER.INFO.{0}.*",
+    "CONSUMER.LIST.{0}",
+    "CONSUMER.NAMES.{0}",
+    "CONSUMER.DELETE.{0}.*",
+    "CONSUMER.PAUSE.{0}.*",
+    "CONSUMER.UNPIN.{0}.*",
+    "CONSUMER.MSG.NEXT.{0}.*",
+)
+
+
+def worker_permissions(sandbox_id: UUID | str) -> dict[str, Any]:
+    """The permissions of a sandbox's worker, as a user's token has them.
+
+    Only the bot writes events, so no worker can make up the message id of one. A denial counts more than what
+    is allowed.
+    """
+    own = f"{nats_prefix(sandbox_id)}>"
+    api = [f"$JS.API.{each.format(STREAM)}" for each in (*_ON_STREAM, *_ON_CONSUMERS)]
+    return {
+        "pub": {
+            "allow": [
+                own,
+                "_INBOX.>",
+                "$JS.API.INFO",
+                "$JS.API.STREAM.NAMES",
+                "$JS.API.STREAM.LIST",
+                *api,
+                f"$JS.ACK.{STREAM}.>",
+                "$JS.FC.>",
+            ],
+            "deny": [sandbox_events(sandbox_id)],
+        },
+        "sub": {"allow": [own, "_INBOX.>"]},
+    }

@@ -1,0 +1,223 @@
+"""The sandboxes' nats-server, and the parts of the bot that lend its accounts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import nats
+import nats.errors
+import pytest
+from nats.aio.client import Client
+from pydantic import SecretStr
+
+from sandbox_bot.embedded import TenantNatsServer
+from sandbox_core.addresses import NatsAddress
+from sandbox_core.credentials import CredentialsKey
+from sandbox_core.models import Sandbox, SandboxStatus, short_id
+from sandbox_core.namespaces.nats_logins import SlotLogins, logins_in
+from sandbox_core.namespaces.nats_tenant import SlotNamespace
+from sandbox_core.nats.connection import NatsConnection
+from sandbox_core.nats.tenant.callout import CalloutResponder
+from sandbox_core.nats.tenant.configuration import TenantLimits
+from sandbox_core.nats.tenant.keys import AUTH, BOT, SYSTEM, TenantKeys
+from sandbox_core.nats.tenant.servers import TenantServers
+from sandbox_core.nats.tenant.streams import SlotStreams
+from sandbox_core.postgres import create_pool
+from sandbox_core.postgres.pool import Pool
+from sandbox_core.subjects import schema_name
+
+KEY = "k" * 32
+LONGEST = timedelta(hours=168)
+MIB = 1024 * 1024
+LIMITS = TenantLimits(slots=6, memory=4 * MIB, max_payload=MIB)
+
+
+def sandbox_of(generation: int = 1, life: timedelta = timedelta(hours=1)) -> Sandbox:
+    """A running sandbox that only NATS knows."""
+    made, now = uuid4(), datetime.now(UTC)
+    return Sandbox(
+        id=made,
+        name=f"nats-{made.hex[:6]}",
+        owner="200000000000000001",
+        status=SandboxStatus.RUNNING,
+        schema_name=schema_name(short_id(made)),
+        created_at=now,
+        expires_at=now + life,
+        generation=generation,
+        key_id=CredentialsKey(SecretStr(KEY)).fingerprint,
+    )
+
+
+@dataclass
+class Bot:
+    """What a bot process has of the sandboxes' NATS."""
+
+    pool: Pool
+    bot: NatsConnection
+    auth: NatsConnection
+    system: NatsConnection
+    servers: TenantServers
+    streams: SlotStreams
+    logins: SlotLogins
+    namespace: SlotNamespace
+    responder: CalloutResponder
+    provisioned: list[Sandbox] = field(default_factory=list)
+
+    async def sandbox(self) -> Sandbox:
+        """Provision a sandbox, which the test's end drops."""
+        made = sandbox_of()
+        self.provisioned.append(made)
+        await self.namespace.provision(made)
+        return made
+
+    async def slot(self, sandbox: Sandbox) -> int:
+        found = await self.namespace.slot_of(sandbox.id)
+        assert found is not None
+        return found
+
+    async def send(self, sandbox: Sandbox, text: str, message_id: str | None = None) -> Any:
+        """Publish an event of the sandbox as the bot does."""
+        headers = {} if message_id is None else {"Nats-Msg-Id": message_id}
+        subject = f"sandbox.{sandbox.id}.events.MESSAGE_CREATE"
+        return await self.streams.publish(await self.slot(sandbox), subject, text.encode(), headers)
+
+    def url(self, sandbox: Sandbox) -> str:
+        """What `connect` would show."""
+        return self.logins.variables(sandbox)["NATS_URL"]
+
+
+@asynccontextmanager
+async def bot_process(
+    pool: Pool,
+    url: str,
+    *,
+    rest: timedelta = timedelta(0),
+    replicas: int = 1,
+    workers: str = "",
+    **options: Any,
+) -> AsyncIterator[Bot]:
+    """The parts of one bot process, connected to the server at `url`; `workers` is where workers connect."""
+    key, address = CredentialsKey(SecretStr(KEY)), NatsAddress.parse(url)
+    keys = TenantKeys(key)
+    async with AsyncExitStack() as stack:
+        connections: dict[str, NatsConnection] = {}
+        for user in (BOT, AUTH, SYSTEM):
+            connections[user] = made = NatsConnection()
+            await made.connect(keys.address(address, user), name=user, within=10)
+            stack.push_async_callback(made.close)
+        servers = TenantServers(connections[SYSTEM])
+        streams = SlotStreams(connections[BOT], replicas=replicas)
+        logins = SlotLogins(pool, servers, NatsAddress.parse(workers or url), key, longest_life=LONGEST)
+        namespace = SlotNamespace(pool, servers, streams, logins, rest=rest, **options)
+        responder = CalloutResponder(connections[AUTH], keys, logins_in(pool))
+        await responder.start()
+        stack.push_async_callback(responder.close)
+        yield Bot(
+            pool,
+            connections[BOT],
+            connections[AUTH],
+            connections[SYSTEM],
+            servers,
+            streams,
+            logins,
+            namespace,
+            responder,
+        )
+
+
+@pytest.fixture(scope="session")
+async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[TenantNatsServer]:
+    directory = tmp_path_factory.mktemp("tenant-nats")
+    made = TenantNatsServer(directory / "data", directory / "nats.log", KEY, limits=LIMITS)
+    await made.start()
+    yield made
+    await made.stop()
+
+
+@pytest.fixture
+async def pool(database_url: str) -> AsyncIterator[Pool]:
+    made = await create_pool(database_url, max_size=4)
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def bot(server: TenantNatsServer, pool: Pool) -> AsyncIterator[Bot]:
+    if not server.running:
+        await server.start()
+    async with bot_process(pool, server.url) as made:
+        yield made
+        for sandbox in made.provisioned:
+            await made.namespace.drop(sandbox)
+
+
+@pytest.fixture
+async def sandbox(bot: Bot) -> Sandbox:
+    return await bot.sandbox()
+
+
+class Worker:
+    """A plain client of nats-py, with what the server objected to."""
+
+    def __init__(self) -> None:
+        self.errors: list[str] = []
+        self.disconnected = asyncio.Event()
+        self.closed = asyncio.Event()
+        self.client: Client
+
+    async def connect(self, url: str, **options: Any) -> None:
+        async def error(problem: Exception) -> None:
+            self.errors.append(str(problem) or type(problem).__name__)
+
+        async def disconnected() -> None:
+            self.disconnected.set()
+
+        async def closed() -> None:
+            self.closed.set()
+
+        given = {"allow_reconnect": False, "connect_timeout": 5, **options}
+        self.client = await nats.connect(
+            url, error_cb=error, disconnected_cb=disconnected, closed_cb=closed, **given
+        )
+
+    async def close(self) -> None:
+        if not self.client.is_closed:
+            await self.client.close()
+
+
+@asynccontextmanager
+async def worker(url: str, **options: Any) -> AsyncIterator[Worker]:
+    """A worker that is connected."""
+    made = Worker()
+    await made.connect(url, **options)
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+async def refused(url: str) -> bool:
+    """Whether the server lets nobody in with this."""
+    try:
+        async with worker(url):
+            return False
+    except (nats.errors.Error, OSError, TimeoutError):
+        return True
+
+
+async def eventually(what: Callable[[], Awaitable[bool]], within: float = 15.0) -> None:
+    """Wait for a condition."""
+    async with asyncio.timeout(within):
+        while not await what():
+            await asyncio.sleep(0.02)
+
+
+def log_of(server: TenantNatsServer) -> Path:
+    return server._log
