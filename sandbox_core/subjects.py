@@ -210,6 +210,7 @@ LAST_EVENTS_KEY = "sandbox:gateway:last-events"
 """When each guild last had an event in production, told among gateway processes."""
 
 
+SLOT_STREAM, SLOT_DEAD_LETTERS = "SANDBOX", "DEAD_LETTERS"
 SLOTS_AT_MOST = 1000
 """A slot's number has three digits."""
 
@@ -248,9 +249,12 @@ def slot_exports(slot: int) -> tuple[tuple[str, str], tuple[str, str]]:
     return ("sandbox.*.events.>", events), ("$JS.API.>", f"{slot_api(slot)}.>")
 
 
-def sandbox_stream_subjects(sandbox_id: UUID | str) -> list[str]:
-    """The subjects of a sandbox's own stream: its events, and its dead letters, which its worker writes."""
-    return [sandbox_events(sandbox_id), f"{nats_prefix(sandbox_id)}events.dead_letter.*"]
+def slot_streams(sandbox_id: UUID | str) -> dict[str, str]:
+    """The streams in a slot's account with their subjects: events, and dead letters, which a worker sends."""
+    return {
+        SLOT_STREAM: sandbox_events(sandbox_id),
+        SLOT_DEAD_LETTERS: f"{nats_prefix(sandbox_id)}events.dead_letter.*",
+    }
 
 
 def sandbox_user(sandbox_id: UUID | str) -> str:

@@ -16,10 +16,10 @@ from uuid import UUID
 from sandbox_core.errors import SandboxError, SlotsUsedUp
 from sandbox_core.models import Sandbox
 from sandbox_core.nats.tenant.servers import TenantServers
-from sandbox_core.nats.tenant.streams import OWNER, SlotStreams
+from sandbox_core.nats.tenant.streams import SlotStreams
 from sandbox_core.postgres import nats_slots
 from sandbox_core.postgres.pool import Pool, connected, transaction
-from sandbox_core.subjects import is_sandbox_id, sandbox_dead_letters, sandbox_filter
+from sandbox_core.subjects import SLOT_DEAD_LETTERS, SLOT_STREAM, is_sandbox_id, sandbox_filter, slot_streams
 from sandbox_core.words import counted
 
 from .base import IsOrphan, PartHealth, PartState, drop_orphan
@@ -61,7 +61,7 @@ class SlotNamespace:
         self.credentials: Credentials | None = logins
 
     async def provision(self, sandbox: Sandbox) -> None:
-        """Take a free slot, make its stream, and let the sandbox's worker in.
+        """Take a free slot, make its streams, and let the sandbox's worker in.
 
         Raises `SlotsUsedUp` when no slot is free.
         """
@@ -89,7 +89,7 @@ class SlotNamespace:
         await self._faults("login")
 
     async def drop(self, sandbox: Sandbox) -> None:
-        """Refuse the login, end the connections, remove the stream, and give the slot back, in this order."""
+        """Refuse the login, end the connections, remove the streams, give the slot back: in this order."""
         await self._logins.revoke(sandbox)
         await self._faults("revoked")
         slot = await self.slot_of(sandbox.id)
@@ -117,9 +117,8 @@ class SlotNamespace:
         async with connected(self._pool) as connection:
             taken = {row.slot for row in await nats_slots.taken(connection)}
         found: dict[int, set[str]] = {}
-        streams = await self._servers.streams()
-        for slot, metadata in streams.items():
-            found[slot] = {metadata[OWNER]} if OWNER in metadata else set()
+        for slot, owners in (await self._servers.streams()).items():
+            found[slot] = set(owners.values())
         for each in await self._servers.connections():
             found.setdefault(each.slot, set()).add(each.sandbox_id)
         return {slot: owners for slot, owners in found.items() if owners and slot not in taken}
@@ -138,13 +137,14 @@ class SlotNamespace:
         restored = []
         for row in rows:
             # Without a login its removal, or its creation, is under way.
-            if row.generation and present.get(row.slot, {}).get(OWNER) != str(row.sandbox_id):
+            whole = dict.fromkeys(slot_streams(row.sandbox_id), str(row.sandbox_id))
+            if row.generation and present.get(row.slot) != whole:
                 await self._streams.ensure(row.slot, row.sandbox_id)
                 restored.append(row.sandbox_id)
         return restored
 
     async def check(self, sandbox: Sandbox) -> PartHealth:
-        """Check that the sandbox has a slot with a stream.
+        """Check that the sandbox has a slot with its streams.
 
         `facts` has `slot`, `messages` (but for dead letters), `dead_letters`, `consumers`, `bytes`,
         `max_bytes` and `connections`.
@@ -152,25 +152,23 @@ class SlotNamespace:
         facts: dict[str, int | float | str] = {"subjects": sandbox_filter(sandbox.id)}
         started = time.perf_counter()
         slot = await self.slot_of(sandbox.id)
-        info = None if slot is None else await self._streams.info(slot, sandbox.id)
+        found = {} if slot is None else await self._streams.infos(slot)
         latency = (time.perf_counter() - started) * 1000
         if slot is None:
             detail = "it has no account on the sandboxes' NATS server"
             return PartHealth(self.store, PartState.UNHEALTHY, detail, latency, facts)
         facts["slot"] = slot
         facts["connections"] = len(await self._servers.connections(slot))
-        if info is None:
-            detail = "its stream is missing and will be created again"
+        if not found.keys() >= {SLOT_STREAM, SLOT_DEAD_LETTERS}:
+            detail = "its streams are missing and will be created again"
             return PartHealth(self.store, PartState.DEGRADED, detail, latency, facts | {"messages": 0})
-        counts = info.state.subjects or {}
-        begins = sandbox_dead_letters(sandbox.id).removesuffix(">")
-        letters = sum(count for subject, count in counts.items() if subject.startswith(begins))
+        events = found[SLOT_STREAM]
         facts |= {
-            "messages": (waiting := sum(counts.values()) - letters),
-            "dead_letters": letters,
-            "consumers": info.state.consumer_count,
-            "bytes": info.state.bytes,
-            "max_bytes": info.config.max_bytes or 0,
+            "messages": (waiting := events.state.messages),
+            "dead_letters": (letters := found[SLOT_DEAD_LETTERS].state.messages),
+            "consumers": events.state.consumer_count,
+            "bytes": events.state.bytes,
+            "max_bytes": events.config.max_bytes or 0,
         }
         detail = f"{counted(waiting, 'event', 'events')} waiting" if waiting else "no events waiting"
         detail += f", {counted(letters, 'dead letter', 'dead letters')}" if letters else ""

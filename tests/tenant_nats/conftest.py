@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -183,13 +183,27 @@ class Worker:
             self.closed.set()
 
         given = {"allow_reconnect": False, "connect_timeout": 5, **options}
-        self.client = await nats.connect(
-            url, error_cb=error, disconnected_cb=disconnected, closed_cb=closed, **given
-        )
+        self.client = Client()
+        try:
+            await self.client.connect(
+                url, error_cb=error, disconnected_cb=disconnected, closed_cb=closed, **given
+            )
+        except BaseException:
+            await self._forget()
+            raise
+
+    async def _forget(self) -> None:
+        # nats-py 2.16 leaves the socket of a refused connection open.
+        transport: Any = self.client._transport
+        if transport is not None:
+            transport.close()
+            with suppress(OSError):
+                await transport.wait_closed()
 
     async def close(self) -> None:
         if not self.client.is_closed:
             await self.client.close()
+        await self._forget()
 
 
 @asynccontextmanager

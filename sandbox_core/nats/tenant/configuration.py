@@ -1,7 +1,7 @@
 """The configuration of the sandboxes' NATS server.
 
-Every slot has an account with limits of its own. No subject of one account is seen in another, but for what it
-exports to the bot.
+Every slot has an account with limits of its own. No subject of one account is seen in another, but for what
+it exports to the bot.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def _slot(slot: int, limits: TenantLimits) -> Mapping[str, Any]:
         "jetstream": {
             "max_mem": limits.memory,
             "max_file": 0,
-            "max_streams": 1,
+            "max_streams": 2,
             "max_consumers": limits.consumers,
         },
         "limits": {"max_connections": limits.connections, "max_subscriptions": limits.subscriptions},

@@ -5,10 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from sandbox_core.subjects import nats_prefix, sandbox_events
-
-STREAM = "SANDBOX"
-"""The one stream in each slot's account."""
+from sandbox_core.subjects import SLOT_STREAM, nats_prefix, sandbox_events
 
 _ON_STREAM = ("STREAM.INFO.{0}", "STREAM.MSG.GET.{0}", "DIRECT.GET.{0}", "DIRECT.GET.{0}.>")
 # Everything on consumers but for moving their leaders.
@@ -29,11 +26,12 @@ _ON_CONSUMERS = (
 def worker_permissions(sandbox_id: UUID | str) -> dict[str, Any]:
     """The permissions of a sandbox's worker, as a user's token has them.
 
-    Only the bot writes events, so no worker can make up the message id of one. A denial counts more than what
-    is allowed.
+    A denial counts more than what is allowed. Only the bot writes events. Dead letters are in another stream,
+    which a worker can't read: otherwise JetStream would repeat one as an event at its request, with a message
+    id that it made up.
     """
     own = f"{nats_prefix(sandbox_id)}>"
-    api = [f"$JS.API.{each.format(STREAM)}" for each in (*_ON_STREAM, *_ON_CONSUMERS)]
+    api = [f"$JS.API.{each.format(SLOT_STREAM)}" for each in (*_ON_STREAM, *_ON_CONSUMERS)]
     return {
         "pub": {
             "allow": [
@@ -43,7 +41,7 @@ def worker_permissions(sandbox_id: UUID | str) -> dict[str, Any]:
                 "$JS.API.STREAM.NAMES",
                 "$JS.API.STREAM.LIST",
                 *api,
-                f"$JS.ACK.{STREAM}.>",
+                f"$JS.ACK.{SLOT_STREAM}.>",
                 "$JS.FC.>",
             ],
             "deny": [sandbox_events(sandbox_id)],

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +17,9 @@ from sandbox_core.subjects import slot_account, slot_of_account
 
 from ..connection import NatsConnection
 from ..errors import DEPENDENCY, translating
-from .permissions import STREAM
 
+OWNER = "sandbox"
+"""The key of the sandbox's id in a stream's metadata."""
 _PING = "$SYS.REQ.SERVER.PING"
 _ANSWERS_WITHIN = 0.7
 """The limit in seconds for all servers' answers: connections are to be cut within a second."""
@@ -89,9 +91,9 @@ class TenantServers:
             )
 
     async def streams(self) -> dict[int, dict[str, str]]:
-        """Return the slots that every server has, with the metadata of the stream in each; {} without one."""
+        """Return the slots that every server has, with the names of each one's streams and whose they are."""
         slots: set[int] | None = None
-        found: dict[int, dict[str, str]] = {}
+        found: dict[int, dict[str, str]] = defaultdict(dict)
         for answer in await self._every("JSZ", {"accounts": True, "streams": True, "config": True}):
             here: set[int] = set()
             for account in answer["data"].get("account_details") or ():
@@ -100,10 +102,10 @@ class TenantServers:
                     continue
                 here.add(slot)
                 for stream in account.get("stream_detail") or ():
-                    if stream.get("name") == STREAM:
-                        found[slot] = dict((stream.get("config") or {}).get("metadata") or {})
+                    metadata = (stream.get("config") or {}).get("metadata") or {}
+                    found[slot][str(stream.get("name"))] = str(metadata.get(OWNER, ""))
             slots = here if slots is None else slots & here
-        return {slot: found.get(slot, {}) for slot in sorted(slots or ())}
+        return {slot: found[slot] for slot in sorted(slots or ())}
 
     async def _every(self, what: str, asked: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return the answers of all servers of the cluster."""

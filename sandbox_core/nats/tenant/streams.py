@@ -1,8 +1,9 @@
-"""The stream `SANDBOX` in a slot's account: made, looked at, removed, and written by the bot."""
+"""The streams in a slot's account, `SANDBOX` and `DEAD_LETTERS`: made, looked at, removed, and written."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import timedelta
 from uuid import UUID
 
@@ -19,21 +20,19 @@ from nats.js.api import (
 from nats.js.errors import BadRequestError, NotFoundError
 
 from sandbox_core.errors import DependencyUnavailable
-from sandbox_core.subjects import sandbox_filter, sandbox_stream_subjects, slot_api, slot_subject
+from sandbox_core.subjects import SLOT_DEAD_LETTERS, SLOT_STREAM, slot_api, slot_streams, slot_subject
 
 from ..connection import NatsConnection
 from ..errors import DEPENDENCY, translating
 from ..stream_faults import MADE_BY, MARK
 from ..streams import DUPLICATE_WINDOW
-from .permissions import STREAM
+from .servers import OWNER
 
-OWNER = "sandbox"
-"""The key of the sandbox's id in a stream's metadata."""
 _TIMEOUT = 3.0
 _MAX_AGE = timedelta(minutes=5)
 _MAX_MESSAGES = 500_000
-# With a stream as large as its account the server refuses events, instead of discarding the oldest.
-_SHARE = (3, 4)
+# With streams as large as their account the server refuses messages, instead of discarding the oldest.
+_SHARES, _OF = {SLOT_STREAM: 5, SLOT_DEAD_LETTERS: 1}, 8
 _NAME_IN_USE = 10058
 
 
@@ -54,58 +53,60 @@ class SlotStreams:
         """Publish what the worker sees under `subject`, such as `sandbox.{id}.events.READY`."""
         with translating():
             return await self.jetstream(slot).publish(
-                slot_subject(slot, subject), payload, stream=STREAM, headers=dict(headers or {})
+                slot_subject(slot, subject), payload, headers=dict(headers or {})
             )
 
     async def ensure(self, slot: int, sandbox_id: UUID) -> None:
-        """Make the sandbox's stream if it is missing; whatever else is in the account is removed."""
+        """Make the sandbox's streams that are missing; whatever else is in the account is removed."""
         js = self.jetstream(slot)
+        wanted = slot_streams(sandbox_id)
         with translating():
-            try:
-                present = (await js.stream_info(STREAM)).config
-            except NotFoundError:
-                await self.remove(slot)
-            else:
-                if (present.metadata or {}).get(OWNER) == str(sandbox_id):
-                    return
-                await self.remove(slot)
-            try:
-                await js.add_stream(await self._config(js, sandbox_id))
-            except BadRequestError as error:
-                if error.err_code != _NAME_IN_USE:
-                    raise
-                raise DependencyUnavailable(
-                    DEPENDENCY, f"another process has just made the stream {STREAM}"
-                ) from error
+            for each in await js.streams_info():
+                name = str(each.config.name)
+                if (each.config.metadata or {}).get(OWNER) == str(sandbox_id):
+                    wanted.pop(name, None)
+                else:
+                    await _delete(js, name)
+            if not wanted:
+                return
+            memory = (await js.account_info()).limits.max_memory
+            for name, subject in wanted.items():
+                await self._add(js, name, subject, sandbox_id, memory)
 
-    async def _config(self, js: JetStreamContext, sandbox_id: UUID) -> StreamConfig:
-        account: AccountInfo = await js.account_info()
-        return StreamConfig(
-            name=STREAM,
-            subjects=sandbox_stream_subjects(sandbox_id),
+    async def _add(
+        self, js: JetStreamContext, name: str, subject: str, sandbox_id: UUID, memory: int
+    ) -> None:
+        config = StreamConfig(
+            name=name,
+            subjects=[subject],
             retention=RetentionPolicy.LIMITS,
             storage=StorageType.MEMORY,
-            max_age=_MAX_AGE.total_seconds(),
+            # Dead letters go with their sandbox, and do not age before.
+            max_age=_MAX_AGE.total_seconds() if name == SLOT_STREAM else 0,
             max_msgs=_MAX_MESSAGES,
-            max_bytes=account.limits.max_memory * _SHARE[0] // _SHARE[1],
+            max_bytes=memory * _SHARES[name] // _OF,
             duplicate_window=DUPLICATE_WINDOW.total_seconds(),
             discard=DiscardPolicy.OLD,
             num_replicas=self._replicas,
-            allow_direct=True,
-            # For dead letters, which do not age.
+            # Whoever reads by this could have an answer sent to any subject, with the headers of the message.
+            allow_direct=name == SLOT_STREAM,
+            # Workers write dead letters as they do where these are among the events.
             allow_msg_ttl=True,
             metadata={MADE_BY: MARK, OWNER: str(sandbox_id)},
         )
+        try:
+            await js.add_stream(config)
+        except BadRequestError as error:
+            if error.err_code != _NAME_IN_USE:
+                raise
+            raise DependencyUnavailable(
+                DEPENDENCY, f"another process has just made the stream {name}"
+            ) from error
 
-    async def info(self, slot: int, sandbox_id: UUID) -> StreamInfo | None:
-        """Return the sandbox's stream with its subjects; None when it is missing."""
+    async def infos(self, slot: int) -> dict[str, StreamInfo]:
+        """Return the streams in the slot's account by their names."""
         with translating():
-            try:
-                return await self.jetstream(slot).stream_info(
-                    STREAM, subjects_filter=sandbox_filter(sandbox_id)
-                )
-            except NotFoundError:
-                return None
+            return {str(each.config.name): each for each in await self.jetstream(slot).streams_info()}
 
     async def account(self, slot: int) -> AccountInfo:
         """Return what the slot's account uses, and its limits."""
@@ -117,7 +118,9 @@ class SlotStreams:
         js = self.jetstream(slot)
         with translating():
             for each in await js.streams_info():
-                try:
-                    await js.delete_stream(str(each.config.name))
-                except NotFoundError:
-                    continue
+                await _delete(js, str(each.config.name))
+
+
+async def _delete(js: JetStreamContext, name: str) -> None:
+    with suppress(NotFoundError):
+        await js.delete_stream(name)
