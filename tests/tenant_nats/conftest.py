@@ -220,7 +220,9 @@ async def worker(url: str, **options: Any) -> AsyncIterator[Worker]:
 async def refused(url: str) -> bool:
     """Whether the server lets nobody in with this."""
     try:
-        async with worker(url):
+        async with worker(url) as connected:
+            # nats-py 2.16 returns without a connection when it waits in vain for the first PONG.
+            await connected.client.flush(timeout=5)
             return False
     except (nats.errors.Error, OSError, TimeoutError):
         return True

@@ -1,13 +1,22 @@
 """Attacks on the sandboxes' NATS server with a sandbox's own login.
 
-Each line is `SUB subject`, `PUB subject words`, `REQ subject words` or `LOGIN user password`. A word `>subject` of
-a line is the reply subject, `Name=value` a header, and the rest is the payload. `{own}` and `{other}` are the
+Each line is `SUB subject`, `PUB subject words`, `REQ subject words` or `LOGIN user password`. A word `>subject`
+of a line is the reply subject, `Name=value` a header, and the rest is the payload. `{own}` and `{other}` are the
 two prefixes, `{slot}` and `{other_slot}` the numbers.
 """
 
 from __future__ import annotations
 
 from tests.isolation.attacks import denied, nothing, possible
+
+
+def _consumer(name: str, **config: str) -> str:
+    """The line that makes a durable consumer."""
+    parts = {"durable_name": name, "ack_policy": "none", **config}
+    inner = ",".join(f'"{key}":"{value}"' for key, value in parts.items())
+    request = f'{{{{"stream_name":"SANDBOX","config":{{{{{inner}}}}}}}}}'
+    return f"REQ $JS.API.CONSUMER.DURABLE.CREATE.SANDBOX.{name} {request}"
+
 
 LISTENING = denied(
     "permissions violation for subscription",
@@ -120,8 +129,7 @@ JETSTREAM = (
         "10081",
         (
             "a consumer that delivers as events",
-            'REQ $JS.API.CONSUMER.DURABLE.CREATE.SANDBOX.p {{"stream_name":"SANDBOX","config":{{'
-            '"durable_name":"p","deliver_subject":"{own}events.READY","ack_policy":"none"}}}}',
+            _consumer("p", deliver_subject="{own}events.READY"),
         ),
     ),
     *denied(
@@ -169,8 +177,7 @@ QUIET = nothing(
     ),
     (
         "a consumer of the neighbour's subjects",
-        'REQ $JS.API.CONSUMER.DURABLE.CREATE.SANDBOX.f {{"stream_name":"SANDBOX","config":{{'
-        '"durable_name":"f","filter_subject":"{other}events.*","ack_policy":"none"}}}}',
+        _consumer("f", filter_subject="{other}events.*"),
     ),
     ("answers to others", "SUB _INBOX.>"),
     ("its own subjects", "SUB {own}>"),
@@ -181,18 +188,15 @@ QUIET = nothing(
     ("any event's number", 'REQ $JS.API.DIRECT.GET.SANDBOX {{"seq":1}}'),
     (
         "a consumer that delivers to the neighbour",
-        'REQ $JS.API.CONSUMER.DURABLE.CREATE.SANDBOX.n {{"stream_name":"SANDBOX","config":{{'
-        '"durable_name":"n","deliver_subject":"{other}x","ack_policy":"none"}}}}',
+        _consumer("n", deliver_subject="{other}x"),
     ),
     (
         "a consumer that delivers as the bot publishes",
-        'REQ $JS.API.CONSUMER.DURABLE.CREATE.SANDBOX.s {{"stream_name":"SANDBOX","config":{{'
-        '"durable_name":"s","deliver_subject":"slot.{other_slot}.{other_id}.events.READY","ack_policy":"none"}}}}',
+        _consumer("s", deliver_subject="slot.{other_slot}.{other_id}.events.READY"),
     ),
     (
         "a consumer that delivers to JetStream",
-        'REQ $JS.API.CONSUMER.DURABLE.CREATE.SANDBOX.d {{"stream_name":"SANDBOX","config":{{'
-        '"durable_name":"d","deliver_subject":"$JS.API.STREAM.DELETE.SANDBOX","ack_policy":"none"}}}}',
+        _consumer("d", deliver_subject="$JS.API.STREAM.DELETE.SANDBOX"),
     ),
     ("somebody behind its own subjects", "PUB {own}x x"),
     ("answers that nobody asked for", "PUB _INBOX.x x"),
@@ -218,8 +222,7 @@ OWN_HARM = (
         "Consumers of its own events are the worker's to make, to change and to delete.",
         (
             "a consumer",
-            'REQ $JS.API.CONSUMER.DURABLE.CREATE.SANDBOX.c {{"stream_name":"SANDBOX","config":{{'
-            '"durable_name":"c","ack_policy":"none"}}}}',
+            _consumer("c"),
         ),
         ("delete a consumer", "REQ $JS.API.CONSUMER.DELETE.SANDBOX.c"),
     ),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -21,7 +20,7 @@ from sandbox_core.subjects import SLOT_DEAD_LETTERS, SLOT_STREAM, sandbox_user
 from tests.conftest import TemplateDatabase, create_database, drop_database
 from tests.isolation.attacks import Attack
 
-from .conftest import LIMITS, Bot, Worker, bot_process, eventually, worker
+from .conftest import Bot, Worker, bot_process, eventually, worker
 from .nats_attacks import NATS
 
 TREASURE, OWN = "treasure", "own"

@@ -143,7 +143,8 @@ def _worker(server_id: str, about: Mapping[str, Any]) -> WorkerConnection | None
     slot = slot_of_account(str(about.get("account")))
     if slot is None:
         return None
-    sandbox_id, _, generation = str(about.get("name_tag") or "").partition(":")
+    # The name in its token, see `connection_name`.
+    sandbox_id, _, generation = str(about.get("authorized_user") or "").partition(":")
     return WorkerConnection(
         server_id, int(about["cid"]), slot, sandbox_id, int(generation) if generation.isdigit() else 0
     )
