@@ -29,8 +29,8 @@ from sandbox_core.nats.tenant.configuration import TenantLimits
 from sandbox_core.nats.tenant.keys import AUTH, BOT, SYSTEM, TenantKeys
 from sandbox_core.nats.tenant.servers import TenantServers
 from sandbox_core.nats.tenant.streams import SlotStreams
-from sandbox_core.postgres import create_pool
-from sandbox_core.postgres.pool import Pool
+from sandbox_core.postgres import create_pool, nats_slots
+from sandbox_core.postgres.pool import Pool, connected
 from sandbox_core.subjects import schema_name
 
 KEY = "k" * 32
@@ -81,6 +81,11 @@ class Bot:
         found = await self.namespace.slot_of(sandbox.id)
         assert found is not None
         return found
+
+    async def logins_cleared(self, sandbox: Sandbox) -> bool:
+        async with connected(self.pool) as connection:
+            row = await nats_slots.of_sandbox(connection, sandbox.id)
+        return row is None or not row.password_hash
 
     async def send(self, sandbox: Sandbox, text: str, message_id: str | None = None) -> Any:
         """Publish an event of the sandbox as the bot does."""

@@ -1,8 +1,8 @@
 """Attacks on the sandboxes' NATS server with a sandbox's own login.
 
-Each line is `SUB subject`, `PUB subject words`, `REQ subject words` or `LOGIN user password`. A word `>subject`
-of a line is the reply subject, `Name=value` a header, and the rest is the payload. `{own}` and `{other}` are the
-two prefixes, `{slot}` and `{other_slot}` the numbers.
+Each line is `SUB subject`, `PUB subject words`, `REQ subject words` or `LOGIN user password`. A word
+`>subject` of a line is the reply subject, `Name=value` a header, and the rest is the payload. `{own}` and
+`{other}` are the two prefixes, `{slot}` and `{other_slot}` the numbers.
 """
 
 from __future__ import annotations

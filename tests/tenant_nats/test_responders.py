@@ -51,7 +51,7 @@ async def test_one_that_does_not_know_leaves_it_to_another(
         async def unknown(_sandbox_id: object) -> None:
             raise TimeoutError
 
-        second.responder._login_of = unknown  # type: ignore[assignment]
+        second.responder._login_of = unknown
         assert not await refused(bot.url(sandbox))
         await bot.responder.close()
         assert await refused(bot.url(sandbox))

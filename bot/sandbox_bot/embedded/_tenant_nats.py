@@ -40,9 +40,11 @@ class TenantNatsServer(NatsServer):
         self._limits = limits
         self._keys = TenantKeys(CredentialsKey(SecretStr(key)))
 
+    def _place(self) -> ServerPlace:
+        return ServerPlace(self._server_name, HOST, self.port, self._data_dir)
+
     def _configuration(self) -> dict[str, Any]:
-        place = ServerPlace(self._server_name, HOST, self.port, self._data_dir)
-        return tenant_configuration(self._keys, self._limits, place)
+        return tenant_configuration(self._keys, self._limits, self._place())
 
     def _login(self) -> dict[str, str]:
         return {"user": SYSTEM, "pass": self._keys.password(SYSTEM)}

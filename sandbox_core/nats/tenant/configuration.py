@@ -30,7 +30,9 @@ class TenantLimits:
 
     slots: int = 100
     memory: int = 32 * _MIB
-    """The memory of one sandbox's stream and consumers, in bytes."""
+    """The memory of one sandbox's streams and consumers, in bytes on each server."""
+    replicas: int = 1
+    """On how many servers of a cluster a sandbox's streams are."""
     connections: int = 10
     subscriptions: int = 200
     consumers: int = 50
@@ -41,6 +43,11 @@ class TenantLimits:
             raise ValueError(f"the number of slots is 1 to {SLOTS_AT_MOST}")
         if self.memory < 2 * self.max_payload:
             raise ValueError("a sandbox's memory is at least twice the largest message")
+
+    @property
+    def account_memory(self) -> int:
+        """The limit of one account: a stream counts once for each of its replicas."""
+        return self.memory * self.replicas
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +82,7 @@ def tenant_configuration(keys: TenantKeys, limits: TenantLimits, place: ServerPl
         "jetstream": {
             "store_dir": str(place.store),
             # The limits of accounts count like reservations: their sum must fit.
-            "max_memory_store": limits.slots * limits.memory + _MIB,
+            "max_memory_store": limits.slots * limits.account_memory + _MIB,
         },
         **({"cluster": cluster} if place.cluster else {}),
         "accounts": _accounts(keys, limits),
@@ -121,7 +128,7 @@ def _slot(slot: int, limits: TenantLimits) -> Mapping[str, Any]:
     (events, _), (api, _) = slot_exports(slot)
     return {
         "jetstream": {
-            "max_mem": limits.memory,
+            "max_mem": limits.account_memory,
             "max_file": 0,
             "max_streams": 2,
             "max_consumers": limits.consumers,

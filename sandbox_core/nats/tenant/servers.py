@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
+
+import nats.errors
+from nats.errors import NoRespondersError
 
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.subjects import slot_account, slot_of_account
@@ -56,47 +61,49 @@ class TenantServers:
 
         Raises `DependencyUnavailable` unless every server of the cluster has answered.
         """
+        return [each async for each in self._connections(slot)]
+
+    async def _connections(self, slot: int | None) -> AsyncIterator[WorkerConnection]:
         asked: dict[str, Any] = {"auth": True, "limit": _EVERY}
         if slot is not None:
             asked["acc"] = slot_account(slot)
-        return [
-            found
-            for answer in await self._every("CONNZ", asked)
-            for each in answer["data"].get("connections") or ()
-            if (found := _worker(answer["server"]["id"], each)) is not None
-        ]
+        async for answer in self._answers("CONNZ", asked):
+            for each in (answer.get("data") or {}).get("connections") or ():
+                if (found := _worker(answer["server"]["id"], each)) is not None:
+                    yield found
 
-    async def cut(self, slot: int, doomed: Callable[[WorkerConnection], bool] = lambda _: True) -> int:
-        """End the clients in the slot's account that are `doomed`. Return how many there were.
+    async def cut(self, slot: int, doomed: Callable[[WorkerConnection], bool] = lambda _: True) -> None:
+        """End the clients in the slot's account that are `doomed`.
 
-        Raises `DependencyUnavailable` when some may be left.
+        Raises `DependencyUnavailable` when some may be left; those on servers that answer are ended anyhow.
         """
-        ended: set[tuple[str, int]] = set()
         for look in range(_LOOKS):
-            found = [each for each in await self.connections(slot) if doomed(each)]
+            found = False
+            async for each in self._connections(slot):
+                if doomed(each):
+                    found = True
+                    await self._kick(each)
             if not found:
-                return len(ended)
-            ended |= {(each.server_id, each.number) for each in found}
-            await asyncio.gather(*(self._kick(each) for each in found))
+                return
             # The server ends them right after it has said so.
             await asyncio.sleep(_PAUSE * look)
         raise DependencyUnavailable(DEPENDENCY, "a worker connects again and again", self.where)
 
     async def _kick(self, connection: WorkerConnection) -> None:
-        with translating():
+        subject = f"$SYS.REQ.SERVER.{connection.server_id}.KICK"
+        with translating(), suppress(NoRespondersError):
+            # Without anybody there the server has ended, and the connection with it.
             await self._connection.client.request(
-                f"$SYS.REQ.SERVER.{connection.server_id}.KICK",
-                json.dumps({"cid": connection.number}).encode(),
-                timeout=_ANSWERS_WITHIN,
+                subject, json.dumps({"cid": connection.number}).encode(), timeout=_ANSWERS_WITHIN
             )
 
     async def streams(self) -> dict[int, dict[str, str]]:
         """Return the slots that every server has, with the names of each one's streams and whose they are."""
         slots: set[int] | None = None
         found: dict[int, dict[str, str]] = defaultdict(dict)
-        for answer in await self._every("JSZ", {"accounts": True, "streams": True, "config": True}):
+        async for answer in self._answers("JSZ", {"accounts": True, "streams": True, "config": True}):
             here: set[int] = set()
-            for account in answer["data"].get("account_details") or ():
+            for account in (answer.get("data") or {}).get("account_details") or ():
                 slot = slot_of_account(str(account.get("name")))
                 if slot is None:
                     continue
@@ -107,36 +114,40 @@ class TenantServers:
             slots = here if slots is None else slots & here
         return {slot: found[slot] for slot in sorted(slots or ())}
 
-    async def _every(self, what: str, asked: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Return the answers of all servers of the cluster."""
-        answers: list[dict[str, Any]] = []
-        expected = 1
+    async def _answers(self, what: str, asked: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        """Yield each server's answer as it comes; in the end raise `DependencyUnavailable` if one is missing.
+
+        A server counts while another one has a route to it: one that has crashed is not waited for.
+        """
+        known: set[str] = set()
+        answered: set[str] = set()
         client = self._connection.client
         with translating():
             inbox = client.new_inbox()
             subscription = await client.subscribe(inbox)
             try:
-                # How many servers there are, each says in its own state.
-                await client.publish(f"{_PING}.STATSZ", reply=inbox)
+                await client.publish(f"{_PING}.ROUTEZ", reply=inbox)
                 await client.publish(f"{_PING}.{what}", json.dumps(asked).encode(), reply=inbox)
-                states = 0
-                async with asyncio.timeout(_ANSWERS_WITHIN):
-                    while states == 0 or len(answers) < expected:
-                        message = await subscription.next_msg(timeout=None)
-                        answer = json.loads(message.data)
-                        if "statsz" in answer:
-                            states += 1
-                            expected = max(expected, int(answer["statsz"].get("active_servers") or 1))
-                        elif "data" in answer:
-                            answers.append(answer)
-            except TimeoutError:
-                raise DependencyUnavailable(
-                    DEPENDENCY, f"{len(answers)} of {expected} servers of the sandboxes answered", self.where
-                ) from None
+                end = time.monotonic() + _ANSWERS_WITHIN
+                while not known or known - answered:
+                    try:
+                        message = await subscription.next_msg(timeout=max(0.001, end - time.monotonic()))
+                    except nats.errors.TimeoutError:
+                        problem = f"{len(answered)} of {max(1, len(known))} servers of the sandboxes answered"
+                        raise DependencyUnavailable(DEPENDENCY, problem, self.where) from None
+                    answer = json.loads(message.data)
+                    data = answer.get("data") or {}
+                    if "num_routes" in data:
+                        known |= {
+                            answer["server"]["id"],
+                            *(each["remote_id"] for each in data.get("routes") or ()),
+                        }
+                    else:
+                        answered.add(answer["server"]["id"])
+                        yield answer
             finally:
                 if self._connection.connected:
                     await subscription.unsubscribe()
-        return answers
 
 
 def _worker(server_id: str, about: Mapping[str, Any]) -> WorkerConnection | None:

@@ -69,7 +69,7 @@ class SlotStreams:
                     await _delete(js, name)
             if not wanted:
                 return
-            memory = (await js.account_info()).limits.max_memory
+            memory = (await js.account_info()).limits.max_memory // self._replicas
             for name, subject in wanted.items():
                 await self._add(js, name, subject, sandbox_id, memory)
 
