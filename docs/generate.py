@@ -92,6 +92,7 @@ _OPERATORS: Mapping[str, str] = {
     "SANDBOX_005": "runbook.md#rb-sb-005-schema-creation-failures",
     "SANDBOX_006": "runbook.md#rb-sb-002-cleanup-failures",
     "SANDBOX_012": "runbook.md#rb-sb-006-status-command-issues",
+    "SANDBOX_013": "servers.md#the-sandboxes-side",
 }
 """Where the runbook goes on, for the codes that are not the user's to mend."""
 
@@ -173,7 +174,8 @@ def errors_page() -> str:
             if text.way_out:
                 lines += [">", f"> {text.way_out}"]
         if code in _OPERATORS:
-            lines += ["", f"For operators: [the runbook]({_OPERATORS[code]})."]
+            page = "the runbook" if _OPERATORS[code].startswith("runbook") else "servers of your own"
+            lines += ["", f"For operators: [{page}]({_OPERATORS[code]})."]
     return "\n".join(lines) + "\n"
 
 

@@ -53,7 +53,7 @@ from .sharding.resume_point_rows import ResumePointRows
 from .sharding.resume_points import ResumePoints
 from .sharding.state import PublishingState
 from .shutdown import ShutdownBudget
-from .tenant_side import open_tenant_side
+from .tenant_side import TenantSide, open_tenant_side
 from .tracing import Tracing, find_tracing
 
 _log = structlog.get_logger("sandbox.core")
@@ -72,6 +72,8 @@ class Core:
     manager: SandboxManager
     namespaces: tuple[Namespace, ...]
     """The sandboxes' parts, in the order of provisioning."""
+    tenants: TenantSide
+    """The sandboxes' own servers."""
     cleanup: CleanupProvider
     notices: Notices
     health: HealthChecker
@@ -194,7 +196,7 @@ async def open_core(
         side = await open_tenant_side(settings, stack, closing, pool=pool, redis=redis)
         namespaces: tuple[Namespace, ...] = (
             side.schemas,
-            side.keys,
+            side.redis_part,
             NatsNamespace(js, stream=settings.stream_names.sandbox),
         )
         lacks_streams = partial(_missing_streams, streams) if use_nats is NatsUse.EVENTS else _nothing
@@ -205,6 +207,7 @@ async def open_core(
             asked,
             lacks_streams=lacks_streams,
             follow_routes=follow_routes,
+            tenants=side.parts,
         )
         at_end("health", health.close)
         manager = LoggedManager(
@@ -238,6 +241,7 @@ async def open_core(
             settings=settings,
             manager=manager,
             namespaces=namespaces,
+            tenants=side,
             cleanup=cleanup,
             notices=Notices(pool, leads=settings.expiry_notices),
             health=health,
@@ -310,8 +314,9 @@ def _health_checker(
     *,
     lacks_streams: Callable[[], str],
     follow_routes: bool,
+    tenants: Sequence[SystemPart],
 ) -> HealthChecker:
-    system = _servers(settings, asked, lacks_streams)
+    system = [*_servers(settings, asked, lacks_streams), *tenants]
     if follow_routes:
         system.append(routing)
     return HealthChecker((*namespaces, routing), system=system)

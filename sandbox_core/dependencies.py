@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from nats.js import JetStreamContext
 from redis.asyncio import Redis
@@ -17,18 +18,22 @@ Question = Callable[[], Awaitable[None]]
 """Returns when the server has answered. Raises `DependencyUnavailable`."""
 
 
+async def ask_postgres(pool: Pool) -> None:
+    """Send PostgreSQL a request."""
+    async with connected(pool) as connection:
+        await connection.execute("SELECT 1")
+
+
+async def ask_redis(redis: Redis) -> None:
+    """Send Redis a request."""
+    with translating_redis():
+        await redis.ping()
+
+
 def questions(
     pool: Pool, redis: Redis, js: JetStreamContext, nats: NatsConnection | None = None
 ) -> dict[str, Question]:
     """Return a real request for each server, by its name; `nats` knows why NATS does not answer."""
-
-    async def postgres() -> None:
-        async with connected(pool) as connection:
-            await connection.execute("SELECT 1")
-
-    async def valkey() -> None:
-        with translating_redis():
-            await redis.ping()
 
     async def jetstream() -> None:
         if nats is not None:
@@ -41,4 +46,4 @@ def questions(
             why = None if nats is None else nats.denied or (None if nats.connected else nats.trouble)
             raise why or error from error
 
-    return {"PostgreSQL": postgres, "Redis": valkey, "NATS": jetstream}
+    return {"PostgreSQL": partial(ask_postgres, pool), "Redis": partial(ask_redis, redis), "NATS": jetstream}

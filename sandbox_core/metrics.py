@@ -35,11 +35,11 @@ _ATTRIBUTIONS = (
 _DROPS = ("unreadable", "no_session")
 _CREATE_FAILURES = (*ERROR_CODES, "CANCELLED", "INTERNAL")
 # The other codes are refusals, which take milliseconds and would hide the duration of real work.
-_ATTEMPTS_THAT_FAILED = {"SANDBOX_005", "SANDBOX_006", "SANDBOX_012", "CANCELLED", "INTERNAL"}
+_ATTEMPTS_THAT_FAILED = {"SANDBOX_005", "SANDBOX_006", "SANDBOX_012", "SANDBOX_013", "CANCELLED", "INTERNAL"}
 
 _COMMANDS = (
-    *("create", "list", "status", "connect", "register-guild", "unregister-guild", "extend", "destroy"),
-    "help",
+    *("create", "list", "status", "connect", "rotate", "register-guild", "unregister-guild", "extend"),
+    *("destroy", "help"),
 )
 _NO_COMMAND = "button"
 _SANDBOX_LABELS, _OTHERS = 20, "other"

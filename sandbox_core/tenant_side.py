@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 from redis.asyncio import Redis
 
 from .addresses import PostgresAddress, RedisAddress
 from .clients import open_tenant_clients
+from .dependencies import ask_postgres, ask_redis
+from .health import ServerPart
 from .namespaces import (
     Namespace,
     RedisNamespace,
@@ -25,18 +28,25 @@ from .postgres import Pool
 from .settings import Settings
 from .shutdown import ShutdownBudget
 
+TENANT_POSTGRES, TENANT_REDIS = "PostgreSQL of sandboxes", "Redis of sandboxes"
+
 
 @dataclass(frozen=True, slots=True)
 class TenantSide:
     """The sandboxes' parts of PostgreSQL and Redis."""
 
     schemas: Namespace
-    keys: Namespace
+    redis_part: Namespace
     every_keys: Sequence[RedisNamespace]
-    """The same as `keys`, each server for itself."""
-    pool: Pool | None
-    """The sandboxes' database, if it is not the bot's own."""
-    redis: Redis | None
+    """The same as `redis_part`, each server for itself."""
+    database: ServerPart | None
+    """The server of the sandboxes' database, if it is not the bot's own database."""
+    keys: ServerPart | None
+
+    @property
+    def parts(self) -> list[ServerPart]:
+        """The servers that only sandboxes need."""
+        return [part for part in (self.database, self.keys) if part is not None]
 
 
 async def open_tenant_side(
@@ -45,7 +55,13 @@ async def open_tenant_side(
     """Create the clients of the sandboxes' servers, without a request; `pool` and `redis` are the bot's."""
     tenants, tenant_redis = await open_tenant_clients(settings, stack, closing)
     keys, every_keys = _keys(settings, redis, tenant_redis)
-    return TenantSide(_schemas(settings, pool, tenants), keys, every_keys, tenants, tenant_redis)
+    database, server = None, None
+    if tenants is not None and settings.tenant_database is not None:
+        question = partial(ask_postgres, tenants)
+        database = ServerPart(TENANT_POSTGRES, question, where=settings.tenant_database.where)
+    if tenant_redis is not None and settings.tenant_redis is not None:
+        server = ServerPart(TENANT_REDIS, partial(ask_redis, tenant_redis), where=settings.tenant_redis.where)
+    return TenantSide(_schemas(settings, pool, tenants), keys, every_keys, database, server)
 
 
 def _schemas(settings: Settings, control: Pool, tenants: Pool | None) -> Namespace:

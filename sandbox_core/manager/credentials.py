@@ -91,9 +91,9 @@ async def _renewed(tools: TeardownTools, credentials: Credentials, sandbox: Sand
 
 
 async def _make(tools: TeardownTools, credentials: Credentials, sandbox: Sandbox) -> None:
-    """Make the logins while the row is locked, unless the sandbox has ended or was rotated again."""
+    """Make the logins while nobody ends the sandbox, unless it has ended or was rotated again."""
     async with transaction(tools.pool) as connection:
-        current = await sandboxes.by_id(connection, sandbox.id, lock=True)
+        current = await sandboxes.held(connection, sandbox.id)
         if current is None or not current.routes_at(tools.clock()):
             return
         if (current.generation, current.key_id) == (sandbox.generation, sandbox.key_id):
@@ -118,15 +118,28 @@ async def revoke(tools: TeardownTools, sandbox: Sandbox) -> None:
 async def mend(tools: TeardownTools, running: Collection[Sandbox]) -> list[tuple[str, UUID]]:
     """Make the logins that these running sandboxes lack. Return the stores and sandboxes.
 
-    A restarted Redis has lost its users; a process may have ended in the middle of a rotation.
+    A restarted Redis has lost its users; a process may have ended in the middle of a rotation. Raises the
+    first failure, after everything was tried.
     """
-    mended = []
+    mended: list[tuple[str, UUID]] = []
+    failed: SandboxError | None = None
     for store, each in every(tools):
-        lacking = await _bounded(store, each.lacking(running))
+        # One store, or one sandbox, does not keep the others waiting.
+        try:
+            lacking = await _bounded(store, each.lacking(running))
+        except SandboxError as error:
+            failed = failed or error
+            continue
         for sandbox in running:
-            if sandbox.id in lacking:
+            if sandbox.id not in lacking:
+                continue
+            try:
                 await _bounded(store, _renewed(tools, each, sandbox))
                 mended.append((store, sandbox.id))
+            except SandboxError as error:
+                failed = failed or error
+    if failed is not None:
+        raise failed
     return mended
 
 
@@ -141,16 +154,12 @@ async def _each(
         *(_bounded(store, work(each)) for store, each in stores), return_exceptions=True
     )
     for (store, _), result in zip(stores, results, strict=True):
-        if isinstance(result, SandboxError):
+        # Any error: what follows does it again, and fails where it can't.
+        if isinstance(result, BaseException):
+            reason = str(result) if isinstance(result, SandboxError) else type(result).__name__
             _log.warning(
-                "credentials_not_changed",
-                what=what,
-                store=store,
-                sandbox_id=str(sandbox.id),
-                reason=str(result),
+                "credentials_not_changed", what=what, store=store, sandbox_id=str(sandbox.id), reason=reason
             )
-        elif isinstance(result, BaseException):
-            raise result
 
 
 async def _bounded(store: str, work: Coroutine[Any, Any, T]) -> T:

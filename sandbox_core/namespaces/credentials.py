@@ -8,6 +8,9 @@ from uuid import UUID
 
 from sandbox_core.models import Sandbox
 
+WILL_BE_MADE = "is missing or outdated, and will be made again"
+"""What the health of a part says about a login that `lacking` names."""
+
 
 class Credentials(Protocol):
     """The sandboxes' own logins to one store. Methods that ask it raise `DependencyUnavailable`.

@@ -37,10 +37,12 @@ COUNT_WITHIN = 30.0
 
 @dataclass(frozen=True, slots=True)
 class SchemaStats:
-    """The tables of a schema with their exact numbers of rows; empty when the schema does not exist."""
+    """The tables of a schema with their numbers of rows; empty when the schema does not exist."""
 
     schema: str
     rows: dict[str, int]
+    exact: bool = True
+    """Whether the rows were counted, and not estimated."""
 
     @property
     def total_rows(self) -> int:
@@ -179,7 +181,8 @@ class SchemaProvisioner:
         if not exists:
             detail = f"the schema {sandbox.schema_name} does not exist"
             return PartHealth(self.store, PartState.UNHEALTHY, detail, latency, facts)
-        detail = f"{counted(len(stats.rows), 'table', 'tables')}, {counted(stats.total_rows, 'row', 'rows')}"
+        rows = counted(stats.total_rows, "row", "rows")
+        detail = f"{counted(len(stats.rows), 'table', 'tables')}, {'' if stats.exact else 'about '}{rows}"
         return PartHealth(self.store, PartState.HEALTHY, detail, latency, facts)
 
     async def list_ids(self) -> set[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import secrets
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,9 +18,10 @@ import asyncpg
 
 from sandbox_core.addresses import PostgresAddress
 from sandbox_core.credentials import CredentialsKey, scram_verifier
-from sandbox_core.errors import IsolationImpossible
+from sandbox_core.errors import DependencyUnavailable, IsolationImpossible, LoginRefused
 from sandbox_core.models import Sandbox
-from sandbox_core.postgres import Connection, Pool, connected, transaction
+from sandbox_core.postgres import Connection, Pool, connected, login, transaction
+from sandbox_core.postgres.pool import CONNECT_TIMEOUT
 from sandbox_core.words import counted
 
 STORE = "PostgreSQL"
@@ -30,6 +32,10 @@ _TEMPORARY = "1GB"
 """The most temporary files of one session, where the server lets the bot limit them."""
 _DONE = re.compile(r"; generation (?P<generation>\d+) of (?P<key>[0-9a-f]*)(?:; since (?P<since>[0-9.]+))?\Z")
 
+_TRUSTS = (
+    "it lets roles in without a password",
+    "In pg_hba.conf: scram-sha-256 instead of trust, peer or ident where sandboxes' workers come from.",
+)
 # Asked in the tenants' database. PUBLIC is the role with the oid 0.
 _ABILITIES = """
     SELECT r.rolname AS role, r.rolsuper AS super, r.rolcreaterole AS makes_roles,
@@ -81,7 +87,8 @@ class SandboxRoles:
         self._address = address
         self._key = key
         self._mark = installation
-        self._limits = limits or RoleLimits()
+        self.limits = limits or RoleLimits()
+        self._asks_for_passwords = False
 
     @property
     def where(self) -> str:
@@ -93,8 +100,28 @@ class SandboxRoles:
         async with connected(self._tenants) as connection:
             found = await connection.fetchrow(_ABILITIES)
         assert found is not None  # noqa: S101 (the role that asks exists)
-        for problem, mend in _lacking(found):
+        lacking = _lacking(found)
+        if not lacking and not self._asks_for_passwords:
+            if await self._lets_anybody_in():
+                lacking.append(_TRUSTS)
+            else:
+                self._asks_for_passwords = True
+        for problem, mend in lacking:
             raise IsolationImpossible(STORE, self.where, problem, mend)
+
+    async def _lets_anybody_in(self) -> bool:
+        """Return whether a role that does not exist is refused for that, and not for its password.
+
+        With the method `trust` the server does not ask for one.
+        """
+        nobody = PostgresAddress.parse(self._address.url_of("sandbox_nobody", secrets.token_hex(8)))
+        try:
+            connection = await login.connect(nobody, timeout=CONNECT_TIMEOUT)
+        except (LoginRefused, DependencyUnavailable, OSError) as error:
+            # From here the workers' address may lead nowhere; then this is not known.
+            return "there is no such role" in str(error) and "password" not in str(error)
+        await connection.close()
+        return True
 
     async def create(self, connection: Connection, sandbox: Sandbox) -> None:
         """Create the role in the caller's transaction, and give it the schema, which exists, with its tables.
@@ -113,7 +140,7 @@ class SandboxRoles:
             "WHERE c.relnamespace = to_regnamespace($1) AND c.relkind = 'r'",
             role,
         )
-        timeout = int(self._limits.statement_timeout.total_seconds() * 1000)
+        timeout = int(self.limits.statement_timeout.total_seconds() * 1000)
         statements = [
             f"CREATE ROLE {role} NOCREATEDB NOCREATEROLE NOINHERIT {self._attributes(sandbox)}",
             self._comment(sandbox, since=""),
@@ -204,6 +231,15 @@ class SandboxRoles:
         password = self._key.password(STORE, sandbox)
         return {"DATABASE_URL": self._address.url_of(sandbox.schema_name, password)}
 
+    async def connections(self, sandbox: Sandbox) -> int:
+        """Return how many connections the sandbox has now."""
+        async with connected(self._tenants) as connection:
+            return int(
+                await connection.fetchval(
+                    "SELECT count(*) FROM pg_stat_activity WHERE usename = $1", sandbox.schema_name
+                )
+            )
+
     async def names(self) -> list[str]:
         """Return the names of all roles of this installation."""
         async with connected(self._tenants) as connection:
@@ -212,7 +248,7 @@ class SandboxRoles:
     def _attributes(self, sandbox: Sandbox) -> str:
         verifier = scram_verifier(self._key.password(STORE, sandbox))
         return (
-            f"LOGIN CONNECTION LIMIT {self._limits.connections} "
+            f"LOGIN CONNECTION LIMIT {self.limits.connections} "
             f"PASSWORD '{verifier}' VALID UNTIL '{sandbox.expires_at.isoformat()}'"
         )
 
@@ -234,7 +270,7 @@ class SandboxRoles:
             f"{self._mark};",
             None if names is None else list(names),
         )
-        return {row["name"]: _Role.of(row, self._limits) for row in rows}
+        return {row["name"]: _Role.of(row, self.limits) for row in rows}
 
     async def _end_sessions(self, role: str, *, older: bool) -> None:
         async with connected(self._tenants) as connection:

@@ -18,7 +18,7 @@ from sandbox_core.tasks import Cancellations
 from sandbox_core.words import counted
 
 from .base import IsOrphan, PartHealth, PartState, drop_orphan
-from .credentials import Credentials
+from .credentials import WILL_BE_MADE, Credentials
 from .key_removal import KeyRemoval, scan
 from .redis_users import SandboxUsers
 
@@ -80,6 +80,9 @@ class RedisNamespace:
             keys, exact = await self._count(redis_prefix(sandbox.id) + "*")
         detail = counted(keys, "key", "keys") if exact else f"{keys} keys or more"
         facts: dict[str, int | float | str] = {"prefix": redis_prefix(sandbox.id), "keys": keys}
+        if self._users is not None and await self._users.lacking([sandbox]):
+            lacks = f"{detail}; its login {WILL_BE_MADE}"
+            return PartHealth(self.store, PartState.DEGRADED, lacks, latency, facts)
         return PartHealth(self.store, PartState.HEALTHY, detail, latency, facts)
 
     async def _count(self, pattern: str) -> tuple[int, bool]:

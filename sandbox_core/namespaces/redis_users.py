@@ -38,7 +38,7 @@ _RULES = (
     *(f"-{name}" for name in _NOT),
     *(f"+{name}" for name in _BACK),
 )
-CONTROL_COMMANDS = ("acl|setuser", "acl|deluser", "acl|list", "acl|getuser", "client|kill", "info")
+CONTROL_COMMANDS = ("acl|setuser", "acl|deluser", "acl|list", "client|kill", "info")
 """What the bot's user needs there for this, with its names in access lists."""
 
 

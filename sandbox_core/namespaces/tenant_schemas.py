@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import asyncpg
 
 from sandbox_core.errors import SchemaCreationFailed
@@ -9,13 +11,35 @@ from sandbox_core.models import Sandbox
 from sandbox_core.postgres import Connection, Pool, connected, transaction
 from sandbox_core.postgres.errors import unavailable
 from sandbox_core.subjects import schema_name
+from sandbox_core.words import counted
 
-from .base import IsOrphan
+from .base import IsOrphan, PartHealth, PartState
+from .credentials import WILL_BE_MADE
 from .postgres import DROP_WITHIN, SchemaProvisioner, SchemaStats, lock_schema, unused
 from .postgres_roles import SandboxRoles
 
-_AT_ONCE = 200
-"""The most relations for one statement to drop: each takes a place in the server's table of locks."""
+_AT_ONCE = 50
+"""The most objects for one transaction to drop: each takes a place in the server's table of locks, which a
+sandbox could outgrow. Then it could never be removed."""
+# The newest first: what depends on others is younger than they are.
+_OBJECTS = """
+    SELECT format('DROP %s IF EXISTS %s CASCADE', CASE o.type
+               WHEN 'composite type' THEN 'TYPE' WHEN 'statistics object' THEN 'STATISTICS' ELSE upper(o.type)
+           END, o.identity) AS statement
+    FROM pg_depend AS d, LATERAL pg_identify_object(d.classid, d.objid, 0) AS o
+    WHERE d.refclassid = 'pg_namespace'::regclass AND d.refobjid = to_regnamespace($1)
+      AND d.deptype = 'n' AND d.classid <> 'pg_default_acl'::regclass
+    ORDER BY d.objid DESC LIMIT $2
+"""
+_INDEXES = """
+    SELECT 'DROP INDEX IF EXISTS ' || i.indexrelid::regclass AS statement
+    FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indrelid
+    WHERE c.relnamespace = to_regnamespace($1) AND NOT i.indisunique LIMIT $2
+"""
+_LARGE_OBJECTS = """
+    SELECT format('SELECT lo_unlink(%s)', l.oid) AS statement
+    FROM pg_largeobject_metadata AS l WHERE l.lomowner = to_regrole($1) LIMIT $2
+"""
 
 
 class TenantSchemas(SchemaProvisioner):
@@ -69,8 +93,9 @@ class TenantSchemas(SchemaProvisioner):
     async def _drop(self, schema: str, within: float) -> bool:
         if self._roles is not None:
             await self._roles.revoke_role(schema)
-        while await self._drop_some(schema, within):
-            pass
+        for query in (_OBJECTS, _INDEXES, _LARGE_OBJECTS):
+            while await self._drop_some(schema, query, within):
+                pass
         async with transaction(self._tenants) as connection:
             await connection.execute("SET LOCAL client_min_messages = warning")
             found = await self._exists(connection, schema)
@@ -80,24 +105,14 @@ class TenantSchemas(SchemaProvisioner):
                 await self._roles.drop(connection, schema)
         return found
 
-    async def _drop_some(self, schema: str, within: float) -> bool:
-        """Drop a part of a schema with very many relations. Return whether there may be more."""
+    async def _drop_some(self, schema: str, query: str, within: float) -> bool:
+        """Drop a part of what is too much for one statement. Return whether there may be more."""
         async with transaction(self._tenants) as connection:
-            if not await self._exists(connection, schema):
-                return False
-            rows = await connection.fetch(
-                """
-                SELECT quote_ident(c.relname) AS name FROM pg_class AS c
-                WHERE c.relnamespace = to_regnamespace($1) AND c.relkind IN ('r', 'p', 'f') LIMIT $2
-                """,
-                schema,
-                _AT_ONCE,
-            )
+            rows = await connection.fetch(query, schema, _AT_ONCE)
             if len(rows) < _AT_ONCE:
                 return False
             await connection.execute("SET LOCAL client_min_messages = warning")
-            names = ", ".join(f"{schema}.{row['name']}" for row in rows)
-            await connection.execute(f"DROP TABLE IF EXISTS {names} CASCADE", timeout=within)
+            await connection.execute(";".join(row["statement"] for row in rows), timeout=within)
         return True
 
     async def exists(self, schema: str) -> bool:
@@ -122,13 +137,27 @@ class TenantSchemas(SchemaProvisioner):
             rows = await connection.fetch(
                 """
                 SELECT c.relname::text AS name,
-                       greatest(pg_stat_get_live_tuples(c.oid), c.reltuples::bigint, 0) AS rows
+                       coalesce(nullif(pg_stat_get_live_tuples(c.oid), 0), greatest(c.reltuples, 0))::bigint
+                           AS rows
                 FROM pg_class AS c
                 WHERE c.relnamespace = to_regnamespace($1) AND c.relkind IN ('r', 'p') ORDER BY 1
                 """,
                 schema,
             )
-        return SchemaStats(schema, {row["name"]: row["rows"] for row in rows})
+        return SchemaStats(schema, {row["name"]: row["rows"] for row in rows}, exact=False)
+
+    async def check(self, sandbox: Sandbox) -> PartHealth:
+        """Check also the sandbox's login; `facts` has its `connections`, and how many it may have."""
+        health = await super().check(sandbox)
+        if self._roles is None or not sandbox.generation or health.state is not PartState.HEALTHY:
+            return health
+        used, most = await self._roles.connections(sandbox), self._roles.limits.connections
+        facts = {**health.facts, "connections": used, "connections_limit": most}
+        detail = f"{health.detail}, {used} of {counted(most, 'connection', 'connections')}"
+        if await self._roles.lacking([sandbox]):
+            lacks = f"{detail}; its login {WILL_BE_MADE}"
+            return replace(health, state=PartState.DEGRADED, detail=lacks, facts=facts)
+        return replace(health, detail=detail, facts=facts)
 
     async def list_schemas(self) -> list[str]:
         """Return every schema and role of this installation with an exact name of ours, sorted."""

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Protocol
 
 from sandbox_core.health import HealthChecker, SystemHealth
 from sandbox_core.namespaces import PartState
+from sandbox_core.tenant_side import TENANT_POSTGRES, TENANT_REDIS
 
 if TYPE_CHECKING:
     from sandbox_core.bootstrap import Core
 
 ANSWER_WITHIN = 1.0
 """The limit in seconds for each part: the answer waits for the slowest."""
-_TOLERATED = ("Redis",)
-"""The server that the process needs only for speed."""
+_TOLERATED = ("Redis", TENANT_POSTGRES, TENANT_REDIS)
+"""The server that the process needs only for speed, and those that only sandboxes need."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -179,6 +179,13 @@ async def by_id(connection: Connection, sandbox_id: UUID, *, lock: bool = False)
     return None if row is None else sandbox_from_row(row)
 
 
+async def held(connection: Connection, sandbox_id: UUID) -> Sandbox | None:
+    """Return one sandbox, whose row nobody changes until the transaction ends; others may hold it, too."""
+    with translating():
+        await connection.execute("SELECT 1 FROM sandboxes WHERE id = $1 FOR SHARE", sandbox_id)
+    return await by_id(connection, sandbox_id)
+
+
 async def find_live(connection: Connection, *, name: str, sandbox_id: UUID | None) -> Sandbox | None:
     """Return the live sandbox with the name or short id `name`, or the id `sandbox_id`.
 

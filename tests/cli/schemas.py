@@ -38,6 +38,7 @@ SANDBOX = keys(
     status={"enum": ["pending", "creating", "running", "expired", "destroying", "destroyed"]},
     receives_events={"type": "boolean"},
     guild_ids=listed(SNOWFLAKE),
+    isolation={"enum": ["enforced", "convention"]},
     schema=TEXT,
     redis_prefix=TEXT,
     nats_prefix=TEXT,

@@ -101,6 +101,9 @@ EXAMPLES: dict[type[errors.SandboxError], errors.SandboxError] = {
         errors.LoginRefused("Redis", where="h:1", user="x", problem="no", setting="REDIS_URL"),
         errors.NotMigrated(),
         errors.StreamUnusable("EVENTS", LONG, LONG, LONG),
+        errors.RotationUnfinished("Redis", LONG, LONG),
+        errors.IsolationImpossible("Redis", LONG, LONG, LONG),
+        errors.NoCredentials(LONG),
     )
 }
 
@@ -212,7 +215,7 @@ def test_an_owner_that_is_not_a_discord_user_is_shown_as_text() -> None:
 
 def test_the_environment_is_a_block_and_a_file() -> None:
     variables = {"SANDBOX_ID": "3f2a", "SANDBOX_REDIS_PREFIX": "sandbox:3f2a:"}
-    embed, file = _render.environment(a_sandbox(), variables)
+    embed, file = _render.environment(a_sandbox(), variables, "Environment")
     assert embed.description == (
         '```sh\nexport SANDBOX_ID="3f2a"\nexport SANDBOX_REDIS_PREFIX="sandbox:3f2a:"\n```'
     )
@@ -222,7 +225,7 @@ def test_the_environment_is_a_block_and_a_file() -> None:
 
 def test_an_environment_too_long_for_an_embed_is_whole_in_the_file() -> None:
     variables = {"SANDBOX_GUILD_IDS": ",".join(ENORMOUS_NAMES)}
-    embed, file = _render.environment(a_sandbox(), variables)
+    embed, file = _render.environment(a_sandbox(), variables, "Environment")
     assert_within_limits(embed)
     assert "attached file" in (embed.description or "")
     assert file.fp.read().count(b",") == 499

@@ -29,21 +29,23 @@ from tests.docs.markdown import blocks
 
 _COMPOSE = ROOT / "docker-compose.yml"
 _VARIABLE = re.compile(r"\$\{(?P<name>\w+)")
-_PASSWORDS = {"POSTGRES_PASSWORD": "p4ss", "GRAFANA_PASSWORD": "w0rd"}
+_PASSWORDS = {"POSTGRES_PASSWORD": "p4ss", "REDIS_PASSWORD": "k3ys", "GRAFANA_PASSWORD": "w0rd"}
 
 
 def run_compose(
-    *arguments: str, passwords: dict[str, str], override: str = ""
+    *arguments: str, passwords: dict[str, str], override: str = "", isolation: str = ""
 ) -> subprocess.CompletedProcess[str]:
     """`docker compose` on the file, beside a `.env` made of the example and these passwords.
 
-    `override` is the text of a `docker-compose.override.yml`.
+    `override` is the text of a `docker-compose.override.yml`, `isolation` a SANDBOX_ISOLATION in `.env`.
     """
     with tempfile.TemporaryDirectory() as directory:
         filled = (ROOT / ".env.example").read_text(encoding="utf-8")
         for name, password in passwords.items():
             filled, count = re.subn(rf"^{name}=$", f"{name}={password}", filled, flags=re.MULTILINE)
             assert count == 1, f"{name} is not in .env.example"
+        if isolation:
+            filled += f"SANDBOX_ISOLATION={isolation}\n"
         (Path(directory) / ".env").write_text(filled)
         shutil.copy(_COMPOSE, directory)
         if override:
@@ -121,6 +123,7 @@ def test_only_grafana_is_published_beyond_loopback() -> None:
 _SERVERS = {
     "postgres": (lambda: postgres_programs() / "postgres", r"\d+"),
     "valkey": (valkey_program, r"\d+\.\d+"),
+    "tenant-valkey": (valkey_program, r"\d+\.\d+"),
     "nats-1": (nats_program, r"\d+\.\d+"),
 }
 """The program that the tests run, and how much of its version an image's tag has to share."""
@@ -147,11 +150,12 @@ def test_data_outlives_a_container() -> None:
     """Each server's volume is where its image keeps data; that of PostgreSQL moved with version 18."""
     places = {
         name: {volume["target"] for volume in services()[name]["volumes"] if volume["type"] == "volume"}
-        for name in ("postgres", "valkey", "nats-1", "prometheus", "grafana")
+        for name in ("postgres", "valkey", "tenant-valkey", "nats-1", "prometheus", "grafana")
     }
     assert places == {
         "postgres": {"/var/lib/postgresql"},
         "valkey": {"/data"},
+        "tenant-valkey": {"/data"},
         "nats-1": {"/data"},
         "prometheus": {"/prometheus"},
         "grafana": {"/var/lib/grafana"},
@@ -169,7 +173,7 @@ def test_the_guide_names_the_published_addresses() -> None:
     assert [published[urlsplit(url).port or 0] for _, url in named] == ["postgres", "valkey", "nats-1"]
     database = urlsplit(named[0][1])
     environment = services()["postgres"]["environment"]
-    assert database.username == environment["POSTGRES_USER"]
+    assert f"CREATE ROLE {database.username} " in (DEPLOY / "postgres" / "init.sh").read_text()
     assert database.path == f"/{environment['POSTGRES_DB']}"
     for text in ("9090/alerts", "port 3000", "user `admin`"):
         assert text in guide
@@ -234,7 +238,9 @@ def test_every_service_is_watched_and_comes_back() -> None:
 def test_the_bot_starts_after_the_migrations_and_its_servers() -> None:
     needs = _dependencies(services()["bot"])
     assert needs.pop("migrate") == "service_completed_successfully"
-    assert needs == dict.fromkeys(("valkey", "nats-1", "nats-2", "nats-3"), "service_healthy")
+    assert needs == dict.fromkeys(
+        ("valkey", "tenant-valkey", "nats-1", "nats-2", "nats-3"), "service_healthy"
+    )
     assert _dependencies(services()["migrate"]) == {"postgres": "service_healthy"}
 
 
@@ -246,7 +252,7 @@ def test_the_bots_environment_is_one_it_accepts(monkeypatch: pytest.MonkeyPatch,
     # `.env` is one for all services: that the servers' passwords stand there too is no mistake.
     known = {name.upper() for name in Settings.model_fields} | _PASSWORDS.keys()
     assert environment.keys() <= known
-    assert environment["GRAFANA_PASSWORD"] == ""
+    assert {environment[name] for name in _PASSWORDS} == {""}
     for name, value in environment.items():
         assert isinstance(value, str), f"{name}: YAML would make it another type"
         monkeypatch.setenv(name, value)

@@ -199,6 +199,8 @@ async def test_a_restarted_server_of_keys_gets_its_users_back(
     async with mine.redis() as redis:
         with pytest.raises(rd.AuthenticationError):
             await redis.ping()
+    lacking = (await core.manager.health("mine")).parts[1]
+    assert (lacking.state, "its login is missing" in lacking.detail) == ("degraded", True)
     assert await core.cleanup.keep_credentials() == [("Redis", mine.sandbox.id)]
     async with mine.redis() as redis:
         assert await redis.get(f"{mine.prefix}a") == "b"
@@ -206,7 +208,11 @@ async def test_a_restarted_server_of_keys_gets_its_users_back(
 
 
 async def test_what_somebody_has_changed_is_mended(core: Core, mine: Held, admin: asyncpg.Connection) -> None:
+    connection = await mine.postgres()
+    assert "1 of 20 connections" in (await core.manager.health("mine")).parts[0].detail
+    await connection.close()
     await admin.execute(f"ALTER ROLE {mine.schema} NOLOGIN")
+    assert (await core.manager.health("mine")).parts[0].state == "degraded"
     assert await core.cleanup.keep_credentials() == [("PostgreSQL", mine.sandbox.id)]
     await both_work(mine)
 

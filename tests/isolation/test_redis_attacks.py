@@ -13,9 +13,11 @@ from redis.asyncio.connection import Connection
 from sandbox_bot.embedded import EmbeddedServers
 from sandbox_core.models import Actor
 from sandbox_core.settings import Settings
+from tests.conftest import ROOT
 
 from .attacks import Attack
 from .conftest import BOB, Held, hold, opened
+from .postgres_attacks import POSTGRES
 from .redis_attacks import REDIS
 
 
@@ -87,3 +89,12 @@ def _said(error: rd.RedisError) -> str:
     if isinstance(error, rd.AuthenticationError):
         return f"WRONGPASS {text}"
     return text if text.startswith("ERR ") else f"ERR {text}"
+
+
+@pytest.mark.parametrize("attack", [each for each in (*POSTGRES, *REDIS) if each.possible], ids=str)
+def test_what_remains_possible_is_said(attack: Attack) -> None:
+    assert attack.possible in (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+
+
+def test_the_list_is_long_enough() -> None:
+    assert len(POSTGRES) + len(REDIS) >= 150

@@ -94,6 +94,22 @@ async def test_postgres(
     await core.manager.create(ALICE, name="now")
 
 
+async def test_a_postgres_that_asks_for_no_password(
+    core: Core, closed: EmbeddedServers, admin: asyncpg.Connection
+) -> None:
+    rules = closed.postgres.data_dir / "data" / "pg_hba.conf"
+    before = rules.read_text()
+    rules.write_text(before.replace("scram-sha-256", "trust"))
+    await admin.execute("SELECT pg_reload_conf()")
+    try:
+        error = await refused(core)
+    finally:
+        rules.write_text(before)
+        await admin.execute("SELECT pg_reload_conf()")
+    assert "without a password" in error.problem
+    assert "pg_hba.conf" in error.mend
+
+
 async def test_a_redis_that_lets_everybody_in(core: Core, closed: EmbeddedServers) -> None:
     async with Redis.from_url(closed.tenant_valkey.url) as root:
         await root.execute_command("ACL SETUSER", "default", "on", "nopass")

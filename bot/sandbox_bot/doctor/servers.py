@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from datetime import UTC, datetime
 
 import structlog
@@ -20,6 +20,7 @@ from .nats import look_at_nats
 from .places import Places
 from .postgres import look_at_postgres
 from .redis import look_at_redis
+from .tenants import POSTGRES, REDIS, look_at_tenants
 
 _log = structlog.get_logger("sandbox.doctor")
 
@@ -49,9 +50,23 @@ async def check_servers(
         (look := Look("Redis", redis.where), look_at_redis(core, look, redis)),
         (look := Look("NATS", nats.where), look_at_nats(core, look, nats, clock)),
         (look := Look("Discord", discord), look_at_discord(settings, look)),
+        *_tenants(core, clock),
     ]
     await asyncio.gather(*(_bounded(look, work) for look, work in areas))
     return [finding for look, _ in areas for finding in look.found]
+
+
+def _tenants(
+    core: Core, clock: Callable[[], datetime]
+) -> Iterator[tuple[Look, Coroutine[object, object, None]]]:
+    schemas, keys, *_ = core.namespaces
+    for area, namespace, part in (
+        (POSTGRES, schemas, core.tenants.database),
+        (REDIS, keys, core.tenants.keys),
+    ):
+        if part is not None:
+            look = Look(area, part.where)
+            yield look, look_at_tenants(core, look, namespace, part.question, clock)
 
 
 async def _bounded(look: Look, work: Coroutine[object, object, None]) -> None:
@@ -63,9 +78,13 @@ async def _bounded(look: Look, work: Coroutine[object, object, None]) -> None:
             f"it refused the {error.refused} as {error.user}: {error.problem}", f"Check {error.setting}."
         )
     except DependencyFaulty as error:
-        look.failed(error.reason, _MEND[look.area], (_HOLDERS,) if error.problem == OVERDUE else ())
+        look.failed(
+            error.reason, _MEND[look.area.split(" (")[0]], (_HOLDERS,) if error.problem == OVERDUE else ()
+        )
     except DependencyUnavailable as error:
-        look.away(error.reason if error.dependency == look.area else explain(error).sentence, _start(look))
+        look.away(
+            error.reason if look.area.startswith(error.dependency) else explain(error).sentence, _start(look)
+        )
     except SandboxError as error:
         look.failed(explain(error).sentence, "Fix this; then run doctor again.")
     except TimeoutError:
@@ -82,6 +101,8 @@ async def _bounded(look: Look, work: Coroutine[object, object, None]) -> None:
 
 def _start(look: Look) -> str:
     return {
+        POSTGRES: "Start it, and check SANDBOX_DATABASE_URL.",
+        REDIS: "Start it, and check SANDBOX_REDIS_URL.",
         "PostgreSQL": "Start it, and check DATABASE_URL.",
         "Redis": "Start it, and check REDIS_URL.",
         "NATS": "Start it with JetStream (-js), and check NATS_URL.",

@@ -20,7 +20,7 @@ from redis.asyncio import Redis
 
 from discord_sim import DiscordSim, SimGuild, SimUser
 from discord_sim.control import ControlApi
-from sandbox_core.addresses import NatsAddress, PostgresAddress
+from sandbox_core.addresses import NatsAddress, PostgresAddress, RedisAddress
 from sandbox_core.ops import OpsServer
 from sandbox_core.postgres import login
 from sandbox_core.redis.client import create_client
@@ -188,13 +188,14 @@ def addresses(servers: EmbeddedServers, place: World, ops: OpsServer, log: Path)
     """Return the addresses and commands for looking around while everything is up; without passwords."""
     database = PostgresAddress.parse(servers.database_url)
     without_password = f"postgresql://{database.who}@{database.where}/{database.database}"
+    redis = RedisAddress.parse(servers.redis_url)
     control = f"http://127.0.0.1:{place.sim.port}/_sim"
     body = json.dumps({"user": place.developer.name, "guild": place.dev_guild.name, "path": "sandbox list"})
     return [
         ("ops endpoint", f"{ops.url}/readyz  /healthz  /metrics"),
         ("DATABASE_URL", f"{without_password}  (its password is in the next line's file)"),
         ("in a shell", f". {_shell_file(servers, place, log.parent)}"),
-        ("REDIS_URL", servers.redis_url),
+        ("REDIS_URL", f"redis://{redis.who}@{redis.where}/{redis.database}  (likewise)"),
         ("NATS_URL", servers.nats_url),
         ("Discord API", place.sim.api_url),
         ("be a person", f"curl -s {control}/slash -d '{body}'"),

@@ -135,7 +135,7 @@ async def test_redis_other_refusals_are_named(valkey: Redis, redis_url: str) -> 
     where = f"{url.hostname}:{url.port}"
     everything_needed = ("+client", "+hello", "+select", "+info")
     await valkey.execute_command("ACL", "SETUSER", "narrow", "reset", "on", ">pw", *everything_needed)
-    await valkey.execute_command("ACL", "SETUSER", "default", "on", "resetpass", ">needed")
+    await valkey.execute_command("ACL", "SETUSER", "default", "on", "resetpass", ">needed", "~*", "+@all")
     try:
         for text, user, problem in (
             (f"redis://narrow:pw@{where}{url.path}", "narrow", "its user may not do this"),
@@ -147,7 +147,7 @@ async def test_redis_other_refusals_are_named(valkey: Redis, redis_url: str) -> 
                     await client.ping()
             assert (refused.value.user, refused.value.problem) == (user, problem)
     finally:
-        await valkey.execute_command("ACL", "SETUSER", "default", "off", "resetpass")
+        await valkey.execute_command("ACL", "SETUSER", "default", "reset")
 
 
 async def test_postgres_that_lets_nobody_in_from_here(servers: EmbeddedServers, database_url: str) -> None:

@@ -1,0 +1,78 @@
+"""`doctor` and `/readyz` about the sandboxes' own servers."""
+
+from __future__ import annotations
+
+import asyncpg
+
+from sandbox_bot.doctor import Finding, State, check_servers
+from sandbox_bot.doctor.tenants import POSTGRES, REDIS
+from sandbox_bot.embedded import EmbeddedServers
+from sandbox_core.bootstrap import Core
+from sandbox_core.ops.readiness import Readiness
+from sandbox_core.settings import Settings
+from sandbox_core.tenant_side import TENANT_POSTGRES, TENANT_REDIS
+
+from .conftest import opened, settings_of
+
+
+async def found(core: Core, area: str) -> list[Finding]:
+    return [finding for finding in await check_servers(core) if finding.area == area]
+
+
+async def test_all_is_well_and_nothing_is_left(core: Core, admin: asyncpg.Connection) -> None:
+    findings = await check_servers(core)
+    for area in (POSTGRES, REDIS):
+        mine = [finding for finding in findings if finding.area == area]
+        assert not any(finding.wrong for finding in mine), mine
+        assert "a trial's part and login were made" in [finding.detail for finding in mine]
+    assert any("the server of the bot's own database" in finding.detail for finding in findings)
+    assert await admin.fetchval("SELECT count(*) FROM pg_roles WHERE rolname ~ '^sandbox_'") == 0
+    assert await core.namespaces[1].list_ids() == set()
+
+
+async def test_what_is_missing_is_named_with_its_remedy(core: Core, admin: asyncpg.Connection) -> None:
+    await admin.execute("ALTER ROLE sandbox NOCREATEROLE")
+    try:
+        findings = await found(core, POSTGRES)
+    finally:
+        await admin.execute("ALTER ROLE sandbox CREATEROLE")
+    wrong = [finding for finding in findings if finding.wrong]
+    assert [finding.state for finding in wrong] == [State.FAILED]
+    assert "may not make roles" in wrong[0].detail
+    assert 'ALTER ROLE "sandbox" CREATEROLE;' in wrong[0].mend
+
+
+async def test_a_tenant_server_that_is_away_is_told_apart(core: Core, closed: EmbeddedServers) -> None:
+    await closed.tenant_valkey.kill()
+    try:
+        (away,) = await found(core, REDIS)
+        assert (away.state, away.where) == (State.AWAY, f"127.0.0.1:{closed.tenant_valkey.port}")
+        assert "SANDBOX_REDIS_URL" in away.mend
+        health = await core.health.check_system()
+        states = {part.store: part.state for part in health.parts}
+        assert (states["Redis"], states[TENANT_REDIS], states[TENANT_POSTGRES]) == (
+            "healthy",
+            "unhealthy",
+            "healthy",
+        )
+        readiness = Readiness()
+        readiness.attach(core, _Gateway())
+        report = await readiness.report()
+        assert report.ready
+        assert set(report.degraded) == {TENANT_REDIS}
+    finally:
+        await closed.tenant_valkey.start()
+
+
+async def test_convention_is_said(closed: EmbeddedServers, enforced: Settings) -> None:
+    async with opened(settings_of(closed, sandbox_isolation="convention")) as core:
+        details = [finding.detail for finding in await found(core, POSTGRES)]
+    assert "sandboxes keep apart by convention (SANDBOX_ISOLATION)" in details
+
+
+class _Gateway:
+    """A gateway that is well."""
+
+    gateway_trouble = ""
+    standing_by = False
+    gateway_latency = None
