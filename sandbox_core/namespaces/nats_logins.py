@@ -16,6 +16,8 @@ from sandbox_core.postgres import nats_slots
 from sandbox_core.postgres.pool import Pool, connected
 from sandbox_core.subjects import sandbox_user
 
+from .nats_lending import SlotLending
+
 STORE = "NATS"
 
 
@@ -28,6 +30,7 @@ class SlotLogins:
         servers: TenantServers,
         address: NatsAddress,
         key: CredentialsKey,
+        lending: SlotLending,
         *,
         longest_life: timedelta,
     ) -> None:
@@ -36,6 +39,7 @@ class SlotLogins:
         self._servers = servers
         self._address = address
         self._key = key
+        self._lending = lending
         self._longest_life = longest_life
 
     async def require(self) -> None:
@@ -49,7 +53,9 @@ class SlotLogins:
             )
 
     async def make(self, sandbox: Sandbox) -> None:
-        """Do as `Credentials` documents."""
+        """Do as `Credentials` documents; a sandbox from before this server gets its slot."""
+        if await self._lending.slot_of(sandbox.id) is None:
+            await self._lending.take(sandbox.id)
         async with connected(self._pool) as connection:
             await nats_slots.set_login(
                 connection,
@@ -87,13 +93,15 @@ class SlotLogins:
             if (row := by_slot.get(each.slot)) is not None
             and (each.sandbox_id, each.generation) != (str(row.sandbox_id), row.generation)
         }
-        return {each.id for each in sandboxes if each.id in rows and self._lacks(each, rows[each.id], stale)}
+        return {
+            each.id
+            for each in sandboxes
+            if self._key.made(each) and (each.id in stale or not self._has(each, rows.get(each.id)))
+        }
 
-    def _lacks(self, sandbox: Sandbox, row: nats_slots.SlotRow, stale: Collection[UUID]) -> bool:
-        if not self._key.made(sandbox):
-            return False
+    def _has(self, sandbox: Sandbox, row: nats_slots.SlotRow | None) -> bool:
         present = (sandbox.generation, self._hash(sandbox), sandbox.expires_at)
-        return sandbox.id in stale or (row.generation, row.password_hash, row.until) != present
+        return row is not None and (row.generation, row.password_hash, row.until) == present
 
     def variables(self, sandbox: Sandbox) -> Mapping[str, str]:
         """Return `NATS_URL`."""

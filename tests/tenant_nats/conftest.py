@@ -21,6 +21,7 @@ from sandbox_bot.embedded import TenantNatsServer
 from sandbox_core.addresses import NatsAddress
 from sandbox_core.credentials import CredentialsKey
 from sandbox_core.models import Sandbox, SandboxStatus, short_id
+from sandbox_core.namespaces.nats_lending import SlotLending
 from sandbox_core.namespaces.nats_logins import SlotLogins, logins_in
 from sandbox_core.namespaces.nats_tenant import SlotNamespace
 from sandbox_core.nats.connection import NatsConnection
@@ -65,6 +66,7 @@ class Bot:
     system: NatsConnection
     servers: TenantServers
     streams: SlotStreams
+    lending: SlotLending
     logins: SlotLogins
     namespace: SlotNamespace
     responder: CalloutResponder
@@ -119,8 +121,10 @@ async def bot_process(
             stack.push_async_callback(made.close)
         servers = TenantServers(connections[SYSTEM])
         streams = SlotStreams(connections[BOT], replicas=replicas)
-        logins = SlotLogins(pool, servers, NatsAddress.parse(workers or url), key, longest_life=LONGEST)
-        namespace = SlotNamespace(pool, servers, streams, logins, rest=rest, **options)
+        lending = SlotLending(pool, servers, streams, rest=rest, **options)
+        seen = NatsAddress.parse(workers or url)
+        logins = SlotLogins(pool, servers, seen, key, lending, longest_life=LONGEST)
+        namespace = SlotNamespace(servers, streams, lending, logins)
         responder = CalloutResponder(connections[AUTH], keys, logins_in(pool))
         await responder.start()
         stack.push_async_callback(responder.close)
@@ -131,6 +135,7 @@ async def bot_process(
             connections[SYSTEM],
             servers,
             streams,
+            lending,
             logins,
             namespace,
             responder,

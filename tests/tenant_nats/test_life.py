@@ -147,6 +147,16 @@ async def test_the_server_itself_ends_what_nobody_ends(bot: Bot) -> None:
         assert "expired" in str(client.client.last_error)
 
 
+async def test_a_sandbox_from_before_this_server_gets_its_slot(bot: Bot) -> None:
+    earlier = sandbox_of()
+    bot.provisioned.append(earlier)
+    assert await bot.logins.lacking([earlier]) == {earlier.id}
+    await bot.logins.make(earlier)
+    assert await bot.logins.lacking([earlier]) == set()
+    assert not await refused(bot.url(earlier))
+    assert (await bot.send(earlier, "x")).seq == 1
+
+
 async def test_dropping_again_is_no_error(bot: Bot, sandbox: Sandbox) -> None:
     await bot.namespace.drop(sandbox)
     await bot.namespace.drop(sandbox)
@@ -197,8 +207,8 @@ async def test_a_restarted_server_gets_its_streams_again(
 
     await eventually(is_back)
     assert (await bot.namespace.check(sandbox)).state is PartState.DEGRADED
-    assert await bot.namespace.restore() == [sandbox.id]
-    assert await bot.namespace.restore() == []
+    assert await bot.lending.restore() == [sandbox.id]
+    assert await bot.lending.restore() == []
     assert (await bot.namespace.check(sandbox)).state is PartState.HEALTHY
     assert (await bot.send(sandbox, "new")).seq == 1
     # The responder has survived the reconnect.
