@@ -51,16 +51,23 @@ class SlotLending:
 
         Raises `SlotsUsedUp` when no slot is free.
         """
-        slots = await self._servers.streams()
-        async with transaction(self._pool) as connection:
-            slot = await nats_slots.take(connection, sandbox_id, slots, at=self._clock(), rest=self._rest)
+        slot = await self._lend(sandbox_id)
         if slot is None:
-            raise SlotsUsedUp(self._servers.where, len(slots))
+            # The server may have got more.
+            self._servers.forget()
+            slot = await self._lend(sandbox_id)
+        if slot is None:
+            raise SlotsUsedUp(self._servers.where, len(await self._servers.slots()))
         await self.faults("taken")
         await self._servers.cut(slot, lambda each: each.sandbox_id != str(sandbox_id))
         await self._streams.ensure(slot, sandbox_id)
         await self.faults("stream")
         return slot
+
+    async def _lend(self, sandbox_id: UUID) -> int | None:
+        slots = await self._servers.slots()
+        async with transaction(self._pool) as connection:
+            return await nats_slots.take(connection, sandbox_id, slots, at=self._clock(), rest=self._rest)
 
     async def give_back(self, sandbox_id: UUID) -> None:
         """Remove the streams of the sandbox, and free its slot. Nobody must be able to log in any more."""

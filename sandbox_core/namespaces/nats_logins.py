@@ -44,7 +44,7 @@ class SlotLogins:
 
     async def require(self) -> None:
         """Do as `Credentials` documents."""
-        if not await self._servers.streams():
+        if not await self._servers.slots():
             raise IsolationImpossible(
                 STORE,
                 self._servers.where,

@@ -17,7 +17,7 @@ from sandbox_core.credentials import redis_hash
 from sandbox_core.models import Sandbox
 from sandbox_core.postgres import create_pool
 from sandbox_core.subjects import SLOT_DEAD_LETTERS, SLOT_STREAM, sandbox_user
-from tests.conftest import TemplateDatabase, create_database, drop_database
+from tests.conftest import ROOT, TemplateDatabase, create_database, drop_database
 from tests.isolation.attacks import Attack
 
 from .conftest import Bot, Worker, bot_process, eventually, worker
@@ -151,6 +151,15 @@ class Attacker:
 
     async def _take(self, message: Msg) -> None:
         self.got.append(message)
+
+
+@pytest.mark.parametrize("attack", [each for each in NATS if each.possible], ids=str)
+def test_what_remains_possible_is_said(attack: Attack) -> None:
+    assert attack.possible in (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+
+
+def test_the_list_is_long_enough() -> None:
+    assert len(NATS) >= 130
 
 
 @pytest.mark.parametrize("attack", NATS, ids=str)

@@ -38,7 +38,7 @@ class Node(TenantNatsServer):
             super()._place(),
             cluster="tenants",
             cluster_port=self._cluster_port,
-            routes=[f"nats://127.0.0.1:{port}" for port in self._ports],
+            routes=[f"127.0.0.1:{port}" for port in self._ports],
         )
 
 

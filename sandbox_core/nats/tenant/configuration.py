@@ -13,7 +13,7 @@ from typing import Any
 
 from sandbox_core.subjects import SLOTS_AT_MOST, slot_account, slot_exports
 
-from .keys import AUTH, BOT, SYSTEM, TenantKeys
+from .keys import AUTH, BOT, ROUTE, SYSTEM, TenantKeys
 
 _MIB = 1024 * 1024
 LOGIN_WITHIN = 3
@@ -52,7 +52,11 @@ class TenantLimits:
 
 @dataclass(frozen=True, slots=True)
 class ServerPlace:
-    """What is different for each server of a cluster; `routes` are the addresses of all of them."""
+    """What is different for each server of a cluster.
+
+    `routes` are the hosts of all of them with their cluster ports; `monitor` is the address of the pages
+    about the server, which ask nobody for a login.
+    """
 
     name: str
     host: str
@@ -62,16 +66,11 @@ class ServerPlace:
     cluster_host: str = "127.0.0.1"
     cluster_port: int = 0
     routes: Sequence[str] = ()
+    monitor: str = ""
 
 
 def tenant_configuration(keys: TenantKeys, limits: TenantLimits, place: ServerPlace) -> dict[str, Any]:
     """The server's configuration, to be written as JSON; it has passwords."""
-    cluster = {
-        "name": place.cluster,
-        "host": place.cluster_host,
-        "port": place.cluster_port,
-        "routes": list(place.routes),
-    }
     return {
         "server_name": place.name,
         "host": place.host,
@@ -84,7 +83,8 @@ def tenant_configuration(keys: TenantKeys, limits: TenantLimits, place: ServerPl
             # The limits of accounts count like reservations: their sum must fit.
             "max_memory_store": limits.slots * limits.account_memory + _MIB,
         },
-        **({"cluster": cluster} if place.cluster else {}),
+        **({"http": place.monitor} if place.monitor else {}),
+        **({"cluster": _cluster(keys, place)} if place.cluster else {}),
         "accounts": _accounts(keys, limits),
         "system_account": _SYS,
         "authorization": {
@@ -95,6 +95,18 @@ def tenant_configuration(keys: TenantKeys, limits: TenantLimits, place: ServerPl
                 "auth_users": [AUTH, BOT, SYSTEM],
             },
         },
+    }
+
+
+def _cluster(keys: TenantKeys, place: ServerPlace) -> dict[str, Any]:
+    # Whoever joins a cluster as a server sees every account.
+    password = keys.password(ROUTE)
+    return {
+        "name": place.cluster,
+        "host": place.cluster_host,
+        "port": place.cluster_port,
+        "authorization": {"user": ROUTE, "password": password, "timeout": LOGIN_WITHIN},
+        "routes": [f"nats://{ROUTE}:{password}@{each}" for each in place.routes],
     }
 
 

@@ -13,6 +13,8 @@ from sandbox_core.credentials import CredentialsKey
 
 BOT, AUTH, SYSTEM = "bot", "auth", "sys"
 """The users of the bot: it publishes, answers who may log in, and ends connections."""
+ROUTE = "route"
+"""As whom the servers of a cluster log in to each other."""
 
 
 class TenantKeys:

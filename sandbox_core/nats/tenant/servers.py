@@ -50,6 +50,18 @@ class TenantServers:
 
     def __init__(self, connection: NatsConnection) -> None:
         self._connection = connection
+        self._slots: frozenset[int] = frozenset()
+        connection.on_reconnect.append(self.forget)
+
+    def forget(self) -> None:
+        """Ask again which slots there are: the server may have another configuration now."""
+        self._slots = frozenset()
+
+    async def slots(self) -> frozenset[int]:
+        """Return the slots that every server has. Asked once in each connection."""
+        if not self._slots:
+            self._slots = frozenset(await self.streams())
+        return self._slots
 
     @property
     def where(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
@@ -70,8 +71,9 @@ class SlotStreams:
             if not wanted:
                 return
             memory = (await js.account_info()).limits.max_memory // self._replicas
-            for name, subject in wanted.items():
-                await self._add(js, name, subject, sandbox_id, memory)
+            await asyncio.gather(
+                *(self._add(js, name, subject, sandbox_id, memory) for name, subject in wanted.items())
+            )
 
     async def _add(
         self, js: JetStreamContext, name: str, subject: str, sandbox_id: UUID, memory: int
