@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Collection, Mapping
 from datetime import timedelta
+from functools import partial
 from uuid import UUID
 
 from sandbox_core.addresses import NatsAddress
@@ -83,16 +85,23 @@ class SlotLogins:
             await self._servers.cut(row.slot)
 
     async def lacking(self, sandboxes: Collection[Sandbox]) -> set[UUID]:
-        """Do as `Credentials` documents; also those with a connection of an older login."""
+        """Do as `Credentials` documents; also those with a connection of an older login.
+
+        A connection that no login stands for any more is ended here: its client had begun to log in before
+        the end of its sandbox, and finished afterwards.
+        """
+        # In this order: a row is not older than the connections that it is compared with.
+        connections = await self._servers.connections()
         async with connected(self._pool) as connection:
             rows = {row.sandbox_id: row for row in await nats_slots.taken(connection)}
         by_slot = {row.slot: row for row in rows.values()}
-        stale = {
-            row.sandbox_id
-            for each in await self._servers.connections()
-            if (row := by_slot.get(each.slot)) is not None
-            and (each.sandbox_id, each.generation) != (str(row.sandbox_id), row.generation)
-        }
+        stale: set[UUID] = set()
+        for each in connections:
+            row = by_slot.get(each.slot)
+            if row is None or not row.generation:
+                await self._servers.cut(each.slot, partial(operator.eq, each))
+            elif (each.sandbox_id, each.generation) != (str(row.sandbox_id), row.generation):
+                stale.add(row.sandbox_id)
         return {
             each.id
             for each in sandboxes

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import nats
@@ -25,7 +27,7 @@ from sandbox_core.namespaces.nats_lending import SlotLending
 from sandbox_core.namespaces.nats_logins import SlotLogins, logins_in
 from sandbox_core.namespaces.nats_tenant import SlotNamespace
 from sandbox_core.nats.connection import NatsConnection
-from sandbox_core.nats.tenant.callout import CalloutResponder
+from sandbox_core.nats.tenant.callout import CalloutResponder, LoginRates
 from sandbox_core.nats.tenant.configuration import TenantLimits
 from sandbox_core.nats.tenant.keys import AUTH, BOT, SYSTEM, TenantKeys
 from sandbox_core.nats.tenant.servers import TenantServers
@@ -38,6 +40,10 @@ KEY = "k" * 32
 LONGEST = timedelta(hours=168)
 MIB = 1024 * 1024
 LIMITS = TenantLimits(slots=6, memory=4 * MIB, max_payload=MIB)
+
+
+MANY = LoginRates(1000, 1000, 1000, 1000)
+"""All tests are on one host."""
 
 
 def sandbox_of(generation: int = 1, life: timedelta = timedelta(hours=1)) -> Sandbox:
@@ -108,6 +114,7 @@ async def bot_process(
     rest: timedelta = timedelta(0),
     replicas: int = 1,
     workers: str = "",
+    rates: LoginRates = MANY,
     **options: Any,
 ) -> AsyncIterator[Bot]:
     """The parts of one bot process, connected to the server at `url`; `workers` is where workers connect."""
@@ -125,7 +132,7 @@ async def bot_process(
         seen = NatsAddress.parse(workers or url)
         logins = SlotLogins(pool, servers, seen, key, lending, longest_life=LONGEST)
         namespace = SlotNamespace(servers, streams, lending, logins)
-        responder = CalloutResponder(connections[AUTH], keys, logins_in(pool))
+        responder = CalloutResponder(connections[AUTH], keys, logins_in(pool), rates=rates)
         await responder.start()
         stack.push_async_callback(responder.close)
         yield Bot(
@@ -225,6 +232,22 @@ async def worker(url: str, **options: Any) -> AsyncIterator[Worker]:
         yield made
     finally:
         await made.close()
+
+
+@asynccontextmanager
+async def raw(url: str, *lines: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection that has logged in and sent these lines."""
+    parts = urlsplit(url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=4096)
+    await reader.readline()
+    login = json.dumps({"verbose": False, "user": parts.username, "pass": parts.password})
+    writer.write("".join(f"{line}\r\n" for line in (f"CONNECT {login}", *lines)).encode())
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
 
 
 async def refused(url: str) -> bool:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack
 from urllib.parse import urlsplit
 
 import pytest
@@ -14,7 +13,7 @@ from sandbox_bot.embedded import TenantNatsServer
 from sandbox_core.models import Sandbox
 from sandbox_core.subjects import SLOT_DEAD_LETTERS, SLOT_STREAM
 
-from .conftest import LIMITS, MIB, Bot, eventually, refused, worker
+from .conftest import LIMITS, MIB, Bot, eventually, raw, refused, worker
 
 UNREAD = 50
 
@@ -26,22 +25,6 @@ async def other(bot: Bot) -> Sandbox:
     for number in range(UNREAD):
         await bot.send(made, "unread", f"s:0:{number}")
     return made
-
-
-@asynccontextmanager
-async def raw(url: str, *lines: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A connection that has logged in and sent these lines."""
-    parts = urlsplit(url)
-    reader, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=4096)
-    await reader.readline()
-    login = json.dumps({"verbose": False, "user": parts.username, "pass": parts.password})
-    writer.write("".join(f"{line}\r\n" for line in (f"CONNECT {login}", *lines)).encode())
-    try:
-        yield reader, writer
-    finally:
-        writer.close()
-        with suppress(OSError):
-            await writer.wait_closed()
 
 
 async def is_well(bot: Bot, other: Sandbox) -> None:

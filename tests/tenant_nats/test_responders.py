@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
+from dataclasses import dataclass
 
 import nats.errors
 import pytest
+from pydantic import SecretStr
 
 from sandbox_bot.embedded import EmbeddedServers, TenantNatsServer
+from sandbox_core.credentials import CredentialsKey
 from sandbox_core.models import Sandbox
-from sandbox_core.nats.tenant.tokens import UnreadableRequest, read_request
+from sandbox_core.nats.connection import NatsConnection
+from sandbox_core.nats.tenant.callout import CalloutResponder, LoginRates
+from sandbox_core.nats.tenant.keys import TenantKeys
+from sandbox_core.nats.tenant.tokens import LoginRequest, UnreadableRequest, read_request
 from sandbox_core.postgres.pool import Pool
 
-from .conftest import Bot, bot_process, refused, worker
+from .conftest import KEY, Bot, Worker, bot_process, eventually, raw, refused, worker
 
 
 async def test_without_an_answer_nobody_is_let_in(bot: Bot, sandbox: Sandbox) -> None:
@@ -59,25 +66,103 @@ async def test_one_that_does_not_know_leaves_it_to_another(
     await bot.responder.start()
 
 
-async def test_a_flood_of_logins_is_bounded(bot: Bot, sandbox: Sandbox) -> None:
-    """Most of a flood gets no answer, and the process keeps a bounded number of questions."""
-    hindered = asyncio.Event()
-    login_of = bot.responder._login_of
+async def test_a_flood_of_logins_is_bounded(server: TenantNatsServer, pool: Pool) -> None:
+    """Most of a flood gets no answer, and the process looks at a bounded number."""
+    async with bot_process(pool, server.url, rates=LoginRates()) as bot:
+        sandbox = await bot.sandbox()
 
-    async def slowly(sandbox_id: object) -> object:
-        await hindered.wait()
-        return await login_of(sandbox_id)  # type: ignore[arg-type]
+        async def fail() -> None:
+            async with raw(bot.url(sandbox).replace("@", "x@"), "PING") as (reader, _):
+                with suppress(OSError):
+                    assert b"PONG" not in await reader.read()
 
-    bot.responder._login_of = slowly  # type: ignore[assignment]
-    flood = [asyncio.create_task(refused(bot.url(sandbox))) for _ in range(100)]
-    async with asyncio.timeout(20):
-        while bot.responder.unanswered < 20:
-            await asyncio.sleep(0.02)
-    assert len(bot.responder._answering) <= 72
-    hindered.set()
-    await asyncio.gather(*flood)
-    bot.responder._login_of = login_of
-    assert not await refused(bot.url(sandbox))
+        await asyncio.gather(*(fail() for _ in range(150)))
+        assert bot.responder.unanswered >= 50
+        assert bot.responder.refused <= 100
+
+        async def let_in() -> bool:
+            return not await refused(bot.url(sandbox))
+
+        await eventually(let_in)
+        await bot.namespace.drop(sandbox)
+
+
+def test_one_host_does_not_use_up_all_logins() -> None:
+    now = [0.0]
+    responder = CalloutResponder(
+        NatsConnection(), TenantKeys(CredentialsKey(SecretStr(KEY))), _nobody, monotonic=lambda: now[0]
+    )
+    assert [responder._may_ask("10.0.0.1") for _ in range(60)].count(True) == 40
+    assert responder._may_ask("10.0.0.2")
+    now[0] = 1.0
+    assert [responder._may_ask("10.0.0.1") for _ in range(60)].count(True) == 10
+    # Many hosts together are bounded, too.
+    now[0] = 100.0
+    allowed = [responder._may_ask(f"10.0.1.{number}") for number in range(250)]
+    assert allowed.count(True) == 100
+
+
+async def _nobody(_sandbox_id: object) -> None:
+    return None
+
+
+@dataclass
+class Held:
+    """Answers that are ready, and not sent yet."""
+
+    ready: asyncio.Event
+    go: asyncio.Event
+
+
+@pytest.fixture
+def held(bot: Bot, monkeypatch: pytest.MonkeyPatch) -> Held:
+    made, judge = Held(asyncio.Event(), asyncio.Event()), bot.responder.judge
+
+    async def late(request: LoginRequest) -> bytes:
+        answer = await judge(request)
+        made.ready.set()
+        await made.go.wait()
+        return answer
+
+    monkeypatch.setattr(bot.responder, "judge", late)
+    return made
+
+
+async def test_a_login_that_outlasts_its_sandbox_is_cut_off(bot: Bot, sandbox: Sandbox, held: Held) -> None:
+    """It was begun before, and finished after all connections had been ended."""
+    connecting = asyncio.create_task(connected_late(bot.url(sandbox)))
+    await held.ready.wait()
+    await bot.namespace.drop(sandbox)
+    held.go.set()
+    late = await connecting
+    assert await bot.namespace.list_ids() == {str(sandbox.id)}
+    assert await bot.logins.lacking([]) == set()
+    async with asyncio.timeout(10):
+        await late.disconnected.wait()
+    assert await bot.namespace.list_ids() == set()
+    await late.close()
+
+
+async def test_a_login_that_outlasts_a_rotation_is_found(bot: Bot, sandbox: Sandbox, held: Held) -> None:
+    connecting = asyncio.create_task(connected_late(bot.url(sandbox)))
+    await held.ready.wait()
+    rotated = sandbox.evolve(generation=2)
+    await bot.logins.make(rotated)
+    await bot.logins.cut(rotated)
+    held.go.set()
+    late = await connecting
+    assert await bot.logins.lacking([rotated]) == {sandbox.id}
+    await bot.logins.cut(rotated)
+    async with asyncio.timeout(10):
+        await late.disconnected.wait()
+    assert await bot.logins.lacking([rotated]) == set()
+    await late.close()
+
+
+async def connected_late(url: str) -> Worker:
+    made = Worker()
+    await made.connect(url)
+    return made
 
 
 @pytest.mark.parametrize("token", [b"", b"a.b.c", b"e30.e30.e30", b"\xff.\xff.\xff", b"e30.W10.e30"])
