@@ -252,13 +252,18 @@ class _Conversation:
         if not (self._rules.freeze_acks or self._connection.ack_frozen):
             self._connection.send_op(HEARTBEAT_ACK)
 
-    def _identify(self, body: JsonValue) -> None:
+    def _opening(self, body: JsonValue) -> dict[str, JsonValue]:
+        """Check what a session begins with, and return it."""
         if self._session is not None and self._session.alive:
             raise _CloseSocket(4005)
         if not isinstance(body, dict):
             raise _CloseSocket(4002)
         if body.get("token") != self._rules.token:
             raise _CloseSocket(4004)
+        return body
+
+    def _identify(self, body: JsonValue) -> None:
+        body = self._opening(body)
         shard, count = self._shard(body.get("shard") or [0, 1])
         intents = body.get("intents")
         if not isinstance(intents, int) or intents & ~KNOWN_INTENTS:
@@ -297,12 +302,7 @@ class _Conversation:
         return shard, count
 
     def _resume(self, body: JsonValue) -> None:
-        if self._session is not None and self._session.alive:
-            raise _CloseSocket(4005)
-        if not isinstance(body, dict):
-            raise _CloseSocket(4002)
-        if body.get("token") != self._rules.token:
-            raise _CloseSocket(4004)
+        body = self._opening(body)
         wanted, sequence = str(body.get("session_id")), body.get("seq")
         session = self._hub.find(wanted)
         number = sequence if isinstance(sequence, int) else 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from discord_sim.errors import invalid_form
+from discord_sim.errors import invalid_form, unknown
 from discord_sim.jsontypes import Json, JsonValue
 from discord_sim.world.entities import SimChannel, SimUser
 from discord_sim.world.message_rules import (
@@ -20,6 +20,31 @@ from discord_sim.world.world import World
 # Suppress embeds, ephemeral, suppress notifications, components v2.
 SETTABLE_FLAGS = (1 << 2) | EPHEMERAL | (1 << 12) | (1 << 15)
 MENTION = re.compile(r"<@!?(\d+)>")
+
+NONCE_SECONDS = 300.0
+"""Discord's documentation says "the past few minutes"."""
+
+
+def send(world: World, channel: SimChannel, author: SimUser, body: Json, files: list[SimFile]) -> SimMessage:
+    """Create a message and dispatch its event, or with `enforce_nonce` return the earlier one.
+
+    The earlier one is the same author's with the same nonce in this channel, a few minutes old at most.
+    Raises `ApiError` when Discord would refuse the body, or when the earlier one was deleted.
+    """
+    message = new_message(world, channel, author, body, files)
+    if message.nonce is None or not body.get("enforce_nonce"):
+        publish(world, message)
+        return message
+    key = (channel.id, author.id, str(message.nonce))
+    now = world.clock()
+    sent_at, earlier = world.nonces.get(key, (now, message))
+    if earlier is message or now - sent_at > NONCE_SECONDS:
+        world.nonces[key] = (now, message)
+        publish(world, message)
+        return message
+    if earlier.deleted:
+        raise unknown("Message", 10008)
+    return earlier
 
 
 def new_message(

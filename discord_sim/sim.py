@@ -248,9 +248,12 @@ class DiscordSim(SimServer):
         """Answer the next matching REST requests with an error; `path` is a pattern."""
         self.rest.failures.extend([(method, re.compile(path), status)] * times)
 
-    def lose_next(self, method: str, path: str) -> None:
-        """Do what the next matching REST request asks for, and answer 502, as a proxy may."""
-        self.rest.lost.append((method, re.compile(path)))
+    def lose_next(self, method: str, path: str, *, drop: bool = False) -> None:
+        """Do what the next matching REST request asks for, and answer 502, as a proxy may.
+
+        With `drop` the connection ends without an answer.
+        """
+        self.rest.lost.append((method, re.compile(path), drop))
 
     # -- observation -------------------------------------------------------
 

@@ -63,6 +63,7 @@ EXAMPLES: Mapping[type[errors.SandboxError], errors.SandboxError] = {
     errors.NotFinished: errors.NotFinished("PostgreSQL", 15),
     errors.RotationUnfinished: errors.RotationUnfinished("Redis", "connection refused", "keys.example:6379"),
     errors.OutcomeUnknown: errors.OutcomeUnknown("PostgreSQL", "the connection was lost", "db.example:5432"),
+    errors.CutOff: errors.CutOff(errors.NotFinished("PostgreSQL", 8)),
     errors.LoginRefused: errors.LoginRefused(
         "PostgreSQL",
         where="db.example:5432",

@@ -39,8 +39,6 @@ def main() -> None:
 def _play() -> str:
     environment = {name: value for name, value in os.environ.items() if name not in {"NO_COLOR", "KEEP"}}
     environment |= {"FORCE_COLOR": "1", "COLORTERM": "truecolor", "COLUMNS": str(_COLUMNS)}
-    # Colours, but no spinner: it would be drawn as a heap of its own frames.
-    environment["TTY_INTERACTIVE"] = "0"
     tour = subprocess.run(
         [sys.executable, "-m", "sandbox_bot", "tour"],
         cwd=ROOT,

@@ -14,11 +14,11 @@ _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:\+00:00|Z)\Z")
 def details_line(details: Mapping[str, Any]) -> str:
     """Return `running -> expired, reason=…`: the change first, the rest sorted by name, times in UTC."""
     rest = dict(details)
-    parts = []
+    words = []
     if "from" in rest and "to" in rest:
-        parts.append(f"{_value(rest.pop('from'))} -> {_value(rest.pop('to'))}")
-    parts += [f"{key}={_value(value)}" for key, value in sorted(rest.items())]
-    return ", ".join(parts)
+        words.append(f"{_value(rest.pop('from'))} -> {_value(rest.pop('to'))}")
+    words += [f"{key}={_value(value)}" for key, value in sorted(rest.items())]
+    return ", ".join(words)
 
 
 def _value(value: object) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,17 +16,16 @@ import structlog
 from nats.js import JetStreamContext
 from redis.asyncio import Redis
 
-from . import clients, live_gauges, tasks
+from . import clients, live_gauges, system_health, tasks
 from .attribution import ChannelGuilds, ChannelLookup, ChannelSharing
 from .cleanup import CleanupMetrics, CleanupProvider, Notices
 from .clients import APPLICATION, CLOSE_EACH_WITHIN, Waiting, connect_nats, open_clients
-from .dependencies import Question, questions
+from .dependencies import questions
 from .errors import DependencyUnavailable
 from .event_router import EventRouter, GatewayIntake, LastEvents, ObservedPath, observers
-from .health import HealthChecker, LostGuilds, RoutingPart, ServerPart, SystemPart
+from .health import HealthChecker
 from .manager import LoggedManager, ManagerLimits, SandboxManager
 from .metrics import Metrics
-from .models import Sandbox
 from .namespaces import Namespace, NatsNamespace
 from .nats.connection import NatsConnection
 from .nats.dead_letters import DeadLetters
@@ -37,8 +36,7 @@ from .nats.stored import StoredEvents
 from .nats.stream_guilds import StreamGuilds
 from .nats.streams import StreamLimits, Streams
 from .postgres import login
-from .postgres.orphans import lost_mappings
-from .postgres.pool import CONNECT_TIMEOUT, Pool, connected
+from .postgres.pool import CONNECT_TIMEOUT, Pool
 from .postgres.processes import GatewayProcess, Processes
 from .postgres.routes import RouteRows
 from .postgres.switches import SwitchRequests
@@ -151,7 +149,7 @@ async def open_core(
         js = nats.client.jetstream(timeout=_JETSTREAM_TIMEOUT)
         asked = questions(pool, redis, js, nats)
         if on_servers is not None:
-            servers = HealthChecker((), system=_servers(settings, _askable_at_once(asked, nats)))
+            servers = system_health.checker_at_start(settings, asked, nats)
             at_end("health", servers.close)
             on_servers(servers)
         if use_nats is NatsUse.EVENTS:
@@ -199,15 +197,15 @@ async def open_core(
             side.redis_part,
             NatsNamespace(js, stream=settings.stream_names.sandbox),
         )
-        lacks_streams = partial(_missing_streams, streams) if use_nats is NatsUse.EVENTS else _nothing
-        health = _health_checker(
+        health = system_health.checker(
             settings,
             namespaces,
-            RoutingPart(routes, lost=_lost_guilds(pool)),
             asked,
-            lacks_streams=lacks_streams,
-            follow_routes=follow_routes,
-            tenants=side.parts,
+            routes,
+            pool,
+            publishes=(streams, publisher) if use_nats is NatsUse.EVENTS else None,
+            follows_routes=follow_routes,
+            tenants=side.checks,
         )
         at_end("health", health.close)
         manager = LoggedManager(
@@ -290,60 +288,6 @@ def _routes(
         processes=SwitchRequests(pool),
         announcements=announcements,
     )
-
-
-def _nothing() -> str:
-    return ""
-
-
-def _servers(
-    settings: Settings, asked: Mapping[str, Question], lacks_streams: Callable[[], str] = _nothing
-) -> list[SystemPart]:
-    return [
-        ServerPart("PostgreSQL", asked["PostgreSQL"], where=settings.database.where),
-        ServerPart("Redis", asked["Redis"], where=settings.redis.where),
-        ServerPart("NATS", asked["NATS"], where=settings.nats.where, lacks=lacks_streams),
-    ]
-
-
-def _health_checker(
-    settings: Settings,
-    namespaces: Sequence[Namespace],
-    routing: RoutingPart,
-    asked: Mapping[str, Question],
-    *,
-    lacks_streams: Callable[[], str],
-    follow_routes: bool,
-    tenants: Sequence[SystemPart],
-) -> HealthChecker:
-    system = [*_servers(settings, asked, lacks_streams), *tenants]
-    if follow_routes:
-        system.append(routing)
-    return HealthChecker((*namespaces, routing), system=system)
-
-
-def _lost_guilds(pool: Pool) -> LostGuilds:
-    async def lost(sandbox: Sandbox) -> list[str]:
-        async with connected(pool) as connection:
-            return [guild_id for guild_id, _ in await lost_mappings(connection, sandbox.id)]
-
-    return lost
-
-
-def _missing_streams(streams: Streams) -> str:
-    if streams.ready:
-        return ""
-    return "the streams are not there yet" if streams.obstacle is None else streams.obstacle.reason
-
-
-def _askable_at_once(asked: Mapping[str, Question], nats: NatsConnection) -> dict[str, Question]:
-    async def jetstream() -> None:
-        # A client that was never connected accepts requests as if it were connected.
-        if not nats.connected:
-            raise nats.trouble
-        await asked["NATS"]()
-
-    return {**asked, "NATS": jetstream}
 
 
 def _router(

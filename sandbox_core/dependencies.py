@@ -13,6 +13,7 @@ from .nats.connection import NatsConnection
 from .nats.errors import translating as translating_nats
 from .postgres import Pool, connected
 from .redis.errors import translating as translating_redis
+from .subjects import WRITE_TRIAL_KEY
 
 Question = Callable[[], Awaitable[None]]
 """Returns when the server has answered. Raises `DependencyUnavailable`."""
@@ -25,7 +26,7 @@ async def ask_postgres(pool: Pool) -> None:
 
 
 async def ask_redis(redis: Redis) -> None:
-    """Send Redis a request."""
+    """Send Redis a request that needs no right."""
     with translating_redis():
         await redis.ping()
 
@@ -34,6 +35,11 @@ def questions(
     pool: Pool, redis: Redis, js: JetStreamContext, nats: NatsConnection | None = None
 ) -> dict[str, Question]:
     """Return a real request for each server, by its name; `nats` knows why NATS does not answer."""
+
+    async def valkey() -> None:
+        with translating_redis():
+            # There is never such a key, so this writes nothing; but who takes no writes refuses it.
+            await redis.set(WRITE_TRIAL_KEY, "", xx=True)
 
     async def jetstream() -> None:
         if nats is not None:
@@ -46,4 +52,4 @@ def questions(
             why = None if nats is None else nats.denied or (None if nats.connected else nats.trouble)
             raise why or error from error
 
-    return {"PostgreSQL": partial(ask_postgres, pool), "Redis": partial(ask_redis, redis), "NATS": jetstream}
+    return {"PostgreSQL": partial(ask_postgres, pool), "Redis": valkey, "NATS": jetstream}

@@ -199,10 +199,17 @@ def _rotation_unfinished(error: errors.RotationUnfinished) -> tuple[str, str]:
     )
 
 
+_LOOK = "Look before you repeat it: `/sandbox list` and `/sandbox status` show what is so now."
+
+
+def _cut_off(error: errors.CutOff) -> tuple[str, str]:
+    return explain(error.fault).sentence, f"Whether the change was made is not known. {_LOOK}"
+
+
 def _outcome_unknown(error: errors.OutcomeUnknown) -> tuple[str, str]:
     return (
         f"{error.dependency} did not say whether the change was made ({shown(error.reason, _LONG)}).",
-        "Look before you repeat it: `/sandbox list` and `/sandbox status` show what is so now.",
+        _LOOK,
     )
 
 
@@ -269,6 +276,7 @@ _TEXTS: dict[type, Callable[[Any], tuple[str, str]]] = {
     errors.NotFinished: _not_finished,
     errors.RotationUnfinished: _rotation_unfinished,
     errors.OutcomeUnknown: _outcome_unknown,
+    errors.CutOff: _cut_off,
     errors.LoginRefused: _login_refused,
     errors.NotMigrated: _not_migrated,
     errors.StreamUnusable: _stream_unusable,

@@ -22,6 +22,7 @@ SandboxError
 │   ├── NotFinished           SANDBOX_012
 │   ├── RotationUnfinished    SANDBOX_012
 │   ├── OutcomeUnknown        SANDBOX_012
+│   ├── CutOff                SANDBOX_012
 │   ├── LoginRefused          SANDBOX_012
 │   ├── NotMigrated           SANDBOX_012
 │   └── StreamUnusable        SANDBOX_012
@@ -243,7 +244,7 @@ class GuildNotRegistered(SandboxError):
 class DependencyUnavailable(SandboxError):
     """A needed server is away or did not answer in time.
 
-    Nothing was changed, unless it is an `OutcomeUnknown` or a `NotFinished`.
+    Nothing was changed, unless it is an `OutcomeUnknown`, a `CutOff` or a `NotFinished`.
     `dependency` is `PostgreSQL`, `Redis`, `NATS` or `Discord`; `problem` is what is wrong; `where` is the
     server's host and port, or empty. None of them is a secret.
     """
@@ -264,6 +265,11 @@ class DependencyUnavailable(SandboxError):
         """The problem and the place, for a log line or a readiness answer that names the server already."""
         return f"{self.problem} at {self.where}" if self.where else self.problem
 
+    @property
+    def named_reason(self) -> str:
+        """The reason where nothing else names the server."""
+        return f"{self.dependency}: {self.reason}"
+
     def located(self, where: str) -> Self:
         """Add the place unless it is known; return the same error."""
         self.where = self.where or where
@@ -279,6 +285,11 @@ class DependencyFaulty(DependencyUnavailable):
         place = f" at {self.where}" if self.where else ""
         return f"answers{place}, but {self.problem}"
 
+    @property
+    def named_reason(self) -> str:
+        """The server, and what it answered."""
+        return f"{self.dependency} {self.reason}"
+
 
 class NotFinished(DependencyUnavailable):
     """The work at the server took longer than it may; whether the server answers is not known."""
@@ -293,6 +304,22 @@ class RotationUnfinished(DependencyUnavailable):
 
 class OutcomeUnknown(DependencyUnavailable):
     """The connection was lost while a change was committed: it is made completely, or not at all."""
+
+
+class CutOff(DependencyUnavailable):
+    """A change took too long and was given up: it may be made, not made, or still be undone.
+
+    `fault` is what it waited for.
+    """
+
+    def __init__(self, fault: DependencyUnavailable) -> None:
+        super().__init__(fault.dependency, fault.problem, fault.where)
+        self.fault = fault
+
+    @property
+    def reason(self) -> str:
+        """What it waited for."""
+        return self.fault.reason
 
 
 class LoginRefused(DependencyUnavailable):

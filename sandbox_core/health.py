@@ -1,4 +1,4 @@
-"""Checks all parts of a sandbox, or of the system, at the same time.
+"""Checks all parts of a sandbox, or all that the sandboxes share, at the same time.
 
 The answer always comes in time: it does not wait for a request to a hanging server.
 """
@@ -21,7 +21,7 @@ from .tasks import Abandoned
 from .words import counted
 
 DEFAULT_TIMEOUT = 3.0
-"""The limit in seconds for each part."""
+"""The limit in seconds for each check."""
 _CLOSE_WITHIN = 1.0
 
 
@@ -40,18 +40,18 @@ class SandboxHealth:
 
 @dataclass(frozen=True, slots=True)
 class SystemHealth:
-    """The health of everything that all sandboxes share."""
+    """The health of what all sandboxes share: the servers, and this process's routing."""
 
-    parts: tuple[PartHealth, ...]
+    checks: tuple[PartHealth, ...]
 
     @property
     def overall(self) -> PartState:
-        """Healthy when all parts are, degraded when one is not, unhealthy when several are not."""
-        return _overall(self.parts)
+        """Healthy when all checks are, degraded when one is not, unhealthy when several are not."""
+        return _overall(self.checks)
 
 
-def _overall(parts: Sequence[PartHealth]) -> PartState:
-    failing = sum(part.state is not PartState.HEALTHY for part in parts)
+def _overall(found: Sequence[PartHealth]) -> PartState:
+    failing = sum(each.state is not PartState.HEALTHY for each in found)
     if failing == 0:
         return PartState.HEALTHY
     return PartState.DEGRADED if failing == 1 else PartState.UNHEALTHY
@@ -68,23 +68,23 @@ class Part(Protocol):
         ...
 
 
-class SystemPart(Protocol):
-    """A part that all sandboxes share, such as a server."""
+class SystemCheck(Protocol):
+    """Checks something that all sandboxes share, such as a server."""
 
     @property
     def store(self) -> str: ...
 
     @property
     def where(self) -> str:
-        """Hosts and ports of the server; "" when the part is none."""
+        """Hosts and ports of the server; "" when it is none."""
         ...
 
     async def check_system(self) -> PartHealth:
-        """Check the part now. Raises `DependencyUnavailable` when its server is away."""
+        """Check it now. Raises `DependencyUnavailable` when its server is away."""
         ...
 
 
-class ServerPart:
+class ServerCheck:
     """Checks one server: whether it answers, how fast, and whether it lacks something."""
 
     def __init__(
@@ -127,7 +127,7 @@ async def _none_lost(_sandbox: Sandbox) -> Collection[str]:
     return ()
 
 
-class RoutingPart:
+class RoutingCheck:
     """Checks whether this process routes the events of a sandbox's guilds to it."""
 
     store = "Routing"
@@ -174,16 +174,16 @@ class RoutingPart:
 
 
 class HealthChecker:
-    """Checks every part of a sandbox or the system; a part that is away or slow is a result, not an error."""
+    """Runs all checks of a sandbox or the system; what is away or slow is a result, not an error."""
 
     def __init__(
-        self, parts: Sequence[Part], *, system: Sequence[SystemPart] = (), timeout: float = DEFAULT_TIMEOUT
+        self, parts: Sequence[Part], *, system: Sequence[SystemCheck] = (), timeout: float = DEFAULT_TIMEOUT
     ) -> None:
-        """`timeout` is the limit in seconds for each part."""
+        """`timeout` is the limit in seconds for each check."""
         self._parts = tuple(parts)
         self._system = tuple(system)
         self._timeout = timeout
-        self._places = {part.store: part.where for part in self._system}
+        self._places = {check.store: check.where for check in self._system}
         self._asking: dict[str, asyncio.Task[PartHealth]] = {}
         self._late = Abandoned()
 
@@ -193,15 +193,15 @@ class HealthChecker:
         return SandboxHealth(sandbox, await self._answers(asked, self._timeout))
 
     async def check_system(self, *, within: float | None = None) -> SystemHealth:
-        """Check all parts of the system at once, in at most `within` seconds, or the timeout.
+        """Check the whole system at once, in at most `within` seconds, or the timeout.
 
-        Concurrent callers share one check of each part.
+        Concurrent callers share each check.
         """
-        for part in self._system:
-            if part.store not in self._asking or self._asking[part.store].done():
-                self._asking[part.store] = self._begin(part.store, part.check_system())
-        parts = await self._answers(dict(self._asking), within or self._timeout, shared=True)
-        return SystemHealth(tuple(_named(part, self._places[part.store]) for part in parts))
+        for check in self._system:
+            if check.store not in self._asking or self._asking[check.store].done():
+                self._asking[check.store] = self._begin(check.store, check.check_system())
+        found = await self._answers(dict(self._asking), within or self._timeout, shared=True)
+        return SystemHealth(tuple(_named(each, self._places[each.store]) for each in found))
 
     async def close(self) -> None:
         """End the open checks that end soon."""
@@ -222,10 +222,10 @@ class HealthChecker:
             if not shared:
                 self._late.cancel(*asked.values())
         return tuple(
-            task.result() if task.done() else self._late_part(store, within) for store, task in asked.items()
+            task.result() if task.done() else self._overdue(store, within) for store, task in asked.items()
         )
 
-    def _late_part(self, store: str, within: float) -> PartHealth:
+    def _overdue(self, store: str, within: float) -> PartHealth:
         fault = _no_answer(store, within, self._places.get(store, ""))
         return PartHealth(store, PartState.UNHEALTHY, fault.reason, within * 1000, fault=fault)
 
@@ -241,18 +241,18 @@ class HealthChecker:
         except SandboxError as error:
             if isinstance(error, DependencyUnavailable):
                 fault = error
-            # The result names the part already.
+            # The result names it already.
             of_this = fault is not None and fault.dependency == store
             detail = fault.reason if fault is not None and of_this else explain(error).sentence
         latency = (time.perf_counter() - started) * 1000
         return PartHealth(store, PartState.UNHEALTHY, detail, latency, fault=fault)
 
 
-def _named(part: PartHealth, where: str) -> PartHealth:
+def _named(found: PartHealth, where: str) -> PartHealth:
     """Have the detail of a failing server say which one it is."""
-    if part.state is PartState.HEALTHY or not where or where in part.detail:
-        return part
-    return replace(part, detail=f"{part.detail} (at {where})")
+    if found.state is PartState.HEALTHY or not where or where in found.detail:
+        return found
+    return replace(found, detail=f"{found.detail} (at {where})")
 
 
 def _no_answer(store: str, seconds: float, where: str) -> DependencyUnavailable:

@@ -1,4 +1,4 @@
-"""The gauges of the event path, each read from its owner at the moment of a scrape."""
+"""The gauges of the event path, each read where it is kept at the moment of a scrape."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ class Actor:
     """The operator who acts for this person, such as `cli:root`; empty when the person acts directly."""
 
     def __post_init__(self) -> None:
-        # A display name is whatever its owner has made of it.
+        # A display name is whatever its user has made of it.
         object.__setattr__(self, "display_name", storable(self.display_name))
 
     @property
@@ -112,7 +112,7 @@ class Sandbox:
 
     @property
     def short_id(self) -> str:
-        """The first 8 hex digits of the id; part of the schema name."""
+        """The first 8 hex digits of the id; the schema is named by it."""
         return short_id(self.id)
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Final
 
@@ -140,10 +140,6 @@ class RouteTable:
     def guilds_of(self, sandbox_id: str) -> Iterator[str]:
         """The guilds mapped to one sandbox, expired or not."""
         return (guild for guild, (_, where) in self._entries.items() if where.sandbox_id == sandbox_id)
-
-    def sandbox_ids(self, now: float) -> Iterable[str]:
-        """The distinct sandboxes that receive events at `now`."""
-        return {d.sandbox_id for expires_at, d in self._entries.values() if d.sandbox_id and now < expires_at}
 
     def __len__(self) -> int:
         return len(self._entries)

@@ -38,7 +38,7 @@ __all__ = (
 
 def _split(value: object) -> object:
     if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
+        return tuple(item.strip() for item in value.split(",") if item.strip())
     return value
 
 

@@ -1,6 +1,6 @@
 """The only place that builds NATS subjects and Redis keys.
 
-Every part comes from our own ids or is checked here, so that input can never form a subject or key.
+Every token comes from our own ids or is checked here, so that input can never form a subject or key.
 """
 
 from __future__ import annotations
@@ -67,6 +67,10 @@ class StreamNames:
     def both(self) -> tuple[tuple[str, str], tuple[str, str]]:
         """The streams, each with all its subjects."""
         return (self.events, self.events_subjects), (self.sandbox, SANDBOX_SUBJECTS)
+
+    def stream_of(self, subject: str) -> str:
+        """The stream that keeps what is published on this subject."""
+        return self.sandbox if subject.startswith(SANDBOX_SUBJECTS[:-1]) else self.events
 
     @property
     def route_announcements_subject(self) -> str:
@@ -191,7 +195,7 @@ def route_moment_key(guild_id: str) -> str:
 def gateway_session_key(application_id: int, shard_id: int, shard_count: int) -> str:
     """`sandbox:gateway:{application}:{count}:{shard}`: where a shard's session can be resumed.
 
-    The shard count is part of it: a session belongs to the sharding it was identified with.
+    The shard count belongs to it: a session belongs to the sharding it was identified with.
     """
     return f"sandbox:gateway:{application_id}:{shard_count}:{shard_id}"
 
@@ -206,6 +210,8 @@ def interaction_guild_key(interaction_id: str) -> str:
     return f"sandbox:gateway:interaction:{_checked_snowflake(interaction_id)}"
 
 
+WRITE_TRIAL_KEY = "sandbox:gateway:write-trial"
+"""A key that nothing ever makes; see `dependencies`."""
 LAST_EVENTS_KEY = "sandbox:gateway:last-events"
 """When each guild last had an event in production, told among gateway processes."""
 

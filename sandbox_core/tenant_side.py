@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from .addresses import PostgresAddress, RedisAddress
 from .clients import open_tenant_clients
 from .dependencies import ask_postgres, ask_redis
-from .health import ServerPart
+from .health import ServerCheck
 from .namespaces import (
     Namespace,
     RedisNamespace,
@@ -39,14 +39,14 @@ class TenantSide:
     redis_part: Namespace
     every_keys: Sequence[RedisNamespace]
     """The same as `redis_part`, each server for itself."""
-    database: ServerPart | None
+    database: ServerCheck | None
     """The server of the sandboxes' database, if it is not the bot's own database."""
-    keys: ServerPart | None
+    keys: ServerCheck | None
 
     @property
-    def parts(self) -> list[ServerPart]:
+    def checks(self) -> list[ServerCheck]:
         """The servers that only sandboxes need."""
-        return [part for part in (self.database, self.keys) if part is not None]
+        return [each for each in (self.database, self.keys) if each is not None]
 
 
 async def open_tenant_side(
@@ -58,9 +58,11 @@ async def open_tenant_side(
     database, server = None, None
     if tenants is not None and settings.tenant_database is not None:
         question = partial(ask_postgres, tenants)
-        database = ServerPart(TENANT_POSTGRES, question, where=settings.tenant_database.where)
+        database = ServerCheck(TENANT_POSTGRES, question, where=settings.tenant_database.where)
     if tenant_redis is not None and settings.tenant_redis is not None:
-        server = ServerPart(TENANT_REDIS, partial(ask_redis, tenant_redis), where=settings.tenant_redis.where)
+        server = ServerCheck(
+            TENANT_REDIS, partial(ask_redis, tenant_redis), where=settings.tenant_redis.where
+        )
     return TenantSide(_schemas(settings, pool, tenants), keys, every_keys, database, server)
 
 

@@ -127,13 +127,14 @@ class SandboxBot(commands.AutoShardedBot):
         Raises `discord.LoginFailure` when Discord refuses the token.
         """
         attempt = 0
+        where = discord_where(discord.http.Route.BASE)
+        self._login_trouble = f"not connected to Discord: {where} has not answered yet"
         while True:
             try:
                 return await super().login(token)
             except (*_DISCORD_AWAY, discord.HTTPException, discord.LoginFailure) as error:
                 answer = error.__cause__ if isinstance(error, discord.LoginFailure) else error
                 retry_after = 0.0
-                where = discord_where(discord.http.Route.BASE)
                 reason = f"it can't be reached at {where} ({type(error).__name__})"
                 if isinstance(answer, discord.HTTPException):
                     if is_discords(answer) and not isinstance(answer, discord.DiscordServerError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from discord_sim.errors import ApiError
 from discord_sim.jsontypes import JsonValue
-from discord_sim.posting import apply_edit, delete, new_message, publish
+from discord_sim.posting import apply_edit, delete, send
 from discord_sim.rest.routing import NO_CONTENT, Call, RouteTable
 from discord_sim.world import shapes
 
@@ -46,11 +46,9 @@ async def list_messages(call: Call) -> JsonValue:
 
 @ROUTES.add("POST", "/channels/{channel_id}/messages")
 async def create_message(call: Call) -> JsonValue:
-    """Send a message as the bot; dispatches MESSAGE_CREATE."""
+    """Send a message as the bot; dispatches MESSAGE_CREATE, unless an enforced nonce was used before."""
     world = call.backend.world
-    message = new_message(world, call.channel(), world.bot, call.json(), call.files)
-    publish(world, message)
-    return message.rest()
+    return send(world, call.channel(), world.bot, call.json(), call.files).rest()
 
 
 @ROUTES.add("GET", "/channels/{channel_id}/messages/{message_id}")

@@ -40,7 +40,7 @@ class RestServer:
         self.requests: list[RecordedRequest] = []
         self.unknown_requests: list[RecordedRequest] = []
         self.failures: deque[tuple[str, re.Pattern[str], int]] = deque()
-        self.lost: deque[tuple[str, re.Pattern[str]]] = deque()
+        self.lost: deque[tuple[str, re.Pattern[str], bool]] = deque()
         self.page: tuple[re.Pattern[str], int, str] | None = None
         self.delay: Callable[[RecordedRequest], Awaitable[None]] | None = None
         self._token = token
@@ -73,8 +73,12 @@ class RestServer:
             answer = await self._answer(request, record)
         except ApiError as error:
             answer = Answer(error.status, error.body())
-        if self._is_lost(record):
+        lost = self._lost(record)
+        if lost is not None:
             answer = Answer(502, {"message": "502: Bad Gateway", "code": 0})
+        if lost and request.transport is not None:
+            # aiohttp then has nobody to write the answer to.
+            request.transport.abort()
         record.status, record.response = answer.status, answer.body
         if answer.status == 204:
             return web.Response(status=204)
@@ -115,12 +119,13 @@ class RestServer:
                 del self.failures[number]
                 raise ApiError(status, 0, f"{status}: injected failure")
 
-    def _is_lost(self, record: RecordedRequest) -> bool:
-        for number, (method, pattern) in enumerate(self.lost):
+    def _lost(self, record: RecordedRequest) -> bool | None:
+        """Whether the connection ends with the answer; None when the answer is not to be lost."""
+        for number, (method, pattern, dropped) in enumerate(self.lost):
             if method == record.method and pattern.search(record.path):
                 del self.lost[number]
-                return True
-        return False
+                return dropped
+        return None
 
     async def _body(self, request: web.Request) -> tuple[JsonValue, list[SimFile]]:
         if request.content_type == "multipart/form-data":

@@ -25,6 +25,7 @@ V2_COMPONENTS_LIMIT = 40
 CUSTOM_ID_LIMIT = 100
 LABEL_LIMIT = 80
 SELECT_OPTIONS_LIMIT = 25
+NONCE_LIMIT = 25
 SELECTS = frozenset({3, 5, 6, 7, 8})
 
 
@@ -42,6 +43,7 @@ def check_message(body: Json, *, files: int, prefix: str = "") -> None:
         )
     if not (content or embeds or components or files or body.get("sticker_ids") or body.get("poll")):
         raise ApiError(400, 50006, "Cannot send an empty message")
+    _nonce(body.get("nonce"), f"{prefix}nonce")
     check_parts(body, prefix=prefix)
 
 
@@ -88,6 +90,15 @@ def _copy(value: Any) -> Any:
     if isinstance(value, list):
         return [_copy(v) for v in value]
     return value
+
+
+def _nonce(value: JsonValue, path: str) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise invalid_form(path, "NONCE_TYPE_INVALID_TYPE", "This field must be a string or integer.")
+    if len(str(value)) > NONCE_LIMIT:
+        raise invalid_form(path, "NONCE_TYPE_TOO_LONG", f"Must be {NONCE_LIMIT} or fewer characters long.")
 
 
 def _length(value: JsonValue, limit: int, path: str, *, least: int = 0) -> int:

@@ -43,6 +43,7 @@ class World:
         self.guilds: dict[int, SimGuild] = {}
         self.channels: dict[int, SimChannel] = {}
         self.messages: dict[int, dict[int, SimMessage]] = {}
+        self.nonces: dict[tuple[int, int, str], tuple[float, SimMessage]] = {}
         self.application_id = application_id or self.snowflakes.next()
         self.application_name = bot_name
         self.bot = self.add_user(bot_name, id=self.application_id, bot=True)

@@ -108,8 +108,8 @@ def decoded(text: str) -> str:
 
 def _options(query: str) -> Iterator[tuple[str, str]]:
     seen: set[str] = set()
-    for part in query.split("&") if query else ():
-        name, equals, value = part.partition("=")
+    for option in query.split("&") if query else ():
+        name, equals, value = option.partition("=")
         if not equals or not name:
             raise AddressError("The parameters after the ? have the form name=value, joined by &.")
         # A + is a space here, as in forms and in PostgreSQL's and Redis' clients.

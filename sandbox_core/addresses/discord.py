@@ -10,5 +10,5 @@ _PORTS = {"https": 443, "http": 80}
 
 def discord_where(url: str | None) -> str:
     """Return host and port of Discord's API at `url`, by default of Discord itself."""
-    parts = urlsplit(url or DISCORD)
-    return f"{parts.hostname}:{parts.port or _PORTS.get(parts.scheme, 443)}"
+    address = urlsplit(url or DISCORD)
+    return f"{address.hostname}:{address.port or _PORTS.get(address.scheme, 443)}"

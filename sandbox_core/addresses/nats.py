@@ -31,7 +31,7 @@ class NatsAddress:
     @classmethod
     def parse(cls, text: str, *, variable: str = "NATS_URL") -> NatsAddress:
         """Read an address. Raises `AddressError`."""
-        servers = [part.strip() for part in text.split(",") if part.strip()]
+        servers = [server.strip() for server in text.split(",") if server.strip()]
         if not servers:
             raise AddressError("It is empty.")
         endpoints: list[Endpoint] = []
@@ -42,21 +42,21 @@ class NatsAddress:
                 "Every server starts with nats:// or tls://; a comma in a password is written %2C."
             )
         for server in servers:
-            parts = split(server, _SCHEMES)
-            if parts.path or parts.options:
+            fields = split(server, _SCHEMES)
+            if fields.path or fields.options:
                 raise AddressError("Nothing may follow the port of a server.")
-            place = endpoint(parts.hosts)
+            place = endpoint(fields.hosts)
             if place.is_socket:
                 raise AddressError("A unix socket can't be used for NATS.")
             endpoints.append(Endpoint(place.host, place.port or _PORT))
-            tls.append(parts.scheme == "tls")
-            password = parts.password.get_secret_value() if parts.password else ""
-            if parts.has_password and parts.user:
-                logins.add((parts.user, password, None))
-            elif parts.has_password and password:
+            tls.append(fields.scheme == "tls")
+            password = fields.password.get_secret_value() if fields.password else ""
+            if fields.has_password and fields.user:
+                logins.add((fields.user, password, None))
+            elif fields.has_password and password:
                 raise AddressError("A password needs a user's name before the colon.")
-            elif parts.user:
-                logins.add((None, None, parts.user))
+            elif fields.user:
+                logins.add((None, None, fields.user))
         if len(logins) > 1:
             # Servers that the cluster announces later have no login of their own, so one must be right for
             # all.

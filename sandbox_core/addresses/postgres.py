@@ -79,8 +79,8 @@ class PostgresAddress:
     @classmethod
     def parse(cls, text: str, *, variable: str = "DATABASE_URL") -> PostgresAddress:
         """Read an address. Raises `AddressError`."""
-        parts = split(text, _SCHEMES)
-        options = {name: value for name, value in parts.options.items() if value}
+        fields = split(text, _SCHEMES)
+        options = {name: value for name, value in fields.options.items() if value}
         for name in options:
             if name in _OF_LIBPQ_ALONE:
                 raise AddressError(f"The parameter {name} is not known here: leave it out.")
@@ -88,13 +88,15 @@ class PostgresAddress:
                 raise AddressError("The name of a parameter after the ? has only letters, digits and _.")
         if options.get("sslmode", "prefer") not in _SSL_MODES:
             raise AddressError(f"sslmode must be one of {', '.join(_SSL_MODES)}.")
-        password = parts.password.get_secret_value() if parts.password else None
+        password = fields.password.get_secret_value() if fields.password else None
         password = once("password", password, options.pop("password", None))
         found = cls(
-            endpoints=tuple(_endpoints(parts.hosts, options)),
-            user=once("user", parts.user, options.pop("user", None)),
+            endpoints=tuple(_endpoints(fields.hosts, options)),
+            user=once("user", fields.user, options.pop("user", None)),
             password=SecretStr(password) if password else None,
-            database=once("database", parts.path, options.pop("dbname", None), options.pop("database", None)),
+            database=once(
+                "database", fields.path, options.pop("dbname", None), options.pop("database", None)
+            ),
             options=options,
             variable=variable,
         )

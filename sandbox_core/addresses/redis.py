@@ -65,16 +65,16 @@ class RedisAddress:
     @classmethod
     def parse(cls, text: str, *, variable: str = "REDIS_URL") -> RedisAddress:
         """Read an address. Raises `AddressError`."""
-        parts = split(text, _SCHEMES)
-        tls = parts.scheme == "rediss"
-        options = {name: value for name, value in parts.options.items() if value}
-        password = parts.password.get_secret_value() if parts.password else None
+        fields = split(text, _SCHEMES)
+        tls = fields.scheme == "rediss"
+        options = {name: value for name, value in fields.options.items() if value}
+        password = fields.password.get_secret_value() if fields.password else None
         password = once("password", password, options.pop("password", None))
-        user = once("user", parts.user, options.pop("username", None))
-        database = once("database", parts.path, options.pop("db", None)) or "0"
+        user = once("user", fields.user, options.pop("username", None))
+        database = once("database", fields.path, options.pop("db", None)) or "0"
         if not (database.isascii() and database.isdigit()):
             raise AddressError("The database after the host must be a number.")
-        place = endpoint(parts.hosts)
+        place = endpoint(fields.hosts)
         if place.is_socket:
             raise AddressError("A unix socket can't be used for Redis.")
         return cls(

@@ -1,19 +1,23 @@
 """Decides which notices to send: before a sandbox expires, after it was removed, and when removal fails.
 
 A notice is recorded in the database before it is sent, one at a time. So only one process sends it. A process
-that dies in between loses this notice; no process sends it twice.
+that dies in between loses this notice; no process sends it twice. When the answer to the record's COMMIT is
+lost, the process that made it looks later whether the record is there and its own, which its moment tells.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from uuid import UUID
 
+from sandbox_core.errors import OutcomeUnknown
 from sandbox_core.manager import utc_now
 from sandbox_core.models import Sandbox
-from sandbox_core.postgres import Pool, cleanup, connected, notices, sandboxes, transaction
+from sandbox_core.postgres import Connection, Pool, cleanup, connected, notices, sandboxes, transaction
 from sandbox_core.postgres.cleanup import Failure
 
 GONE_WITHIN = timedelta(hours=1)
@@ -54,6 +58,8 @@ class Notices:
         self._pool = pool
         self._leads = sorted(leads)
         self._clock = clock
+        self._unsure: dict[tuple[UUID, datetime], list[datetime]] = {}
+        """By sandbox and `about`, the moments of records whose COMMIT was not answered."""
 
     async def take(self) -> AsyncIterator[Notice]:
         """Yield every notice to send now, each once and to one process.
@@ -84,13 +90,13 @@ class Notices:
                 yield Notice(NoticeKind.EXPIRES, sandbox, sandbox.expires_at, _key(due[0]))
 
     async def _claim_expiry(self, sandbox: Sandbox, due: Sequence[timedelta], now: datetime) -> bool:
-        async with transaction(self._pool) as connection:
+        async with self._recording(sandbox.id, sandbox.expires_at, now) as connection:
             current = await sandboxes.by_id(connection, sandbox.id, lock=True)
             # It was extended or destroyed, or has expired, since it was found.
             if current is None or not current.routes_at(now) or current.expires_at != sandbox.expires_at:
                 return False
             kinds = [_key(lead) for lead in due]
-            fresh = await notices.claim(connection, sandbox.id, kinds, sandbox.expires_at, now)
+            fresh = await self._claim(connection, sandbox.id, kinds, sandbox.expires_at, now)
         # After an outage several are due at once: send only the one nearest to the end.
         return kinds[0] in fresh
 
@@ -98,11 +104,12 @@ class Notices:
         now = self._clock()
         kind = NoticeKind.GONE.value
         async with connected(self._pool) as connection:
-            candidates = await notices.gone(connection, now - GONE_WITHIN, kind)
+            unsure = {sandbox_id for sandbox_id, _ in self._unsure}
+            candidates = await notices.gone(connection, now - GONE_WITHIN, kind, unsure)
         for sandbox in candidates:
             about = sandbox.destroyed_at or now
-            async with transaction(self._pool) as connection:
-                fresh = await notices.claim(connection, sandbox.id, [kind], about, now)
+            async with self._recording(sandbox.id, about, now) as connection:
+                fresh = await self._claim(connection, sandbox.id, [kind], about, now)
             if fresh:
                 yield Notice(NoticeKind.GONE, sandbox, about, kind)
 
@@ -114,10 +121,28 @@ class Notices:
         for failure in failures:
             # One notice for each sandbox, so the key uses a time that never changes.
             about = failure.sandbox.created_at
-            async with transaction(self._pool) as connection:
-                fresh = await notices.claim(connection, failure.sandbox.id, [kind], about, now)
+            async with self._recording(failure.sandbox.id, about, now) as connection:
+                fresh = await self._claim(connection, failure.sandbox.id, [kind], about, now)
             if fresh:
                 yield Notice(NoticeKind.STUCK, failure.sandbox, about, kind, failure)
+
+    @asynccontextmanager
+    async def _recording(self, sandbox_id: UUID, about: datetime, at: datetime) -> AsyncIterator[Connection]:
+        try:
+            async with transaction(self._pool) as connection:
+                yield connection
+        except OutcomeUnknown:
+            self._unsure.setdefault((sandbox_id, about), []).append(at)
+            raise
+        self._unsure.pop((sandbox_id, about), None)
+
+    async def _claim(
+        self, connection: Connection, sandbox_id: UUID, kinds: Sequence[str], about: datetime, at: datetime
+    ) -> set[str]:
+        fresh = await notices.claim(connection, sandbox_id, kinds, about, at)
+        if earlier := self._unsure.get((sandbox_id, about)):
+            fresh |= await notices.recorded(connection, sandbox_id, kinds, about, earlier)
+        return fresh
 
 
 def leads_due(

@@ -12,8 +12,9 @@ from datetime import datetime
 import structlog
 
 from sandbox_core.errors import SandboxError
+from sandbox_core.manager.failures import reason_of
 from sandbox_core.manager.ports import RouteChanges
-from sandbox_core.manager.teardown import bounded, reason_of
+from sandbox_core.manager.teardown import bounded
 from sandbox_core.models import Actor, AuditEvent, Sandbox, SandboxStatus
 from sandbox_core.namespaces import Namespace
 from sandbox_core.postgres import Pool, audit, connected, guild_mappings, sandboxes, transaction

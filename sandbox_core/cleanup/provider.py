@@ -22,6 +22,7 @@ from sandbox_core.manager import (
     ManagerObserver,
     NoObserver,
     RouteChanges,
+    failures,
     no_fault,
     teardown,
     utc_now,
@@ -147,15 +148,15 @@ class CleanupProvider:
                 return None
             try:
                 return await self._take_apart(sandbox, actor)
-            except teardown.StepFailed as failed:
+            except failures.StepFailed as failed:
                 return await self._failure(sandbox, failed)
             except DependencyUnavailable:
                 raise
             except Exception as error:
                 # An unexpected error of one sandbox must not stop the others.
                 _log.exception("cleanup_fault")
-                fault = teardown.StepFailed(teardown.STATUS_STEP, error)
-                await teardown.note_failure(self._tools, actor, sandbox, fault)
+                fault = failures.StepFailed(teardown.STATUS_STEP, error)
+                await failures.note_failure(self._tools, actor, sandbox, fault)
                 return await self._failure(sandbox, fault)
 
     async def _take_apart(self, sandbox: Sandbox, actor: Actor) -> Sandbox | None:
@@ -176,7 +177,7 @@ class CleanupProvider:
         done = await teardown.take_apart(self._tools, actor, destroying, details, patience=PATIENCE)
         return done.sandbox
 
-    async def _failure(self, sandbox: Sandbox, failed: teardown.StepFailed) -> Failure:
+    async def _failure(self, sandbox: Sandbox, failed: failures.StepFailed) -> Failure:
         code = failed.error.code if isinstance(failed.error, SandboxError) else INTERNAL
         self._observer.failed(code)
         async with connected(self._tools.pool) as connection:
@@ -192,7 +193,7 @@ class CleanupProvider:
             step=failed.step,
             reason=failed.reason,
             attempts=attempts,
-            next_attempt_at=self._tools.clock() + teardown.pause_after(attempts),
+            next_attempt_at=self._tools.clock() + failures.pause_after(attempts),
             sandbox=sandbox,
         )
 

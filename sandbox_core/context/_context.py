@@ -327,7 +327,7 @@ def _world(source: Mapping[str, str], problems: list[str]) -> World:
         schema=expected["SANDBOX_SCHEMA"],
         redis_prefix=expected["SANDBOX_REDIS_PREFIX"],
         nats_prefix=expected["SANDBOX_NATS_PREFIX"],
-        guild_ids=tuple(part for part in source.get("SANDBOX_GUILD_IDS", "").split(",") if part),
+        guild_ids=tuple(item for item in source.get("SANDBOX_GUILD_IDS", "").split(",") if item),
         names=names,
         max_deliveries=max_deliveries,
     )

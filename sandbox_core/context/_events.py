@@ -107,7 +107,7 @@ class Events(AsyncIterator[Event]):
                 if self._connection.client.is_closed:
                     # The context was left: no more events can come.
                     raise
-                _log.warning("events_wait", reason=error.reason)
+                _log.warning("events_wait", dependency=error.dependency, reason=error.reason)
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue
             fetched = self._fetched = deque()

@@ -70,7 +70,7 @@ class RouteQuestions:
             except DependencyUnavailable as error:
                 if not self.obstacle:
                     _log.warning("events_held", dependency=error.dependency, reason=error.reason)
-                self.obstacle = f"{error.dependency}: {error.reason}"
+                self.obstacle = error.named_reason
                 await asyncio.sleep(_PAUSE)
             except Exception:
                 # Whatever it is: without this task the events would wait for ever, and nobody would know.

@@ -1,8 +1,8 @@
 """What the bot's owner says to it in a direct message, and nobody else's business.
 
-The same reading decides twice: the owner's messages that are commands are carried out here, and are not
-published. A message is a command when it comes from an owner, has no guild, and its words fit the table
-below; every other direct message is production's. So "list" is a command, and "list of guests" is none.
+The same reading decides twice: the bot owner's messages that are commands are carried out here, and are not
+published. A message is a command when it comes from an owner of the bot, has no guild, and its words fit the
+table below; every other direct message is production's. So "list" is a command, and "list of guests" is none.
 """
 
 from __future__ import annotations

@@ -16,16 +16,16 @@ def shallow(text: bytes) -> bytes:
 
     What is no JSON stays none.
     """
-    parts: list[bytes] = []
+    pieces: list[bytes] = []
     depth = kept_until = 0
     for mark in _BRACKET_OR_STRING.finditer(text):
         if mark[0] in _OPENING:
             if depth == DEEPEST:
-                parts += (text[kept_until : mark.start()], b"null")
+                pieces += (text[kept_until : mark.start()], b"null")
             depth += 1
         elif mark[0][0] != ord('"'):
             depth -= 1
             if depth == DEEPEST:
                 kept_until = mark.end()
     # What is not closed again is no JSON: nothing of its end may make it look whole.
-    return b"".join((*parts, text[kept_until:])) if depth <= DEEPEST else text
+    return b"".join((*pieces, text[kept_until:])) if depth <= DEEPEST else text

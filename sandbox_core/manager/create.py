@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TypedDict
 
 from sandbox_core.errors import (
+    CutOff,
     DependencyUnavailable,
     NameTaken,
     OutcomeUnknown,
@@ -171,6 +172,9 @@ class _Creation:
             if undone and isinstance(error, OutcomeUnknown):
                 # Now it is known: nothing is left.
                 raise DependencyUnavailable(error.dependency, error.problem, error.where) from error
+            if not undone and type(error) is not OutcomeUnknown and isinstance(error, DependencyUnavailable):
+                # Something of it is left until cleanup has removed it, such as its name.
+                raise CutOff(error) from error
             raise
         return created
 

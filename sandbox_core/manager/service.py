@@ -1,4 +1,4 @@
-"""The manager, which Discord's commands, the owner's messages and the command line all use."""
+"""The manager, which Discord's commands, the bot owner's messages and the command line all use."""
 
 from __future__ import annotations
 
@@ -163,11 +163,11 @@ class SandboxManager:
 
         Those of `owner_first` come first, then names that start with `prefix`.
         """
-        part = prefix.strip().lower()
-        if part and not _NAME_OR_ID.match(part):
+        typed = prefix.strip().lower()
+        if typed and not _NAME_OR_ID.match(typed):
             return []
         async with connected(self._tools.pool) as connection:
-            return await sandboxes.matching(connection, part, owner_first=owner_first, limit=_SUGGESTIONS)
+            return await sandboxes.matching(connection, typed, owner_first=owner_first, limit=_SUGGESTIONS)
 
     async def for_guild(self, guild_id: str) -> Sandbox | None:
         """Return the sandbox of this guild; its `routes_at` says whether it still gets events."""

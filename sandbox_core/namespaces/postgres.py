@@ -161,7 +161,9 @@ class SchemaProvisioner:
             await self.drop_schema(schema, within=COMMAND_TIMEOUT)
         except DependencyUnavailable as error:
             # The caller needs its own error. If the schema exists, it is found as an orphan.
-            _log.warning("schema_not_removed", schema=schema, reason=error.reason)
+            _log.warning(
+                "schema_not_removed", schema=schema, dependency=error.dependency, reason=error.reason
+            )
 
     async def drop(self, sandbox: Sandbox) -> None:
         """Drop the sandbox's schema."""

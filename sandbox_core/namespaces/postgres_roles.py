@@ -195,10 +195,13 @@ class SandboxRoles:
     async def revoke_role(self, role: str) -> None:
         """Do the same for a role's name."""
         async with connected(self._tenants) as connection:
-            if not await self._known(connection, [role]):
+            known = await self._known(connection, [role])
+            if not known:
                 return
-            await connection.execute(f"ALTER ROLE {role} NOLOGIN")
-        await self._end_sessions(role, older=False)
+            if known[role].can_login:
+                await connection.execute(f"ALTER ROLE {role} NOLOGIN")
+        # Once more after a former call only for what that has not ended.
+        await self._end_sessions(role, older=False, looks=2 if known[role].can_login else 1)
 
     async def drop(self, connection: Connection, role: str) -> None:
         """Drop the role, which nobody uses any more, with all that it owns in this database."""
@@ -272,11 +275,14 @@ class SandboxRoles:
         )
         return {row["name"]: _Role.of(row, self.limits) for row in rows}
 
-    async def _end_sessions(self, role: str, *, older: bool) -> None:
+    async def _end_sessions(self, role: str, *, older: bool, looks: int = 2) -> None:
+        """End them, until so many looks in a row find none.
+
+        Two, for a session that began while the login was refused.
+        """
         async with connected(self._tenants) as connection:
             quiet = 0
             for _ in range(_ROUNDS):
-                # Twice, for a session that began while the login was refused.
                 ended = await connection.fetchval(
                     """
                     SELECT count(pg_terminate_backend(a.pid)) FROM pg_stat_activity AS a
@@ -291,7 +297,7 @@ class SandboxRoles:
                     older,
                 )
                 quiet = 0 if ended else quiet + 1
-                if quiet == 2:
+                if quiet == looks:
                     return
                 await asyncio.sleep(_PAUSE)
 
@@ -300,6 +306,7 @@ class SandboxRoles:
 class _Role:
     """A sandbox's role as the server has it."""
 
+    can_login: bool
     usable: bool
     valid_until: float
     generation: int
@@ -311,6 +318,7 @@ class _Role:
     def of(cls, row: asyncpg.Record, limits: RoleLimits) -> _Role:
         match = _DONE.search(row["note"])
         return cls(
+            can_login=row["can_login"],
             usable=row["can_login"] and row["connections"] == limits.connections,
             valid_until=row["valid_until"] or 0.0,
             generation=int(match["generation"]) if match else -1,

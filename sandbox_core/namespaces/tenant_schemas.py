@@ -107,12 +107,13 @@ class TenantSchemas(SchemaProvisioner):
 
     async def _drop_some(self, schema: str, query: str, within: float) -> bool:
         """Drop a part of what is too much for one statement. Return whether there may be more."""
-        async with transaction(self._tenants) as connection:
+        async with connected(self._tenants) as connection:
             rows = await connection.fetch(query, schema, _AT_ONCE)
             if len(rows) < _AT_ONCE:
                 return False
-            await connection.execute("SET LOCAL client_min_messages = warning")
-            await connection.execute(";".join(row["statement"] for row in rows), timeout=within)
+            statements = ["SET client_min_messages = warning", *(row["statement"] for row in rows)]
+            # Together they are one transaction. The pool takes the setting back.
+            await connection.execute(";".join(statements), timeout=within)
         return True
 
     async def exists(self, schema: str) -> bool:

@@ -44,6 +44,8 @@ class NatsConnection:
         """Why no server lets this process in; None while none says so."""
         self.denied: LoginRefused | None = None
         """What a server last forbade after the login."""
+        self._told: set[str] = set()
+        """The refusals of this connection that were logged."""
         self._where = ""
         self._said = ""
         """Why a server ended the connection, or does not take a new one; "" when none has said so."""
@@ -104,7 +106,7 @@ class NatsConnection:
 
     async def _connect(self, address: NatsAddress, name: str) -> None:
         async def reconnected() -> None:
-            self.refused, self._attempt, self._said = None, "", ""
+            self._stands()
             _log.info("nats_reconnected", server=self.server)
             for listener in self.on_reconnect:
                 listener()
@@ -146,7 +148,7 @@ class NatsConnection:
             # not be carried out later, and events are kept by their publisher.
             pending_size=0,
         )
-        self.refused, self._attempt, self._said = None, "", ""
+        self._stands()
         watch = tasks.repeat(self._watch, failed=_watch_failed, pause=_LOOK_EVERY)
         self._watching = asyncio.create_task(watch, name="nats-watch")
 
@@ -154,6 +156,11 @@ class NatsConnection:
         """Keep the client from resting without a working connection: one look, after a while."""
         await asyncio.sleep(_LOOK_EVERY)
         await self.client.go_on()
+
+    def _stands(self) -> None:
+        """Forget why there was no connection: there is one."""
+        self.refused, self._attempt, self._said = None, "", ""
+        self._told.clear()
 
     def _note_end(self, address: NatsAddress) -> None:
         """Say once that the connection is lost, and for each other reason that a server gives meanwhile."""
@@ -168,17 +175,18 @@ class NatsConnection:
         self._said = said
 
     def _judge(self, refused: LoginRefused | None, error: Exception, *, alone: bool) -> None:
-        """Keep what the error says of the login; each change is logged once."""
+        """Keep what the error says of the login; each reason is logged once until the next connection."""
         if refused is None:
             if isinstance(error, OSError) and alone:
                 # It is away now: whether it would still refuse is not known.
                 self.refused = None
             return
         if self.connected:
-            known, self.denied = self.denied, refused
+            self.denied = refused
         else:
-            known, self.refused = self.refused, refused
-        if known is None or known.reason != refused.reason:
+            self.refused = refused
+        if refused.reason not in self._told:
+            self._told.add(refused.reason)
             permission = refused.refused == "permission"
             event = "nats_permission_refused" if permission else "nats_login_refused"
             _log.warning(event, dependency="NATS", reason=refused.reason)

@@ -23,6 +23,9 @@ _CODES = {
     10076: "JetStream is off",
 }
 
+_NO_STORE = "error creating store"
+"""In the text of an error whose code stands for anything that hinders making a stream or a consumer."""
+
 # First match decides. The sentences are ours: the driver's texts may name hosts and users.
 _FAULTY: tuple[tuple[type[BaseException], str], ...] = (
     (nats.js.errors.NoStreamResponseError, _SILENT),
@@ -88,8 +91,15 @@ def _said(error: BaseException) -> str:
     """What JetStream's API says, when it says something."""
     if not isinstance(error, nats.js.errors.APIError) or error.err_code is None:
         return ""
-    # The descriptions of JetStream's errors are fixed texts, at most with the names of streams.
-    return _CODES.get(error.err_code, f"JetStream reports: {error.description}")
+    said = meaning(error.err_code, error.description)
+    return f"JetStream reports: {said}" if said == error.description else said
+
+
+def meaning(code: int | None, description: str | None) -> str:
+    """Return what an error of JetStream's means: its own texts are fixed, at most with names of streams."""
+    if _NO_STORE in (description or ""):
+        return "JetStream can't store on its disk"
+    return _CODES.get(code or 0, description or "an unknown error")
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import time
 from typing import Any, Final
 
 import nats.errors
-from nats.aio.client import Client
+from nats.aio.client import ERR_OP, Client
 from nats.protocol.parser import AUTHORIZATION_VIOLATION, PERMISSIONS_ERR, STALE_CONNECTION
 
 from .login import Judge, TlsClient
@@ -25,6 +25,8 @@ from .login import Judge, TlsClient
 _PAUSES: Final = (0.0, 0.25, 0.5, 1.0, 2.0)
 """Seconds before an attempt, by how many connections in a row a server ended or refused."""
 _STANDS_AFTER = 5.0
+_SAYS_WITHIN = 0.2
+"""Seconds in which a server that takes nobody says so after its greeting."""
 _STAYS: Final = (PERMISSIONS_ERR, "invalid subject", "invalid publish subject", "invalid subscription")
 """After these the server keeps the connection."""
 _MORE_STAYS: Final = "subscriptions exceeded"
@@ -44,7 +46,7 @@ def words_of(error: Exception) -> str:
 
 
 class LastingClient(TlsClient):
-    """Connects anew after every end but the one that its owner wants."""
+    """Connects anew after every end but the one that was asked for."""
 
     def __init__(self, judge: Judge | None = None) -> None:
         super().__init__(judge)
@@ -54,6 +56,7 @@ class LastingClient(TlsClient):
         self._refusals = 0
         self._stands_since = 0.0
         self._said_max_payload = 0
+        self._listens = False
 
     def leave(self) -> None:
         """Let the next `close` be final."""
@@ -154,16 +157,21 @@ class LastingClient(TlsClient):
             await super()._process_connect_init()
             if not self.is_connected:
                 self._end_tasks()
+                self._listens = True
                 raise nats.errors.Error("nats: no answer to PING")
         except nats.errors.Error:
             self._refusals += 1
             raise
-        except (OSError, TimeoutError):
+        except OSError:
+            self._listens = True
+            raise
+        except TimeoutError:
             raise
         except Exception as error:
             # A greeting that nats-py can't read: anything else than its own errors would end its attempts.
             self._refusals += 1
             raise nats.errors.Error("nats: the server's greeting can't be read") from error
+        self._listens = False
         self._stands_since = time.monotonic()
 
     def _end_tasks(self) -> None:
@@ -176,3 +184,20 @@ class LastingClient(TlsClient):
         if isinstance(limit := info.get("max_payload"), int):
             # An account's own limit comes after the login.
             self._max_payload = limit
+        if initial_connection and self._listens:
+            await self._hear_refusal()
+
+    async def _hear_refusal(self) -> None:
+        """Raise what the server says right after its greeting, if it says anything.
+
+        A server that takes no more connections says so and closes. What is sent to it then resets the
+        connection, and its words are lost.
+        """
+        transport: Any = self._transport
+        try:
+            line: bytes = await asyncio.wait_for(transport.readline(), _SAYS_WITHIN)
+        except TimeoutError:
+            return
+        if line.startswith(ERR_OP):
+            said = line.removeprefix(ERR_OP).decode(errors="replace").strip()
+            raise nats.errors.Error(f"nats: {said}")

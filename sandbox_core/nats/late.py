@@ -101,7 +101,12 @@ class LateResends:
                     break
                 except DependencyUnavailable as error:
                     if not said:
-                        _log.warning("late_resends_wait", publications=len(asked), reason=error.reason)
+                        _log.warning(
+                            "late_resends_wait",
+                            publications=len(asked),
+                            dependency=error.dependency,
+                            reason=error.reason,
+                        )
                     said = True
                 except Exception:
                     # Whatever it is: without this task their guilds would wait for ever.

@@ -55,6 +55,17 @@ class TlsClient(Client):
             self.judge(error, subject)
             raise
 
+    async def flush(self, timeout: int = 10) -> None:
+        """Return when the server has all that was sent before. Raises nats-py's `TimeoutError`.
+
+        nats-py 2.16 sends the PING of its `flush` before a subscription or a message that is still pending.
+        """
+        if self.is_connected and self._pending and self._transport is not None:
+            self._transport.writelines(self._pending[:])
+            self._pending = []
+            self._pending_data_size = 0
+        await super().flush(timeout)
+
     def jetstream(self, **options: Any) -> JetStreamContext:
         """Return a context whose errors know where they come from."""
         return _JetStream(self, **options)

@@ -87,7 +87,7 @@ class AckPublisher:
         """As `_open` says, which is a call."""
         self._empty: asyncio.Event | None = None
         """Set when nothing is outstanding, while somebody waits for that."""
-        self._refusals = RefusalLog()
+        self._refusals = RefusalLog(names, lambda: connection.server)
         self._next_number = 0
         self._limit_known_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -103,6 +103,11 @@ class AckPublisher:
     def sending(self) -> bool:
         """True while publications are sent; False while NATS or a stream is away, or leases have lapsed."""
         return self._open.is_set() and self._may_send()
+
+    @property
+    def refused(self) -> str:
+        """What JetStream does not take, and why; "" when it takes everything."""
+        return self._refusals.trouble
 
     def _may_send(self) -> bool:
         return self._monotonic() < self.trust.until
@@ -290,7 +295,7 @@ class AckPublisher:
                 self._spawn(self._shrink(publication))
                 return
             self._to_dead_letter(publication)
-        self._refusals.refused(number, error)
+        self._refusals.refused(publication, error)
         self._retry_later(publication)
 
     def no_stream(self, number: int) -> None:
@@ -332,6 +337,7 @@ class AckPublisher:
         for publication in overdue:
             publication.sent_at = 0.0
             self._events.attempt_failed("ack_timeout")
+            self._refusals.unanswered(publication, self._ack_timeout)
             self._queue(publication)
         return len(overdue)
 

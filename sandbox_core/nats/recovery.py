@@ -35,9 +35,16 @@ async def usable(streams: EnsuresStreams) -> None:
             pause = _PAUSES[min(attempt, len(_PAUSES) - 1)]
             attempt += 1
             unusable = isinstance(error, StreamUnusable)
-            reason = str(explain(error) if isinstance(error, StreamUnusable) else error)
+            reason = _reason(error)
             # Once, but for each reason that only an operator can take away.
             if attempt >= len(_PAUSES) and (told is None or (unusable and told != reason)):
                 told = reason
                 _log.warning("publishing_waits", dependency="NATS", reason=reason)
             await asyncio.sleep(pause)
+
+
+def _reason(error: Exception) -> str:
+    """Return what hinders, with what to do where an operator has to."""
+    if isinstance(error, StreamUnusable):
+        return str(explain(error))
+    return error.reason if isinstance(error, DependencyUnavailable) else type(error).__name__

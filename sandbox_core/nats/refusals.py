@@ -1,31 +1,63 @@
-"""One log line when JetStream begins to refuse, and one when it has taken everything."""
+"""What JetStream does not take: one log line when that begins, and one when it has taken everything."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import structlog
 
+from sandbox_core.subjects import StreamNames
+
 from .ack_inbox import PubAckError
+from .errors import meaning
+from .publication import Publication
 
 _log = structlog.get_logger("sandbox.nats")
 
+_NO_ANSWER = 0
+"""Stands for a code of JetStream's, which begin at 10000."""
+
 
 class RefusalLog:
-    """Every guild tries again four times a second: a full disk must not be filled by what tells of it."""
+    """Every guild tries again four times a second: a full disk must not be filled by what tells of it.
 
-    def __init__(self) -> None:
+    A nats-server whose disk is full does not even refuse: it does not answer, and after the disk has room
+    again it goes on so until it is restarted. `names` are the streams', `server` tells the server's place.
+    """
+
+    def __init__(self, names: StreamNames, server: Callable[[], str]) -> None:
         self.numbers: set[int] = set()
-        """The publications that were refused and not taken since."""
+        """The publications that are still to be taken."""
+        self.trouble = ""
+        """What JetStream says, or does not, and of which stream; "" when it takes everything."""
+        self._names = names
+        self._server = server
+        self._told: set[str] = set()
         self._counts: Counter[int] = Counter()
 
-    def refused(self, number: int, error: PubAckError) -> None:
+    def refused(self, publication: Publication, error: PubAckError) -> None:
         """JetStream refused this publication."""
-        if error.err_code not in self._counts:
-            _log.warning("publish_refused", code=error.err_code, description=error.description)
-        self._counts[error.err_code] += 1
-        self.numbers.add(number)
+        said = meaning(error.err_code, error.description)
+        self._note("publish_refused", publication, error.err_code, f"takes no events: {said}")
+
+    def unanswered(self, publication: Publication, seconds: float) -> None:
+        """JetStream did not answer for so long."""
+        self._note(
+            "publish_unanswered",
+            publication,
+            _NO_ANSWER,
+            f"stores no events: no answer within {seconds:g} s; its disk may be full",
+        )
+
+    def _note(self, event: str, publication: Publication, code: int, problem: str) -> None:
+        self.trouble = f"the stream {self._names.stream_of(publication.subject)} {problem}"
+        if self.trouble not in self._told:
+            self._told.add(self.trouble)
+            codes = {} if code == _NO_ANSWER else {"code": code}
+            _log.warning(event, dependency="NATS", server=self._server(), reason=self.trouble, **codes)
+        self._counts[code] += 1
+        self.numbers.add(publication.number)
 
     def no_more(self, numbers: Iterable[int]) -> None:
         """It has taken these publications, or nobody offers them any more."""
@@ -33,3 +65,5 @@ class RefusalLog:
         if not self.numbers and self._counts:
             _log.info("publish_refusals_over", refusals=dict(self._counts))
             self._counts.clear()
+            self._told.clear()
+            self.trouble = ""

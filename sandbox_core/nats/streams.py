@@ -19,7 +19,7 @@ from sandbox_core.errors import DependencyUnavailable, StreamUnusable
 from sandbox_core.settings import Settings
 from sandbox_core.subjects import DEFAULT_NAMES, SANDBOX_SUBJECTS, StreamNames
 
-from .errors import DEPENDENCY, translating, unavailable
+from .errors import DEPENDENCY, meaning, translating, unavailable
 from .stream_faults import (
     MADE_BY,
     MARK,
@@ -179,7 +179,7 @@ class Streams:
         except nats.js.errors.APIError as error:
             fault = StreamFault(
                 FaultKind.FIXED,
-                f"can't be made: {error.description}",
+                f"can't be made: {meaning(error.err_code, error.description)}",
                 "Change what hinders it at the server, or NATS_REPLICAS.",
             )
             raise await self._refused(config, error, fault) from error

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from sandbox_core.bootstrap import Core
 
 ANSWER_WITHIN = 1.0
-"""The limit in seconds for each part: the answer waits for the slowest."""
+"""The limit in seconds for each check: the answer waits for the slowest."""
 _TOLERATED = ("Redis", TENANT_POSTGRES, TENANT_REDIS)
 """The server that the process needs only for speed, and those that only sandboxes need."""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """`missing` stops the process's work; `degraded` only slows it down. Both map a part to a reason."""
+    """`missing` stops the process's work; `degraded` only slows it down. Both map what it is to a reason."""
 
     missing: dict[str, str]
     degraded: dict[str, str]
@@ -67,7 +67,7 @@ class Readiness:
         self._servers = servers
 
     def attach(self, core: Core, gateway: GatewayState) -> None:
-        """Note that the core is open; from now on its parts are checked."""
+        """Note that the core is open; from now on it is checked."""
         self._core = core
         self._gateway = gateway
 
@@ -77,7 +77,7 @@ class Readiness:
         self._unready = {"stop": "the process is ending"}
 
     async def report(self) -> Report:
-        """Check every part now, in at most a second."""
+        """Check everything now, in at most a second."""
         core, gateway = self._core, self._gateway
         if core is None or gateway is None:
             return await self._not_yet()
@@ -101,15 +101,15 @@ class Readiness:
 
 
 def _failing(system: SystemHealth) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the failing parts that the process needs, and those that it can do without."""
-    failing = {part.store: part.detail for part in system.parts if part.state is not PartState.HEALTHY}
+    """Return what fails of what the process needs, and of what it can do without."""
+    failing = {each.store: each.detail for each in system.checks if each.state is not PartState.HEALTHY}
     degraded = {store: failing.pop(store) for store in _TOLERATED if store in failing}
     return failing, degraded
 
 
 def _latencies(system: SystemHealth) -> dict[str, float]:
     return {
-        part.store: round(part.latency_ms, 1)
-        for part in system.parts
-        if part.state is not PartState.UNHEALTHY and part.latency_ms
+        each.store: round(each.latency_ms, 1)
+        for each in system.checks
+        if each.state is not PartState.UNHEALTHY and each.latency_ms
     }

@@ -6,6 +6,6 @@ from .pool import Connection
 
 
 async def channel(connection: Connection, base: str) -> str:
-    """The installation's own channel. Driver errors pass: the connection's owner judges them."""
+    """The installation's own channel. Driver errors pass: who holds the connection judges them."""
     name: str = await connection.fetchval("SELECT sandbox_channel($1)", base)
     return name

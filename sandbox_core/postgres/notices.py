@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -45,10 +45,12 @@ async def expiring(connection: Connection, now: datetime, within: timedelta) -> 
     return found
 
 
-async def gone(connection: Connection, since: datetime, kind: str) -> list[Sandbox]:
+async def gone(
+    connection: Connection, since: datetime, kind: str, unsure: Collection[UUID] = ()
+) -> list[Sandbox]:
     """Return the sandboxes destroyed after `since` that were running before, and not by their owner.
 
-    Those with a recorded notice of `kind` are left out.
+    Those with a recorded notice of `kind` are left out, but for those of `unsure`.
     """
     with translating():
         rows = await connection.fetch(
@@ -63,13 +65,14 @@ async def gone(connection: Connection, since: datetime, kind: str) -> list[Sandb
                   AND NOT starts_with(reverse(a.actor), reverse(' for ' || s.owner))
                   AND a.details ->> 'from' IN ('running', 'expired')
               )
-              AND NOT EXISTS (
+              AND (s.id = ANY($3) OR NOT EXISTS (
                 SELECT 1 FROM sandbox_notices AS n WHERE n.sandbox_id = s.id AND n.kind = $2
-              )
+              ))
             ORDER BY s.destroyed_at
             """,  # noqa: S608 (a constant)
             since,
             kind,
+            list(unsure),
         )
     return [sandbox_from_row(row) for row in rows]
 
@@ -93,6 +96,24 @@ async def claim(
             list(kinds),
             about,
             at,
+        )
+    return {row["kind"] for row in rows}
+
+
+async def recorded(
+    connection: Connection, sandbox_id: UUID, kinds: Sequence[str], about: datetime, at: Collection[datetime]
+) -> set[str]:
+    """Return those of these notices that were recorded at one of these very moments."""
+    with translating():
+        rows = await connection.fetch(
+            """
+            SELECT kind FROM sandbox_notices
+            WHERE sandbox_id = $1 AND kind = ANY($2) AND about = $3 AND created_at = ANY($4)
+            """,
+            sandbox_id,
+            list(kinds),
+            about,
+            list(at),
         )
     return {row["kind"] for row in rows}
 

@@ -43,7 +43,7 @@ class GatewayProcess:
 async def announce(connection: Connection, process: GatewayProcess) -> float:
     """Say that the process lives; the database's time meanwhile, in seconds since the epoch.
 
-    Driver errors pass: the connection's owner judges them.
+    Driver errors pass: who holds the connection judges them.
     """
     moment: float = await connection.fetchval(
         f"""

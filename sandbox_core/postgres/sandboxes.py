@@ -256,8 +256,8 @@ async def select(
     return [sandbox_from_row(row) for row in rows]
 
 
-async def matching(connection: Connection, part: str, *, owner_first: str, limit: int) -> list[Sandbox]:
-    """Return live sandboxes with `part` in their name: the owner's first, then names that start with it."""
+async def matching(connection: Connection, text: str, *, owner_first: str, limit: int) -> list[Sandbox]:
+    """Return live sandboxes with `text` in their name: the owner's first, then names that start with it."""
     with translating():
         rows = await connection.fetch(
             f"""
@@ -266,7 +266,7 @@ async def matching(connection: Connection, part: str, *, owner_first: str, limit
             ORDER BY s.owner = $2 DESC, position($1 IN s.name) = 1 DESC, s.name
             LIMIT $3
             """,  # noqa: S608 (a constant)
-            part,
+            text,
             owner_first,
             limit,
         )

@@ -52,7 +52,7 @@ _GUILDS_PER_REQUEST = 300
 
 
 async def answer(connection: Connection, request: UUID, process: GatewayProcess) -> None:
-    """Say that the process has switched. Driver errors pass: the connection's owner judges them."""
+    """Say that the process has switched. Driver errors pass: who holds the connection judges them."""
     await connection.execute(
         "SELECT pg_notify(sandbox_channel($1), $2)",
         ANSWERS,
@@ -106,7 +106,7 @@ class SwitchRequests:
         That takes milliseconds as a rule, and at most about six seconds. Raises `DependencyUnavailable`
         when PostgreSQL is away before anybody could be asked.
         """
-        requests = [_Request(part) for part in _parts(guild_ids)]
+        requests = [_Request(batch) for batch in _batches(guild_ids)]
         async with self._listening():
             self._open.update((request.id, request) for request in requests)
             try:
@@ -213,7 +213,7 @@ def _have_confirmed(requests: list[_Request], process: GatewayProcess) -> bool:
     return all(request.is_confirmed_by(process) for request in requests)
 
 
-def _parts(guild_ids: Collection[str]) -> list[list[str]]:
+def _batches(guild_ids: Collection[str]) -> list[list[str]]:
     ordered = sorted(guild_ids)
     return [
         ordered[start : start + _GUILDS_PER_REQUEST] for start in range(0, len(ordered), _GUILDS_PER_REQUEST)

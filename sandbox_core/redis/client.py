@@ -14,7 +14,7 @@ from sandbox_core.errors import DependencyUnavailable
 
 from .encoding import ENCODING_ERRORS
 from .errors import DEPENDENCY, INSTEAD, note
-from .login import PlainConnection, TlsConnection
+from .login import PAUSE, PlainConnection, TlsConnection
 
 TIMEOUT = 2.0
 """The limit in seconds to connect, to get an answer, and to get a free connection of the pool."""
@@ -35,24 +35,39 @@ class _LocatedPool(BlockingConnectionPool):
                 note(error, DependencyUnavailable(DEPENDENCY, problem, address.where))
             raise
 
+    async def ensure_connection(self, connection: Any) -> None:
+        """Do the same as in redis-py, which may hand out a connection that the server has ended."""
+        if connection.was_ended:
+            await connection.disconnect()
+        await super().ensure_connection(connection)
+
 
 def create_client(address: RedisAddress | str, *, client_name: str = "discord-sandboxes") -> Redis:
     """Return a client that decodes replies to text and fails soon. It connects at its first command.
 
     Close it with `aclose()`. Bytes that are not UTF-8 stay the same when they are read and written back.
+
+    It sends a command once more when the answer is lost. So it is only for commands that do no harm when they
+    are done twice. The bot's own are such: they set or delete, and compare moments where the order matters.
     """
     return Redis.from_pool(connection_pool(address, client_name=client_name))
 
 
-def connection_pool(address: RedisAddress | str, *, client_name: str) -> BlockingConnectionPool:
-    """Return the pool of connections for a client of `create_client`."""
+def connection_pool(
+    address: RedisAddress | str, *, client_name: str, repeats: bool = True
+) -> BlockingConnectionPool:
+    """Return the pool of connections for a client of `create_client`.
+
+    Without `repeats` no command is sent twice; connecting is still tried twice.
+    """
     address = RedisAddress.of(address)
     ours: dict[str, Any] = {
         "max_connections": MAX_CONNECTIONS,
         "socket_timeout": TIMEOUT,
         "socket_connect_timeout": TIMEOUT,
-        # One retry, for a connection that was idle while the server restarted.
-        "retry": Retry(ConstantBackoff(0.05), 1),
+        # redis-py repeats what failed, whether or not the server has done it.
+        "retry": Retry(ConstantBackoff(PAUSE), 1 if repeats else 0),
+        "repeats": repeats,
         "decode_responses": True,
         "encoding_errors": ENCODING_ERRORS,
         "client_name": client_name,

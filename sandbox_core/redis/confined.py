@@ -10,6 +10,7 @@ from collections.abc import Callable, MutableMapping
 from typing import Any
 
 # The ignored errors come from redis-py: methods without types, and bases with different `command_info`.
+from redis import exceptions as rd
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.client import Monitor, Pipeline, PubSub
 
@@ -28,8 +29,12 @@ def create_confined_client(address: RedisAddress | str, prefix: str, *, client_n
 
     Close it with `aclose()`. A command that can't be confined is not sent and raises `InvalidInput`. A
     blocking command waits as long as its arguments say, without the time limit of other commands.
+
+    A command is sent once. When its answer is lost, redis-py's `ConnectionError` or `TimeoutError` is raised,
+    and the server has done it or not: an `INCR` that were sent again would count twice.
     """
-    client = ConfinedRedis(connection_pool(address, client_name=client_name), Confinement(prefix))
+    pool = connection_pool(address, client_name=client_name, repeats=False)
+    client = ConfinedRedis(pool, Confinement(prefix))
     client.auto_close_connection_pool = True
     return client
 
@@ -140,6 +145,14 @@ class ConfinedPubSub(PubSub):
             elif name != "PING":
                 raise refusal(name, "it is not a subscription", "`redis.execute_command(…)`")
         await super().execute_command(*args)
+
+    async def _execute(self, conn: Any, command: Any, *args: Any, **kwargs: Any) -> Any:
+        """Do the same as in redis-py, once more after a lost connection: a subscription can't be doubled."""
+        try:
+            return await super()._execute(conn, command, *args, **kwargs)  # type: ignore[no-untyped-call]
+        except (rd.ConnectionError, rd.TimeoutError):
+            # redis-py has connected again and subscribed.
+            return await super()._execute(conn, command, *args, **kwargs)  # type: ignore[no-untyped-call]
 
     async def handle_message(self, response: Any, ignore_subscribe_messages: bool = False) -> Any:
         """Do the same as in redis-py, with channels and patterns without the prefix."""

@@ -49,6 +49,9 @@ _WORDS = {
 # In a pipeline the command comes before the server's text.
 _KIND = re.compile(r"(?:\A|caused error: \(')([A-Z]{2,20})\b")
 
+_CLOSED = "Connection closed by server"
+"""redis-py's text, of a class that says less."""
+
 INSTEAD = "raise_instead"
 """The attribute of redis-py's error with the error to raise instead; see `login`."""
 
@@ -68,6 +71,8 @@ def unavailable(error: BaseException) -> DependencyUnavailable | None:
             return DependencyFaulty(DEPENDENCY, reason)
     # redis-py puts an error of its own in place of the socket's, which says more.
     cause = error.__context__ if isinstance(error.__context__, OSError) else error
+    if _CLOSED in str(error):
+        return DependencyUnavailable(DEPENDENCY, "it closed the connection without an answer")
     for kind, reason in _AWAY:
         if isinstance(cause, kind):
             return DependencyUnavailable(DEPENDENCY, reason)

@@ -69,9 +69,9 @@ class LastEventRecord:
         """Write guilds' latest moments; an earlier one changes nothing."""
         guild_ids = list(moments)
         for first in range(0, len(guild_ids), _BATCH):
-            part = {guild_id: moments[guild_id] for guild_id in guild_ids[first : first + _BATCH]}
+            batch = {guild_id: moments[guild_id] for guild_id in guild_ids[first : first + _BATCH]}
             with translating():
-                await self._redis.zadd(subjects.LAST_EVENTS_KEY, part, gt=True)
+                await self._redis.zadd(subjects.LAST_EVENTS_KEY, batch, gt=True)
         with translating():
             # Last, and only to what is there: it says that the rest was written.
             await self._redis.zadd(subjects.LAST_EVENTS_KEY, {_UNTIL: -now}, lt=True, xx=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from typing import Any
 
@@ -13,6 +14,8 @@ from sandbox_core.errors import LoginRefused
 
 from .errors import DEPENDENCY, INSTEAD, note, unavailable
 
+PAUSE = 0.05
+"""Seconds before something is tried a second time."""
 _WRONG_DATABASE = "DB index is out of range"
 
 
@@ -23,12 +26,31 @@ class _Named:
     """
 
     _address: RedisAddress
+    _reader: asyncio.StreamReader | None
     _doubt = ""
     """A possible mistake in the address when no server answers."""
 
-    def __init__(self, *, address: RedisAddress, **options: Any) -> None:
+    def __init__(self, *, address: RedisAddress, repeats: bool = True, **options: Any) -> None:
+        """`repeats` says that redis-py's own retry is on, which is for connecting and for commands."""
         self._address = address
+        self._repeats = repeats
         super().__init__(**options)
+
+    @property
+    def was_ended(self) -> bool:
+        """Whether the server has ended it while nobody used it, as a restart does."""
+        reader = self._reader
+        return reader is not None and (reader.at_eof() or reader.exception() is not None)
+
+    async def connect(self) -> None:
+        """Connect, at the second attempt if the first fails."""
+        try:
+            await super().connect()  # type: ignore[misc]
+        except (rd.ConnectionError, rd.TimeoutError):
+            if self._repeats:
+                raise
+            await asyncio.sleep(PAUSE)
+            await super().connect()  # type: ignore[misc]
 
     async def connect_check_health(self, *args: Any, **options: Any) -> None:
         """Do the same as in redis-py, which calls this to connect, at the first command and after a loss."""

@@ -118,12 +118,12 @@ class RouteCache:
         latest = max(self._latest(), *(dated.as_of for dated in routes.values()), 0.0) + MARGIN
         guild_ids = list(routes)
         for start in range(0, len(guild_ids), _ROUTES_PER_CALL):
-            part = guild_ids[start : start + _ROUTES_PER_CALL]
+            batch = guild_ids[start : start + _ROUTES_PER_CALL]
             arguments: list[str | int] = [*(int(only_read), self._ttl_ms + _MOMENT_OUTLIVES_MS, repr(latest))]
-            for guild_id in part:
+            for guild_id in batch:
                 arguments += self._arguments(routes[guild_id], now)
             with translating():
-                await self._put(list(chain.from_iterable(map(_keys, part))), arguments)
+                await self._put(list(chain.from_iterable(map(_keys, batch))), arguments)
 
     def _arguments(self, dated: DatedRoute, now: float) -> Sequence[str | int]:
         route = dated.route

@@ -26,7 +26,7 @@ import asyncpg
 import structlog
 
 from sandbox_core import tasks
-from sandbox_core.errors import DependencyUnavailable
+from sandbox_core.errors import DependencyUnavailable, NotMigrated
 from sandbox_core.models import DatedRoute, Route
 from sandbox_core.postgres import routes as route_rows
 from sandbox_core.postgres import switches
@@ -189,19 +189,22 @@ class RouteFollower:
                 # The server may be gone: a polite close would wait for it.
                 connection.terminate()
         except _LINK_LOST as error:
-            self._note(error)
+            reason = self._note(error)
             if self._in_vain % _ATTEMPTS_PER_LOG_LINE == 0:
-                _log.warning(event, dependency="PostgreSQL", reason=self.trouble)
+                _log.warning(event, dependency="PostgreSQL", reason=reason)
             pause = _PAUSES[min(self._in_vain, len(_PAUSES) - 1)]
             self._in_vain += 1
             await asyncio.sleep(pause)
 
-    def _note(self, error: BaseException) -> None:
-        if isinstance(error, asyncpg.UndefinedTableError | asyncpg.UndefinedFunctionError):
-            self.trouble = "the migrations are not applied; `sandboxctl migrate` does it"
-            return
+    def _note(self, error: BaseException) -> str:
+        """Keep what hinders the link. Return it for a text that names PostgreSQL already."""
         away = error if isinstance(error, DependencyUnavailable) else unavailable(error)
-        self.trouble = type(error).__name__ if away is None else away.located(self._where).reason
+        if away is None:
+            self.trouble = type(error).__name__
+            return self.trouble
+        hint = "; `sandboxctl migrate` applies them" if isinstance(away, NotMigrated) else ""
+        self.trouble = f"{away.located(self._where).named_reason}{hint}"
+        return f"{away.reason}{hint}"
 
     async def _follow(self, connection: asyncpg.Connection[Any]) -> None:
         connection.add_termination_listener(self._on_termination)

@@ -64,6 +64,7 @@ class RouteProvider:
         self._monotonic = monotonic
         self._sleep = sleep
         self._rest_until = {"redis": 0.0, "postgres": 0.0}
+        self._postgres_failure: DependencyUnavailable | None = None
         self._writer = CacheWriter(cache)
         self.trusted = TrustedTable() if follower is None else follower.trusted
         """The in-process table, and until when it is right."""
@@ -193,12 +194,14 @@ class RouteProvider:
         return found
 
     async def _read(self, guild_ids: Collection[str]) -> dict[str, DatedRoute]:
-        if self._monotonic() < self._rest_until["postgres"]:
-            raise DependencyUnavailable("PostgreSQL", "it did not answer a moment ago")
+        if self._postgres_failure is not None and self._monotonic() < self._rest_until["postgres"]:
+            # Nobody waits for the same outage again.
+            raise self._postgres_failure.with_traceback(None)
         try:
             rows = _dated(*await self._rows.read_as_of(guild_ids))
-        except DependencyUnavailable:
+        except DependencyUnavailable as error:
             self._failed("postgres", len(guild_ids))
+            self._postgres_failure = error
             raise
         self._metrics.lookup("postgres", "hit", len(rows))
         await self._store(rows)

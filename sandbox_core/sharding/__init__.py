@@ -1,6 +1,6 @@
 """Which process publishes which shard of an application, and how another one goes on with it.
 
-- `leases`: who has which shard; `held_shards`, `certainty` and `lease_types` are its parts, `lease_rows` and
+- `leases`: who has which shard; `held_shards`, `certainty` and `lease_types` belong to it, `lease_rows` and
   `other_leases` its table.
 - `peers`: what processes tell and ask each other over NATS.
 - `sessions`, `shard_session`: the gateway sessions of this process; `resume_points` with `resume_point_keys`

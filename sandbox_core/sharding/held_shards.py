@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import structlog
 
@@ -68,21 +68,22 @@ class HeldShards:
 
     def note(self, leases: Leases, asked_at: float) -> Leases:
         """Note what the database says of each shard; returns it without what others took since."""
-        for shard_id, found in leases.after.items():
-            self.of(shard_id).before = Before.of(found, asked_at)
-        for shard_id in leases.taken_over:
-            self.of(shard_id).is_taken_over = True
+        for shard_id, found in leases.shards.items():
+            if found.after is not None:
+                self.of(shard_id).before = Before.of(found.after, asked_at)
+            if found.is_taken_over:
+                self.of(shard_id).is_taken_over = True
         taken = set()
         for shard_id, shard in self._shards.items():
             shard.unvouched_closes = 0
             # The database may have answered before somebody took what it says is ours.
-            if shard.taken_at is not None and shard.taken_at < asked_at and shard_id in leases.mine:
+            if shard.taken_at is not None and shard.taken_at < asked_at and leases.of(shard_id).epoch:
                 shard.taken_at = None
             if shard.taken_at is not None:
                 taken.add(shard_id)
-            if shard_id not in leases.mine or shard_id in taken:
+            if not leases.of(shard_id).epoch or shard_id in taken:
                 shard.before, shard.is_taken_over = None, False
-        return without(leases, taken)
+        return leases.without(taken)
 
     def taken(self, shard_ids: Collection[int]) -> Collection[int]:
         """Another process says that it took these shards; returns those that were run here."""
@@ -147,11 +148,8 @@ class HeldShards:
             shard.is_released = True
         except DependencyUnavailable as error:
             # It is still ours: the next turn runs it again.
-            _log.warning("shard_not_released", shard=shard_id, reason=error.reason)
+            _log.warning(
+                "shard_not_released", shard=shard_id, dependency=error.dependency, reason=error.reason
+            )
         finally:
             shard.handing_over = None
-
-
-def without(leases: Leases, taken: Collection[int]) -> Leases:
-    """The leases without those on shards that others took."""
-    return replace(leases, mine={s: epoch for s, epoch in leases.mine.items() if s not in taken})

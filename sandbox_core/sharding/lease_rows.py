@@ -7,33 +7,17 @@ that took or renewed it.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import NamedTuple
+from dataclasses import replace
 from uuid import UUID
 
 from sandbox_core.moments import MARGIN
-from sandbox_core.postgres.pool import Connection, Pool, connected, transaction
+from sandbox_core.postgres.pool import Connection, Pool, connected, place_of, transaction
 
 from . import other_leases, publishers
-from .lease_types import Leases, Predecessor
-from .other_leases import Lease
+from .lease_types import FoundShard, Leases, Predecessor
+from .other_leases import Latest, Lease
 from .publishers import Kind, Publisher
-
-
-class _Mine(NamedTuple):
-    epochs: dict[int, int]
-    stale: dict[int, int]
-    share: int
-
-
-class _Taken(NamedTuple):
-    epochs: dict[int, int]
-    stale: dict[int, int]
-    over: frozenset[int]
-    after: dict[int, Predecessor]
-    superseded: dict[int, dict[int, int]]
-
-
-_NOTHING = _Taken({}, {}, frozenset(), {}, {})
+from .taken import Taken, Unconfirmed
 
 
 def _nothing_settled() -> Mapping[int, float]:
@@ -66,6 +50,12 @@ class ShardRows:
         self._lease = lease
         self._this = Publisher(application_id, process_id, kind, name)
         self._settled = settled
+        self._unconfirmed = Unconfirmed()
+
+    @property
+    def where(self) -> str:
+        """The host and the port of PostgreSQL."""
+        return place_of(self._pool)
 
     async def agree(self, recommended: int) -> int:
         """The number of shards that live processes use; `recommended` when there are none.
@@ -123,16 +113,17 @@ class ShardRows:
         `may_take_lapsed` also takes shards whose leases have lapsed, and of `orphaned` those that nobody has
         renewed.
         """
-        self._look()
+        asked_at = self._look()
         async with transaction(self._pool) as connection:
-            mine, stale = await self._renew(connection, shard_count)
+            mine = await self._renew(connection, shard_count)
+            kept = self._unconfirmed.kept(mine, asked_at)
             await publishers.be_seen(connection, self._this, shard_count, None if taking else ())
             place, number = await self._place(connection, shard_count)
             share = _share(shard_count, place, number)
             # What nobody can resume is taken by who stands by for it.
             preferred = [n for n in range(shard_count) if number and n % number == place]
             missing = share - len(mine) if taking else 0
-            taken = await self._take(
+            taken = kept | await self._take(
                 connection,
                 shard_count,
                 range(shard_count),
@@ -141,7 +132,10 @@ class ShardRows:
                 lapsed=may_take_lapsed,
                 orphaned=orphaned,
             )
-            return await self._leases(connection, shard_count, _Mine(mine, stale, share), preferred, taken)
+            leases = await self._leases(connection, shard_count, Taken(mine) | taken, preferred, share)
+            self._unconfirmed.commits(asked_at, taken)
+        self._unconfirmed.confirmed()
+        return leases
 
     async def fix(
         self,
@@ -154,14 +148,14 @@ class ShardRows:
         orphaned: Collection[Lease] = (),
     ) -> Leases:
         """As `share`, for a process whose shards are fixed; a lapsed one that is `running` here is ours."""
-        self._look()
+        asked_at = self._look()
         async with transaction(self._pool) as connection:
-            mine, stale = await self._renew(connection, shard_count)
+            mine = await self._renew(connection, shard_count)
+            taken = self._unconfirmed.kept(mine, asked_at)
             await publishers.be_seen(connection, self._this, shard_count, shard_ids)
-            taken = _NOTHING
             if taking:
                 missing = set(shard_ids) - mine.keys()
-                taken = await self._take(
+                taken |= await self._take(
                     connection,
                     shard_count,
                     missing,
@@ -169,18 +163,13 @@ class ShardRows:
                     lapsed=may_take_lapsed,
                     orphaned=orphaned,
                 )
-                unleased = set(running) - mine.keys() - taken.epochs.keys()
-                second = await self._take(connection, shard_count, unleased, len(unleased), lapsed=True)
-                taken = _Taken(
-                    taken.epochs | second.epochs,
-                    taken.stale | second.stale,
-                    taken.over | second.over,
-                    taken.after | second.after,
-                    taken.superseded | second.superseded,
-                )
-            return await self._leases(
-                connection, shard_count, _Mine(mine, stale, len(shard_ids)), shard_ids, taken
-            )
+                unleased = set(running) - mine.keys() - taken.shards.keys()
+                taken |= await self._take(connection, shard_count, unleased, len(unleased), lapsed=True)
+            ours = Taken(mine) | taken
+            leases = await self._leases(connection, shard_count, ours, shard_ids, len(shard_ids))
+            self._unconfirmed.commits(asked_at, taken)
+        self._unconfirmed.confirmed()
+        return leases
 
     async def release(self, shard_count: int, shard_id: int) -> None:
         """Another process may have the shard."""
@@ -209,9 +198,16 @@ class ShardRows:
             )
             await publishers.leave(connection, self._this)
 
-    def _look(self) -> None:
+    async def latest(self, shard_count: int, shard_ids: Collection[int]) -> Mapping[int, Latest]:
+        """Who has these shards now, and with which epoch."""
+        async with connected(self._pool) as connection:
+            return await other_leases.latest(connection, self._this, shard_count, shard_ids)
+
+    def _look(self) -> float:
+        """Begin a turn; return its moment."""
         # Also while PostgreSQL is away: what was seen meanwhile proves afterwards what is stored.
         self._settled()
+        return self._unconfirmed.turn_begins()
 
     async def _alone(self, connection: Connection) -> None:
         """From here to the end of the transaction no other process of the application takes anything."""
@@ -220,7 +216,7 @@ class ShardRows:
             str(self._application_id),
         )
 
-    async def _renew(self, connection: Connection, shard_count: int) -> tuple[dict[int, int], dict[int, int]]:
+    async def _renew(self, connection: Connection, shard_count: int) -> dict[int, FoundShard]:
         settled = self._settled()
         rows = await connection.fetch(
             """
@@ -240,8 +236,7 @@ class ShardRows:
             list(settled.keys()),
             list(settled.values()),
         )
-        epochs = {row["shard_id"]: row["epoch"] for row in rows}
-        return epochs, {row["shard_id"]: row["stale_epoch"] for row in rows}
+        return {row["shard_id"]: FoundShard(row["epoch"], row["stale_epoch"]) for row in rows}
 
     async def _place(self, connection: Connection, shard_count: int) -> tuple[int, int]:
         """This process's place among those that share the shards out, and their number; 0, 0 without."""
@@ -274,13 +269,13 @@ class ShardRows:
         *,
         lapsed: bool,
         orphaned: Collection[Lease] = (),
-    ) -> _Taken:
+    ) -> Taken:
         if most <= 0:
-            return _NOTHING
+            return Taken()
         await self._alone(connection)
         foreign = await other_leases.foreign(connection, self._this, shard_count)
         if any(held.is_live or not lapsed for held in foreign):
-            return _NOTHING
+            return Taken()
         rows = await connection.fetch(
             """
             WITH free AS (
@@ -323,55 +318,47 @@ class ShardRows:
             self._lease + MARGIN,
         )
         if not rows:
-            return _NOTHING
+            return Taken()
         others = await other_leases.supersede(connection, self._this, shard_count)
-        after = {}
+        taken = {}
         for row in rows:
+            after = None
             if others.was_any or row["epoch"] > 1:
                 known = [ago for ago in (row["settled_ago"], others.settled_ago) if ago is not None]
-                after[row["shard_id"]] = Predecessor(min(known, default=None))
-        return _Taken(
-            {row["shard_id"]: row["epoch"] for row in rows},
-            {row["shard_id"]: row["stale_epoch"] for row in rows},
-            frozenset(row["shard_id"] for row in rows if row["is_taken_over"]),
-            after,
-            others.epochs,
-        )
+                after = Predecessor(min(known, default=None))
+            taken[row["shard_id"]] = FoundShard(
+                row["epoch"], row["stale_epoch"], is_taken_over=row["is_taken_over"], after=after
+            )
+        return Taken(taken, others.epochs)
 
     async def _leases(
-        self, connection: Connection, shard_count: int, mine: _Mine, wanted: Collection[int], taken: _Taken
+        self, connection: Connection, shard_count: int, ours: Taken, wanted: Collection[int], share: int
     ) -> Leases:
-        held = await other_leases.held(connection, self._this, shard_count)
-        by_shard = {one.holder.shard_id: one for one in held}
-        epochs = mine.epochs | taken.epochs
-        missing = [n for n in wanted if n not in epochs] if len(epochs) < mine.share else []
-        others_of = {n: by_shard[n].holder for n in missing if n in by_shard}
-        standby = {
-            n: Predecessor(by_shard[n].settled_ago, by_shard[n].holder, self._lease - by_shard[n].lapses_in)
-            for n in missing
-            if n in by_shard and Kind.PLUGIN in {self._this.kind, by_shard[n].holder.kind}
+        held = {
+            one.holder.shard_id: one for one in await other_leases.held(connection, self._this, shard_count)
         }
-        if missing and (foreign := await other_leases.foreign(connection, self._this, shard_count)):
-            ago = other_leases.settled_of_all(
-                foreign[0].holder.shard_count, [one.settled_ago for one in foreign]
-            )
-            free = [n for n in missing if n not in by_shard]
-            renewed_ago = self._lease - min(one.lapses_in for one in foreign)
-            standby |= {n: Predecessor(ago, foreign[0].holder, renewed_ago) for n in free}
-            others_of |= dict.fromkeys(free, foreign[0].holder)
-        return Leases(
-            epochs,
-            frozenset(n for n, one in by_shard.items() if one.is_live),
-            mine.share,
-            taken.over,
-            stale=mine.stale | taken.stale,
-            after=taken.after,
-            standby=standby,
-            others_of=others_of,
-            held_by={n: one.holder for n, one in by_shard.items()},
-            orphaned=frozenset(by_shard[n].lease for n in missing if n in by_shard and by_shard[n].is_over),
-            superseded=taken.superseded,
-        )
+        shards = {n: FoundShard(held_by=one.holder, is_others=one.is_live) for n, one in held.items()}
+        shards |= ours.shards
+        missing = [n for n in wanted if n not in ours.shards] if len(ours.shards) < share else []
+        foreign = await other_leases.foreign(connection, self._this, shard_count) if missing else []
+        for n in missing:
+            if (one := held.get(n)) is not None:
+                resumable = Kind.PLUGIN not in {self._this.kind, one.holder.kind}
+                renewed_ago = self._lease - one.lapses_in
+                shards[n] = replace(
+                    shards[n],
+                    waits_for=one.holder,
+                    standby=None if resumable else Predecessor(one.settled_ago, one.holder, renewed_ago),
+                    orphaned=one.lease if one.is_over else None,
+                )
+            elif foreign:
+                ago = other_leases.settled_of_all(
+                    foreign[0].holder.shard_count, [each.settled_ago for each in foreign]
+                )
+                renewed_ago = self._lease - min(each.lapses_in for each in foreign)
+                before = Predecessor(ago, foreign[0].holder, renewed_ago)
+                shards[n] = FoundShard(waits_for=foreign[0].holder, standby=before)
+        return Leases(shards, share, ours.superseded)
 
 
 def _share(shard_count: int, place: int, number: int) -> int:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from .other_leases import Lease
@@ -23,31 +23,80 @@ class Predecessor:
 
 
 @dataclass(frozen=True, slots=True)
+class FoundShard:
+    """What one turn found of one shard: it is held by this process, by another one, or wanted here."""
+
+    epoch: int = 0
+    """Of this process's lease, renewed or taken now; 0 without one."""
+    stale_epoch: int = 0
+    """Sessions saved under this epoch or an earlier one are not to be resumed."""
+    is_taken_over: bool = False
+    """Taken now from another process whose lease had lapsed."""
+    after: Predecessor | None = None
+    """Who had it before it was taken now."""
+    held_by: Holder | None = None
+    """The other process that has it."""
+    is_others: bool = False
+    """That process's lease has not lapsed."""
+    waits_for: Holder | None = None
+    """Wanted here: the process that has it, or whose shards of another number overlap it."""
+    standby: Predecessor | None = None
+    """Wanted here, and this process can't resume the session of that process."""
+    orphaned: Lease | None = None
+    """Wanted here: the lease of a holder whose session is over, lapsed or not."""
+
+
+_UNKNOWN = FoundShard()
+
+
+@dataclass(frozen=True, slots=True)
 class Leases:
     """What one turn found, by shard number."""
 
-    mine: Mapping[int, int]
-    """Held by this process, renewed or taken now; each with its epoch."""
-    others: frozenset[int]
-    """Held by other processes whose leases have not lapsed."""
+    shards: Mapping[int, FoundShard]
     share: int
     """How many shards this process should hold."""
-    taken_over: frozenset[int] = frozenset()
-    """Of `mine`, those taken now from another process whose lease had lapsed."""
-    stale: Mapping[int, int] = field(default_factory=dict)
-    """Of `mine`: sessions saved under this epoch or an earlier one are not to be resumed."""
-    after: Mapping[int, Predecessor] = field(default_factory=dict)
-    """Of `mine`, those taken now which somebody had before."""
-    standby: Mapping[int, Predecessor] = field(default_factory=dict)
-    """Wanted here and held by others whose sessions this process can't resume."""
-    others_of: Mapping[int, Holder] = field(default_factory=dict)
-    """Wanted here and held by others, whichever."""
-    held_by: Mapping[int, Holder] = field(default_factory=dict)
-    """All that others hold."""
-    orphaned: frozenset[Lease] = frozenset()
-    """Of those wanted here and held by others, the leases whose holder's session is over, lapsed or not."""
     superseded: Mapping[int, Mapping[int, int]] = field(default_factory=dict)
     """By another number of shards: those whose lapsed leases ended now, each with its new epoch."""
+
+    def of(self, shard_id: int) -> FoundShard:
+        """What was found of this shard."""
+        return self.shards.get(shard_id, _UNKNOWN)
+
+    @property
+    def mine(self) -> dict[int, int]:
+        """This process's shards, each with its epoch."""
+        return {shard_id: shard.epoch for shard_id, shard in self.shards.items() if shard.epoch}
+
+    @property
+    def others(self) -> frozenset[int]:
+        """Those of other processes whose leases have not lapsed."""
+        return frozenset(shard_id for shard_id, shard in self.shards.items() if shard.is_others)
+
+    @property
+    def others_of(self) -> dict[int, Holder]:
+        """Those that are wanted here, with who has them."""
+        return {shard_id: shard.waits_for for shard_id, shard in self.shards.items() if shard.waits_for}
+
+    @property
+    def held_by(self) -> dict[int, Holder]:
+        """All that others hold."""
+        return {shard_id: shard.held_by for shard_id, shard in self.shards.items() if shard.held_by}
+
+    @property
+    def standby(self) -> dict[int, Predecessor]:
+        """Those for which this process stands by."""
+        return {shard_id: shard.standby for shard_id, shard in self.shards.items() if shard.standby}
+
+    @property
+    def orphaned(self) -> frozenset[Lease]:
+        """The leases that may be taken before they lapse."""
+        return frozenset(shard.orphaned for shard in self.shards.values() if shard.orphaned)
+
+    def without(self, taken: Collection[int]) -> Leases:
+        """The same without this process's leases on shards that others took."""
+        lost = {shard_id: replace(self.of(shard_id), epoch=0) for shard_id in taken}
+        return replace(self, shards={**self.shards, **lost})
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ else can have the shard, by the database's own clock. What follows from there:
   renewed its own, which it tries every second.
 - A process that alone is cut off from PostgreSQL loses its shards to others after six seconds. Who takes
   them tells it over NATS, with the epoch of each, which grows with every change of holder: whoever runs one
-  of an earlier epoch publishes and saves nothing more of it from that moment, closes its connection, and
-  makes no other before it has the lease again. The taker waits half a second for that, before it looks what
-  is stored.
+  of an earlier epoch, and does not learn from the database that it is untrue (see `Hearsay`), publishes and
+  saves nothing more of it, closes its connection, and makes no other before it has the lease again. The taker
+  waits half a second for that, before it looks what is stored.
 - A process that does not hear it is cut off from both, and publishes nothing then (see `Certainty`). What it
   saves of the session is refused by its earlier epoch. Discord closes its connection when the session is
   resumed elsewhere. Before this process connects a shard again whose lease it can't vouch for, it asks the
@@ -55,7 +55,8 @@ from sandbox_core.lease_trust import LeaseTrust
 
 from . import tuning
 from .certainty import Certainty
-from .held_shards import HeldShards, without
+from .hearsay import Hearsay
+from .held_shards import HeldShards
 from .lease_rows import ShardRows
 from .lease_types import Before, Leases, Runs, TellsTakeovers
 from .other_leases import Lease
@@ -65,6 +66,7 @@ _log = structlog.get_logger("sandbox.gateway")
 
 _UNVOUCHED_CLOSES = 3
 _TURNS_BEFORE_ASKING = 3
+_NOT_ASKED = Leases({}, 0)
 
 
 class LeaseKeeper:
@@ -113,7 +115,8 @@ class LeaseKeeper:
         self._lease = lease
         self._monotonic = monotonic
         self._certainty = Certainty(trust or LeaseTrust(), lease, monotonic)
-        self._leases: Leases | None = None
+        self._hearsay = Hearsay(rows, self._certainty, self.epoch, monotonic=monotonic)
+        self._leases = _NOT_ASKED
         self._shards = HeldShards(runs, self._release, monotonic)
         self._orphaned: frozenset[Lease] = frozenset()
         """Leases of processes that are gone, to be taken in the next turn."""
@@ -132,26 +135,24 @@ class LeaseKeeper:
     @property
     def standing_by(self) -> bool:
         """True when all shards are other processes'."""
-        return self._leases is not None and not self._leases.mine and not self._runs.running
+        return self._leases is not _NOT_ASKED and not self._leases.mine and not self._runs.running
 
     def epoch(self, shard_id: int) -> int:
         """The epoch of this process's last confirmed lease on the shard; 0 without."""
-        return 0 if self._leases is None else self._leases.mine.get(shard_id, 0)
+        return self._leases.of(shard_id).epoch
 
     def stale_epoch(self, shard_id: int) -> int:
         """Sessions of the shard that were saved under this epoch or an earlier one are not to be resumed."""
-        return 0 if self._leases is None else self._leases.stale.get(shard_id, 0)
+        return self._leases.of(shard_id).stale_epoch
 
     @property
     def waits_for(self) -> Mapping[int, Holder]:
         """Who has the shards that this process would publish."""
-        return {} if self._leases is None else self._leases.others_of
+        return self._leases.others_of
 
     @property
     def stands_by_for(self) -> Mapping[int, Holder]:
         """Who has the shards that this process would publish, or all shards, so that it has none."""
-        if self._leases is None:
-            return {}
         return self._leases.others_of or (self._leases.held_by if self.standing_by else {})
 
     @property
@@ -166,16 +167,15 @@ class LeaseKeeper:
 
     # What others and NATS tell
 
-    def taken(self, shard_count: int, epochs: Mapping[int, int]) -> Collection[int]:
-        """Another process says that it took these shards, and with which epochs.
+    async def taken(self, shard_count: int, epochs: Mapping[int, int]) -> Collection[int]:
+        """It is said that another process took these shards, and with which epochs.
 
-        Nothing more of them is published or saved here from now on. Returns those that were run here.
+        What is believed is published and saved here no more. Returns what was run here of it.
         """
         if shard_count != self._shard_count:
             return ()
-        taken = {shard_id for shard_id, epoch in epochs.items() if epoch > self.epoch(shard_id)}
-        if self._leases is not None:
-            self._leases = without(self._leases, taken)
+        taken = await self._hearsay.believed(shard_count, epochs)
+        self._leases = self._leases if self._leases is _NOT_ASKED else self._leases.without(taken)
         return self._shards.taken(taken)
 
     def nats_is_away(self) -> None:
@@ -302,15 +302,14 @@ class LeaseKeeper:
 
     def _lost(self, leases: Leases) -> Collection[int]:
         """What is run here and another process has, or had since the last turn that reached the database."""
-        held = {} if self._leases is None else self._leases.mine
-        changed = {shard_id for shard_id, epoch in held.items() if leases.mine.get(shard_id) != epoch}
+        changed = {n for n, epoch in self._leases.mine.items() if leases.of(n).epoch != epoch}
         return self._runs.running & (leases.others | changed)
 
     async def _tell_taken_over(self, leases: Leases) -> None:
         # At every turn: who does not hear it now may be back on NATS later, and still without PostgreSQL.
-        epochs = {shard_id: leases.mine[shard_id] for shard_id in self._shards.taken_over}
+        epochs = {shard_id: leases.of(shard_id).epoch for shard_id in self._shards.taken_over}
         if epochs:
-            within = tuning.STOPS_WITHIN if leases.taken_over else 0.0
+            within = tuning.STOPS_WITHIN if any(s.is_taken_over for s in leases.shards.values()) else 0.0
             await self._takeovers.tell(self._shard_count or 1, epochs, within=within)
         self._superseded |= {count: dict(ended) for count, ended in leases.superseded.items()}
         if not leases.mine:
@@ -357,14 +356,16 @@ class LeaseKeeper:
     # While PostgreSQL is away
 
     async def _unreachable(self, error: Exception) -> None:
-        reason = error.reason if isinstance(error, DependencyUnavailable) else "no answer in time"
+        if not isinstance(error, DependencyUnavailable):
+            problem = f"no answer within {tuning.TURN_WITHIN:g} s"
+            error = DependencyUnavailable("PostgreSQL", problem, self._rows.where)
         if self._unreachable_turns == 0:
-            _log.warning("leases_not_renewed", dependency="PostgreSQL", reason=reason)
+            _log.warning("leases_not_renewed", dependency="PostgreSQL", reason=error.reason)
         self._unreachable_turns += 1
         new = self._new_ones()
         if self._leaving or not new:
             return
-        self.trouble = f"its shards are claimed in PostgreSQL: {reason}"
+        self.trouble = f"its shards are claimed in PostgreSQL: {error.reason}"
         early = not self._at_once and self._unreachable_turns <= _TURNS_BEFORE_ASKING
         if early or await self._is_anybody_else():
             return
@@ -383,7 +384,7 @@ class LeaseKeeper:
         if self._fixed is not None and not self._at_once:
             # A bot's sessions begin one after the other.
             return self._fixed - self._runs.running - self.waits_for.keys()
-        if self._leases is not None or self._runs.running:
+        if self._leases is not _NOT_ASKED or self._runs.running:
             return ()
         return range(self._recommended) if self._fixed is None else self._fixed
 

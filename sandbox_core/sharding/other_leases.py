@@ -40,6 +40,14 @@ class Held(NamedTuple):
         return self.lapses_in >= 0
 
 
+class Latest(NamedTuple):
+    """The last change of a shard's holder."""
+
+    epoch: int
+    is_ours: bool
+    """This process holds it."""
+
+
 class Superseded(NamedTuple):
     """What was there with other numbers of shards."""
 
@@ -58,6 +66,23 @@ async def held(connection: Connection, publisher: Publisher, shard_count: int) -
 async def foreign(connection: Connection, publisher: Publisher, shard_count: int) -> list[Held]:
     """What others hold with any other number of shards."""
     return await _held(connection, publisher, shard_count, "shard.shard_count <> $3")
+
+
+async def latest(
+    connection: Connection, publisher: Publisher, shard_count: int, shard_ids: Collection[int]
+) -> dict[int, Latest]:
+    """What is so of these shards now."""
+    rows = await connection.fetch(
+        """
+        SELECT shard_id, epoch, holder IS NOT DISTINCT FROM $4 AS is_ours FROM gateway_shards
+        WHERE application_id = $1 AND shard_count = $2 AND shard_id = ANY($3)
+        """,
+        publisher.application_id,
+        shard_count,
+        list(shard_ids),
+        publisher.process_id,
+    )
+    return {row["shard_id"]: Latest(row["epoch"], row["is_ours"]) for row in rows}
 
 
 async def _held(connection: Connection, publisher: Publisher, shard_count: int, which: str) -> list[Held]:

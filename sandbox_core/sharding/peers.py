@@ -44,7 +44,7 @@ class _Taken(msgspec.Struct):
 _read_taken = msgspec.json.Decoder(_Taken).decode
 _read_lost = msgspec.json.Decoder(list[int]).decode
 
-OnTakeover = Callable[[int, Mapping[int, int]], Collection[int]]
+OnTakeover = Callable[[int, Mapping[int, int]], Awaitable[Collection[int]]]
 """Told a number of shards, and by shard the epoch of its new holder; returns the shards lost here by that."""
 
 
@@ -98,7 +98,7 @@ class Takeovers:
             except UNREADABLE:
                 unreadable.say(bytes=len(message.data))
                 return
-            lost = on_takeover(said.shard_count, said.epochs)
+            lost = await on_takeover(said.shard_count, said.epochs)
             if lost:
                 await self._peers.answer(message, msgspec.json.encode(sorted(lost)))
 

@@ -184,17 +184,33 @@ async def standing_by(
     ]
 
 
-async def claim_notice(connection: Connection, application_id: int, about: str) -> bool:
-    """Note that somebody is told about it; False when somebody was."""
+async def claim_notice(
+    connection: Connection, application_id: int, about: str, at: datetime, unsure: Collection[datetime] = ()
+) -> bool:
+    """Note that somebody is told about it; False when somebody was.
+
+    `unsure` are the moments of the caller's own earlier notes that were not answered.
+    """
     with translating():
         claimed = await connection.fetchval(
             """
-            INSERT INTO gateway_notices (application_id, about) VALUES ($1, $2)
+            INSERT INTO gateway_notices (application_id, about, created_at) VALUES ($1, $2, $3)
             ON CONFLICT DO NOTHING RETURNING true
             """,
             application_id,
             about,
+            at,
         )
+        if not claimed and unsure:
+            claimed = await connection.fetchval(
+                """
+                SELECT true FROM gateway_notices
+                WHERE application_id = $1 AND about = $2 AND created_at = ANY($3)
+                """,
+                application_id,
+                about,
+                list(unsure),
+            )
     return bool(claimed)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.postgres import connected
 from sandbox_core.postgres.pool import Pool
 
@@ -65,6 +66,8 @@ class PublisherNotices:
         """`after`: how many seconds a process stands by before that is told."""
         self._pool = pool
         self._after = after
+        self._unsure: dict[str, list[datetime]] = {}
+        """By notice the moments of notes of it that were not answered."""
 
     async def take(self, application_id: int) -> list[TwoPublishers]:
         """What is to be told now. Raises `DependencyUnavailable`."""
@@ -73,10 +76,22 @@ class PublisherNotices:
             if one.for_seconds < self._after:
                 continue
             about = f"two publishers {one.holder_id} {one.process_id}"
-            async with connected(self._pool) as connection:
-                if await publishers.claim_notice(connection, application_id, about):
-                    notices.append(TwoPublishers(application_id, about, describe(one)))
+            if await self._claim(application_id, about):
+                notices.append(TwoPublishers(application_id, about, describe(one)))
         return notices
+
+    async def _claim(self, application_id: int, about: str) -> bool:
+        at = datetime.now(UTC)
+        try:
+            async with connected(self._pool) as connection:
+                unsure = self._unsure.get(about, ())
+                claimed = await publishers.claim_notice(connection, application_id, about, at, unsure)
+        except DependencyUnavailable:
+            # It may be noted.
+            self._unsure.setdefault(about, []).append(at)
+            raise
+        self._unsure.pop(about, None)
+        return claimed
 
     async def give_back(self, notice: TwoPublishers) -> None:
         """Undo `take` for a notice that certainly was not sent."""

@@ -74,6 +74,8 @@ class ResumePoints:
         self._monotonic = monotonic
         self._stores = (("Redis", redis), ("PostgreSQL", postgres))
         self._rest_until = 0.0
+        self._told = False
+        """That Redis does not take them was logged."""
         self._copied_at: dict[int, float] = {}
 
     async def load(self, application_id: int, shard_id: int, shard_count: int) -> ResumePoint | None:
@@ -110,8 +112,11 @@ class ResumePoints:
                     await self._redis.save(application_id, shard_count, points)
             except DependencyUnavailable as error:
                 self._rest_until = self._monotonic() + tuning.STORE_RESTS_FOR
-                _log.warning("resume_points_kept_in_postgres", dependency="Redis", reason=error.reason)
+                if not self._told:
+                    _log.warning("resume_points_kept_in_postgres", dependency="Redis", reason=error.reason)
+                self._told = True
             else:
+                self._told = False
                 await self._copy(application_id, shard_count, points)
                 return
         async with _patience("PostgreSQL"):
@@ -148,7 +153,7 @@ class ResumePoints:
 
 
 def _believed(point: ResumePoint, now: float) -> ResumePoint | None:
-    """The point as far as a process can have saved it: its parts become headers and numbers elsewhere.
+    """The point as far as a process can have saved it: its values become headers and numbers elsewhere.
 
     A time still to come says nothing: it must neither win nor hide what was stored.
     """

@@ -152,10 +152,10 @@ class SessionBook:
             point = await self._find(session.id)
         except (DependencyUnavailable, TimeoutError) as error:
             session.lose_track()
-            reason = str(error) or "no answer in time"
-            _log.warning(
-                "session_not_loaded", dependency="Redis or PostgreSQL", shard=session.id, reason=reason
-            )
+            dependency, reason = "Redis or PostgreSQL", "no answer in time"
+            if isinstance(error, DependencyUnavailable):
+                dependency, reason = error.dependency, error.reason
+            _log.warning("session_not_loaded", shard=session.id, dependency=dependency, reason=reason)
             return
         if point is None:
             return

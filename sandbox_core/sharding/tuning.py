@@ -20,6 +20,8 @@ STOOD_STILL: Final = 1.0
 """A turn that took so much longer than it may stood still, and says nothing about the database."""
 STOPS_WITHIN: Final = 0.5
 """For an earlier holder which lives, as a rule, to hear of a takeover and to stop."""
+TAKEOVER_LOOKED_UP_WITHIN: Final = 0.25
+"""For PostgreSQL to answer whether it is so; the taker waits for the answer as long as `STOPS_WITHIN`."""
 TOLD_AGAIN_WITHIN: Final = 2.5
 """Takers say it in every turn: one second, and what the database takes to answer."""
 NO_HAND_OVER_FOR: Final = 30.0

@@ -14,7 +14,7 @@ from sandbox_core.errors import (
     StillWritten,
     TransitionNotAllowed,
 )
-from sandbox_core.manager.teardown import pause_after
+from sandbox_core.manager.failures import pause_after
 from sandbox_core.models import Actor, AuditEvent, GuildAccess, Sandbox, SandboxStatus
 from sandbox_core.postgres import connected, sandboxes, transaction
 from sandbox_core.subjects import redis_prefix

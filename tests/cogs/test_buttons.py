@@ -39,6 +39,7 @@ async def test_a_form_that_could_not_be_acknowledged_counts_when_it_is_sent_agai
     before = await scene.core.manager.get("mine")
     form = await scene.alice.click(answer, label="Extend")
     with monkeypatch.context() as discord_away:
+        discord_away.setattr("sandbox_cogs._requests.PAUSES", ())
         for method in ("defer", "send_message"):
             discord_away.setattr(discord.InteractionResponse, method, no_connection)
         await scene.alice.submit_modal(form, {"sandbox:duration": "90m"})

@@ -54,6 +54,7 @@ class HostStub:
     """The parts of a bot that a command asks."""
 
     owner_id = 0
+    shard_count = 1
 
     async def is_owner(self, _user: object) -> bool:
         return False

@@ -89,6 +89,7 @@ async def test_a_press_that_could_not_be_acknowledged_leaves_the_question_open(
     await scene.alice.slash(scene.channel, "sandbox create", name="mine")
     question = await ask(scene, "mine")
     with monkeypatch.context() as discord_away:
+        discord_away.setattr("sandbox_cogs._requests.PAUSES", ())
         for method in ("edit_message", "send_message"):
             discord_away.setattr(discord.InteractionResponse, method, no_connection)
         Press(scene, scene.alice, question, label).send()

@@ -96,6 +96,7 @@ EXAMPLES: dict[type[errors.SandboxError], errors.SandboxError] = {
         errors.GuildLimitReached(100),
         errors.DependencyUnavailable("PostgreSQL", LONG),
         errors.OutcomeUnknown("PostgreSQL", LONG),
+        errors.CutOff(errors.DependencyUnavailable("PostgreSQL", LONG, LONG)),
         errors.DependencyFaulty("PostgreSQL", LONG, LONG),
         errors.NotFinished("PostgreSQL", 15, LONG),
         errors.LoginRefused("Redis", where="h:1", user="x", problem="no", setting="REDIS_URL"),

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from sandbox_core.bootstrap import NatsUse, open_core
 from sandbox_core.dependencies import questions
-from sandbox_core.health import HealthChecker, ServerPart
+from sandbox_core.health import HealthChecker, ServerCheck
 from sandbox_core.namespaces import PartState
 from sandbox_core.postgres import create_pool
 from sandbox_core.settings import load_settings
@@ -21,8 +21,8 @@ async def test_servers_that_answer(database_url: str, redis_url: str, nats_url: 
     )
     async with open_core(settings, follow_routes=False, use_nats=NatsUse.SANDBOXES) as core:
         system = await core.health.check_system()
-    assert [part.store for part in system.parts] == ["PostgreSQL", "Redis", "NATS"]
-    assert all(part.state is PartState.HEALTHY and 0 < part.latency_ms < 3000 for part in system.parts)
+    assert [part.store for part in system.checks] == ["PostgreSQL", "Redis", "NATS"]
+    assert all(part.state is PartState.HEALTHY and 0 < part.latency_ms < 3000 for part in system.checks)
 
 
 async def test_servers_that_are_silent_or_gone(nats_url: str) -> None:
@@ -38,9 +38,9 @@ async def test_servers_that_are_silent_or_gone(nats_url: str) -> None:
     pool = await create_pool(f"postgresql://nobody@127.0.0.1:{port}/none", min_size=0)
     redis = Redis.from_url(f"redis://127.0.0.1:{port}")
     asked = questions(pool, redis, gone.jetstream())
-    checker = HealthChecker([], system=[ServerPart(name, ask) for name, ask in asked.items()], timeout=0.1)
+    checker = HealthChecker([], system=[ServerCheck(name, ask) for name, ask in asked.items()], timeout=0.1)
     try:
-        postgres, valkey, jetstream = (await checker.check_system()).parts
+        postgres, valkey, jetstream = (await checker.check_system()).checks
         await checker.close()
     finally:
         pool.terminate()

@@ -241,3 +241,54 @@ def test_nats_py_still_closes_as_is_relied_on() -> None:
     attempt = inspect.getsource(Client._attempt_reconnect)
     assert "await self._select_next_server()" in attempt
     assert "await self._process_connect_init()" in attempt
+
+
+async def test_words_that_what_is_sent_to_the_server_would_lose() -> None:
+    """It says them after its greeting and closes; a reset outruns them when something comes then."""
+    good = asyncio.Event()
+
+    async def answer(reader: StreamReader, writer: StreamWriter) -> None:
+        writer.write(_GREETING)
+        if good.is_set():
+            await pongs(reader, writer)
+            return
+        try:
+            async with asyncio.timeout(0.1):
+                await reader.read(1)
+        except TimeoutError:
+            writer.write(b"-ERR 'maximum connections exceeded'\r\n")
+            writer.close()
+        else:
+            writer.transport.abort()
+
+    async with saying(answer) as url:
+        connection = NatsConnection()
+        try:
+            with pytest.raises(DependencyUnavailable):
+                await connection.connect(SecretStr(url), name="test", within=0.05)
+            await until(lambda: "maximum connections exceeded" in connection.trouble.problem)
+            good.set()
+            await until(lambda: connection.connected)
+        finally:
+            await connection.close()
+
+
+async def test_a_flush_comes_behind_all_that_was_sent_before() -> None:
+    came: list[bytes] = []
+
+    async def answer(reader: StreamReader, writer: StreamWriter) -> None:
+        writer.write(_GREETING)
+        while line := await reader.readline():
+            came.append(line.split()[0])
+            if line == b"PING\r\n":
+                writer.write(b"PONG\r\n")
+        writer.close()
+
+    async with saying(answer) as url, connected(url) as connection:
+        began = len(came)
+        await connection.client.subscribe("told")
+        await connection.client.flush()
+        assert came[began:] == [b"SUB", b"PING"]
+    plain = inspect.getsource(Client._send_ping)
+    # Once nats-py itself keeps the order, ours can go.
+    assert "self._transport.write(PING_PROTO)" in plain

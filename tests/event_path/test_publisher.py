@@ -185,7 +185,9 @@ async def test_what_stays_too_large_goes_to_the_dead_letters(
     assert recorder.failures == ["dead_letter"]
 
 
-async def test_a_refusal_is_tried_again(publisher: AckPublisher, recorder: Recorder, reader: Client) -> None:
+async def test_a_refusal_is_tried_again(
+    publisher: AckPublisher, recorder: Recorder, reader: Client, nats_url: str
+) -> None:
     publisher.submit(publication(1))
     await publisher.drained()
     # A stream that takes no more messages refuses, until it takes some again.
@@ -196,9 +198,13 @@ async def test_a_refusal_is_tried_again(publisher: AckPublisher, recorder: Recor
             publisher.submit(publication(number))
         await until(lambda: recorder.failures.count("refused") >= 6)
         assert [entry["event"] for entry in logs] == ["publish_refused"], "one line for all of them"
+        said = "the stream EVENTS takes no events: maximum messages exceeded"
+        assert publisher.refused == said
+        assert (logs[0]["reason"], logs[0]["server"]) == (said, nats_url.removeprefix("nats://"))
         await reader.jetstream().update_stream(config)
         async with asyncio.timeout(60):
             await publisher.drained()
+    assert publisher.refused == ""
     assert sorted(recorder.acknowledged_contexts, key=str) == [1, 2, 3]
     assert [entry["event"] for entry in logs] == ["publish_refused", "publish_refusals_over"]
     assert logs[1]["refusals"] == {logs[0]["code"]: recorder.failures.count("refused")}

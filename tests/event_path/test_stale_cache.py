@@ -22,7 +22,7 @@ from sandbox_core.route_provider.cache_writer import CacheWriter
 from sandbox_core.subjects import ROUTE_NULL, route_key
 
 from .conftest import GUILD_A, GUILD_B, until
-from .test_route_provider import FAR, World, started, table_route, world
+from .route_world import FAR, World, started, table_route, world
 
 __all__ = ["world"]
 

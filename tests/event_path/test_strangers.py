@@ -43,7 +43,7 @@ from sandbox_core.subjects import (
 )
 
 from .conftest import GUILD_A, GUILD_B, until
-from .test_route_provider import FAR, World, started, table_route, world
+from .route_world import FAR, World, started, table_route, world
 from .test_stale_cache import in_redis, postgres_gone, until_in_redis
 
 __all__ = ["world"]

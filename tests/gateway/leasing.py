@@ -13,7 +13,7 @@ from sandbox_core.postgres.pool import Pool
 from sandbox_core.sharding.lease_rows import ShardRows
 from sandbox_core.sharding.lease_types import Before, Leases
 from sandbox_core.sharding.leases import LeaseKeeper
-from sandbox_core.sharding.other_leases import Lease
+from sandbox_core.sharding.other_leases import Latest, Lease
 
 APPLICATION = 1_234_567_890_123_456_789
 LEASE = 1.0
@@ -67,6 +67,7 @@ class Link:
 
     def __init__(self, rows: ShardRows) -> None:
         self.cut = False
+        self.where = rows.where
         self._rows = rows
 
     def _through(self) -> ShardRows:
@@ -106,6 +107,9 @@ class Link:
             orphaned=orphaned,
         )
 
+    async def latest(self, shard_count: int, shard_ids: Collection[int]) -> Mapping[int, Latest]:
+        return await self._through().latest(shard_count, shard_ids)
+
     async def release(self, shard_count: int, shard_id: int) -> None:
         await self._through().release(shard_count, shard_id)
 
@@ -123,7 +127,7 @@ class Told:
     async def tell(self, shard_count: int, epochs: Mapping[int, int], *, within: float = 0.0) -> None:
         self.said.append((shard_count, epochs, within))
         for keeper in self.listeners:
-            keeper.taken(shard_count, epochs)
+            await keeper.taken(shard_count, epochs)
 
 
 class Process:

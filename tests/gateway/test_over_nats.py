@@ -158,8 +158,8 @@ async def test_silence_proves_nothing_when_the_connection_was_lost(
 async def test_a_takeover_is_told_to_all_and_answered_by_who_loses(connect: Connect) -> None:
     told: list[tuple[str, int, dict[int, int]]] = []
 
-    def hears(name: str, *loses: int) -> Callable[[int, Mapping[int, int]], set[int]]:
-        def on_takeover(shard_count: int, epochs: Mapping[int, int]) -> set[int]:
+    def hears(name: str, *loses: int) -> Callable[[int, Mapping[int, int]], Awaitable[set[int]]]:
+        async def on_takeover(shard_count: int, epochs: Mapping[int, int]) -> set[int]:
             told.append((name, shard_count, dict(epochs)))
             return epochs.keys() & loses
 

@@ -10,7 +10,17 @@ from discord import utils
 from discord.ext import commands
 from discord.gateway import DiscordWebSocket
 
-from sandbox_bot.gateway._private import SHARDS, STATE_NAMES, shards_of, tell_shards
+from sandbox_bot.gateway._private import SHARDS, shards_of, tell_shards
+
+STATE_NAMES = (
+    "shard_ids",
+    "shard_count",
+    "_ready_task",
+    "_ready_tasks",
+    "_delay_ready",
+    "call_handlers",
+)
+"""What `_private` uses of the connection state."""
 
 
 def client() -> commands.AutoShardedBot:

@@ -11,6 +11,9 @@ from sandbox_core.sharding.lease_types import Leases
 
 from .leasing import Process, turns
 
+TAKE = "UPDATE gateway_shards SET holder = $1, lease_until = clock_timestamp() + interval '1 minute'"
+"""Another process takes it, which the holder does not expect."""
+
 
 async def test_a_process_cut_off_alone_loses_its_shards_and_lets_go_when_it_hears(pool: Pool) -> None:
     first, second = Process(pool), Process(pool)
@@ -88,11 +91,11 @@ async def test_fixed_shards_that_were_taken_are_not_run_again_without_a_lease(po
     process.link.cut = True
     await process.turn()
     assert process.shards == {0, 1}
-    assert process.keeper.taken(3, {0: 7}) == ()
+    assert await process.keeper.taken(3, {0: 7}) == ()
     assert process.shards == {0, 1}, "those are other shards"
-    assert process.keeper.taken(2, {0: 7, 5: 7}) == {0}
+    assert await process.keeper.taken(2, {0: 7, 5: 7}) == {0}
     assert [shard_id for shard_id, _ in process.runs.lost] == [0]
-    assert process.keeper.taken(2, {1: 7}) == {1}
+    assert await process.keeper.taken(2, {1: 7}) == {1}
     for _ in range(3):
         await process.turn()
     assert process.shards == set()
@@ -107,21 +110,23 @@ async def test_who_has_a_later_lease_loses_nothing_to_an_older_takeover(pool: Po
     await first.keeper.leave()
     await second.turn()
     for epoch in (1, 2):
-        assert not second.keeper.taken(1, {0: epoch})
-    assert second.keeper.taken(1, {0: 3}) == {0}
+        assert not await second.keeper.taken(1, {0: epoch})
+    await pool.execute(TAKE, uuid4())
+    assert await second.keeper.taken(1, {0: 3}) == {0}
     await asyncio.sleep(0)
     assert second.shards == set()
 
 
 async def test_a_takeover_counts_against_an_answer_that_is_older(pool: Pool) -> None:
-    process = Process(pool, recommended=1)
+    process, taker = Process(pool, recommended=1), uuid4()
     await process.turn()
     through = process.link._through
     share = through().share
 
     async def answered_before(*arguments: int, **more: bool) -> Leases:
         leases = await share(*arguments, **more)
-        assert process.keeper.taken(1, {0: 2}) == {0}
+        await pool.execute(TAKE, taker)
+        assert await process.keeper.taken(1, {0: 2}) == {0}
         return leases
 
     rows = through()
@@ -129,6 +134,7 @@ async def test_a_takeover_counts_against_an_answer_that_is_older(pool: Pool) -> 
     await process.turn()
     assert process.shards == set()
     rows.share = share  # type: ignore[method-assign]
+    await pool.execute("UPDATE gateway_shards SET holder = NULL, lease_until = NULL")
     await process.turn()
     assert process.shards == {0}
 

@@ -49,7 +49,7 @@ async def test_a_tenant_server_that_is_away_is_told_apart(core: Core, closed: Em
         assert (away.state, away.where) == (State.AWAY, f"127.0.0.1:{closed.tenant_valkey.port}")
         assert "SANDBOX_REDIS_URL" in away.mend
         health = await core.health.check_system()
-        states = {part.store: part.state for part in health.parts}
+        states = {part.store: part.state for part in health.checks}
         assert (states["Redis"], states[TENANT_REDIS], states[TENANT_POSTGRES]) == (
             "healthy",
             "unhealthy",

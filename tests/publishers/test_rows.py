@@ -72,9 +72,10 @@ async def test_a_plugin_s_shard_is_watched_and_a_standalone_one_only_by_a_plugin
     await plugin.leave()
     leases = await bot.turn()
     assert leases.mine == {0: 2}
-    assert leases.after[0].settled_ago is not None
+    assert (after := leases.of(0).after) is not None
+    assert after.settled_ago is not None
     # What the plugin published is not in any session that was saved before.
-    assert leases.stale == {0: 1}
+    assert leases.of(0).stale_epoch == 1
     other = One(pool, Kind.STANDALONE, 1)
     leases = await other.turn()
     assert (leases.standby, set(leases.others_of)) == ({}, {0})
@@ -83,7 +84,8 @@ async def test_a_plugin_s_shard_is_watched_and_a_standalone_one_only_by_a_plugin
 
 async def test_who_was_never_there_leaves_nothing_to_go_on_with(pool: Pool) -> None:
     leases = await One(pool, Kind.PLUGIN, 1).turn()
-    assert (leases.mine, leases.after, leases.stale) == ({0: 1}, {}, {0: 1})
+    found = leases.of(0)
+    assert (leases.mine, found.after, found.stale_epoch) == ({0: 1}, None, 1)
 
 
 async def test_one_number_of_shards_is_published_at_a_time(pool: Pool) -> None:
@@ -102,14 +104,15 @@ async def test_one_number_of_shards_is_published_at_a_time(pool: Pool) -> None:
     leases = await two.turn()
     assert leases.mine == {0: 1, 1: 1}
     assert leases.superseded == {1: {0: 2}}
-    assert {ago is not None for ago in (leases.after[n].settled_ago for n in (0, 1))} == {True}
+    after = [leases.of(n).after for n in (0, 1)]
+    assert [each is not None and each.settled_ago is not None for each in after] == [True, True]
     # It finds that it has lost them, and takes nothing.
     leases = await one.turn()
     assert (leases.mine, set(leases.standby)) == ({}, {0})
     await two.leave()
     leases = await one.turn()
     assert leases.mine == {0: 3}
-    assert leases.stale == {0: 2}
+    assert leases.of(0).stale_epoch == 2
 
 
 async def test_a_number_that_was_left_frees_the_other_at_once(pool: Pool) -> None:
@@ -118,7 +121,7 @@ async def test_a_number_that_was_left_frees_the_other_at_once(pool: Pool) -> Non
     await one.leave()
     leases = await two.turn(may_take_lapsed=False)
     assert set(leases.mine) == {0, 1}
-    assert set(leases.after) == {0, 1}
+    assert all(leases.of(n).after is not None for n in (0, 1))
 
 
 async def test_processes_that_share_watch_different_shards_of_a_plugin(pool: Pool) -> None:

@@ -34,6 +34,7 @@ SAMPLES: list[errors.SandboxError] = [
     errors.DependencyFaulty("Redis", "its memory is full (OOM)", "h:1"),
     errors.NotFinished("PostgreSQL", 15),
     errors.OutcomeUnknown("PostgreSQL", "the connection was lost", "h:1"),
+    errors.CutOff(errors.NotFinished("PostgreSQL", 8)),
     errors.LoginRefused("Redis", where="h:1", user="x", problem="no", setting="REDIS_URL"),
     errors.NotMigrated(),
     errors.RotationUnfinished("Redis", "it can't be reached", "h:1"),

@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from sandbox_core.errors import DependencyUnavailable
-from sandbox_core.health import HealthChecker, RoutingPart, ServerPart
+from sandbox_core.health import HealthChecker, RoutingCheck, ServerCheck
 from sandbox_core.models import Route, Sandbox, SandboxStatus
 from sandbox_core.namespaces import PartHealth, PartState
 from sandbox_core.routing import RouteTable
@@ -147,7 +147,7 @@ HERE = Route(str(SANDBOX.id), 2000.0)
 async def test_routing_counts_the_servers_that_really_lead_here(
     routes: dict[str, Route], now: float, state: PartState, detail: str
 ) -> None:
-    part = RoutingPart(KnownRoutes(routes), now=lambda: now)
+    part = RoutingCheck(KnownRoutes(routes), now=lambda: now)
     answer = await part.check(SANDBOX.evolve(guild_ids=(COOKS, MUSIC)))
     assert (answer.store, answer.state, answer.detail) == ("Routing", state, detail)
     assert answer.facts == {"guilds": 2, "routed": int(detail[0]), "lost": 0}
@@ -158,7 +158,7 @@ async def test_a_registered_server_without_its_mapping_is_named() -> None:
         assert sandbox.id == SANDBOX.id
         return [MUSIC]
 
-    part = RoutingPart(KnownRoutes({COOKS: HERE}), lost=lost, now=lambda: 1000.0)
+    part = RoutingCheck(KnownRoutes({COOKS: HERE}), lost=lost, now=lambda: 1000.0)
     answer = await part.check(SANDBOX.evolve(guild_ids=(COOKS,)))
     assert answer.state is D
     assert answer.detail == f"1 of 2 servers routed here; the mapping of {MUSIC} is missing"
@@ -166,7 +166,7 @@ async def test_a_registered_server_without_its_mapping_is_named() -> None:
 
 
 async def test_routing_that_is_not_current_is_degraded() -> None:
-    answer = await RoutingPart(KnownRoutes({}, "PostgreSQL: connection refused")).check(SANDBOX)
+    answer = await RoutingCheck(KnownRoutes({}, "PostgreSQL: connection refused")).check(SANDBOX)
     assert answer.state is D
     assert answer.detail == ("no servers registered; changes may come late: PostgreSQL: connection refused")
 
@@ -186,33 +186,33 @@ async def hangs() -> None:
 async def test_the_whole_system_is_judged_by_its_servers_and_routing() -> None:
     lacking = ""
     system = [
-        ServerPart("PostgreSQL", answers),
-        ServerPart("NATS", answers, lacks=lambda: lacking),
-        RoutingPart(KnownRoutes({})),
+        ServerCheck("PostgreSQL", answers),
+        ServerCheck("NATS", answers, lacks=lambda: lacking),
+        RoutingCheck(KnownRoutes({})),
     ]
     checker = HealthChecker([], system=system, timeout=0.05)
     health = await checker.check_system()
-    assert [(part.store, part.state) for part in health.parts] == [
+    assert [(part.store, part.state) for part in health.checks] == [
         ("PostgreSQL", H),
         ("NATS", H),
         ("Routing", H),
     ]
-    assert (health.overall, health.parts[0].detail, health.parts[0].latency_ms > 0) == (H, "answers", True)
+    assert (health.overall, health.checks[0].detail, health.checks[0].latency_ms > 0) == (H, "answers", True)
     lacking = "the streams are not there yet"
     health = await checker.check_system()
-    assert (health.overall, health.parts[1].state) == (D, D)
-    assert health.parts[1].detail == "answers, but the streams are not there yet"
+    assert (health.overall, health.checks[1].state) == (D, D)
+    assert health.checks[1].detail == "answers, but the streams are not there yet"
 
 
 async def test_servers_away_or_hanging_and_late_routes_are_findings() -> None:
     system = [
-        ServerPart("Redis", is_away),
-        ServerPart("NATS", hangs),
-        RoutingPart(KnownRoutes({}, "connection refused")),
+        ServerCheck("Redis", is_away),
+        ServerCheck("NATS", hangs),
+        RoutingCheck(KnownRoutes({}, "connection refused")),
     ]
     health = await HealthChecker([], system=system, timeout=0.05).check_system()
     assert health.overall is U
-    assert [(part.state, part.detail) for part in health.parts] == [
+    assert [(part.state, part.detail) for part in health.checks] == [
         (U, "it can't be reached"),
         (U, "no answer within 0.05 s"),
         (D, "changes may come late: connection refused"),
@@ -220,7 +220,7 @@ async def test_servers_away_or_hanging_and_late_routes_are_findings() -> None:
 
 
 async def test_a_silent_link_is_no_current_routing() -> None:
-    answer = await RoutingPart(KnownRoutes({}, current=False)).check_system()
+    answer = await RoutingCheck(KnownRoutes({}, current=False)).check_system()
     assert (answer.state, answer.detail) == (D, "changes may come late: the link to PostgreSQL is silent")
 
 
@@ -232,10 +232,10 @@ async def test_a_part_of_the_system_is_asked_by_one_at_a_time() -> None:
         asked += 1
         await released.wait()
 
-    checker = HealthChecker([], system=[ServerPart("NATS", slow)], timeout=60)
+    checker = HealthChecker([], system=[ServerCheck("NATS", slow)], timeout=60)
     for _ in range(3):
         health = await checker.check_system(within=0.01)
-        assert (health.parts[0].state, health.parts[0].detail) == (U, "no answer within 0.01 s")
+        assert (health.checks[0].state, health.checks[0].detail) == (U, "no answer within 0.01 s")
     waiting = asyncio.create_task(checker.check_system())
     released.set()
     assert (await waiting).overall is H

@@ -138,6 +138,7 @@ async def test_a_message_that_never_left_is_sent_later_and_any_other_is_not(
     assert len([notice async for notice in scene.core.notices.take()]) == 2
     for name in ("three", "four"):
         await scene.ends_in(await scene.sandbox(name, str(scene.root.id)), NINE)
+    monkeypatch.setattr("sandbox_cogs._requests.PAUSES", (0.01,))
     fail_with(aiohttp.ServerDisconnectedError())
     await scene.upkeep.tell()
     assert [notice async for notice in scene.core.notices.take()] == []

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .. import __version__
-from . import _streams
+from .. import __version__, _streams
 from .audit import audit
 from .cleanup import cleanup
 from .connect import connect

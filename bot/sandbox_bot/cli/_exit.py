@@ -13,9 +13,9 @@ import typer
 from sandbox_core.errors import CleanupFailed, DependencyUnavailable, SandboxError
 from sandbox_core.settings import SettingsError
 
+from .._streams import OutputLost
 from ..exit_codes import ExitCode
 from ._loop import run_on_fast_loop
-from ._streams import OutputLost
 from ._words import error_line
 
 _Result = TypeVar("_Result")

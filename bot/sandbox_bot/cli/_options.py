@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,6 +18,10 @@ def _user_id(value: str | None) -> str | None:
     return value
 
 
+def _acting_for(text: str) -> Any:
+    return typer.Option("--owner", envvar="SANDBOX_OWNER", metavar="USER_ID", callback=_user_id, help=text)
+
+
 _NAME_HELP = "The sandbox's name, id or short id."
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help=_NAME_HELP, autocompletion=suggest_names)]
@@ -30,23 +34,11 @@ OptionalName = Annotated[
 GuildId = Annotated[str, typer.Argument(metavar="SERVER_ID", help="The Discord server's id.")]
 Owner = Annotated[
     str | None,
-    typer.Option(
-        "--owner",
-        envvar="SANDBOX_OWNER",
-        metavar="USER_ID",
-        callback=_user_id,
-        help="The Discord user to act for, with that user's rights. Without it: the operator's.",
-    ),
+    _acting_for("The Discord user to act for, with that user's rights. Without it: the operator's."),
 ]
 NewOwner = Annotated[
     str | None,
-    typer.Option(
-        "--owner",
-        envvar="SANDBOX_OWNER",
-        metavar="USER_ID",
-        callback=_user_id,
-        help="The new sandbox's owner: a Discord user, with that user's rights and limits. Required.",
-    ),
+    _acting_for("The new sandbox's owner: a Discord user, with that user's rights and limits. Required."),
 ]
 OwnerFilter = Annotated[
     str | None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,9 +16,9 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from .._streams import can_draw, write
 from ..exit_codes import ExitCode
 from ._exit import fail, stopped_before_words
-from ._streams import write
 from ._words import clean
 
 _GAP = "  "
@@ -133,12 +132,12 @@ def _aligned(lines: Sequence[Sequence[str]]) -> str:
 
 def pretty(*blocks: Block) -> RenderableType:
     """Return the blocks for a terminal."""
-    parts: list[RenderableType] = []
+    shown: list[RenderableType] = []
     for block in blocks:
-        if parts:
-            parts.append(Text())
-        parts.append(_pretty(block))
-    return Group(*parts)
+        if shown:
+            shown.append(Text())
+        shown.append(_pretty(block))
+    return Group(*shown)
 
 
 def _pretty(block: Block) -> RenderableType:
@@ -174,12 +173,8 @@ def _styled(cell: Cell | str) -> Text:
 
 @contextmanager
 def busy(doing: str) -> Iterator[None]:
-    """Show a spinner on standard error while the body works, if that is a terminal that can.
-
-    It is not where FORCE_COLOR asks for colours in a file, and a screen reader would read each turn: with
-    ACCESSIBLE in the environment, or TERM=dumb, there is none.
-    """
-    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb" or os.environ.get("ACCESSIBLE"):
+    """Show a spinner on standard error while the body works, if it can turn there."""
+    if not can_draw(sys.stderr):
         yield
         return
     errors = Console(stderr=True, highlight=False, markup=False)

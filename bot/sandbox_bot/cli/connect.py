@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
+from .._streams import write
 from . import _options as options
 from ._environment import as_dotenv, as_exports, as_fish
 from ._exit import run
 from ._screen import busy, emit, note, on_terminal
-from ._streams import write
 from ._worker import environment_of
 
 

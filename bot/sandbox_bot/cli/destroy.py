@@ -12,6 +12,7 @@ from sandbox_core.errors import SandboxError
 from sandbox_core.manager import Changed, utc_now
 from sandbox_core.models import Sandbox
 
+from .._streams import write
 from . import _caller as caller
 from . import _json as json
 from . import _options as options
@@ -25,7 +26,6 @@ from ._screen import (
     note,
 )
 from ._session import opened
-from ._streams import write
 from ._unconfirmed import note_unconfirmed
 from ._words import error_line
 

@@ -31,11 +31,14 @@ def psql(
         ),
     ] = None,
     owner: options.Owner = None,
+    program: Annotated[
+        str, typer.Option("--program", help="Another of PostgreSQL's programs, such as pg_dump.")
+    ] = "psql",
 ) -> None:
     """Run psql at DATABASE_URL, with the password out of the process list: sandboxctl psql -- -c "..."."""
     address, schema = run(_place(sandbox, owner))
     words = [word for number, word in enumerate(arguments or ()) if (number, word) != (0, "--")]
-    become(["psql", *words], {**address, **schema}, otherwise=": it comes with PostgreSQL's client programs")
+    become([program, *words], {**address, **schema}, otherwise=": it comes with PostgreSQL's client programs")
 
 
 async def _place(name: str | None, owner: str | None) -> tuple[dict[str, str], dict[str, str]]:

@@ -12,6 +12,7 @@ from sandbox_core.bootstrap import Core, NatsUse
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.manager import utc_now
 
+from .._streams import write
 from ..exit_codes import ExitCode
 from . import _caller as caller
 from . import _json as json
@@ -30,7 +31,6 @@ from ._screen import (
     show,
 )
 from ._session import opened
-from ._streams import write
 from ._words import error_line, moment
 
 

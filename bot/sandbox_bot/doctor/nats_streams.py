@@ -13,10 +13,11 @@ from datetime import UTC, datetime
 from uuid import uuid4
 
 import nats.errors
-from nats.js.api import StreamConfig, StreamInfo
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StorageType, StreamConfig, StreamInfo
 from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
 
 from sandbox_core.bootstrap import Core
+from sandbox_core.nats.errors import meaning
 from sandbox_core.nats.message_ids import MessageIds
 from sandbox_core.nats.streams import StreamFault, judge, overlap, stream_configs
 from sandbox_core.subjects import sandbox_filter
@@ -26,6 +27,7 @@ from .nats_permissions import events
 
 _ANSWER_WITHIN = 2.0
 _SKEW_LIMIT = 10.0
+_TRIAL_KEPT_UNUSED = 5.0
 _WRONG_LAST_SEQUENCE = 10071  # JetStream's JSStreamWrongLastSequenceErrF
 _ANOTHER_STREAM = 10060  # JetStream's JSStreamNotMatchErr
 
@@ -53,6 +55,7 @@ async def look_at_streams(core: Core, look: Look, clock: Callable[[], datetime])
             _as_needed(look, info, wanted)
             and await _takes_events(core, look, name)
             and await _serves(core, look, wanted)
+            and await _stores(core, look, wanted)
         ):
             look.ok(f"the stream {name} holds {info.state.messages} messages; its use was tried")
     return missing
@@ -137,6 +140,32 @@ async def _serves(core: Core, look: Look, wanted: StreamConfig) -> bool:
         said = error.description
         look.failed(
             f"the stream {name} can't be read or cleared: {said}", "Fix the reason; then run doctor again."
+        )
+        return False
+    return True
+
+
+async def _stores(core: Core, look: Look, wanted: StreamConfig) -> bool:
+    """Make and remove a consumer that is kept on the stream's disk; workers would see a stored event."""
+    if wanted.storage != StorageType.FILE:
+        return True
+    name = str(wanted.name)
+    trial = ConsumerConfig(
+        ack_policy=AckPolicy.NONE,
+        deliver_policy=DeliverPolicy.NEW,
+        num_replicas=1,
+        inactive_threshold=_TRIAL_KEPT_UNUSED,
+    )
+    try:
+        made = await core.js.add_consumer(name, trial)
+        await core.js.delete_consumer(name, made.name)
+    except ServiceUnavailableError:
+        raise
+    except APIError as error:
+        look.failed(
+            f"the stream {name} can't store: {meaning(error.err_code, error.description)}",
+            "Make room on the disk of nats-server, then restart it: a stream that met a full disk stores "
+            "nothing before.",
         )
         return False
     return True

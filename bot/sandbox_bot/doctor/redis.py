@@ -95,16 +95,7 @@ def _judge(look: Look, user: str, tried: Tried) -> None:
     if Word.CLUSTER in tried.words:
         _cluster(look)
         return
-    if Word.READ_ONLY in tried.words:
-        look.failed("it takes no writes: it is a replica", "REDIS_URL must name its primary.")
-    if Word.FULL in tried.words:
-        look.failed(
-            "its memory is full, and it may drop nothing (OOM)",
-            "Give it more memory than it has now, for example:",
-            ["CONFIG SET maxmemory 1gb"],
-        )
-    if Word.NO_WRITES in tried.words:
-        look.failed(f"it takes no writes: {tried.words[Word.NO_WRITES]}", "Fix the reason.")
+    _takes_no_writes(look, tried.words)
     if tried.unknown:
         names = ", ".join(name.upper() for name in tried.unknown)
         look.failed(
@@ -129,6 +120,23 @@ def _judge(look: Look, user: str, tried: Tried) -> None:
         look.ok("every command that the bot uses was tried, on temporary keys")
 
 
+def _takes_no_writes(look: Look, words: Mapping[Word, str]) -> bool:
+    """Say why it takes no writes, if one of the words is a reason for that."""
+    if Word.READ_ONLY in words:
+        look.failed("it takes no writes: it is a replica", "REDIS_URL must name its primary.")
+    if Word.FULL in words:
+        look.failed(
+            "its memory is full, and it may drop nothing (OOM)",
+            "Give it more memory than it has now, for example:",
+            ["CONFIG SET maxmemory 1gb"],
+        )
+    if Word.NO_WRITES in words:
+        said = words[Word.NO_WRITES].partition(" script:")[0].rstrip(".")
+        mend = "Make room on its disk, or give it the right to write there." if "MISCONF" in said else ""
+        look.failed(f"it takes no writes: {said}", mend or "Bring back the servers that it waits for.")
+    return bool(words.keys() & {Word.READ_ONLY, Word.FULL, Word.NO_WRITES})
+
+
 def _not_let_in(look: Look, place: Place, cause: BaseException | None) -> bool:
     """Explain a refused connection if the reason is known. Return False when it is not."""
     match cause:
@@ -147,6 +155,8 @@ def _not_let_in(look: Look, place: Place, cause: BaseException | None) -> bool:
             )
         case rd.ResponseError() if word_of(cause) is Word.CLUSTER:
             _cluster(look)
+        case rd.ResponseError() if _takes_no_writes(look, {word_of(cause): str(cause)}):
+            pass
         case rd.ResponseError():
             look.failed(f"it refused the connection: {cause}", "REDIS_URL must name Redis 7, or Valkey.")
         case _:

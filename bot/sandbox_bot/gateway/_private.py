@@ -13,14 +13,6 @@ from collections.abc import Collection
 from typing import Any, cast
 
 SHARDS = "_AutoShardedClient__shards"
-STATE_NAMES = (
-    "shard_ids",
-    "shard_count",
-    "_ready_task",
-    "_ready_tasks",
-    "_delay_ready",
-    "call_handlers",
-)
 
 
 def shards_of(client: Any) -> dict[int, Any]:

@@ -18,6 +18,6 @@ def is_of_gateway(url: yarl.URL, gateway: yarl.URL) -> bool:
     if host == own or host.endswith(_DISCORDS):
         return bool(host)
     domain = own.partition(".")[2]
-    # Three parts at least: two of them may be a domain under which anybody has names.
+    # Three labels at least: two of them may be a domain under which anybody has names.
     is_name = domain.count(".") >= 1 and not domain.replace(".", "").isdigit()
     return is_name and host.partition(".")[2] == domain

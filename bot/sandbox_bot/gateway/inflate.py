@@ -6,7 +6,7 @@ the flush; zlib-ng undoes the format in three quarters of zlib's time. zstd-stre
 but has no such mark: there the event's own last brace tells that it is whole.
 
 Discord sends each event as one message. Everything else is the slow way: `apart` cuts what holds several
-events, and what holds a part of one is kept until its rest has come.
+events, and what holds a piece of one is kept until its rest has come.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Stream(Protocol):
         """What `inflate` does with most messages, for who saves the call; see `UNREADABLE`."""
 
     @property
-    def parts(self) -> Sized:
+    def pieces(self) -> Sized:
         """What came of an event that is not whole: what comes next then needs `inflate`."""
 
     def inflate(self, data: bytes) -> bytes | None:
@@ -98,7 +98,7 @@ class _ZstdStream:
     def __init__(self) -> None:
         self._stream = zstd.ZstdDecompressor()
         self.decompress: Callable[[bytes, int], bytes] | None = self._stream.decompress
-        self.parts: list[bytes] = []
+        self.pieces: list[bytes] = []
         self._size = 0
         self._joined: tuple[bytes, list[bytes]] = (b"", [])
         """What was joined last, and of which pieces."""
@@ -108,7 +108,7 @@ class _ZstdStream:
             text = self._stream.decompress(data, LARGEST)
         except UNREADABLE as error:
             raise ConnectionEndedError(Ending.GARBLED) from error
-        return self._continued(text) if self.parts or not text else text
+        return self._continued(text) if self.pieces or not text else text
 
     def _continued(self, text: bytes) -> bytes | None:
         if text:
@@ -116,13 +116,13 @@ class _ZstdStream:
         # Joined when it may be whole, and not for each of a large event's pieces.
         if not text.rstrip().endswith(b"}"):
             return None
-        whole, pieces = b"".join(self.parts), self.parts
-        self._joined = (whole, pieces)
-        self.parts, self._size = [], 0
+        whole, kept = b"".join(self.pieces), self.pieces
+        self._joined = (whole, kept)
+        self.pieces, self._size = [], 0
         return whole
 
     def _keep(self, text: bytes) -> None:
-        self.parts.append(text)
+        self.pieces.append(text)
         self._size += len(text)
         if self._size >= LARGEST:
             raise _too_large()
@@ -145,19 +145,19 @@ class _ZlibStream:
         self._stream = zlib_ng.decompressobj()
         self._inflate = self._stream.decompress
         self.decompress: Callable[[bytes, int], bytes] | None = None
-        self.parts = bytearray()
+        self.pieces = bytearray()
 
     def inflate(self, data: bytes) -> bytes | None:
-        if self.parts or data[-4:] != _FLUSHED:
+        if self.pieces or data[-4:] != _FLUSHED:
             # The mark itself may come in two messages.
-            parts = self.parts
-            parts += data
-            if len(parts) > LARGEST:
+            pieces = self.pieces
+            pieces += data
+            if len(pieces) > LARGEST:
                 raise _too_large()
-            if parts[-4:] != _FLUSHED:
+            if pieces[-4:] != _FLUSHED:
                 return None
-            data = bytes(parts)
-            parts.clear()
+            data = bytes(pieces)
+            pieces.clear()
         try:
             text = self._inflate(data, LARGEST)
         except _zlib_error as error:

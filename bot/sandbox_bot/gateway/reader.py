@@ -267,7 +267,7 @@ class GatewayReader:
             self._more.append(data.encode())
             return self._next_of_several()
         raw: bytes | None
-        if self._decompress is None or self._stream.parts:
+        if self._decompress is None or self._stream.pieces:
             raw = self._stream.inflate(data)
         else:
             try:

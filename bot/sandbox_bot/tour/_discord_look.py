@@ -31,7 +31,7 @@ _BUTTON_STYLES = {
 _CODE = "#b5bac1 on #2b2d31"
 _UNITS = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
 
-# The part of Discord's markdown that the bot's answers use.
+# As much of Discord's markdown as the bot's answers use.
 _MARKDOWN = re.compile(
     r"\\(?P<plain>[^\w\s])"
     r"|```(?:\w*\n)?(?P<block>.*?)\n?```"
@@ -63,15 +63,15 @@ def answer(
 ) -> RenderableType:
     """The bot's answer as its reader sees it, `seconds` after the command."""
     reader = _Reader(users)
-    parts: list[RenderableType] = []
+    shown: list[RenderableType] = []
     if result.content:
-        parts.append(reader.text(result.content))
-    parts.extend(_embed(embed, reader) for embed in result.embeds)
+        shown.append(reader.text(result.content))
+    shown.extend(_embed(embed, reader) for embed in result.embeds)
     if result.buttons:
-        parts.append(_buttons(result.buttons))
+        shown.append(_buttons(result.buttons))
     footer = "only you can see this · " if result.ephemeral else ""
     return Panel(
-        Group(*parts),
+        Group(*shown),
         title=Text.assemble((bot_name, "bold default"), " ", ("APP", "white on #5865f2")),
         title_align="left",
         subtitle=Text(f"{footer}answered in {seconds * 1000:.0f} ms", style="#949ba4"),
@@ -82,22 +82,22 @@ def answer(
 
 
 def _embed(embed: Mapping[str, Any], reader: _Reader) -> RenderableType:
-    parts: list[RenderableType] = []
+    shown: list[RenderableType] = []
     if embed.get("title"):
         title = reader.text(str(embed["title"]))
         title.stylize("bold")
-        parts.append(title)
+        shown.append(title)
     if embed.get("description"):
-        parts.append(reader.text(str(embed["description"])))
-    parts.extend(_fields(embed.get("fields") or (), reader))
+        shown.append(reader.text(str(embed["description"])))
+    shown.extend(_fields(embed.get("fields") or (), reader))
     if embed.get("footer"):
         footer = str(embed["footer"]["text"])
         if embed.get("timestamp"):
             when = datetime.fromisoformat(str(embed["timestamp"]))
             footer += f" • {when.astimezone():{_MOMENT}}"
-        parts.append(Text(footer, style="dim"))
+        shown.append(Text(footer, style="dim"))
     colour = f"#{embed.get('color') or 0x4E5058:06x}"
-    return _Barred(Group(*parts), colour)
+    return _Barred(Group(*shown), colour)
 
 
 class _Barred:

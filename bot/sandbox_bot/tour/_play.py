@@ -21,6 +21,7 @@ from sandbox_core.error_text import explain
 from sandbox_core.errors import SandboxError
 from sandbox_core.ops import OpsAddressError
 
+from .._streams import OutputLost
 from ..embedded import EmbeddedServerError
 from ..exit_codes import ExitCode
 from ..migrate import MigrationError
@@ -55,6 +56,9 @@ async def play(*, keep: bool) -> int:
         error = playing.exception()
         if error is None:
             return ExitCode.DONE
+        if isinstance(error, OutputLost):
+            # Nothing is wrong with the tour, and nobody would read of it.
+            raise error
         screen.failed(_sentence(error), _kept(log, error))
         return ExitCode.REFUSED
 

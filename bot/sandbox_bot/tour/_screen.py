@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from rich import box
@@ -16,6 +17,7 @@ from rich.text import Text
 from discord_sim import InteractionResult, SimChannel, SimGuild, SimUser
 from sandbox_core.subjects import DEFAULT_NAMES
 
+from .._streams import can_draw
 from . import _discord_look
 from .readback import Comparison
 
@@ -62,7 +64,9 @@ class Screen:
         self.console.print(Rule(heading, align="left", style="#4e5058"))
 
     def busy(self, doing: str) -> AbstractContextManager[object]:
-        """Show a spinner on a terminal while the body works."""
+        """Show a spinner while the body works, if it can turn there."""
+        if not can_draw(sys.stdout):
+            return nullcontext()
         return self.console.status(Text(f"{doing}…", style="dim"), spinner="dots")
 
     def note(self, text: str) -> None:

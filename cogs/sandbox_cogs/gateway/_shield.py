@@ -218,7 +218,7 @@ class Shield:
 
 
 def _reading_deep(before: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Parse also what is nested too deep, without its deepest parts: it would end the host's connection."""
+    """Parse also what is nested too deep, without its deepest values: it would end the host's connection."""
 
     def from_json(text: Any) -> Any:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,8 +12,9 @@ import discord
 
 from sandbox_cogs._answers import NO_ANSWER, discord_away, is_discords
 from sandbox_cogs._core import AnyBot
+from sandbox_cogs._late import perhaps_changed, perhaps_destroyed, what_is_away
 from sandbox_core.bootstrap import Core
-from sandbox_core.errors import CleanupFailed, DependencyUnavailable, InvalidInput, NotFinished, SandboxError
+from sandbox_core.errors import CleanupFailed, CutOff, DependencyUnavailable, InvalidInput, SandboxError
 from sandbox_core.manager import utc_now
 from sandbox_core.models import Actor, Sandbox
 from sandbox_core.words import storable
@@ -30,11 +31,11 @@ _PASS_BUDGET = 120.0
 
 Arguments = tuple[str, ...]
 Run = Callable[[Actor, Arguments], Coroutine[Any, Any, Answer]]
+Late = Callable[[Core, Arguments], Awaitable[SandboxError]]
 
 
-def _database_is_slow() -> SandboxError:
-    # Every store has its own, shorter limit. Only the database can be so slow that this limit is reached.
-    return NotFinished("PostgreSQL", _BUDGET)
+async def _late_look(core: Core, _arguments: Arguments) -> SandboxError:
+    return await what_is_away(core, _BUDGET)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class Spec:
     budget: float = _BUDGET
     slow: bool = False
     """Show "typing…" meanwhile: the command may take several seconds."""
-    late: Callable[[], SandboxError] = _database_is_slow
+    late: Late = _late_look
 
 
 class Commands:
@@ -60,13 +61,13 @@ class Commands:
             "help": Spec(self._help),
             "list": Spec(self._list),
             "status": Spec(self._status),
-            "destroy": Spec(self._destroy, _DESTROY_BUDGET, slow=True, late=_still_destroying),
-            "extend": Spec(self._extend),
+            "destroy": Spec(self._destroy, _DESTROY_BUDGET, slow=True, late=_late_destruction),
+            "extend": Spec(self._extend, late=_late_change),
             "audit": Spec(self._audit),
             "routes": Spec(self._routes),
-            "cleanup": Spec(self._cleanup, _PASS_BUDGET, slow=True, late=_still_cleaning),
-            "orphans": Spec(self._orphans, _PASS_BUDGET, slow=True, late=_still_cleaning),
-            "sync": Spec(self._sync, slow=True, late=_discord_is_slow),
+            "cleanup": Spec(self._cleanup, _PASS_BUDGET, slow=True, late=_late_cleanup),
+            "orphans": Spec(self._orphans, _PASS_BUDGET, slow=True, late=_late_orphans),
+            "sync": Spec(self._sync, slow=True, late=_late_sync),
             "health": Spec(self._health),
         }
 
@@ -94,7 +95,7 @@ class Commands:
             sandboxes = await self._core.manager.list()
         except DependencyUnavailable as error:
             # The owner needs the overview most during a failure: show the rest anyway.
-            problem = f"{error.dependency}: {error.reason}"
+            problem = error.named_reason
         router, routes = self._core.router, self._core.routes
         return _render.overview(
             sandboxes,
@@ -175,7 +176,8 @@ class Commands:
                     scopes = "invite the bot there with the scopes bot and applications.commands"
                     results[guild_id] = f"Discord refused it: {scopes}"
             except NO_ANSWER as error:
-                raise discord_away(error) from error
+                # Some of the commands may be published already.
+                raise CutOff(discord_away(error)) from error
         return _render.synced(results, self._names_of(results))
 
     async def _health(self, _actor: Actor, _arguments: Arguments) -> Answer:
@@ -200,15 +202,23 @@ def _argument(arguments: Arguments, index: int, field: str, example: str) -> str
     return arguments[index]
 
 
-def _still_destroying() -> SandboxError:
-    return CleanupFailed("it", "waiting for the stores", f"no answer in {_DESTROY_BUDGET:g} seconds")
+async def _late_change(core: Core, _arguments: Arguments) -> SandboxError:
+    return await perhaps_changed(core, _BUDGET)
 
 
-def _still_cleaning() -> SandboxError:
+async def _late_destruction(core: Core, arguments: Arguments) -> SandboxError:
+    return await perhaps_destroyed(core, arguments[0], _DESTROY_BUDGET)
+
+
+async def _late_cleanup(_core: Core, _arguments: Arguments) -> SandboxError:
     return CleanupFailed(
         "the expired sandboxes", "waiting for the stores", f"not done in {_PASS_BUDGET:g} seconds"
     )
 
 
-def _discord_is_slow() -> SandboxError:
-    return discord_away(seconds=_BUDGET)
+async def _late_orphans(core: Core, arguments: Arguments) -> SandboxError:
+    return await (perhaps_changed if arguments else what_is_away)(core, _PASS_BUDGET)
+
+
+async def _late_sync(_core: Core, _arguments: Arguments) -> SandboxError:
+    return CutOff(discord_away(seconds=_BUDGET))

@@ -14,6 +14,7 @@ from discord.ext import commands
 from sandbox_cogs._core import AnyBot
 from sandbox_cogs._correlation import correlated
 from sandbox_cogs._owners import owner_ids_of
+from sandbox_cogs._requests import answered, nonce_of
 from sandbox_core.bootstrap import Core
 from sandbox_core.error_text import explain
 from sandbox_core.errors import SandboxError
@@ -95,7 +96,7 @@ class OwnerMessages(commands.Cog):
             _log.error("owner_command_failed", error_id=error_id, exc_info=error, **facts)
             answer = _render.fault(error_id)
         try:
-            await _send(message.channel, answer)
+            await answered(lambda: _send(message, answer))
         except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
             # Discord itself failed: the answer can't be sent.
             _log.warning("owner_command_not_answered", reason=str(error), **facts)
@@ -107,7 +108,7 @@ class OwnerMessages(commands.Cog):
         try:
             return await within(spec.budget, spec.run(actor, command.arguments))
         except TimeoutError:
-            raise spec.late() from None
+            raise await spec.late(self._core, command.arguments) from None
 
     async def _show_typing(self, message: discord.Message) -> None:
         try:
@@ -116,10 +117,12 @@ class OwnerMessages(commands.Cog):
             _log.debug("typing_not_shown", reason=str(error))
 
 
-async def _send(channel: discord.abc.Messageable, answer: Answer) -> None:
+async def _send(message: discord.Message, answer: Answer) -> None:
     content, file = as_message(answer)
     nobody = discord.AllowedMentions.none()
+    # One message answers a command, whoever sends it and how often.
+    nonce = nonce_of("answer", message.id)
     if file is None:
-        await channel.send(content, allowed_mentions=nobody)
+        await message.channel.send(content, allowed_mentions=nobody, nonce=nonce)
     else:
-        await channel.send(content, allowed_mentions=nobody, file=file)
+        await message.channel.send(content, allowed_mentions=nobody, nonce=nonce, file=file)

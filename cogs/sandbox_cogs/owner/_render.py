@@ -302,15 +302,15 @@ def health(system: SystemHealth, *, gateway_seconds: float, gateway_ready: bool)
         f"**The bot's servers: {system.overall}**",
         f"{_mark(gateway_ready)} Discord: {'connected' if gateway_ready else 'not connected'}{beat}",
     ]
-    for part in system.parts:
-        took = f", {part.latency_ms:.1f} ms" if part.latency_ms else ""
-        lines.append(f"{_HEALTH_MARK[part.state]} {part.store}: {part.detail}{took}")
+    for each in system.checks:
+        took = f", {each.latency_ms:.1f} ms" if each.latency_ms else ""
+        lines.append(f"{_HEALTH_MARK[each.state]} {each.store}: {each.detail}{took}")
     return Answer("\n".join(lines))
 
 
 def refusal(text: ErrorText) -> Answer:
     """The answer for an error with a code: what was wrong, and what to do."""
-    return Answer("\n".join(part for part in (text.sentence, text.way_out, f"-# {text.code}") if part))
+    return Answer("\n".join(line for line in (text.sentence, text.way_out, f"-# {text.code}") if line))
 
 
 def fault(error_id: str) -> Answer:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import discord
+
+from sandbox_cogs._requests import answered
 
 _ALREADY_ACKNOWLEDGED = 40060
 _TAKEN = "sandbox:acknowledged"
@@ -29,11 +31,13 @@ def is_acknowledged(interaction: discord.Interaction[Any]) -> bool:
     return interaction.response.is_done() or _TAKEN in interaction.extras
 
 
-async def acknowledged(interaction: discord.Interaction[Any], answer: Awaitable[object]) -> bool:
-    """Send the first answer; return False when Discord had taken it before discord.py sent it once more.
+async def acknowledged(
+    interaction: discord.Interaction[Any], answer: Callable[[], Awaitable[object]]
+) -> bool:
+    """Send the first answer; return False when Discord had taken it before it was sent once more.
 
-    Discord's receipt may get lost on its way. discord.py then repeats the request, and Discord refuses the
-    second one (JSON error code 40060). The caller goes on in either case: what comes next edits the reply.
+    Discord's receipt may get lost on its way. The request is repeated then, and Discord refuses the second
+    one (JSON error code 40060). The caller goes on in either case: what comes next edits the reply.
 
     Raises that refusal when the request was not repeated: another process has acknowledged the interaction.
     Discord also delivers it to the process that resumes a killed one's session, and its command must not be
@@ -45,7 +49,7 @@ async def acknowledged(interaction: discord.Interaction[Any], answer: Awaitable[
     if session is not None:
         interaction._session = counted  # type: ignore[assignment]
     try:
-        await answer
+        await answered(answer)
     except discord.HTTPException as error:
         if error.code != _ALREADY_ACKNOWLEDGED or counted.requests < 2:
             raise

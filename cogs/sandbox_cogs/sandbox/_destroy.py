@@ -11,9 +11,10 @@ from uuid import UUID
 import discord
 
 from sandbox_cogs._core import AnyBot
+from sandbox_cogs._late import perhaps_changed, perhaps_destroyed
 from sandbox_core.error_text import explain
-from sandbox_core.errors import CleanupFailed, InvalidInput, SandboxError, SandboxNotNamed
-from sandbox_core.models import Actor, Sandbox, short_id
+from sandbox_core.errors import InvalidInput, SandboxError, SandboxNotNamed
+from sandbox_core.models import Actor, Sandbox
 from sandbox_core.tasks import within
 
 from . import _render, _render_destroy
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 DESTROY_SECONDS = 30.0
 """Seconds that a caller waits for a destruction. Each of its steps has its own limit. When the sum of them
-is longer, the answer says that cleanup continues it."""
+is longer, the answer says that cleanup continues it, if that is known."""
 _AT_ONCE = 4
 """The most sandboxes that are destroyed at the same time."""
 
@@ -90,21 +91,17 @@ async def _removal(
     except SandboxError as error:
         return _render_destroy.Removal(sandbox.name, str(explain(error)), error.code)
     except TimeoutError:
-        late = explain(_stuck(sandbox.name))
+        late = explain(await perhaps_destroyed(core, str(sandbox.id), DESTROY_SECONDS))
         return _render_destroy.Removal(sandbox.name, str(late), late.code)
     return _render_destroy.Removal(sandbox.name)
 
 
-def _stuck(name: str) -> CleanupFailed:
-    return CleanupFailed(name, "waiting for the stores", f"no answer in {DESTROY_SECONDS:g} seconds")
+async def _one_is_late(core: Core, about: str) -> SandboxError:
+    return await perhaps_destroyed(core, str(UUID(about)), DESTROY_SECONDS)
 
 
-async def _one_is_late(_core: Core, about: str) -> SandboxError:
-    return _stuck(short_id(UUID(about)))
-
-
-async def _all_are_late(_core: Core, _about: str) -> SandboxError:
-    return _stuck("all of yours")
+async def _all_are_late(core: Core, _about: str) -> SandboxError:
+    return await perhaps_changed(core, ALL.budget)
 
 
 def _digest(sandboxes: Iterable[Sandbox]) -> str:

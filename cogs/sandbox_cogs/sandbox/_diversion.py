@@ -13,6 +13,7 @@ from uuid import UUID
 import discord
 
 from sandbox_cogs._core import AnyBot
+from sandbox_cogs._late import perhaps_changed
 from sandbox_core.errors import ConfirmationNeeded, SandboxError
 from sandbox_core.manager import utc_now
 from sandbox_core.models import GuildAccess, Sandbox
@@ -21,7 +22,7 @@ from . import _render
 from ._access import access_to, actor_of
 from ._buttons import below, sandbox_buttons
 from ._question import Question
-from ._reply import BUDGET_SECONDS, Answer, what_is_away
+from ._reply import BUDGET_SECONDS, Answer
 
 if TYPE_CHECKING:
     from sandbox_core.bootstrap import Core
@@ -73,7 +74,7 @@ async def _register_confirmed(interaction: Interaction, core: Core, about: str) 
 
 
 async def _late(core: Core, _about: str) -> SandboxError:
-    return await what_is_away(core, BUDGET_SECONDS)
+    return await perhaps_changed(core, BUDGET_SECONDS)
 
 
 def _left(about: str) -> discord.ui.View:

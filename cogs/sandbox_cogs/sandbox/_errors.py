@@ -11,6 +11,7 @@ import structlog
 from discord import app_commands
 
 from sandbox_cogs._core import CORE_ATTRIBUTE, AnyBot
+from sandbox_cogs._requests import answered
 from sandbox_core.error_text import explain
 from sandbox_core.errors import SandboxError
 
@@ -70,9 +71,10 @@ async def _send(interaction: discord.Interaction[AnyBot], embed: discord.Embed) 
         return
     try:
         if is_acknowledged(interaction) or not await acknowledged(
-            interaction, interaction.response.send_message(embed=embed, ephemeral=True)
+            interaction, lambda: interaction.response.send_message(embed=embed, ephemeral=True)
         ):
-            await interaction.edit_original_response(content=None, embed=embed, view=None, attachments=[])
+            edit = interaction.edit_original_response
+            await answered(lambda: edit(content=None, embed=embed, view=None, attachments=[]))
     except (discord.HTTPException, aiohttp.ClientError, OSError) as failure:
         # Discord itself failed, or the interaction expired: the answer can't be sent.
         _log.warning("interaction_not_answered", reason=str(failure), **_facts(interaction))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -51,7 +52,7 @@ async def open_form(interaction: Interaction, sandbox_id: UUID) -> None:
     )
     # As with buttons: discord.py does not keep a finished form in memory, and its id is enough.
     form.stop()
-    await acknowledged(interaction, interaction.response.send_modal(form))
+    await acknowledged(interaction, partial(interaction.response.send_modal, form))
 
 
 async def on_form(interaction: Interaction) -> None:
@@ -66,12 +67,12 @@ async def on_form(interaction: Interaction) -> None:
         core = core_of(interaction.client)
         # The id contains the press that opened the form. A form that is submitted twice extends once.
         if not _submitted.first(match[0]):
-            await acknowledged(interaction, interaction.response.defer())
+            await acknowledged(interaction, interaction.response.defer)
             return
         duration = next(_values(data.get("components", ())), "")
         work = extend(core, interaction, match["sandbox"], duration)
         with correlated(core, "form extend", cause_id=interaction.id, user_id=interaction.user.id):
-            begun = await answer_anew(interaction, core, work)
+            begun = await answer_anew(interaction, core, work, changes=True)
         if not begun:
             # Discord keeps a form open until it is acknowledged, so the next submission must count.
             _submitted.forget(match[0])

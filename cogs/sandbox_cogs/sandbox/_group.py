@@ -69,7 +69,8 @@ class SandboxCommands(app_commands.Group, name="sandbox", description="Sandboxes
         guild: str | None = None,
     ) -> None:
         """`/sandbox create [name] [ttl] [guild]`."""
-        await self._answer(interaction, _create.create(self._core, interaction, name, ttl, guild))
+        work = _create.create(self._core, interaction, name, ttl, guild)
+        await self._answer(interaction, work, changes=True)
 
     @app_commands.command(name="list", description="Every sandbox: whose it is, its status and when it ends")
     @app_commands.describe(
@@ -123,8 +124,8 @@ class SandboxCommands(app_commands.Group, name="sandbox", description="Sandboxes
         self, interaction: Interaction, name: str | None = None, guild: str | None = None
     ) -> None:
         """`/sandbox register-guild [name] [guild]`."""
-
-        await self._answer(interaction, _register.register(self._core, interaction, name, guild))
+        work = _register.register(self._core, interaction, name, guild)
+        await self._answer(interaction, work, changes=True)
 
     @app_commands.command(
         name="unregister-guild", description="Send a server's live events to production again"
@@ -137,8 +138,8 @@ class SandboxCommands(app_commands.Group, name="sandbox", description="Sandboxes
         self, interaction: Interaction, name: str | None = None, guild: str | None = None
     ) -> None:
         """`/sandbox unregister-guild [name] [guild]`."""
-
-        await self._answer(interaction, _unregister.unregister(self._core, interaction, name, guild))
+        work = _unregister.unregister(self._core, interaction, name, guild)
+        await self._answer(interaction, work, changes=True)
 
     @app_commands.command(description="Let a sandbox live longer, up to the longest life allowed")
     @app_commands.describe(
@@ -146,7 +147,8 @@ class SandboxCommands(app_commands.Group, name="sandbox", description="Sandboxes
     )
     async def extend(self, interaction: Interaction, name: str, duration: str) -> None:
         """`/sandbox extend name duration`."""
-        await self._answer(interaction, _extend.extend(self._core, interaction, name, duration))
+        work = _extend.extend(self._core, interaction, name, duration)
+        await self._answer(interaction, work, changes=True)
 
     @app_commands.command(description="Delete a sandbox and everything in it, or all of yours; asks first")
     @app_commands.describe(name=f"{_NAME} of yours; by default your only one", everything="All of yours")
@@ -189,11 +191,13 @@ class SandboxCommands(app_commands.Group, name="sandbox", description="Sandboxes
             return []
         return await self._guild_suggestions(interaction, current)
 
-    async def _answer(self, interaction: Interaction, work: Coroutine[Any, Any, Answer]) -> None:
+    async def _answer(
+        self, interaction: Interaction, work: Coroutine[Any, Any, Answer], *, changes: bool = False
+    ) -> None:
         if self._core.publishing.is_answered_elsewhere(interaction.guild_id):
             # The process that publishes the server's events got this interaction, too.
             work.close()
             return
         command = interaction.command.qualified_name if interaction.command is not None else self.name
         with correlated(self._core, command, cause_id=interaction.id, user_id=interaction.user.id):
-            await answer_anew(interaction, self._core, work, budget=self._budget)
+            await answer_anew(interaction, self._core, work, changes=changes, budget=self._budget)

@@ -21,7 +21,7 @@ ARGUMENTS = (
     r"(?P<page>[0-9]{1,6}):(?P<owner>[0-9]{0,20}):"
     rf"(?P<status>{'|'.join(SandboxStatus)}|):(?P<everything>[01])"
 )
-"""The part of a button's id after `sandbox:list:`."""
+"""What follows `sandbox:list:` in a button's id."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 from uuid import UUID
 
@@ -47,7 +48,7 @@ async def _pressed_connect(press: Press) -> None:
 
 async def _pressed_register(press: Press) -> None:
     work = _register.register(press.core, press.interaction, str(press.sandbox_id), None)
-    await answer_anew(press.interaction, press.core, work)
+    await answer_anew(press.interaction, press.core, work, changes=True)
 
 
 async def _pressed_extend(press: Press) -> None:
@@ -72,7 +73,7 @@ async def _pressed_unwatch(press: Press) -> None:
 async def _picked(press: Press) -> None:
     if not press.chosen:
         # Only a modified client sends the press of a menu without a choice.
-        await acknowledged(press.interaction, press.interaction.response.defer())
+        await acknowledged(press.interaction, press.interaction.response.defer)
         return
     watch = press.arguments["how"] == "watch"
     work = _status.status(press.core, press.interaction, press.chosen[0], watch=watch)
@@ -159,13 +160,12 @@ class Pressed(
         pattern, handler = _HANDLERS.get(self._verb, (None, None))
         arguments = pattern.fullmatch(self._arguments) if pattern is not None else None
         if handler is None or arguments is None or interaction.message is None:
-            await acknowledged(
-                interaction, interaction.response.send_message(embed=_render.outdated(), ephemeral=True)
-            )
+            send = partial(interaction.response.send_message, embed=_render.outdated(), ephemeral=True)
+            await acknowledged(interaction, send)
             return
         press = (interaction.message.id, interaction.user.id, self.custom_id)
         if press in self._busy:
-            await acknowledged(interaction, interaction.response.defer())
+            await acknowledged(interaction, interaction.response.defer)
             return
         self._busy.add(press)
         try:

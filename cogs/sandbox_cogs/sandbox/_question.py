@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import discord
@@ -25,7 +26,7 @@ QUESTION_LIFE = timedelta(minutes=10)
 """After this time the answer to a press is "too old": the question's text may be out of date."""
 
 ARGUMENTS = r"(?P<choice>yes|no):(?P<caller>[0-9]{17,20}):(?P<about>[0-9a-f:]{1,60})"
-"""The part of a button's id after `sandbox:ask:` and the kind."""
+"""What follows `sandbox:ask:` and the kind in a button's id."""
 
 Interaction = discord.Interaction[AnyBot]
 
@@ -73,7 +74,7 @@ class Question:
             raise NotPermitted("answer this question", "the person who was asked")
         message = interaction.message
         if message is None or not _answered.first((message.id, about)):
-            await acknowledged(interaction, interaction.response.defer())
+            await acknowledged(interaction, interaction.response.defer)
             return
         counts = False
         try:
@@ -103,7 +104,8 @@ class Question:
 
     async def _close(self, interaction: Interaction, about: str, reason: str) -> None:
         embed = _render.nothing_done(self.nothing_done, reason)
-        await acknowledged(interaction, interaction.response.edit_message(embed=embed, view=self.left(about)))
+        edit = partial(interaction.response.edit_message, embed=embed, view=self.left(about))
+        await acknowledged(interaction, edit)
 
 
 _answered = Once()

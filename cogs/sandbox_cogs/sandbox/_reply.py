@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import discord
 
 from sandbox_cogs._core import AnyBot
-from sandbox_core.errors import DependencyUnavailable, NotFinished, SandboxError
-from sandbox_core.namespaces import PartState
+from sandbox_cogs._late import perhaps_changed, what_is_away
+from sandbox_cogs._requests import answered
+from sandbox_core.errors import SandboxError
 from sandbox_core.tasks import within
 
 from . import _outcome
@@ -24,8 +27,6 @@ if TYPE_CHECKING:
 
 BUDGET_SECONDS = 8.0
 """The limit in seconds for the work; with the answer itself the total stays under ten seconds."""
-PROBE_SECONDS = 1.0
-"""After work that took too long: the limit in seconds to find out which server is away."""
 
 Interaction = discord.Interaction[AnyBot]
 
@@ -50,9 +51,12 @@ async def answer_anew(
     core: Core,
     work: Coroutine[Any, Any, Answer],
     *,
+    changes: bool = False,
     budget: float = BUDGET_SECONDS,
 ) -> bool:
     """Defer privately, then show the result of `work`, or why it failed, in a new message.
+
+    `changes` says that the work may change something, for what is said when it takes longer than `budget`.
 
     It defers first: Discord wants an acknowledgement within three seconds, and the answer within fifteen
     minutes. Then it checks whether the caller may use the commands. This is not a check of discord.py,
@@ -62,10 +66,12 @@ async def answer_anew(
     """
 
     async def begin() -> None:
-        await acknowledged(interaction, interaction.response.defer(ephemeral=True, thinking=True))
+        defer = partial(interaction.response.defer, ephemeral=True, thinking=True)
+        await acknowledged(interaction, defer)
         await check_may_use(interaction, core.settings)
 
-    return await _answer(interaction, begin(), work, budget, _away(core, budget))
+    tell = perhaps_changed if changes else what_is_away
+    return await _answer(interaction, begin(), work, budget, lambda: tell(core, budget))
 
 
 async def answer_in_place(
@@ -75,13 +81,16 @@ async def answer_in_place(
     *,
     budget: float = BUDGET_SECONDS,
 ) -> None:
-    """Replace the message of a pressed button or menu by the result of `work`, or by why it failed."""
+    """Replace the message of a pressed button or menu by the result of `work`, or by why it failed.
+
+    `work` changes nothing.
+    """
     await _answer(
         interaction,
-        acknowledged(interaction, interaction.response.defer()),
+        acknowledged(interaction, interaction.response.defer),
         work,
         budget,
-        _away(core, budget),
+        lambda: what_is_away(core, budget),
     )
 
 
@@ -98,27 +107,8 @@ async def answer_after(
     `late` builds the error when the work takes longer than `budget` seconds. Return False when Discord
     rejected the first replacement and `work` did not start.
     """
-    acknowledge = acknowledged(interaction, interaction.response.edit_message(embed=meanwhile, view=None))
-    return await _answer(interaction, acknowledge, work, budget, late)
-
-
-def _away(core: Core, waited: float) -> Late:
-    async def ask() -> SandboxError:
-        return await what_is_away(core, waited)
-
-    return ask
-
-
-async def what_is_away(core: Core, waited: float) -> DependencyUnavailable:
-    """Return which server the work waited for, `waited` seconds: the first that does not answer now.
-
-    When all of them answer, it was a lock in PostgreSQL, or much work.
-    """
-    system = await core.health.check_system(within=PROBE_SECONDS)
-    for part in system.parts:
-        if part.state is PartState.UNHEALTHY:
-            return part.fault or DependencyUnavailable(part.store, part.detail)
-    return NotFinished("PostgreSQL", waited)
+    edit = partial(interaction.response.edit_message, embed=meanwhile, view=None)
+    return await _answer(interaction, acknowledged(interaction, edit), work, budget, late)
 
 
 async def _answer(
@@ -144,11 +134,7 @@ async def _answer(
             raise await late() from None
         _outcome.count(interaction, "done")
         try:
-            message = await interaction.edit_original_response(
-                embed=answer.embed,
-                view=answer.view,
-                attachments=[answer.file] if answer.file is not None else [],
-            )
+            message = await answered(lambda: _show(interaction, answer))
         except Exception as error:
             # Any error: what was asked for is done, and only its answer is lost.
             await report_unshown(interaction, error)
@@ -159,3 +145,12 @@ async def _answer(
         await report(interaction, error)
     _outcome.measure(interaction, time.perf_counter() - started)
     return begun
+
+
+async def _show(interaction: Interaction, answer: Answer) -> discord.InteractionMessage:
+    files = []
+    if (file := answer.file) is not None:
+        # discord.py closes what it has sent, and it may have to be sent again.
+        file.reset()
+        files = [discord.File(io.BytesIO(file.fp.read()), filename=file.filename)]
+    return await interaction.edit_original_response(embed=answer.embed, view=answer.view, attachments=files)

@@ -9,6 +9,8 @@ from uuid import UUID
 import discord
 
 from sandbox_cogs._core import AnyBot
+from sandbox_cogs._late import what_is_away
+from sandbox_cogs._requests import answered
 from sandbox_core.error_text import explain
 from sandbox_core.errors import SandboxError, SandboxNotFound, SandboxNotNamed
 from sandbox_core.manager import utc_now
@@ -17,7 +19,7 @@ from sandbox_core.tasks import within
 from . import _render
 from ._buttons import sandbox_menu, status_buttons
 from ._names import guild_names
-from ._reply import BUDGET_SECONDS, Answer, what_is_away
+from ._reply import BUDGET_SECONDS, Answer
 from ._watch import LiveMessage, watches_of
 
 if TYPE_CHECKING:
@@ -133,7 +135,8 @@ class _LiveStatus:
             answer = self._trouble(error, last=last)
         except TimeoutError:
             answer = self._trouble(await what_is_away(self._core, BUDGET_SECONDS), last=last)
-        await self._interaction.edit_original_response(embed=answer.embed, view=answer.view)
+        edit = self._interaction.edit_original_response
+        await answered(lambda: edit(embed=answer.embed, view=answer.view))
         return not gone
 
     def _trouble(self, error: SandboxError, *, last: bool) -> Answer:

@@ -12,6 +12,7 @@ import structlog
 from discord.ext import commands
 
 from sandbox_cogs._core import AnyBot
+from sandbox_core.error_text import explain
 from sandbox_core.errors import DependencyUnavailable, SandboxError
 from sandbox_core.manager import utc_now
 from sandbox_core.tasks import end, repeat
@@ -78,7 +79,12 @@ class Upkeep(commands.Cog):
             try:
                 await self._record_activity()
             except DependencyUnavailable as error:
-                _log.warning("activity_lost", reason=error.reason, sandboxes=len(self._touched))
+                _log.warning(
+                    "activity_lost",
+                    dependency=error.dependency,
+                    reason=error.reason,
+                    sandboxes=len(self._touched),
+                )
 
     async def _forever(self, name: str, work: Work) -> None:
         async def turn() -> None:
@@ -88,10 +94,11 @@ class Upkeep(commands.Cog):
                     _log.info("upkeep_resumed", work=name)
             except SandboxError as error:
                 pause = AFTER_FAILURE
+                reason = explain(error).sentence
                 # One log line for each outage, even when many turns fail.
-                if self._trouble.get(name) != str(error):
-                    _log.warning("upkeep_waits", work=name, reason=str(error))
-                self._trouble[name] = str(error)
+                if self._trouble.get(name) != reason:
+                    _log.warning("upkeep_waits", work=name, reason=reason)
+                self._trouble[name] = reason
             await self._sleep(pause)
 
         def failed() -> None:

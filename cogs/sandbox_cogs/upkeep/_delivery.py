@@ -1,12 +1,14 @@
 """Sends notices as direct messages.
 
 A notice is marked as sent before it is sent. So a failed notice is not sent again, unless it certainly never
-reached Discord.
+reached Discord. Its nonce comes from what it says and to whom: Discord makes one message of it, also when the
+request is repeated, by this process or by one that was started since.
 """
 
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -16,6 +18,7 @@ import structlog
 from sandbox_cogs._answers import is_discords
 from sandbox_cogs._core import AnyBot
 from sandbox_cogs._owners import owner_ids_of
+from sandbox_cogs._requests import answered, nonce_of
 from sandbox_core.cleanup import Notice, NoticeKind
 from sandbox_core.sharding.registered import TwoPublishers
 from sandbox_core.subjects import is_guild_id
@@ -53,7 +56,10 @@ async def deliver_two_publishers(bot: AnyBot, core: Core, notice: TwoPublishers)
     embed = _render.two_publishers(notice)
     recipients = sorted(owner_ids_of(bot, core.settings))
     facts = {"kind": "two_publishers"}
-    reached = [await _send_embed(bot, user_id, embed, None, facts) for user_id in recipients]
+    identity = (notice.application_id, notice.about)
+    reached = [
+        await _send_embed(bot, user_id, embed, None, identity=identity, about=facts) for user_id in recipients
+    ]
     if reached and not any(reached):
         await core.publisher_notices.give_back(notice)
 
@@ -62,17 +68,29 @@ async def _send(bot: AnyBot, user_id: str, notice: Notice) -> bool:
     """Send the notice. Return False when it certainly never reached Discord."""
     view = _render.buttons(notice) if _BUTTONS_IN in bot.extensions else None
     facts = {"kind": notice.kind.value, "sandbox_id": str(notice.sandbox.id)}
-    return await _send_embed(bot, user_id, _render.notice(notice), view, facts)
+    identity = (notice.sandbox.id, notice.key, notice.about.astimezone(UTC))
+    return await _send_embed(bot, user_id, _render.notice(notice), view, identity=identity, about=facts)
 
 
 async def _send_embed(
-    bot: AnyBot, user_id: str, embed: discord.Embed, view: discord.ui.View | None, about: dict[str, str]
+    bot: AnyBot,
+    user_id: str,
+    embed: discord.Embed,
+    view: discord.ui.View | None,
+    *,
+    identity: tuple[object, ...],
+    about: dict[str, str],
 ) -> bool:
     facts = about | {"user_id": user_id}
+    nonce = nonce_of("notice", *identity, user_id)
+
+    async def send() -> None:
+        user = bot.get_user(int(user_id)) or await bot.fetch_user(int(user_id))
+        await user.send(embed=embed, view=view or discord.utils.MISSING, nonce=nonce)
+
     try:
         async with asyncio.timeout(_SEND_WITHIN):
-            user = bot.get_user(int(user_id)) or await bot.fetch_user(int(user_id))
-            await user.send(embed=embed, view=view or discord.utils.MISSING)
+            await answered(send)
     except (discord.Forbidden, discord.NotFound) as error:
         if not is_discords(error):
             _log.warning("notice_delayed", reason=f"a proxy answered {error.status} for Discord", **facts)
@@ -82,7 +100,8 @@ async def _send_embed(
         _log.warning("notice_delayed", reason="Discord can't be reached", **facts)
         return False
     except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
-        # It may have arrived, and sending twice is worse than not at all.
+        # It may have arrived. Discord knows its nonce for a few minutes only, and sending twice is worse
+        # than not at all.
         _log.warning("notice_lost", reason=type(error).__name__, **facts)
     else:
         _log.info("notice_sent", **facts)

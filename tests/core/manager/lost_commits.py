@@ -1,4 +1,4 @@
-"""A way to PostgreSQL that is cut when the server has committed, and before its answer arrives."""
+"""A way to PostgreSQL that is cut, or falls silent, when the server has committed and before it is known."""
 
 from __future__ import annotations
 
@@ -20,11 +20,16 @@ class LostCommits(Proxy):
         super().__init__(host, port)
         self._until = 0
         self._stays_away = False
+        self._hangs = False
         self.lost = 0
 
     def lose(self, number: int = 1, *, stays_away: bool = False) -> None:
         """Lose the answer to the `number`th COMMIT from now on; then let nobody through until `mend`."""
         self._until, self._stays_away = number, stays_away
+
+    def hang(self) -> None:
+        """Hold the answer to the next COMMIT back, and let nothing through until `mend`; nothing ends."""
+        self._until, self._hangs = 1, True
 
     async def accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one client."""
@@ -38,15 +43,25 @@ class LostCommits(Proxy):
                     self._until -= 1
                     if not self._until:
                         chosen.set()
+                if self._hangs:
+                    await self._open.wait()
                 inner_writer.write(data)
 
         async def answer() -> None:
             while data := await inner_reader.read(65536):
                 if chosen.is_set() and _DONE in data:
                     self.lost += 1
+                    if self._hangs:
+                        self.cut()
+                        await self._open.wait()
+                        chosen.clear()
+                        writer.write(data)
+                        continue
                     if self._stays_away:
                         self.cut()
                     return
+                if self._hangs:
+                    await self._open.wait()
                 writer.write(data)
 
         async def both() -> None:

@@ -8,7 +8,9 @@ import contextlib
 import asyncpg
 import pytest
 
+from sandbox_core.error_text import explain
 from sandbox_core.errors import (
+    CutOff,
     DependencyUnavailable,
     GuildAlreadyMapped,
     SandboxError,
@@ -230,9 +232,11 @@ async def test_a_fault_in_the_undoing_does_not_hide_the_cause(
     monkeypatch.setattr("sandbox_core.manager.teardown.begin", broken)
     cause = DependencyUnavailable("Redis", "it can't be reached")
     world.redis_part.before_provision.append(cause)
-    with pytest.raises(DependencyUnavailable) as raised:
+    with pytest.raises(CutOff) as raised:
         await world.manager.create(alice)
-    assert raised.value is cause
+    assert raised.value.fault is cause
+    assert explain(raised.value).sentence == explain(cause).sentence
+    assert "Nothing was changed" not in explain(raised.value).way_out, "its row is left"
 
 
 async def test_a_sandbox_taken_away_while_it_is_made_does_not_come_back(

@@ -12,7 +12,7 @@ from typing import Any, TextIO, cast
 
 import typer
 
-from ..exit_codes import ExitCode
+from .exit_codes import ExitCode
 
 _STDOUT, _STDERR = 1, 2
 
@@ -25,17 +25,21 @@ class OutputLost(Exception):
         self.reason = reason
 
 
-class _Stdout:
-    """Standard output that raises `OutputLost`, whoever writes to it.
-
-    The libraries that print help and tables would end with a traceback or with a code of their own.
-    """
+class _Wrapped:
+    """A stream with some methods of ours."""
 
     def __init__(self, inner: TextIO) -> None:
         self._inner = inner
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
+
+
+class _Stdout(_Wrapped):
+    """Standard output that raises `OutputLost`, whoever writes to it.
+
+    The libraries that print help and tables would end with a traceback or with a code of their own.
+    """
 
     def write(self, text: str) -> int:
         """Write text. Raises `OutputLost`."""
@@ -48,14 +52,8 @@ class _Stdout:
             self._inner.flush()
 
 
-class _Stderr:
+class _Stderr(_Wrapped):
     """Standard error that loses what nobody takes: the exit code still says how the command ended."""
-
-    def __init__(self, inner: TextIO) -> None:
-        self._inner = inner
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
 
     def write(self, text: str) -> int:
         """Write text if it can be written."""
@@ -107,6 +105,15 @@ def prepare() -> None:
         sys.stdout = cast("TextIO", _Stdout(sys.stdout))
     if not isinstance(sys.stderr, _Stderr):
         sys.stderr = cast("TextIO", _Stderr(sys.stderr))
+
+
+def can_draw(stream: TextIO) -> bool:
+    """Return whether a spinner can turn there.
+
+    It can't where FORCE_COLOR asks for colours in a file. A screen reader would read each turn: with
+    ACCESSIBLE in the environment, or TERM=dumb, there is none.
+    """
+    return stream.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("ACCESSIBLE")
 
 
 def write(text: str, *, newline: bool = True) -> None:

@@ -1,0 +1,81 @@
+"""What health asks of the servers and the routes of this process, at the start and later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+from .dependencies import Question
+from .health import HealthChecker, LostGuilds, RoutingCheck, ServerCheck, SystemCheck
+from .models import Sandbox
+from .namespaces import Namespace
+from .nats.connection import NatsConnection
+from .nats.publisher import AckPublisher
+from .nats.streams import Streams
+from .postgres.orphans import lost_mappings
+from .postgres.pool import Pool, connected
+from .route_provider import RouteProvider
+from .settings import Settings
+
+
+def checker_at_start(
+    settings: Settings, asked: Mapping[str, Question], nats: NatsConnection
+) -> HealthChecker:
+    """Check the servers alone, also before NATS has ever answered."""
+
+    async def jetstream() -> None:
+        # A client that was never connected accepts requests as if it were connected.
+        if not nats.connected:
+            raise nats.trouble
+        await asked["NATS"]()
+
+    return HealthChecker((), system=_servers(settings, {**asked, "NATS": jetstream}, lambda: ""))
+
+
+def checker(
+    settings: Settings,
+    namespaces: Sequence[Namespace],
+    asked: Mapping[str, Question],
+    routes: RouteProvider,
+    pool: Pool,
+    *,
+    publishes: tuple[Streams, AckPublisher] | None,
+    follows_routes: bool,
+    tenants: Sequence[SystemCheck],
+) -> HealthChecker:
+    """Check all parts of sandboxes, the servers, and the routes of a process that follows them.
+
+    `publishes` is given where events are published; `tenants` are the servers that only sandboxes need.
+    """
+    routing = RoutingCheck(routes, lost=_lost_guilds(pool))
+
+    hindrance = (lambda: "") if publishes is None else partial(_hindrance, *publishes)
+    system = [*_servers(settings, asked, hindrance), *tenants]
+    if follows_routes:
+        system.append(routing)
+    return HealthChecker((*namespaces, routing), system=system)
+
+
+def _servers(
+    settings: Settings, asked: Mapping[str, Question], hindrance: Callable[[], str]
+) -> list[SystemCheck]:
+    return [
+        ServerCheck("PostgreSQL", asked["PostgreSQL"], where=settings.database.where),
+        ServerCheck("Redis", asked["Redis"], where=settings.redis.where),
+        ServerCheck("NATS", asked["NATS"], where=settings.nats.where, lacks=hindrance),
+    ]
+
+
+def _lost_guilds(pool: Pool) -> LostGuilds:
+    async def lost(sandbox: Sandbox) -> list[str]:
+        async with connected(pool) as connection:
+            return [guild_id for guild_id, _ in await lost_mappings(connection, sandbox.id)]
+
+    return lost
+
+
+def _hindrance(streams: Streams, publisher: AckPublisher) -> str:
+    """Return why events can't be published although NATS answers; "" when they can."""
+    if streams.ready:
+        return publisher.refused
+    return "the streams are not there yet" if streams.obstacle is None else streams.obstacle.reason
