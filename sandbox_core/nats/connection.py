@@ -119,9 +119,10 @@ class NatsConnection:
                 listener()
 
         async def failed(error: Exception) -> None:
+            refused = refusal(error, address)
             if not self.connected:
-                self._said = words_of(error)
-            self._judge(refusal(error, address), error, alone=len(address.endpoints) == 1)
+                self._note_words(words_of(error), log=refused is None)
+            self._judge(refused, error, alone=len(address.endpoints) == 1)
             self._attempt = how_it_ended(error)
             # Every failed attempt comes here, each second while the server is away; the disconnect
             # itself is logged above, and readiness names it all along.
@@ -169,10 +170,15 @@ class NatsConnection:
             _log.warning("nats_disconnected", dependency="NATS", server=self._where)
             return
         # The driver would stay away for good now.
-        said, self.refused = words_of(ended_by), refusal(ended_by, address)
-        if said != self._said:
-            _log.warning("nats_closed", dependency="NATS", server=self._where, reason=said)
+        self.refused = refusal(ended_by, address)
+        self._note_words(words_of(ended_by), log=True)
+
+    def _note_words(self, said: str, *, log: bool) -> None:
+        """Keep why a server ends a connection or takes none; `log` it once until the next one."""
         self._said = said
+        if log and said and said not in self._told:
+            self._told.add(said)
+            _log.warning("nats_closed", dependency="NATS", server=self._where, reason=said)
 
     def _judge(self, refused: LoginRefused | None, error: Exception, *, alone: bool) -> None:
         """Keep what the error says of the login; each reason is logged once until the next connection."""

@@ -261,16 +261,19 @@ async def test_words_that_what_is_sent_to_the_server_would_lose() -> None:
         else:
             writer.transport.abort()
 
-    async with saying(answer) as url:
-        connection = NatsConnection()
-        try:
-            with pytest.raises(DependencyUnavailable):
-                await connection.connect(SecretStr(url), name="test", within=0.05)
-            await until(lambda: "maximum connections exceeded" in connection.trouble.problem)
-            good.set()
-            await until(lambda: connection.connected)
-        finally:
-            await connection.close()
+    with capture_logs() as logs:
+        async with saying(answer) as url:
+            connection = NatsConnection()
+            try:
+                with pytest.raises(DependencyUnavailable):
+                    await connection.connect(SecretStr(url), name="test", within=0.05)
+                await until(lambda: "maximum connections exceeded" in connection.trouble.problem)
+                good.set()
+                await until(lambda: connection.connected)
+            finally:
+                await connection.close()
+    reasons = [line["reason"] for line in logs if line["event"] == "nats_closed"]
+    assert reasons.count("maximum connections exceeded") == 1
 
 
 async def test_a_flush_comes_behind_all_that_was_sent_before() -> None:
