@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,18 +23,12 @@ from sandbox_bot.embedded import TenantNatsServer
 from sandbox_core.addresses import NatsAddress
 from sandbox_core.credentials import CredentialsKey
 from sandbox_core.models import Sandbox, SandboxStatus, short_id
-from sandbox_core.namespaces.nats_lending import SlotLending
-from sandbox_core.namespaces.nats_logins import SlotLogins, logins_in
-from sandbox_core.namespaces.nats_tenant import SlotNamespace
-from sandbox_core.nats.connection import NatsConnection
-from sandbox_core.nats.tenant.callout import CalloutResponder, LoginRates
+from sandbox_core.nats.tenant.callout import LoginRates
 from sandbox_core.nats.tenant.configuration import TenantLimits
-from sandbox_core.nats.tenant.keys import AUTH, BOT, SYSTEM, TenantKeys
-from sandbox_core.nats.tenant.servers import TenantServers
-from sandbox_core.nats.tenant.streams import SlotStreams
 from sandbox_core.postgres import create_pool, nats_slots
 from sandbox_core.postgres.pool import Pool, connected
 from sandbox_core.subjects import schema_name
+from sandbox_core.tenant_nats import TenantNats, open_tenant_nats
 
 KEY = "k" * 32
 LONGEST = timedelta(hours=168)
@@ -67,16 +61,13 @@ class Bot:
     """What a bot process has of the sandboxes' NATS."""
 
     pool: Pool
-    bot: NatsConnection
-    auth: NatsConnection
-    system: NatsConnection
-    servers: TenantServers
-    streams: SlotStreams
-    lending: SlotLending
-    logins: SlotLogins
-    namespace: SlotNamespace
-    responder: CalloutResponder
+    nats: TenantNats
     provisioned: list[Sandbox] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.servers, self.streams, self.lending = self.nats.servers, self.nats.streams, self.nats.lending
+        self.logins, self.namespace = self.nats.logins, self.nats.namespace
+        self.responder = self.nats.responder
 
     async def sandbox(self) -> Sandbox:
         """Provision a sandbox, which the test's end drops."""
@@ -112,41 +103,22 @@ async def bot_process(
     url: str,
     *,
     rest: timedelta = timedelta(0),
-    replicas: int = 1,
     workers: str = "",
     rates: LoginRates = MANY,
     **options: Any,
 ) -> AsyncIterator[Bot]:
     """The parts of one bot process, connected to the server at `url`; `workers` is where workers connect."""
-    key, address = CredentialsKey(SecretStr(KEY)), NatsAddress.parse(url)
-    keys = TenantKeys(key)
-    async with AsyncExitStack() as stack:
-        connections: dict[str, NatsConnection] = {}
-        for user in (BOT, AUTH, SYSTEM):
-            connections[user] = made = NatsConnection()
-            await made.connect(keys.address(address, user), name=user, within=10)
-            stack.push_async_callback(made.close)
-        servers = TenantServers(connections[SYSTEM])
-        streams = SlotStreams(connections[BOT], replicas=replicas)
-        lending = SlotLending(pool, servers, streams, rest=rest, **options)
-        seen = NatsAddress.parse(workers or url)
-        logins = SlotLogins(pool, servers, seen, key, lending, longest_life=LONGEST)
-        namespace = SlotNamespace(servers, streams, lending, logins)
-        responder = CalloutResponder(connections[AUTH], keys, logins_in(pool), rates=rates)
-        await responder.start()
-        stack.push_async_callback(responder.close)
-        yield Bot(
-            pool,
-            connections[BOT],
-            connections[AUTH],
-            connections[SYSTEM],
-            servers,
-            streams,
-            lending,
-            logins,
-            namespace,
-            responder,
-        )
+    async with open_tenant_nats(
+        pool,
+        NatsAddress.parse(url),
+        CredentialsKey(SecretStr(KEY)),
+        longest_life=LONGEST,
+        worker_address=NatsAddress.parse(workers or url),
+        rest=rest,
+        rates=rates,
+        **options,
+    ) as made:
+        yield Bot(pool, made)
 
 
 @pytest.fixture(scope="session")

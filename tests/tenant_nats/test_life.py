@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from sandbox_bot.embedded import TenantNatsServer
-from sandbox_core.errors import SlotsUsedUp
+from sandbox_core.errors import DependencyUnavailable, SlotsUsedUp
 from sandbox_core.models import Sandbox
 from sandbox_core.namespaces import PartState
 from sandbox_core.postgres import nats_slots, transaction
@@ -202,17 +202,43 @@ async def test_a_restarted_server_gets_its_streams_again(
     assert not server.running
     await server.start()
 
-    async def is_back() -> bool:
-        return all(each.connected for each in (bot.bot, bot.auth, bot.system))
+    async def is_well() -> bool:
+        try:
+            return (await bot.namespace.check(sandbox)).state is PartState.HEALTHY
+        except DependencyUnavailable:
+            return False
 
-    await eventually(is_back)
-    assert (await bot.namespace.check(sandbox)).state is PartState.DEGRADED
-    assert await bot.lending.restore() == [sandbox.id]
+    await eventually(is_well)
     assert await bot.lending.restore() == []
-    assert (await bot.namespace.check(sandbox)).state is PartState.HEALTHY
     assert (await bot.send(sandbox, "new")).seq == 1
     # The responder has survived the reconnect.
     assert not await refused(bot.url(sandbox))
+
+
+async def test_missing_streams_are_seen(bot: Bot, sandbox: Sandbox) -> None:
+    await bot.streams.remove(await bot.slot(sandbox))
+    assert (await bot.namespace.check(sandbox)).state is PartState.DEGRADED
+    assert await bot.lending.restore() == [sandbox.id]
+    assert (await bot.namespace.check(sandbox)).state is PartState.HEALTHY
+
+
+async def test_a_server_that_comes_later(server: TenantNatsServer, pool: Pool) -> None:
+    await server.kill()
+    async with bot_process(pool, server.url) as bot:
+        with pytest.raises(DependencyUnavailable):
+            await bot.namespace.provision(sandbox_of())
+        await server.start()
+
+        async def is_there() -> bool:
+            try:
+                await bot.sandbox()
+            except DependencyUnavailable:
+                return False
+            return not await refused(bot.url(bot.provisioned[-1]))
+
+        await eventually(is_there, within=30)
+        for sandbox in bot.provisioned:
+            await bot.namespace.drop(sandbox)
 
 
 async def test_what_a_lost_database_knew_is_found_and_removed(bot: Bot, sandbox: Sandbox) -> None:

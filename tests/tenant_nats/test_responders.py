@@ -173,7 +173,7 @@ def test_what_is_no_request_is_refused(token: bytes) -> None:
 
 async def test_what_is_no_request_gets_no_answer(bot: Bot) -> None:
     with pytest.raises(nats.errors.TimeoutError):
-        await bot.auth.client.request("$SYS.REQ.USER.AUTH", b"x", timeout=0.3)
+        await bot.nats.auth.client.request("$SYS.REQ.USER.AUTH", b"x", timeout=0.3)
     assert bot.responder.granted == 0
 
 

@@ -12,8 +12,8 @@ from sandbox_core.nats.tenant.configuration import ServerPlace, TenantLimits, te
 from sandbox_core.nats.tenant.keys import TenantKeys
 from sandbox_core.settings import SettingsError, load_key
 
+from .. import _streams
 from ..exit_codes import ExitCode
-from . import _streams
 from ._exit import fail
 
 _MIB = 1024 * 1024
