@@ -34,6 +34,9 @@ class Report:
     `gateway` is the time of Discord's last heartbeat acknowledgement, on the slowest connection.
     """
 
+    isolation: str = ""
+    """How new sandboxes are kept apart: `enforced` or `convention`; empty at the start and the end."""
+
     @property
     def ready(self) -> bool:
         """Whether nothing is missing."""
@@ -90,7 +93,14 @@ class Readiness:
         latencies = _latencies(system)
         if gateway.gateway_latency is not None:
             latencies["gateway"] = round(gateway.gateway_latency * 1000, 1)
-        return Report(missing, degraded, gateway.standing_by, core.publishing.standing_by, latencies)
+        return Report(
+            missing,
+            degraded,
+            gateway.standing_by,
+            core.publishing.standing_by,
+            latencies,
+            core.settings.sandbox_isolation,
+        )
 
     async def _not_yet(self) -> Report:
         if self._servers is None:

@@ -15,6 +15,7 @@ from sandbox_bot.embedded._process import ProcessPlan
 from sandbox_bot.migrate import migrate
 from sandbox_core.addresses import PostgresAddress
 from sandbox_core.credentials import CredentialsKey
+from sandbox_core.errors import SchemaCreationFailed
 from sandbox_core.models import Sandbox
 from sandbox_core.namespaces import SandboxRoles, TenantSchemas
 from sandbox_core.postgres import create_pool
@@ -55,6 +56,8 @@ class Place:
     roles: SandboxRoles
     schemas: TenantSchemas
     admin: asyncpg.Connection
+    of: Callable[[str], TenantSchemas]
+    """The part of the installation with this mark."""
 
 
 @pytest.fixture(scope="module")
@@ -66,10 +69,15 @@ async def place(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Place
         await migrate(server.url)
         control = await create_pool(server.url)
         tenants = await create_pool(server.tenants_url, search_path="pg_catalog")
-        roles = SandboxRoles(tenants, PostgresAddress.parse(server.tenants_url), KEY, installation="here")
-        schemas = TenantSchemas(control, tenants, installation="here", roles=roles)
+
+        def of(mark: str) -> TenantSchemas:
+            roles = SandboxRoles(tenants, PostgresAddress.parse(server.tenants_url), KEY, installation=mark)
+            return TenantSchemas(control, tenants, installation=mark, roles=roles)
+
+        schemas = of("here")
+        assert isinstance(schemas.credentials, SandboxRoles)
         admin = await asyncpg.connect(server.admin_url)
-        yield Place(roles, schemas, admin)
+        yield Place(schemas.credentials, schemas, admin, of)
         await admin.close()
         await tenants.close()
         await control.close()
@@ -92,3 +100,25 @@ async def test_everything_is_dropped(place: Place, new_sandbox: Callable[..., Sa
     assert await place.schemas.list_ids() == set()
     left = "SELECT count(*) FROM pg_roles WHERE rolname = $1"
     assert await place.admin.fetchval(left, sandbox.schema_name) == 0
+
+
+async def test_another_installations_is_left_alone(
+    place: Place,
+    new_sandbox: Callable[..., Sandbox],
+) -> None:
+    soon = datetime.now(UTC) + timedelta(hours=1)
+    sandbox = new_sandbox(generation=1, key_id=KEY.fingerprint, expires_at=soon)
+    await place.schemas.provision(sandbox)
+    connection = await asyncpg.connect(place.roles.variables(sandbox)["DATABASE_URL"])
+    for number in range(60):
+        await connection.execute(f"CREATE TABLE t{number} (i int)")
+
+    other = place.of("there")
+    assert await other.list_ids() == set()
+    await other.drop(sandbox)
+    with pytest.raises(SchemaCreationFailed):
+        await other.provision(sandbox)
+    assert await connection.fetchval("SELECT count(*) FROM t59") == 0
+    await connection.close()
+    assert await place.schemas.list_ids() == {sandbox.short_id}
+    await place.schemas.drop(sandbox)

@@ -58,7 +58,7 @@ async def test_a_tenant_server_that_is_away_is_told_apart(core: Core, closed: Em
         readiness = Readiness()
         readiness.attach(core, _Gateway())
         report = await readiness.report()
-        assert report.ready
+        assert (report.ready, report.isolation) == (True, "enforced")
         assert set(report.degraded) == {TENANT_REDIS}
     finally:
         await closed.tenant_valkey.start()
