@@ -30,7 +30,8 @@ from redis.asyncio import Redis
 from sandbox_bot.embedded import EmbeddedServer, EmbeddedServers, embedded_servers
 from sandbox_bot.migrate import migrate
 from sandbox_core.plain_tracebacks import show_plain_tracebacks
-from tests.forked import WARM, use_server_at, warm_endpoint
+from tests.embedded.prepared import put_cluster
+from tests.forked import ASK, use_server_at, warm_endpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -139,8 +140,8 @@ def impatient() -> None:
 
 @pytest.fixture(scope="session")
 def warm_sandboxctl() -> list[str]:
-    """A command that is `sandboxctl`, without the second that its imports take; see `tests/warm.py`."""
-    return [sys.executable, "-S", "-E", str(WARM), str(warm_endpoint())]
+    """A command that is `sandboxctl`, without the second that its imports take; see `tests/ask_warm.py`."""
+    return [sys.executable, "-S", "-E", str(ASK), str(warm_endpoint())]
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,9 @@ class TemplateDatabase:
 @pytest.fixture(scope="session")
 async def servers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[EmbeddedServers]:
     """PostgreSQL, Valkey and nats-server, one set for the whole session."""
-    async with embedded_servers(tmp_path_factory.mktemp("servers"), fast=True) as running:
+    directory = tmp_path_factory.mktemp("servers")
+    await put_cluster(directory, tmp_path_factory)
+    async with embedded_servers(directory, fast=True) as running:
         yield running
         for connection in _administrators.values():
             await connection.close()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import json
+import marshal
 import os
 import signal
 import socket
@@ -17,9 +17,11 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 ROOT = Path(__file__).resolve().parents[1]
 WARM = Path(__file__).with_name("warm.py")
+ASK = Path(__file__).with_name("ask_warm.py")
 
 _MODULES = (
     *("sandbox_bot.cli", "sandbox_bot.runner", "sandbox_bot.embedded", "sandbox_bot.tour", "sandbox_cogs"),
@@ -46,7 +48,7 @@ class WarmServer:
         self._place = tempfile.TemporaryDirectory(prefix="warm-")
         self.endpoint = Path(self._place.name) / "socket"
         self._process = subprocess.Popen(
-            [*python, str(WARM), "serve", str(self.endpoint), *modules],
+            [*python, str(WARM), str(self.endpoint), *modules],
             cwd=directory,
             env=environment or {**os.environ, "PYTHONPATH": str(ROOT)},
             stdin=subprocess.PIPE,
@@ -91,7 +93,7 @@ class ForkedProcess:
     def __init__(
         self,
         pid: int,
-        stdout: asyncio.StreamReader,
+        stdout: asyncio.StreamReader | None,
         stderr: asyncio.StreamReader | None,
         answers: asyncio.StreamReader,
         connection: asyncio.StreamWriter,
@@ -99,7 +101,7 @@ class ForkedProcess:
         self.pid = pid
         self.stdout = stdout
         self.stderr = stderr
-        """None when it goes to `stdout`, too."""
+        """None when it goes to `stdout`, too, or to a descriptor of the caller's."""
         self.returncode: int | None = None
         self._ended = asyncio.create_task(self._wait(answers, connection))
 
@@ -109,10 +111,9 @@ class ForkedProcess:
 
     async def communicate(self) -> tuple[bytes, bytes]:
         """Wait for its end; what it has printed."""
-        reading = (stream.read() for stream in (self.stdout, self.stderr) if stream is not None)
-        out, *err = await asyncio.gather(*reading)
+        out, err = await asyncio.gather(*(_all_of(stream) for stream in (self.stdout, self.stderr)))
         await self.wait()
-        return out, b"".join(err)
+        return out, err
 
     def send_signal(self, number: signal.Signals) -> None:
         """Send a signal, unless it has ended."""
@@ -135,32 +136,43 @@ async def start_forked(
     module: str = "sandbox_bot",
     directory: Path | None = None,
     own_stderr: bool = False,
+    streams: Mapping[int, int] = MappingProxyType({}),
     endpoint: Path | None = None,
 ) -> ForkedProcess:
     """Start `python -m MODULE` as a fork of the run's server, or of the one at `endpoint`.
 
-    Standard error goes to `stdout` unless it is to have a stream of its own.
+    Standard error goes to `stdout` unless it is to have a stream of its own. `streams` has descriptors of the
+    caller's that are to be its standard input, output or error.
     """
     request = {
         "module": module,
         "arguments": arguments,
         "directory": str(directory or Path.cwd()),
         "environment": dict(environment),
+        "streams": [0, 1, 2],
     }
     connection = socket.socket(socket.AF_UNIX)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    out, writing_out = os.pipe()
-    err, writing_err = os.pipe() if own_stderr else (None, writing_out)
+    # The ends that are the process's, and those that are read here.
+    theirs: dict[int, int] = {0: os.open(os.devnull, os.O_RDONLY)}
+    ours: dict[int, int] = {}
+    for number in (1, 2):
+        if number not in streams and (number == 1 or own_stderr):
+            ours[number], theirs[number] = os.pipe()
+    used = {**theirs, **streams}
     try:
         connection.connect(str(endpoint or warm_endpoint()))
-        socket.send_fds(connection, [json.dumps(request).encode()], [nothing, writing_out, writing_err])
+        socket.send_fds(connection, [marshal.dumps(request)], [used[0], used[1], used.get(2, used[1])])
     finally:
-        for descriptor in {nothing, writing_out, writing_err}:
+        for descriptor in theirs.values():
             os.close(descriptor)
     answers, writer = await asyncio.open_unix_connection(sock=connection)
-    stdout = await _reader(out)
-    stderr = None if err is None else await _reader(err)
-    return ForkedProcess(int(await answers.readline()), stdout, stderr, answers, writer)
+    readers = {number: await _reader(descriptor) for number, descriptor in ours.items()}
+    pid = int(await answers.readline())
+    return ForkedProcess(pid, readers.get(1), readers.get(2), answers, writer)
+
+
+async def _all_of(stream: asyncio.StreamReader | None) -> bytes:
+    return b"" if stream is None else await stream.read()
 
 
 async def _reader(descriptor: int) -> asyncio.StreamReader:

@@ -2,21 +2,21 @@
 
 The server imports once what the programs need; each program is a fork of it, in which its module is run as
 `python -m` does. The client hands over the arguments, the working directory, the environment and the standard
-streams, and is told the process's id and, at its end, its exit code.
+streams, of which some may be closed, and is told the process's id and, at its end, its exit code.
 
-    python warm.py serve SOCKET MODULE...
-    python warm.py SOCKET ARGUMENT...
+    python warm.py SOCKET MODULE...
 
-The second is a client that does what `sandboxctl` does, for shells. `tests.forked` is one that can send
-signals, too. The server ends with its standard input.
+Of its clients `ask_warm.py` does what `sandboxctl` does, for shells, and `tests.forked` can signal. The
+server ends with its standard input.
 """
 
 from __future__ import annotations
 
 import atexit
+import functools
 import gc
 import importlib
-import json
+import marshal
 import os
 import runpy
 import select
@@ -25,7 +25,6 @@ import socket
 import sys
 import threading
 import traceback
-from pathlib import Path
 from typing import Any
 
 _STREAMS = 3
@@ -40,6 +39,7 @@ def serve(path: str, modules: list[str]) -> None:
         print("serving", flush=True)
         for module in modules:
             importlib.import_module(module)
+        _remember_signatures()
         # What is there already is garbage in no fork, and is not looked at again in any.
         gc.collect()
         gc.freeze()
@@ -54,13 +54,23 @@ def serve(path: str, modules: list[str]) -> None:
             connection.close()
 
 
+def _remember_signatures() -> None:
+    """Read the commands' signatures once: typer does so at every start, half of what a small command does."""
+    if (cli := sys.modules.get("sandbox_bot.cli")) is not None:
+        typer = sys.modules["typer.main"]
+        typer.get_params_from_function = functools.cache(typer.get_params_from_function)  # type: ignore[attr-defined]
+        typer.get_command(cli.app)  # type: ignore[attr-defined]
+
+
 def _answer(connection: socket.socket) -> None:
     request, streams, _, _ = socket.recv_fds(connection, 1 << 20, _STREAMS)
-    command = json.loads(request)
+    command = marshal.loads(request)  # noqa: S302 (of this suite's own processes)
     child = os.fork()
     if child == 0:
         connection.close()
-        for number, stream in enumerate(streams):
+        for number in set(range(_STREAMS)) - set(command["streams"]):
+            os.close(number)
+        for number, stream in zip(command["streams"], streams, strict=True):
             os.dup2(stream, number)
             os.close(stream)
         os._exit(_run(command))
@@ -74,9 +84,13 @@ def _answer(connection: socket.socket) -> None:
 
 def _run(command: dict[str, Any]) -> int:
     """Run the module in this fork, to the end that an interpreter of its own would come to."""
-    # Made anew, as at an interpreter's start: the inherited ones know what the server's streams were.
-    sys.stdin, sys.stdout = os.fdopen(0), os.fdopen(1, "w")
-    sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace")
+    # Made anew, as at an interpreter's start: the inherited ones know what the server's streams were. There,
+    # too, a closed one is None.
+    streams = command["streams"]
+    sys.stdin = sys.__stdin__ = os.fdopen(0) if 0 in streams else None  # type: ignore[assignment, misc]
+    sys.stdout = sys.__stdout__ = os.fdopen(1, "w") if 1 in streams else None  # type: ignore[assignment, misc]
+    words = os.fdopen(2, "w", buffering=1, errors="backslashreplace") if 2 in streams else None
+    sys.stderr = sys.__stderr__ = words  # type: ignore[assignment, misc]
     os.chdir(command["directory"])
     os.environ.clear()
     os.environ.update(command["environment"])
@@ -103,32 +117,11 @@ def _run(command: dict[str, Any]) -> int:
     atexit._run_exitfuncs()
     # What is left unclosed says so.
     gc.collect()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
     return code
 
 
-def ask(path: str, arguments: list[str]) -> int:
-    """Run one command of `sandboxctl` and return its exit code."""
-    request = {
-        "module": "sandbox_bot",
-        "arguments": arguments,
-        "directory": str(Path.cwd()),
-        "environment": dict(os.environ),
-    }
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(path)
-        socket.send_fds(connection, [json.dumps(request).encode()], list(range(_STREAMS)))
-        with connection.makefile() as answers:
-            answers.readline()
-            return int(answers.readline() or "70")
-
-
 if __name__ == "__main__":
-    if sys.argv[1] == "serve":
-        serve(sys.argv[2], sys.argv[3:])
-    else:
-        ended = ask(sys.argv[1], sys.argv[2:])
-        if ended < 0:
-            os.kill(os.getpid(), -ended)
-        sys.exit(ended)
+    serve(sys.argv[1], sys.argv[2:])

@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -67,9 +68,13 @@ class Shell:
         assert (ended.code, ended.err) == (0, "")
         return ended
 
-    async def start(self, *arguments: str) -> ForkedProcess:
-        """Start it."""
-        return await start_forked(*arguments, environment=self.env, directory=self.home, own_stderr=True)
+    async def start(
+        self, *arguments: str, streams: Mapping[int, int] = MappingProxyType({})
+    ) -> ForkedProcess:
+        """Start it, with some of its standard streams given."""
+        return await start_forked(
+            *arguments, environment=self.env, directory=self.home, own_stderr=True, streams=streams
+        )
 
     async def start_interpreter(self, *arguments: str) -> asyncio.subprocess.Process:
         """Start it with what comes before the command line: an interpreter, which loads it."""

@@ -13,14 +13,8 @@ async def on_terminal(shell: Shell, *arguments: str, answer: str = "") -> tuple[
     """Run it with a terminal on every stream; `answer` is typed once a question stands there."""
     ours, theirs = pty.openpty()
     try:
-        process = await asyncio.create_subprocess_exec(
-            *(*shell.warm, *arguments),
-            cwd=shell.home,
-            env={**shell.env, "TERM": "xterm-256color", "COLUMNS": "120"},
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-        )
+        coloured = shell.having(TERM="xterm-256color", COLUMNS="120")
+        process = await coloured.start(*arguments, streams=dict.fromkeys(range(3), theirs))
     finally:
         os.close(theirs)
     written, answered = b"", not answer

@@ -181,9 +181,10 @@ async def test_output_that_nobody_takes(shell: Shell) -> None:
     for command in ("list", "list --json", "connect unread", "--version", "--help", "create --help"):
         full = await shell.script(f"sandboxctl {command} >/dev/full")
         assert (full.code, full.err) == (1, "Standard output can't be written: No space left on device.\n")
+    # Closed streams also with an interpreter of its own, as it is what finds them closed.
     program = f"{sys.executable} -m sandbox_bot"
-    for closed in (">&-", "<&- >&-", "<&- >&- 2>&-"):
-        ended = await shell.script(f"{program} list --json {closed}")
+    for name, closed in ((program, ">&-"), ("sandboxctl", "<&- >&-"), (program, "<&- >&- 2>&-")):
+        ended = await shell.script(f"{name} list --json {closed}")
         assert (ended.code, ended.out, ended.err) == (0, "", ""), closed
     colours = await shell.script("FORCE_COLOR=1 sandboxctl status no-such-one")
     assert (colours.code, colours.err.startswith("SANDBOX_004: ")) == (1, True)

@@ -8,12 +8,10 @@ import os
 import pty
 import shlex
 import struct
-import sys
 import termios
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import typer
@@ -78,22 +76,15 @@ async def box(shell: Shell) -> AsyncIterator[None]:
 
 
 async def run(
-    shell: Shell, words: str, *, stdin: Any = None, stdout: Any = None, stderr: Any = None, **env: str
+    shell: Shell, words: str, *, stdout: int | None = None, stderr: int | None = None, **env: str
 ) -> tuple[int, bytes, bytes]:
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(
-        *(*shell.warm, *ALL[words][0]),
-        cwd=shell.home,
-        env={**shell.env, **env},
-        stdin=asyncio.subprocess.DEVNULL if stdin is None else stdin,
-        stdout=pipe if stdout is None else stdout,
-        stderr=pipe if stderr is None else stderr,
-    )
+    streams = {number: given for number, given in ((1, stdout), (2, stderr)) if given is not None}
     async with asyncio.timeout(60):
+        process = await shell.having(**env).start(*ALL[words][0], streams=streams)
         out, err = await process.communicate()
     assert process.returncode is not None
-    assert b"Traceback" not in (out or b"") + (err or b"")
-    return process.returncode, out or b"", err or b""
+    assert b"Traceback" not in out + err
+    return process.returncode, out, err
 
 
 @contextmanager
@@ -117,12 +108,12 @@ async def test_the_code_and_where_the_words_go(shell: Shell, words: str) -> None
 @every
 async def test_a_full_disk(shell: Shell, words: str) -> None:
     with Path("/dev/full").open("wb") as full:  # noqa: ASYNC230 (a device)
-        code, _, err = await run(shell, words, stdout=full)
+        code, _, err = await run(shell, words, stdout=full.fileno())
         says = ALL[words][1] == 0 and words not in SILENT
         assert code == (1 if says else ALL[words][1])
         if says:
             assert err.endswith(b"Standard output can't be written: No space left on device.\n")
-        assert (await run(shell, words, stderr=full))[0] == ALL[words][1]
+        assert (await run(shell, words, stderr=full.fileno()))[0] == ALL[words][1]
 
 
 @every
@@ -149,14 +140,8 @@ async def test_colours_and_terminals_that_can_not(shell: Shell, words: str) -> N
 async def test_narrow_and_plain_terminals(shell: Shell, words: str, term: str, columns: int) -> None:
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    process = await asyncio.create_subprocess_exec(
-        *(*shell.warm, *ALL[words][0]),
-        cwd=shell.home,
-        env={**shell.env, "TERM": term},
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-    )
+    streams = dict.fromkeys(range(3), theirs)
+    process = await shell.having(TERM=term).start(*ALL[words][0], streams=streams)
     os.close(theirs)
     written = await asyncio.to_thread(_all_of, ours)
     async with asyncio.timeout(60):
@@ -186,6 +171,7 @@ async def test_closed_streams(shell: Shell, words: str, closed: str) -> None:
     arguments = " ".join(shlex.quote(word) for word in ALL[words][0])
     if words == "status of no text":
         arguments = 'status "$(printf "\\377")"'
-    ended = await shell.script(f"{sys.executable} -m sandbox_bot {arguments} {closed}")
+    # What an interpreter of its own makes of them is the same for each: see test_endings.py.
+    ended = await shell.script(f"sandboxctl {arguments} {closed}")
     assert ended.code == ALL[words][1]
     assert ended.out == ""

@@ -28,6 +28,7 @@ from sandbox_bot.embedded import (
     _guard,
     embedded_servers,
 )
+from tests.embedded.prepared import put_cluster
 from tests.embedded.processes import Started, alive, descendants, told_of, until, until_gone
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="processes are seen in /proc")
@@ -61,6 +62,12 @@ def start_owner(tmp_path: Path) -> Iterator[StartOwner]:
             return Owner(process)
 
         yield start
+
+
+@pytest.fixture
+async def prepared(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """For tests of how servers end: their data directory is not a new one."""
+    await put_cluster(tmp_path / "data", tmp_path_factory)
 
 
 def spawn_owner(mode: str, data_dir: Path, **options: Any) -> subprocess.Popen[bytes]:
@@ -181,6 +188,7 @@ async def test_cancellation_during_the_start_stops_what_had_started(tmp_path: Pa
         await write_everywhere(servers)
 
 
+@pytest.mark.usefixtures("prepared")
 async def test_an_exception_in_the_owner(start_owner: StartOwner) -> None:
     owner = start_owner("raise")
     _, complaint = owner.process.communicate()
@@ -188,6 +196,7 @@ async def test_an_exception_in_the_owner(start_owner: StartOwner) -> None:
     assert not any(map(alive, owner.family))
 
 
+@pytest.mark.usefixtures("prepared")
 async def test_ctrl_c_stops_in_order(start_owner: StartOwner, tmp_path: Path) -> None:
     owner = start_owner()
     await write_everywhere(owner.said)
@@ -199,6 +208,7 @@ async def test_ctrl_c_stops_in_order(start_owner: StartOwner, tmp_path: Path) ->
     assert "not properly shut down" not in (tmp_path / "data" / "logs" / "postgres.log").read_text()
 
 
+@pytest.mark.usefixtures("prepared")
 async def test_a_killed_owner_takes_its_servers_along(start_owner: StartOwner, tmp_path: Path) -> None:
     owner = start_owner()
     await write_everywhere(owner.said)
@@ -210,6 +220,7 @@ async def test_a_killed_owner_takes_its_servers_along(start_owner: StartOwner, t
         await until_gone(owner.family)
 
 
+@pytest.mark.usefixtures("prepared")
 async def test_an_owner_killed_with_its_guards(start_owner: StartOwner, tmp_path: Path) -> None:
     owner = start_owner()
     await write_everywhere(owner.said)
@@ -220,6 +231,7 @@ async def test_an_owner_killed_with_its_guards(start_owner: StartOwner, tmp_path
         assert await read_everywhere(servers) == EVERYTHING
 
 
+@pytest.mark.usefixtures("prepared")
 async def test_everything_killed_at_once(start_owner: StartOwner, tmp_path: Path) -> None:
     owner = start_owner()
     await write_everywhere(owner.said)
@@ -248,6 +260,7 @@ async def test_servers_outlive_the_thread_that_started_them(tmp_path: Path) -> N
     assert not server.running
 
 
+@pytest.mark.usefixtures("prepared")
 async def test_a_directory_in_use_is_refused(start_owner: StartOwner, tmp_path: Path) -> None:
     owner = start_owner()
     await write_everywhere(owner.said)

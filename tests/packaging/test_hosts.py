@@ -126,6 +126,29 @@ def test_a_hosts_extensions_and_ours_load(
         "commands": ["sandbox"],
         "left": ["cogs.greeter"],
     }
+
+
+@pytest.mark.parametrize("kinds", [("cogs with __init__", "bot.py"), ("bot package",)])
+def test_sandboxctl_works_beside_a_hosts_own_modules(
+    kinds: tuple[str, ...],
+    installed: Environment,
+    tmp_path: Path,
+    database_url: str,
+    redis_url: str,
+    nats_url: str,
+) -> None:
+    """In a folder that Python searches, too, with everything in it that a host may have beside the others."""
+    (tmp_path / "cogs").mkdir()
+    (tmp_path / "cogs" / "greeter.py").write_text(_GREETER)
+    for kind in kinds:
+        HOSTS[kind](tmp_path)
+    environment = {
+        "PATH": os.defpath,
+        "DATABASE_URL": database_url,
+        "REDIS_URL": redis_url,
+        "NATS_URL": nats_url,
+        "PYTHONPATH": ".",
+    }
     sandboxctl = installed.program("sandboxctl")
     assert json.loads(done([sandboxctl, "list", "--json"], tmp_path, **environment)) == {"sandboxes": []}
 
