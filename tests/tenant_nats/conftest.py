@@ -227,6 +227,8 @@ async def refused(url: str) -> bool:
     try:
         async with worker(url) as connected:
             # nats-py 2.16 returns without a connection when it waits in vain for the first PONG.
+            if not connected.client.is_connected:
+                return True
             await connected.client.flush(timeout=5)
             return False
     except (nats.errors.Error, OSError, TimeoutError):

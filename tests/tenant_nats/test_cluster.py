@@ -29,8 +29,8 @@ CLUSTER = replace(LIMITS, replicas=3)
 class Node(TenantNatsServer):
     """One node of the cluster."""
 
-    def __init__(self, directory: Path, number: int, ports: list[int]) -> None:
-        super().__init__(directory / f"{number}", directory / f"{number}.log", KEY, limits=CLUSTER)
+    def __init__(self, directory: Path, number: int, ports: list[int], key: str = KEY) -> None:
+        super().__init__(directory / f"{number}", directory / f"{number}.log", key, limits=CLUSTER)
         self._cluster_port, self._ports = ports[number], ports
 
     def _place(self) -> ServerPlace:
@@ -156,3 +156,21 @@ async def test_a_server_that_has_ended_is_not_waited_for(cluster: Cluster, how: 
         assert await bot.namespace.slot_of(sandbox.id) is None
     finally:
         await ended.start()
+
+
+async def test_a_server_without_the_key_does_not_join(cluster: Cluster, tmp_path: Path) -> None:
+    """It would see every account."""
+    own = _free_ports(1)
+    others = [node._cluster_port for node in cluster.nodes]
+    rogue = Node(tmp_path, 0, [*own, *others], key="r" * 32)
+    await rogue.start()
+    try:
+
+        async def is_refused() -> bool:
+            return "Authorization Violation" in rogue._log.read_text()
+
+        await eventually(is_refused)
+        answers = [each async for each in cluster.bot.servers._answers("CONNZ", {})]
+        assert {each["server"]["name"] for each in answers} == {node._server_name for node in cluster.nodes}
+    finally:
+        await rogue.kill()
