@@ -7,13 +7,16 @@ Each line is `SUB subject`, `PUB subject words`, `REQ subject words` or `LOGIN u
 
 from __future__ import annotations
 
+import json
+
 from tests.isolation.attacks import denied, nothing, possible
 
 
-def _consumer(name: str, **config: str) -> str:
+def _consumer(name: str, **config: str | int) -> str:
     """The line that makes a durable consumer."""
     parts = {"durable_name": name, "ack_policy": "none", **config}
-    inner = ",".join(f'"{key}":"{value}"' for key, value in parts.items())
+    inner = ",".join(f'"{key}":{json.dumps(value)}' for key, value in parts.items())
+    # Doubled, because `str.format_map` fills in the names of the stage.
     request = f'{{{{"stream_name":"SANDBOX","config":{{{{{inner}}}}}}}}}'
     return f"REQ $JS.API.CONSUMER.DURABLE.CREATE.SANDBOX.{name} {request}"
 
@@ -125,6 +128,13 @@ STREAMS = denied(
     ("delete dead letters", "REQ $JS.API.STREAM.PURGE.DEAD_LETTERS"),
 )
 JETSTREAM = (
+    *denied(
+        "10121",
+        (
+            "a consumer with an endless list of what is unacknowledged",
+            _consumer("m", ack_policy="explicit", max_ack_pending=1_000_000),
+        ),
+    ),
     *denied(
         "10081",
         (

@@ -36,6 +36,8 @@ class TenantLimits:
     connections: int = 10
     subscriptions: int = 200
     consumers: int = 50
+    unacknowledged: int = 1000
+    """How many events one consumer may have without an acknowledgement: their list is in no other limit."""
     max_payload: int = 8 * _MIB
 
     def __post_init__(self) -> None:
@@ -144,6 +146,7 @@ def _slot(slot: int, limits: TenantLimits) -> Mapping[str, Any]:
             "max_file": 0,
             "max_streams": 2,
             "max_consumers": limits.consumers,
+            "max_ack_pending": limits.unacknowledged,
         },
         "limits": {"max_connections": limits.connections, "max_subscriptions": limits.subscriptions},
         "exports": [
