@@ -38,6 +38,7 @@ _PROGRAMS = {"sandboxctl", "docker", "make", "pip", "eval", "unset", "curl", "ps
 NOT_RUN: Mapping[str, str] = {
     "sandboxctl run": "every page is read with it running: see `Place.start_bot`",
     "sandboxctl status NAME --watch": "runs until it is stopped: tests/cli does that",
+    "sandboxctl rotate NAME": "of sandboxes that the servers keep apart: tests/isolation does that",
     "sandboxctl run --embedded": "tests/packaging does, as installed",
     "sandboxctl tour": "tests/packaging does, as installed",
     OTHER_PYTHON: ".ci/run does, on each Python of the machine",
