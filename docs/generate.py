@@ -39,6 +39,7 @@ EXAMPLES: Mapping[type[errors.SandboxError], errors.SandboxError] = {
     errors.NameTaken: errors.NameTaken("welcome-flow"),
     errors.OwnerLimitReached: errors.OwnerLimitReached(2, ("welcome-flow", "try-login")),
     errors.GuildLimitReached: errors.GuildLimitReached(100),
+    errors.SlotsUsedUp: errors.SlotsUsedUp("tenants:4222", 100),
     errors.GuildAlreadyMapped: errors.GuildAlreadyMapped(_GUILD, "welcome-flow"),
     errors.SandboxNotFound: errors.SandboxNotFound("welcome-flwo", ("welcome-flow",)),
     errors.SchemaCreationFailed: errors.SchemaCreationFailed(

@@ -42,6 +42,10 @@ class CredentialsKey:
         digest = self._hmac("password", store, str(sandbox.id), str(sandbox.generation))
         return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
+    def secret(self, purpose: str) -> bytes:
+        """Return 32 bytes for this purpose, always the same ones."""
+        return self._hmac("secret", purpose)
+
     def made(self, sandbox: Sandbox) -> bool:
         """Return whether the sandbox has credentials, and they were made with this key."""
         return sandbox.generation > 0 and sandbox.key_id == self.fingerprint
@@ -65,5 +69,5 @@ def scram_verifier(password: str) -> str:
 
 
 def redis_hash(password: str) -> str:
-    """Return what Redis stores of the password."""
+    """Return what Redis, and the table of NATS' slots, store of the password."""
     return hashlib.sha256(password.encode()).hexdigest()

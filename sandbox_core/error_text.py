@@ -76,6 +76,14 @@ def _guild_limit(error: errors.GuildLimitReached) -> tuple[str, str]:
     )
 
 
+def _slots(error: errors.SlotsUsedUp) -> tuple[str, str]:
+    where = f" at {shown(error.where)}" if error.where else ""
+    return (
+        f"The sandboxes' NATS server{where} has room for {error.slots} sandboxes, and all of it is in use.",
+        "Destroy a sandbox and wait some seconds, or give the server a configuration with more slots.",
+    )
+
+
 def _guild_mapped(error: errors.GuildAlreadyMapped) -> tuple[str, str]:
     if error.sandbox_name is None:
         return (
@@ -249,6 +257,7 @@ _TEXTS: dict[type, Callable[[Any], tuple[str, str]]] = {
     errors.NameTaken: _name_taken,
     errors.OwnerLimitReached: _owner_limit,
     errors.GuildLimitReached: _guild_limit,
+    errors.SlotsUsedUp: _slots,
     errors.GuildAlreadyMapped: _guild_mapped,
     errors.SandboxNotFound: _not_found,
     errors.SchemaCreationFailed: _schema_creation,

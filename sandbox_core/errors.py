@@ -28,7 +28,8 @@ SandboxError
 │   └── StreamUnusable        SANDBOX_012
 ├── IsolationImpossible       SANDBOX_013
 ├── NoCredentials             SANDBOX_013
-└── GuildLimitReached         SANDBOX_014
+├── GuildLimitReached         SANDBOX_014
+└── SlotsUsedUp               SANDBOX_014
 """
 
 from __future__ import annotations
@@ -401,6 +402,17 @@ class GuildLimitReached(SandboxError):
     def __init__(self, limit: int) -> None:
         super().__init__(limit)
         self.limit = limit
+
+
+class SlotsUsedUp(SandboxError):
+    """The sandboxes' NATS server has an account for each of `slots` sandboxes, and none is free."""
+
+    code = "SANDBOX_014"
+
+    def __init__(self, where: str, slots: int) -> None:
+        super().__init__(where, slots)
+        self.where = where
+        self.slots = slots
 
 
 def _codes(kind: type[SandboxError]) -> set[str]:

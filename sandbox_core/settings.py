@@ -180,8 +180,8 @@ TAKES: Mapping[str, str] = {
 """The valid values of each variable, for the line about a problem with it."""
 
 
-class DatabaseSettings(BaseSettings):
-    """The settings for a migration."""
+class _Sources(BaseSettings):
+    """Where settings come from."""
 
     model_config = SettingsConfigDict(
         env_file=".env",
@@ -204,6 +204,16 @@ class DatabaseSettings(BaseSettings):
         """Return the sources by priority: overrides, environment, `.env`, the files in `_FILE` variables."""
         files = SecretFiles(settings_cls, env_settings, dotenv_settings)
         return init_settings, env_settings, dotenv_settings, files
+
+
+class KeySettings(_Sources):
+    """The setting for the configuration of the sandboxes' NATS server."""
+
+    sandbox_credentials_key: Annotated[SecretStr, AfterValidator(_long_enough)]
+
+
+class DatabaseSettings(_Sources):
+    """The settings for a migration."""
 
     database_url: Annotated[SecretStr, _server_url(PostgresAddress.parse)]
     """PostgreSQL 15 or newer. The role needs the right to create schemas, but need not be a superuser."""
@@ -444,7 +454,7 @@ class Settings(DatabaseSettings):
         return timedelta(hours=self.sandbox_max_ttl_hours)
 
 
-_AnySettings = TypeVar("_AnySettings", bound=DatabaseSettings)
+_AnySettings = TypeVar("_AnySettings", bound=_Sources)
 
 
 def load_settings(**overrides: Any) -> Settings:
@@ -458,6 +468,11 @@ def load_settings(**overrides: Any) -> Settings:
 def load_database_settings(**overrides: Any) -> DatabaseSettings:
     """Read only the settings for a migration. Raises `SettingsError` as `load_settings` does."""
     return _load(DatabaseSettings, overrides)
+
+
+def load_key(**overrides: Any) -> CredentialsKey:
+    """Read only the key of sandboxes' credentials. Raises `SettingsError` as `load_settings` does."""
+    return CredentialsKey(_load(KeySettings, overrides).sandbox_credentials_key)
 
 
 def _load(kind: type[_AnySettings], overrides: Mapping[str, Any]) -> _AnySettings:

@@ -25,6 +25,7 @@ from .register_guild import register_guild
 from .rotate import rotate
 from .run import run
 from .status import status
+from .tenant_nats import tenant_nats
 from .tour import tour
 from .unregister_guild import unregister_guild
 
@@ -67,6 +68,7 @@ app.command("doctor", rich_help_panel=_UPKEEP)(doctor)
 app.command("run", rich_help_panel=_PROCESS)(run)
 app.command("tour", rich_help_panel=_PROCESS)(tour)
 app.command("migrate", rich_help_panel=_PROCESS)(migrate)
+app.command("tenant-nats", rich_help_panel=_PROCESS)(tenant_nats)
 
 
 def _show_version(asked: bool) -> None:

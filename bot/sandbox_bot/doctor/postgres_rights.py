@@ -28,6 +28,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "gateway_publishers": (_READ, _ADD, _CHANGE, _REMOVE),
     "gateway_notices": (_READ, _ADD, _REMOVE),
     "sandbox_creations": (_READ, _ADD, _REMOVE),
+    "nats_slots": (_READ, _ADD, _CHANGE),
 }
 """Tables and views, each with the needed rights."""
 
