@@ -26,7 +26,9 @@ from .event_router import BudgetLimits, EventRouter, GatewayIntake, LastEvents
 from .health import HealthChecker
 from .manager import LoggedManager, ManagerLimits, SandboxManager
 from .metrics import Metrics
-from .namespaces import Namespace, NatsNamespace
+from .namespaces import Namespace
+from .namespaces.nats_letters import SlotDeadLetters
+from .namespaces.nats_reading import SlotReads
 from .nats.both_streams import BothStreams
 from .nats.connection import NatsConnection
 from .nats.dead_letters import DeadLetters
@@ -53,7 +55,7 @@ from .sharding.resume_point_rows import ResumePointRows
 from .sharding.resume_points import ResumePoints
 from .sharding.state import PublishingState
 from .shutdown import ShutdownBudget
-from .tenant_side import TenantSide, open_tenant_side
+from .tenant_side import TenantSide, connect_tenant_nats, open_tenant_side
 from .tracing import Tracing, find_tracing
 
 _log = structlog.get_logger("sandbox.core")
@@ -104,7 +106,7 @@ class Core:
     resume_points: ResumePoints
     """The points where gateway sessions can be resumed."""
     stored_events: StoredEvents
-    dead_letters: DeadLetters
+    dead_letters: DeadLetters | SlotDeadLetters
     """The events that sandboxes' workers could not handle."""
     message_ids: BothStreams
     """Reads the streams back."""
@@ -153,7 +155,16 @@ async def open_core(
         live_gauges.prepare(metrics)
         at_end = partial(clients.at_end, stack, closing)
         pool, redis, nats = await open_clients(settings, stack, closing)
-        sides = NatsSides.of(settings, nats, stack, closing)
+        tenant_nats = await connect_tenant_nats(
+            settings,
+            stack,
+            closing,
+            pool,
+            answers=use_nats is NatsUse.EVENTS,
+            connects=use_nats is not NatsUse.NOTHING,
+        )
+        bot_there = None if tenant_nats is None else tenant_nats.bot
+        sides = NatsSides.of(settings, nats, stack, closing, tenant=bot_there)
         js = sides.js
         asked = questions(pool, redis, js, nats) | sides.questions()
         if on_servers is not None:
@@ -184,10 +195,17 @@ async def open_core(
         routes.start()
 
         tracing = find_tracing()
-        message_ids = sides.message_ids()
+        message_ids = sides.message_ids(
+            None if tenant_nats is None else SlotReads(pool, tenant_nats.streams, sides.shared_reads())
+        )
         stored = StoredEvents(message_ids, names=settings.stream_names, within=_STORED_WITHIN)
         publishers = open_publishers(
-            nats, sides.sandbox_nats, StreamLimits.of(settings), router, tracing=tracing
+            nats,
+            sides.sandbox_nats,
+            StreamLimits.of(settings),
+            router,
+            tracing=tracing,
+            tenant=tenant_nats,
         )
         if use_nats is NatsUse.EVENTS:
             await publishers.start()
@@ -196,12 +214,10 @@ async def open_core(
         last_events = _last_events(settings, router, redis, nats, js, looks=use_nats is NatsUse.EVENTS)
         at_end("router", router.close)
 
-        side = await open_tenant_side(settings, stack, closing, pool=pool, redis=redis)
-        namespaces: tuple[Namespace, ...] = (
-            side.schemas,
-            side.redis_part,
-            NatsNamespace(sides.sandbox_js, stream=settings.stream_names.sandbox),
+        side = await open_tenant_side(
+            settings, stack, closing, pool=pool, redis=redis, sides=sides, tenant=tenant_nats
         )
+        namespaces: tuple[Namespace, ...] = (side.schemas, side.redis_part, side.nats_part)
         health = system_health.checker(
             settings,
             namespaces,
@@ -268,7 +284,7 @@ async def open_core(
             processes=processes,
             resume_points=ResumePoints(GatewaySessions(redis), ResumePointRows(pool)),
             stored_events=stored,
-            dead_letters=DeadLetters(sides.sandbox_js, settings.stream_names.sandbox),
+            dead_letters=side.dead_letters,
             message_ids=message_ids,
             publishing=PublishingState(),
             publisher_notices=PublisherNotices(pool),

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from .cleanup import AT_MOST
 from .dependencies import SANDBOX_NATS, Question, sandbox_nats_question
 from .errors import DependencyUnavailable
-from .nats.both_streams import BothStreams
+from .nats.both_streams import BothStreams, Reads
 from .nats.connection import NatsConnection
 from .nats.message_ids import MessageIds
 from .postgres.pool import Pool, create_pool
@@ -69,16 +69,33 @@ class NatsSides:
     nats: NatsConnection
     js: JetStreamContext
     sandbox_nats: NatsConnection
+    """To the sandboxes' server."""
     sandbox_js: JetStreamContext
+    shared_nats: NatsConnection
+    """To the server of the stream that sandboxes share: it is not that of sandboxes with accounts."""
+    shared_js: JetStreamContext
 
     @classmethod
     def of(
-        cls, settings: Settings, nats: NatsConnection, stack: AsyncExitStack, closing: ShutdownBudget
+        cls,
+        settings: Settings,
+        nats: NatsConnection,
+        stack: AsyncExitStack,
+        closing: ShutdownBudget,
+        *,
+        tenant: NatsConnection | None = None,
     ) -> NatsSides:
-        """Create the sandboxes' client, if it is another, without a request."""
+        """Create the sandboxes' client, if it is another, without a request.
+
+        `tenant` is the bot's connection to a server with an account for each sandbox.
+        """
+        js = jetstream(nats)
+        if tenant is not None:
+            return cls(settings, nats, js, tenant, jetstream(tenant), nats, js)
         apart = settings.sandbox_nats_url is not None
         sandbox_nats = open_nats(stack, closing) if apart else nats
-        return cls(settings, nats, jetstream(nats), sandbox_nats, jetstream(sandbox_nats))
+        sandbox_js = jetstream(sandbox_nats)
+        return cls(settings, nats, js, sandbox_nats, sandbox_js, sandbox_nats, sandbox_js)
 
     @property
     def apart(self) -> bool:
@@ -87,7 +104,7 @@ class NatsSides:
 
     async def connect_sandboxes(self) -> None:
         """Begin to connect to the sandboxes' server. Nothing of production waits for it."""
-        if self.apart:
+        if self.apart and self.settings.tenant_nats is None:
             with suppress(DependencyUnavailable):
                 await self.sandbox_nats.connect(self.settings.sandbox_nats, name=APPLICATION)
 
@@ -97,11 +114,15 @@ class NatsSides:
             return {}
         return {SANDBOX_NATS: sandbox_nats_question(self.sandbox_js, self.sandbox_nats)}
 
-    def message_ids(self) -> BothStreams:
-        """Reads both streams back."""
+    def shared_reads(self) -> MessageIds:
+        """Reads the stream back that sandboxes share."""
+        return MessageIds(self.shared_nats.client, self.shared_js)
+
+    def message_ids(self, sandboxes: Reads | None = None) -> BothStreams:
+        """Reads both streams back; `sandboxes` reads theirs, where they have more than the shared one."""
         return BothStreams(
             MessageIds(self.nats.client, self.js),
-            MessageIds(self.sandbox_nats.client, self.sandbox_js),
+            sandboxes or self.shared_reads(),
             self.settings.stream_names.sandbox,
             apart=self.apart,
         )

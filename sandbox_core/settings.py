@@ -97,13 +97,14 @@ def _long_enough(value: SecretStr | None) -> SecretStr | None:
 
 
 def _without_login(
-    parse: Callable[[str], PostgresAddress | RedisAddress],
+    parse: Callable[[str], PostgresAddress | RedisAddress | NatsAddress],
 ) -> Callable[[str | None], str | None]:
     def check(value: str | None) -> str | None:
         if value is None:
             return None
         address = parse(value)
-        if address.user is not None or address.password is not None:
+        token = address.token if isinstance(address, NatsAddress) else None
+        if address.user is not None or address.password is not None or token is not None:
             raise AddressError("It must name no user and no password: each sandbox has its own.")
         return value
 
@@ -154,6 +155,7 @@ TAKES: Mapping[str, str] = {
     "SANDBOX_CREDENTIALS_KEY": "32 random characters or more, such as those of: openssl rand -hex 32",
     "SANDBOX_WORKER_DATABASE_URL": "postgresql://host:port/database without a login",
     "SANDBOX_WORKER_REDIS_URL": "redis://host:port/0 without a login",
+    "SANDBOX_WORKER_NATS_URL": "nats://host:port without a login, several separated by commas (or tls://)",
     "SANDBOX_DATABASE_CONNECTIONS": "a whole number from 1",
     "SANDBOX_DATABASE_STATEMENT_SECONDS": "seconds, more than 0 and at most 86400",
     "METRICS_OWNER_LABELS": "a whole number from 0",
@@ -260,8 +262,9 @@ class Settings(DatabaseSettings):
     nats_url: Annotated[SecretStr, _server_url(NatsAddress.parse)]
     """NATS 2.11 or newer, with JetStream."""
     sandbox_nats_url: Annotated[SecretStr | None, _server_url(NatsAddress.parse)] = None
-    """Another NATS server for the sandboxes' stream and their workers, with JetStream. Without it: NATS_URL.
-    Whatever happens to that server, production's events go on."""
+    """Another NATS server for the sandboxes' events and their workers, with JetStream. Without it: NATS_URL.
+    Whatever happens to that server, production's events go on. With `enforced` it must be set, and with
+    SANDBOX_CREDENTIALS_KEY it is a server with the configuration that `sandboxctl tenant-nats` prints."""
     nats_replicas: Annotated[int, AfterValidator(_replicas)] = 1
     """Replicas of each stream: 1, or in a cluster 3 or 5."""
     nats_events_stream: Annotated[str, _named(subjects.is_stream_name)] = subjects.EVENTS_STREAM
@@ -287,6 +290,8 @@ class Settings(DatabaseSettings):
     """The address of the sandboxes' database for workers, where it is another than the bot's."""
     sandbox_worker_redis_url: Annotated[str | None, AfterValidator(_without_login(RedisAddress.parse))] = None
     """The address of the sandboxes' Redis for workers, where it is another than the bot's."""
+    sandbox_worker_nats_url: Annotated[str | None, AfterValidator(_without_login(NatsAddress.parse))] = None
+    """The address of the sandboxes' NATS server for workers, where it is another than the bot's."""
     sandbox_database_connections: Annotated[int, Field(ge=1)] = 20
     """The most connections of one sandbox to PostgreSQL at a time."""
     sandbox_database_statement_seconds: Annotated[float, Field(gt=0, le=86_400)] = 60
@@ -356,17 +361,29 @@ class Settings(DatabaseSettings):
             raise ValueError("NATS_SANDBOX_STREAM")
         if self.sandbox_isolation == "enforced":
             self._require_tenant_side()
+        self._check_tenant_nats()
         if self.discord_shard_ids is not None:
             count = self.discord_shard_count
             if count is None or not all(0 <= shard < count for shard in self.discord_shard_ids):
                 raise ValueError("DISCORD_SHARD_IDS")
         return self
 
+    def _check_tenant_nats(self) -> None:
+        """Raise `SettingsError` for what does not fit a NATS server with an account for each sandbox."""
+        address = self.tenant_nats
+        if address is not None and (address.user is not None or address.token is not None):
+            problem = (
+                "SANDBOX_NATS_URL has a login, and SANDBOX_CREDENTIALS_KEY is set: the bot's logins there "
+                "are made from the key, so the address takes none."
+            )
+            raise SettingsError([problem])
+
     def _require_tenant_side(self) -> None:
         """Raise `SettingsError` with a line for each setting that `enforced` needs."""
         needed = {
             "SANDBOX_DATABASE_URL": self.sandbox_database_url,
             "SANDBOX_REDIS_URL": self.sandbox_redis_url,
+            "SANDBOX_NATS_URL": self.sandbox_nats_url,
             "SANDBOX_CREDENTIALS_KEY": self.sandbox_credentials_key,
         }
         problems = [
@@ -384,6 +401,8 @@ class Settings(DatabaseSettings):
             )
         if keys is not None and keys.endpoint == self.redis.endpoint:
             problems.append("SANDBOX_REDIS_URL names the server of REDIS_URL: it must be another one.")
+        if self.sandbox_nats_url is not None and set(self.sandbox_nats.endpoints) & set(self.nats.endpoints):
+            problems.append("SANDBOX_NATS_URL names the server of NATS_URL: it must be another one.")
         if problems:
             raise SettingsError(problems)
 
@@ -430,6 +449,18 @@ class Settings(DatabaseSettings):
         if self.sandbox_nats_url is None:
             return self.nats
         return NatsAddress.parse(self.sandbox_nats_url.get_secret_value(), variable="SANDBOX_NATS_URL")
+
+    @cached_property
+    def tenant_nats(self) -> NatsAddress | None:
+        """The parsed `sandbox_nats_url`, if that server has an account for each sandbox."""
+        if self.sandbox_nats_url is None or self.sandbox_credentials_key is None:
+            return None
+        return self.sandbox_nats
+
+    @cached_property
+    def shared_nats(self) -> NatsAddress:
+        """The server of the stream that sandboxes share: those without credentials."""
+        return self.sandbox_nats if self.tenant_nats is None else self.nats
 
     @property
     def stream_names(self) -> subjects.StreamNames:

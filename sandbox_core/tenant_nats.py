@@ -16,6 +16,7 @@ from .credentials import CredentialsKey
 from .errors import DependencyUnavailable
 from .namespaces.nats_lending import REST, SlotLending
 from .namespaces.nats_logins import SlotLogins, logins_in
+from .namespaces.nats_places import SlotPlaces
 from .namespaces.nats_tenant import SlotNamespace
 from .nats.connection import NatsConnection
 from .nats.tenant.callout import CalloutResponder, LoginRates
@@ -35,6 +36,7 @@ _DEFAULT_RATES = LoginRates()
 class TenantNats:
     """What the bot has of the sandboxes' NATS server; `answers` is False in a process that lets nobody in."""
 
+    pool: Pool
     bot: NatsConnection
     """It publishes events, and makes streams."""
     auth: NatsConnection
@@ -46,6 +48,8 @@ class TenantNats:
     lending: SlotLending
     logins: SlotLogins
     namespace: SlotNamespace
+    places: SlotPlaces
+    """Where the bot publishes."""
     responder: CalloutResponder
     answers: bool
     _back: asyncio.Event = field(default_factory=asyncio.Event)
@@ -92,6 +96,11 @@ async def _nothing(_step: str) -> None:
     return
 
 
+async def _close(*connections: NatsConnection) -> None:
+    # Each may wait for a server that hangs.
+    await asyncio.gather(*(each.close() for each in connections))
+
+
 @asynccontextmanager
 async def open_tenant_nats(
     pool: Pool,
@@ -102,6 +111,7 @@ async def open_tenant_nats(
     replicas: int = 1,
     worker_address: NatsAddress | None = None,
     answers: bool = True,
+    connects: bool = True,
     rest: timedelta = REST,
     rates: LoginRates = _DEFAULT_RATES,
     faults: Callable[[str], Awaitable[None]] = _nothing,
@@ -110,13 +120,13 @@ async def open_tenant_nats(
 
     It may be away: requests then raise `DependencyUnavailable` until it is back. `pool` is the bot's own
     database; `worker_address` is the server's address as workers reach it, where that is another. `replicas`
-    must be what the server's configuration was printed with. `faults` is for tests.
+    must be what the server's configuration was printed with. Without `connects` nothing may be asked of the
+    server. `faults` is for tests.
     """
     keys = TenantKeys(key)
     async with AsyncExitStack() as stack:
         bot, auth, system = NatsConnection(), NatsConnection(), NatsConnection()
-        for connection in (bot, auth, system):
-            stack.push_async_callback(connection.close)
+        stack.push_async_callback(_close, bot, auth, system)
         servers = TenantServers(system)
         streams = SlotStreams(bot, replicas=replicas)
         lending = SlotLending(pool, servers, streams, rest=rest, faults=faults)
@@ -125,7 +135,13 @@ async def open_tenant_nats(
         namespace = SlotNamespace(servers, streams, lending, logins)
         responder = CalloutResponder(auth, keys, logins_in(pool), rates=rates)
         stack.push_async_callback(responder.close)
-        made = TenantNats(bot, auth, system, servers, streams, lending, logins, namespace, responder, answers)
+        places = SlotPlaces(pool, lending, streams)
+        made = TenantNats(
+            pool, bot, auth, system, servers, streams, lending, logins, namespace, places, responder, answers
+        )
+        if not connects:
+            yield made
+            return
         bot.on_reconnect.append(made.look)
         try:
             await made.begin(address, keys)

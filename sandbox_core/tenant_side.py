@@ -1,4 +1,4 @@
-"""Chooses where sandboxes' parts of PostgreSQL and Redis are, and who keeps them apart."""
+"""Chooses where sandboxes' parts of the three servers are, and who keeps them apart."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from functools import partial
 
 from redis.asyncio import Redis
 
-from .addresses import PostgresAddress, RedisAddress
-from .clients import open_tenant_clients
+from .addresses import NatsAddress, PostgresAddress, RedisAddress
+from .clients import NatsSides, at_end, open_tenant_clients
 from .dependencies import ask_postgres, ask_redis
 from .health import ServerCheck
 from .namespaces import (
     Namespace,
+    NatsNamespace,
     RedisNamespace,
     RoleLimits,
     SandboxRoles,
@@ -24,21 +25,27 @@ from .namespaces import (
     Sides,
     TenantSchemas,
 )
+from .namespaces.nats_letters import SlotDeadLetters
+from .nats.dead_letters import DeadLetters
 from .postgres import Pool
 from .settings import Settings
 from .shutdown import ShutdownBudget
+from .tenant_nats import TenantNats, open_tenant_nats
 
+TENANT_NATS = "NATS of sandboxes"
 TENANT_POSTGRES, TENANT_REDIS = "PostgreSQL of sandboxes", "Redis of sandboxes"
 
 
 @dataclass(frozen=True, slots=True)
 class TenantSide:
-    """The sandboxes' parts of PostgreSQL and Redis."""
+    """The sandboxes' parts of the three servers."""
 
     schemas: Namespace
     redis_part: Namespace
     every_keys: Sequence[RedisNamespace]
     """The same as `redis_part`, each server for itself."""
+    nats_part: Namespace
+    dead_letters: DeadLetters | SlotDeadLetters
     database: ServerCheck | None
     """The server of the sandboxes' database, if it is not the bot's own database."""
     keys: ServerCheck | None
@@ -50,9 +57,19 @@ class TenantSide:
 
 
 async def open_tenant_side(
-    settings: Settings, stack: AsyncExitStack, closing: ShutdownBudget, *, pool: Pool, redis: Redis
+    settings: Settings,
+    stack: AsyncExitStack,
+    closing: ShutdownBudget,
+    *,
+    pool: Pool,
+    redis: Redis,
+    sides: NatsSides,
+    tenant: TenantNats | None,
 ) -> TenantSide:
-    """Create the clients of the sandboxes' servers, without a request; `pool` and `redis` are the bot's."""
+    """Create the clients of the sandboxes' servers, without a request.
+
+    `pool` and `redis` are the bot's; `tenant` is what `connect_tenant_nats` has returned.
+    """
     tenants, tenant_redis = await open_tenant_clients(settings, stack, closing)
     keys, every_keys = _keys(settings, redis, tenant_redis)
     database, server = None, None
@@ -63,7 +80,61 @@ async def open_tenant_side(
         server = ServerCheck(
             TENANT_REDIS, partial(ask_redis, tenant_redis), where=settings.tenant_redis.where
         )
-    return TenantSide(_schemas(settings, pool, tenants), keys, every_keys, database, server)
+    shared = DeadLetters(sides.shared_js, settings.nats_sandbox_stream)
+    letters = shared if tenant is None else SlotDeadLetters(pool, tenant.streams, shared)
+    return TenantSide(
+        _schemas(settings, pool, tenants),
+        keys,
+        every_keys,
+        _nats(settings, sides, tenant),
+        letters,
+        database,
+        server,
+    )
+
+
+async def connect_tenant_nats(
+    settings: Settings,
+    stack: AsyncExitStack,
+    closing: ShutdownBudget,
+    pool: Pool,
+    *,
+    answers: bool,
+    connects: bool,
+) -> TenantNats | None:
+    """Connect to the server with an account for each sandbox; None without one. It may be away.
+
+    `answers` is for a process that lets sandboxes' workers in. Without `connects` nothing can be asked of it.
+    """
+    address, key = settings.tenant_nats, settings.credentials_key
+    if address is None or key is None:
+        return None
+    shown = settings.sandbox_worker_nats_url
+    opened = open_tenant_nats(
+        pool,
+        address,
+        key,
+        longest_life=settings.max_ttl,
+        replicas=settings.nats_replicas,
+        worker_address=None if shown is None else NatsAddress.parse(shown),
+        answers=answers,
+        connects=connects,
+    )
+    made = await opened.__aenter__()
+    at_end(stack, closing, TENANT_NATS, partial(opened.__aexit__, None, None, None))
+    return made
+
+
+def _nats(settings: Settings, sides: NatsSides, tenant: TenantNats | None) -> Namespace:
+    """Return the namespace of the sandboxes' events."""
+    here = NatsNamespace(sides.shared_js, stream=settings.nats_sandbox_stream)
+    variable, enforced = "SANDBOX_NATS_URL and SANDBOX_CREDENTIALS_KEY", settings.enforced
+    if tenant is None:
+        return Sides(here, settings=variable, enforced=enforced)
+    # Other than the other servers, this one has no place for sandboxes without a login.
+    both: tuple[Namespace, Namespace] = (tenant.namespace, here)
+    new, old = both if enforced else both[::-1]
+    return Sides(new, old, settings=variable, enforced=enforced)
 
 
 def _schemas(settings: Settings, control: Pool, tenants: Pool | None) -> Namespace:

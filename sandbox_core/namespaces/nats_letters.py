@@ -26,11 +26,15 @@ class _OfSlot(DeadLetters):
 
 
 class SlotDeadLetters:
-    """Reads, repeats and removes letters. A server that is away raises `DependencyUnavailable`."""
+    """Reads, repeats and removes letters. A server that is away raises `DependencyUnavailable`.
 
-    def __init__(self, pool: Pool, streams: SlotStreams) -> None:
+    `shared` has those of sandboxes without an account of their own.
+    """
+
+    def __init__(self, pool: Pool, streams: SlotStreams, shared: DeadLetters | None = None) -> None:
         self._pool = pool
         self._streams = streams
+        self._shared = shared
 
     async def list(self, sandbox_id: UUID, *, limit: int) -> list[DeadLetter]:
         """Do as `DeadLetters` documents."""
@@ -59,9 +63,11 @@ class SlotDeadLetters:
         async with connected(self._pool) as connection:
             rows = await nats_slots.taken(connection)
         counted = await asyncio.gather(*(_OfSlot(self._streams, row.slot).counts() for row in rows))
+        if self._shared is not None:
+            counted.append(await self._shared.counts())
         return {sandbox_id: count for each in counted for sandbox_id, count in each.items()}
 
-    async def _of(self, sandbox_id: UUID) -> _OfSlot | None:
+    async def _of(self, sandbox_id: UUID) -> DeadLetters | None:
         async with connected(self._pool) as connection:
             row = await nats_slots.of_sandbox(connection, sandbox_id)
-        return None if row is None else _OfSlot(self._streams, row.slot)
+        return self._shared if row is None else _OfSlot(self._streams, row.slot)

@@ -16,7 +16,10 @@ import structlog
 from nats.aio.client import Client
 from nats.js.errors import NotFoundError
 
+from sandbox_core.subjects import SLOT_STREAM
+
 from .delivered import unpacked
+from .placed import Places
 from .publication import Publication
 
 _log = structlog.get_logger("sandbox.nats")
@@ -42,9 +45,10 @@ class Judged(Protocol):
 class Duplicates:
     """Reads stored messages with this client."""
 
-    def __init__(self, client: Client, judged: Judged) -> None:
+    def __init__(self, client: Client, judged: Judged, places: Places | None = None) -> None:
         self._js = client.jetstream(timeout=_READ_WITHIN)
         self._judged = judged
+        self._places = places
         self._few = asyncio.Semaphore(_AT_ONCE)
         self._is_told = False
 
@@ -69,9 +73,16 @@ class Duplicates:
         if stream is None:
             # Nobody said where it belongs.
             return True
+        js = self._js
+        if self._places is not None:
+            there = self._places.jetstream(publication.subject)
+            if there is None:
+                # Its sandbox has ended meanwhile, with everything that it had.
+                return False
+            js, stream = there, SLOT_STREAM
         async with self._few:
             try:
-                found = await self._js.get_msg(stream, sequence)
+                found = await js.get_msg(stream, sequence)
             except NotFoundError:
                 # Removed since. Then the stream has none of it, whosever it was.
                 return False

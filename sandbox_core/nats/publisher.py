@@ -26,12 +26,12 @@ from .connection import NatsConnection
 from .duplicates import Duplicates
 from .late import KnowsStored, LateResends
 from .patience import Patience
+from .placed import Places, wire_of
 from .publication import Publication, PublisherEvents
 from .recovery import EnsuresStreams, usable
 from .refusals import RefusalLog
 from .streams import DUPLICATE_WINDOW
 from .too_large import HEADER_ROOM, compress, make_dead_letter
-from .wire import PublishWire
 
 _log = structlog.get_logger("sandbox.nats")
 
@@ -52,7 +52,8 @@ class AckPublisher:
     `stored` tells what the streams hold of what was sent longer than their `duplicate_window` ago; without
     it such a publication is simply sent again. `names` are the streams'. `ack_timeout` is in
     seconds; `monotonic` is the clock in seconds. `trust` is a lease's, by default one of its own; `beside` is
-    another publisher on the same connection. With `patience` a publication is given up when that ends.
+    another publisher on the same connection. With `patience` a publication is given up when that ends. With
+    `places` each sandbox's events go to a place of their own.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class AckPublisher:
         trust: LeaseTrust | None = None,
         beside: AckPublisher | None = None,
         patience: Patience | None = None,
+        places: Places | None = None,
     ) -> None:
         self._connection = connection
         self._client = connection.client
@@ -80,8 +82,8 @@ class AckPublisher:
         self.trust: LeaseTrust = trust or LeaseTrust()
         """Nothing is sent while it does not hold."""
         self._patience = patience
-        self._wire = PublishWire(self._client, self._may_send)
-        self._duplicates = Duplicates(self._client, self)
+        self._wire = wire_of(self._client, self._may_send, places)
+        self._duplicates = Duplicates(self._client, self, places)
         self._reply = ""
         self._late: LateResends | None = None
         if stored is not None:

@@ -160,6 +160,15 @@ async def with_credentials(connection: Connection) -> list[Sandbox]:
     return [sandbox_from_row(row) for row in rows]
 
 
+async def without_credentials(connection: Connection) -> set[UUID]:
+    """Return the ids of the sandboxes that keep apart by convention."""
+    with translating():
+        rows = await connection.fetch(
+            "SELECT id FROM sandboxes WHERE status <> 'destroyed' AND credentials_generation = 0"
+        )
+    return {row["id"] for row in rows}
+
+
 async def touch(connection: Connection, sandbox_id: UUID, at: datetime) -> None:
     """Set the time of the sandbox's last activity."""
     with translating():

@@ -85,7 +85,7 @@ async def opened(settings: Settings) -> AsyncIterator[Core]:
 
 @pytest.fixture
 async def core(closed: EmbeddedServers, enforced: Settings) -> AsyncIterator[Core]:
-    for server in (closed.postgres, closed.valkey, closed.tenant_valkey, closed.nats):
+    for server in (closed.postgres, closed.valkey, closed.tenant_valkey, closed.nats, closed.tenant_nats):
         await revive(server)
     async with opened(enforced) as made:
         await made.cleanup.keep_credentials()

@@ -13,7 +13,7 @@ from .conftest import Bot
 
 
 async def test_a_known_sandbox_has_its_place(bot: Bot, sandbox: Sandbox) -> None:
-    places = SlotPlaces(bot.pool, bot.lending)
+    places = SlotPlaces(bot.pool, bot.lending, bot.streams)
     assert not places.ready
     await places.ensure()
     assert places.ready
@@ -27,7 +27,7 @@ async def test_a_known_sandbox_has_its_place(bot: Bot, sandbox: Sandbox) -> None
 
 
 async def test_an_unknown_sandbox_is_answered_at_once_and_found(bot: Bot, sandbox: Sandbox) -> None:
-    places = SlotPlaces(bot.pool, bot.lending)
+    places = SlotPlaces(bot.pool, bot.lending, bot.streams)
     await places.ensure()
     new = await bot.sandbox()
     subject = sandbox_subject(new.id, "READY")
@@ -39,7 +39,7 @@ async def test_an_unknown_sandbox_is_answered_at_once_and_found(bot: Bot, sandbo
 
 
 async def test_lost_streams_are_made_again(bot: Bot, sandbox: Sandbox) -> None:
-    places = SlotPlaces(bot.pool, bot.lending)
+    places = SlotPlaces(bot.pool, bot.lending, bot.streams)
     await bot.streams.remove(await bot.slot(sandbox))
     await places.ensure()
     assert (await bot.send(sandbox, "x")).seq == 1

@@ -31,7 +31,9 @@ def worker_addresses(settings: Settings) -> dict[str, str]:
 
     They come also from `.env` and files.
     """
-    database, redis = settings.database_url, settings.redis_url
+    database, redis, nats = settings.database_url, settings.redis_url, settings.nats_url
+    if settings.tenant_nats is None:
+        nats = settings.sandbox_nats_url or nats
     if not settings.enforced:
         database = settings.sandbox_database_url or database
         redis = settings.sandbox_redis_url or redis
@@ -39,7 +41,7 @@ def worker_addresses(settings: Settings) -> dict[str, str]:
         "DATABASE_URL": database.get_secret_value(),
         "REDIS_URL": redis.get_secret_value(),
         # A worker in a sandbox reads the sandboxes' stream.
-        "NATS_URL": (settings.sandbox_nats_url or settings.nats_url).get_secret_value(),
+        "NATS_URL": nats.get_secret_value(),
     }
 
 

@@ -61,6 +61,7 @@ async def _run_embedded(data_dir: Path) -> None:
         **_addresses("postgresql://localhost/x", "redis://localhost", "nats://localhost"),
         sandbox_database_url="postgresql://localhost/y",
         sandbox_redis_url="redis://localhost:1",
+        sandbox_nats_url="nats://localhost:1",
         sandbox_credentials_key="x" * LEAST_KEY,
     )
     require_discord(settings)

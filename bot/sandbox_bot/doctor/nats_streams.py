@@ -47,10 +47,12 @@ class Server:
 
     @classmethod
     def all_of(cls, core: Core) -> list[Server]:
-        """Production's, and the sandboxes' if that is another."""
+        """Production's, and the sandboxes' if that is another, unless each sandbox has an account there."""
         settings, names = core.settings, core.settings.stream_names
         if settings.sandbox_nats_url is None:
             return [cls(core.nats, core.js, settings)]
+        if settings.tenant_nats is not None:
+            return [cls(core.nats, core.js, settings, names.events)]
         return [
             cls(core.nats, core.js, settings, names.events),
             cls(core.sandbox_nats, core.sandbox_js, settings, names.sandbox),

@@ -10,7 +10,7 @@ import structlog
 
 from sandbox_core.addresses import discord_where
 from sandbox_core.bootstrap import Core
-from sandbox_core.dependencies import SANDBOX_NATS
+from sandbox_core.dependencies import SANDBOX_NATS, sandbox_nats_question
 from sandbox_core.error_text import explain
 from sandbox_core.errors import DependencyFaulty, DependencyUnavailable, LoginRefused, SandboxError
 from sandbox_core.postgres.errors import OVERDUE
@@ -69,7 +69,11 @@ async def check_servers(
 def _tenants(
     core: Core, clock: Callable[[], datetime]
 ) -> Iterator[tuple[Look, Coroutine[object, object, None]]]:
-    schemas, keys, *_ = core.namespaces
+    schemas, keys, events = core.namespaces
+    if core.settings.tenant_nats is not None:
+        look = Look(SANDBOX_NATS, core.settings.tenant_nats.where)
+        question = sandbox_nats_question(core.sandbox_js, core.sandbox_nats)
+        yield look, look_at_tenants(core, look, events, question, clock)
     for area, namespace, part in (
         (POSTGRES, schemas, core.tenants.database),
         (REDIS, keys, core.tenants.keys),

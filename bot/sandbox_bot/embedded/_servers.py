@@ -15,6 +15,7 @@ from ._errors import EmbeddedServerError
 from ._nats import DEFAULT_MAX_PAYLOAD, NatsServer
 from ._postgres import PostgresServer
 from ._private import DIRECTORY, make_private, secret_in
+from ._tenant_nats import TenantNatsServer
 from ._valkey import ValkeyServer
 
 _TENANT_MEMORY = "512mb"
@@ -28,6 +29,8 @@ class EmbeddedServers:
     valkey: ValkeyServer
     nats: NatsServer
     tenant_valkey: ValkeyServer
+    """The sandboxes' own."""
+    tenant_nats: TenantNatsServer
     """The sandboxes' own."""
     credentials_key: str
     """For `SANDBOX_CREDENTIALS_KEY`, kept with the data; a secret."""
@@ -48,6 +51,7 @@ class EmbeddedServers:
         return {
             "sandbox_database_url": self.postgres.tenants_url,
             "sandbox_redis_url": self.tenant_valkey.url,
+            "sandbox_nats_url": self.tenant_nats.url,
             "sandbox_credentials_key": self.credentials_key,
         }
 
@@ -79,6 +83,7 @@ async def embedded_servers(
     except OSError as error:
         raise EmbeddedServerError(f"The data directory {data_dir} can't be used: {error}") from error
     async with lock_data_dir(data_dir) as lock:
+        key = secret_in(data_dir / "credentials.key", lambda: secrets.token_hex(32))
         servers = EmbeddedServers(
             postgres=PostgresServer(data_dir / "postgres", logs / "postgres.log", lock=lock, fast=fast),
             valkey=ValkeyServer(data_dir / "valkey", logs / "valkey.log", lock=lock, fast=fast),
@@ -92,9 +97,18 @@ async def embedded_servers(
                 fast=fast,
                 max_memory=_TENANT_MEMORY,
             ),
-            credentials_key=secret_in(data_dir / "credentials.key", lambda: secrets.token_hex(32)),
+            tenant_nats=TenantNatsServer(
+                data_dir / "tenant-nats", logs / "tenant-nats.log", key, lock=lock, fast=fast
+            ),
+            credentials_key=key,
         )
-        every = (servers.postgres, servers.valkey, servers.nats, servers.tenant_valkey)
+        every = (
+            servers.postgres,
+            servers.valkey,
+            servers.nats,
+            servers.tenant_valkey,
+            servers.tenant_nats,
+        )
         try:
             await _all([server.start() for server in every])
             yield servers

@@ -25,6 +25,7 @@ from sandbox_core.subjects import SLOT_DEAD_LETTERS, SLOT_STREAM, slot_api, slot
 
 from ..connection import NatsConnection
 from ..errors import DEPENDENCY, translating
+from ..message_ids import MessageIds
 from ..stream_faults import MADE_BY, MARK
 from ..streams import DUPLICATE_WINDOW
 from .servers import OWNER
@@ -47,6 +48,10 @@ class SlotStreams:
     def jetstream(self, slot: int) -> JetStreamContext:
         """JetStream in the slot's account, for requests about streams, messages and consumers."""
         return self._connection.client.jetstream(prefix=slot_api(slot), timeout=_TIMEOUT)
+
+    def reads(self, slot: int) -> MessageIds:
+        """Reads the streams in the slot's account back."""
+        return MessageIds(self._connection.client, self.jetstream(slot), api=slot_api(slot))
 
     async def publish(
         self, slot: int, subject: str, payload: bytes, headers: Mapping[str, str] | None = None
