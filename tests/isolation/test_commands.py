@@ -25,7 +25,8 @@ from tests.cogs.conftest import (
     text_of,
 )
 
-from .conftest import held, settings_of
+from .conftest import ALICE, held, hold, settings_of
+from .gateway import worker
 from .test_life import both_refused, both_work
 
 __all__ = ["scene", "simcord_bot", "stopwatch"]
@@ -39,6 +40,10 @@ async def core(closed: EmbeddedServers, stopwatch: Stopwatch) -> AsyncIterator[C
     async with open_core(settings) as opened:
         # nats-py starts the task that reads answers with the first request.
         await opened.js.account_info()
+        await opened.sandbox_js.account_info()
+        warm = await hold(opened, "warm")
+        async with worker(warm.variables["NATS_URL"]):
+            await opened.manager.destroy(ALICE, "warm")
         async with asyncio.timeout(60):
             while opened.routes.current_table is None:
                 await asyncio.sleep(0.005)

@@ -14,15 +14,18 @@ import pytest
 from sandbox_bot.embedded import EmbeddedServers
 from sandbox_core.bootstrap import Core
 from sandbox_core.context import SandboxContext, environment
+from sandbox_core.settings import Settings
 from tests.conftest import ROOT
 
 from .conftest import ALICE, Held, settings_of
+from .gateway import publishing
 from .test_life import both_refused
 
 
-async def test_a_worker_uses_them_unmodified(core: Core, mine: Held, closed: EmbeddedServers) -> None:
-    variables = {"NATS_URL": closed.nats_url} | environment(mine.sandbox) | dict(mine.variables)
-    async with SandboxContext.from_env(variables) as context:
+async def test_a_worker_uses_them_unmodified(core: Core, mine: Held, enforced: Settings) -> None:
+    variables = environment(mine.sandbox) | dict(mine.variables)
+    # The sandboxes' NATS server asks a bot who may log in.
+    async with publishing(enforced), SandboxContext.from_env(variables) as context:
         async with context.pool.acquire() as connection:
             await connection.execute(
                 "INSERT INTO communities (guild_id, name) VALUES ($1, $2)", "1" * 18, "x"
@@ -125,6 +128,7 @@ async def test_upgrade_from_convention_with_a_live_sandbox(closed: EmbeddedServe
         sandbox_isolation="convention",
         sandbox_database_url=None,
         sandbox_redis_url=None,
+        sandbox_nats_url=None,
         sandbox_credentials_key=None,
     )
     async with opened(conventional) as before:
@@ -135,12 +139,13 @@ async def test_upgrade_from_convention_with_a_live_sandbox(closed: EmbeddedServe
     # The bot has been started anew, with isolation enforced.
     assert core.manager.credentials(old) == {}
     health = await core.manager.health("old")
-    assert [part.state for part in health.parts[:2]] == ["healthy", "healthy"]
+    # Nobody publishes, so nobody has made the stream that sandboxes share.
+    assert [part.state for part in health.parts[:3]] == ["healthy", "healthy", "degraded"]
     assert health.parts[1].facts["keys"] == 1
     assert await core.cleanup.keep_credentials() == []
     assert (await core.cleanup.find_orphaned_resources()).degraded == ()
     new = (await core.manager.create(ALICE, name="new")).sandbox
-    assert set(core.manager.credentials(new)) == {"DATABASE_URL", "REDIS_URL"}
+    assert set(core.manager.credentials(new)) == {"DATABASE_URL", "REDIS_URL", "NATS_URL"}
     await core.manager.destroy(ALICE, "old")
     control = await asyncpg.connect(closed.database_url)
     assert await control.fetchval("SELECT to_regnamespace($1)", old.schema_name) is None

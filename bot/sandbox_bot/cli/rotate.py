@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sandbox_core.bootstrap import NatsUse
 from sandbox_core.manager import Changed, utc_now
 
 from . import _caller as caller
@@ -24,5 +25,6 @@ def rotate(name: options.Name, owner: options.Owner = None, as_json: options.Jso
 
 
 async def _rotate(name: str, owner: str | None) -> Changed:
-    async with opened() as core:
+    # The sandboxes' NATS server is told to end connections.
+    async with opened(NatsUse.SANDBOXES) as core:
         return await core.manager.rotate(caller.actor(owner, core.settings), name)

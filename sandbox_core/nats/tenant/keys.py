@@ -37,4 +37,10 @@ class TenantKeys:
 
     def address(self, server: NatsAddress, user: str) -> NatsAddress:
         """Return the server's address with the login of one of the bot's users."""
-        return replace(server, user=user, password=SecretStr(self.password(user)), token=None)
+        return replace(
+            server,
+            user=user,
+            password=SecretStr(self.password(user)),
+            token=None,
+            variable=f"{server.variable} and SANDBOX_CREDENTIALS_KEY",
+        )
