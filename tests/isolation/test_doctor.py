@@ -8,6 +8,7 @@ from sandbox_bot.doctor import Finding, State, check_servers
 from sandbox_bot.doctor.tenants import POSTGRES, REDIS
 from sandbox_bot.embedded import EmbeddedServers
 from sandbox_core.bootstrap import Core
+from sandbox_core.dependencies import SANDBOX_NATS
 from sandbox_core.ops.readiness import Readiness
 from sandbox_core.settings import Settings
 from sandbox_core.tenant_side import TENANT_POSTGRES, TENANT_REDIS
@@ -21,13 +22,14 @@ async def found(core: Core, area: str) -> list[Finding]:
 
 async def test_all_is_well_and_nothing_is_left(core: Core, admin: asyncpg.Connection) -> None:
     findings = await check_servers(core)
-    for area in (POSTGRES, REDIS):
+    for area in (POSTGRES, REDIS, SANDBOX_NATS):
         mine = [finding for finding in findings if finding.area == area]
         assert not any(finding.wrong for finding in mine), mine
         assert "a trial's part and login were made" in [finding.detail for finding in mine]
     assert any("the server of the bot's own database" in finding.detail for finding in findings)
     assert await admin.fetchval("SELECT count(*) FROM pg_roles WHERE rolname ~ '^sandbox_'") == 0
     assert await core.namespaces[1].list_ids() == set()
+    assert await core.namespaces[2].list_ids() == set()
 
 
 async def test_what_is_missing_is_named_with_its_remedy(core: Core, admin: asyncpg.Connection) -> None:
@@ -62,6 +64,20 @@ async def test_a_tenant_server_that_is_away_is_told_apart(core: Core, closed: Em
         assert set(report.degraded) == {TENANT_REDIS}
     finally:
         await closed.tenant_valkey.start()
+
+
+async def test_a_nats_server_that_is_away_is_told_apart(core: Core, closed: EmbeddedServers) -> None:
+    await closed.tenant_nats.kill()
+    try:
+        (away,) = await found(core, SANDBOX_NATS)
+        assert (away.state, away.where) == (State.AWAY, f"127.0.0.1:{closed.tenant_nats.port}")
+        assert "SANDBOX_NATS_URL" in away.mend
+        readiness = Readiness()
+        readiness.attach(core, _Gateway())
+        report = await readiness.report()
+        assert (report.ready, set(report.degraded)) == (True, {SANDBOX_NATS})
+    finally:
+        await closed.tenant_nats.start()
 
 
 async def test_convention_is_said(closed: EmbeddedServers, enforced: Settings) -> None:
