@@ -143,6 +143,7 @@ TAKES: Mapping[str, str] = {
     "NATS_URL": "nats://host:port, several separated by commas (or tls://)",
     "SANDBOX_NATS_URL": "nats://host:port, several separated by commas (or tls://), or nothing for NATS_URL",
     "NATS_REPLICAS": "an odd whole number from 1 to 5",
+    "SANDBOX_NATS_REPLICAS": "an odd whole number from 1 to 5",
     "NATS_EVENTS_STREAM": "a stream's name: 1 to 64 of A-Z, a-z, 0-9, _ and -",
     "NATS_EVENTS_PREFIX": "a subject's first tokens, such as events or acme.discord: A-Z, a-z, 0-9, _ and -, "
     "joined by dots, 100 in all; the first begins with a letter or digit, and is not sandbox or sandboxes",
@@ -267,6 +268,8 @@ class Settings(DatabaseSettings):
     SANDBOX_CREDENTIALS_KEY it is a server with the configuration that `sandboxctl tenant-nats` prints."""
     nats_replicas: Annotated[int, AfterValidator(_replicas)] = 1
     """Replicas of each stream: 1, or in a cluster 3 or 5."""
+    sandbox_nats_replicas: Annotated[int, AfterValidator(_replicas)] = 1
+    """Replicas of each sandbox's streams at SANDBOX_NATS_URL: what `sandboxctl tenant-nats` was given."""
     nats_events_stream: Annotated[str, _named(subjects.is_stream_name)] = subjects.EVENTS_STREAM
     """The stream of production's events. The bot does not change a stream that it did not create."""
     nats_events_prefix: Annotated[str, _named(subjects.is_production_prefix)] = subjects.EVENTS_PREFIX

@@ -115,7 +115,7 @@ async def connect_tenant_nats(
         address,
         key,
         longest_life=settings.max_ttl,
-        replicas=settings.nats_replicas,
+        replicas=settings.sandbox_nats_replicas,
         worker_address=None if shown is None else NatsAddress.parse(shown),
         answers=answers,
         connects=connects,

@@ -125,6 +125,7 @@ _SERVERS = {
     "valkey": (valkey_program, r"\d+\.\d+"),
     "tenant-valkey": (valkey_program, r"\d+\.\d+"),
     "nats-1": (nats_program, r"\d+\.\d+"),
+    "tenant-nats": (nats_program, r"\d+\.\d+"),
 }
 """The program that the tests run, and how much of its version an image's tag has to share."""
 
@@ -150,12 +151,13 @@ def test_data_outlives_a_container() -> None:
     """Each server's volume is where its image keeps data; that of PostgreSQL moved with version 18."""
     places = {
         name: {volume["target"] for volume in services()[name]["volumes"] if volume["type"] == "volume"}
-        for name in ("postgres", "valkey", "tenant-valkey", "nats-1", "prometheus", "grafana")
+        for name in ("postgres", "valkey", "tenant-valkey", "tenant-nats", "nats-1", "prometheus", "grafana")
     }
     assert places == {
         "postgres": {"/var/lib/postgresql"},
         "valkey": {"/data"},
         "tenant-valkey": {"/data"},
+        "tenant-nats": {"/data", "/etc/tenant-nats"},
         "nats-1": {"/data"},
         "prometheus": {"/prometheus"},
         "grafana": {"/var/lib/grafana"},
@@ -227,7 +229,7 @@ def test_addresses_can_come_from_files(monkeypatch: pytest.MonkeyPatch, tmp_path
 def test_every_service_is_watched_and_comes_back() -> None:
     for name, service in services().items():
         assert "no-new-privileges:true" in service["security_opt"], name
-        if name == "migrate":
+        if name in {"migrate", "tenant-nats-configuration"}:
             assert service["restart"] == "no"
             continue
         assert service["restart"] == "unless-stopped", name
@@ -239,7 +241,7 @@ def test_the_bot_starts_after_the_migrations_and_its_servers() -> None:
     needs = _dependencies(services()["bot"])
     assert needs.pop("migrate") == "service_completed_successfully"
     assert needs == dict.fromkeys(
-        ("valkey", "tenant-valkey", "nats-1", "nats-2", "nats-3"), "service_healthy"
+        ("valkey", "tenant-valkey", "tenant-nats", "nats-1", "nats-2", "nats-3"), "service_healthy"
     )
     assert _dependencies(services()["migrate"]) == {"postgres": "service_healthy"}
 

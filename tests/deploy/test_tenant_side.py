@@ -6,18 +6,24 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import asyncpg
 import pytest
+from pydantic import SecretStr
 from redis import exceptions as rd
 from redis.asyncio import Redis
 
 from sandbox_bot.embedded import PostgresServer
 from sandbox_bot.embedded._programs import postgres_programs, valkey_program
+from sandbox_core.credentials import CredentialsKey
 from sandbox_core.namespaces.postgres_roles import _ABILITIES, _lacking
+from sandbox_core.nats.tenant.keys import TenantKeys
 from sandbox_core.settings import Settings
-from tests.deploy.test_containers import _PASSWORDS, run_compose
+from tests.conftest import ROOT
+from tests.deploy.test_containers import _PASSWORDS, run_compose, services
 from tests.deploy.tools import DEPLOY
 from tests.e2e.harness import eventually, free_port
 
@@ -43,6 +49,9 @@ def test_the_file_names_the_sandboxes_side_once_isolation_is_chosen(
     assert settings.tenant_redis is not None
     assert (settings.tenant_database.where, settings.tenant_database.database) == ("postgres:5432", "tenants")
     assert settings.tenant_redis.where == "tenant-valkey:6379"
+    assert settings.tenant_nats is not None
+    assert settings.tenant_nats.where == "tenant-nats:4222"
+    assert settings.sandbox_worker_nats_url == "nats://127.0.0.1:4223"
     assert settings.sandbox_worker_database_url == "postgresql://127.0.0.1:5432/tenants"
     assert settings.sandbox_worker_redis_url == "redis://127.0.0.1:6380/0"
 
@@ -120,3 +129,27 @@ async def test_valkey_script_lets_only_the_bot_in(tmp_path: Path) -> None:
     finally:
         process.send_signal(signal.SIGTERM)
         await process.wait()
+
+
+@pytest.mark.parametrize("key", ["0" * 64, ""])
+def test_the_configuration_of_nats_is_written_for_nobody_else(tmp_path: Path, key: str) -> None:
+    (shell, option, script) = services()["tenant-nats-configuration"]["command"]
+    program = tmp_path / "sandboxctl"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m sandbox_bot "$@"\n')
+    program.chmod(0o755)
+    subprocess.run(
+        # Compose reads two of these signs as one.
+        [shell, option, script.replace("$$", "$").replace("/etc/tenant-nats", str(tmp_path))],
+        cwd=tmp_path,
+        env={
+            "PATH": f"{tmp_path}{os.pathsep}{os.defpath}",
+            "PYTHONPATH": str(ROOT),
+            "SANDBOX_CREDENTIALS_KEY": key,
+        },
+        check=True,
+    )
+    written = tmp_path / "nats.conf"
+    assert written.stat().st_mode & 0o777 == 0o600
+    (user,) = json.loads(written.read_text())["accounts"]["ROUTER"]["users"]
+    known = TenantKeys(CredentialsKey(SecretStr("0" * 64))).password("bot")
+    assert (user["password"] == known) is bool(key)
