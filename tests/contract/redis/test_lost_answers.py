@@ -60,7 +60,7 @@ class LosesAnswers(Proxy):
 
 
 @pytest.fixture
-async def way(redis_url: str) -> AsyncIterator[tuple[LosesAnswers, str]]:
+async def way(redis_url: str, impatient: None) -> AsyncIterator[tuple[LosesAnswers, str]]:
     async with proxied(redis_url, kind=LosesAnswers) as made:
         yield made
 
