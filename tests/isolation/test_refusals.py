@@ -169,6 +169,13 @@ async def test_an_old_redis(closed: EmbeddedServers, enforced: Settings) -> None
         ),
         ({"sandbox_credentials_key": "short"}, ["SANDBOX_CREDENTIALS_KEY can't be used"]),
         ({"sandbox_database_url": "same"}, ["SANDBOX_DATABASE_URL names the database of DATABASE_URL"]),
+        ({"sandbox_nats_url": None}, ["SANDBOX_NATS_URL is not set", "it takes nats://host:port"]),
+        ({"sandbox_nats_url": "same"}, ["SANDBOX_NATS_URL names the server of NATS_URL"]),
+        ({"sandbox_nats_url": "nats://me:secret@events.example"}, ["SANDBOX_NATS_URL has a login"]),
+        (
+            {"sandbox_worker_nats_url": "nats://token@events.example"},
+            ["SANDBOX_WORKER_NATS_URL can't be used", "It must name no user"],
+        ),
         ({"sandbox_redis_url": "same"}, ["SANDBOX_REDIS_URL names the server of REDIS_URL"]),
         (
             {"sandbox_worker_redis_url": "redis://user:password@keys.example:6379"},
@@ -179,7 +186,11 @@ async def test_an_old_redis(closed: EmbeddedServers, enforced: Settings) -> None
 def test_settings_that_do_not_do(
     closed: EmbeddedServers, others: dict[str, str | None], lines: list[str]
 ) -> None:
-    same = {"sandbox_database_url": closed.database_url, "sandbox_redis_url": closed.redis_url}
+    same = {
+        "sandbox_database_url": closed.database_url,
+        "sandbox_redis_url": closed.redis_url,
+        "sandbox_nats_url": closed.nats_url,
+    }
     with pytest.raises(SettingsError) as wrong:
         settings_of(
             closed, **{name: same[name] if value == "same" else value for name, value in others.items()}
