@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from functools import cached_property
 from typing import Annotated, Any, Literal, TypeVar
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
-    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
 from . import subjects
 from .addresses import AddressError, NatsAddress, PostgresAddress, RedisAddress
-from .credentials import LEAST_KEY, CredentialsKey
-from .errors import InvalidInput
+from .credentials import CredentialsKey
 from .secret_files import SecretFiles, SettingsError
-from .validation import parse_guild_id
+from .setting_values import (
+    ISOLATION,
+    MAX_DELIVERIES,
+    TAKES,
+    Hours,
+    Minutes,
+    PrivilegedIntents,
+    ShardIds,
+    Snowflakes,
+    api_url,
+    cant_be_used,
+    long_enough,
+    named,
+    replicas,
+    server_url,
+    without_login,
+)
 
 __all__ = (
     "MAX_DELIVERIES",
@@ -34,153 +47,6 @@ __all__ = (
     "load_settings",
     "require_discord",
 )
-
-
-def _split(value: object) -> object:
-    if isinstance(value, str):
-        return tuple(item.strip() for item in value.split(",") if item.strip())
-    return value
-
-
-def _split_or_none(value: object) -> object:
-    # An empty variable means the default, so "no values" needs a word.
-    return () if isinstance(value, str) and value.strip().lower() == "none" else _split(value)
-
-
-def _snowflakes(values: tuple[str, ...]) -> tuple[str, ...]:
-    for value in values:
-        try:
-            parse_guild_id(value)
-        except InvalidInput as error:
-            raise ValueError(f"`{value}` is not a Discord id") from error
-    return values
-
-
-def _server_url(parse: Callable[[str], object]) -> AfterValidator:
-    def check(value: SecretStr | None) -> SecretStr | None:
-        if value is not None:
-            parse(value.get_secret_value())
-        return value
-
-    return AfterValidator(check)
-
-
-def _api_url(value: str | None) -> str | None:
-    if value is None or value == "":
-        return None
-    url = urlsplit(value)
-    if url.scheme not in {"http", "https"} or not url.hostname or "/api" not in url.path:
-        raise ValueError("not an API address")
-    _ = url.port
-    return value.rstrip("/")
-
-
-def _named(is_right: Callable[[str], bool]) -> AfterValidator:
-    def check(value: str) -> str:
-        if not is_right(value):
-            raise ValueError("not a name that can be used")
-        return value
-
-    return AfterValidator(check)
-
-
-def _replicas(value: int) -> int:
-    if value not in {1, 3, 5}:
-        raise ValueError("JetStream needs an odd number of replicas")
-    return value
-
-
-def _long_enough(value: SecretStr | None) -> SecretStr | None:
-    if value is not None and len(value.get_secret_value()) < LEAST_KEY:
-        raise ValueError("too short")
-    return value
-
-
-def _without_login(
-    parse: Callable[[str], PostgresAddress | RedisAddress | NatsAddress],
-) -> Callable[[str | None], str | None]:
-    def check(value: str | None) -> str | None:
-        if value is None:
-            return None
-        address = parse(value)
-        token = address.token if isinstance(address, NatsAddress) else None
-        if address.user is not None or address.password is not None or token is not None:
-            raise AddressError("It must name no user and no password: each sandbox has its own.")
-        return value
-
-    return check
-
-
-Snowflakes = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_snowflakes)]
-PrivilegedIntents = Annotated[
-    tuple[Literal["members", "message_content", "presences"], ...], NoDecode, BeforeValidator(_split)
-]
-# A year at most: JetStream counts in nanoseconds, and dates end in the year 9999.
-Hours = Annotated[float, Field(ge=1 / 60, le=8760)]
-Minutes = Annotated[
-    tuple[Annotated[float, Field(gt=0, le=525_600)], ...], NoDecode, BeforeValidator(_split_or_none)
-]
-ShardIds = Annotated[tuple[int, ...] | None, NoDecode, BeforeValidator(_split)]
-
-ISOLATION: Literal["enforced", "convention"] = "convention"
-"""The default of `SANDBOX_ISOLATION`."""
-
-MAX_DELIVERIES = 5
-"""How often a worker gets an event, unless a setting says otherwise."""
-
-TAKES: Mapping[str, str] = {
-    "DISCORD_TOKEN": "the bot's token",
-    "DISCORD_API_URL": "an http(s) address such as http://127.0.0.1:8080/api/v10, or nothing for Discord",
-    "DISCORD_DEV_GUILD_IDS": "comma-separated server ids of 17 to 20 digits",
-    "DISCORD_DEV_ROLE_IDS": "comma-separated role ids of 17 to 20 digits",
-    "DISCORD_OWNER_IDS": "comma-separated user ids of 17 to 20 digits",
-    "DISCORD_PROTECTED_GUILD_IDS": "comma-separated server ids of 17 to 20 digits",
-    "DISCORD_PRIVILEGED_INTENTS": "any of members, message_content, presences, comma-separated",
-    "DISCORD_SHARD_COUNT": "a whole number from 1, or nothing for Discord's recommendation",
-    "DISCORD_SHARD_IDS": "comma-separated shard numbers below DISCORD_SHARD_COUNT, which must be set too",
-    "DATABASE_URL": "postgresql://user:password@host:port/database",
-    "REDIS_URL": "redis://host:port/0 (or rediss:// with TLS)",
-    "NATS_URL": "nats://host:port, several separated by commas (or tls://)",
-    "SANDBOX_NATS_URL": "nats://host:port, several separated by commas (or tls://), or nothing for NATS_URL",
-    "NATS_REPLICAS": "an odd whole number from 1 to 5",
-    "SANDBOX_NATS_REPLICAS": "an odd whole number from 1 to 5",
-    "NATS_EVENTS_STREAM": "a stream's name: 1 to 64 of A-Z, a-z, 0-9, _ and -",
-    "NATS_EVENTS_PREFIX": "a subject's first tokens, such as events or acme.discord: A-Z, a-z, 0-9, _ and -, "
-    "joined by dots, 100 in all; the first begins with a letter or digit, and is not sandbox or sandboxes",
-    "NATS_SANDBOX_STREAM": "a stream's name other than NATS_EVENTS_STREAM: 1 to 64 of A-Z, a-z, 0-9, _ and -",
-    "OPS_HOST": "an address to listen on, such as 127.0.0.1",
-    "OPS_PORT": "a port from 0 (any free one) to 65535",
-    "SANDBOX_ISOLATION": "enforced or convention",
-    "SANDBOX_DATABASE_URL": "postgresql://user:password@host:port/database, a database of its own",
-    "SANDBOX_REDIS_URL": "redis://user:password@host:port/0, a server of its own",
-    "SANDBOX_CREDENTIALS_KEY": "32 random characters or more, such as those of: openssl rand -hex 32",
-    "SANDBOX_WORKER_DATABASE_URL": "postgresql://host:port/database without a login",
-    "SANDBOX_WORKER_REDIS_URL": "redis://host:port/0 without a login",
-    "SANDBOX_WORKER_NATS_URL": "nats://host:port without a login, several separated by commas (or tls://)",
-    "SANDBOX_DATABASE_CONNECTIONS": "a whole number from 1",
-    "SANDBOX_DATABASE_STATEMENT_SECONDS": "seconds, more than 0 and at most 86400",
-    "METRICS_OWNER_LABELS": "a whole number from 0",
-    "SANDBOX_CONTROL_SCHEMA": "a schema's name: 1 to 40 of a-z, 0-9 and _, beginning with a letter or _; "
-    "not PostgreSQL's own (pg_…, information_schema) and not a sandbox's (sandbox_ and 8 hex digits)",
-    "SANDBOX_DEFAULT_TTL_HOURS": "hours, from 1/60 (a minute) to SANDBOX_MAX_TTL_HOURS",
-    "SANDBOX_MAX_TTL_HOURS": "hours, from 1/60 (a minute) to 8760 (a year)",
-    "SANDBOX_MAX_PER_OWNER": "a whole number from 1",
-    "SANDBOX_MAX_GUILDS": "a whole number from 1",
-    "SANDBOX_MAX_DELIVERIES": "a whole number from 1 to 999999999",
-    "SANDBOX_CLEANUP_INTERVAL_MINUTES": "minutes, more than 0 and at most 10080 (a week)",
-    "SANDBOX_EXPIRY_NOTICE_MINUTES": "comma-separated minutes, each more than 0 and at most 525600, or none",
-    "SANDBOX_ROUTE_CACHE_TTL_MS": "milliseconds from 1000 to 3600000",
-    "SANDBOX_SHIELD_HOST": "true or false",
-    "EVENTS_MAX_AGE_HOURS": "hours, from 1/60 (a minute) to 8760 (a year)",
-    "ROUTER_MAX_PENDING": "a whole number of events from 100",
-    "SANDBOX_MAX_PENDING": "a whole number of events from 10",
-    "SANDBOX_MAX_PENDING_MB": "megabytes, a whole number from 1",
-    "SANDBOX_MAX_PENDING_ALL": "a whole number of events from SANDBOX_MAX_PENDING",
-    "SANDBOX_MAX_PENDING_ALL_MB": "megabytes, a whole number from SANDBOX_MAX_PENDING_MB",
-    "LOG_LEVEL": "DEBUG, INFO, WARNING or ERROR",
-    "LOG_FORMAT": "console or json",
-}
-"""The valid values of each variable, for the line about a problem with it."""
 
 
 class _Sources(BaseSettings):
@@ -212,15 +78,15 @@ class _Sources(BaseSettings):
 class KeySettings(_Sources):
     """The setting for the configuration of the sandboxes' NATS server."""
 
-    sandbox_credentials_key: Annotated[SecretStr, AfterValidator(_long_enough)]
+    sandbox_credentials_key: Annotated[SecretStr, AfterValidator(long_enough)]
 
 
 class DatabaseSettings(_Sources):
     """The settings for a migration."""
 
-    database_url: Annotated[SecretStr, _server_url(PostgresAddress.parse)]
+    database_url: Annotated[SecretStr, server_url(PostgresAddress.parse)]
     """PostgreSQL 15 or newer. The role needs the right to create schemas, but need not be a superuser."""
-    sandbox_control_schema: Annotated[str, _named(subjects.is_control_schema)] = "public"
+    sandbox_control_schema: Annotated[str, named(subjects.is_control_schema)] = "public"
     """The PostgreSQL schema of the bot's own tables; `sandboxctl migrate` creates it if it is missing."""
 
     @cached_property
@@ -237,7 +103,7 @@ class Settings(DatabaseSettings):
 
     discord_token: SecretStr | None = None
     """The bot's token, from the application's page *Bot*. Without it, `make run` shows the offline tour."""
-    discord_api_url: Annotated[str | None, AfterValidator(_api_url)] = None
+    discord_api_url: Annotated[str | None, AfterValidator(api_url)] = None
     """The address of Discord's REST API, which also gives the gateway's. For a local Discord or a proxy."""
     discord_dev_guild_ids: Snowflakes = ()
     """The servers that get the `/sandbox` commands."""
@@ -258,42 +124,42 @@ class Settings(DatabaseSettings):
     discord_shard_ids: ShardIds = None
     """The shards that this process runs; DISCORD_SHARD_COUNT must be set, too. By default all of them."""
 
-    redis_url: Annotated[SecretStr, _server_url(RedisAddress.parse)]
+    redis_url: Annotated[SecretStr, server_url(RedisAddress.parse)]
     """Redis 7 or newer, or Valkey."""
-    nats_url: Annotated[SecretStr, _server_url(NatsAddress.parse)]
+    nats_url: Annotated[SecretStr, server_url(NatsAddress.parse)]
     """NATS 2.11 or newer, with JetStream."""
-    sandbox_nats_url: Annotated[SecretStr | None, _server_url(NatsAddress.parse)] = None
+    sandbox_nats_url: Annotated[SecretStr | None, server_url(NatsAddress.parse)] = None
     """Another NATS server for the sandboxes' events and their workers, with JetStream. Without it: NATS_URL.
     Whatever happens to that server, production's events go on. With `enforced` it must be set, and with
     SANDBOX_CREDENTIALS_KEY it is a server with the configuration that `sandboxctl tenant-nats` prints."""
-    nats_replicas: Annotated[int, AfterValidator(_replicas)] = 1
+    nats_replicas: Annotated[int, AfterValidator(replicas)] = 1
     """Replicas of each stream: 1, or in a cluster 3 or 5."""
-    sandbox_nats_replicas: Annotated[int, AfterValidator(_replicas)] = 1
+    sandbox_nats_replicas: Annotated[int, AfterValidator(replicas)] = 1
     """Replicas of each sandbox's streams at SANDBOX_NATS_URL: what `sandboxctl tenant-nats` was given."""
-    nats_events_stream: Annotated[str, _named(subjects.is_stream_name)] = subjects.EVENTS_STREAM
+    nats_events_stream: Annotated[str, named(subjects.is_stream_name)] = subjects.EVENTS_STREAM
     """The stream of production's events. The bot does not change a stream that it did not create."""
-    nats_events_prefix: Annotated[str, _named(subjects.is_production_prefix)] = subjects.EVENTS_PREFIX
+    nats_events_prefix: Annotated[str, named(subjects.is_production_prefix)] = subjects.EVENTS_PREFIX
     """The prefix of the subjects of production's events: `events` gives `events.MESSAGE_CREATE`."""
-    nats_sandbox_stream: Annotated[str, _named(subjects.is_stream_name)] = subjects.SANDBOX_STREAM
+    nats_sandbox_stream: Annotated[str, named(subjects.is_stream_name)] = subjects.SANDBOX_STREAM
     """The stream of the sandboxes' events, `sandbox.>`. The bot does not change a stream of others."""
 
     sandbox_isolation: Literal["enforced", "convention"] = ISOLATION
     """How sandboxes are kept apart. `enforced`: the servers do it, each sandbox has logins of its own.
     `convention`: workers have the same login, and keep to their sandbox by good manners."""
-    sandbox_database_url: Annotated[SecretStr | None, _server_url(PostgresAddress.parse)] = None
+    sandbox_database_url: Annotated[SecretStr | None, server_url(PostgresAddress.parse)] = None
     """The database of the sandboxes' schemas, with the bot's login there. With `enforced` it must be set."""
-    sandbox_redis_url: Annotated[SecretStr | None, _server_url(RedisAddress.parse)] = None
+    sandbox_redis_url: Annotated[SecretStr | None, server_url(RedisAddress.parse)] = None
     """The Redis or Valkey of the sandboxes' keys, with the bot's login. With `enforced` it must be set."""
-    sandbox_credentials_key: Annotated[SecretStr | None, AfterValidator(_long_enough)] = None
+    sandbox_credentials_key: Annotated[SecretStr | None, AfterValidator(long_enough)] = None
     """The key that the passwords of sandboxes are made from. With `enforced` it must be set, and the same in
     every process. After a change, `rotate` gives each sandbox new credentials."""
     sandbox_worker_database_url: Annotated[
-        str | None, AfterValidator(_without_login(PostgresAddress.parse))
+        str | None, AfterValidator(without_login(PostgresAddress.parse))
     ] = None
     """The address of the sandboxes' database for workers, where it is another than the bot's."""
-    sandbox_worker_redis_url: Annotated[str | None, AfterValidator(_without_login(RedisAddress.parse))] = None
+    sandbox_worker_redis_url: Annotated[str | None, AfterValidator(without_login(RedisAddress.parse))] = None
     """The address of the sandboxes' Redis for workers, where it is another than the bot's."""
-    sandbox_worker_nats_url: Annotated[str | None, AfterValidator(_without_login(NatsAddress.parse))] = None
+    sandbox_worker_nats_url: Annotated[str | None, AfterValidator(without_login(NatsAddress.parse))] = None
     """The address of the sandboxes' NATS server for workers, where it is another than the bot's."""
     sandbox_database_connections: Annotated[int, Field(ge=1)] = 20
     """The most connections of one sandbox to PostgreSQL at a time."""
@@ -532,12 +398,6 @@ def _problems(error: ValidationError) -> list[str]:
             line = cant_be_used(variable, cause if isinstance(cause, AddressError) else None)
         lines.setdefault(variable, line)
     return list(lines.values())
-
-
-def cant_be_used(variable: str, error: AddressError | None = None) -> str:
-    """Return the sentence about a variable with an invalid value, and what is wrong with an address."""
-    sentence = f"{variable} can't be used: it takes {TAKES[variable]}."
-    return sentence if error is None else f"{sentence} {error.problem}"
 
 
 def require_discord(settings: Settings) -> str:
