@@ -10,10 +10,10 @@ from uuid import UUID
 
 from sandbox_core.addresses import NatsAddress
 from sandbox_core.credentials import CredentialsKey, redis_hash
-from sandbox_core.errors import IsolationImpossible
+from sandbox_core.errors import DependencyUnavailable, IsolationImpossible
 from sandbox_core.models import Sandbox
 from sandbox_core.nats.tenant.callout import LoginOf, SlotLogin
-from sandbox_core.nats.tenant.servers import TenantServers
+from sandbox_core.nats.tenant.servers import NO_ACCOUNTS, TenantServers
 from sandbox_core.postgres import nats_slots
 from sandbox_core.postgres.pool import Pool, connected
 from sandbox_core.subjects import sandbox_user
@@ -46,7 +46,13 @@ class SlotLogins:
 
     async def require(self) -> None:
         """Do as `Credentials` documents."""
-        if not await self._servers.slots():
+        try:
+            slots = await self._servers.slots()
+        except DependencyUnavailable as error:
+            if error.problem != NO_ACCOUNTS:
+                raise
+            slots = frozenset()
+        if not slots:
             raise IsolationImpossible(
                 STORE,
                 self._servers.where,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
@@ -17,6 +18,7 @@ from sandbox_core.errors import IsolationImpossible
 from sandbox_core.namespaces import SandboxUsers
 from sandbox_core.secret_files import SettingsError
 from sandbox_core.settings import Settings
+from tests.doctor.servers import nats_server
 
 from .conftest import ALICE, opened, settings_of
 
@@ -40,6 +42,16 @@ async def changed(connection: asyncpg.Connection, there: str, back: str) -> Asyn
         yield
     finally:
         await connection.execute(back)
+
+
+async def test_a_nats_server_without_accounts(closed: EmbeddedServers, tmp_path: Path) -> None:
+    async with (
+        nats_server(tmp_path) as plain,
+        opened(settings_of(closed, sandbox_nats_url=plain.url)) as core,
+    ):
+        error = await refused(core)
+        assert (error.dependency, error.where) == ("NATS", f"127.0.0.1:{plain.port}")
+        assert "sandboxctl tenant-nats" in error.mend
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,8 @@ from sandbox_core.subjects import slot_account, slot_of_account
 from ..connection import NatsConnection
 from ..errors import DEPENDENCY, translating
 
+NO_ACCOUNTS = "it has no accounts for sandboxes"
+"""The problem with a server that has another configuration than the sandboxes' must have."""
 OWNER = "sandbox"
 """The key of the sandbox's id in a stream's metadata."""
 _PING = "$SYS.REQ.SERVER.PING"
@@ -147,6 +149,9 @@ class TenantServers:
                     except nats.errors.TimeoutError:
                         problem = f"{len(answered)} of {max(1, len(known))} servers of the sandboxes answered"
                         raise DependencyUnavailable(DEPENDENCY, problem, self.where) from None
+                    if not message.data:
+                        # A status: nobody listens, where the system account would.
+                        raise DependencyUnavailable(DEPENDENCY, NO_ACCOUNTS, self.where)
                     answer = json.loads(message.data)
                     data = answer.get("data") or {}
                     if "num_routes" in data:
