@@ -95,8 +95,18 @@ def place_of(pool: Pool) -> str:
 
 
 async def _connect(address: PostgresAddress, _dsn: None, **options: Any) -> asyncpg.Connection[Any]:
-    """Open a connection for the pool, which itself has no address."""
-    return await login.connect(address, **options)
+    """Open a connection for the pool, which itself has no address.
+
+    On Python 3.12 and 3.13 an attempt was seen that did not end, though the server took others at once. So an
+    attempt gets half of the time, and a second one the rest.
+    """
+    limit = options.pop("timeout")
+    try:
+        return await login.connect(address, timeout=limit / 2, **options)
+    except DependencyUnavailable as error:
+        if not _is_late(error):
+            raise
+    return await login.connect(address, timeout=limit / 2, **options)
 
 
 async def _prepare(connection: Connection) -> None:
