@@ -35,7 +35,8 @@ COMMAND_TIMEOUT = 3.0
 A few statements may need longer, such as dropping a schema; they have their own `timeout`.
 """
 _CANCELLED_WITHIN = 0.5
-# Less than a lease lasts; between two statements of ours are milliseconds.
+# Less than a lease lasts; between two statements of ours are milliseconds. Each transaction sets it, because
+# PgBouncer takes no such setting when a connection is opened.
 _IDLE_AT_MOST_MS = 5_000
 _PERHAPS_NOT_STORABLE = re.compile(r"\\u(?:0000|d[89a-f])")
 
