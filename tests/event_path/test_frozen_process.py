@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Mapping
 
 import pytest
 from nats.aio.client import Client
-from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from sandbox_core.bootstrap import Core, open_core
@@ -25,7 +24,7 @@ from sandbox_core.routing import RouteTable
 from sandbox_core.settings import load_settings
 from sandbox_core.sharding.sessions import SessionBook
 
-from .conftest import GUILD_A, GUILD_B, SANDBOX_1, dispatch, read_back, until
+from .conftest import GUILD_A, GUILD_B, SANDBOX_1, connected, dispatch, read_back, until
 from .test_router import Routes, Slow, intake, router, routes, send, slow
 
 __all__ = ["intake", "router", "routes", "slow"]
@@ -60,10 +59,8 @@ class Process:
 
 @pytest.fixture
 async def elsewhere(nats_url: str) -> AsyncIterator[NatsConnection]:
-    connection = NatsConnection()
-    await connection.connect(SecretStr(nats_url), name="elsewhere", within=5)
-    yield connection
-    await connection.close()
+    async with connected(nats_url, "elsewhere") as connection:
+        yield connection
 
 
 async def test_what_was_decided_before_a_freeze_is_not_sent_after_it(
