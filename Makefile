@@ -19,7 +19,7 @@ BIN := $(VENV)/bin
 TO_RUN := $(VENV)/.installed-to-run
 STAMP := $(VENV)/.installed
 
-PACKAGES := bot/sandbox_bot cogs/sandbox_cogs sandbox_core discord_sim
+PACKAGES := bot/sandbox_bot cogs/sandbox_cogs sandbox_core sandbox_gateway discord_sim
 # The domain's coverage gate, in per cent of lines and branches.
 COVERAGE_MIN := 95
 MEASURED := --cov=sandbox_core --cov-branch --cov-report=term --cov-fail-under=$(COVERAGE_MIN)

@@ -122,6 +122,7 @@ async def test_every_command_that_operators_use_works_in_the_image(
         "sandbox_bot",
         "sandbox_cogs",
         "sandbox_core",
+        "sandbox_gateway",
     }
     before = _files(image)
     alice = sim.add_user("alice")

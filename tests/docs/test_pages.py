@@ -16,10 +16,17 @@ from sandbox_bot.cli import app
 from sandbox_core.settings import Settings
 from tests.docs.markdown import ROOT, anchors, blocks, links, name_of, pages
 
-SOURCES = ("bot", "cogs", "sandbox_core")
+SOURCES = ("bot", "cogs", "sandbox_core", "sandbox_gateway")
 
 # Where a name of a subject, a key or a schema looks like a metric's.
-_NO_METRIC = {"sandbox_bot", "sandbox_cogs", "sandbox_core", "sandbox_id", "sandbox_prod_backup"}
+_NO_METRIC = {
+    "sandbox_bot",
+    "sandbox_cogs",
+    "sandbox_core",
+    "sandbox_gateway",
+    "sandbox_id",
+    "sandbox_prod_backup",
+}
 
 
 @pytest.fixture(scope="module")

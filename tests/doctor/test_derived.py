@@ -11,6 +11,7 @@ from pathlib import Path
 import sandbox_bot
 import sandbox_cogs
 import sandbox_core
+import sandbox_gateway
 from sandbox_bot.doctor.postgres_rights import FUNCTIONS, TABLES
 from tests.conftest import ROOT
 
@@ -55,7 +56,7 @@ def _up(migration: Path) -> str:
 
 
 def _statements() -> Iterator[str]:
-    for package in (sandbox_core, sandbox_cogs, sandbox_bot):
+    for package in (sandbox_core, sandbox_cogs, sandbox_gateway, sandbox_bot):
         top = Path(str(package.__file__)).parent
         for path in sorted(top.rglob("*.py")):
             if package is sandbox_bot and path.relative_to(top).parts[0] in _NOT_THE_BOTS:

@@ -16,7 +16,7 @@ from sandbox_bot import __version__
 from tests.packaging.conftest import Built, Environment, done, install_into
 from tests.packaging.lock import ROOT, project
 
-PACKAGES = {"discord_sim", "sandbox_bot", "sandbox_cogs", "sandbox_core"}
+PACKAGES = {"discord_sim", "sandbox_bot", "sandbox_cogs", "sandbox_core", "sandbox_gateway"}
 
 _GREETER = """
 from discord.ext import commands

@@ -89,6 +89,7 @@ _OURS = [
     "sandbox_bot.gateway.socket",
     "sandbox_cogs.sandbox",
     "sandbox_core.nats",
+    "sandbox_gateway.sessions",
     "discord_sim",
     "tests.conftest",
     "benchmarks.__main__",
