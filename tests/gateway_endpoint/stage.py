@@ -18,6 +18,7 @@ from sandbox_core.models import Actor, GuildAccess, Sandbox
 from sandbox_core.settings import Settings
 from sandbox_gateway.process import Endpoint, EndpointTuning, Guarded, open_endpoint, serve
 from tests.isolation.gateway import publishing
+from tests.plugin.test_fitness import free_port
 
 ALICE = Actor("200000000000000001", "Alice")
 BOB = Actor("200000000000000002", "Bob")
@@ -119,12 +120,14 @@ class Stage:
         stack = AsyncExitStack()
         session = await stack.enter_async_context(aiohttp.ClientSession())
         rest = PassThrough(self.sim, session)
+        port = free_port()
+        own = self.settings.model_copy(update={"sandbox_gateway_port": port})
         core = await stack.enter_async_context(
-            open_core(self.settings, follow_routes=False, use_nats=NatsUse.SANDBOXES)
+            open_core(own, follow_routes=False, use_nats=NatsUse.SANDBOXES)
         )
         endpoint = await stack.enter_async_context(open_endpoint(core, Guarded(rest, rest.handle), tuning))
         url = await stack.enter_async_context(
-            serve(endpoint, "127.0.0.1", 0, leave_within=tuning.leave_within)
+            serve(endpoint, "127.0.0.1", port, leave_within=tuning.leave_within)
         )
         process = Process(endpoint, url, rest, stack.aclose)
         rest.gateway_url = process.gateway_url
