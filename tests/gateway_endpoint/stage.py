@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 import aiohttp
 from aiohttp import web
@@ -51,11 +52,11 @@ class PassThrough:
         self.asked: list[str] = []
         self.away = False
 
-    async def request(self, method: str, path: str, *, query: Mapping[str, str] | None = None) -> Answered:
+    async def request(self, method: str, path: str, *, sandbox_id: UUID, query: str = "") -> Answered:
         self.asked.append(path)
         headers = {"Authorization": f"Bot {self._sim.token}"}
         async with self._session.request(
-            method, f"{self._sim.api_url}{path}", params=query, headers=headers
+            method, f"{self._sim.api_url}{path}?{query}", headers=headers
         ) as answer:
             return Answered(answer.status, await answer.read())
 
