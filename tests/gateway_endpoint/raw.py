@@ -84,6 +84,7 @@ class Raw:
 
     async def identify(self, token: str, **others: Any) -> list[dict[str, Any]]:
         """Begin a session. Return READY and every GUILD_CREATE."""
+        self.sequence = None
         await self.send(2, {"token": token, "intents": ALL, "properties": {}, **others})
         found = await self.until_event("READY")
         return found + [await self.receive() for _ in found[-1]["d"]["guilds"]]

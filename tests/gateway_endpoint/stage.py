@@ -113,8 +113,9 @@ class Stage:
     """The bot's: it publishes."""
     settings: Settings
     guilds: list[SimGuild]
-    stack: AsyncExitStack
     processes: list[Process] = field(default_factory=list)
+    read: int = 0
+    """The last event of Discord's that the bot has read."""
 
     async def start(self, tuning: EndpointTuning = QUICK) -> Process:
         """Start one more process of the endpoint."""
@@ -154,7 +155,7 @@ class Stage:
 
     async def published(self) -> None:
         """Everything that Discord has sent is stored."""
-        await self.sim.wait_for(lambda: self.core.intake is not None)
+        await until(lambda: self.read >= self.sim.sessions[-1].sequence)
         async with asyncio.timeout(20):
             await self.core.router.idle()
 
@@ -164,7 +165,7 @@ def access(guild: SimGuild) -> GuildAccess:
     return GuildAccess(str(guild.id), bot_is_member=True, caller_manages=True)
 
 
-async def publish_from(sim: DiscordSim, core: Core) -> None:
+async def publish_from(sim: DiscordSim, core: Core, read: Callable[[int], None]) -> None:
     """Read the simulator's gateway as the bot does, and publish; until it is cancelled."""
     async with aiohttp.ClientSession() as session, session.ws_connect(sim.gateway_url, max_msg_size=0) as ws:
         await ws.receive()
@@ -178,6 +179,7 @@ async def publish_from(sim: DiscordSim, core: Core) -> None:
             if frame.type == "READY":
                 core.intake.adopt(json.loads(raw)["d"]["session_id"], 0, 0)
             core.intake.take(frame, 0)
+            read(json.loads(raw)["s"])
 
 
 @asynccontextmanager
@@ -185,10 +187,14 @@ async def staged(settings: Settings, sim: DiscordSim, guilds: list[SimGuild]) ->
     """The stage without an endpoint yet."""
     async with AsyncExitStack() as stack:
         core = await stack.enter_async_context(publishing(settings))
-        reading = asyncio.create_task(publish_from(sim, core))
+        stage = Stage(sim, core, settings, guilds)
+
+        def note(sequence: int) -> None:
+            stage.read = sequence
+
+        reading = asyncio.create_task(publish_from(sim, core, note))
         try:
             await sim.wait_connected()
-            stage = Stage(sim, core, settings, guilds, stack)
             yield stage
             for process in stage.processes:
                 await process.stop()

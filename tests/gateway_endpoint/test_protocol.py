@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
+from sandbox_core.models import Sandbox
 from sandbox_core.postgres import connected as pooled
 from sandbox_core.postgres import sandboxes
 from sandbox_gateway.process import EndpointTuning
 
 from .raw import ALL, Raw, connected
-from .stage import ALICE, BOB, Process, Stage, until
+from .stage import ALICE, BOB, QUICK, Process, Stage
 
 PRESENCES, MEMBERS, CONTENT = 1 << 8, 1 << 1, 1 << 15
 
@@ -143,8 +144,7 @@ async def test_intents_choose_the_events_and_the_contents(stage: Stage, process:
     mine = await stage.sandbox("mine", guild)
     async with connected(process) as some, connected(process) as most:
         await most.identify(stage.token(mine))
-        await until(lambda: True)
-        await asyncio.sleep(0.02)
+        await pause()
         await some.identify(stage.token(mine), intents=1 | 1 << 9)
         stage.sim.emit("TYPING_START", {"guild_id": str(guild.id), "user_id": "1"})
         stage.sim.message(guild, content="secret")
@@ -213,28 +213,47 @@ async def test_members_and_sounds_of_foreign_servers_are_not_told(stage: Stage, 
         )
 
 
-@pytest.mark.parametrize("ending", ["destroy", "rotate", "expiry"])
-async def test_the_end_of_a_sandbox_ends_its_connections_within_a_second(
+async def test_an_expiry_ends_connections_within_a_second(stage: Stage, process: Process) -> None:
+    mine = await stage.sandbox("mine", stage.guilds[0])
+    async with connected(process) as raw:
+        await raw.identify(stage.token(mine))
+        ends = datetime.now(UTC) + timedelta(seconds=1.5)
+        async with pooled(stage.core.pool) as connection:
+            await sandboxes.set_expiry(connection, mine.id, ends)
+        assert await raw.close_code() == 4004
+        assert timedelta(0) <= datetime.now(UTC) - ends < timedelta(seconds=1)
+    await refused(stage, process, mine)
+
+
+@pytest.mark.parametrize("ending", ["destroy", "rotate"])
+async def test_an_end_and_a_rotation_end_connections_within_a_second(
     stage: Stage, process: Process, ending: str
 ) -> None:
     mine = await stage.sandbox("mine", stage.guilds[0])
     async with connected(process) as raw:
         await raw.identify(stage.token(mine))
-        if ending == "expiry":
-            ends = datetime.now(UTC) + timedelta(seconds=1.5)
-            async with pooled(stage.core.pool) as connection:
-                await sandboxes.set_expiry(connection, mine.id, ends)
-            assert await raw.close_code() == 4004
-            assert datetime.now(UTC) - ends < timedelta(seconds=1)
-            assert datetime.now(UTC) >= ends
-        else:
-            changing = asyncio.create_task(getattr(stage.core.manager, ending)(ALICE, "mine"))
-            assert await raw.close_code() == 4004
-            ended = time.monotonic()
-            await changing
-            assert time.monotonic() - ended > -1
+        closing = asyncio.create_task(raw.close_code())
+        changing = asyncio.create_task(getattr(stage.core.manager, ending)(ALICE, "mine"))
+        while await row_of(stage, mine) == (mine.status, mine.generation):
+            await asyncio.sleep(0.01)
+        committed = time.monotonic()
+        assert await closing == 4004
+        assert time.monotonic() - committed < 1
+        await changing
+    await refused(stage, process, mine)
+
+
+async def row_of(stage: Stage, sandbox: Sandbox) -> tuple[str, int]:
+    async with pooled(stage.core.pool) as connection:
+        row = await sandboxes.by_id(connection, sandbox.id)
+    assert row is not None
+    return row.status, row.generation
+
+
+async def refused(stage: Stage, process: Process, sandbox: Sandbox) -> None:
+    """The token that the sandbox had lets nobody in."""
     async with connected(process) as raw:
-        await raw.send(2, {"token": stage.token(mine), "intents": 1})
+        await raw.send(2, {"token": stage.token(sandbox), "intents": 1})
         assert await raw.close_code() == 4004
 
 
@@ -248,8 +267,13 @@ async def test_shards_divide_the_servers(stage: Stage, process: Process) -> None
             guild_ids = [int(each["d"]["id"]) for each in created]
             assert all(guild_id >> 22 & 1 == shard for guild_id in guild_ids)
             seen += guild_ids
-            await asyncio.sleep(0.02)
+            await pause()
     assert sorted(seen) == [guild.id for guild in stage.guilds]
+
+
+async def pause() -> None:
+    """Let the time pass in which a sandbox's bots may not identify again."""
+    await asyncio.sleep(2 * QUICK.identify_every)
 
 
 async def messages(stage: Stage, raw: Raw, *contents: str) -> None:
