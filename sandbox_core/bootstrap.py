@@ -243,6 +243,7 @@ async def open_core(
             observer=metrics,
             health=health,
             key=settings.credentials_key,
+            endpoint=settings.client_endpoint,
             enforced=settings.enforced,
         )
         cleanup = CleanupProvider(

@@ -54,6 +54,16 @@ def api_url(value: str | None) -> str | None:
     return value.rstrip("/")
 
 
+def endpoint_url(value: str | None) -> str | None:
+    if value is None or value == "":
+        return None
+    url = urlsplit(value)
+    if url.scheme not in {"http", "https"} or not url.hostname or url.path.strip("/") or url.query:
+        raise ValueError("not an address without a path")
+    _ = url.port
+    return value.rstrip("/")
+
+
 def named(is_right: Callable[[str], bool]) -> AfterValidator:
     def check(value: str) -> str:
         if not is_right(value):
@@ -129,6 +139,9 @@ TAKES: Mapping[str, str] = {
     "NATS_SANDBOX_STREAM": "a stream's name other than NATS_EVENTS_STREAM: 1 to 64 of A-Z, a-z, 0-9, _ and -",
     "OPS_HOST": "an address to listen on, such as 127.0.0.1",
     "OPS_PORT": "a port from 0 (any free one) to 65535",
+    "SANDBOX_GATEWAY_HOST": "an address to listen on, such as 127.0.0.1",
+    "SANDBOX_GATEWAY_PORT": "a port from 1 to 65535",
+    "SANDBOX_GATEWAY_URL": "an http(s) address without a path, such as https://bots.example.com, or nothing",
     "SANDBOX_ISOLATION": "enforced or convention",
     "SANDBOX_DATABASE_URL": "postgresql://user:password@host:port/database, a database of its own",
     "SANDBOX_REDIS_URL": "redis://user:password@host:port/0, a server of its own",

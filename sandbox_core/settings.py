@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from . import subjects
 from .addresses import NatsAddress, PostgresAddress, RedisAddress
+from .client_endpoint import NOBODY, ClientEndpoint, user_id_in
 from .credentials import CredentialsKey
 from .secret_files import SettingsError
 from .setting_sources import Sources, read
@@ -23,6 +24,7 @@ from .setting_values import (
     ShardIds,
     Snowflakes,
     api_url,
+    endpoint_url,
     long_enough,
     named,
     replicas,
@@ -137,6 +139,13 @@ class Settings(DatabaseSettings):
     """The address on which `/metrics`, `/healthz` and `/readyz` listen."""
     ops_port: Annotated[int, Field(ge=0, le=65535)] = 9464
     """The port of the same; 0 chooses a free one."""
+    sandbox_gateway_host: str = "127.0.0.1"
+    """The address on which `sandboxctl gateway` listens for the sandboxes' bots."""
+    sandbox_gateway_port: Annotated[int, Field(ge=1, le=65535)] = 9465
+    """The port of the same."""
+    sandbox_gateway_url: Annotated[str | None, AfterValidator(endpoint_url)] = None
+    """The address of the same as the bots reach it, without a path. Without it:
+    `http://SANDBOX_GATEWAY_HOST:SANDBOX_GATEWAY_PORT`."""
     metrics_owner_labels: Annotated[int, Field(ge=0)] = 0
     """The number of owners, those with the most sandboxes, whose Discord ids are labels of `/metrics`."""
 
@@ -268,6 +277,15 @@ class Settings(DatabaseSettings):
         """The key of sandboxes' credentials."""
         key = self.sandbox_credentials_key
         return None if key is None else CredentialsKey(key)
+
+    @property
+    def client_endpoint(self) -> ClientEndpoint | None:
+        """Where the sandboxes' unmodified bots connect to; None without a key for their tokens."""
+        key, token = self.credentials_key, self.discord_token
+        if key is None:
+            return None
+        url = self.sandbox_gateway_url or f"http://{self.sandbox_gateway_host}:{self.sandbox_gateway_port}"
+        return ClientEndpoint(url, NOBODY if token is None else user_id_in(token.get_secret_value()), key)
 
     @cached_property
     def redis(self) -> RedisAddress:

@@ -210,6 +210,20 @@ def interaction_guild_key(interaction_id: str) -> str:
     return f"sandbox:gateway:interaction:{_checked_snowflake(interaction_id)}"
 
 
+def client_session_key(sandbox_id: UUID, session: str) -> str:
+    """`sandbox:gateway:client:{sandbox}:{session}`: what a RESUME of an unmodified bot needs.
+
+    `session` is our own hexadecimal number.
+    """
+    return f"sandbox:gateway:client:{sandbox_id}:{int(session, 16):016x}"
+
+
+def client_identify_keys(sandbox_id: UUID) -> tuple[str, str]:
+    """Set while the sandbox's bots may not identify again, and how often they have, told among processes."""
+    stem = f"sandbox:gateway:client-identify:{sandbox_id}"
+    return f"{stem}:pause", f"{stem}:count"
+
+
 WRITE_TRIAL_KEY = "sandbox:gateway:write-trial"
 """A key that nothing ever makes; see `dependencies`."""
 LAST_EVENTS_KEY = "sandbox:gateway:last-events"

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -20,6 +21,8 @@ import structlog
 from sandbox_core import subjects, tasks
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.redis.errors import translating
+
+from .tenants import Tenant
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -62,11 +65,9 @@ class SessionRecord:
     """Something that happened to a client's session."""
 
     at: float
-    session: str
-    """The session's short name."""
     what: str
     """Such as `identified`, `resumed`, `closed`."""
-    detail: str = ""
+    details: Mapping[str, Any]
 
     @property
     def time(self) -> datetime:
@@ -77,8 +78,10 @@ class SessionRecord:
 class Calls:
     """Writes records, later and together. `run` has to be running."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, *, clock: Callable[[], float] = time.time) -> None:
+        """`clock` is in seconds since the epoch."""
         self._redis = redis
+        self._clock = clock
         self._queue: asyncio.Queue[tuple[Kind, UUID, str]] = asyncio.Queue(_WAITING)
         self.lost = 0
         """Records that could not be written."""
@@ -87,9 +90,9 @@ class Calls:
         """Keep a call."""
         self._put("calls", sandbox_id, record)
 
-    def record_session(self, sandbox_id: UUID, record: SessionRecord) -> None:
+    def record_session(self, tenant: Tenant, what: str, details: Mapping[str, Any]) -> None:
         """Keep what happened to a session."""
-        self._put("sessions", sandbox_id, record)
+        self._put("sessions", tenant.sandbox_id, SessionRecord(self._clock(), what, dict(details)))
 
     def _put(self, kind: Kind, sandbox_id: UUID, record: CallRecord | SessionRecord) -> None:
         try:

@@ -37,6 +37,27 @@ async def list_channels(call: Call) -> JsonValue:
     return [shapes.channel(channel) for channel in call.guild().channels.values()]
 
 
+@ROUTES.add("GET", "/guilds/{guild_id}/threads/active")
+async def active_threads(call: Call) -> JsonValue:
+    """Answer that a guild has no threads."""
+    call.guild()
+    return {"threads": [], "members": [], "has_more": False}
+
+
+@ROUTES.add("GET", "/guilds/{guild_id}/scheduled-events")
+async def scheduled_events(call: Call) -> JsonValue:
+    """Answer that a guild plans no events."""
+    call.guild()
+    return []
+
+
+@ROUTES.add("GET", "/guilds/{guild_id}/soundboard-sounds")
+async def soundboard_sounds(call: Call) -> JsonValue:
+    """Answer that a guild has no sounds of its own."""
+    call.guild()
+    return {"items": []}
+
+
 @ROUTES.add("GET", "/guilds/{guild_id}/members")
 async def list_members(call: Call) -> JsonValue:
     """Return members by ascending user id."""

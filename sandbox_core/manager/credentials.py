@@ -36,15 +36,17 @@ async def require(tools: Tools) -> None:
 
 
 def variables(tools: Tools, sandbox: Sandbox) -> dict[str, str]:
-    """Return the variables with the sandbox's logins; empty when it has none.
+    """Return the variables with the sandbox's logins and its token; empty when it has none.
 
     Raises `NoCredentials` when they were made with another key than the bot's.
     """
+    token = {} if tools.endpoint is None else tools.endpoint.variables(sandbox)
     if not sandbox.generation:
-        return {}
+        return token
     if tools.key is None or not tools.key.made(sandbox):
         raise NoCredentials(sandbox.name, outdated=True)
-    return {name: value for _, each in every(tools) for name, value in each.variables(sandbox).items()}
+    logins = {name: value for _, each in every(tools) for name, value in each.variables(sandbox).items()}
+    return logins | token
 
 
 async def rotate(tools: Tools, actor: Actor, sandbox: Sandbox) -> Changed:

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
+from sandbox_core.client_endpoint import ClientEndpoint
 from sandbox_core.credentials import CredentialsKey
 from sandbox_core.models import NOBODY_ASKED, Route, Sandbox, Switch
 from sandbox_core.namespaces import Namespace
@@ -143,5 +144,7 @@ class Tools(TeardownTools):
     new_id: Callable[[], UUID]
     key: CredentialsKey | None = None
     """The key of sandboxes' credentials."""
+    endpoint: ClientEndpoint | None = None
+    """Where sandboxes' unmodified bots connect to."""
     enforced: bool = False
     """Whether new sandboxes get credentials, and not keep apart by convention."""

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Unpack
 from uuid import UUID, uuid4
 
+from sandbox_core.client_endpoint import ClientEndpoint
 from sandbox_core.credentials import CredentialsKey
 from sandbox_core.errors import SandboxNotFound, SandboxNotNamed
 from sandbox_core.health import HealthChecker, SandboxHealth
@@ -74,12 +75,13 @@ class SandboxManager:
         health: HealthChecker | None = None,
         faults: FaultPoint = no_fault,
         key: CredentialsKey | None = None,
+        endpoint: ClientEndpoint | None = None,
         enforced: bool = False,
     ) -> None:
         """`namespaces` are in the order of provisioning; they are dropped in reverse.
 
         `health` may check more parts than these; without it, they are all parts. With `enforced`, new
-        sandboxes get credentials of their own, made with `key`.
+        sandboxes get credentials of their own, made with `key`. `endpoint` is for unmodified bots.
         """
         self._tools = Tools(
             pool=pool,
@@ -92,6 +94,7 @@ class SandboxManager:
             claims=Claims(pool),
             faults=faults,
             key=key,
+            endpoint=endpoint,
             enforced=enforced,
         )
         self._health = health or HealthChecker(namespaces)

@@ -157,6 +157,15 @@ async def set_rest_level(connection: Connection, sandbox_id: UUID, level: RestLe
         )
 
 
+async def running(connection: Connection) -> list[Sandbox]:
+    """Return the running sandboxes."""
+    with translating():
+        rows = await connection.fetch(
+            f"SELECT {COLUMNS} FROM sandboxes AS s WHERE s.status = 'running'"  # noqa: S608 (a constant)
+        )
+    return [sandbox_from_row(row) for row in rows]
+
+
 async def with_credentials(connection: Connection) -> list[Sandbox]:
     """Return the running sandboxes that have credentials of their own."""
     with translating():

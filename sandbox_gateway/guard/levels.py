@@ -13,14 +13,9 @@ _AGAINST_A_MEMBER = frozenset({"delete_guild_member", "ban_user_from_guild", "bu
 _PINGS = {"parse": frozenset({"roles", "users", "everyone"})}
 
 
-def level_of(tenant: Tenant) -> RestLevel:
-    """Return the sandbox's level."""
-    return RestLevel(tenant.level)
-
-
 def check_operation(matched: Matched, tenant: Tenant) -> None:
     """Raise `Refusal` when the sandbox's level is too low for the operation."""
-    level = level_of(tenant)
+    level = tenant.level
     if not level.includes(matched.rule.needs):
         why = f"its level is {level.value}, and this takes {matched.rule.needs.value}"
         raise missing_permissions(why, f"level_{level.value}")
@@ -28,12 +23,12 @@ def check_operation(matched: Matched, tenant: Tenant) -> None:
 
 def check_fields(matched: Matched, body: JsonValue, tenant: Tenant) -> None:
     """Raise `Refusal` when the body has a field that takes a higher level."""
-    if level_of(tenant) is RestLevel.FULL or not isinstance(body, dict):
+    if tenant.level is RestLevel.FULL or not isinstance(body, dict):
         return
     fields = sorted(body.keys() & matched.rule.moderates)
     if fields:
-        why = f"its level is {level_of(tenant).value}, and `{fields[0]}` takes full"
-        raise missing_permissions(why, f"level_{level_of(tenant).value}")
+        why = f"its level is {tenant.level.value}, and `{fields[0]}` takes full"
+        raise missing_permissions(why, f"level_{tenant.level.value}")
 
 
 def moves_the_bot_out(matched: Matched, body: JsonValue, bot_id: str) -> bool:

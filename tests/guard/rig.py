@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 from yarl import URL
 
+from sandbox_core.models import RestLevel
 from sandbox_core.redis.client import create_client
 from sandbox_gateway.calls import Calls, recording
 from sandbox_gateway.commands import CommandCall, Commands
@@ -27,7 +28,7 @@ from sandbox_gateway.guard.places import Places
 from sandbox_gateway.guard.seen import RedisSeen
 from sandbox_gateway.guard.service import Guard
 from sandbox_gateway.share import Share, ShareLimits
-from sandbox_gateway.tenants import Level, TablesStale, Tenant
+from sandbox_gateway.tenants import TablesStale, Tenant
 from sandbox_gateway.upstream import Upstream
 
 REAL_TOKEN = "real.bot.token-that-nobody-sees"
@@ -44,7 +45,7 @@ INVITE, INVITE_FOREIGN = "inside1", "foreign1"
 PLENTY = ShareLimits(all_sandboxes=100_000, each=100_000, invalid_each=100_000, invalid_all=100_000)
 
 
-def tenant(name: str = "mine", *guild_ids: str, level: Level = Level.FULL) -> Tenant:
+def tenant(name: str = "mine", *guild_ids: str, level: RestLevel = RestLevel.FULL) -> Tenant:
     """Return a sandbox that runs for an hour."""
     return Tenant(
         sandbox_id=uuid4(),

@@ -121,6 +121,7 @@ def discord(world: tuple[Recorder, Rig]) -> Recorder:
 @pytest.fixture
 def guard(world: tuple[Recorder, Rig]) -> Rig:
     """The guard in front of it."""
+    world[1].commands.calls.clear()
     return world[1]
 
 

@@ -1,0 +1,55 @@
+"""The endpoint for unmodified bots (`sandboxctl gateway`): its addresses, and a sandbox's token for it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+
+from .credentials import CredentialsKey
+from .models import Sandbox
+
+STORE = "Discord"
+"""In place of a store's name in the password that a token ends with."""
+NOBODY = "0"
+"""The user id in the tokens of a bot whose own token names none, as at a local Discord."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientEndpoint:
+    """Where unmodified bots connect to, and what makes their tokens; `url` has no path."""
+
+    url: str
+    bot_user_id: str
+    key: CredentialsKey
+
+    def token(self, sandbox: Sandbox) -> str:
+        """Return the sandbox's present token, in three parts as Discord's.
+
+        Libraries read the bot's user id from the first one, or warn where they can't.
+        """
+        user = base64.urlsafe_b64encode(self.bot_user_id.encode()).decode().rstrip("=")
+        return f"{user}.sbx-{sandbox.short_id}.{self.key.password(STORE, sandbox)}"
+
+    @property
+    def gateway_url(self) -> str:
+        """The address of the gateway."""
+        return f"ws{self.url.removeprefix('http')}/"
+
+    def variables(self, sandbox: Sandbox) -> dict[str, str]:
+        """Return the variables for an unmodified bot of the sandbox, with its token."""
+        return {
+            "DISCORD_TOKEN": self.token(sandbox),
+            "DISCORD_API_URL": f"{self.url}/api/v10",
+            "DISCORD_GATEWAY_URL": self.gateway_url,
+        }
+
+
+def user_id_in(token: str) -> str:
+    """Return the bot's user id, which a token of Discord begins with; `NOBODY` when it does not."""
+    first = token.partition(".")[0]
+    try:
+        text = base64.urlsafe_b64decode(first + "=" * (-len(first) % 4)).decode("ascii")
+    except (binascii.Error, ValueError):
+        return NOBODY
+    return text if text.isdigit() else NOBODY

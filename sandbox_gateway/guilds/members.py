@@ -1,0 +1,73 @@
+"""The members that a client asks for (op 8), in events of at most a thousand."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+
+from sandbox_core.subjects import is_snowflake
+
+from ..sessions.protocol import RequestMembers
+from .asking import Asking
+
+_PAGE = _CHUNK = 1000
+_NAMED_AT_MOST = 100
+_AT_ONCE = 4
+
+
+async def chunks(asking: Asking, asked: RequestMembers) -> list[bytes]:
+    """Return the `d` of each GUILD_MEMBERS_CHUNK. Raises `DependencyUnavailable`."""
+    path = f"/guilds/{int(asked.guild_id)}/members"
+    missing: list[str] = []
+    if asked.user_ids is not None:
+        members, missing = await _named(asking, path, asked.user_ids)
+    elif asked.query:
+        limit = str(min(max(asked.limit, 1), 100))
+        members = await asking.get(f"{path}/search", query=asked.query, limit=limit) or []
+    else:
+        members = await _all(asking, path, asked.limit)
+    parts = [members[start : start + _CHUNK] for start in range(0, len(members), _CHUNK)] or [[]]
+    return [
+        msgspec.json.encode(
+            {
+                "guild_id": str(asked.guild_id),
+                "members": part,
+                "chunk_index": number,
+                "chunk_count": len(parts),
+                **({"not_found": missing} if asked.user_ids is not None else {}),
+                # Nobody's presence can be asked for.
+                **({"presences": []} if asked.presences else {}),
+                **({} if asked.nonce is None else {"nonce": asked.nonce}),
+            }
+        )
+        for number, part in enumerate(parts)
+    ]
+
+
+async def _all(asking: Asking, path: str, limit: int) -> list[Any]:
+    found: list[Any] = []
+    after = "0"
+    while True:
+        page = await asking.get(path, limit=str(_PAGE), after=after) or []
+        found += page
+        if len(page) < _PAGE or (limit and len(found) >= limit):
+            return found[:limit] if limit else found
+        after = page[-1]["user"]["id"]
+
+
+async def _named(
+    asking: Asking, path: str, user_ids: str | int | list[str | int]
+) -> tuple[list[Any], list[str]]:
+    named = user_ids if isinstance(user_ids, list) else [user_ids]
+    wanted = [each for each in dict.fromkeys(map(str, named)) if is_snowflake(each)][:_NAMED_AT_MOST]
+    few = asyncio.Semaphore(_AT_ONCE)
+
+    async def ask(user_id: str) -> Any:
+        async with few:
+            return await asking.get(f"{path}/{user_id}")
+
+    found = await asyncio.gather(*(ask(each) for each in wanted))
+    missing = [user_id for user_id, member in zip(wanted, found, strict=True) if member is None]
+    return [member for member in found if member is not None], missing

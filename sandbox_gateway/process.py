@@ -1,0 +1,187 @@
+"""The process: settings in, served until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import structlog
+from aiohttp import web
+
+from sandbox_core.bootstrap import Core, NatsUse, open_core
+from sandbox_core.errors import IsolationImpossible
+from sandbox_core.postgres.switches import SwitchRequests
+from sandbox_core.settings import Settings
+
+from .app import EndpointApp, Handler
+from .following import FollowedTenants, Pace
+from .guilds import GuildSnapshots
+from .guilds.asking import Asking, Rest
+from .identity import BotIdentity
+from .metrics import ClientMetrics
+from .sessions.beginning import Beginnings
+from .sessions.conversation import Gateway
+from .sessions.feeds import Feeds
+from .sessions.limits import IDENTIFY_EVERY, IdentifyLimits
+from .sessions.places import StreamPlaces
+from .sessions.records import Records
+from .sessions.registry import Sessions
+from .sessions.service import Commands, NothingKept, Seen, Service, SessionReports, SessionTuning, Unchanged
+from .sessions.session_ids import SessionIds
+
+_log = structlog.get_logger("sandbox.client_gateway")
+
+LEAVE_WITHIN = 3.0
+"""Seconds that clients have to go to another process before they are cut off."""
+_CLOSE_WITHIN = 0.25
+
+
+class EndpointAddressError(Exception):
+    """The endpoint can't listen on its address; the text names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointTuning:
+    """Times that tests change."""
+
+    sessions: SessionTuning = field(default_factory=SessionTuning)
+    pace: Pace = field(default_factory=Pace)
+    identify_every: float = IDENTIFY_EVERY
+    leave_within: float = LEAVE_WITHIN
+
+
+DEFAULT_TUNING = EndpointTuning()
+
+
+@dataclass(frozen=True, slots=True)
+class Guarded:
+    """What the REST guard brings: its requests, the answers to clients, and what it is told and tells."""
+
+    rest: Rest
+    handle: Handler
+    seen: Seen = field(default_factory=NothingKept)
+    commands: Commands = field(default_factory=Unchanged)
+    reports: SessionReports = field(default_factory=NothingKept)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A process's endpoint, ready to be served."""
+
+    tenants: FollowedTenants
+    gateway: Gateway
+    sessions: Sessions
+    app: EndpointApp
+    metrics: ClientMetrics
+
+
+@asynccontextmanager
+async def open_endpoint(
+    core: Core, guarded: Guarded, tuning: EndpointTuning = DEFAULT_TUNING
+) -> AsyncIterator[Endpoint]:
+    """Open the endpoint over the core's servers, any of which may be away.
+
+    Raises `IsolationImpossible` without a key for tokens.
+    """
+    settings = core.settings
+    place, key = settings.client_endpoint, settings.credentials_key
+    if place is None or key is None:
+        raise IsolationImpossible(
+            "Discord",
+            "",
+            "there is no key to make the tokens of sandboxes from",
+            "Set SANDBOX_CREDENTIALS_KEY, the same in every process.",
+        )
+    metrics, tenants = ClientMetrics(), FollowedTenants(core.pool, key, pace=tuning.pace)
+    asking, requests = Asking(guarded.rest), SwitchRequests(core.pool)
+    identity = BotIdentity(asking)
+    places = _places(core)
+
+    async def switched(guild_ids: frozenset[str]) -> None:
+        await requests.ask(guild_ids)
+
+    service = Service(
+        tenants=tenants,
+        refresh=tenants.refresh,
+        switched=switched,
+        feeds=Feeds(places),
+        records=Records(core.redis),
+        ids=SessionIds(key),
+        limits=IdentifyLimits(core.redis, every=tuning.identify_every),
+        snapshots=GuildSnapshots(asking, identity.user_id),
+        bot=identity.get,
+        gateway_url=place.gateway_url,
+        metrics=metrics,
+        seen=guarded.seen,
+        commands=guarded.commands,
+        reports=guarded.reports,
+        tuning=tuning.sessions,
+    )
+    sessions = Sessions(service)
+    tenants.on_change.append(sessions.tenant_changed)
+    gateway = Gateway(service, Beginnings(service, sessions))
+
+    async def troubles() -> Mapping[str, str]:
+        return {"PostgreSQL": "it has not said for too long who may connect"} if tenants.stale else {}
+
+    await tenants.start()
+    sessions.start()
+    try:
+        app = EndpointApp(gateway, guarded.handle, metrics, troubles)
+        yield Endpoint(tenants, gateway, sessions, app, metrics)
+    finally:
+        await sessions.close()
+        await tenants.close()
+
+
+@asynccontextmanager
+async def serve(
+    endpoint: Endpoint, host: str, port: int, *, leave_within: float = LEAVE_WITHIN
+) -> AsyncIterator[str]:
+    """Serve on `host` and `port`, and send the clients away at the end. The value is the address.
+
+    Another process may listen on the same port. Raises `EndpointAddressError`.
+    """
+    runner = web.AppRunner(endpoint.app.application(), access_log=None, shutdown_timeout=_CLOSE_WITHIN)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host, port, reuse_port=port != 0)
+        try:
+            await site.start()
+        except OSError as error:
+            raise EndpointAddressError(
+                f"The gateway endpoint can't listen on {host}:{port} ({error.strerror}); "
+                "SANDBOX_GATEWAY_HOST and SANDBOX_GATEWAY_PORT choose another address."
+            ) from error
+        address = runner.addresses[0]
+        url = f"http://{address[0]}:{address[1]}"
+        _log.info("client_gateway_listening", url=url)
+        try:
+            yield url
+        finally:
+            endpoint.app.leaving = True
+            await endpoint.sessions.save_quietly(endpoint.sessions)
+            await endpoint.gateway.leave(leave_within)
+            await endpoint.sessions.save_quietly(endpoint.sessions)
+    finally:
+        await runner.cleanup()
+
+
+def _places(core: Core) -> StreamPlaces:
+    settings = core.settings
+    if settings.tenant_nats is None:
+        return StreamPlaces(core.pool, None, core.sandbox_nats, settings.nats_sandbox_stream)
+    return StreamPlaces(core.pool, core.sandbox_nats, core.nats, settings.nats_sandbox_stream)
+
+
+async def run_endpoint(
+    settings: Settings, guarded: Guarded, *, stop: asyncio.Event, tuning: EndpointTuning = DEFAULT_TUNING
+) -> None:
+    """Run until `stop` is set. Raises `EndpointAddressError` or `IsolationImpossible`."""
+    opening = open_core(settings, follow_routes=False, use_nats=NatsUse.SANDBOXES)
+    async with opening as core, open_endpoint(core, guarded, tuning) as endpoint:
+        host, port = settings.sandbox_gateway_host, settings.sandbox_gateway_port
+        async with serve(endpoint, host, port, leave_within=tuning.leave_within):
+            await stop.wait()

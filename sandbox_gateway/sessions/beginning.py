@@ -1,0 +1,262 @@
+"""How a session begins: with IDENTIFY, or again with RESUME."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import msgspec
+import structlog
+
+from sandbox_core.errors import DependencyUnavailable
+from sandbox_core.models import shard_of
+
+from ..tenants import TablesStale, Tenant
+from . import intents
+from .client import Client
+from .frames import with_body
+from .places import StreamPlace
+from .protocol import CloseCode, Closing, Identify, Resume
+from .reading import EventsLost, StreamEvent, StreamReader
+from .records import Record
+from .registry import Sessions
+from .service import Bot, Service
+from .session import Arrival, Session, unavailable
+from .session_ids import SessionId
+
+_log = structlog.get_logger("sandbox.client_gateway")
+
+_GUILDS_AT_ONCE = 4
+_LATER = Closing(CloseCode.RECONNECT, "not possible now; try again")
+
+
+class Refused(Exception):
+    """Answered with op 9: the client has to identify, later or anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A session that hears of everything, and sends nothing before `greet` is done."""
+
+    session: Session
+    greet: Callable[[], Awaitable[None]]
+    """Sends what comes first. Raises `Closing`, `Refused` or `DependencyUnavailable`."""
+
+
+class Beginnings:
+    """Opens the sessions of this process."""
+
+    def __init__(self, service: Service, sessions: Sessions) -> None:
+        self._service = service
+        self._sessions = sessions
+
+    @asynccontextmanager
+    async def identify(self, client: Client, asked: Identify) -> AsyncIterator[Opened]:
+        """Begin a session with READY and every server. Raises `Closing` or `Refused`."""
+        service = self._service
+        tenant = await self._tenant(asked.token)
+        shard, count = asked.shard or (0, 1)
+        if not 0 <= shard < count <= 0xFFFF:
+            raise Closing(CloseCode.INVALID_SHARD, "there is no such shard")
+        if asked.intents is None or asked.intents & ~intents.KNOWN or asked.intents < 0:
+            raise Closing(CloseCode.INVALID_INTENTS, "these are no intents")
+        bot = await self._bot()
+        if intents.lacking(asked.intents, bot.flags):
+            self._count("disallowed_intents")
+            raise Closing(CloseCode.DISALLOWED_INTENTS, "the application lacks a privileged intent")
+        await self._limit(tenant)
+        async with AsyncExitStack() as stack:
+            try:
+                feed = await stack.enter_async_context(
+                    service.feeds.use(tenant.sandbox_id, credentials=tenant.credentials)
+                )
+                # The position first, and all that Discord is asked for afterwards: nothing falls between.
+                position = max(feed.position, (await feed.place.state()).last)
+            except DependencyUnavailable as error:
+                _log.warning("client_identify_waits", reason=error.reason)
+                raise _LATER from None
+            guild_ids = [each for each in sorted(tenant.guild_ids) if shard_of(each, count) == shard]
+            identity = SessionId(
+                tenant.sandbox_id,
+                tenant.credentials,
+                secrets.token_hex(8),
+                asked.intents,
+                shard,
+                count,
+                1 + len(guild_ids),
+                feed.birth,
+                position,
+            )
+            session = Session(service, bot, client, tenant, identity)
+            session.known.update(guild_ids)
+            feed.add(session)
+            stack.callback(feed.remove, session)
+            self._sessions.add(session)
+            stack.callback(self._sessions.remove, session)
+            await self._sessions.save_quietly([session])
+            self._count("accepted")
+            service.reports.record_session(tenant, "identified", {"shard": shard, "intents": asked.intents})
+
+            async def greet() -> None:
+                await self._greet(session, client, bot, guild_ids)
+                self._sessions.tenant_changed(tenant.sandbox_id, service.tenant(tenant.sandbox_id))
+
+            yield Opened(session, greet)
+
+    @asynccontextmanager
+    async def resume(self, client: Client, asked: Resume) -> AsyncIterator[Opened]:
+        """Go on with a session, first with what was missed. Raises `Closing` or `Refused`."""
+        service = self._service
+        tenant = await self._tenant(asked.token)
+        identity = service.ids.read(asked.session_id)
+        present = (tenant.sandbox_id, tenant.credentials)
+        if identity is None or (identity.sandbox_id, identity.credentials) != present:
+            raise self._refused("unknown_session")
+        bot = await self._bot()
+        async with AsyncExitStack() as stack:
+            try:
+                record = await service.records.load(identity)
+                if record is None:
+                    raise self._refused("too_late")
+                feed = await stack.enter_async_context(
+                    service.feeds.use(tenant.sandbox_id, credentials=tenant.credentials)
+                )
+                mark = self._mark(record, identity, asked.seq)
+                if mark is None or feed.birth != identity.birth:
+                    raise self._refused("events_lost")
+                session = Session(service, bot, client, tenant, identity)
+                session.resume(record, mark, asked.seq)
+                feed.add(session)
+                stack.callback(feed.remove, session)
+                self._sessions.add(session)
+                stack.callback(self._sessions.remove, session)
+            except DependencyUnavailable as error:
+                _log.warning("client_resume_waits", reason=error.reason)
+                raise _LATER from None
+
+            async def greet() -> None:
+                try:
+                    await self._replay(session, feed.place, feed.birth)
+                except EventsLost:
+                    raise self._refused("events_lost") from None
+                if session.behind:
+                    raise Closing(CloseCode.INVALID_SEQUENCE, "the session has no such sequence number")
+                body = msgspec.json.encode({"_trace": []})
+                await client.send(with_body("RESUMED", body).numbered(session.sequence))
+                self._catch_up(session)
+                service.metrics.resumes.labels("accepted").inc()
+                service.reports.record_session(tenant, "resumed", {"sequence": asked.seq})
+
+            yield Opened(session, greet)
+
+    async def _tenant(self, token: str) -> Tenant:
+        try:
+            tenant = await self._service.tenants.by_token(token)
+        except TablesStale:
+            raise _LATER from None
+        if tenant is None:
+            self._count("token_refused")
+            raise Closing(CloseCode.AUTHENTICATION_FAILED, "this is no running sandbox's token")
+        return tenant
+
+    async def _bot(self) -> Bot:
+        try:
+            return await self._service.bot()
+        except DependencyUnavailable as error:
+            _log.warning("client_bot_unknown", reason=error.reason)
+            raise _LATER from None
+
+    async def _limit(self, tenant: Tenant) -> None:
+        limits = self._service.limits
+        try:
+            if await limits.too_soon(tenant.sandbox_id):
+                self._count("too_soon")
+                raise Refused
+            used_up = await limits.used_up(tenant.sandbox_id)
+        except DependencyUnavailable as error:
+            _log.warning("client_identify_waits", reason=error.reason)
+            raise _LATER from None
+        if used_up:
+            self._count("used_up")
+            _log.warning("client_identifies_used_up", sandbox_id=str(tenant.sandbox_id))
+            raise Closing(
+                CloseCode.AUTHENTICATION_FAILED, "the sandbox's bots have identified too often today"
+            )
+
+    async def _greet(self, session: Session, client: Client, bot: Bot, guild_ids: list[str]) -> None:
+        """Send READY, and each server in its turn; Discord is asked about several at once."""
+        few = asyncio.Semaphore(_GUILDS_AT_ONCE)
+
+        async def snapshot(guild_id: str) -> bytes | None:
+            async with few:
+                return await session.snapshot(guild_id)
+
+        asked = [asyncio.ensure_future(snapshot(each)) for each in guild_ids]
+        try:
+            await client.send(with_body("READY", self._ready(session, bot, guild_ids)).numbered(1))
+            for sequence, (guild_id, found) in enumerate(zip(guild_ids, asked, strict=True), start=2):
+                body = await found
+                frame = with_body("GUILD_CREATE", body) if body else None
+                if frame is None:
+                    _log.warning("client_guild_unavailable", guild_id=guild_id)
+                    frame = with_body("GUILD_DELETE", unavailable(guild_id))
+                await client.send(frame.numbered(sequence))
+        finally:
+            for each in asked:
+                each.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+
+    def _ready(self, session: Session, bot: Bot, guild_ids: list[str]) -> bytes:
+        identity = session.identity
+        return msgspec.json.encode(
+            {
+                "v": 10,
+                "user": bot.user,
+                "user_settings": {},
+                "guilds": [{"id": each, "unavailable": True} for each in guild_ids],
+                "private_channels": [],
+                "relationships": [],
+                "presences": [],
+                "session_type": "normal",
+                "session_id": self._service.ids.write(identity),
+                "resume_gateway_url": self._service.gateway_url,
+                "shard": [identity.shard, identity.shard_count],
+                "application": {"id": bot.application_id, "flags": bot.flags},
+                "_trace": [],
+            }
+        )
+
+    def _mark(self, record: Record, identity: SessionId, sequence: int) -> tuple[int, int] | None:
+        """Return the number at or before the client's, and the position of its event."""
+        begun = (identity.sequence, identity.position)
+        if sequence < identity.sequence:
+            # It has not seen all of its beginning.
+            return None
+        return max(record.mark_for(sequence) or begun, begun)
+
+    async def _replay(self, session: Session, place: StreamPlace, birth: int) -> None:
+        """Send what the client has missed, up to the stream's last event now."""
+        last = await place.last()
+        missed: list[StreamEvent] = []
+        await StreamReader(place, birth, session.position, missed.append, until=last).run()
+        for event in missed:
+            await session.handle(event)
+
+    def _catch_up(self, session: Session) -> None:
+        """Have a client that was away told which servers have come and gone meanwhile."""
+        present = self._service.tenant(session.tenant.sandbox_id)
+        self._sessions.tenant_changed(session.tenant.sandbox_id, present)
+        if present is not None:
+            for guild_id in session.guilds():
+                session.put(Arrival(guild_id))
+            self._sessions.left(session, session.known - present.guild_ids)
+
+    def _count(self, result: str) -> None:
+        self._service.metrics.identifies.labels(result).inc()
+
+    def _refused(self, why: str) -> Refused:
+        self._service.metrics.resumes.labels(why).inc()
+        return Refused(why)

@@ -1,0 +1,55 @@
+"""One client's WebSocket."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+from aiohttp import web
+
+from .compression import Encoder
+from .protocol import CloseCode, Closing, Op, operation
+
+_CLOSE_WITHIN = 1.0
+
+
+class Client:
+    """Sends to a client. A payload is encoded and written in one step, so any task may send."""
+
+    def __init__(self, request: web.Request, socket: web.WebSocketResponse, encoder: Encoder) -> None:
+        self._request = request
+        self._socket = socket
+        self._encoder = encoder
+        self.closing: Closing | None = None
+        """Why we have ended it."""
+        self.acknowledged = 0
+        """The last sequence number that the client has confirmed in a heartbeat."""
+
+    async def send(self, payload: bytes) -> None:
+        """Send a payload; waits while the client does not read. Raises `ConnectionResetError`."""
+        if self._socket.closed:
+            raise ConnectionResetError("the client has gone")
+        encoded = self._encoder.encode(payload)
+        if self._encoder.binary:
+            await self._socket.send_bytes(encoded)
+        else:
+            await self._socket.send_str(encoded.decode())
+
+    async def operate(self, op: Op, body: object = None) -> None:
+        """Send what is no event."""
+        await self.send(operation(op, body))
+
+    async def close(self, closing: Closing) -> None:
+        """End the connection; one that does not read is cut."""
+        if self.closing is not None:
+            return
+        self.closing = closing
+        # The client may have gone, or not read: then nobody can be told.
+        with suppress(TimeoutError, OSError):
+            async with asyncio.timeout(_CLOSE_WITHIN):
+                await self._socket.close(code=closing.code, message=closing.reason.encode()[:120])
+        if self._request.transport is not None and not self._request.transport.is_closing():
+            self._request.transport.abort()
+
+
+RESTART = Closing(CloseCode.RECONNECT, "this process ends; resume at another one")

@@ -1,0 +1,105 @@
+"""Where a sandbox's events are: a stream of its own, or the one that sandboxes by convention share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from nats.js import JetStreamContext
+from nats.js.errors import NotFoundError
+
+from sandbox_core.errors import DependencyUnavailable
+from sandbox_core.nats.connection import NatsConnection
+from sandbox_core.nats.errors import DEPENDENCY, translating
+from sandbox_core.nats.tenant.streams import SlotStreams
+from sandbox_core.postgres import nats_slots
+from sandbox_core.postgres.pool import Pool, connected
+from sandbox_core.subjects import SLOT_STREAM, sandbox_events, slot_api
+
+_MICROSECONDS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """What a stream has now."""
+
+    birth: int
+    """When it was made, in microseconds since the epoch: with memory streams a restart makes another one."""
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamPlace:
+    """A sandbox's events in a stream. Methods raise `DependencyUnavailable`."""
+
+    connection: NatsConnection
+    js: JetStreamContext
+    api: str
+    """What the subjects of requests begin with."""
+    stream: str
+    subject: str
+    """The sandbox's events in it."""
+    own: bool
+    """Whether nothing else is in the stream, so that a gap in its numbers means lost events."""
+
+    async def state(self) -> StreamState:
+        """Return what the stream has."""
+        with translating():
+            try:
+                info = await self.js.stream_info(self.stream)
+            except NotFoundError:
+                raise DependencyUnavailable(DEPENDENCY, f"the stream {self.stream} is missing") from None
+        made = info.created
+        birth = 0 if made is None else round(made.timestamp() * _MICROSECONDS)
+        return StreamState(birth, info.state.first_seq, info.state.last_seq)
+
+    async def last(self) -> int:
+        """Return the number of the sandbox's last event in the stream; 0 without one."""
+        with translating():
+            try:
+                found = await self.js.get_last_msg(self.stream, self.subject)
+            except NotFoundError:
+                return 0
+        return found.seq or 0
+
+
+class StreamPlaces:
+    """Finds the streams of sandboxes; a sandbox has the same one from its creation to its end."""
+
+    def __init__(
+        self, pool: Pool, tenant: NatsConnection | None, shared: NatsConnection, shared_stream: str
+    ) -> None:
+        """`tenant` is the bot's connection to the server with an account for each sandbox."""
+        self._pool = pool
+        self._tenant = tenant
+        self._shared = shared
+        self._shared_stream = shared_stream
+        self._known: dict[UUID, StreamPlace] = {}
+
+    async def of(self, sandbox_id: UUID, *, credentials: int) -> StreamPlace:
+        """Return where the sandbox's events are. Raises `DependencyUnavailable`."""
+        known = self._known.get(sandbox_id)
+        if known is None:
+            known = self._known[sandbox_id] = await self._find(sandbox_id, credentials)
+        return known
+
+    def forget(self, sandbox_id: UUID) -> None:
+        """The sandbox has ended."""
+        self._known.pop(sandbox_id, None)
+
+    async def _find(self, sandbox_id: UUID, credentials: int) -> StreamPlace:
+        events = sandbox_events(sandbox_id)
+        if not credentials:
+            js = self._shared.client.jetstream()
+            return StreamPlace(self._shared, js, "$JS.API", self._shared_stream, events, own=False)
+        if self._tenant is None:
+            raise DependencyUnavailable(
+                DEPENDENCY, "SANDBOX_NATS_URL is not set, where the sandbox's events are"
+            )
+        async with connected(self._pool) as connection:
+            row = await nats_slots.of_sandbox(connection, sandbox_id)
+        if row is None:
+            raise DependencyUnavailable(DEPENDENCY, "the sandbox has no account yet")
+        js = SlotStreams(self._tenant).jetstream(row.slot)
+        return StreamPlace(self._tenant, js, slot_api(row.slot), SLOT_STREAM, events, own=True)

@@ -1,0 +1,131 @@
+"""What sessions need of everything around them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+from uuid import UUID
+
+from ..metrics import ClientMetrics
+from ..tenants import Tenant, Tenants
+from .feeds import Feeds
+from .limits import IdentifyLimits
+from .protocol import HEARTBEAT_MS
+from .records import Records
+from .session_ids import SessionIds
+
+
+class Snapshots(Protocol):
+    """What Discord says now of servers."""
+
+    async def guild_create(self, guild_id: str, intents: int, large_threshold: int) -> bytes | None:
+        """Return the `d` of GUILD_CREATE, asked for later than this call; None when the bot is not in it.
+
+        Raises `DependencyUnavailable`.
+        """
+        ...
+
+    async def members(self, tenant: Tenant, asked: Any) -> list[bytes]:
+        """Return the `d` of each GUILD_MEMBERS_CHUNK. Raises `DependencyUnavailable`."""
+        ...
+
+    async def sounds(self, guild_id: str) -> bytes:
+        """Return the `d` of SOUNDBOARD_SOUNDS. Raises `DependencyUnavailable`."""
+        ...
+
+
+class Seen(Protocol):
+    """Notes which interactions a sandbox has seen; the guard asks for it."""
+
+    async def note(self, tenant: Tenant, kind: Any, id: str, token: str) -> None:  # noqa: A002
+        """Note it, before the client gets it."""
+        ...
+
+
+class Commands(Protocol):
+    """Puts the ids of commands in place that the client knows."""
+
+    async def to_client(self, tenant: Tenant, frame: bytes) -> bytes:
+        """Return the frame of an INTERACTION_CREATE as the client is to see it."""
+        ...
+
+
+class SessionReports(Protocol):
+    """Keeps what happened to sessions, for their owners."""
+
+    def record_session(self, tenant: Tenant, what: str, details: Mapping[str, Any]) -> None:
+        """Keep one thing that happened."""
+        ...
+
+
+class Unchanged:
+    """`Commands` while there are no scopes of commands: every frame passes."""
+
+    async def to_client(self, tenant: Tenant, frame: bytes) -> bytes:
+        """Return the same frame."""
+        return frame
+
+
+class NothingKept:
+    """`Seen` and `SessionReports` where nobody asks."""
+
+    async def note(self, tenant: Tenant, kind: Any, id: str, token: str) -> None:  # noqa: A002
+        """Do nothing."""
+
+    def record_session(self, tenant: Tenant, what: str, details: Mapping[str, Any]) -> None:
+        """Do nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bot:
+    """The one bot that all sandboxes' clients are."""
+
+    user: Mapping[str, Any]
+    application_id: str
+    flags: int
+
+    @property
+    def user_id(self) -> str:
+        """The id of its account."""
+        return str(self.user["id"])
+
+
+@dataclass(frozen=True, slots=True)
+class SessionTuning:
+    """Times and sizes of sessions."""
+
+    heartbeat_ms: int = HEARTBEAT_MS
+    waiting_events: int = 5000
+    """The most events that may wait for a client that does not read."""
+    waiting_bytes: int = 16 * 1024 * 1024
+    save_every: float = 1.0
+    """Seconds between two savings of where sessions are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Made once in a process."""
+
+    tenants: Tenants
+    refresh: Callable[[], Awaitable[None]]
+    """Reads the tenants again. Raises `TablesStale`."""
+    switched: Callable[[frozenset[str]], Awaitable[None]]
+    """Returns when nobody publishes events of these servers by an older route. Raises
+    `DependencyUnavailable`."""
+    feeds: Feeds
+    records: Records
+    ids: SessionIds
+    limits: IdentifyLimits
+    snapshots: Snapshots
+    bot: Callable[[], Awaitable[Bot]]
+    gateway_url: str
+    metrics: ClientMetrics
+    seen: Seen = field(default_factory=NothingKept)
+    commands: Commands = field(default_factory=Unchanged)
+    reports: SessionReports = field(default_factory=NothingKept)
+    tuning: SessionTuning = field(default_factory=SessionTuning)
+
+    def tenant(self, sandbox_id: UUID) -> Tenant | None:
+        """Return what is known now of the sandbox."""
+        return self.tenants.current(sandbox_id)

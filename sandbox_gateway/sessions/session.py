@@ -1,0 +1,314 @@
+"""One client's session while it is connected here: what it has, what it knows, and what comes next.
+
+Its numbers count the stream's events that it gets. Whatever else it is sent, such as a server that has come,
+has the number of the event before: so every process finds the same number for the same event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import msgspec
+import structlog
+
+from sandbox_core.errors import DependencyUnavailable
+from sandbox_core.models import shard_of
+
+from ..tenants import TablesStale, Tenant
+from . import intents
+from .client import Client
+from .frames import Divided, with_body
+from .protocol import CloseCode, Closing
+from .reading import StreamEvent
+from .records import Record, Told
+from .service import Bot, Service
+from .session_ids import SessionId
+
+_log = structlog.get_logger("sandbox.client_gateway")
+
+_MARKS, _TOLD = 64, 64
+_TRY_AGAIN_AFTER = 0.5
+_TRIES = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A server is the sandbox's now."""
+
+    guild_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """A server is the sandbox's no more; its last event is not behind `position`."""
+
+    guild_id: str
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the client has asked for."""
+
+    frame: Divided
+
+
+Item = StreamEvent | Arrival | Departure | Answer
+
+
+class _Interaction(msgspec.Struct):
+    id: str
+    token: str
+
+
+class _InteractionFrame(msgspec.Struct):
+    d: _Interaction
+
+
+_INTERACTION = msgspec.json.Decoder(_InteractionFrame)
+
+
+class Session:
+    """The state of one session, and the one task that sends what is in its queue."""
+
+    def __init__(
+        self, service: Service, bot: Bot, client: Client, tenant: Tenant, identity: SessionId
+    ) -> None:
+        self._service = service
+        self._bot = bot
+        self._client = client
+        self.tenant = tenant
+        self.identity = identity
+        self.sequence = identity.sequence
+        self.position = identity.position
+        self.known: set[str] = set()
+        """The servers that the client was told of."""
+        self._strangers: set[str] = set()
+        """Servers with events in the stream that are not the sandbox's any more."""
+        self._received = 0
+        """The client has the events up to this number already."""
+        self._marks: deque[tuple[int, int]] = deque([(self.sequence, self.position)])
+        self._told: deque[Told] = deque(maxlen=_TOLD)
+        self._departures: dict[str, int] = {}
+        self._members_asked: dict[str, float] = {}
+        self._queue: deque[Item] = deque()
+        self._bytes = 0
+        self._wake = asyncio.Event()
+        self.ended: asyncio.Future[Closing] = asyncio.get_running_loop().create_future()
+        """Why the session ends here."""
+        self.unsaved = True
+        """Whether another process would not know where it is."""
+
+    # What others tell it
+
+    def end(self, closing: Closing) -> None:
+        """End the connection."""
+        if not self.ended.done():
+            self.ended.set_result(closing)
+
+    def offer(self, event: StreamEvent) -> None:
+        """See `Listener`."""
+        self._bytes += len(event.frame.after)
+        self.put(event)
+        tuning = self._service.tuning
+        if len(self._queue) > tuning.waiting_events or self._bytes > tuning.waiting_bytes:
+            self.end(Closing(CloseCode.RECONNECT, "the client does not read fast enough; it can resume"))
+
+    def events_lost(self) -> None:
+        """See `Listener`."""
+        self.end(LOST)
+
+    def put(self, item: Item) -> None:
+        """Have it handled after everything before it."""
+        self._queue.append(item)
+        self._wake.set()
+
+    def changed(self, tenant: Tenant | None) -> Iterable[str]:
+        """The sandbox has changed. Return the servers that it has no more."""
+        if tenant is None or tenant.credentials != self.tenant.credentials:
+            what = "the sandbox has ended" if tenant is None else "the sandbox has other credentials now"
+            self.end(Closing(CloseCode.AUTHENTICATION_FAILED, what))
+            return ()
+        before, self.tenant = self.tenant, tenant
+        self._strangers.clear()
+        for guild_id in sorted(tenant.guild_ids - before.guild_ids):
+            if self._is_of_shard(guild_id):
+                self.put(Arrival(guild_id))
+        return [each for each in before.guild_ids - tenant.guild_ids if self._is_of_shard(each)]
+
+    def members_wait(self, guild_id: str, every: float) -> float:
+        """Return for how many seconds all members of the server can't be asked for; 0 notes a request."""
+        now = time.monotonic()
+        wait = self._members_asked.get(guild_id, now - every) + every - now
+        if wait <= 0:
+            self._members_asked[guild_id] = now
+        return max(0.0, wait)
+
+    # Its beginning
+
+    def guilds(self) -> list[str]:
+        """Return the sandbox's servers that belong to the session's shard, in order."""
+        return sorted(filter(self._is_of_shard, self.tenant.guild_ids))
+
+    def resume(self, record: Record, mark: tuple[int, int], received: int) -> None:
+        """Go on at `mark` with a client that has the events up to the number `received`."""
+        self.sequence, self.position = mark
+        self._received = received
+        self._client.acknowledged = received
+        self._marks = deque([mark])
+        self.known = record.guilds_at(received)
+
+    @property
+    def behind(self) -> bool:
+        """Whether the client claims to have more than there was."""
+        return self.sequence < self._received
+
+    def record(self) -> Record:
+        """Return what another process has to know of it."""
+        mark = (self.sequence, self.position)
+        if self._marks and self._marks[-1][0] == self.sequence:
+            self._marks.pop()
+        self._marks.append(mark)
+        # The client goes on behind its last confirmed event at the earliest.
+        while len(self._marks) > 1 and self._marks[1][0] <= self._client.acknowledged:
+            self._marks.popleft()
+        if len(self._marks) > _MARKS:
+            first, *others, last = self._marks
+            self._marks = deque([first, *others[1::2], last])
+        self.unsaved = False
+        return Record(list(self._marks), sorted(self.known), list(self._told))
+
+    # What it does
+
+    async def run(self) -> None:
+        """Send what is in the queue, until it is cancelled."""
+        while True:
+            while self._queue:
+                item = self._queue.popleft()
+                if isinstance(item, StreamEvent):
+                    self._bytes -= len(item.frame.after)
+                await self.handle(item)
+            self._wake.clear()
+            await self._wake.wait()
+
+    async def handle(self, item: Item) -> None:
+        """Send what `item` stands for."""
+        match item:
+            case StreamEvent():
+                if item.position > self.position:
+                    await self._event(item)
+            case Arrival():
+                await self._arrive(item.guild_id)
+            case Departure():
+                self._departures[item.guild_id] = item.position
+            case Answer():
+                await self._client.send(item.frame.numbered(self.sequence))
+        if self._departures:
+            await self._depart()
+
+    async def _event(self, event: StreamEvent) -> None:
+        if not self._gets(event):
+            self.position = event.position
+            self.unsaved = True
+            return
+        guild_id = event.guild_id
+        if self.sequence + 1 > self._received and guild_id is not None and guild_id not in self.known:
+            if event.type == "GUILD_CREATE":
+                self._note(guild_id, present=True)
+            elif await self._is_ours(guild_id):
+                await self._arrive(guild_id)
+        self.sequence += 1
+        self.position = event.position
+        self.unsaved = True
+        if self.sequence <= self._received:
+            return
+        frame = event.frame.numbered(self.sequence)
+        if event.type == "INTERACTION_CREATE":
+            frame = await self._interaction(frame)
+        elif intents.loses_content(event.type, self.identity.intents):
+            frame = intents.without_content(frame, self._bot.user_id)
+        await self._client.send(frame)
+        self._service.metrics.events.inc()
+        self._service.metrics.lag.observe(max(0.0, time.time() - event.stored_at))
+
+    def _gets(self, event: StreamEvent) -> bool:
+        """Whether the event counts in this session: by what never changes in it."""
+        needed = intents.needed(event.type, in_guild=event.guild_id is not None)
+        if needed and not self.identity.intents & needed:
+            return False
+        return shard_of(event.guild_id, self.identity.shard_count) == self.identity.shard
+
+    def _is_of_shard(self, guild_id: str) -> bool:
+        return shard_of(guild_id, self.identity.shard_count) == self.identity.shard
+
+    async def _is_ours(self, guild_id: str) -> bool:
+        """Whether the server is the sandbox's now; its event may be here before the news of that."""
+        if guild_id in self._strangers:
+            return False
+        if guild_id not in self.tenant.guild_ids:
+            try:
+                await self._service.refresh()
+            except TablesStale:
+                # The events still come, as they would have a moment later.
+                return False
+        present = self._service.tenant(self.tenant.sandbox_id)
+        ours = present is not None and guild_id in present.guild_ids
+        if not ours:
+            self._strangers.add(guild_id)
+        return ours
+
+    async def _arrive(self, guild_id: str) -> None:
+        if guild_id in self.known or not await self._is_ours(guild_id):
+            return
+        self._departures.pop(guild_id, None)
+        body = await self.snapshot(guild_id)
+        if body is not None:
+            self._note(guild_id, present=True)
+            await self._client.send(with_body("GUILD_CREATE", body).numbered(self.sequence))
+
+    async def _depart(self) -> None:
+        due = [guild_id for guild_id, position in self._departures.items() if position <= self.position]
+        for guild_id in due:
+            del self._departures[guild_id]
+            if guild_id in self.known and not await self._is_ours(guild_id):
+                self._note(guild_id, present=False)
+                body = unavailable(guild_id)
+                await self._client.send(with_body("GUILD_DELETE", body).numbered(self.sequence))
+
+    def _note(self, guild_id: str, *, present: bool) -> None:
+        (self.known.add if present else self.known.discard)(guild_id)
+        self._told.append(Told(self.sequence, guild_id, present))
+        self.unsaved = True
+
+    async def snapshot(self, guild_id: str) -> bytes | None:
+        """Return the `d` of GUILD_CREATE; None where the bot is not. Raises `Closing`."""
+        for _ in range(_TRIES):
+            try:
+                return await self._service.snapshots.guild_create(guild_id, self.identity.intents, 0)
+            except DependencyUnavailable as error:
+                _log.warning("client_snapshot_waits", guild_id=guild_id, reason=error.reason)
+                await asyncio.sleep(_TRY_AGAIN_AFTER)
+        raise Closing(CloseCode.RECONNECT, "Discord does not answer; resume later")
+
+    async def _interaction(self, frame: bytes) -> bytes:
+        try:
+            seen = _INTERACTION.decode(frame).d
+        except msgspec.DecodeError:
+            # Of another form than is known: nobody can answer it through the guard.
+            _log.warning("client_interaction_unreadable", sandbox_id=str(self.tenant.sandbox_id))
+        else:
+            await self._service.seen.note(self.tenant, "interaction", seen.id, seen.token)
+        return await self._service.commands.to_client(self.tenant, frame)
+
+
+def unavailable(guild_id: str) -> bytes:
+    """Return the `d` of a server that can't be seen now."""
+    return msgspec.json.encode({"id": guild_id, "unavailable": True})
+
+
+LOST = Closing(CloseCode.RECONNECT, "the stream no longer has all events")
+"""The session can't go on: its client has to identify anew."""

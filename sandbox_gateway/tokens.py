@@ -1,0 +1,37 @@
+"""Reads the tokens of unmodified bots: `base64url(bot user id).sbx-{short id}.{43 characters}`."""
+
+from __future__ import annotations
+
+import hmac
+import re
+from dataclasses import dataclass
+
+from sandbox_core.client_endpoint import STORE
+from sandbox_core.credentials import CredentialsKey
+from sandbox_core.models import Sandbox
+
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{2,30}\.sbx-([0-9a-f]{8})\.([A-Za-z0-9_-]{43})\Z")
+_PREFIX = "Bot "
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class PresentedToken:
+    """What a client has sent as its token."""
+
+    short_id: str
+    secret: str
+
+    def is_of(self, sandbox: Sandbox, key: CredentialsKey) -> bool:
+        """Return whether it is the sandbox's present token, in constant time."""
+        if sandbox.generation and not key.made(sandbox):
+            return False
+        return hmac.compare_digest(self.secret, key.password(STORE, sandbox))
+
+
+def read(token: str) -> PresentedToken | None:
+    """Read a token, with or without `Bot ` before it: some libraries send that to the gateway, too.
+
+    None when it can't be a sandbox's.
+    """
+    match = _TOKEN.match(token.removeprefix(_PREFIX))
+    return None if match is None else PresentedToken(match[1], match[2])
