@@ -42,6 +42,22 @@ def check_transition(current: SandboxStatus, target: SandboxStatus) -> None:
         raise TransitionNotAllowed(current, target)
 
 
+class RestLevel(StrEnum):
+    """What a bot in a sandbox may do in its guilds at Discord; each level includes those before."""
+
+    READ_ONLY = "read_only"
+    NO_MODERATION = "no_moderation"
+    """All but acts against members, such as kicks, bans, timeouts, and the deletion of many messages."""
+    FULL = "full"
+
+    def includes(self, other: RestLevel) -> bool:
+        """Return whether all that `other` allows is allowed."""
+        return _LEVELS.index(self) >= _LEVELS.index(other)
+
+
+_LEVELS = tuple(RestLevel)
+
+
 class AuditEvent(StrEnum):
     """The kinds of rows in the audit log."""
 
@@ -53,6 +69,7 @@ class AuditEvent(StrEnum):
     TTL_EXTENDED = "ttl_extended"
     STATUS_CHANGED = "status_changed"
     CREDENTIALS_ROTATED = "credentials_rotated"
+    REST_LEVEL_CHANGED = "rest_level_changed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +131,7 @@ class Sandbox:
     """The number of its present credentials; 0 means that it has none of its own."""
     key_id: str = ""
     """The fingerprint of the key that they were made with."""
+    rest_level: RestLevel = RestLevel.NO_MODERATION
 
     @property
     def short_id(self) -> str:

@@ -229,6 +229,33 @@ WRITE_TRIAL_KEY = "sandbox:gateway:write-trial"
 LAST_EVENTS_KEY = "sandbox:gateway:last-events"
 """When each guild last had an event in production, told among gateway processes."""
 
+REST_STOPPED_KEY = "sandbox:gateway:rest:stopped"
+"""While it exists, Discord wants no sandbox's call."""
+
+
+def rest_share_key(sandbox_id: UUID | None = None) -> str:
+    """`sandbox:gateway:rest:share:{id}`: calls to Discord in this second; without an id of all sandboxes."""
+    return f"sandbox:gateway:rest:share:{_or_all(sandbox_id)}"
+
+
+def rest_invalid_key(sandbox_id: UUID | None = None) -> str:
+    """`sandbox:gateway:rest:invalid:{id}`: answers that Discord counts against us, in ten minutes."""
+    return f"sandbox:gateway:rest:invalid:{_or_all(sandbox_id)}"
+
+
+def seen_token_key(kind: str, digest: str) -> str:
+    """`sandbox:gateway:seen:{kind}:{digest}`: which sandbox's events had this token."""
+    return f"sandbox:gateway:seen:{kind}:{digest}"
+
+
+def ring_key(kind: str, sandbox_id: UUID) -> str:
+    """`sandbox:gateway:{kind}:{id}`: the last calls, or sessions, of a sandbox's bot."""
+    return f"sandbox:gateway:{kind}:{sandbox_id}"
+
+
+def _or_all(sandbox_id: UUID | None) -> str:
+    return "all" if sandbox_id is None else str(sandbox_id)
+
 
 SLOT_STREAM, SLOT_DEAD_LETTERS = "SANDBOX", "DEAD_LETTERS"
 SLOTS_AT_MOST = 1000

@@ -25,7 +25,7 @@ from sandbox_core.postgres.pool import Pool
 from sandbox_core.postgres.routes import CHANNEL
 
 from . import tokens
-from .tenants import LEVEL, Level, TablesStale, Tenant
+from .tenants import TablesStale, Tenant
 
 _log = structlog.get_logger("sandbox.client_gateway")
 
@@ -96,6 +96,11 @@ class FollowedTenants:
         """See `Tenants`."""
         tenant = self._tenants.get(sandbox_id)
         return tenant if tenant is not None and self._clock() < tenant.expires_at else None
+
+    def by_guild(self, guild_id: str) -> Tenant | None:
+        """Return the running sandbox that has the guild, without I/O; None when none has it."""
+        found = next((each for each in self._tenants.values() if guild_id in each.guild_ids), None)
+        return None if found is None else self.current(found.sandbox_id)
 
     async def by_token(self, token: str) -> Tenant | None:
         """See `Tenants`."""
@@ -188,17 +193,12 @@ class FollowedTenants:
 
 
 def _tenant(sandbox: Sandbox) -> Tenant:
-    try:
-        level = Level(sandbox.metadata.get(LEVEL, Level.NO_MODERATION))
-    except ValueError:
-        # Written by a newer version: what is not known allows the least.
-        level = Level.READ_ONLY
     return Tenant(
         sandbox_id=sandbox.id,
         name=sandbox.name,
         owner=sandbox.owner,
         credentials=sandbox.generation,
-        level=level,
+        level=sandbox.rest_level,
         guild_ids=frozenset(sandbox.guild_ids),
         expires_at=sandbox.expires_at,
     )

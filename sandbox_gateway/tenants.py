@@ -4,21 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import Protocol
 from uuid import UUID
 
-
-class Level(StrEnum):
-    """What the bots of a sandbox may do in its servers."""
-
-    FULL = "full"
-    NO_MODERATION = "no_moderation"
-    READ_ONLY = "read_only"
-
-
-LEVEL = "client_level"
-"""The key of the level in a sandbox's metadata."""
+from sandbox_core.models import RestLevel
 
 
 class TablesStale(Exception):
@@ -35,7 +24,7 @@ class Tenant:
     """Discord user id, as text."""
     credentials: int
     """The number of its present credentials; 0 when it keeps apart by convention."""
-    level: Level
+    level: RestLevel
     guild_ids: frozenset[str]
     expires_at: datetime
 

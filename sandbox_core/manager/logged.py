@@ -15,4 +15,5 @@ class LoggedManager(SandboxManager):
     unregister_guild = logged("unregister_guild")(SandboxManager.unregister_guild)
     extend = logged("extend")(SandboxManager.extend)
     rotate = logged("rotate")(SandboxManager.rotate)
+    set_rest_level = logged("set_rest_level")(SandboxManager.set_rest_level)
     destroy = logged("destroy")(SandboxManager.destroy)

@@ -13,12 +13,13 @@ from sandbox_core.errors import (
     NotPermitted,
     SandboxNotRunning,
 )
-from sandbox_core.models import Actor, GuildAccess, Sandbox, SandboxStatus
+from sandbox_core.models import Actor, GuildAccess, RestLevel, Sandbox, SandboxStatus
 from sandbox_core.validation import parse_guild_id
 
 from .ports import ManagerLimits
 
 REGISTER = "register servers with"
+SET_LEVEL = "set the level of"
 
 
 def may_change(actor: Actor, sandbox: Sandbox, verb: str) -> None:
@@ -66,6 +67,27 @@ def may_register(
     guild_id = may_divert(actor, access, limits, confirmed=confirmed)
     _must_fit({*sandbox.guild_ids, guild_id}, limits)
     return guild_id
+
+
+def may_set_level(
+    actor: Actor,
+    sandbox: Sandbox,
+    level: RestLevel,
+    accesses: Iterable[GuildAccess],
+    limits: ManagerLimits,
+) -> None:
+    """Raise `NotPermitted` unless the actor may give the sandbox this level.
+
+    A lower one is its owner's to choose. A higher one lets its bot do more in every guild of the sandbox, so
+    it takes the right to register each of them; a guild without an access counts as one without the right.
+    """
+    may_change(actor, sandbox, SET_LEVEL)
+    if sandbox.rest_level.includes(level):
+        return
+    known = {access.guild_id: access for access in accesses}
+    for guild_id in sandbox.guild_ids:
+        nobody = GuildAccess(guild_id, bot_is_member=True, caller_manages=False)
+        may_divert(actor, known.get(guild_id, nobody), limits, confirmed=True)
 
 
 def may_divert_all(

@@ -13,7 +13,7 @@ from sandbox_core.client_endpoint import ClientEndpoint
 from sandbox_core.credentials import CredentialsKey
 from sandbox_core.errors import SandboxNotFound, SandboxNotNamed
 from sandbox_core.health import HealthChecker, SandboxHealth
-from sandbox_core.models import Actor, AuditEntry, AuditEvent, GuildAccess, Sandbox, SandboxStatus
+from sandbox_core.models import Actor, AuditEntry, AuditEvent, GuildAccess, RestLevel, Sandbox, SandboxStatus
 from sandbox_core.namespaces import Namespace
 from sandbox_core.postgres import Pool, audit, connected, guild_mappings, sandboxes, transaction
 from sandbox_core.postgres.claims import Claims
@@ -21,6 +21,7 @@ from sandbox_core.validation import NAME_MAX, parse_duration, parse_guild_id
 
 from . import credentials as credential_steps
 from . import guilds as guild_steps
+from . import levels as level_steps
 from . import rules, teardown
 from .create import Asked, create
 from .create import check as check_create
@@ -247,6 +248,17 @@ class SandboxManager:
         away, `RotationUnfinished`: the bot continues it.
         """
         return await credential_steps.rotate(self._tools, actor, await self.get(reference))
+
+    async def set_rest_level(
+        self, actor: Actor, reference: str, level: RestLevel, accesses: Sequence[GuildAccess] = ()
+    ) -> Changed:
+        """Change what a bot in the sandbox may do at Discord, in the sandbox's guilds.
+
+        A higher level needs the right to register each guild, so `accesses` has the caller's rights there.
+        Raises `SandboxNotFound`, `NotPermitted`, `GuildProtected`, `BotNotInGuild` or `SandboxNotRunning`.
+        """
+        sandbox = await self.get(reference)
+        return await level_steps.set_level(self._tools, actor, sandbox, level, accesses)
 
     def credentials(self, sandbox: Sandbox) -> dict[str, str]:
         """Return the variables with the sandbox's own logins, for its owner only; empty when it has none.

@@ -10,7 +10,7 @@ from uuid import UUID
 import asyncpg
 
 from sandbox_core.errors import NameTaken, OwnerLimitReached, TransitionNotAllowed
-from sandbox_core.models import Sandbox, SandboxStatus, check_transition
+from sandbox_core.models import RestLevel, Sandbox, SandboxStatus, check_transition
 
 from .errors import ShortIdTakenError, translating
 from .pool import Connection
@@ -19,7 +19,7 @@ from .pool import Connection
 COLUMNS = """
     s.id, s.name, s.owner, s.status::text AS status, s.schema_name, s.created_at, s.expires_at,
     s.destroyed_at, s.last_activity_at, s.metadata, s.credentials_generation AS generation,
-    s.credentials_key AS key_id,
+    s.credentials_key AS key_id, s.rest_level,
     ARRAY(
         SELECT g.guild_id FROM sandbox_guild_mapping AS g
         WHERE g.sandbox_id = s.id ORDER BY g.registered_at, g.guild_id
@@ -33,6 +33,7 @@ def sandbox_from_row(row: asyncpg.Record | Mapping[str, Any]) -> Sandbox:
     values: dict[str, Any] = dict(row)
     values["status"] = SandboxStatus(values["status"])
     values["guild_ids"] = tuple(values["guild_ids"])
+    values["rest_level"] = RestLevel(values["rest_level"])
     return Sandbox(**values)
 
 
@@ -145,6 +146,14 @@ async def set_credentials(connection: Connection, sandbox_id: UUID, *, generatio
             sandbox_id,
             generation,
             key_id,
+        )
+
+
+async def set_rest_level(connection: Connection, sandbox_id: UUID, level: RestLevel) -> None:
+    """Change what a bot in the sandbox may do at Discord."""
+    with translating():
+        await connection.execute(
+            "UPDATE sandboxes SET rest_level = $2 WHERE id = $1", sandbox_id, level.value
         )
 
 

@@ -1,0 +1,218 @@
+"""Decides about one call, before anything of it is sent: whose it is, and whether it stays in its servers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, urlencode
+from uuid import UUID
+
+from aiohttp import web
+
+from sandbox_gateway.share import STRANGERS
+from sandbox_gateway.tenants import Tenant
+
+from . import levels
+from .answers import (
+    Refusal,
+    invalid_body,
+    missing_access,
+    missing_permissions,
+    unauthorized,
+    unavailable,
+    unknown_interaction,
+    unknown_webhook,
+)
+from .common import Common
+from .ids import JsonValue, Named, named_in, named_in_query, required
+from .paths import instance_place
+from .places import Places
+from .ports import KnownTenants, Seen
+from .rules import Matched
+
+_PREFIX = "Bot "
+_QUERY_FIELDS = 50
+_CHANNEL_ROWS = "bulk_update_guild_channels"
+_OF_OTHERS = frozenset({"execute_github_compatible_webhook", "execute_slack_compatible_webhook"})
+"""Bodies of other services' forms: Discord makes a message of them, and takes no ids from them."""
+_CHANNEL_BY_TOKEN = frozenset({"update_webhook_by_token"})
+"""Discord takes no `channel_id` there."""
+
+
+@dataclass(slots=True)
+class Call:
+    """A call with what is known of it so far."""
+
+    matched: Matched
+    tenant: Tenant
+    query: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def sandbox_id(self) -> UUID:
+        """Whose share it has."""
+        return self.tenant.sandbox_id
+
+    @property
+    def guild_id(self) -> str | None:
+        """The guild in the path."""
+        return self.matched.values.get("guild_id")
+
+    def holds(self, guild_id: str | None) -> bool:
+        """Return whether the guild is the sandbox's."""
+        return guild_id is not None and guild_id in self.tenant.guild_ids
+
+
+class Decider:
+    """Every method raises `Refusal`, what `Upstream.request` raises, and what tenants and `Seen` raise."""
+
+    def __init__(self, tenants: KnownTenants, seen: Seen, places: Places, common: Common) -> None:
+        self._tenants = tenants
+        self._seen = seen
+        self._places = places
+        self._common = common
+
+    async def tenant_by_token(self, request: web.Request) -> Tenant | None:
+        """Return whose token the request has; None for a request without one."""
+        given = request.headers.getall("Authorization", [])
+        if not given:
+            return None
+        if len(given) > 1 or not given[0].startswith(_PREFIX):
+            raise unauthorized()
+        tenant = await self._tenants.by_token(given[0].removeprefix(_PREFIX))
+        if tenant is None:
+            raise unauthorized()
+        return tenant
+
+    async def tenant_by_path(self, matched: Matched) -> Tenant:
+        """Return whose interaction, or whose webhook, the path is about."""
+        if self._tenants.stale:
+            raise unavailable("tenants_stale")
+        if matched.rule.decision == "interaction":
+            values = matched.values
+            tenant = await self._seen_by("interaction_id", values["interaction_token"], matched)
+            if tenant is None:
+                raise unknown_interaction()
+            return tenant
+        token = matched.values["webhook_token"]
+        tenant = await self._seen_by(None, token, matched)
+        if tenant is None:
+            guild_id = await self._places.guild_of_webhook(
+                matched.values["webhook_id"], token, sandbox_id=STRANGERS
+            )
+            tenant = None if guild_id is None else self._tenants.by_guild(guild_id)
+        if tenant is None:
+            raise unknown_webhook()
+        return tenant
+
+    async def _seen_by(self, id_name: str | None, token: str, matched: Matched) -> Tenant | None:
+        entity_id = None if id_name is None else matched.values[id_name]
+        sandbox_id = await self._seen.whose("interaction", entity_id, token)
+        return None if sandbox_id is None else self._tenants.current(sandbox_id)
+
+    async def place(self, call: Call) -> None:
+        """Check the path: the rule's place, and whose application it names."""
+        values = call.matched.values
+        application_id = values.get("application_id")
+        if application_id is not None:
+            identity = await self._common.identity(sandbox_id=call.sandbox_id)
+            if application_id != identity.application_id:
+                raise missing_access("foreign_application")
+        if call.guild_id is not None and not call.holds(call.guild_id):
+            raise missing_access()
+        if "channel_id" in values:
+            await self._channel(call, values["channel_id"])
+        await self._looked_up(call, values)
+
+    async def _looked_up(self, call: Call, values: dict[str, str]) -> None:
+        decision, guild_id = call.matched.rule.decision, None
+        if decision == "activity":
+            guild_id, channel_id = instance_place(values["instance_id"])
+            if call.holds(guild_id):
+                await self._channel(call, channel_id)
+        elif decision == "invite":
+            guild_id = await self._places.guild_of_invite(values["code"], sandbox_id=call.sandbox_id)
+        elif decision == "webhook":
+            guild_id = await self._places.guild_of_webhook(
+                values["webhook_id"], None, sandbox_id=call.sandbox_id
+            )
+        elif decision == "interaction":
+            if not await self._has(call, values["interaction_id"], values["interaction_token"]):
+                raise unknown_interaction()
+            return
+        elif decision == "webhook_token":
+            await self._webhook_token(call, values)
+            return
+        else:
+            return
+        if not call.holds(guild_id):
+            raise missing_access()
+
+    async def _webhook_token(self, call: Call, values: dict[str, str]) -> None:
+        webhook_id, token = values["webhook_id"], values["webhook_token"]
+        if await self._has(call, None, token):
+            identity = await self._common.identity(sandbox_id=call.sandbox_id)
+            if webhook_id == identity.application_id:
+                return
+        guild_id = await self._places.guild_of_webhook(webhook_id, token, sandbox_id=call.sandbox_id)
+        if not call.holds(guild_id):
+            raise unknown_webhook()
+
+    async def _has(self, call: Call, entity_id: str | None, token: str) -> bool:
+        return await self._seen.has(call.tenant, "interaction", entity_id, token)
+
+    async def _channel(self, call: Call, channel_id: str) -> None:
+        if not call.holds(await self._places.guild_of_channel(channel_id, sandbox_id=call.sandbox_id)):
+            raise missing_access()
+
+    async def query(self, call: Call) -> None:
+        """Read and check the query."""
+        text = call.matched.target.query
+        if not text:
+            return
+        try:
+            pairs = parse_qsl(
+                text,
+                keep_blank_values=True,
+                strict_parsing=True,
+                errors="strict",
+                max_num_fields=_QUERY_FIELDS,
+            )
+        except ValueError as error:
+            raise invalid_body("the query can't be read", "query") from error
+        call.query = tuple(pairs)
+        await self._named(call, named_in_query(pairs))
+
+    async def body(self, call: Call, body: JsonValue) -> None:
+        """Check the body, or one field of a form."""
+        operation = call.matched.rule.operation
+        levels.check_fields(call.matched, body, call.tenant)
+        if operation not in _OF_OTHERS:
+            levels.check_mentions(body)
+            await self._named(call, named_in(body, rows_are_channels=operation == _CHANNEL_ROWS))
+        if operation in _CHANNEL_BY_TOKEN and isinstance(body, dict) and "channel_id" in body:
+            raise missing_permissions("a webhook's token moves no webhook", "channel_by_token")
+
+    async def complete(self, call: Call, body: JsonValue) -> None:
+        """Check what has to be in the body; None when there is none, or it is a form with files."""
+        rule = call.matched.rule
+        if rule.note and rule.decision in {"body", "channel"}:
+            await self._channel(call, required(body, rule.note))
+        identity = await self._common.identity(sandbox_id=call.sandbox_id)
+        if levels.moves_the_bot_out(call.matched, body, identity.user_id):
+            raise missing_permissions("it takes the bot out of the server", "bot_itself")
+
+    async def _named(self, call: Call, named: Named) -> None:
+        if any(not call.holds(guild_id) for guild_id in named.guilds):
+            raise missing_access()
+        if call.guild_id is not None:
+            await self._places.prepare(named.channels, call.guild_id, sandbox_id=call.sandbox_id)
+        for channel_id in sorted(named.channels):
+            await self._channel(call, channel_id)
+
+
+def written(query: Sequence[tuple[str, str]]) -> str:
+    """Return the query as it is sent: written anew from what was checked."""
+    return urlencode(list(query))
+
+
+__all__ = ["Call", "Decider", "Refusal", "written"]

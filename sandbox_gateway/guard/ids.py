@@ -1,0 +1,104 @@
+"""Finds the guilds and channels that a query or a body names.
+
+By the names of the fields, wherever they stand: a field that Discord adds tomorrow is found as well. A value
+that is no id in its only spelling is refused, as another reader might take it for one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from .answers import Refusal, invalid_body
+from .paths import is_snowflake
+
+Json = dict[str, "JsonValue"]
+JsonValue = None | bool | int | float | str | list["JsonValue"] | Json
+
+_GUILDS = re.compile(r"(?:\w+_)?guild_ids?\Z")
+_CHANNELS = re.compile(r"(?:(?:\w+_)?channel_ids?|parent_id|thread_ids?|exempt_channels)\Z")
+_MOST = 500
+"""The most ids in one request; an onboarding may have many channels."""
+_QUERY_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
+_SELECTED = "channel"
+"""The `type` of a value that stands for a channel, as the chosen one of a menu does."""
+
+
+@dataclass(slots=True)
+class Named:
+    """The ids of guilds and of channels that something names."""
+
+    guilds: set[str] = field(default_factory=set)
+    channels: set[str] = field(default_factory=set)
+
+    def add(self, name: str, value: JsonValue) -> None:
+        """Add what a field of this name holds, if it names guilds or channels."""
+        if _GUILDS.match(name):
+            self.guilds |= _ids(name, value)
+        elif _CHANNELS.match(name):
+            self.channels |= _ids(name, value)
+        else:
+            return
+        if len(self.guilds) + len(self.channels) > _MOST:
+            raise invalid_body(f"it names more than {_MOST} servers and channels")
+
+
+def named_in(body: JsonValue, *, rows_are_channels: bool = False) -> Named:
+    """Return what a body names, at any depth; with `rows_are_channels` it is a list of channels."""
+    found = Named()
+    if rows_are_channels and isinstance(body, list):
+        for row in body:
+            if not isinstance(row, dict):
+                raise invalid_body("each row has to be an object")
+            found.add("channel_id", row.get("id"))
+    waiting: list[JsonValue] = [body]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            _look_at(value, found)
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+    return found
+
+
+def _look_at(value: Json, found: Named) -> None:
+    for name, held in value.items():
+        found.add(name, held)
+    if value.get("type") == _SELECTED and "id" in value:
+        found.add("channel_id", value["id"])
+
+
+def named_in_query(pairs: Iterable[tuple[str, str]]) -> Named:
+    """Return what a query names. Raises `Refusal` for a name that could be read in two ways."""
+    found = Named()
+    for name, value in pairs:
+        if not _QUERY_NAME.match(name):
+            raise invalid_body("a name in the query can't be used", "query")
+        found.add(name, value)
+    return found
+
+
+def _ids(name: str, value: JsonValue) -> set[str]:
+    if value is None:
+        return set()
+    return {_id(name, each) for each in (value if isinstance(value, list) else [value])}
+
+
+def _id(name: str, value: JsonValue) -> str:
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if not isinstance(text, str) or not is_snowflake(text):
+        raise invalid_body(f"`{name}` is no id")
+    return text
+
+
+def required(body: JsonValue, name: str) -> str:
+    """Return the id in a field that has to be there. Raises `Refusal` when it is not."""
+    value = body.get(name) if isinstance(body, Mapping) else None
+    if value is None:
+        raise invalid_body(f"`{name}` is missing")
+    return _id(name, value)
+
+
+__all__ = ["Json", "JsonValue", "Named", "Refusal", "named_in", "named_in_query", "required"]

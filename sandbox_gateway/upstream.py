@@ -1,0 +1,236 @@
+"""Discord's REST API with the real token: the only place that has it, besides the settings."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import aiohttp
+import structlog
+from multidict import CIMultiDict, CIMultiDictProxy
+from pydantic import SecretStr
+from yarl import URL
+
+from sandbox_core.settings import Settings
+
+from .share import Share
+
+_log = structlog.get_logger("sandbox.client_gateway")
+
+DISCORD = "https://discord.com/api"
+_USER_AGENT = "DiscordBot (https://github.com/discord-server-sandboxes, 1) sandbox-gateway"
+_VERSION = re.compile(r"/v[0-9]+\Z")
+_TIMEOUT = aiohttp.ClientTimeout(total=300, sock_connect=5, sock_read=30)
+_INVALID = frozenset({401, 403, 429})
+_PAGE_STOPS = 60.0
+"""How long a page of Cloudflare's stops everything that does not say it itself, in seconds."""
+_LONGEST_STOP = 24 * 3600.0
+
+
+class UpstreamAway(Exception):
+    """Discord does not answer; the text says how, without a secret."""
+
+
+@contextmanager
+def _translating() -> Iterator[None]:
+    try:
+        yield
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        # Its text may have the address with a token in the path.
+        raise UpstreamAway(type(error).__name__) from error
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamAnswer:
+    """Discord's answer, as it came."""
+
+    status: int
+    headers: CIMultiDictProxy[str]
+    body: bytes
+
+    def json(self) -> Any:
+        """Return the body's value; None when it is no JSON."""
+        try:
+            return json.loads(self.body)
+        except ValueError:
+            return None
+
+
+@dataclass(slots=True)
+class OpenAnswer:
+    """Discord's answer whose body is still to be read; `stopped` is for how long it stops the share."""
+
+    status: int
+    headers: CIMultiDictProxy[str]
+    _response: aiohttp.ClientResponse
+    _read: bytes | None = None
+    stopped: float = field(default=0.0)
+
+    @property
+    def length(self) -> int | None:
+        """The number of bytes of the body; None when it is not told."""
+        if self._read is not None:
+            return len(self._read)
+        # What aiohttp has to decompress becomes longer.
+        return None if "Content-Encoding" in self.headers else self._response.content_length
+
+    async def body(self) -> bytes:
+        """Read the whole body."""
+        if self._read is None:
+            with _translating():
+                self._read = await self._response.read()
+        return self._read
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Read the body in pieces."""
+        if self._read is not None:
+            yield self._read
+            return
+        while True:
+            with _translating():
+                chunk = await self._response.content.readany()
+            if not chunk:
+                return
+            yield chunk
+
+
+class Upstream:
+    """Asks Discord for a sandbox, within its share."""
+
+    def __init__(self, http: aiohttp.ClientSession, base: str, token: SecretStr, share: Share) -> None:
+        """`base` is the address of the API, with or without its version."""
+        self._http = http
+        self._base = _VERSION.sub("", base.rstrip("/"))
+        self._token = token
+        self.share = share
+
+    @asynccontextmanager
+    async def open(
+        self,
+        method: str,
+        path: str,
+        *,
+        sandbox_id: UUID,
+        query: str = "",
+        headers: Mapping[str, str] | None = None,
+        body: bytes | AsyncIterator[bytes] | None = None,
+        version: int = 10,
+        authorized: bool = True,
+        of_all: bool = True,
+    ) -> AsyncIterator[OpenAnswer]:
+        """Send a request for this sandbox; path and query go out as they are.
+
+        Raises `ShareUsed`, `UpstreamAway`, and `DependencyUnavailable` when Redis is away.
+        """
+        await self.share.enter(sandbox_id, of_all=of_all)
+        sent = CIMultiDict(headers or {})
+        sent["User-Agent"] = _USER_AGENT
+        if authorized:
+            sent["Authorization"] = f"Bot {self._token.get_secret_value()}"
+        url = URL(f"{self._base}/v{version}{path}{'?' if query else ''}{query}", encoded=True)
+        async with await self._sent(method, url, headers=sent, body=body) as response:
+            answer = OpenAnswer(response.status, response.headers, response)
+            if response.status in _INVALID:
+                await self._judge(answer, sandbox_id)
+            yield answer
+
+    async def _sent(
+        self,
+        method: str,
+        url: URL,
+        *,
+        headers: Mapping[str, str],
+        body: bytes | AsyncIterator[bytes] | None,
+    ) -> aiohttp.ClientResponse:
+        # Without a body of its own aiohttp would name a content type.
+        skipped = None if body is not None else ("Content-Type",)
+        with _translating():
+            return await self._http.request(
+                method,
+                url,
+                headers=headers,
+                data=body,
+                skip_auto_headers=skipped,
+                allow_redirects=False,
+                timeout=_TIMEOUT,
+            )
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        sandbox_id: UUID,
+        query: str = "",
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        version: int = 10,
+        authorized: bool = True,
+        of_all: bool = True,
+    ) -> UpstreamAnswer:
+        """Do the same as `open`, and read the whole answer."""
+        async with self.open(
+            method,
+            path,
+            sandbox_id=sandbox_id,
+            query=query,
+            headers=headers,
+            body=body,
+            version=version,
+            authorized=authorized,
+            of_all=of_all,
+        ) as answer:
+            return UpstreamAnswer(answer.status, answer.headers, await answer.body())
+
+    async def _judge(self, answer: OpenAnswer, sandbox_id: UUID) -> None:
+        """Count an answer of those that get an address banned, and stop everything where it says so."""
+        await self.share.invalid(sandbox_id)
+        seconds = _stop_seconds(answer.status, answer.headers, await answer.body())
+        if seconds:
+            answer.stopped = seconds
+            _log.warning("discord_stops_sandboxes", status=answer.status, seconds=seconds)
+            await self.share.stop(seconds)
+
+
+def _stop_seconds(status: int, headers: Mapping[str, str], body: bytes) -> float:
+    """Return for how long an answer stops all sandboxes; 0 when it is about one route."""
+    is_json = headers.get("Content-Type", "").startswith("application/json")
+    told = _number(headers.get("Retry-After"))
+    if not is_json and status != 401:
+        return min(told or _PAGE_STOPS, _LONGEST_STOP)
+    if status != 429:
+        return 0.0
+    try:
+        said = json.loads(body)
+    except ValueError:
+        said = None
+    said = said if isinstance(said, dict) else {}
+    if headers.get("X-RateLimit-Global", "").lower() == "true" or said.get("global") is True:
+        return min(_number(said.get("retry_after")) or told or 1.0, _LONGEST_STOP)
+    return 0.0
+
+
+def _number(value: object) -> float:
+    try:
+        return max(0.0, float(value))  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return 0.0
+
+
+@asynccontextmanager
+async def open_upstream(settings: Settings, share: Share) -> AsyncIterator[Upstream]:
+    """Open the client with the settings' token. Raises `ValueError` without one."""
+    if settings.discord_token is None:
+        raise ValueError("DISCORD_TOKEN is not set")
+    async with aiohttp.ClientSession(
+        # No cookie of one sandbox's answer comes with another's request.
+        cookie_jar=aiohttp.DummyCookieJar(),
+        connector=aiohttp.TCPConnector(limit=100, keepalive_timeout=30),
+        requote_redirect_url=False,
+    ) as http:
+        yield Upstream(http, settings.discord_api_url or DISCORD, settings.discord_token, share)
