@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 from uuid import UUID
 
@@ -25,9 +25,16 @@ async def _nothing() -> None:
 class GuildSnapshots:
     """See `sessions.service.Snapshots`; `bot_id` returns the bot's user id."""
 
-    def __init__(self, asking: Asking, bot_id: Callable[[UUID], Awaitable[str]]) -> None:
+    def __init__(
+        self,
+        asking: Asking,
+        bot_id: Callable[[UUID], Awaitable[str]],
+        learn: Callable[[str, Iterable[str]], None],
+    ) -> None:
+        """`learn` is told which channels a server has."""
         self._asking = asking
         self._bot_id = bot_id
+        self._learn = learn
 
     async def guild_create(self, tenant: Tenant, guild_id: str, intents: int) -> bytes | None:
         """See `Snapshots`."""
@@ -44,6 +51,7 @@ class GuildSnapshots:
         )
         if guild is None or channels is None or member is None:
             return None
+        self._learn(guild_id, [str(each["id"]) for each in channels])
         count = guild.pop("approximate_member_count", 1)
         guild.pop("approximate_presence_count", None)
         return msgspec.json.encode(

@@ -98,7 +98,7 @@ class Beginnings:
             stack.callback(self._sessions.remove, session)
             await self._sessions.save_quietly([session])
             self._count("accepted")
-            session.report("identified", f"shard {shard} of {count}, intents {asked.intents}")
+            session.report("identified", shard=shard, shards=count, intents=asked.intents)
 
             async def greet() -> None:
                 await self._greet(session, client, bot, guild_ids)
@@ -148,7 +148,7 @@ class Beginnings:
                 await client.send(with_body("RESUMED", body).numbered(session.sequence))
                 self._catch_up(session)
                 service.metrics.resumes.labels("accepted").inc()
-                session.report("resumed", f"after event {asked.seq}")
+                session.report("resumed", sequence=asked.seq, missed=session.sequence - asked.seq)
 
             yield Opened(session, greet)
 

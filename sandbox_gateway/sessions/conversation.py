@@ -89,7 +89,7 @@ class Conversation:
         """End the connection."""
         self._service.metrics.closed.labels(str(int(closing.code))).inc()
         if self._session is not None:
-            self._session.report("closed", f"{int(closing.code)}: {closing.reason}")
+            self._session.report("closed", code=int(closing.code), reason=closing.reason)
         _log.info("client_closed", code=int(closing.code), reason=closing.reason)
         await self._client.close(closing)
 
@@ -181,7 +181,7 @@ class Conversation:
         finally:
             await tasks.end(sending)
         if closing is LOST:
-            session.report("invalidated", closing.reason)
+            session.report("invalidated", reason=closing.reason)
             raise Refused
         raise closing
 

@@ -60,4 +60,4 @@ async def sounds(service: Service, session: Session, asked: RequestSounds) -> No
 def refuse_voice(session: Session) -> None:
     """Op 4 is not passed on: voice in a sandbox would be the production bot's voice."""
     _log.info("client_voice_refused", sandbox_id=str(session.tenant.sandbox_id))
-    session.report("voice_refused", "there is no voice in a sandbox")
+    session.report("voice_refused", reason="there is no voice in a sandbox")

@@ -56,8 +56,8 @@ class Commands(Protocol):
 class SessionReports(Protocol):
     """Keeps what happened to sessions, for their owners."""
 
-    def session_event(self, sandbox_id: UUID, session: str, what: str, detail: str = "") -> None:
-        """Keep one thing that happened to the session with this short name."""
+    def record_session(self, tenant: Tenant, what: str, details: Mapping[str, Any]) -> None:
+        """Keep one thing that happened to a session."""
         ...
 
 
@@ -77,7 +77,7 @@ class NothingKept:
     ) -> None:
         """Do nothing."""
 
-    def session_event(self, sandbox_id: UUID, session: str, what: str, detail: str = "") -> None:
+    def record_session(self, tenant: Tenant, what: str, details: Mapping[str, Any]) -> None:
         """Do nothing."""
 
 

@@ -105,11 +105,10 @@ class Session:
         self.unsaved = True
         """Whether another process would not know where it is."""
 
-    def report(self, what: str, detail: str = "") -> None:
+    def report(self, what: str, **details: object) -> None:
         """Keep for the sandbox's owner what happened."""
-        self._service.reports.session_event(
-            self.tenant.sandbox_id, self.identity.number[:_SHORT], what, detail
-        )
+        named = {"session": self.identity.number[:_SHORT], **details}
+        self._service.reports.record_session(self.tenant, what, named)
 
     # What others tell it
 

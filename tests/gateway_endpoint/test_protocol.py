@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,7 +14,6 @@ import pytest
 from sandbox_core.models import Sandbox
 from sandbox_core.postgres import connected as pooled
 from sandbox_core.postgres import sandboxes
-from sandbox_gateway.process import EndpointTuning
 
 from .raw import ALL, Raw, connected
 from .stage import ALICE, BOB, QUICK, Process, Stage
@@ -124,7 +124,7 @@ async def test_too_many_payloads_are_too_many(process: Process) -> None:
 
 
 async def test_identifies_are_limited_for_each_sandbox(stage: Stage) -> None:
-    process = await stage.start(EndpointTuning(identify_every=0.5))
+    process = await stage.start(replace(QUICK, identify_every=0.5))
     mine, other = (
         await stage.sandbox("mine", stage.guilds[0]),
         await stage.sandbox("other", stage.guilds[1], owner=BOB),

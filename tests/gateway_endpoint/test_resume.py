@@ -10,7 +10,6 @@ import pytest
 
 from sandbox_bot.embedded import EmbeddedServers
 from sandbox_core.subjects import SLOT_STREAM, client_session_key, slot_api
-from sandbox_gateway.process import EndpointTuning
 from sandbox_gateway.sessions.service import SessionTuning
 
 from .raw import Raw, connected
@@ -248,7 +247,7 @@ async def test_marks_in_redis_are_enough_for_another_process(stage: Stage, proce
     await js.purge_stream(SLOT_STREAM)
     stage.sim.message(guild, content="missed")
     await stage.published()
-    other = await stage.start(EndpointTuning(identify_every=0.01))
+    other = await stage.start(QUICK)
     async with connected(other) as again:
         await again.resume(stage.token(mine), raw.session_id, 22)
         assert contents(await again.until_event("RESUMED")) == ["missed"]
