@@ -22,7 +22,7 @@ class Listener(discord.Client):
     """Notes what it sees."""
 
     def __init__(self, intents: discord.Intents | None = None) -> None:
-        super().__init__(intents=intents or discord.Intents.all(), guild_ready_timeout=0.05)
+        super().__init__(intents=intents or discord.Intents.all(), guild_ready_timeout=0.3)
         self.contents: list[str] = []
         self.seen: list[str] = []
         self.resumed = 0
