@@ -70,8 +70,8 @@ async def test_it_does_not_come_to_discord(guard: Rig, discord: Recorder, path: 
 
 @pytest.mark.parametrize(
     "prefix",
-    ["/api/v8", "/api/v11", "/api/v010", "/api/v10/v10", "/api/V10", "/API/v10", "/api/v", "/v10", "", "/api/api", "//api/v10",
-     "/api/v1%30", "/x/../api/v10", "/api/v10/api/v10"],
+    ["/api/v8", "/api/v11", "/api/v010", "/api/v10/v10", "/api/V10", "/API/v10", "/api/v", "/v10", "",
+     "/api/api", "//api/v10", "/api/v1%30", "/x/../api/v10", "/api/v10/api/v10"],
 )  # fmt: skip
 async def test_other_versions_and_prefixes(guard: Rig, discord: Recorder, prefix: str) -> None:
     assert (await guard.ask("GET", f"/channels/{C1}", prefix=prefix)).status == 404
