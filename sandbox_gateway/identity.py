@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from uuid import UUID
 
 from sandbox_core.errors import DependencyUnavailable
 
@@ -18,21 +19,21 @@ class BotIdentity:
         self._known: Bot | None = None
         self._turn = asyncio.Lock()
 
-    async def get(self) -> Bot:
-        """Return who it is. Raises `DependencyUnavailable`."""
+    async def get(self, sandbox_id: UUID) -> Bot:
+        """Return who it is; asked on behalf of this sandbox. Raises `DependencyUnavailable`."""
         if self._known is None:
             async with self._turn:
                 if self._known is None:
-                    self._known = await self._ask()
+                    self._known = await self._ask(sandbox_id)
         return self._known
 
-    async def user_id(self) -> str:
+    async def user_id(self, sandbox_id: UUID) -> str:
         """Return the id of the bot's account. Raises `DependencyUnavailable`."""
-        return (await self.get()).user_id
+        return (await self.get(sandbox_id)).user_id
 
-    async def _ask(self) -> Bot:
-        user = await self._asking.get("/users/@me")
-        application = await self._asking.get("/applications/@me")
+    async def _ask(self, sandbox_id: UUID) -> Bot:
+        user = await self._asking.get("/users/@me", sandbox_id)
+        application = await self._asking.get("/applications/@me", sandbox_id)
         if user is None or application is None:
             raise DependencyUnavailable("Discord", "it does not say who the bot is")
         return Bot(user, str(application["id"]), int(application.get("flags") or 0))

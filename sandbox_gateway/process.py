@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 
 import structlog
 from aiohttp import web
+from prometheus_client import CollectorRegistry
 
 from sandbox_core.bootstrap import Core, NatsUse, open_core
 from sandbox_core.errors import IsolationImpossible
 from sandbox_core.postgres.switches import SwitchRequests
 from sandbox_core.settings import Settings
 
-from .app import EndpointApp, Handler
+from .app import EndpointApp
 from .following import FollowedTenants, Pace
+from .guarding import Guarded, open_guard
 from .guilds import GuildSnapshots
-from .guilds.asking import Asking, Rest
+from .guilds.asking import Asking
 from .identity import BotIdentity
 from .metrics import ClientMetrics
 from .sessions.beginning import Beginnings
@@ -28,8 +30,9 @@ from .sessions.limits import IDENTIFY_EVERY, IdentifyLimits
 from .sessions.places import StreamPlaces
 from .sessions.records import Records
 from .sessions.registry import Sessions
-from .sessions.service import Commands, NothingKept, Seen, Service, SessionReports, SessionTuning, Unchanged
+from .sessions.service import Service, SessionTuning
 from .sessions.session_ids import SessionIds
+from .share import ShareLimits
 
 _log = structlog.get_logger("sandbox.client_gateway")
 
@@ -50,20 +53,16 @@ class EndpointTuning:
     pace: Pace = field(default_factory=Pace)
     identify_every: float = IDENTIFY_EVERY
     leave_within: float = LEAVE_WITHIN
+    share: ShareLimits = field(default_factory=ShareLimits)
 
 
 DEFAULT_TUNING = EndpointTuning()
 
 
-@dataclass(frozen=True, slots=True)
-class Guarded:
-    """What the REST guard brings: its requests, the answers to clients, and what it is told and tells."""
-
-    rest: Rest
-    handle: Handler
-    seen: Seen = field(default_factory=NothingKept)
-    commands: Commands = field(default_factory=Unchanged)
-    reports: SessionReports = field(default_factory=NothingKept)
+OpenGuard = Callable[
+    [Core, FollowedTenants, CollectorRegistry, str, ShareLimits], AbstractAsyncContextManager[Guarded]
+]
+"""See `guarding.open_guard`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,7 @@ class Endpoint:
 
 @asynccontextmanager
 async def open_endpoint(
-    core: Core, guarded: Guarded, tuning: EndpointTuning = DEFAULT_TUNING
+    core: Core, tuning: EndpointTuning = DEFAULT_TUNING, *, guard: OpenGuard = open_guard
 ) -> AsyncIterator[Endpoint]:
     """Open the endpoint over the core's servers, any of which may be away.
 
@@ -95,45 +94,46 @@ async def open_endpoint(
             "Set SANDBOX_CREDENTIALS_KEY, the same in every process.",
         )
     metrics, tenants = ClientMetrics(), FollowedTenants(core.pool, key, pace=tuning.pace)
-    asking, requests = Asking(guarded.rest), SwitchRequests(core.pool)
-    identity = BotIdentity(asking)
-    places = _places(core)
+    async with guard(core, tenants, metrics.registry, place.gateway_url, tuning.share) as guarded:
+        asking, requests = Asking(guarded.rest), SwitchRequests(core.pool)
+        identity = BotIdentity(asking)
+        places = _places(core)
 
-    async def switched(guild_ids: frozenset[str]) -> None:
-        await requests.ask(guild_ids)
+        async def switched(guild_ids: frozenset[str]) -> None:
+            await requests.ask(guild_ids)
 
-    service = Service(
-        tenants=tenants,
-        refresh=tenants.refresh,
-        switched=switched,
-        feeds=Feeds(places),
-        records=Records(core.redis),
-        ids=SessionIds(key),
-        limits=IdentifyLimits(core.redis, every=tuning.identify_every),
-        snapshots=GuildSnapshots(asking, identity.user_id),
-        bot=identity.get,
-        gateway_url=place.gateway_url,
-        metrics=metrics,
-        seen=guarded.seen,
-        commands=guarded.commands,
-        reports=guarded.reports,
-        tuning=tuning.sessions,
-    )
-    sessions = Sessions(service)
-    tenants.on_change.append(sessions.tenant_changed)
-    gateway = Gateway(service, Beginnings(service, sessions))
+        service = Service(
+            tenants=tenants,
+            refresh=tenants.refresh,
+            switched=switched,
+            feeds=Feeds(places),
+            records=Records(core.redis),
+            ids=SessionIds(key),
+            limits=IdentifyLimits(core.redis, every=tuning.identify_every),
+            snapshots=GuildSnapshots(asking, identity.user_id, guarded.learn),
+            bot=identity.get,
+            gateway_url=place.gateway_url,
+            metrics=metrics,
+            seen=guarded.seen,
+            commands=guarded.commands,
+            reports=guarded.reports,
+            tuning=tuning.sessions,
+        )
+        sessions = Sessions(service)
+        tenants.on_change.append(sessions.tenant_changed)
+        gateway = Gateway(service, Beginnings(service, sessions))
 
-    async def troubles() -> Mapping[str, str]:
-        return {"PostgreSQL": "it has not said for too long who may connect"} if tenants.stale else {}
+        async def troubles() -> Mapping[str, str]:
+            return {"PostgreSQL": "it has not said for too long who may connect"} if tenants.stale else {}
 
-    await tenants.start()
-    sessions.start()
-    try:
-        app = EndpointApp(gateway, guarded.handle, metrics, troubles)
-        yield Endpoint(tenants, gateway, sessions, app, metrics)
-    finally:
-        await sessions.close()
-        await tenants.close()
+        await tenants.start()
+        sessions.start()
+        try:
+            app = EndpointApp(gateway, guarded.handle, metrics, troubles)
+            yield Endpoint(tenants, gateway, sessions, app, metrics)
+        finally:
+            await sessions.close()
+            await tenants.close()
 
 
 @asynccontextmanager
@@ -177,11 +177,11 @@ def _places(core: Core) -> StreamPlaces:
 
 
 async def run_endpoint(
-    settings: Settings, guarded: Guarded, *, stop: asyncio.Event, tuning: EndpointTuning = DEFAULT_TUNING
+    settings: Settings, *, stop: asyncio.Event, tuning: EndpointTuning = DEFAULT_TUNING
 ) -> None:
     """Run until `stop` is set. Raises `EndpointAddressError` or `IsolationImpossible`."""
     opening = open_core(settings, follow_routes=False, use_nats=NatsUse.SANDBOXES)
-    async with opening as core, open_endpoint(core, guarded, tuning) as endpoint:
+    async with opening as core, open_endpoint(core, tuning) as endpoint:
         host, port = settings.sandbox_gateway_host, settings.sandbox_gateway_port
         async with serve(endpoint, host, port, leave_within=tuning.leave_within):
             await stop.wait()

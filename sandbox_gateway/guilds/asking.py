@@ -7,8 +7,9 @@ changes after its beginning, so an older answer would hide a change from it for 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from typing import Any, Protocol
+from urllib.parse import urlencode
+from uuid import UUID
 
 import msgspec
 
@@ -30,8 +31,11 @@ class Answer(Protocol):
 class Rest(Protocol):
     """Discord's REST with the bot's token."""
 
-    async def request(self, method: str, path: str, *, query: Mapping[str, str] | None = None) -> Answer:
-        """Send a request; `path` begins behind the version. Raises `DependencyUnavailable`."""
+    async def request(self, method: str, path: str, *, sandbox_id: UUID, query: str = "") -> Answer:
+        """Send a request on behalf of a sandbox; `path` begins behind the version.
+
+        Waits for the sandbox's turn. Raises `DependencyUnavailable`.
+        """
         ...
 
 
@@ -43,33 +47,34 @@ class Asking:
         self._running: dict[str, asyncio.Task[Any]] = {}
         self._planned: dict[str, asyncio.Task[Any]] = {}
 
-    async def get(self, path: str, **query: str) -> Any:
+    async def get(self, path: str, sandbox_id: UUID, **query: str) -> Any:
         """Return the JSON at `path`, requested after this call; None where the bot may not look.
 
         Raises `DependencyUnavailable`.
         """
-        key = f"{path}?{query}"
+        written = urlencode(query)
+        key = f"{sandbox_id} {path}?{written}"
         # One that runs has begun before: the next one is shared by all who come meanwhile.
         task = self._planned.get(key)
         if task is None:
-            task = asyncio.create_task(self._after(key, path, query), name="discord-question")
+            task = asyncio.create_task(self._after(key, path, sandbox_id, written), name="discord-question")
             self._planned[key] = task
         return await asyncio.shield(task)
 
-    async def _after(self, key: str, path: str, query: Mapping[str, str]) -> Any:
+    async def _after(self, key: str, path: str, sandbox_id: UUID, query: str) -> Any:
         running = self._running.get(key)
         if running is not None:
             await asyncio.wait({running})
         task = self._planned.pop(key)
         self._running[key] = task
         try:
-            return await self._ask(path, query)
+            return await self._ask(path, sandbox_id, query)
         finally:
             if self._running.get(key) is task:
                 del self._running[key]
 
-    async def _ask(self, path: str, query: Mapping[str, str]) -> Any:
-        answer = await self._rest.request("GET", path, query=query)
+    async def _ask(self, path: str, sandbox_id: UUID, query: str) -> Any:
+        answer = await self._rest.request("GET", path, sandbox_id=sandbox_id, query=query)
         if answer.status in {_FORBIDDEN, _NOT_FOUND}:
             return None
         if answer.status != _OK:

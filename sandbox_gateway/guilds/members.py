@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
@@ -16,18 +18,24 @@ _PAGE = _CHUNK = 1000
 _NAMED_AT_MOST = 100
 _AT_ONCE = 4
 
+Ask = Callable[..., Awaitable[Any]]
 
-async def chunks(asking: Asking, asked: RequestMembers) -> list[bytes]:
+
+async def chunks(asking: Asking, sandbox_id: UUID, asked: RequestMembers) -> list[bytes]:
     """Return the `d` of each GUILD_MEMBERS_CHUNK. Raises `DependencyUnavailable`."""
     path = f"/guilds/{int(asked.guild_id)}/members"
+
+    async def ask(path: str, **query: str) -> Any:
+        return await asking.get(path, sandbox_id, **query)
+
     missing: list[str] = []
     if asked.user_ids is not None:
-        members, missing = await _named(asking, path, asked.user_ids)
+        members, missing = await _named(ask, path, asked.user_ids)
     elif asked.query:
         limit = str(min(max(asked.limit, 1), 100))
-        members = await asking.get(f"{path}/search", query=asked.query, limit=limit) or []
+        members = await ask(f"{path}/search", query=asked.query, limit=limit) or []
     else:
-        members = await _all(asking, path, asked.limit)
+        members = await _all(ask, path, asked.limit)
     parts = [members[start : start + _CHUNK] for start in range(0, len(members), _CHUNK)] or [[]]
     return [
         msgspec.json.encode(
@@ -46,28 +54,26 @@ async def chunks(asking: Asking, asked: RequestMembers) -> list[bytes]:
     ]
 
 
-async def _all(asking: Asking, path: str, limit: int) -> list[Any]:
+async def _all(ask: Ask, path: str, limit: int) -> list[Any]:
     found: list[Any] = []
     after = "0"
     while True:
-        page = await asking.get(path, limit=str(_PAGE), after=after) or []
+        page = await ask(path, limit=str(_PAGE), after=after) or []
         found += page
         if len(page) < _PAGE or (limit and len(found) >= limit):
             return found[:limit] if limit else found
         after = page[-1]["user"]["id"]
 
 
-async def _named(
-    asking: Asking, path: str, user_ids: str | int | list[str | int]
-) -> tuple[list[Any], list[str]]:
+async def _named(ask: Ask, path: str, user_ids: str | int | list[str | int]) -> tuple[list[Any], list[str]]:
     named = user_ids if isinstance(user_ids, list) else [user_ids]
     wanted = [each for each in dict.fromkeys(map(str, named)) if is_snowflake(each)][:_NAMED_AT_MOST]
     few = asyncio.Semaphore(_AT_ONCE)
 
-    async def ask(user_id: str) -> Any:
+    async def one(user_id: str) -> Any:
         async with few:
-            return await asking.get(f"{path}/{user_id}")
+            return await ask(f"{path}/{user_id}")
 
-    found = await asyncio.gather(*(ask(each) for each in wanted))
+    found = await asyncio.gather(*(one(each) for each in wanted))
     missing = [user_id for user_id, member in zip(wanted, found, strict=True) if member is None]
     return [member for member in found if member is not None], missing

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
@@ -24,24 +25,33 @@ async def _nothing() -> None:
 class GuildSnapshots:
     """See `sessions.service.Snapshots`; `bot_id` returns the bot's user id."""
 
-    def __init__(self, asking: Asking, bot_id: Callable[[], Awaitable[str]]) -> None:
+    def __init__(
+        self,
+        asking: Asking,
+        bot_id: Callable[[UUID], Awaitable[str]],
+        learn: Callable[[str, Iterable[str]], None],
+    ) -> None:
+        """`learn` is told which channels a server has."""
         self._asking = asking
         self._bot_id = bot_id
+        self._learn = learn
 
-    async def guild_create(self, guild_id: str, intents: int, large_threshold: int) -> bytes | None:
+    async def guild_create(self, tenant: Tenant, guild_id: str, intents: int) -> bytes | None:
         """See `Snapshots`."""
-        ask, path = self._asking.get, f"/guilds/{guild_id}"
-        bot_id = await self._bot_id()
+        path, whose = f"/guilds/{guild_id}", tenant.sandbox_id
+        ask = self._asking.get
+        bot_id = await self._bot_id(whose)
         guild, channels, threads, member, events, sounds = await asyncio.gather(
-            ask(path, with_counts="true"),
-            ask(f"{path}/channels"),
-            ask(f"{path}/threads/active"),
-            ask(f"{path}/members/{bot_id}"),
-            ask(f"{path}/scheduled-events") if intents & wanted.SCHEDULED_EVENTS else _nothing(),
-            ask(f"{path}/soundboard-sounds") if intents & wanted.EXPRESSIONS else _nothing(),
+            ask(path, whose, with_counts="true"),
+            ask(f"{path}/channels", whose),
+            ask(f"{path}/threads/active", whose),
+            ask(f"{path}/members/{bot_id}", whose),
+            ask(f"{path}/scheduled-events", whose) if intents & wanted.SCHEDULED_EVENTS else _nothing(),
+            ask(f"{path}/soundboard-sounds", whose) if intents & wanted.EXPRESSIONS else _nothing(),
         )
         if guild is None or channels is None or member is None:
             return None
+        self._learn(guild_id, [str(each["id"]) for each in channels])
         count = guild.pop("approximate_member_count", 1)
         guild.pop("approximate_presence_count", None)
         return msgspec.json.encode(
@@ -50,7 +60,7 @@ class GuildSnapshots:
                 "unavailable": False,
                 "joined_at": member.get("joined_at"),
                 "member_count": count,
-                "large": count > (large_threshold or _LARGE),
+                "large": count > _LARGE,
                 "members": [member],
                 "channels": [_inside(each) for each in channels],
                 "threads": (threads or {}).get("threads", []),
@@ -64,11 +74,11 @@ class GuildSnapshots:
 
     async def members(self, tenant: Tenant, asked: RequestMembers) -> list[bytes]:
         """See `Snapshots`."""
-        return await chunks(self._asking, asked)
+        return await chunks(self._asking, tenant.sandbox_id, asked)
 
-    async def sounds(self, guild_id: str) -> bytes:
+    async def sounds(self, tenant: Tenant, guild_id: str) -> bytes:
         """See `Snapshots`."""
-        found = await self._asking.get(f"/guilds/{guild_id}/soundboard-sounds")
+        found = await self._asking.get(f"/guilds/{guild_id}/soundboard-sounds", tenant.sandbox_id)
         return msgspec.json.encode(
             {"guild_id": guild_id, "soundboard_sounds": (found or {}).get("items", [])}
         )

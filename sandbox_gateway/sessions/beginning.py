@@ -63,7 +63,7 @@ class Beginnings:
             raise Closing(CloseCode.INVALID_SHARD, "there is no such shard")
         if asked.intents is None or asked.intents & ~intents.KNOWN or asked.intents < 0:
             raise Closing(CloseCode.INVALID_INTENTS, "these are no intents")
-        bot = await self._bot()
+        bot = await self._bot(tenant)
         if intents.lacking(asked.intents, bot.flags):
             self._count("disallowed_intents")
             raise Closing(CloseCode.DISALLOWED_INTENTS, "the application lacks a privileged intent")
@@ -98,7 +98,7 @@ class Beginnings:
             stack.callback(self._sessions.remove, session)
             await self._sessions.save_quietly([session])
             self._count("accepted")
-            service.reports.record_session(tenant, "identified", {"shard": shard, "intents": asked.intents})
+            session.report("identified", shard=shard, shards=count, intents=asked.intents)
 
             async def greet() -> None:
                 await self._greet(session, client, bot, guild_ids)
@@ -115,7 +115,7 @@ class Beginnings:
         present = (tenant.sandbox_id, tenant.credentials)
         if identity is None or (identity.sandbox_id, identity.credentials) != present:
             raise self._refused("unknown_session")
-        bot = await self._bot()
+        bot = await self._bot(tenant)
         async with AsyncExitStack() as stack:
             try:
                 record = await service.records.load(identity)
@@ -148,7 +148,7 @@ class Beginnings:
                 await client.send(with_body("RESUMED", body).numbered(session.sequence))
                 self._catch_up(session)
                 service.metrics.resumes.labels("accepted").inc()
-                service.reports.record_session(tenant, "resumed", {"sequence": asked.seq})
+                session.report("resumed", sequence=asked.seq, missed=session.sequence - asked.seq)
 
             yield Opened(session, greet)
 
@@ -162,9 +162,9 @@ class Beginnings:
             raise Closing(CloseCode.AUTHENTICATION_FAILED, "this is no running sandbox's token")
         return tenant
 
-    async def _bot(self) -> Bot:
+    async def _bot(self, tenant: Tenant) -> Bot:
         try:
-            return await self._service.bot()
+            return await self._service.bot(tenant.sandbox_id)
         except DependencyUnavailable as error:
             _log.warning("client_bot_unknown", reason=error.reason)
             raise _LATER from None

@@ -48,8 +48,10 @@ class Client:
         with suppress(TimeoutError, OSError):
             async with asyncio.timeout(_CLOSE_WITHIN):
                 await self._socket.close(code=closing.code, message=closing.reason.encode()[:120])
-        if self._request.transport is not None and not self._request.transport.is_closing():
-            self._request.transport.abort()
+        transport = self._request.transport
+        if transport is not None:
+            # What is still to be written would be waited for as long as the client likes.
+            (transport.abort if transport.get_write_buffer_size() else transport.close)()
 
 
 RESTART = Closing(CloseCode.RECONNECT, "this process ends; resume at another one")

@@ -88,6 +88,8 @@ class Conversation:
     async def close(self, closing: Closing) -> None:
         """End the connection."""
         self._service.metrics.closed.labels(str(int(closing.code))).inc()
+        if self._session is not None:
+            self._session.report("closed", code=int(closing.code), reason=closing.reason)
         _log.info("client_closed", code=int(closing.code), reason=closing.reason)
         await self._client.close(closing)
 
@@ -110,7 +112,7 @@ class Conversation:
                 wanted = read_body(message.d, RequestSounds)
                 self._answer(requests.sounds(self._service, self._present(), wanted))
             case Op.VOICE_STATE:
-                requests.refuse_voice(self._service, self._present())
+                requests.refuse_voice(self._present())
             case op if op in _QUIET:
                 self._present()
             case _:
@@ -143,7 +145,10 @@ class Conversation:
                 return
             async with opening as opened:
                 self._session = opened.session
-                await self._serve(opened)
+                try:
+                    await self._serve(opened)
+                except Closing as closing:
+                    await self.close(closing)
         except Refused:
             await self._client.operate(Op.INVALID_SESSION, False)
         except Closing as closing:
@@ -176,6 +181,7 @@ class Conversation:
         finally:
             await tasks.end(sending)
         if closing is LOST:
+            session.report("invalidated", reason=closing.reason)
             raise Refused
         raise closing
 

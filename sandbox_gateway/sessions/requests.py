@@ -50,14 +50,14 @@ async def sounds(service: Service, session: Session, asked: RequestSounds) -> No
         if guild_id not in session.tenant.guild_ids:
             continue
         try:
-            found = await service.snapshots.sounds(guild_id)
+            found = await service.snapshots.sounds(session.tenant, guild_id)
         except DependencyUnavailable as error:
             _log.warning("client_sounds_not_read", guild_id=guild_id, reason=error.reason)
             continue
         session.put(Answer(with_body("SOUNDBOARD_SOUNDS", found)))
 
 
-def refuse_voice(service: Service, session: Session) -> None:
+def refuse_voice(session: Session) -> None:
     """Op 4 is not passed on: voice in a sandbox would be the production bot's voice."""
     _log.info("client_voice_refused", sandbox_id=str(session.tenant.sandbox_id))
-    service.reports.record_session(session.tenant, "voice_refused", {"reason": "there is no voice here"})
+    session.report("voice_refused", reason="there is no voice in a sandbox")

@@ -19,7 +19,7 @@ from .session_ids import SessionIds
 class Snapshots(Protocol):
     """What Discord says now of servers."""
 
-    async def guild_create(self, guild_id: str, intents: int, large_threshold: int) -> bytes | None:
+    async def guild_create(self, tenant: Tenant, guild_id: str, intents: int) -> bytes | None:
         """Return the `d` of GUILD_CREATE, asked for later than this call; None when the bot is not in it.
 
         Raises `DependencyUnavailable`.
@@ -30,7 +30,7 @@ class Snapshots(Protocol):
         """Return the `d` of each GUILD_MEMBERS_CHUNK. Raises `DependencyUnavailable`."""
         ...
 
-    async def sounds(self, guild_id: str) -> bytes:
+    async def sounds(self, tenant: Tenant, guild_id: str) -> bytes:
         """Return the `d` of SOUNDBOARD_SOUNDS. Raises `DependencyUnavailable`."""
         ...
 
@@ -38,8 +38,10 @@ class Snapshots(Protocol):
 class Seen(Protocol):
     """Notes which interactions a sandbox has seen; the guard asks for it."""
 
-    async def note(self, tenant: Tenant, kind: Any, id: str, token: str) -> None:  # noqa: A002
-        """Note it, before the client gets it."""
+    async def note(
+        self, tenant: Tenant, kind: Any, entity_id: str, token: str, *, guild_id: str | None = None
+    ) -> None:
+        """Note it, before the client gets it. Raises `DependencyUnavailable`."""
         ...
 
 
@@ -55,7 +57,7 @@ class SessionReports(Protocol):
     """Keeps what happened to sessions, for their owners."""
 
     def record_session(self, tenant: Tenant, what: str, details: Mapping[str, Any]) -> None:
-        """Keep one thing that happened."""
+        """Keep one thing that happened to a session."""
         ...
 
 
@@ -70,7 +72,9 @@ class Unchanged:
 class NothingKept:
     """`Seen` and `SessionReports` where nobody asks."""
 
-    async def note(self, tenant: Tenant, kind: Any, id: str, token: str) -> None:  # noqa: A002
+    async def note(
+        self, tenant: Tenant, kind: Any, entity_id: str, token: str, *, guild_id: str | None = None
+    ) -> None:
         """Do nothing."""
 
     def record_session(self, tenant: Tenant, what: str, details: Mapping[str, Any]) -> None:
@@ -118,7 +122,8 @@ class Service:
     ids: SessionIds
     limits: IdentifyLimits
     snapshots: Snapshots
-    bot: Callable[[], Awaitable[Bot]]
+    bot: Callable[[UUID], Awaitable[Bot]]
+    """Who the bot is; asked on behalf of a sandbox. Raises `DependencyUnavailable`."""
     gateway_url: str
     metrics: ClientMetrics
     seen: Seen = field(default_factory=NothingKept)

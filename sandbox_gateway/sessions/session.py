@@ -31,6 +31,8 @@ from .session_ids import SessionId
 _log = structlog.get_logger("sandbox.client_gateway")
 
 _MARKS, _TOLD = 64, 64
+_SHORT = 8
+"""How many digits of a session's number tell it apart for people."""
 _TRY_AGAIN_AFTER = 0.5
 _TRIES = 6
 
@@ -102,6 +104,11 @@ class Session:
         """Why the session ends here."""
         self.unsaved = True
         """Whether another process would not know where it is."""
+
+    def report(self, what: str, **details: object) -> None:
+        """Keep for the sandbox's owner what happened."""
+        named = {"session": self.identity.number[:_SHORT], **details}
+        self._service.reports.record_session(self.tenant, what, named)
 
     # What others tell it
 
@@ -228,7 +235,7 @@ class Session:
             return
         frame = event.frame.numbered(self.sequence)
         if event.type == "INTERACTION_CREATE":
-            frame = await self._interaction(frame)
+            frame = await self._interaction(frame, guild_id)
         elif intents.loses_content(event.type, self.identity.intents):
             frame = intents.without_content(frame, self._bot.user_id)
         await self._client.send(frame)
@@ -288,20 +295,22 @@ class Session:
         """Return the `d` of GUILD_CREATE; None where the bot is not. Raises `Closing`."""
         for _ in range(_TRIES):
             try:
-                return await self._service.snapshots.guild_create(guild_id, self.identity.intents, 0)
+                return await self._service.snapshots.guild_create(
+                    self.tenant, guild_id, self.identity.intents
+                )
             except DependencyUnavailable as error:
                 _log.warning("client_snapshot_waits", guild_id=guild_id, reason=error.reason)
                 await asyncio.sleep(_TRY_AGAIN_AFTER)
         raise Closing(CloseCode.RECONNECT, "Discord does not answer; resume later")
 
-    async def _interaction(self, frame: bytes) -> bytes:
+    async def _interaction(self, frame: bytes, guild_id: str | None) -> bytes:
         try:
             seen = _INTERACTION.decode(frame).d
         except msgspec.DecodeError:
             # Of another form than is known: nobody can answer it through the guard.
             _log.warning("client_interaction_unreadable", sandbox_id=str(self.tenant.sandbox_id))
         else:
-            await self._service.seen.note(self.tenant, "interaction", seen.id, seen.token)
+            await self._service.seen.note(self.tenant, "interaction", seen.id, seen.token, guild_id=guild_id)
         return await self._service.commands.to_client(self.tenant, frame)
 
 

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
-from aiohttp import web
 
 from discord_sim import DiscordSim, SimGuild
 from sandbox_core.bootstrap import Core, NatsUse, open_core
 from sandbox_core.models import Actor, GuildAccess, Sandbox
 from sandbox_core.settings import Settings
-from sandbox_gateway.process import Endpoint, EndpointTuning, Guarded, open_endpoint, serve
+from sandbox_gateway.process import Endpoint, EndpointTuning, open_endpoint, serve
+from sandbox_gateway.share import ShareLimits
 from tests.isolation.gateway import publishing
 from tests.plugin.test_fitness import free_port
 
 ALICE = Actor("200000000000000001", "Alice")
 BOB = Actor("200000000000000002", "Bob")
-QUICK = EndpointTuning(identify_every=0.01, leave_within=2.0)
+PLENTY = ShareLimits(all_sandboxes=10_000, each=10_000)
+QUICK = EndpointTuning(identify_every=0.01, leave_within=2.0, share=PLENTY)
 
 
 async def until(what: Callable[[], object], within: float = 20.0) -> None:
@@ -32,66 +33,12 @@ async def until(what: Callable[[], object], within: float = 20.0) -> None:
             await asyncio.sleep(0.01)
 
 
-@dataclass(frozen=True)
-class Answered:
-    """An answer of the simulator."""
-
-    status: int
-    body: bytes
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-class PassThrough:
-    """Discord's REST without any guard: the token is swapped, and everything passes."""
-
-    def __init__(self, sim: DiscordSim, session: aiohttp.ClientSession) -> None:
-        self._sim = sim
-        self._session = session
-        self.gateway_url = ""
-        self.asked: list[str] = []
-        self.away = False
-
-    async def request(self, method: str, path: str, *, query: Mapping[str, str] | None = None) -> Answered:
-        self.asked.append(path)
-        headers = {"Authorization": f"Bot {self._sim.token}"}
-        async with self._session.request(
-            method, f"{self._sim.api_url}{path}", params=query, headers=headers
-        ) as answer:
-            return Answered(answer.status, await answer.read())
-
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        path = request.path.removeprefix("/api/v10")
-        if path in {"/gateway", "/gateway/bot"}:
-            limit = {"total": 1000, "remaining": 999, "reset_after": 0, "max_concurrency": 1}
-            return _json({"url": self.gateway_url, "shards": 1, "session_start_limit": limit})
-        headers = {"Authorization": f"Bot {self._sim.token}"}
-        if "Content-Type" in request.headers:
-            headers["Content-Type"] = request.headers["Content-Type"]
-        async with self._session.request(
-            request.method,
-            f"{self._sim.api_url}{path}",
-            params=request.query,
-            headers=headers,
-            data=await request.read(),
-        ) as answer:
-            body = await answer.read()
-            made = web.Response(status=answer.status, body=body or None)
-            if body:
-                made.headers["Content-Type"] = "application/json"
-            return made
-
-
-def _json(value: object) -> web.Response:
-    return web.Response(body=json.dumps(value).encode(), headers={"Content-Type": "application/json"})
-
-
 @dataclass
 class Process:
     """One process's endpoint, in this process."""
 
     endpoint: Endpoint
     url: str
-    rest: PassThrough
     stop: Callable[[], Any]
 
     @property
@@ -112,25 +59,23 @@ class Stage:
     """The bot's: it publishes."""
     settings: Settings
     guilds: list[SimGuild]
-    stack: AsyncExitStack
     processes: list[Process] = field(default_factory=list)
+    read: int = 0
+    """The last event of Discord's that the bot has read."""
 
     async def start(self, tuning: EndpointTuning = QUICK) -> Process:
         """Start one more process of the endpoint."""
         stack = AsyncExitStack()
-        session = await stack.enter_async_context(aiohttp.ClientSession())
-        rest = PassThrough(self.sim, session)
         port = free_port()
         own = self.settings.model_copy(update={"sandbox_gateway_port": port})
         core = await stack.enter_async_context(
             open_core(own, follow_routes=False, use_nats=NatsUse.SANDBOXES)
         )
-        endpoint = await stack.enter_async_context(open_endpoint(core, Guarded(rest, rest.handle), tuning))
+        endpoint = await stack.enter_async_context(open_endpoint(core, tuning))
         url = await stack.enter_async_context(
             serve(endpoint, "127.0.0.1", port, leave_within=tuning.leave_within)
         )
-        process = Process(endpoint, url, rest, stack.aclose)
-        rest.gateway_url = process.gateway_url
+        process = Process(endpoint, url, stack.aclose)
         self.processes.append(process)
         return process
 
@@ -153,7 +98,7 @@ class Stage:
 
     async def published(self) -> None:
         """Everything that Discord has sent is stored."""
-        await self.sim.wait_for(lambda: self.core.intake is not None)
+        await until(lambda: self.read >= self.sim.sessions[-1].sequence)
         async with asyncio.timeout(20):
             await self.core.router.idle()
 
@@ -163,7 +108,7 @@ def access(guild: SimGuild) -> GuildAccess:
     return GuildAccess(str(guild.id), bot_is_member=True, caller_manages=True)
 
 
-async def publish_from(sim: DiscordSim, core: Core) -> None:
+async def publish_from(sim: DiscordSim, core: Core, read: Callable[[int], None]) -> None:
     """Read the simulator's gateway as the bot does, and publish; until it is cancelled."""
     async with aiohttp.ClientSession() as session, session.ws_connect(sim.gateway_url, max_msg_size=0) as ws:
         await ws.receive()
@@ -177,6 +122,7 @@ async def publish_from(sim: DiscordSim, core: Core) -> None:
             if frame.type == "READY":
                 core.intake.adopt(json.loads(raw)["d"]["session_id"], 0, 0)
             core.intake.take(frame, 0)
+            read(json.loads(raw)["s"])
 
 
 @asynccontextmanager
@@ -184,10 +130,14 @@ async def staged(settings: Settings, sim: DiscordSim, guilds: list[SimGuild]) ->
     """The stage without an endpoint yet."""
     async with AsyncExitStack() as stack:
         core = await stack.enter_async_context(publishing(settings))
-        reading = asyncio.create_task(publish_from(sim, core))
+        stage = Stage(sim, core, settings, guilds)
+
+        def note(sequence: int) -> None:
+            stage.read = sequence
+
+        reading = asyncio.create_task(publish_from(sim, core, note))
         try:
             await sim.wait_connected()
-            stage = Stage(sim, core, settings, guilds, stack)
             yield stage
             for process in stage.processes:
                 await process.stop()

@@ -1,0 +1,102 @@
+"""Puts the REST guard together, and lets the gateway ask Discord through the same share."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from sandbox_core.bootstrap import Core
+from sandbox_core.errors import DependencyUnavailable
+
+from .app import Handler
+from .calls import recording
+from .commands import NoCommands
+from .following import FollowedTenants
+from .guard.metrics import GuardMetrics
+from .guard.places import Places
+from .guard.seen import RedisSeen
+from .guard.service import Guard
+from .guilds.asking import Rest
+from .sessions.service import Commands, NothingKept, Seen, SessionReports, Unchanged
+from .share import Share, ShareLimits, ShareUsed
+from .upstream import Upstream, UpstreamAnswer, UpstreamAway, open_upstream
+
+_PATIENCE = 60.0
+"""Seconds for which the gateway waits for its turn."""
+
+
+def _nothing_learnt(guild_id: str, channel_ids: Iterable[str]) -> None:
+    """Nobody asks whose channels they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guarded:
+    """What the gateway needs of the guard, and what answers under `/api`."""
+
+    rest: Rest
+    handle: Handler
+    seen: Seen = field(default_factory=NothingKept)
+    commands: Commands = field(default_factory=Unchanged)
+    reports: SessionReports = field(default_factory=NothingKept)
+    learn: Callable[[str, Iterable[str]], None] = _nothing_learnt
+    """Told which channels Discord says a server has."""
+
+
+class PatientRest:
+    """`Rest` over the guard's client: waits for its turn, for a client waits for it, too."""
+
+    def __init__(self, upstream: Upstream) -> None:
+        self._upstream = upstream
+
+    async def request(self, method: str, path: str, *, sandbox_id: UUID, query: str = "") -> UpstreamAnswer:
+        """See `Rest`."""
+        end = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                return await self._upstream.request(method, path, sandbox_id=sandbox_id, query=query)
+            except ShareUsed as used:
+                if time.monotonic() + used.retry_after > end:
+                    raise DependencyUnavailable(
+                        "Discord", f"the sandboxes' share is used up: {used}"
+                    ) from None
+                await asyncio.sleep(used.retry_after)
+            except UpstreamAway as away:
+                raise DependencyUnavailable("Discord", f"it does not answer ({away})") from None
+
+
+@asynccontextmanager
+async def open_guard(
+    core: Core,
+    tenants: FollowedTenants,
+    registry: CollectorRegistry,
+    gateway_url: str,
+    limits: ShareLimits,
+) -> AsyncIterator[Guarded]:
+    """Open the guard over the core's servers. Raises `ValueError` without the bot's token."""
+    async with (
+        open_upstream(core.settings, Share(core.redis, limits)) as upstream,
+        recording(core.redis) as calls,
+    ):
+        places, seen, commands = Places(upstream), RedisSeen(core.redis), NoCommands()
+        guard = Guard(
+            tenants=tenants,
+            upstream=upstream,
+            seen=seen,
+            places=places,
+            commands=commands,
+            calls=calls,
+            metrics=GuardMetrics(registry),
+            gateway_url=lambda: gateway_url,
+        )
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            return await guard.serve(request)
+
+        yield Guarded(PatientRest(upstream), handle, seen, commands, calls, places.learn)
