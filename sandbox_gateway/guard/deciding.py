@@ -132,6 +132,8 @@ class Decider:
                 await self._channel(call, channel_id)
         elif decision == "invite":
             guild_id = await self._places.guild_of_invite(values["code"], sandbox_id=call.sandbox_id)
+        elif decision == "template":
+            guild_id = await self._places.guild_of_template(values["code"], sandbox_id=call.sandbox_id)
         elif decision == "webhook":
             guild_id = await self._places.guild_of_webhook(
                 values["webhook_id"], None, sandbox_id=call.sandbox_id
