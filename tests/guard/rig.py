@@ -190,7 +190,7 @@ async def rig(
             gateway_url=lambda: "ws://gateway.sandboxes",
         )
         application = web.Application()
-        application.router.add_route("*", "/{tail:.*}", guard.serve)
+        application.router.add_route("*", r"/{tail:[\s\S]*}", guard.serve)
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.5)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
