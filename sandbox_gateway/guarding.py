@@ -14,10 +14,13 @@ from prometheus_client import CollectorRegistry
 
 from sandbox_core.bootstrap import Core
 from sandbox_core.errors import DependencyUnavailable
+from sandbox_core.guild_commands import GuildCommands
 
 from .app import Handler
 from .calls import recording
-from .commands import NoCommands
+from .commands.keeping import CommandKeeper
+from .commands.rest import ApplicationId, UpstreamCommands
+from .commands.service import SandboxCommands
 from .following import FollowedTenants
 from .guard.metrics import GuardMetrics
 from .guard.places import Places
@@ -84,7 +87,10 @@ async def open_guard(
         open_upstream(core.settings, Share(core.redis, limits)) as upstream,
         recording(core.redis) as calls,
     ):
-        places, seen, commands = Places(upstream), RedisSeen(core.redis), NoCommands()
+        places, seen = Places(upstream), RedisSeen(core.redis)
+        patient = UpstreamCommands(upstream, ApplicationId(upstream), patience=_PATIENCE)
+        keeper = CommandKeeper(GuildCommands(core.pool, patient))
+        commands = SandboxCommands(core.pool, upstream, keeper)
         guard = Guard(
             tenants=tenants,
             upstream=upstream,
@@ -99,4 +105,9 @@ async def open_guard(
         async def handle(request: web.Request) -> web.StreamResponse:
             return await guard.serve(request)
 
-        yield Guarded(PatientRest(upstream), handle, seen, commands, calls, places.learn)
+        tenants.on_change.append(keeper.tenant_changed)
+        keeper.start()
+        try:
+            yield Guarded(PatientRest(upstream), handle, seen, commands, calls, places.learn)
+        finally:
+            await keeper.close()

@@ -52,6 +52,8 @@ async def test_indexes(connection: asyncpg.Connection) -> None:
     )
     definitions = {row["indexname"]: row["indexdef"].split(" USING btree ")[1] for row in rows}
     assert definitions == {
+        "uq_sandbox_commands_global": "(sandbox_id, kind, name) WHERE (guild_id IS NULL)",
+        "uq_sandbox_commands_guild": "(sandbox_id, guild_id, kind, name) WHERE (guild_id IS NOT NULL)",
         "idx_sandboxes_status": "(status)",
         "idx_sandboxes_owner": "(owner)",
         "idx_sandboxes_expires": "(expires_at) WHERE (status = 'running'::sandbox_status)",

@@ -29,6 +29,9 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "gateway_notices": (_READ, _ADD, _REMOVE),
     "sandbox_creations": (_READ, _ADD, _REMOVE),
     "nats_slots": (_READ, _ADD, _CHANGE),
+    "sandbox_commands": (_READ, _ADD, _REMOVE),
+    "sandbox_guild_commands": (_READ, _ADD, _CHANGE, _REMOVE),
+    "sandbox_command_creates": (_READ, _ADD, _CHANGE, _REMOVE),
 }
 """Tables and views, each with the needed rights."""
 

@@ -18,6 +18,7 @@ from sandbox_core.manager import utc_now
 from sandbox_core.tasks import end, repeat
 
 from ._delivery import deliver, deliver_two_publishers
+from ._guild_commands import LeftCommands
 
 if TYPE_CHECKING:
     from sandbox_core.bootstrap import Core
@@ -31,6 +32,7 @@ LATEST = 3.0
 TELL_EVERY = 5.0
 COUNT_EVERY = 10.0
 """Seconds between two updates. Gauges must be at most 15 s old."""
+COMMANDS_EVERY = 60.0
 AFTER_FAILURE = 3.0
 
 Work = Callable[[], Awaitable[float]]
@@ -52,6 +54,7 @@ class Upkeep(commands.Cog):
         self._core = core
         self._clock = clock
         self._sleep = sleep
+        self._left_commands = LeftCommands(bot, core.pool)
         self._tasks: list[asyncio.Task[None]] = []
         self._trouble: dict[str, str] = {}
         self._touched: dict[UUID, datetime] = {}
@@ -66,6 +69,7 @@ class Upkeep(commands.Cog):
             "count": self.count,
             "letters": self.count_letters,
             "credentials": self.keep_credentials,
+            "commands": self.remove_commands,
         }
         self._tasks = [
             asyncio.create_task(self._forever(name, work), name=f"upkeep-{name}")
@@ -135,6 +139,12 @@ class Upkeep(commands.Cog):
         for store, sandbox_id in await self._core.cleanup.keep_credentials():
             _log.info("credentials_made_again", store=store, sandbox_id=str(sandbox_id))
         return await self._until_next_due()
+
+    async def remove_commands(self) -> float:
+        """Remove the commands that ended sandboxes have left in servers, once the bot can ask Discord."""
+        if self._bot.is_ready():
+            await self._left_commands.turn()
+        return COMMANDS_EVERY
 
     async def tell(self) -> float:
         """Send the notices that are due, once the bot can send messages."""
