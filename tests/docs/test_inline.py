@@ -40,6 +40,7 @@ NOT_RUN: Mapping[str, str] = {
     "sandboxctl status NAME --watch": "runs until it is stopped: tests/cli does that",
     "sandboxctl rotate NAME": "of sandboxes that the servers keep apart: tests/isolation does that",
     "sandboxctl run --embedded": "tests/packaging does, as installed",
+    "sandboxctl gateway": "tests/gateway_endpoint does",
     "sandboxctl tour": "tests/packaging does, as installed",
     "sandboxctl tenant-nats": "tests/tenant_nats/test_configuration.py does, with a key",
     OTHER_PYTHON: ".ci/run does, on each Python of the machine",

@@ -100,7 +100,7 @@ def _sources() -> str:
 def test_names_of_metrics_log_lines_and_variables_exist(generate: ModuleType) -> None:
     sources = _sources()
     known_variables = {name.upper() for name in Settings.model_fields} | set(
-        re.findall(r'"(SANDBOX_[A-Z_]+)"', sources)
+        re.findall(r'"((?:DISCORD|SANDBOX)_[A-Z_]+)"', sources)
     )
     known_variables |= {f"{name.upper()}_FILE" for name in generate.secret_settings()}
     for page in pages():
