@@ -16,7 +16,7 @@ import structlog
 from nats.js import JetStreamContext
 from redis.asyncio import Redis
 
-from . import clients, live_gauges, system_health, tasks
+from . import clients, isolation, live_gauges, system_health, tasks
 from .attribution import ChannelGuilds, ChannelLookup, ChannelSharing
 from .cleanup import CleanupMetrics, CleanupProvider, Notices
 from .clients import APPLICATION, CLOSE_EACH_WITHIN, NatsSides, Waiting, connect_nats, open_clients
@@ -208,6 +208,7 @@ async def open_core(
             tenant=tenant_nats,
         )
         if use_nats is NatsUse.EVENTS:
+            isolation.log_hindrance(settings)
             await publishers.start()
             at_end("publisher", publishers.close)
             at_end("sandbox budgets", _run(router.sandboxes.budgets.run(), "sandbox-budgets"))
@@ -244,6 +245,7 @@ async def open_core(
             health=health,
             key=settings.credentials_key,
             enforced=settings.enforced,
+            hindrance=partial(isolation.hindrance, settings),
         )
         cleanup = CleanupProvider(
             pool=pool,

@@ -101,9 +101,6 @@ Minutes = Annotated[
 ]
 ShardIds = Annotated[tuple[int, ...] | None, NoDecode, BeforeValidator(_split)]
 
-ISOLATION: Literal["enforced", "convention"] = "convention"
-"""The default of `SANDBOX_ISOLATION`."""
-
 MAX_DELIVERIES = 5
 """How often a worker gets an event, unless a setting says otherwise."""
 

@@ -87,6 +87,9 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("no-deadline")
     if (told := getattr(config, "workerinput", None)) is not None:
         use_server_at(Path(told["warm_endpoint"]))
+    # Most tests have one server of each kind, and another subject. Those of isolation, of the embedded
+    # servers, of the tour, of the documents and of the compose file set `enforced`, or take the default.
+    os.environ["SANDBOX_ISOLATION"] = "convention"
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     memory = Path("/dev/shm")  # noqa: S108 (pytest makes a private directory in it)
@@ -248,6 +251,8 @@ async def create_database(servers: EmbeddedServers, name: str, *, template: str 
     await _administer(
         servers, f'CREATE DATABASE "{name}" OWNER "{role}" TEMPLATE "{template}" STRATEGY file_copy'
     )
+    # A role of a sandbox on the same server must be let into none of them.
+    await _administer(servers, f'REVOKE ALL ON DATABASE "{name}" FROM PUBLIC')
     return urlunsplit(urlsplit(servers.database_url)._replace(path=f"/{name}"))
 
 

@@ -9,6 +9,7 @@ from typing import Protocol
 from uuid import UUID
 
 from sandbox_core.credentials import CredentialsKey
+from sandbox_core.errors import IsolationImpossible
 from sandbox_core.models import NOBODY_ASKED, Route, Sandbox, Switch
 from sandbox_core.namespaces import Namespace
 from sandbox_core.postgres import Pool
@@ -145,3 +146,5 @@ class Tools(TeardownTools):
     """The key of sandboxes' credentials."""
     enforced: bool = False
     """Whether new sandboxes get credentials, and not keep apart by convention."""
+    hindrance: Callable[[], IsolationImpossible | None] = lambda: None
+    """Why the settings allow no new sandbox; asked where `enforced`."""

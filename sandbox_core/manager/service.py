@@ -10,7 +10,7 @@ from typing import Unpack
 from uuid import UUID, uuid4
 
 from sandbox_core.credentials import CredentialsKey
-from sandbox_core.errors import SandboxNotFound, SandboxNotNamed
+from sandbox_core.errors import IsolationImpossible, SandboxNotFound, SandboxNotNamed
 from sandbox_core.health import HealthChecker, SandboxHealth
 from sandbox_core.models import Actor, AuditEntry, AuditEvent, GuildAccess, Sandbox, SandboxStatus
 from sandbox_core.namespaces import Namespace
@@ -74,11 +74,12 @@ class SandboxManager:
         faults: FaultPoint = no_fault,
         key: CredentialsKey | None = None,
         enforced: bool = False,
+        hindrance: Callable[[], IsolationImpossible | None] = lambda: None,
     ) -> None:
         """`namespaces` are in the order of provisioning; they are dropped in reverse.
 
         `health` may check more parts than these; without it, they are all parts. With `enforced`, new
-        sandboxes get credentials of their own, made with `key`.
+        sandboxes get credentials of their own, made with `key`, unless there is a `hindrance`.
         """
         self._tools = Tools(
             pool=pool,
@@ -92,6 +93,7 @@ class SandboxManager:
             faults=faults,
             key=key,
             enforced=enforced,
+            hindrance=hindrance,
         )
         self._health = health or HealthChecker(namespaces)
 

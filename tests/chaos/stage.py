@@ -191,6 +191,7 @@ async def _stage(stack: AsyncExitStack, scenario: Scenario, seed: int, logs: Pat
         "REDIS_URL": servers.redis_url,
         "NATS_URL": ",".join(tap.url for tap in taps),
         "NATS_REPLICAS": str(len(nodes)),
+        "SANDBOX_ISOLATION": "convention",
         "DISCORD_TOKEN": _TOKEN,
         "DISCORD_API_URL": sim.api_url,
         "DISCORD_DEV_GUILD_IDS": str(min(sim.world.guilds)),

@@ -155,6 +155,7 @@ def _shell(servers: EmbeddedServers, database_url: str, home: Path, warm: Sequen
         # Neighbouring tests use other numbers; every key of a sandbox has its id.
         "REDIS_URL": urlunsplit(urlsplit(servers.redis_url)._replace(path="/63")),
         "NATS_URL": servers.nats_url,
+        "SANDBOX_ISOLATION": "convention",
         "DISCORD_PROTECTED_GUILD_IDS": PROTECTED,
     }
     password = urlsplit(database_url).password

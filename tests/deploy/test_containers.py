@@ -29,23 +29,26 @@ from tests.docs.markdown import blocks
 
 _COMPOSE = ROOT / "docker-compose.yml"
 _VARIABLE = re.compile(r"\$\{(?P<name>\w+)")
-_PASSWORDS = {"POSTGRES_PASSWORD": "p4ss", "REDIS_PASSWORD": "k3ys", "GRAFANA_PASSWORD": "w0rd"}
+_PASSWORDS = {
+    "POSTGRES_PASSWORD": "p4ss",
+    "REDIS_PASSWORD": "k3ys",
+    "GRAFANA_PASSWORD": "w0rd",
+    "SANDBOX_CREDENTIALS_KEY": "0" * 64,
+}
 
 
 def run_compose(
-    *arguments: str, passwords: dict[str, str], override: str = "", isolation: str = ""
+    *arguments: str, passwords: dict[str, str], override: str = ""
 ) -> subprocess.CompletedProcess[str]:
     """`docker compose` on the file, beside a `.env` made of the example and these passwords.
 
-    `override` is the text of a `docker-compose.override.yml`, `isolation` a SANDBOX_ISOLATION in `.env`.
+    `override` is the text of a `docker-compose.override.yml`.
     """
     with tempfile.TemporaryDirectory() as directory:
         filled = (ROOT / ".env.example").read_text(encoding="utf-8")
         for name, password in passwords.items():
             filled, count = re.subn(rf"^{name}=$", f"{name}={password}", filled, flags=re.MULTILINE)
             assert count == 1, f"{name} is not in .env.example"
-        if isolation:
-            filled += f"SANDBOX_ISOLATION={isolation}\n"
         (Path(directory) / ".env").write_text(filled)
         shutil.copy(_COMPOSE, directory)
         if override:

@@ -193,12 +193,18 @@ async def place(
             "DATABASE_URL": database_url,
             "REDIS_URL": redis_url,
             "NATS_URL": servers.nats_url,
+            **{name.upper(): value for name, value in servers.tenant_settings.items()},
             "DISCORD_TOKEN": sim.token,
             "DISCORD_API_URL": sim.api_url,
             "DISCORD_DEV_GUILD_IDS": str(dev.id),
         }
         _write_programs(directory, warm_sandboxctl)
-        settings = default_settings(database_url=database_url, redis_url=redis_url, nats_url=servers.nats_url)
+        settings = default_settings(
+            database_url=database_url,
+            redis_url=redis_url,
+            nats_url=servers.nats_url,
+            **servers.tenant_settings,
+        )
         core = await stack.enter_async_context(
             open_core(settings, follow_routes=False, use_nats=NatsUse.SANDBOXES)
         )
@@ -206,6 +212,9 @@ async def place(
         try:
             await made.start_bot()
             yield made
+            # Their accounts of NATS are empty for the next page's sandboxes.
+            for sandbox in await core.manager.list(include_destroyed=False):
+                await core.manager.destroy(made.operator, str(sandbox.id))
         finally:
             for end in reversed(made.ends):
                 await end.aclose()
