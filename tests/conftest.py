@@ -251,9 +251,16 @@ async def create_database(servers: EmbeddedServers, name: str, *, template: str 
     await _administer(
         servers, f'CREATE DATABASE "{name}" OWNER "{role}" TEMPLATE "{template}" STRATEGY file_copy'
     )
-    # A role of a sandbox on the same server must be let into none of them.
-    await _administer(servers, f'REVOKE ALL ON DATABASE "{name}" FROM PUBLIC')
     return urlunsplit(urlsplit(servers.database_url)._replace(path=f"/{name}"))
+
+
+async def close_databases(servers: EmbeddedServers) -> None:
+    """Let nobody into the present databases by default: a sandbox's role on this server would be, too."""
+    await _administer(
+        servers,
+        "DO $$DECLARE name text; BEGIN FOR name IN SELECT datname FROM pg_database LOOP "
+        "EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC', name); END LOOP; END$$",
+    )
 
 
 async def drop_database(servers: EmbeddedServers, name: str) -> None:

@@ -105,6 +105,7 @@ EXAMPLES: dict[type[errors.SandboxError], errors.SandboxError] = {
         errors.RotationUnfinished("Redis", LONG, LONG),
         errors.IsolationImpossible("Redis", LONG, LONG, LONG),
         errors.NoCredentials(LONG),
+        errors.SlotsUsedUp(LONG, 100),
     )
 }
 

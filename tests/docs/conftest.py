@@ -25,7 +25,7 @@ from sandbox_bot.tour.stage import default_settings
 from sandbox_core.bootstrap import Core, NatsUse, open_core
 from sandbox_core.errors import SandboxNotFound
 from sandbox_core.models import Actor, GuildAccess, Sandbox
-from tests.conftest import TemplateDatabase, create_database, delete_streams, drop_database
+from tests.conftest import TemplateDatabase, close_databases, create_database, delete_streams, drop_database
 from tests.docs.markdown import ROOT
 from tests.e2e.harness import eventually, free_port, get
 from tests.e2e.programs import Program, program
@@ -174,6 +174,7 @@ async def place(
     """One place for all pages: Alice, who manages the servers, and a running bot."""
     directory = tmp_path_factory.mktemp("docs")
     database_url = await create_database(servers, "docs", template=template_db.name)
+    await close_databases(servers)
     redis_url = urlunsplit(urlsplit(servers.redis_url)._replace(path=_REDIS_DATABASE))
     async with Redis.from_url(redis_url) as client:
         await client.flushdb()
