@@ -52,6 +52,8 @@ class Place:
     port: int
     next_port: int
     """Instead of the port on which the documents start a second bot."""
+    superuser: str
+    """The address of the sandboxes' database for PostgreSQL's superuser."""
     identifies: int = 0
     """How many sessions had been begun when a drill began."""
     bot: Program | None = None
@@ -156,12 +158,20 @@ class Place:
         return f'DATABASE "{url.path[1:]}" TO "{url.username}"'
 
     async def execute(self, statement: str, *arguments: object) -> None:
-        """Change the database behind everybody's back."""
-        connection = await asyncpg.connect(self.environment["DATABASE_URL"])
-        try:
-            await connection.execute(statement, *arguments)
-        finally:
-            await connection.close()
+        """Change the bot's database behind everybody's back."""
+        await _execute(self.environment["DATABASE_URL"], statement, *arguments)
+
+    async def execute_as_superuser(self, statement: str, *arguments: object) -> None:
+        """Change the sandboxes' database."""
+        await _execute(self.superuser, statement, *arguments)
+
+
+async def _execute(address: str, statement: str, *arguments: object) -> None:
+    connection = await asyncpg.connect(address)
+    try:
+        await connection.execute(statement, *arguments)
+    finally:
+        await connection.close()
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +219,8 @@ async def place(
         core = await stack.enter_async_context(
             open_core(settings, follow_routes=False, use_nats=NatsUse.SANDBOXES)
         )
-        made = Place(sim, alice, dev, core, environment, directory, free_port(), free_port())
+        superuser = urlunsplit(urlsplit(servers.postgres.admin_url)._replace(path="/tenants"))
+        made = Place(sim, alice, dev, core, environment, directory, free_port(), free_port(), superuser)
         try:
             await made.start_bot()
             yield made

@@ -160,7 +160,7 @@ async def _orphans(place: Place) -> None:
     await place.execute(f'CREATE SCHEMA "{gone.schema_name}"')
     await place.execute('CREATE SCHEMA "sandbox_0badcafe"')
     await place.execute('CREATE SCHEMA "sandbox_prod_backup"')
-    await place.execute(f'DROP SCHEMA "{damaged.schema_name}" CASCADE')
+    await place.execute_as_superuser(f'DROP SCHEMA "{damaged.schema_name}" CASCADE')
     found = await place.shell("sandboxctl orphans")
     for name in (gone.schema_name, "sandbox_0badcafe", "damaged"):
         assert name in found
@@ -207,7 +207,7 @@ async def _stopped(place: Place) -> None:
     place.bot.signal(signal.SIGTERM)
     assert await place.bot.exit_code() == 0
     sandbox = await place.core.manager.get("welcome-flow")
-    await place.execute(
+    await place.execute_as_superuser(
         f"INSERT INTO \"{sandbox.schema_name}\".communities (guild_id, name) VALUES ($1, 'kept')", GUILD
     )
 
@@ -215,7 +215,7 @@ async def _stopped(place: Place) -> None:
 async def _as_it_was(place: Place) -> None:
     sandbox = await place.core.manager.get("welcome-flow")
     assert sandbox.guild_ids == (GUILD,)
-    psql = f'sandboxctl psql -- -tAc "SELECT name FROM {sandbox.schema_name}.communities"'
+    psql = 'sandboxctl psql --sandbox welcome-flow -- -tAc "SELECT name FROM communities"'
     assert await place.shell(psql) == "kept\n"
 
 
