@@ -6,6 +6,7 @@ may stop, kill and restart a server: the next test finds it running again, on th
 
 from __future__ import annotations
 
+import asyncio.selector_events
 import gc
 import inspect
 import itertools
@@ -82,6 +83,10 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     # As in the product's own processes.
     show_plain_tracebacks()
+    # Clients that only tests use share their loop with the product, whose own never call the one that is
+    # spoilt; see `sandbox_core.stream_writes`.
+    transport = asyncio.selector_events._SelectorSocketTransport  # type: ignore[attr-defined]
+    transport.writelines = asyncio.WriteTransport.writelines
     # How long an example takes says more about the machine than about the code.
     settings.register_profile("no-deadline", deadline=None)
     settings.load_profile("no-deadline")

@@ -202,11 +202,14 @@ class SandboxManager:
         expected = None if reference is None else await self.get(reference)
         return await guild_steps.unregister(self._tools, actor, access, expected)
 
-    async def extend(self, actor: Actor, reference: str, duration: str) -> Extension:
+    async def extend(
+        self, actor: Actor, reference: str, duration: str, *, cause_id: str | None = None
+    ) -> Extension:
         """Add to the current expiry, up to the longest life from the creation.
 
-        A longer duration is shortened, and the result is `capped`. Raises `SandboxNotFound`, `NotPermitted`,
-        `InvalidInput` or `SandboxNotRunning`.
+        A longer duration is shortened, and the result is `capped`. `cause_id` is the id of the message
+        that asks for it: the gateway sends one again to a process that takes over from a killed one, and time
+        is added for it once. Raises `SandboxNotFound`, `NotPermitted`, `InvalidInput` or `SandboxNotRunning`.
         """
         sandbox = await self.get(reference)
         rules.may_change(actor, sandbox, "extend")
@@ -216,28 +219,29 @@ class SandboxManager:
         now = self._tools.clock()
         async with transaction(self._tools.pool) as connection:
             current = await guild_steps.locked(connection, sandbox)
-            rules.must_run(current, now)
-            wished = current.expires_at + added
-            # The setting may be lower by now; an extension never shortens a life.
-            expires_at = max(current.expires_at, min(wished, current.created_at + limit))
-            await sandboxes.set_expiry(connection, current.id, expires_at)
-            await sandboxes.touch(connection, current.id, now)
-            await audit.record(
-                connection,
-                current.id,
-                AuditEvent.TTL_EXTENDED,
-                actor=actor,
-                at=now,
-                details={
+            done = None
+            if cause_id is not None:
+                done = await audit.details_for(connection, current.id, AuditEvent.TTL_EXTENDED, cause_id)
+            if done is None:
+                rules.must_run(current, now)
+                wished = current.expires_at + added
+                # The setting may be lower by now; an extension never shortens a life.
+                expires_at = max(current.expires_at, min(wished, current.created_at + limit))
+                await sandboxes.set_expiry(connection, current.id, expires_at)
+                await sandboxes.touch(connection, current.id, now)
+                done = {
                     "from": current.expires_at.isoformat(),
                     "to": expires_at.isoformat(),
                     "capped": expires_at < wished,
-                },
-            )
+                    **({} if cause_id is None else {"cause_id": cause_id}),
+                }
+                await audit.record(
+                    connection, current.id, AuditEvent.TTL_EXTENDED, actor=actor, at=now, details=done
+                )
             extended = await guild_steps.locked(connection, current)
         changed = await self._tools.send_to(extended)
         await credential_steps.prolong(self._tools, extended)
-        return Extension(extended, changed.unconfirmed, capped=expires_at < wished)
+        return Extension(extended, changed.unconfirmed, capped=done["capped"])
 
     async def rotate(self, actor: Actor, reference: str) -> Changed:
         """Give the sandbox new credentials, and cut the old ones and their connections.

@@ -24,7 +24,7 @@ from sandbox_core.tasks import within
 
 from . import _render
 from ._answer import Answer, as_message
-from ._commands import Commands
+from ._commands import Commands, Request
 
 _log = structlog.get_logger("sandbox.owner")
 
@@ -106,7 +106,8 @@ class OwnerMessages(commands.Cog):
         if spec.slow:
             await self._show_typing(message)
         try:
-            return await within(spec.budget, spec.run(actor, command.arguments))
+            request = Request(actor, command.arguments, str(message.id))
+            return await within(spec.budget, spec.run(request))
         except TimeoutError:
             raise await spec.late(self._core, command.arguments) from None
 

@@ -13,6 +13,14 @@ _ALREADY_ACKNOWLEDGED = 40060
 _TAKEN = "sandbox:acknowledged"
 
 
+class TakenElsewhere(Exception):
+    """Another process has acknowledged the interaction.
+
+    Discord also delivers it to the process that resumes a killed one's session, and what it asks for must not
+    be done twice.
+    """
+
+
 class _Counted:
     """An HTTP session that counts its requests."""
 
@@ -39,9 +47,7 @@ async def acknowledged(
     Discord's receipt may get lost on its way. The request is repeated then, and Discord refuses the second
     one (JSON error code 40060). The caller goes on in either case: what comes next edits the reply.
 
-    Raises that refusal when the request was not repeated: another process has acknowledged the interaction.
-    Discord also delivers it to the process that resumes a killed one's session, and its command must not be
-    done twice.
+    Raises `TakenElsewhere` when the request was not repeated.
     """
     # discord.py takes the session from the interaction when it sends. It does not tell how often it sent.
     session = getattr(interaction, "_session", None)
@@ -51,8 +57,10 @@ async def acknowledged(
     try:
         await answered(answer)
     except discord.HTTPException as error:
-        if error.code != _ALREADY_ACKNOWLEDGED or counted.requests < 2:
+        if error.code != _ALREADY_ACKNOWLEDGED:
             raise
+        if counted.requests < 2:
+            raise TakenElsewhere from error
         interaction.extras[_TAKEN] = True
         return False
     finally:

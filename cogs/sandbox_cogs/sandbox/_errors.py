@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from typing import TYPE_CHECKING
 
@@ -16,25 +17,31 @@ from sandbox_core.error_text import explain
 from sandbox_core.errors import SandboxError
 
 from . import _outcome, _render
-from ._acknowledge import acknowledged, is_acknowledged
+from ._acknowledge import TakenElsewhere, acknowledged, is_acknowledged
 
 if TYPE_CHECKING:
     from sandbox_core.bootstrap import Core
 
 _log = structlog.get_logger("sandbox.discord")
 _REPORTED = "sandbox:reported"
+_ANSWERED_WITHIN = 15.0
+"""Seconds in which a process that lives has answered what it acknowledged by "thinking…"."""
 
 
 async def report(interaction: discord.Interaction[AnyBot], error: BaseException) -> None:
     """Answer `interaction` with the failure, once, even when several handlers pass on the same failure.
 
-    A `SandboxError` becomes its text and code. Any other error is logged under an id, and the caller sees
-    one sentence with the id.
+    A `SandboxError` becomes its text and code. `TakenElsewhere` is answered when the other process does not.
+    Any other error is logged under an id, and the caller sees one sentence with the id.
     """
     if interaction.extras.setdefault(_REPORTED, False):
         return
     interaction.extras[_REPORTED] = True
     cause = error.original if isinstance(error, app_commands.CommandInvokeError) else error
+    if isinstance(cause, TakenElsewhere):
+        _log.info("interaction_taken_elsewhere", **_facts(interaction))
+        await _answer_for_another(interaction)
+        return
     if interaction.type is not discord.InteractionType.autocomplete:
         _outcome.count(interaction, _outcome.outcome_of(cause))
     if isinstance(cause, SandboxError):
@@ -66,6 +73,17 @@ async def on_tree_error(
         await report(interaction, error)
 
 
+async def _answer_for_another(interaction: discord.Interaction[AnyBot]) -> None:
+    """Say that it is not known what was done, if the caller still sees that the bot is "thinking"."""
+    await asyncio.sleep(_ANSWERED_WITHIN)
+    try:
+        message = await answered(interaction.original_response)
+        if message.flags.loading:
+            await answered(lambda: interaction.edit_original_response(embed=_render.stopped()))
+    except (discord.HTTPException, aiohttp.ClientError, OSError) as failure:
+        _log.warning("interaction_not_answered", reason=str(failure) or repr(failure), **_facts(interaction))
+
+
 async def _send(interaction: discord.Interaction[AnyBot], embed: discord.Embed) -> None:
     if interaction.type is discord.InteractionType.autocomplete:
         return
@@ -75,9 +93,9 @@ async def _send(interaction: discord.Interaction[AnyBot], embed: discord.Embed) 
         ):
             edit = interaction.edit_original_response
             await answered(lambda: edit(content=None, embed=embed, view=None, attachments=[]))
-    except (discord.HTTPException, aiohttp.ClientError, OSError) as failure:
-        # Discord itself failed, or the interaction expired: the answer can't be sent.
-        _log.warning("interaction_not_answered", reason=str(failure), **_facts(interaction))
+    except (TakenElsewhere, discord.HTTPException, aiohttp.ClientError, OSError) as failure:
+        # Discord itself failed, or the interaction expired or is another's: the answer can't be sent.
+        _log.warning("interaction_not_answered", reason=str(failure) or repr(failure), **_facts(interaction))
 
 
 def _trace_refusal(interaction: discord.Interaction[AnyBot], code: str) -> None:

@@ -229,6 +229,15 @@ def unshown(error_id: str) -> discord.Embed:
     )
 
 
+def stopped() -> discord.Embed:
+    """The answer for a process that stopped before it answered."""
+    return discord.Embed(
+        title="The bot was stopped while it worked on this",
+        description="It may be done or not: look with `/sandbox list` before you repeat it.",
+        colour=AMBER,
+    )
+
+
 def nothing_done(title: str, reason: str) -> discord.Embed:
     """The answer when a question ended without a change."""
     return discord.Embed(title=title, description=reason, colour=GREY)

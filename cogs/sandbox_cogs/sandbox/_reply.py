@@ -19,7 +19,7 @@ from sandbox_core.tasks import within
 
 from . import _outcome
 from ._access import check_may_use
-from ._acknowledge import acknowledged
+from ._acknowledge import TakenElsewhere, acknowledged
 from ._errors import report, report_unshown
 
 if TYPE_CHECKING:
@@ -141,6 +141,10 @@ async def _answer(
         else:
             if answer.shown is not None:
                 answer.shown(message)
+    except TakenElsewhere as error:
+        # The other process measures it.
+        await report(interaction, error)
+        return False
     except Exception as error:  # the outermost handler: every failure becomes an answer
         await report(interaction, error)
     _outcome.measure(interaction, time.perf_counter() - started)
