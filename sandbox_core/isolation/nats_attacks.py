@@ -1,15 +1,16 @@
-"""Attacks on the sandboxes' NATS server with a sandbox's own login.
+"""Attacks on the sandboxes' NATS server with a sandbox's own login, none of which could hurt a live server.
 
 Each line is `SUB subject`, `PUB subject words`, `REQ subject words` or `LOGIN user password`. A word
 `>subject` of a line is the reply subject, `Name=value` a header, and the rest is the payload. `{own}` and
-`{other}` are the two prefixes, `{slot}` and `{other_slot}` the numbers.
+`{other}` are the two prefixes, `{slot}` and `{other_slot}` the numbers, `{production}` is production's prefix
+and `{stream}` its stream. No server has the id `NX`.
 """
 
 from __future__ import annotations
 
 import json
 
-from tests.isolation.attacks import denied, nothing, possible
+from .attacks import Table, denied, nothing, possible
 
 
 def _consumer(name: str, **config: str | int) -> str:
@@ -31,7 +32,7 @@ LISTENING = denied(
     ("listen to the neighbour", "SUB {other}>"),
     ("listen to one event of the neighbour", "SUB {other}events.MESSAGE_CREATE"),
     ("listen to the neighbour's dead letters", "SUB {other}events.dead_letter.>"),
-    ("listen to production", "SUB events.>"),
+    ("listen to production", "SUB {production}.>"),
     ("listen to the bot's processes", "SUB sandboxes.>"),
     ("listen to what the bot publishes", "SUB slot.>"),
     ("listen to what the bot publishes to the neighbour", "SUB slot.{other_slot}.*.events.>"),
@@ -60,11 +61,9 @@ WRITING = denied(
     ("an event of the neighbour", "PUB {other}events.MESSAGE_CREATE Nats-Msg-Id=s:0:2 x"),
     ("any subject of the neighbour", "PUB {other}x x"),
     ("a dead letter of the neighbour", "PUB {other}events.dead_letter.UNHANDLED x"),
-    ("production's event", "PUB events.MESSAGE_CREATE x"),
+    ("production's event", "PUB {production}.ISOLATION_TRIAL Nats-Expected-Stream=none x"),
     ("as the bot to itself", "PUB slot.{slot}.{own_id}.events.READY x"),
     ("as the bot to the neighbour", "PUB slot.{other_slot}.{other_id}.events.READY x"),
-    ("routes of the bot", "PUB sandboxes.EVENTS.routes {{}}"),
-    ("a process of the bot", "PUB sandboxes.gateway.1.holders {{}}"),
     ("an answer to the bot", "PUB _R_.abcdef.ghijkl {{}}"),
     ("an acknowledgement in another stream", "PUB $JS.ACK.DEAD_LETTERS.c.1.1.1.1.1 +ACK"),
     ("a trace to the neighbour", "PUB {own}x Nats-Trace-Dest={other}x x"),
@@ -107,18 +106,15 @@ STREAMS = denied(
     ("move the stream's leader", "REQ $JS.API.STREAM.LEADER.STEPDOWN.SANDBOX"),
     ("remove a peer of the stream", "REQ $JS.API.STREAM.PEER.REMOVE.SANDBOX {{}}"),
     ("move a consumer's leader", "REQ $JS.API.CONSUMER.LEADER.STEPDOWN.SANDBOX.c"),
-    ("move the cluster's leader", "REQ $JS.API.META.LEADER.STEPDOWN"),
-    ("remove a server", "REQ $JS.API.SERVER.REMOVE {{}}"),
     ("purge an account", "REQ $JS.API.ACCOUNT.PURGE.S{other_slot}"),
-    ("move an account's stream", "REQ $JS.API.ACCOUNT.STREAM.MOVE.S{other_slot}.SANDBOX {{}}"),
     ("a stream in the neighbour's account", "REQ $JS.S{other_slot}.API.STREAM.INFO.SANDBOX"),
     ("a consumer in the neighbour's account", "REQ $JS.S{other_slot}.API.CONSUMER.CREATE.SANDBOX {{}}"),
     ("a message in the neighbour's account", "REQ $JS.S{other_slot}.API.STREAM.MSG.GET.SANDBOX {{}}"),
     ("delete the neighbour's stream", "REQ $JS.S{other_slot}.API.STREAM.DELETE.SANDBOX"),
     ("JetStream as another domain", "REQ $JS.hub.API.INFO"),
-    ("production's stream", "REQ $JS.API.STREAM.INFO.EVENTS"),
-    ("a consumer of production's stream", "REQ $JS.API.CONSUMER.CREATE.EVENTS {{}}"),
-    ("a message of production's stream", "REQ $JS.API.STREAM.MSG.GET.EVENTS {{}}"),
+    ("production's stream", "REQ $JS.API.STREAM.INFO.{stream}"),
+    ("a consumer of production's stream", "REQ $JS.API.CONSUMER.CREATE.{stream} {{}}"),
+    ("a message of production's stream", "REQ $JS.API.STREAM.MSG.GET.{stream} {{}}"),
     ("read dead letters, to repeat one as an event", "REQ $JS.API.DIRECT.GET.DEAD_LETTERS {{}}"),
     ("read a dead letter's subject", "REQ $JS.API.DIRECT.GET.DEAD_LETTERS.{own}events.dead_letter.X"),
     ("get a dead letter", "REQ $JS.API.STREAM.MSG.GET.DEAD_LETTERS {{}}"),
@@ -164,13 +160,8 @@ LOGINS = denied(
     ("with a wrong password", "LOGIN {own_user} x"),
     ("as nobody", "LOGIN"),
     ("as the bot", "LOGIN bot {password}"),
-    ("as who answers for logins", "LOGIN auth {password}"),
     ("as the system", "LOGIN sys {password}"),
-    ("as every sandbox", "LOGIN sandbox-* {password}"),
-    ("in other letters", "LOGIN {own_user_large} {password}"),
     ("as a slot", "LOGIN S{other_slot} {password}"),
-    ("with more behind the name", "LOGIN {own_user}x {password}"),
-    ("as the bot's table says", "LOGIN {own_user} {password_hash}"),
 )
 QUIET = nothing(
     ("a letter's answer to the neighbour", "PUB {own}events.dead_letter.X >{other}events.READY x"),
@@ -237,4 +228,12 @@ OWN_HARM = (
         ("delete a consumer", "REQ $JS.API.CONSUMER.DELETE.SANDBOX.c"),
     ),
 )
-NATS = (*LISTENING, *WRITING, *SYSTEM, *STREAMS, *JETSTREAM, *LOGINS, *QUIET, *OWN_HARM)
+NATS: Table = {
+    "listening": LISTENING,
+    "publishing": WRITING,
+    "the system": SYSTEM,
+    "streams and consumers": (*STREAMS, *JETSTREAM),
+    "logging in": LOGINS,
+    "answers and detours": QUIET,
+    "within its rights": OWN_HARM,
+}

@@ -1,10 +1,17 @@
-"""Attacks on PostgreSQL with a sandbox's own login."""
+"""Attacks on PostgreSQL with a sandbox's own login, none of which could hurt a live server.
+
+Each is tried in a transaction that is undone, so one that goes through changes nothing. `{bot}`, `{database}`
+and `{control}` are the names of the bot's role, of the sandboxes' database and of the bot's own, as they are
+written in a statement. `LOGIN user database` is an attempt to log in, with the sandbox's password.
+"""
 
 from __future__ import annotations
 
-from .attacks import denied, nothing, possible
+from .attacks import Table, denied, nothing, possible
 
-_NO_RIGHT, _NO_TABLE, _OFF, _CANCELLED, _NEVER = "42501", "42P01", "55000", "57014", "0A000"
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
+_NO_RIGHT, _NO_TABLE, _NO_SUCH, _NEVER = "42501", "42P01", "42704", "0A000"
+_NO_DATABASE, _NO_ENTRY, _NO_PASSWORD, _NO_FILE = "3D000", "28000", "28P01", "58P01"
 
 READING = denied(
     _NO_RIGHT,
@@ -22,7 +29,6 @@ READING = denied(
     ("as XML", "SELECT query_to_xml('SELECT * FROM {other}.communities', true, false, '')"),
     ("a table as XML", "SELECT table_to_xml('{other}.communities', true, false, '')"),
     ("a schema as XML", "SELECT schema_to_xml('{other}', true, false, '')"),
-    ("what would be the bot's tables", "SELECT * FROM public.sandboxes"),
     ("call its function", "SELECT {other}.secret()"),
     (
         "in a function of mine",
@@ -52,7 +58,6 @@ READING = denied(
     ("a file as a large object", "SELECT lo_import('/etc/passwd')"),
     ("a file with COPY", "CREATE TABLE lines (line text)", "COPY lines FROM '/etc/passwd'"),
     ("a program's output", "CREATE TABLE words (line text)", "COPY words FROM PROGRAM 'id'"),
-    ("the size of the bot's database", "SELECT pg_database_size('sandbox')"),
 )
 HIDDEN = (
     *denied(
@@ -81,7 +86,7 @@ HIDDEN = (
         (
             "what the bot is doing",
             (
-                "SELECT query FROM pg_stat_activity WHERE usename = 'sandbox' "
+                "SELECT query FROM pg_stat_activity WHERE usename = {bot_text} "
                 "AND query <> '<insufficient privilege>'"
             ),
         ),
@@ -129,28 +134,24 @@ WRITING = denied(
     ("a table in public", "CREATE TABLE public.x (i int)"),
     ("a function in public", "CREATE FUNCTION public.f() RETURNS int LANGUAGE sql AS 'SELECT 1'"),
     ("a table in pg_catalog", "CREATE TABLE pg_catalog.x (i int)"),
-    ("change the catalogue", "UPDATE pg_class SET relowner = relowner"),
     ("delete its large object", "SELECT lo_unlink({other_lob})"),
     ("write its large object", "SELECT lo_put({other_lob}, 0, 'x')"),
     ("take its large object", "ALTER LARGE OBJECT {other_lob} OWNER TO {own}"),
-    ("write a file", "SELECT lo_export({own_lob}, '/tmp/x')"),
-    ("write a file with COPY", "COPY communities TO '/tmp/x'"),
-    ("run a program", "COPY communities TO PROGRAM 'cat'"),
 )
 ROLES = denied(
     _NO_RIGHT,
     ("become the neighbour", "SET ROLE {other}"),
-    ("become the bot", "SET ROLE sandbox"),
-    ("become a superuser", "SET ROLE postgres"),
+    ("become the bot", "SET ROLE {bot}"),
+    ("become a superuser", "SET ROLE {superuser}"),
     ("become a predefined role", "SET ROLE pg_read_all_data"),
     ("change the session's user", "SET SESSION AUTHORIZATION {other}"),
-    ("become the session's superuser", "SET SESSION AUTHORIZATION postgres"),
+    ("become the session's superuser", "SET SESSION AUTHORIZATION {superuser}"),
     ("its password", "ALTER ROLE {other} PASSWORD 'x'"),
-    ("the bot's password", "ALTER ROLE sandbox PASSWORD 'x'"),
+    ("the bot's password", "ALTER ROLE {bot} PASSWORD 'x'"),
     ("stop its logins", "ALTER ROLE {other} NOLOGIN"),
     ("its settings", "ALTER ROLE {other} SET search_path = {own}"),
     ("everybody's settings", "ALTER ROLE ALL SET search_path = {own}"),
-    ("the database's settings", "ALTER DATABASE tenants SET search_path = {own}"),
+    ("the database's settings", "ALTER DATABASE {database} SET search_path = {own}"),
     ("superuser", "ALTER ROLE {own} SUPERUSER"),
     ("make roles", "ALTER ROLE {own} CREATEROLE"),
     ("make databases", "ALTER ROLE {own} CREATEDB"),
@@ -161,32 +162,25 @@ ROLES = denied(
     ("another mark", "COMMENT ON ROLE {own} IS 'x'"),
     ("a new role", "CREATE ROLE x LOGIN"),
     ("drop its role", "DROP ROLE {other}"),
-    ("join the bot", "GRANT sandbox TO {own}"),
+    ("join the bot", "GRANT {bot} TO {own}"),
     ("read everything", "GRANT pg_read_all_data TO {own}"),
     ("signal everybody", "GRANT pg_signal_backend TO {own}"),
     ("run programs", "GRANT pg_execute_server_program TO {own}"),
-    ("the places kept for the bot", "GRANT pg_use_reserved_connections TO {own}"),
     ("let the neighbour in", "GRANT {own} TO {other}"),
     ("what it owns", "REASSIGN OWNED BY {other} TO {own}"),
     ("drop what it owns", "DROP OWNED BY {other}"),
-    ("drop what the bot owns", "DROP OWNED BY sandbox"),
     ("its default privileges", "ALTER DEFAULT PRIVILEGES FOR ROLE {other} GRANT SELECT ON TABLES TO {own}"),
-    ("a table as a gift to the bot", "CREATE TABLE gift (i int)", "ALTER TABLE gift OWNER TO sandbox"),
+    ("a table as a gift to the bot", "CREATE TABLE gift (i int)", "ALTER TABLE gift OWNER TO {bot}"),
     (
         "a function as a gift to the bot",
         "CREATE FUNCTION gift() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'",
-        "ALTER FUNCTION gift() OWNER TO sandbox",
+        "ALTER FUNCTION gift() OWNER TO {bot}",
     ),
     ("rights on its table", "GRANT SELECT ON {other}.communities TO {own}"),
-    ("let everybody connect", "GRANT CONNECT ON DATABASE sandbox TO PUBLIC"),
 )
 SERVER = (
     *denied(
         _NO_RIGHT,
-        ("a database", "CREATE DATABASE x"),
-        ("drop the database", "DROP DATABASE sandbox"),
-        ("the server's settings", "ALTER SYSTEM SET max_connections = 1"),
-        ("an extension", "CREATE EXTENSION hstore SCHEMA {own}"),
         ("a wrapper of foreign data", "CREATE FOREIGN DATA WRAPPER x"),
         ("a language", "CREATE LANGUAGE x HANDLER plpgsql_call_handler"),
         ("a C function", "CREATE FUNCTION x() RETURNS int LANGUAGE c AS '/tmp/x.so', 'x'"),
@@ -198,34 +192,14 @@ SERVER = (
             "CREATE EVENT TRIGGER e ON ddl_command_end EXECUTE FUNCTION e()",
         ),
         ("a publication", "CREATE PUBLICATION p FOR TABLE communities"),
-        (
-            "a subscription",
-            "CREATE SUBSCRIPTION s CONNECTION 'dbname=sandbox' PUBLICATION p WITH (connect = false)",
-        ),
-        ("a tablespace", "CREATE TABLESPACE t LOCATION '/tmp'"),
-        ("a checkpoint", "CHECKPOINT"),
-        ("end the bot's session", "SELECT pg_terminate_backend({bot_pid})"),
-        ("cancel the bot's statement", "SELECT pg_cancel_backend({bot_pid})"),
         ("end the neighbour's session", "SELECT pg_terminate_backend({other_pid})"),
         ("cancel the neighbour's statement", "SELECT pg_cancel_backend({other_pid})"),
-        ("reload", "SELECT pg_reload_conf()"),
-        ("rotate the log", "SELECT pg_rotate_logfile()"),
-        ("switch the WAL", "SELECT pg_switch_wal()"),
-        ("a restore point", "SELECT pg_create_restore_point('x')"),
-        ("reset statistics", "SELECT pg_stat_reset()"),
-        ("a replication slot", "SELECT pg_create_physical_replication_slot('x')"),
-        ("a logical replication slot", "SELECT pg_create_logical_replication_slot('x', 'pgoutput')"),
-        ("a replication origin", "SELECT pg_replication_origin_create('x')"),
-        ("begin a backup", "SELECT pg_backup_start('x')"),
         ("log everything", "SET log_statement = 'all'"),
         ("skip triggers", "SET session_replication_role = replica"),
         ("more temporary files", "SET temp_file_limit = -1"),
-        ("memory of the backends into the log", "SELECT pg_log_backend_memory_contexts({bot_pid})"),
-        ("its database's comment", "COMMENT ON DATABASE tenants IS 'x'"),
+        ("its database's comment", "COMMENT ON DATABASE {database} IS 'x'"),
     ),
-    *denied(_OFF, ("outlive the session", "BEGIN", "PREPARE TRANSACTION 'x'")),
     *denied(_NEVER, ("another name of my role", "ALTER ROLE {own} RENAME TO x")),
-    *denied(_CANCELLED, ("a statement without end", "SELECT pg_sleep(60)")),
 )
 REMAINING = (
     *possible(
@@ -243,7 +217,7 @@ REMAINING = (
     ),
     *possible(
         "NOTIFY and advisory locks are the database's: sandboxes can disturb each other's, not the bot's.",
-        ("an advisory lock", "SELECT pg_advisory_lock(1)"),
+        ("an advisory lock", "SELECT pg_try_advisory_xact_lock(1)"),
         ("listen to a channel", "LISTEN other_channel"),
         ("notify a channel", "NOTIFY other_channel, 'x'"),
     ),
@@ -255,12 +229,43 @@ REMAINING = (
         "What a sandbox makes takes room on the server's disk, and goes with the sandbox.",
         ("a large object", "SELECT lo_create(0)"),
         ("a temporary table", "CREATE TEMPORARY TABLE t AS SELECT 1"),
-        ("a big table", "CREATE TABLE big AS SELECT repeat('x', 1000) FROM generate_series(1, 1000)"),
     ),
 )
-LAST = possible(
-    "A role may change its own defaults and password; a rotation sets the password again.",
-    ("a password of its own", "ALTER ROLE {own} PASSWORD 'chosen'"),
+_ELSEWHERE = denied(
+    # The bot's own database may be on another server.
+    (_NO_RIGHT, _NO_DATABASE),
+    ("the size of the bot's database", "SELECT pg_database_size({control_text})"),
+    ("let everybody into the bot's database", "GRANT CONNECT ON DATABASE {control} TO PUBLIC"),
 )
-"""At the end: the others log in with the first password."""
-POSTGRES = (*READING, *HIDDEN, *WRITING, *ROLES, *SERVER, *REMAINING, *LAST)
+_OF_SOME_VERSIONS = (
+    *denied(
+        (_NO_RIGHT, _NO_TABLE),
+        ("what would be the bot's tables", "SELECT * FROM public.sandboxes"),
+    ),
+    *denied(
+        (_NO_RIGHT, _NO_SUCH),
+        ("the places kept for the bot", "GRANT pg_use_reserved_connections TO {own}"),
+    ),
+    *denied(
+        (_NO_RIGHT, _NEVER, _NO_FILE),
+        ("an extension", "CREATE EXTENSION hstore SCHEMA {own}"),
+    ),
+)
+LOGINS = denied(
+    (_NO_RIGHT, _NO_ENTRY, _NO_DATABASE, _NO_PASSWORD),
+    ("into the bot's database", "LOGIN {own} {control}"),
+    ("into the database postgres", "LOGIN {own} postgres"),
+    ("into the template of databases", "LOGIN {own} template1"),
+    ("as the neighbour", "LOGIN {other} {database}"),
+    ("as the bot", "LOGIN {bot} {database}"),
+    ("as the bot into its database", "LOGIN {bot} {control}"),
+    ("as a superuser", "LOGIN {superuser} postgres"),
+)
+POSTGRES: Table = {
+    "reading": (*READING, *HIDDEN),
+    "writing": WRITING,
+    "roles and rights": ROLES,
+    "the server": (*SERVER, *_ELSEWHERE, *_OF_SOME_VERSIONS),
+    "logging in": LOGINS,
+    "within its rights": REMAINING,
+}

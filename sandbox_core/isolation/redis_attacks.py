@@ -1,8 +1,12 @@
-"""Attacks on Redis and Valkey with a sandbox's own login."""
+"""Attacks on Redis and Valkey with a sandbox's own login, none of which could hurt a live server.
+
+A command that would is given a wrong word: whoever may not run it is refused for that, before the server
+reads its words, and whoever may is told that they are wrong. `{database}` is another database's number.
+"""
 
 from __future__ import annotations
 
-from .attacks import denied, nothing, possible
+from .attacks import Table, denied, nothing, possible
 
 _NOT_PERMITTED, _NOT_RIGHT = "NOPERM", "WRONGPASS"
 
@@ -51,8 +55,8 @@ KEYS = denied(
     ("watch it", "WATCH {other}text"),
     ("in a transaction", "MULTI", "GET {other}text"),
     ("routes of the bot", "GET sandbox:route:100000000000000001"),
-    ("a key of nobody", "SET anything x"),
-    ("a key that only looks like mine", "SET sandbox:{own_id} x"),
+    ("a key of nobody", "SET isolation-trial x EX 60"),
+    ("a key that only looks like mine", "SET sandbox:{own_id} x EX 60"),
     ("a pattern as a key", "GET sandbox:*"),
 )
 SORTING = (
@@ -72,7 +76,6 @@ SORTING = (
 )
 NAMES = denied(
     _NOT_PERMITTED,
-    ("all names", "KEYS *"),
     ("names step by step", "SCAN 0"),
     ("names of a pattern", "SCAN 0 MATCH {other}*"),
     ("any name", "RANDOMKEY"),
@@ -108,7 +111,6 @@ CHANNELS = denied(
     ("listen to a shard's channel", "SSUBSCRIBE {other}news"),
     ("publish to a shard's channel", "SPUBLISH {other}news x"),
     ("what happens to keys", "PSUBSCRIBE __keyspace@0__:*"),
-    ("the bot's channel", "PUBLISH sandbox:channels x"),
 )
 SCRIPTS = denied(
     _NOT_PERMITTED,
@@ -116,54 +118,41 @@ SCRIPTS = denied(
     ("a script that reads", "EVAL_RO return_1 0"),
     ("a stored script", "EVALSHA 0000000000000000000000000000000000000000 0"),
     ("store a script", "SCRIPT LOAD return_1"),
-    ("forget scripts", "SCRIPT FLUSH"),
-    ("end a script", "SCRIPT KILL"),
+    ("forget scripts", "SCRIPT FLUSH WRONG"),
     ("a function", "FCALL f 0"),
     ("load functions", "FUNCTION LOAD x"),
     ("all functions", "FUNCTION DUMP"),
 )
 SERVER = denied(
     _NOT_PERMITTED,
-    ("empty everything", "FLUSHALL"),
-    ("empty the database", "FLUSHDB"),
-    ("exchange databases", "SWAPDB 0 1"),
-    ("another database", "SELECT 1"),
-    ("move to another database", "MOVE {own}a 1"),
-    ("copy to another database", "SET {own}a x", "COPY {own}a {other}text DB 1"),
-    ("a setting", "CONFIG SET maxmemory 1"),
-    ("forget figures", "CONFIG RESETSTAT"),
-    ("a new user", "ACL SETUSER x on nopass ~* +@all"),
-    ("more rights", "ACL SETUSER {own_user} ~*"),
-    ("delete its user", "ACL DELUSER {other_user}"),
-    ("keep users", "ACL SAVE"),
+    ("empty everything", "FLUSHALL WRONG"),
+    ("empty the database", "FLUSHDB WRONG"),
+    ("exchange databases", "SWAPDB 0 0"),
+    ("another database", "SELECT {database}"),
+    ("move to another database", "MOVE {own}a {database}"),
+    ("copy to another database", "SET {own}a x", "COPY {own}a {other}text DB {database}"),
+    ("a setting", "CONFIG SET no-such-setting 1"),
+    ("change a user", "ACL SETUSER {own_user} on"),
+    ("delete a user", "ACL DELUSER {own_user}-nobody"),
     ("end its connections", "CLIENT KILL USER {other_user}"),
-    ("end the bot's connections", "CLIENT KILL USER bot"),
-    ("stop all clients", "CLIENT PAUSE 1000"),
-    ("wake its client", "CLIENT UNBLOCK 1"),
+    ("stop all clients", "CLIENT PAUSE WRONG"),
+    ("wake a client", "CLIENT UNBLOCK 0"),
     ("never be dropped", "CLIENT NO-EVICT ON"),
     ("tracking of all keys", "CLIENT TRACKING ON BCAST"),
-    ("stop the server", "SHUTDOWN NOSAVE"),
-    ("save", "SAVE"),
-    ("save in the background", "BGSAVE"),
-    ("rewrite its file", "BGREWRITEAOF"),
-    ("another primary", "REPLICAOF 127.0.0.1 1"),
-    ("be a replica", "PSYNC ? -1"),
-    ("be a replica, the old way", "SYNC"),
-    ("fail over", "FAILOVER"),
-    ("move keys to another server", "MIGRATE 127.0.0.1 1 {own}a 0 1000"),
+    ("stop the server", "SHUTDOWN WRONG"),
+    ("save in the background", "BGSAVE WRONG"),
+    ("another primary", "REPLICAOF 127.0.0.1 WRONG"),
+    ("fail over", "FAILOVER WRONG"),
+    ("move keys to another server", "MIGRATE 127.0.0.1 1 {own}a 0 WRONG"),
     ("bytes that may crash it", "RESTORE {own}b 0 x"),
-    ("free memory", "MEMORY PURGE"),
 )
-OFF = (
-    *denied("ERR DEBUG command not allowed", ("let it sleep", "DEBUG SLEEP 1")),
-    *denied("ERR MODULE command not allowed", ("a module", "MODULE LOAD /tmp/x.so")),
-)
+OFF = (*denied((_NOT_PERMITTED, "ERR DEBUG command not allowed"), ("let it sleep", "DEBUG SLEEP 0")),)
 LOGINS = denied(
     _NOT_RIGHT,
     ("log in as the neighbour", "AUTH {other_user} x"),
-    ("log in as the bot", "AUTH bot x"),
+    ("log in as the bot", "AUTH {bot} x"),
     ("log in as default", "AUTH default x"),
-    ("log in with HELLO", "HELLO 3 AUTH bot x"),
+    ("log in with HELLO", "HELLO 3 AUTH {bot} x"),
 )
 REMAINING = (
     *nothing(
@@ -182,4 +171,12 @@ REMAINING = (
         ("many keys", "MSET {own}1 x {own}2 x {own}3 x"),
     ),
 )
-REDIS = (*KEYS, *SORTING, *NAMES, *CHANNELS, *SCRIPTS, *SERVER, *OFF, *LOGINS, *REMAINING)
+REDIS: Table = {
+    "keys": (*KEYS, *SORTING),
+    "names and figures": NAMES,
+    "channels": CHANNELS,
+    "scripts": SCRIPTS,
+    "the server": (*SERVER, *OFF),
+    "logging in": LOGINS,
+    "within its rights": REMAINING,
+}
