@@ -69,12 +69,12 @@ class Report:
         return [(section, each) for section, each in self._every() if each.verdict is Verdict.FAILED]
 
     @property
-    def possible(self) -> dict[str, list[str]]:
-        """What remains possible, by its reason."""
-        found: dict[str, list[str]] = {}
-        for _, each in self._every():
+    def possible(self) -> dict[tuple[str, str], list[str]]:
+        """What remains possible, by the section's title and the reason."""
+        found: dict[tuple[str, str], list[str]] = {}
+        for section, each in self._every():
             if each.verdict is Verdict.POSSIBLE:
-                found.setdefault(each.reason, []).append(each.what)
+                found.setdefault((section.title, each.reason), []).append(each.what)
         return found
 
     @property

@@ -84,6 +84,13 @@ async def opened(settings: Settings) -> AsyncIterator[Core]:
         yield core
 
 
+@asynccontextmanager
+async def trial_core(settings: Settings) -> AsyncIterator[Core]:
+    """The core of `doctor --isolation`."""
+    async with open_core(settings, follow_routes=False, use_nats=NatsUse.TRIAL) as core:
+        yield core
+
+
 @pytest.fixture
 async def core(closed: EmbeddedServers, enforced: Settings) -> AsyncIterator[Core]:
     for server in (closed.postgres, closed.valkey, closed.tenant_valkey, closed.nats, closed.tenant_nats):

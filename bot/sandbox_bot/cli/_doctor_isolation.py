@@ -47,16 +47,15 @@ def blocks(report: Report) -> Iterator[Block]:
         yield Steps(Cell("The servers do not keep sandboxes apart.", "red"), sentence)
     if report.possible:
         yield Grid(
-            ("possible by design", "why"),
-            [(", ".join(whats), reason) for reason, whats in report.possible.items()],
+            ("possible by design", "on", "why"),
+            [(", ".join(whats), title, reason) for (title, reason), whats in report.possible.items()],
         )
     for section in report.away:
         title = f"{section.title} at {section.where}" if section.where else section.title
         sentence = "Start it, and check its setting; `sandboxctl doctor` says more."
         yield Steps(Cell(f"{title}: {section.away.removesuffix('.')}.", "red"), sentence)
     if report.left:
-        names = ", ".join(report.left)
-        yield Line(f"Not removed yet: {names}. Its logins are dead; the bot's cleanup goes on.", "yellow")
+        yield Line(f"Not removed yet: {', '.join(report.left)}; the bot's cleanup goes on.", "yellow")
     yield Line(verdict_text(report), "green" if report.proven else "red")
 
 
@@ -69,7 +68,7 @@ def _rows(section: Section) -> Iterator[Row]:
         state = Cell(f"{failed} not denied", "red") if failed else _OK
         if possible and not failed:
             state = Cell(f"{possible} possible by design", "blue")
-        yield title, where, group, f"{denied} of {denied + failed}", state
+        yield title, where, group, f"{denied} of {denied + failed}" if denied + failed else "", state
         title, where = "", ""
     if section.away:
         yield title, where, "the rest" if section.tried else "", "", _AWAY

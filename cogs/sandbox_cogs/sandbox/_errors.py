@@ -10,13 +10,13 @@ import discord
 import structlog
 from discord import app_commands
 
+from sandbox_cogs._acknowledge import acknowledged, is_acknowledged
 from sandbox_cogs._core import CORE_ATTRIBUTE, AnyBot
 from sandbox_cogs._requests import answered
 from sandbox_core.error_text import explain
 from sandbox_core.errors import SandboxError
 
 from . import _outcome, _render
-from ._acknowledge import acknowledged, is_acknowledged
 
 if TYPE_CHECKING:
     from sandbox_core.bootstrap import Core
