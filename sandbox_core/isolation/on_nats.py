@@ -58,6 +58,7 @@ async def attack_nats(
                     if attack.nothing:
                         # Something happens that could be heard.
                         await stage.send()
+                        await stage.speak(neighbour)
                     came = await attacker.finish()
                     heard = await stage.heard_by(neighbour)
                     row = judge(group, attack, came)
@@ -124,6 +125,12 @@ class _Stage:
             )
             for sandbox_id, payload in self._ids.items()
         ]
+
+    async def speak(self, neighbour: PlainClient) -> None:
+        """Let the neighbour publish something on a subject of its own."""
+        if neighbour.client.is_connected:
+            await neighbour.client.publish(f"{nats_prefix(self._other_id)}jobs", _TREASURE)
+            await neighbour.client.flush(timeout=_WITHIN)
 
     async def heard_by(self, neighbour: PlainClient) -> str:
         """Return a subject on which the neighbour got what the bot did not send, or ""."""
@@ -247,7 +254,7 @@ class NatsAttacker:
         self._subscriptions.clear()
         stolen = any(self._treasure in each.data for each in self._got)
         got = f"{len(self._got)} messages came" if self._got else "the server did it"
-        said = "the neighbour's events came" if stolen else "; ".join(refusals) or got
+        said = "the neighbour's messages came" if stolen else "; ".join(refusals) or got
         return CameBack(() if stolen else tuple(refusals), said, told=stolen)
 
     async def _do(self, line: str) -> None:

@@ -66,6 +66,8 @@ class RedisAttacker:
 
     def __init__(self, address: RedisAddress, names: Mapping[str, object]) -> None:
         self._pool = connection_pool(address, client_name=CLIENT, repeats=False)
+        # In the newer protocol the answer to a subscription is no answer for the client.
+        self._pool.connection_kwargs["protocol"] = 2
         self._names = names
         self._connection: Any = None
 
