@@ -6,6 +6,6 @@ them, and `proof` puts all together. The tests try these rows and more.
 
 from .attacks import Tried, Verdict
 from .proof import prove
-from .report import Report, Section, verdict_text
+from .report import Report, Section, verdict, verdict_text
 
-__all__ = ["Report", "Section", "Tried", "Verdict", "prove", "verdict_text"]
+__all__ = ["Report", "Section", "Tried", "Verdict", "prove", "verdict", "verdict_text"]

@@ -178,7 +178,7 @@ class PlainClient:
                 connect_timeout=_WITHIN,
                 # Also the first connection is tried again, for two minutes by default.
                 max_reconnect_attempts=1,
-                reconnect_time_wait=0.1,
+                reconnect_time_wait=0,
                 error_cb=error,
             )
             # nats-py 2.16 returns without a connection when it waits in vain for the first PONG.

@@ -86,16 +86,23 @@ class Report:
         return ((section, each) for section in self.sections for each in section.tried)
 
 
-def verdict_text(report: Report) -> str:
-    """Return the result in one sentence."""
+def verdict(report: Report) -> tuple[str, str]:
+    """Return the result in two words or three, and a sentence that goes with it."""
     if not report.enforced:
         return (
-            "Sandboxes keep apart by convention (SANDBOX_ISOLATION): no server enforces anything, "
-            "and nothing was tried."
+            "Nothing is enforced",
+            "Sandboxes keep apart by convention (SANDBOX_ISOLATION), and nothing was tried.",
         )
+    if report.failed:
+        return "Not isolated", f"{len(report.failed)} of {report.tried} attacks were not denied."
     if report.away:
-        places = " and ".join(f"{each.title} at {each.where}" for each in report.away)
-        return f"Not proven: {places} did not answer."
-    if not report.proven:
-        return f"Not isolated: {len(report.failed)} of {report.tried} attacks were not denied."
-    return f"Isolated: all {report.denied} attacks were denied, in {report.seconds:.1f} s."
+        places = " and ".join(
+            f"{each.title} at {each.where}" if each.where else each.title for each in report.away
+        )
+        return "Not proven", f"{places} did not answer."
+    return "Isolated", f"All {report.denied} attacks were denied, in {report.seconds:.1f} s."
+
+
+def verdict_text(report: Report) -> str:
+    """Return the result on one line."""
+    return ": ".join(verdict(report))

@@ -39,7 +39,7 @@ async def test_everything_is_denied_and_nothing_is_left(core: Core, enforced: Se
     assert report.tried == report.denied >= 350
     assert report.count(Verdict.POSSIBLE) >= 20
     assert [section.count(Verdict.DENIED) > 15 for section in report.sections] == [True] * 4
-    assert verdict_text(report).startswith(f"Isolated: all {report.denied} attacks were denied")
+    assert verdict_text(report).startswith(f"Isolated: All {report.denied} attacks were denied")
     await nothing_is_left(core)
 
 
@@ -89,8 +89,7 @@ async def test_by_convention_it_says_that_nothing_is_enforced(core: Core, closed
     assert report == Report(enforced=False)
     assert not report.proven
     assert verdict_text(report) == (
-        "Sandboxes keep apart by convention (SANDBOX_ISOLATION): no server enforces anything, "
-        "and nothing was tried."
+        "Nothing is enforced: Sandboxes keep apart by convention (SANDBOX_ISOLATION), and nothing was tried."
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import discord
 
 from sandbox_core.error_text import shown
-from sandbox_core.isolation import Report, Section, Verdict, verdict_text
+from sandbox_core.isolation import Report, Section, Verdict, verdict
 
 from ._answer import columns
 
@@ -16,11 +16,10 @@ _SHOWN_AT_MOST = 12
 
 def embed(report: Report) -> discord.Embed:
     """Return the result: the verdict, each server, and what was not denied."""
-    head, _, rest = verdict_text(report).partition(": ")
+    title, sentence = verdict(report)
+    mark = "🟢" if report.proven else "🔴"
     colour = discord.Colour.green() if report.proven else discord.Colour.red()
-    made = discord.Embed(title=_title(report, head), description=rest or head, colour=colour)
-    if report.enforced and not report.away:
-        made.description = f"{made.description}\nOne of two throw-away sandboxes attacked the other."
+    made = discord.Embed(title=f"{mark} {title}", description=sentence, colour=colour)
     for section in report.sections:
         where = f" at {section.where}" if section.where else ""
         made.add_field(name=f"{section.title}{where}", value=_section(section), inline=False)
@@ -34,11 +33,6 @@ def embed(report: Report) -> discord.Embed:
         names = ", ".join(f"`{name}`" for name in report.left)
         made.add_field(name="Not removed yet", value=f"{names}; cleanup goes on.", inline=False)
     return made
-
-
-def _title(report: Report, head: str) -> str:
-    mark = "🟢" if report.proven else "🔴"
-    return f"{mark} {head if report.enforced else 'Nothing is enforced'}"
 
 
 def _section(section: Section) -> str:
