@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import json
 
+from sandbox_core.subjects import SLOT_STREAM
+
 from .attacks import Table, denied, nothing, possible
 
 
@@ -18,7 +20,7 @@ def _consumer(name: str, **config: str | int) -> str:
     parts = {"durable_name": name, "ack_policy": "none", **config}
     inner = ",".join(f'"{key}":{json.dumps(value)}' for key, value in parts.items())
     # Doubled, because `str.format_map` fills in the names of the stage.
-    request = f'{{{{"stream_name":"SANDBOX","config":{{{{{inner}}}}}}}}}'
+    request = f'{{{{"stream_name":"{SLOT_STREAM}","config":{{{{{inner}}}}}}}}}'
     return f"REQ $JS.API.CONSUMER.DURABLE.CREATE.SANDBOX.{name} {request}"
 
 

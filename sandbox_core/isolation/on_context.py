@@ -14,6 +14,7 @@ from redis import exceptions as rd
 from sandbox_core.context import SandboxContext
 from sandbox_core.errors import InvalidInput, LoginRefused
 from sandbox_core.settings import SettingsError
+from sandbox_core.subjects import nats_prefix, sandbox_subject
 
 from .attacks import Attack, CameBack, Tried, judge, kind_of
 
@@ -96,7 +97,7 @@ OWN: Sequence[ContextAttack] = (
     ContextAttack("a setting of Redis", _command("CONFIG", "GET", "maxmemory")),
     ContextAttack("a script", _command("EVAL", "return_1", "0")),
     ContextAttack("every command that runs", _command("MONITOR")),
-    ContextAttack("an event of its own", lambda c, _: _published(c, "events.MESSAGE_CREATE")),
+    ContextAttack("an event of its own", lambda c, n: _published(c, n["event"])),
     ContextAttack("every subject", lambda c, _: _published(c, ">")),
 )
 """With the sandbox's own variables."""
@@ -127,7 +128,12 @@ async def attack_with_contexts(
 
     Raises `DependencyUnavailable` when a server is away.
     """
-    names = {"schema": neighbour["SANDBOX_SCHEMA"], "prefix": neighbour["SANDBOX_REDIS_PREFIX"]}
+    own = variables["SANDBOX_ID"]
+    names = {
+        "schema": neighbour["SANDBOX_SCHEMA"],
+        "prefix": neighbour["SANDBOX_REDIS_PREFIX"],
+        "event": sandbox_subject(own, "MESSAGE_CREATE").removeprefix(nats_prefix(own)),
+    }
     for group, given, attacks in (
         ("with its own names", variables, OWN),
         (_BORROWED, {**variables, **neighbour}, BORROWED),
