@@ -6,6 +6,7 @@ import discord
 
 from sandbox_core.error_text import shown
 from sandbox_core.isolation import Report, Section, Verdict, verdict
+from sandbox_core.words import counted
 
 from ._answer import columns
 
@@ -26,8 +27,8 @@ def embed(report: Report) -> discord.Embed:
     if report.failed:
         made.add_field(name="Not denied", value=_not_denied(report), inline=False)
     if report.possible:
-        count = report.count(Verdict.POSSIBLE)
-        text = f"{count} attacks within the attacker's own rights; the attached file says why each remains."
+        went = counted(report.count(Verdict.POSSIBLE), "attack", "attacks")
+        text = f"{went} within the attacker's own rights went through; the attached file has the reasons."
         made.add_field(name="Possible by design", value=text, inline=False)
     if report.left:
         names = ", ".join(f"`{name}`" for name in report.left)
