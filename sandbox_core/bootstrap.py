@@ -122,6 +122,8 @@ class NatsUse(Enum):
     """To publish: NATS must answer once, and missing streams are created."""
     SANDBOXES = "sandboxes"
     """Only for the sandboxes' parts: NATS may be away, and nothing can be published."""
+    TRIAL = "trial"
+    """As `SANDBOXES`, and sandboxes' workers are let in, also while no other process does that."""
     NOTHING = "nothing"
     """Not at all: methods that need NATS must not be called."""
 
@@ -160,7 +162,7 @@ async def open_core(
             stack,
             closing,
             pool,
-            answers=use_nats is NatsUse.EVENTS,
+            answers=use_nats in {NatsUse.EVENTS, NatsUse.TRIAL},
             connects=use_nats is not NatsUse.NOTHING,
         )
         bot_there = None if tenant_nats is None else tenant_nats.bot

@@ -49,6 +49,8 @@ class TenantSide:
     database: ServerCheck | None
     """The server of the sandboxes' database, if it is not the bot's own database."""
     keys: ServerCheck | None
+    nats: TenantNats | None
+    """The server with an account for each sandbox, if the settings name one."""
 
     @property
     def checks(self) -> list[ServerCheck]:
@@ -90,6 +92,7 @@ async def open_tenant_side(
         letters,
         database,
         server,
+        tenant,
     )
 
 

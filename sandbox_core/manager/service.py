@@ -35,6 +35,7 @@ from .ports import (
     Tools,
     no_fault,
 )
+from .trials import create_trial
 
 Sandboxes = list[Sandbox]
 AuditEntries = list[AuditEntry]
@@ -109,6 +110,13 @@ class SandboxManager:
         about the protected guilds among them.
         """
         return await create(self._tools, actor, asked)
+
+    async def create_trial(self, actor: Actor, name: str) -> Changed:
+        """Create a throw-away sandbox for a trial, which belongs to nobody and expires in minutes.
+
+        Destroy it as `trial_actor`. Raises as `create`.
+        """
+        return await create_trial(self._tools, actor, name)
 
     async def get(self, reference: str) -> Sandbox:
         """Return the live sandbox with this name, id or short id. Raises `SandboxNotFound`."""

@@ -73,6 +73,7 @@ class TenantSchemas(SchemaProvisioner):
             await lock_schema(control, schema)
             tables = await control.fetchval("SELECT sandbox_tenant_tables($1)", part)
             mark = self._mark.replace("'", "''")
+            await _lock_rights(control)
             async with transaction(self._tenants) as connection:
                 try:
                     await connection.execute(
@@ -101,8 +102,12 @@ class TenantSchemas(SchemaProvisioner):
             found = await self._exists(connection, schema)
             if found:
                 await connection.execute(f"DROP SCHEMA {schema} CASCADE", timeout=within)
-            if self._roles is not None:
-                await self._roles.drop(connection, schema)
+        if self._roles is not None:
+            # By itself, because the rest may take long, and others wait for the lock.
+            async with transaction(self._pool) as control:
+                await _lock_rights(control)
+                async with transaction(self._tenants) as connection:
+                    await self._roles.drop(connection, schema)
         return found
 
     async def _drop_some(self, schema: str, query: str, within: float) -> bool:
@@ -181,3 +186,12 @@ class TenantSchemas(SchemaProvisioner):
             if not await unused(control, [schema]):
                 return False
             return await self._drop(schema, DROP_WITHIN)
+
+
+async def _lock_rights(control: Connection) -> None:
+    """Lock the rights on the tenants' database until the transaction ends.
+
+    Every role has some there: all of them change one row of the catalogue, and PostgreSQL refuses the second
+    of two changes at the same time ("tuple concurrently updated"). The lock is in the bot's own database.
+    """
+    await control.execute("SELECT pg_advisory_xact_lock(hashtext('sandbox_rights'), 0)")

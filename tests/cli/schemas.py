@@ -162,6 +162,31 @@ SCHEMAS: dict[str, Schema] = {
             )
         ),
     ),
+    "doctor --isolation": keys(
+        ok={"type": "boolean"},
+        isolation={"enum": ["enforced", "convention"]},
+        tried={"type": "integer"},
+        denied={"type": "integer"},
+        possible={"type": "integer"},
+        seconds={"type": "number"},
+        servers=listed(
+            keys(
+                server=TEXT,
+                where=MAYBE_TEXT,
+                away=MAYBE_TEXT,
+                attacks=listed(
+                    keys(
+                        group=TEXT,
+                        what=TEXT,
+                        result={"enum": ["denied", "possible", "failed"]},
+                        came_back=MAYBE_TEXT,
+                        reason=MAYBE_TEXT,
+                    )
+                ),
+            )
+        ),
+        left=listed(TEXT),
+    ),
     "migrate": keys(direction={"enum": ["up", "down"]}),
 }
 

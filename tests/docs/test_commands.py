@@ -19,6 +19,7 @@ from tests.docs.markdown import ROOT, Block, blocks, name_of, pages
 from tests.e2e.harness import eventually, get
 
 _MAKE = "test_make.py does"
+_ENFORCED = "of servers that keep sandboxes apart: tests/isolation does that"
 _DOCKER = "needs Docker and images from a registry; test_compose_lines.py reads it"
 
 INVITATION = (
@@ -53,6 +54,8 @@ NOT_RUN: Mapping[tuple[str, str], str] = {
     ): "test_inline.py does, where fish is installed",
     ("docs/runbook.md", "alias sandboxctl='docker compose run --rm --no-deps bot sandboxctl'"): _DOCKER,
     ("docs/runbook.md", "docker compose stop bot"): _DOCKER,
+    ("docs/runbook.md", "sandboxctl doctor --isolation"): _ENFORCED,
+    ("docs/security.md", "sandboxctl doctor --isolation"): _ENFORCED,
     ("docs/runbook.md", "docker compose up --build --detach"): _DOCKER,
     ("README.md", INVITATION): "an address, and no command",
     ("docs/guide.md", INVITATION): "an address, and no command",

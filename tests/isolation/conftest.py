@@ -14,6 +14,7 @@ from sandbox_bot.embedded import EmbeddedServers, embedded_servers
 from sandbox_bot.migrate import migrate
 from sandbox_bot.tour.stage import default_settings
 from sandbox_core.bootstrap import Core, NatsUse, open_core
+from sandbox_core.isolation.attacks import Attack, CameBack, Verdict, judge
 from sandbox_core.models import Actor, Sandbox
 from sandbox_core.settings import Settings
 from sandbox_core.subjects import redis_prefix
@@ -83,6 +84,13 @@ async def opened(settings: Settings) -> AsyncIterator[Core]:
         yield core
 
 
+@asynccontextmanager
+async def trial_core(settings: Settings) -> AsyncIterator[Core]:
+    """The core of `doctor --isolation`."""
+    async with open_core(settings, follow_routes=False, use_nats=NatsUse.TRIAL) as core:
+        yield core
+
+
 @pytest.fixture
 async def core(closed: EmbeddedServers, enforced: Settings) -> AsyncIterator[Core]:
     for server in (closed.postgres, closed.valkey, closed.tenant_valkey, closed.nats, closed.tenant_nats):
@@ -133,3 +141,11 @@ async def admin(closed: EmbeddedServers) -> AsyncIterator[asyncpg.Connection]:
     connection = await asyncpg.connect(url)
     yield connection
     await connection.close()
+
+
+def expect(attack: Attack, came: CameBack) -> None:
+    """Assert that exactly what the row says came back."""
+    row = judge("", attack, came)
+    assert row.verdict is (Verdict.POSSIBLE if attack.possible else Verdict.DENIED), came
+    # For a proof a refusal is as good as an empty answer; a row says which of the two it is.
+    assert bool(came.refusals) == bool(attack.denied), came

@@ -21,8 +21,10 @@ from .conftest import ALICE, Held, held, hold
 from .test_life import both_refused, both_work, left_of
 
 
-async def die(servers: EmbeddedServers, what: str, point: str) -> None:
-    """Do it in a process that dies there."""
+async def die(
+    servers: EmbeddedServers, what: str, point: str, *, program: str = "mortal", times: int = 1
+) -> None:
+    """Do it in a process that dies there, when it comes there for so many times."""
     settings = {
         "database_url": servers.database_url,
         "redis_url": servers.redis_url,
@@ -33,14 +35,14 @@ async def die(servers: EmbeddedServers, what: str, point: str) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "tests.isolation.mortal",
+        f"tests.isolation.{program}",
         cwd=ROOT,
         env=dict(os.environ),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    task = {"settings": settings, "do": what, "die_at": point}
+    task = {"settings": settings, "do": what, "die_at": point, "times": times}
     async with asyncio.timeout(60):
         out, _ = await process.communicate(json.dumps(task).encode())
     assert process.returncode == -signal.SIGKILL, out.decode()

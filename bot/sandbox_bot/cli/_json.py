@@ -10,6 +10,7 @@ from sandbox_core import subjects
 from sandbox_core.cleanup import CleanupReport, Orphan, OrphanCleanup, OrphanReport
 from sandbox_core.errors import SandboxError
 from sandbox_core.health import SandboxHealth
+from sandbox_core.isolation import Report, Verdict
 from sandbox_core.manager import Changed, Extension, Registration
 from sandbox_core.models import AuditEntry, GuildAccess, Sandbox
 
@@ -177,6 +178,37 @@ def doctor(findings: Iterable[Finding], *, ok: bool) -> Json:
         for finding in findings
     ]
     return {"ok": ok, "checks": checks}
+
+
+def isolation(report: Report) -> Json:
+    """`doctor --isolation`."""
+    return {
+        "ok": report.proven,
+        "isolation": "enforced" if report.enforced else "convention",
+        "tried": report.tried,
+        "denied": report.denied,
+        "possible": report.count(Verdict.POSSIBLE),
+        "seconds": round(report.seconds, 1),
+        "servers": [
+            {
+                "server": section.title,
+                "where": section.where or None,
+                "away": section.away or None,
+                "attacks": [
+                    {
+                        "group": each.group,
+                        "what": each.what,
+                        "result": each.verdict.value,
+                        "came_back": each.came_back or None,
+                        "reason": each.reason or None,
+                    }
+                    for each in section.tried
+                ],
+            }
+            for section in report.sections
+        ],
+        "left": list(report.left),
+    }
 
 
 def migrated(*, down: bool) -> Json:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -21,6 +21,7 @@ from sandbox_core.words import storable
 
 from . import _render
 from ._answer import Answer
+from ._isolation import isolation_button
 
 QUESTION_LIFE = timedelta(minutes=10)
 """After this time `destroy NAME yes` asks again: the question's list may be out of date."""
@@ -201,11 +202,12 @@ class Commands:
         return _render.synced(results, self._names_of(results))
 
     async def _health(self, _request: Request) -> Answer:
-        return _render.health(
+        found = _render.health(
             await self._core.health.check_system(),
             gateway_seconds=self._bot.latency,
             gateway_ready=self._bot.is_ready(),
         )
+        return replace(found, view=isolation_button())
 
     def _guild_names(self, sandbox: Sandbox) -> dict[str, str]:
         return self._names_of(sandbox.guild_ids)

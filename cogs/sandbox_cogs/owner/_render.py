@@ -41,7 +41,7 @@ _USAGE: tuple[tuple[str, str], ...] = (
     ("orphans fix", "delete those that destroyed sandboxes left"),
     ("orphans fix unknown", "delete also those of sandboxes unknown here"),
     ("sync", "publish the slash commands in the dev servers"),
-    ("health", "each server this bot needs, and how fast it answers"),
+    ("health", "each server this bot needs, how fast it answers, and a button to prove the isolation"),
 )
 
 _HEALTH_MARK: Mapping[PartState, str] = {
