@@ -25,6 +25,7 @@ from .errors import DependencyUnavailable
 from .event_router import BudgetLimits, EventRouter, GatewayIntake, LastEvents
 from .health import HealthChecker
 from .manager import LoggedManager, ManagerLimits, SandboxManager
+from .measuring import Measuring, StorageMetrics
 from .metrics import Metrics
 from .namespaces import Namespace
 from .namespaces.nats_letters import SlotDeadLetters
@@ -55,7 +56,7 @@ from .sharding.resume_point_rows import ResumePointRows
 from .sharding.resume_points import ResumePoints
 from .sharding.state import PublishingState
 from .shutdown import ShutdownBudget
-from .tenant_side import TenantSide, connect_tenant_nats, open_tenant_side
+from .tenant_side import TenantSide, connect_tenant_nats, open_tenant_side, storage_limits
 from .tracing import Tracing, find_tracing
 
 _log = structlog.get_logger("sandbox.core")
@@ -77,6 +78,8 @@ class Core:
     """The sandboxes' own servers."""
     cleanup: CleanupProvider
     notices: Notices
+    measuring: Measuring
+    """Measures what sandboxes store."""
     health: HealthChecker
     routes: RouteProvider
     router: EventRouter
@@ -229,6 +232,7 @@ async def open_core(
             tenants=side.checks,
         )
         at_end("health", health.close)
+        limits = storage_limits(settings)
         manager = LoggedManager(
             pool=pool,
             namespaces=namespaces,
@@ -238,6 +242,7 @@ async def open_core(
                 max_ttl=settings.max_ttl,
                 max_per_owner=settings.sandbox_max_per_owner,
                 max_guilds=settings.sandbox_max_guilds,
+                storage=limits,
                 protected_guild_ids=frozenset(settings.discord_protected_guild_ids),
             ),
             observer=metrics,
@@ -262,7 +267,10 @@ async def open_core(
             namespaces=namespaces,
             tenants=side,
             cleanup=cleanup,
-            notices=Notices(pool, leads=settings.expiry_notices),
+            notices=Notices(pool, leads=settings.expiry_notices, limits=limits),
+            measuring=Measuring(
+                pool=pool, namespaces=namespaces, limits=limits, metrics=StorageMetrics(metrics.registry)
+            ),
             health=health,
             routes=routes,
             router=router,

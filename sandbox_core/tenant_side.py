@@ -30,6 +30,7 @@ from .nats.dead_letters import DeadLetters
 from .postgres import Pool
 from .settings import Settings
 from .shutdown import ShutdownBudget
+from .stored import MIB, StorageLimit
 from .tenant_nats import TenantNats, open_tenant_nats
 
 TENANT_NATS = "NATS of sandboxes"
@@ -183,3 +184,11 @@ def _limits(settings: Settings) -> RoleLimits:
     return RoleLimits(
         settings.sandbox_database_connections, timedelta(seconds=settings.sandbox_database_statement_seconds)
     )
+
+
+def storage_limits(settings: Settings) -> dict[str, StorageLimit]:
+    """Return what one sandbox may store, by the stores that can't limit it themselves."""
+    return {
+        SchemaProvisioner.store: StorageLimit(settings.sandbox_database_mb * MIB),
+        RedisNamespace.store: StorageLimit(settings.sandbox_redis_mb * MIB, settings.sandbox_redis_keys),
+    }

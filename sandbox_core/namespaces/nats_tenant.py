@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from sandbox_core.nats.tenant.streams import SlotStreams
 from sandbox_core.subjects import SLOT_DEAD_LETTERS, SLOT_STREAM, is_sandbox_id, sandbox_filter
 from sandbox_core.words import counted
 
+from .amounts import Amount, Pace
 from .base import IsOrphan, PartHealth, PartState, drop_orphan
 from .credentials import WILL_BE_MADE, Credentials
 from .nats_lending import SlotLending
@@ -93,6 +95,10 @@ class SlotNamespace:
         detail = f"{counted(waiting, 'event', 'events')} waiting" if waiting else "no events waiting"
         detail += f", {counted(letters, 'dead letter', 'dead letters')}" if letters else ""
         return PartHealth(self.store, PartState.HEALTHY, detail, latency, facts)
+
+    async def measure(self, _sandboxes: Sequence[Sandbox], _pace: Pace) -> Mapping[UUID, Amount]:
+        """Return nothing: the server limits the streams."""
+        return {}
 
     async def list_ids(self) -> set[str]:
         """Return the UUIDs of sandboxes with a slot, or with something in a slot that nobody has."""
