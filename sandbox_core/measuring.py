@@ -163,7 +163,9 @@ class StorageMetrics:
             registry=registry,
         )
 
-    def stored(self, sandboxes: Collection[Sandbox], limits: Mapping[str, StorageLimit], now: datetime) -> None:
+    def stored(
+        self, sandboxes: Collection[Sandbox], limits: Mapping[str, StorageLimit], now: datetime
+    ) -> None:
         """Set the gauges for these running sandboxes."""
         self._bytes.clear()
         for store, limit in limits.items():

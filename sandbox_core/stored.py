@@ -30,6 +30,8 @@ class StorageLimit:
     bytes: int
     items: int | None = None
     """The most keys; None where only the bytes count."""
+    all_bytes: int | None = None
+    """The most of all sandboxes together; None for no limit."""
 
     def share(self, used: int, items: int) -> float:
         """Return the used part of the limit that is nearer; 1 is all of it."""

@@ -157,18 +157,14 @@ class Notices:
         for sandbox in found:
             for stored in sandbox.storage:
                 # A sandbox that gets from near to room again needs no message.
-                if stored.since is None or (
-                    stored.level is Level.ROOM and stored.before is not Level.FULL
-                ):
+                if stored.since is None or (stored.level is Level.ROOM and stored.before is not Level.FULL):
                     continue
                 key = f"{NoticeKind.STORAGE.value}:{stored.store}:{stored.level.value}"
                 async with self._recording(sandbox.id, stored.since, now) as connection:
                     fresh = await self._claim(connection, sandbox.id, [key], stored.since, now)
                 if fresh:
                     limit = self._limits.get(stored.store)
-                    yield Notice(
-                        NoticeKind.STORAGE, sandbox, stored.since, key, stored=stored, limit=limit
-                    )
+                    yield Notice(NoticeKind.STORAGE, sandbox, stored.since, key, stored=stored, limit=limit)
 
     @asynccontextmanager
     async def _recording(self, sandbox_id: UUID, about: datetime, at: datetime) -> AsyncIterator[Connection]:

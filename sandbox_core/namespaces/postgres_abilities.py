@@ -61,7 +61,7 @@ def lacking_abilities(found: asyncpg.Record) -> list[tuple[str, str]]:
             )
         )
     if found["open_databases"]:
-        names = ", ".join(map(_quoted, found["open_databases"]))
+        names = ", ".join(map(quoted, found["open_databases"]))
         kinds = counted(len(found["open_databases"]), "database", "databases")
         lacking.append(
             (

@@ -19,8 +19,8 @@ _AT_ONCE = 500
 """The most relations of one statement: about 5 ms."""
 _LOCK_WITHIN_MS = 50
 
-# A relation is the sandbox's by its schema, or by its owner: temporary tables are in other schemas. The files of
-# TOAST are beside those of their table.
+# A relation is the sandbox's by its schema, or by its owner: temporary tables are in other schemas. TOAST has
+# files of its own beside those of a table.
 _RELATIONS = """
     WITH own AS (
         SELECT coalesce(r.rolname, n.nspname)::text AS name, c.oid, c.relkind, c.relpages, c.reltoastrelid

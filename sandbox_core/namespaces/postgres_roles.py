@@ -37,7 +37,8 @@ _GRACE = timedelta(seconds=2)
 _TEMPORARY = "1GB"
 """The most temporary files of one session, where the server lets the bot limit them."""
 _DONE = re.compile(
-    r"; generation (?P<generation>\d+) of (?P<key>[0-9a-f]*)(?P<full>, full)?(?:; since (?P<since>[0-9.]+))?\Z"
+    r"; generation (?P<generation>\d+) of (?P<key>[0-9a-f]*)(?P<full>, full)?"
+    r"(?:; since (?P<since>[0-9.]+))?\Z"
 )
 
 

@@ -13,7 +13,6 @@ from sandbox_core.models import Sandbox
 from sandbox_core.postgres import Connection, Pool, connected, transaction
 from sandbox_core.postgres.errors import unavailable
 from sandbox_core.subjects import schema_name
-from sandbox_core.words import counted
 
 from .amounts import Amount, Pace
 from .base import IsOrphan, PartHealth, PartState
@@ -158,11 +157,10 @@ class TenantSchemas(SchemaProvisioner):
             return health
         used, most = await self._roles.connections(sandbox), self._roles.limits.connections
         facts = {**health.facts, "connections": used, "connections_limit": most}
-        detail = f"{health.detail}, {used} of {counted(most, 'connection', 'connections')}"
         if await self._roles.lacking([sandbox]):
-            lacks = f"{detail}; its login {WILL_BE_MADE}"
+            lacks = f"{health.detail}; its login {WILL_BE_MADE}"
             return replace(health, state=PartState.DEGRADED, detail=lacks, facts=facts)
-        return replace(health, detail=detail, facts=facts)
+        return replace(health, facts=facts)
 
     async def measure(self, sandboxes: Sequence[Sandbox], pace: Pace) -> Mapping[UUID, Amount]:
         """Do as `SchemaProvisioner`; also what a sandbox's role has outside of its schema."""

@@ -11,7 +11,7 @@ from sandbox_core.stored import Stored
 
 from .errors import translating
 from .pool import Connection
-from .sandboxes import COLUMNS, sandbox_from_row
+from .sandboxes import COLUMNS, sandbox_from_row, stored_from_row
 
 
 async def begin(connection: Connection, store: str, now: datetime, every: timedelta) -> datetime | None:
@@ -101,3 +101,30 @@ async def crossed(connection: Connection) -> list[Sandbox]:
             """  # noqa: S608 (a constant)
         )
     return [sandbox_from_row(row) for row in rows]
+
+
+async def full_of(connection: Connection, owner: str) -> list[tuple[str, Stored]]:
+    """Return the names of this owner's sandboxes that are full, each with what it stores."""
+    with translating():
+        rows = await connection.fetch(
+            """
+            SELECT s.name, m.store, m.bytes, m.items, m.measured_at, m.level, m.before, m.since
+            FROM sandbox_storage AS m JOIN sandboxes AS s ON s.id = m.sandbox_id
+            WHERE s.owner = $1 AND s.status = 'running' AND m.level = 'full' ORDER BY s.name, m.store
+            """,
+            owner,
+        )
+    return [(name, stored_from_row(values)) for name, *values in rows]
+
+
+async def sums(connection: Connection) -> dict[str, int]:
+    """Return the bytes that all sandboxes together store, by store."""
+    with translating():
+        rows = await connection.fetch(
+            """
+            SELECT m.store, sum(m.bytes)::bigint AS bytes
+            FROM sandbox_storage AS m JOIN sandboxes AS s ON s.id = m.sandbox_id
+            WHERE s.status <> 'destroyed' GROUP BY m.store
+            """
+        )
+    return {row["store"]: row["bytes"] for row in rows}

@@ -47,7 +47,7 @@ async def test_more_events_than_fit_push_out_its_own_oldest_only(
         # No event is refused: the oldest goes.
         assert (await bot.send(sandbox, payload, f"f:0:{number}")).seq == number + 1
     facts = (await bot.namespace.check(sandbox)).facts
-    assert facts["bytes"] <= facts["max_bytes"]
+    assert facts["bytes"] <= facts["bytes_limit"]
     assert 0 < facts["messages"] < LIMITS.memory // len(payload)
     await is_well(bot, other)
 
