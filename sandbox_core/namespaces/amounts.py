@@ -32,7 +32,7 @@ class Pace:
     def __init__(
         self,
         *,
-        rests: float = 9.0,
+        rests: float = 19.0,
         at_most: float = 1.0,
         every: float = 10.0,
         between: Callable[[], Awaitable[None]] = _nothing,

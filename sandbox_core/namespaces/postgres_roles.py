@@ -32,6 +32,8 @@ STORE = "PostgreSQL"
 _ROUNDS = 50
 """The most looks for sessions that still run; the server ends one within milliseconds."""
 _PAUSE = 0.02
+_TRIES = 4
+_LOCK_WITHIN_MS = 200
 _GRACE = timedelta(seconds=2)
 """How long after the limit of a statement its session is ended."""
 _TEMPORARY = "1GB"
@@ -136,16 +138,41 @@ class SandboxRoles:
             if not known:
                 await self.create(connection, sandbox)
                 return
-            now = known[role]
-            statements = [
-                f"ALTER ROLE {role} {self._attributes(sandbox)}",
-                self._comment(sandbox, since=now.since_of(sandbox)),
-                *await self._defaults(connection, sandbox),
-            ]
-            await connection.execute(";".join(statements))
+            defaults = await self._defaults(connection, sandbox)
+        now = known[role]
+        changes = (f"ALTER ROLE {role} {self._attributes(sandbox)}", *defaults)
+        await self._change(role, *changes, self._comment(sandbox, since=now.since_of(sandbox)))
         if not now.since_of(sandbox):
             async with connected(self._tenants) as connection:
                 await self._finish(connection, sandbox)
+
+    async def _change(self, role: str, *statements: str) -> None:
+        """Change the role in one transaction.
+
+        A sandbox may change its own role, too, and leave its transaction open, which would hold this one up
+        for ever. Then its sessions that have written something are ended.
+        """
+        hindered = False
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                async with transaction(self._tenants) as connection:
+                    await connection.execute(f"SET LOCAL lock_timeout = {_LOCK_WITHIN_MS}")
+                    if hindered:
+                        # Right before: this waits in front of whoever comes back and does it again.
+                        await connection.execute(
+                            "SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity AS a "
+                            "WHERE a.usename = $1 AND a.backend_xid IS NOT NULL",
+                            role,
+                        )
+                    await connection.execute(";".join(statements))
+                return
+            except DependencyUnavailable as error:
+                hindered = isinstance(error.__cause__, asyncpg.LockNotAvailableError)
+                # The other: "tuple concurrently updated", also by another process of the bot.
+                if not tries_left or not (
+                    hindered or isinstance(error.__cause__, asyncpg.InternalServerError)
+                ):
+                    raise
 
     async def _defaults(self, connection: Connection, sandbox: Sandbox) -> list[str]:
         """Return the statements that set what the role's new sessions begin with."""
@@ -189,8 +216,8 @@ class SandboxRoles:
             known = await self._known(connection, [role])
             if not known:
                 return
-            if known[role].can_login:
-                await connection.execute(f"ALTER ROLE {role} NOLOGIN")
+        if known[role].can_login:
+            await self._change(role, f"ALTER ROLE {role} NOLOGIN")
         # Once more after a former call only for what that has not ended.
         await self._end_sessions(role, older=False, looks=2 if known[role].can_login else 1)
 

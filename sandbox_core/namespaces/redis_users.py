@@ -51,6 +51,7 @@ _FULL = (
         for name in ("zremrangebyrank", "zremrangebyscore", "zremrangebylex", "xdel", "xtrim", "xack")
     ),
 )
+_NOBODY = UUID(int=0)
 CONTROL_COMMANDS = ("acl|setuser", "acl|deluser", "acl|list", "client|kill", "info", "memory|usage")
 """What the bot's user needs there for this, with its names in access lists."""
 
@@ -75,6 +76,8 @@ class SandboxUsers:
                 f"it is Redis {shown}, whose access lists let values through",
                 "SANDBOX_REDIS_URL must name Redis 7 or newer, or Valkey.",
             )
+        # To measure what sandboxes store.
+        await self._asked("MEMORY USAGE", redis_prefix(_NOBODY))
         default = next((words for words in await self._users() if words[1] == "default"), [])
         if "on" in default and "nopass" in default:
             raise self._impossible(

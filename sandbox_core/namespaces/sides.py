@@ -83,8 +83,11 @@ class Sides:
         """Add up what each stores on the sides."""
         found: dict[UUID, Amount] = {}
         for side in self._every:
-            for sandbox_id, amount in (await side.measure(sandboxes, pace)).items():
-                found[sandbox_id] = found.get(sandbox_id, Amount()) + amount
+            # Those with credentials are nowhere else, and production's server is not asked in vain.
+            here = [each for each in sandboxes if not each.generation or side.credentials is not None]
+            if here:
+                for sandbox_id, amount in (await side.measure(here, pace)).items():
+                    found[sandbox_id] = found.get(sandbox_id, Amount()) + amount
         return found
 
     async def list_ids(self) -> set[str]:
