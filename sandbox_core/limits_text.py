@@ -97,7 +97,7 @@ def _said(use: Use, now: datetime) -> str:
         used = None if use.used is None else f"{use.used:,}"
         limit, noun = f"{int(use.limit):,}", _NOUNS.get(use.what, use.what)
     if used is None:
-        return f"{limit} {noun} at most"
+        return f"{limit} {noun} at most" + (", not measured yet" if use.what == "bytes" else "")
     # Once for a store is enough.
     measured = use.measured_at if use.what == "bytes" else None
     return f"{used} of {limit} {noun}" + ("" if measured is None else f", measured {_age(measured, now)} ago")
