@@ -71,7 +71,8 @@ def lines(health: SandboxHealth, limits: Limits, now: datetime) -> list[tuple[st
     """Return a line for each place with limits: its name, and what is used of them."""
     said: dict[str, list[str]] = {}
     for use in uses(health, limits):
-        said.setdefault(use.store, []).append(_said(use, now))
+        texts = said.setdefault(use.store, [])
+        texts.insert(0 if use.what == "bytes" else len(texts), _said(use, now))
     for store, texts in said.items():
         stored = health.sandbox.stored(store)
         if stored is not None and (warning := _warning(stored, enforced=health.sandbox.generation > 0)):

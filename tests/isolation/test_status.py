@@ -63,13 +63,13 @@ async def test_status_says_what_is_used_of_each_limit(scene: Scene) -> None:
     core = scene.core
     await scene.alice.slash(scene.channel, "sandbox create", name="mine")
     embed = embed_of(await scene.alice.slash(scene.channel, "sandbox status", name="mine"))
-    (used,) = [field.value for field in embed.fields if field.name == "Used, of what it may"]
+    (used,) = [field.value for field in embed.fields if field.name == "Limits"]
     assert used is not None
     assert used.splitlines() == [
         "Discord: 0 of 100 servers",
         "PostgreSQL: 256 MiB at most, not measured yet · 0 of 20 connections · 60 s for a statement",
         "Redis: 1 MiB at most, not measured yet · 500,000 keys at most",
-        "NATS: 0 of 10 connections · 0 of 500,000 events · 0 of 50 consumers · 0 of 20 MiB",
+        "NATS: 0 of 20 MiB · 0 of 10 connections · 0 of 500,000 events · 0 of 50 consumers",
     ]
     sandbox = await core.manager.get("mine")
     variables = core.manager.credentials(sandbox)
@@ -79,7 +79,8 @@ async def test_status_says_what_is_used_of_each_limit(scene: Scene) -> None:
         await redis.set(f"sandbox:{sandbox.id}:a", "x" * 1_500_000)
     await measure(core)
     embed = embed_of(await scene.alice.slash(scene.channel, "sandbox status", name="mine"))
-    (used,) = [field.value for field in embed.fields if field.name == "Used, of what it may"]
+    assert (embed.description or "").endswith("\nIt stores as much as it may in Redis.")
+    (used,) = [field.value for field in embed.fields if field.name == "Limits"]
     assert used is not None
     of_postgres, of_redis = used.splitlines()[1:3]
     assert of_postgres.startswith("PostgreSQL: 0.1 of 256 MiB, measured ")

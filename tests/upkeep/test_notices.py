@@ -217,8 +217,8 @@ async def test_when_it_stores_too_much_and_when_it_has_room_again(scene: Scene) 
         (
             "Sandbox mine is full",
             (
-                "In Redis it stores 64 of 64 MiB, and 12,345 of 500,000 keys. Until it stores less than 90 % of "
-                "that, you can't create another sandbox."
+                "In Redis it stores 64 of 64 MiB, and 12,345 of 500,000 keys. Until it stores less than "
+                "90 % of that, you can't create another sandbox."
             ),
         ),
         ("Sandbox mine has room again", "In Redis it stores 10 of 64 MiB, and 12,345 of 500,000 keys."),

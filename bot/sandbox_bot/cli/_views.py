@@ -86,7 +86,7 @@ def health(state: SandboxHealth, limits: Limits, now: datetime) -> list[Block]:
         for part in state.parts
     ]
     overall = Line(f"Overall: {state.overall.value}", _STATE_STYLE[state.overall])
-    used = Grid(("limits", "used, of what it may"), limit_lines(state, limits, now))
+    used = Grid(("limits", "used"), limit_lines(state, limits, now))
     blocks: list[Block] = [
         identity(state.sandbox, now),
         Grid(("part", "state", "took", "detail"), rows),
