@@ -153,7 +153,8 @@ class Notices:
     async def _storage(self) -> AsyncIterator[Notice]:
         now = self._clock()
         async with connected(self._pool) as connection:
-            found = await storage.crossed(connection)
+            unsure = {sandbox_id for sandbox_id, _ in self._unsure}
+            found = await storage.crossed(connection, NoticeKind.STORAGE.value, unsure)
         for sandbox in found:
             for stored in sandbox.storage:
                 # A sandbox that gets from near to room again needs no message.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -88,17 +88,26 @@ async def record(connection: Connection, found: Sequence[tuple[UUID, Stored]]) -
         )
 
 
-async def crossed(connection: Connection) -> list[Sandbox]:
-    """Return the running sandboxes that have crossed a limit, in whichever direction."""
+async def crossed(connection: Connection, kind: str, unsure: Collection[UUID] = ()) -> list[Sandbox]:
+    """Return the running sandboxes that have crossed a limit, in whichever direction.
+
+    Those with a recorded notice `kind:store:level` of that are left out, but for those of `unsure`.
+    """
     with translating():
         rows = await connection.fetch(
             f"""
             SELECT {COLUMNS} FROM sandboxes AS s
             WHERE s.status = 'running' AND EXISTS (
-                SELECT FROM sandbox_storage AS m WHERE m.sandbox_id = s.id AND m.since IS NOT NULL
+                SELECT FROM sandbox_storage AS m
+                WHERE m.sandbox_id = s.id AND m.since IS NOT NULL AND (s.id = ANY ($2) OR NOT EXISTS (
+                    SELECT FROM sandbox_notices AS n WHERE n.sandbox_id = s.id AND n.about = m.since
+                      AND n.kind = concat_ws(':', $1::text, m.store, m.level)
+                ))
             )
             ORDER BY s.id
-            """  # noqa: S608 (a constant)
+            """,  # noqa: S608 (a constant)
+            kind,
+            list(unsure),
         )
     return [sandbox_from_row(row) for row in rows]
 
