@@ -97,8 +97,8 @@ def _storage(error: errors.StorageUsedUp) -> tuple[str, str]:
     return (
         f"Your sandbox `{name}` is full: it stores {amount}.",
         (
-            f"Store less than 90 % of that, or destroy it: `/sandbox destroy name:{name}`. It is measured every "
-            "30 seconds."
+            f"Store less than 90 % of that, or destroy it: `/sandbox destroy name:{name}`. "
+            "It is measured every 30 seconds."
         ),
     )
 
