@@ -16,7 +16,7 @@ import structlog
 from nats.js import JetStreamContext
 from redis.asyncio import Redis
 
-from . import clients, isolation, live_gauges, system_health, tasks
+from . import clients, live_gauges, system_health, tasks
 from .attribution import ChannelGuilds, ChannelLookup, ChannelSharing
 from .cleanup import CleanupMetrics, CleanupProvider, Notices
 from .clients import APPLICATION, CLOSE_EACH_WITHIN, NatsSides, Waiting, connect_nats, open_clients
@@ -24,7 +24,9 @@ from .dependencies import questions
 from .errors import DependencyUnavailable
 from .event_router import BudgetLimits, EventRouter, GatewayIntake, LastEvents
 from .health import HealthChecker
+from .hindrance import hindrance, log_hindrance
 from .manager import LoggedManager, ManagerLimits, SandboxManager
+from .measuring import Measuring, StorageMetrics
 from .metrics import Metrics
 from .namespaces import Namespace
 from .namespaces.nats_letters import SlotDeadLetters
@@ -55,7 +57,7 @@ from .sharding.resume_point_rows import ResumePointRows
 from .sharding.resume_points import ResumePoints
 from .sharding.state import PublishingState
 from .shutdown import ShutdownBudget
-from .tenant_side import TenantSide, connect_tenant_nats, open_tenant_side
+from .tenant_side import TenantSide, connect_tenant_nats, open_tenant_side, storage_limits
 from .tracing import Tracing, find_tracing
 
 _log = structlog.get_logger("sandbox.core")
@@ -77,6 +79,8 @@ class Core:
     """The sandboxes' own servers."""
     cleanup: CleanupProvider
     notices: Notices
+    measuring: Measuring
+    """Measures what sandboxes store."""
     health: HealthChecker
     routes: RouteProvider
     router: EventRouter
@@ -210,7 +214,7 @@ async def open_core(
             tenant=tenant_nats,
         )
         if use_nats is NatsUse.EVENTS:
-            isolation.log_hindrance(settings)
+            log_hindrance(settings)
             await publishers.start()
             at_end("publisher", publishers.close)
             at_end("sandbox budgets", _run(router.sandboxes.budgets.run(), "sandbox-budgets"))
@@ -232,6 +236,7 @@ async def open_core(
             tenants=side.checks,
         )
         at_end("health", health.close)
+        limits = storage_limits(settings)
         manager = LoggedManager(
             pool=pool,
             namespaces=namespaces,
@@ -241,13 +246,14 @@ async def open_core(
                 max_ttl=settings.max_ttl,
                 max_per_owner=settings.sandbox_max_per_owner,
                 max_guilds=settings.sandbox_max_guilds,
+                storage=limits,
                 protected_guild_ids=frozenset(settings.discord_protected_guild_ids),
             ),
             observer=metrics,
             health=health,
             key=settings.credentials_key,
             enforced=settings.enforced,
-            hindrance=partial(isolation.hindrance, settings),
+            hindrance=partial(hindrance, settings),
         )
         cleanup = CleanupProvider(
             pool=pool,
@@ -266,7 +272,10 @@ async def open_core(
             namespaces=namespaces,
             tenants=side,
             cleanup=cleanup,
-            notices=Notices(pool, leads=settings.expiry_notices),
+            notices=Notices(pool, leads=settings.expiry_notices, limits=limits),
+            measuring=Measuring(
+                pool=pool, namespaces=namespaces, limits=limits, metrics=StorageMetrics(metrics.registry)
+            ),
             health=health,
             routes=routes,
             router=router,

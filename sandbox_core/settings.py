@@ -13,6 +13,7 @@ from . import subjects
 from .addresses import NatsAddress, PostgresAddress, RedisAddress
 from .credentials import CredentialsKey
 from .secret_files import SettingsError
+from .setting_limits import NatsLimitSettings, StorageLimitSettings
 from .setting_sources import Sources, read
 from .setting_values import (
     MAX_DELIVERIES,
@@ -42,8 +43,8 @@ __all__ = (
 )
 
 
-class KeySettings(Sources):
-    """The setting for the configuration of the sandboxes' NATS server."""
+class TenantNatsSettings(NatsLimitSettings):
+    """The settings for the configuration of the sandboxes' NATS server."""
 
     sandbox_credentials_key: Annotated[SecretStr, AfterValidator(long_enough)]
 
@@ -62,7 +63,7 @@ class DatabaseSettings(Sources):
         return PostgresAddress.parse(self.database_url.get_secret_value())
 
 
-class Settings(DatabaseSettings):
+class Settings(DatabaseSettings, NatsLimitSettings, StorageLimitSettings):
     """Every setting; a field's environment variable is its name in upper case.
 
     docs/settings.md contains the docstrings of the fields.
@@ -129,10 +130,6 @@ class Settings(DatabaseSettings):
     """The address of the sandboxes' Redis for workers, where it is another than the bot's."""
     sandbox_worker_nats_url: Annotated[str | None, AfterValidator(without_login(NatsAddress.parse))] = None
     """The address of the sandboxes' NATS server for workers, where it is another than the bot's."""
-    sandbox_database_connections: Annotated[int, Field(ge=1)] = 20
-    """The most connections of one sandbox to PostgreSQL at a time."""
-    sandbox_database_statement_seconds: Annotated[float, Field(gt=0, le=86_400)] = 60
-    """How long a statement of a sandbox may take, unless its session sets another limit."""
 
     ops_host: str = "127.0.0.1"
     """The address on which `/metrics`, `/healthz` and `/readyz` listen."""
@@ -206,7 +203,7 @@ class Settings(DatabaseSettings):
     def _check_tenant_side(self) -> None:
         """Raise `SettingsError` for servers that can't be the sandboxes' own.
 
-        Without the key nothing is made there, and so nothing is wrong yet; see `isolation.hindrance`.
+        Without the key nothing is made there, and so nothing is wrong yet; see `hindrance.hindrance`.
         """
         if self.sandbox_credentials_key is None:
             return
@@ -326,9 +323,9 @@ def load_database_settings(**overrides: Any) -> DatabaseSettings:
     return read(DatabaseSettings, overrides)
 
 
-def load_key(**overrides: Any) -> CredentialsKey:
-    """Read only the key of sandboxes' credentials. Raises `SettingsError` as `load_settings` does."""
-    return CredentialsKey(read(KeySettings, overrides).sandbox_credentials_key)
+def load_tenant_nats_settings(**overrides: Any) -> TenantNatsSettings:
+    """Read only what the sandboxes' NATS server needs. Raises `SettingsError` as `load_settings` does."""
+    return read(TenantNatsSettings, overrides)
 
 
 def require_discord(settings: Settings) -> str:

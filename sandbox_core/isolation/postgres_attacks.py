@@ -222,12 +222,24 @@ REMAINING = (
         ("notify a channel", "NOTIFY other_channel, 'x'"),
     ),
     *possible(
-        "A role may change its own defaults and password; a rotation sets the password again.",
+        "A session may lift `statement_timeout`; the bot ends it for what takes too long.",
         ("no limit of time in this session", "SET statement_timeout = 0"),
     ),
     *possible(
-        "What a sandbox makes takes room on the server's disk, and goes with the sandbox.",
+        "Large objects are not measured, and what is in a locked table counts as it did before.",
         ("a large object", "SELECT lo_create(0)"),
+    ),
+    *possible(
+        "A session of a full sandbox may lift that it is read-only, to make room; what it writes is measured "
+        "and told, and goes with the sandbox.",
+        ("no read-only session", "SET default_transaction_read_only = off"),
+    ),
+    *possible(
+        "A role may change its own defaults and password; a rotation sets both again.",
+        ("no read-only sessions", "ALTER ROLE {own} SET default_transaction_read_only = off"),
+    ),
+    *possible(
+        "What a sandbox makes takes room on the server's disk, and goes with the sandbox.",
         ("a temporary table", "CREATE TEMPORARY TABLE t AS SELECT 1"),
     ),
 )

@@ -167,7 +167,8 @@ REMAINING = (
         ("a big answer", "GETRANGE {own}big 0 -1"),
     ),
     *possible(
-        "Nothing limits one user's memory and connections: `maxmemory` limits all sandboxes together.",
+        "Between two measurements a user may store more than its limit: `maxmemory` limits all sandboxes "
+        "together.",
         ("many keys", "MSET {own}1 x {own}2 x {own}3 x"),
     ),
 )

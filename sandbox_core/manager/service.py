@@ -106,8 +106,8 @@ class SandboxManager:
         """Create a running sandbox, and register the guilds with it.
 
         A failure or a cancellation undoes everything. Raises `InvalidInput`, `NameTaken`,
-        `OwnerLimitReached`, `SchemaCreationFailed`, and for the guilds as `register_guild`; `confirmed` is
-        about the protected guilds among them.
+        `OwnerLimitReached`, `StorageUsedUp`, `SchemaCreationFailed`, and for the guilds as `register_guild`;
+        `confirmed` is about the protected guilds among them.
         """
         return await create(self._tools, actor, asked)
 

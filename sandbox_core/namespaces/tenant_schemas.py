@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from uuid import UUID
 
 import asyncpg
 
@@ -11,8 +13,8 @@ from sandbox_core.models import Sandbox
 from sandbox_core.postgres import Connection, Pool, connected, transaction
 from sandbox_core.postgres.errors import unavailable
 from sandbox_core.subjects import schema_name
-from sandbox_core.words import counted
 
+from .amounts import Amount, Pace
 from .base import IsOrphan, PartHealth, PartState
 from .credentials import WILL_BE_MADE
 from .postgres import DROP_WITHIN, SchemaProvisioner, SchemaStats, lock_schema, unused
@@ -160,11 +162,14 @@ class TenantSchemas(SchemaProvisioner):
             return health
         used, most = await self._roles.connections(sandbox), self._roles.limits.connections
         facts = {**health.facts, "connections": used, "connections_limit": most}
-        detail = f"{health.detail}, {used} of {counted(most, 'connection', 'connections')}"
         if await self._roles.lacking([sandbox]):
-            lacks = f"{detail}; its login {WILL_BE_MADE}"
+            lacks = f"{health.detail}; its login {WILL_BE_MADE}"
             return replace(health, state=PartState.DEGRADED, detail=lacks, facts=facts)
-        return replace(health, detail=detail, facts=facts)
+        return replace(health, facts=facts)
+
+    async def measure(self, sandboxes: Sequence[Sandbox], pace: Pace) -> Mapping[UUID, Amount]:
+        """Do as `SchemaProvisioner`; also what a sandbox's role has outside of its schema."""
+        return await self._measured(self._tenants, sandboxes, pace)
 
     async def list_schemas(self) -> list[str]:
         """Return every schema and role of this installation with an exact name of ours, sorted."""

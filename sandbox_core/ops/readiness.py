@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from sandbox_core.dependencies import SANDBOX_NATS
 from sandbox_core.health import HealthChecker, SystemHealth
-from sandbox_core.isolation import hindrance
+from sandbox_core.hindrance import hindrance
 from sandbox_core.namespaces import PartState
 from sandbox_core.tenant_side import TENANT_POSTGRES, TENANT_REDIS
 

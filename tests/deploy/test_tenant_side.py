@@ -19,7 +19,7 @@ from redis.asyncio import Redis
 from sandbox_bot.embedded import PostgresServer
 from sandbox_bot.embedded._programs import postgres_programs, valkey_program
 from sandbox_core.credentials import CredentialsKey
-from sandbox_core.isolation import hindrance
+from sandbox_core.hindrance import hindrance
 from sandbox_core.namespaces.postgres_roles import _ABILITIES, _lacking
 from sandbox_core.nats.tenant.keys import TenantKeys
 from sandbox_core.settings import Settings

@@ -47,9 +47,22 @@ OTHERS = (
         "What a sandbox makes takes room on the server's disk, and goes with the sandbox.",
         ("a big table", "CREATE TABLE big AS SELECT repeat('x', 1000) FROM generate_series(1, 1000)"),
     ),
+    *possible(
+        "Large objects are not measured, and what is in a locked table counts as it did before.",
+        ("a large object", "SELECT lo_create(0)"),
+    ),
+    *possible(
+        "A session of a full sandbox may lift that it is read-only, to make room; what it writes is measured "
+        "and told, and goes with the sandbox.",
+        ("no read-only session", "SET default_transaction_read_only = off"),
+    ),
+    *possible(
+        "A role may change its own defaults and password; a rotation sets both again.",
+        ("no read-only sessions", "ALTER ROLE {own} SET default_transaction_read_only = off"),
+    ),
 )
 LAST = possible(
-    "A role may change its own defaults and password; a rotation sets the password again.",
+    "A role may change its own defaults and password; a rotation sets both again.",
     ("a password of its own", "ALTER ROLE {own} PASSWORD 'chosen'"),
 )
 """At the end: the others log in with the first password."""

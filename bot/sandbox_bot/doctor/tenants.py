@@ -10,7 +10,7 @@ from uuid import uuid4
 from sandbox_core.bootstrap import Core
 from sandbox_core.dependencies import Question
 from sandbox_core.errors import IsolationImpossible, SandboxError
-from sandbox_core.isolation import hindrance
+from sandbox_core.hindrance import hindrance
 from sandbox_core.models import Sandbox, SandboxStatus, short_id
 from sandbox_core.namespaces import Namespace
 from sandbox_core.settings import Settings

@@ -15,6 +15,7 @@ from sandbox_cogs._core import AnyBot
 from sandbox_cogs._late import perhaps_changed, perhaps_destroyed, what_is_away
 from sandbox_core.bootstrap import Core
 from sandbox_core.errors import CleanupFailed, CutOff, DependencyUnavailable, InvalidInput, SandboxError
+from sandbox_core.limits_text import Limits
 from sandbox_core.manager import utc_now
 from sandbox_core.models import Actor, Sandbox
 from sandbox_core.words import storable
@@ -104,7 +105,10 @@ class Commands:
             return await self._overview()
         health = await self._core.manager.health(request.arguments[0])
         events = self._core.router.activity.sandbox_events_last_minute(str(health.sandbox.id))
-        return _render.status(health, self._guild_names(health.sandbox), events, now=self._clock())
+        limits = Limits.of(self._core.settings)
+        return _render.status(
+            health, self._guild_names(health.sandbox), events, limits=limits, now=self._clock()
+        )
 
     async def _overview(self) -> Answer:
         sandboxes: list[Sandbox] | None = None
