@@ -200,6 +200,11 @@ class Operator:
         self.outcomes["ok"] += 1
         return name
 
+    async def connect(self, name: str) -> dict[str, str]:
+        """What the sandbox's owner is shown: its variables."""
+        shown = (await self._slash("connect", name=name)).text
+        return dict(re.findall(r'^export (\w+)="(.*)"$', shown, re.MULTILINE))
+
     async def register(self, guild: SimGuild, name: str) -> bool:
         """Register a guild; True when it was."""
 
