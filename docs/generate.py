@@ -155,7 +155,7 @@ def errors_page() -> str:
     for cls in error_classes():
         by_code.setdefault(cls.code, []).append(cls)
     lines = [
-        _made_from("sandbox_core/errors.py"),
+        _made_from("sandbox_core/errors"),
         "# Errors",
         "",
         _ABOUT_ERRORS,

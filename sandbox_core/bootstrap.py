@@ -337,7 +337,7 @@ def _router(
         lookup=channels,
         names=settings.stream_names,
     )
-    routes.attach(router)
+    routes.attach(router.switching)
     return router, channels
 
 

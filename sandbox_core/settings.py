@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import timedelta
 from functools import cached_property
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from . import subjects
-from .addresses import AddressError, NatsAddress, PostgresAddress, RedisAddress
+from .addresses import NatsAddress, PostgresAddress, RedisAddress
 from .credentials import CredentialsKey
-from .secret_files import SecretFiles, SettingsError
+from .secret_files import SettingsError
+from .setting_sources import Sources, read
 from .setting_values import (
     ISOLATION,
     MAX_DELIVERIES,
@@ -28,7 +23,6 @@ from .setting_values import (
     ShardIds,
     Snowflakes,
     api_url,
-    cant_be_used,
     long_enough,
     named,
     replicas,
@@ -42,46 +36,19 @@ __all__ = (
     "DatabaseSettings",
     "Settings",
     "SettingsError",
-    "cant_be_used",
     "load_database_settings",
     "load_settings",
     "require_discord",
 )
 
 
-class _Sources(BaseSettings):
-    """Where settings come from."""
-
-    model_config = SettingsConfigDict(
-        env_file=".env",
-        env_file_encoding="utf-8",
-        extra="ignore",
-        frozen=True,
-        env_ignore_empty=True,
-        use_attribute_docstrings=True,
-    )
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Return the sources by priority: overrides, environment, `.env`, the files in `_FILE` variables."""
-        files = SecretFiles(settings_cls, env_settings, dotenv_settings)
-        return init_settings, env_settings, dotenv_settings, files
-
-
-class KeySettings(_Sources):
+class KeySettings(Sources):
     """The setting for the configuration of the sandboxes' NATS server."""
 
     sandbox_credentials_key: Annotated[SecretStr, AfterValidator(long_enough)]
 
 
-class DatabaseSettings(_Sources):
+class DatabaseSettings(Sources):
     """The settings for a migration."""
 
     database_url: Annotated[SecretStr, server_url(PostgresAddress.parse)]
@@ -354,50 +321,22 @@ class Settings(DatabaseSettings):
         return timedelta(hours=self.sandbox_max_ttl_hours)
 
 
-_AnySettings = TypeVar("_AnySettings", bound=_Sources)
-
-
 def load_settings(**overrides: Any) -> Settings:
     """Read the settings; `overrides` (by field name) have priority over the environment.
 
     Raises `SettingsError` with one line per problem, with the variable and its valid values.
     """
-    return _load(Settings, overrides)
+    return read(Settings, overrides)
 
 
 def load_database_settings(**overrides: Any) -> DatabaseSettings:
     """Read only the settings for a migration. Raises `SettingsError` as `load_settings` does."""
-    return _load(DatabaseSettings, overrides)
+    return read(DatabaseSettings, overrides)
 
 
 def load_key(**overrides: Any) -> CredentialsKey:
     """Read only the key of sandboxes' credentials. Raises `SettingsError` as `load_settings` does."""
-    return CredentialsKey(_load(KeySettings, overrides).sandbox_credentials_key)
-
-
-def _load(kind: type[_AnySettings], overrides: Mapping[str, Any]) -> _AnySettings:
-    try:
-        return kind(**overrides)
-    except ValidationError as error:
-        # Built only from locations and types: pydantic's text repeats the input, which may be a secret.
-        raise SettingsError(_problems(error)) from None
-    except UnicodeDecodeError:
-        raise SettingsError([".env can't be read: it is not UTF-8 text."]) from None
-
-
-def _problems(error: ValidationError) -> list[str]:
-    lines: dict[str, str] = {}
-    for detail in error.errors(include_url=False, include_input=False):
-        # An error of `_together` has no location: the last word of its message is the variable's name.
-        where = detail["loc"][0] if detail["loc"] else detail["msg"].rsplit(" ", 1)[-1]
-        variable = str(where).upper()
-        cause = detail.get("ctx", {}).get("error")
-        if detail["type"] == "missing":
-            line = f"{variable} is not set: it takes {TAKES[variable]}."
-        else:
-            line = cant_be_used(variable, cause if isinstance(cause, AddressError) else None)
-        lines.setdefault(variable, line)
-    return list(lines.values())
+    return CredentialsKey(read(KeySettings, overrides).sandbox_credentials_key)
 
 
 def require_discord(settings: Settings) -> str:

@@ -35,7 +35,18 @@ from tests.forked import ASK, use_server_at, warm_endpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 
-_LONG_FILES = {"chaos", "cli", "deploy", "docs", "e2e", "gateway", "packaging", "publishers"}
+_LONG_FILES = {
+    "chaos",
+    "cli",
+    "deploy",
+    "docs",
+    "e2e",
+    "gateway",
+    "isolation",
+    "packaging",
+    "publishers",
+    "tenant_nats",
+}
 _LONG_FILES_UNTIL = 0.75
 
 # The product's limits for one answer of a server, in seconds, and what a test has instead.

@@ -27,17 +27,18 @@ async def answered(request: Callable[[], Awaitable[T]]) -> T:
     An `aiohttp.ClientConnectorError` from here means that Discord certainly got nothing.
     """
     lost: Exception | None = None
-    for pause in (*PAUSES, None):
+    pauses = iter(PAUSES)
+    while True:
         try:
             return await request()
         except (aiohttp.ClientError, OSError) as error:
             if isinstance(error, aiohttp.ClientConnectorError) and lost is None:
                 raise
             lost = lost or error
-        if pause is not None:
-            await asyncio.sleep(pause)
-    assert lost is not None  # noqa: S101 (every attempt failed)
-    raise lost
+            if (pause := next(pauses, None)) is None:
+                # The first one tells best whether Discord may have got it.
+                raise lost from None
+        await asyncio.sleep(pause)
 
 
 def nonce_of(*identity: object) -> str:

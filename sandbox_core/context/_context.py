@@ -27,7 +27,8 @@ from ..nats.errors import translating
 from ..plain_tracebacks import show_plain_tracebacks
 from ..postgres import Pool, create_pool
 from ..redis.confined import create_confined_client
-from ..settings import MAX_DELIVERIES, TAKES, SettingsError, cant_be_used
+from ..setting_values import cant_be_used
+from ..settings import MAX_DELIVERIES, TAKES, SettingsError
 from ..subjects import DEFAULT_NAMES, StreamNames
 from ..words import storable
 from ._dead_letters import DeadLetterBox

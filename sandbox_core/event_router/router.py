@@ -8,7 +8,7 @@ See `Lane` for how one guild's events keep their order.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -27,6 +27,7 @@ from .ledger import Backlog, ShardLedger
 from .messages import Messages
 from .route_questions import RouteQuestions, Routes
 from .sandbox_side import SandboxSide
+from .switching import Switching
 
 _log = structlog.get_logger("sandbox.router")
 
@@ -86,10 +87,8 @@ class EventRouter:
         """Told of a shard when events that were kept of it are about to come; when they came or will not."""
         self.activity = Activity(now, metrics)
         """How busy guilds and sandboxes were in the last minute."""
-        self.on_drained: Callable[[], None] = _nothing
-        """Called when a paused guild has nothing in flight any more."""
-        self.before_switch: list[Callable[[], Awaitable[None]]] = []
-        """What `about_to_switch` awaits; each limits its own time."""
+        self.switching = Switching(self.lanes, self._questions, start=self._start, table=self._table, now=now)
+        """Keeps guilds' events back while their routes change."""
 
     def attach(self, publisher: Publisher, sandboxes: Publisher | None = None) -> None:
         """Give the publisher, and the sandboxes' if that is another; they in turn report to this router."""
@@ -231,49 +230,8 @@ class EventRouter:
                 if lane.first is not None:
                     self._start(lane.first)
                 if lane.paused:
-                    self.on_drained()
+                    self.switching.on_drained()
         return sorted(discarded, key=lambda frame: frame.seq)
-
-    # Switching a guild's route
-
-    def pause(self, guild_ids: Collection[str]) -> None:
-        """Publish nothing of these guilds that comes from now on until `resume`."""
-        self.keep_side(guild_ids)
-        for guild_id in guild_ids:
-            lane = self.lanes[guild_id]
-            lane.pause()
-            self._questions.void(lane)
-
-    def keep_side(self, guild_ids: Collection[str]) -> None:
-        """What is here of these guilds goes by the routes as they are now, whatever changes next."""
-        table = self._table()
-        if table is not None:
-            for guild_id in guild_ids:
-                if guild_id in self.lanes:
-                    self.lanes[guild_id].keep_side(table, self._now())
-
-    def in_flight(self, guild_id: str) -> bool:
-        """True while an event of the guild is on its way: published and not acknowledged."""
-        return guild_id in self.lanes and self.lanes[guild_id].is_sent
-
-    async def about_to_switch(self) -> None:
-        """Save what has to be saved before drained guilds' routes change."""
-        for action in self.before_switch:
-            await action()
-
-    def resume(self, guild_ids: Collection[str]) -> None:
-        """Go on with these guilds, by the routes as they are now."""
-        table = self._table()
-        lanes = [self.lanes[guild_id] for guild_id in guild_ids if guild_id in self.lanes]
-        for lane in lanes:
-            lane.resume()
-        for lane in lanes:
-            if table is not None:
-                lane.tell_waiting(table, self._now())
-            elif lane.has_untold:
-                self._questions.ask(lane)
-            if lane.first is not None and not lane.is_sent:
-                self._start(lane.first)
 
     # Deciding
 
@@ -397,7 +355,7 @@ class EventRouter:
                 if following is not None:
                     self._start(following)
                 if lane.paused:
-                    self.on_drained()
+                    self.switching.on_drained()
             except Exception:
                 # Whatever is wrong with what follows, the other acknowledgements have to be heard.
                 _log.exception("acknowledgement_not_followed", type=frame.type)
@@ -414,8 +372,4 @@ class EventRouter:
         self.sandboxes.given_up(publication, reason, before)
 
     def _drained(self) -> None:
-        self.on_drained()
-
-
-def _nothing() -> None:
-    """Nobody switches routes."""
+        self.switching.on_drained()

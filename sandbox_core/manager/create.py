@@ -172,10 +172,10 @@ class _Creation:
             if undone and isinstance(error, OutcomeUnknown):
                 # Now it is known: nothing is left.
                 raise DependencyUnavailable(error.dependency, error.problem, error.where) from error
-            if not undone and type(error) is not OutcomeUnknown and isinstance(error, DependencyUnavailable):
-                # Something of it is left until cleanup has removed it, such as its name.
-                raise CutOff(error) from error
-            raise
+            if undone or isinstance(error, OutcomeUnknown) or not isinstance(error, DependencyUnavailable):
+                raise
+            # Something of it is left until cleanup has removed it, such as its name.
+            raise CutOff(error) from error
         return created
 
     async def _insert(self, draft: Sandbox) -> Sandbox:

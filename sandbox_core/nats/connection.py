@@ -23,7 +23,6 @@ _log = structlog.get_logger("sandbox.nats")
 _NOT_CONNECTED = "no server accepts the connection"
 _FOREVER = -1
 _FLUSH_WITHIN = 1
-_CANCEL_AGAIN_AFTER = 0.1
 _LOOK_EVERY = 1.0
 
 
@@ -206,10 +205,8 @@ class NatsConnection:
         """Flush what was published and close; harmless when never connected."""
         if self._connecting is None:
             return
-        while not self._connecting.done():
-            # nats-py loses a cancellation that lands in an attempt just as it fails, and tries on.
-            self._connecting.cancel()
-            await asyncio.wait({self._connecting}, timeout=_CANCEL_AGAIN_AFTER)
+        # nats-py loses a cancellation that lands in an attempt just as it fails, and tries on.
+        await tasks.end(self._connecting)
         if self._watching is not None:
             await tasks.end(self._watching)
         if self.client.is_closed:

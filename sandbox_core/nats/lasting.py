@@ -20,6 +20,8 @@ import nats.errors
 from nats.aio.client import ERR_OP, Client
 from nats.protocol.parser import AUTHORIZATION_VIOLATION, PERMISSIONS_ERR, STALE_CONNECTION
 
+from sandbox_core import tasks
+
 from .login import Judge, TlsClient
 
 _PAUSES: Final = (0.0, 0.25, 0.5, 1.0, 2.0)
@@ -27,7 +29,6 @@ _PAUSES: Final = (0.0, 0.25, 0.5, 1.0, 2.0)
 _STANDS_AFTER = 5.0
 _SAYS_WITHIN = 0.2
 """Seconds in which a server that takes nobody says so after its greeting."""
-_CANCEL_AGAIN_AFTER = 0.1
 _STAYS: Final = (PERMISSIONS_ERR, "invalid subject", "invalid publish subject", "invalid subscription")
 """After these the server keeps the connection."""
 _MORE_STAYS: Final = "subscriptions exceeded"
@@ -120,19 +121,14 @@ class LastingClient(TlsClient):
             await self._end_by(error)
 
     async def _close(self, status: int, do_cbs: bool = True) -> None:
-        if self._leaving:
-            await self._end_attempts()
-        if self._leaving or status != Client.CLOSED:
-            await super()._close(status, do_cbs)
-        else:
+        if not self._leaving and status == Client.CLOSED:
             await self._end_by(self._err or nats.errors.ConnectionClosedError())
-
-    async def _end_attempts(self) -> None:
-        """Let no attempt outlast the client: a cancellation that lands as one fails is lost in nats-py."""
-        task = self._reconnection_task
-        while task is not None and not task.done() and task is not asyncio.current_task():
-            task.cancel()
-            await asyncio.wait({task}, timeout=_CANCEL_AGAIN_AFTER)
+            return
+        attempts = self._reconnection_task
+        if self._leaving and attempts is not None and attempts is not asyncio.current_task():
+            # nats-py cancels it once, and loses a cancellation that lands as an attempt fails.
+            await tasks.end(attempts)
+        await super()._close(status, do_cbs)
 
     async def _end_by(self, error: Exception) -> None:
         # Without a connection an attempt is under way already.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import nats
@@ -45,12 +46,21 @@ def count(activity: Activity, guild_id: str | None, sandbox_id: str | None) -> N
     activity.acknowledged([Publication(Label("events.X", {}), "session:0:1", b"", event)], 1.0)
 
 
+@asynccontextmanager
+async def connected(nats_url: str, name: str = "test") -> AsyncIterator[NatsConnection]:
+    """A connection of the product's, closed at the end."""
+    connection = NatsConnection()
+    await connection.connect(SecretStr(nats_url), name=name, within=5)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
 @pytest.fixture
 async def connection(nats_url: str) -> AsyncIterator[NatsConnection]:
-    connection = NatsConnection()
-    await connection.connect(SecretStr(nats_url), name="test", within=5)
-    yield connection
-    await connection.close()
+    async with connected(nats_url) as connection:
+        yield connection
 
 
 @pytest.fixture

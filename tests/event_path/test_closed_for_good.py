@@ -21,7 +21,7 @@ from sandbox_core.nats.connection import NatsConnection
 from sandbox_core.nats.peer_subject import PeerSubject
 from tests.embedded.reloading import reload
 
-from .conftest import until
+from .conftest import connected, until
 
 _GREETING = b'INFO {"server_id":"X","version":"2.10.0","headers":true,"max_payload":1048576}\r\n'
 
@@ -33,16 +33,6 @@ async def own(tmp_path: Path) -> AsyncIterator[NatsServer]:
     await server.start()
     yield server
     await server.kill()
-
-
-@asynccontextmanager
-async def connected(url: str) -> AsyncIterator[NatsConnection]:
-    connection = NatsConnection()
-    await connection.connect(SecretStr(url), name="test", within=5)
-    try:
-        yield connection
-    finally:
-        await connection.close()
 
 
 @asynccontextmanager

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Mapping
 
 import pytest
 from nats.aio.client import Client
-from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from sandbox_core.bootstrap import Core, open_core
@@ -25,7 +24,7 @@ from sandbox_core.routing import RouteTable
 from sandbox_core.settings import load_settings
 from sandbox_core.sharding.sessions import SessionBook
 
-from .conftest import GUILD_A, GUILD_B, SANDBOX_1, dispatch, read_back, until
+from .conftest import GUILD_A, GUILD_B, SANDBOX_1, connected, dispatch, read_back, until
 from .test_router import Routes, Slow, intake, router, routes, send, slow
 
 __all__ = ["intake", "router", "routes", "slow"]
@@ -60,10 +59,8 @@ class Process:
 
 @pytest.fixture
 async def elsewhere(nats_url: str) -> AsyncIterator[NatsConnection]:
-    connection = NatsConnection()
-    await connection.connect(SecretStr(nats_url), name="elsewhere", within=5)
-    yield connection
-    await connection.close()
+    async with connected(nats_url, "elsewhere") as connection:
+        yield connection
 
 
 async def test_what_was_decided_before_a_freeze_is_not_sent_after_it(
@@ -124,8 +121,8 @@ async def test_a_lost_session_leaves_every_lane_and_others_go_on(
     send(intake, dispatch(3, guild_id=GUILD_A))
     send(intake, dispatch(4, guild_id=GUILD_A))
     drained = []
-    router.on_drained = lambda: drained.append(router.in_flight(GUILD_A))
-    router.pause({GUILD_A})
+    router.switching.on_drained = lambda: drained.append(router.switching.in_flight(GUILD_A))
+    router.switching.pause({GUILD_A})
     routes.current_table = None
     for seq in (5, 6, 7, 8):
         send(intake, dispatch(seq, guild_id=GUILD_B))
@@ -160,7 +157,7 @@ async def test_what_stays_of_a_switching_guild_keeps_the_old_side(
     intake.forget(0)
     intake.adopt("next", 0, 0)
     send(intake, dispatch(1, guild_id=GUILD_A))
-    router.pause({GUILD_A})
+    router.switching.pause({GUILD_A})
     send(intake, dispatch(2, guild_id=GUILD_A))
     intake.lose(0)
     assert router.pending == 2
@@ -171,7 +168,7 @@ async def test_what_stays_of_a_switching_guild_keeps_the_old_side(
         assert publication.subject == f"sandbox.{SANDBOX_1}.events.MESSAGE_CREATE"
         slow.withdraw(publication)
         router.acknowledged([publication])
-    assert not router.in_flight(GUILD_A)
+    assert not router.switching.in_flight(GUILD_A)
     assert router.pending == 0
 
 

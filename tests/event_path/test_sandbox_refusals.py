@@ -204,9 +204,9 @@ async def test_production_goes_on_and_each_lost_event_is_counted(
         assert world.metrics.sandbox_dropped["budget"] >= 300 - _BUDGET - 10
         # What still waits is not kept for ever.
         await until(lambda: world.metrics.sandbox_dropped["budget"] + world.router.pending >= 290)
-        world.publishers.sandboxes.give_up()
+        world.publishers.sandboxes.sweep.give_up()
         world.ahead += 31.0
-        world.publishers.sandboxes.give_up()
+        world.publishers.sandboxes.sweep.give_up()
         await until(lambda: world.router.pending == 0)
         ledger = world.intake.ledger(0)
         assert ledger is not None
@@ -236,7 +236,7 @@ async def test_a_stream_that_never_answers_costs_its_sandbox_only(world: World) 
     await world.production_is_done()
     assert world.dropped == 100 - _BUDGET
     while world.metrics.sandbox_dropped["no_ack"] == 0:
-        world.publishers.sandboxes.give_up()
+        world.publishers.sandboxes.sweep.give_up()
         world.ahead += 31.0
         await asyncio.sleep(0.01)
     # Then it is looked at, and said.
@@ -275,9 +275,9 @@ async def test_what_would_be_production_s_is_never_dropped(world: World, more: i
     for _ in range(more):
         world.send(GUILD_A)
     # Those hinder nobody for long: the refused one is given up after a few seconds.
-    world.publishers.sandboxes.give_up()
+    world.publishers.sandboxes.sweep.give_up()
     world.ahead += 3.5
-    world.publishers.sandboxes.give_up()
+    world.publishers.sandboxes.sweep.give_up()
     await until(lambda: world.router.pending == 0)
     stored = [m.headers["Nats-Msg-Id"] for m in await read_back(world.reader, "EVENTS")]
     assert stored == world.sent[GUILD_A][1:]

@@ -82,9 +82,9 @@ async def test_a_sandbox_s_server_that_restarts_costs_production_nothing(
     assert world.publishers.production_lacks() == ""
     assert world.publishers.sandboxes_trouble
     # However long it is away: nothing of production waits for these, and there is room for them.
-    world.publishers.sandboxes.give_up()
+    world.publishers.sandboxes.sweep.give_up()
     world.ahead += 120.0
-    world.publishers.sandboxes.give_up()
+    world.publishers.sandboxes.sweep.give_up()
     assert world.router.pending == _FEW
     await tenant.start()
     await until(lambda: world.router.pending == 0)
@@ -118,9 +118,9 @@ async def test_what_production_waits_for_is_given_up_while_the_server_is_away(
     # The guild's events go to production from now on; one of a sandbox is in front of them.
     world.routes.trusted.table = RouteTable()
     world.send(GUILD_A)
-    world.publishers.sandboxes.give_up()
+    world.publishers.sandboxes.sweep.give_up()
     world.ahead += 3.5
-    world.publishers.sandboxes.give_up()
+    world.publishers.sandboxes.sweep.give_up()
     await until(lambda: world.router.pending == 0)
     assert world.dropped == 1
     assert await world.stored_in("EVENTS", GUILD_A) == world.sent[GUILD_A][1:]

@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from uuid import uuid4
 
 import pytest
-from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from sandbox_core.nats.connection import NatsConnection
 from sandbox_core.postgres.pool import Pool
 from sandbox_core.sharding.other_leases import Latest
 from sandbox_core.sharding.peers import Takeovers
+from tests.event_path.conftest import connected
 
 from .conftest import until
 from .leasing import APPLICATION, Process
@@ -23,25 +23,36 @@ from .test_takeovers import TAKE
 @pytest.fixture
 async def stranger(nats_url: str) -> AsyncIterator[NatsConnection]:
     """The connection of anybody who may publish."""
-    connection = NatsConnection()
-    await connection.connect(SecretStr(nats_url), name="stranger", within=5)
-    yield connection
-    await connection.close()
+    async with connected(nats_url, "stranger") as connection:
+        yield connection
 
 
 @pytest.fixture
 async def holder(nats_url: str, pool: Pool) -> AsyncIterator[Process]:
     """A process with one shard under a lasting lease, which hears what is said."""
-    process, connection = Process(pool, recommended=1, lease=60.0), NatsConnection()
-    await connection.connect(SecretStr(nats_url), name="holder", within=5)
-    takeovers = Takeovers(connection, APPLICATION)
-    await takeovers.hear(process.keeper.taken)
-    await connection.client.flush()
-    await process.turn()
-    assert process.shards == {0}
-    yield process
-    await takeovers.close()
-    await connection.close()
+    process = Process(pool, recommended=1, lease=60.0)
+    async with connected(nats_url, "holder") as connection:
+        takeovers = Takeovers(connection, APPLICATION)
+        await takeovers.hear(process.keeper.taken)
+        await connection.client.flush()
+        await process.turn()
+        assert process.shards == {0}
+        yield process
+        await takeovers.close()
+
+
+@pytest.fixture
+def asked(holder: Process, monkeypatch: pytest.MonkeyPatch) -> list[set[int]]:
+    """The shards of each look into the database, which goes on as ever."""
+    looks: list[set[int]] = []
+    through = holder.link._rows.latest
+
+    async def counted(shard_count: int, shard_ids: Collection[int]) -> Mapping[int, Latest]:
+        looks.append(set(shard_ids))
+        return await through(shard_count, shard_ids)
+
+    monkeypatch.setattr(holder.link._rows, "latest", counted)
+    return looks
 
 
 def lied(logs: list[Mapping[str, object]]) -> list[object]:
@@ -77,36 +88,29 @@ async def test_a_true_one_is_believed_and_answered_at_once(
 
 
 async def test_a_true_one_that_is_told_again_is_not_looked_up_again(
-    holder: Process, stranger: NatsConnection, pool: Pool
+    holder: Process, stranger: NatsConnection, pool: Pool, asked: list[set[int]]
 ) -> None:
     await pool.execute(TAKE, uuid4())
     said = Takeovers(stranger, APPLICATION)
     await said.tell(1, {0: 2}, within=60)
-    asked: list[Collection[int]] = []
-    through = holder.link._rows.latest
-
-    async def counted(shard_count: int, shard_ids: Collection[int]) -> Mapping[int, Latest]:
-        asked.append(list(shard_ids))
-        return await through(shard_count, shard_ids)
-
-    holder.link._rows.latest = counted  # type: ignore[method-assign]
+    asked.clear()
     for _ in range(3):
         await said.tell(1, {0: 2})
     await said.tell(1, {0: 9})
     await until(lambda: len(asked) == 1)
-    assert asked == [[0]], "that is another one"
+    assert asked == [{0}], "that is another one"
 
 
 @pytest.mark.parametrize("hangs", [False, True])
 async def test_with_postgresql_away_the_lease_protects_and_then_the_epoch_decides(
-    holder: Process, stranger: NatsConnection, hangs: bool
+    holder: Process, stranger: NatsConnection, monkeypatch: pytest.MonkeyPatch, hangs: bool
 ) -> None:
     async def hanging(*_: object) -> Mapping[int, Latest]:
         await asyncio.Event().wait()
         raise AssertionError
 
     if hangs:
-        holder.link.latest = hanging  # type: ignore[method-assign]
+        monkeypatch.setattr(holder.link, "latest", hanging)
     else:
         holder.link.cut = True
     said = Takeovers(stranger, APPLICATION)
@@ -132,15 +136,9 @@ async def test_since_nats_was_lost_the_lease_alone_proves_nothing(
     await until(lambda: holder.shards == set())
 
 
-async def test_what_is_no_news_is_not_looked_up(holder: Process, stranger: NatsConnection) -> None:
-    asked: list[set[int]] = []
-    through = holder.link._rows.latest
-
-    async def counted(shard_count: int, shard_ids: Collection[int]) -> Mapping[int, Latest]:
-        asked.append(set(shard_ids))
-        return await through(shard_count, shard_ids)
-
-    holder.link._rows.latest = counted  # type: ignore[method-assign]
+async def test_what_is_no_news_is_not_looked_up(
+    holder: Process, stranger: NatsConnection, asked: list[set[int]]
+) -> None:
     said = Takeovers(stranger, APPLICATION)
     for shard_count, epochs in ((1, {5: 2}), (2, {0: 2}), (1, {0: 1}), (1, {0: 2, 5: 2})):
         await said.tell(shard_count, epochs)

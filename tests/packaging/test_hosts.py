@@ -88,6 +88,12 @@ HOSTS = {
 }
 
 
+@pytest.fixture
+def surroundings(database_url: str, redis_url: str, nats_url: str) -> dict[str, str]:
+    """The environment of a host's process, with the servers in it."""
+    return {"PATH": os.defpath, "DATABASE_URL": database_url, "REDIS_URL": redis_url, "NATS_URL": nats_url}
+
+
 @pytest.mark.parametrize(
     ("kind", "python_path"),
     [
@@ -103,18 +109,13 @@ def test_a_hosts_extensions_and_ours_load(
     python_path: str | None,
     installed: Environment,
     tmp_path: Path,
-    database_url: str,
-    redis_url: str,
-    nats_url: str,
+    surroundings: dict[str, str],
 ) -> None:
     (tmp_path / "cogs").mkdir()
     (tmp_path / "cogs" / "greeter.py").write_text(_GREETER)
     arguments = HOSTS[kind](tmp_path)
     environment = {
-        "PATH": os.defpath,
-        "DATABASE_URL": database_url,
-        "REDIS_URL": redis_url,
-        "NATS_URL": nats_url,
+        **surroundings,
         "DISCORD_DEV_GUILD_IDS": "100000000000000001",
         **({} if python_path is None else {"PYTHONPATH": python_path}),
     }
@@ -133,22 +134,14 @@ def test_sandboxctl_works_beside_a_hosts_own_modules(
     kinds: tuple[str, ...],
     installed: Environment,
     tmp_path: Path,
-    database_url: str,
-    redis_url: str,
-    nats_url: str,
+    surroundings: dict[str, str],
 ) -> None:
     """In a folder that Python searches, too, with everything in it that a host may have beside the others."""
     (tmp_path / "cogs").mkdir()
     (tmp_path / "cogs" / "greeter.py").write_text(_GREETER)
     for kind in kinds:
         HOSTS[kind](tmp_path)
-    environment = {
-        "PATH": os.defpath,
-        "DATABASE_URL": database_url,
-        "REDIS_URL": redis_url,
-        "NATS_URL": nats_url,
-        "PYTHONPATH": ".",
-    }
+    environment = {**surroundings, "PYTHONPATH": "."}
     sandboxctl = installed.program("sandboxctl")
     assert json.loads(done([sandboxctl, "list", "--json"], tmp_path, **environment)) == {"sandboxes": []}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -15,17 +15,12 @@ from discord.ext import commands
 from discord_sim import DiscordSim, SimGuild, SimUser
 from sandbox_core.bootstrap import Core
 from sandbox_core.models import Actor, GuildAccess
+from tests.event_path.conftest import until
 
 ALICE = Actor("200000000000000001", "Alice", is_bot_owner=True)
 OF_THE_CONNECTION = frozenset(
     {"connect", "ready", "resumed", "disconnect", "shard_connect", "shard_ready", "shard_resumed"}
 )
-
-
-async def until(condition: Callable[[], object], within: float = 60.0) -> None:
-    async with asyncio.timeout(within):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 class Choice(discord.ui.View):

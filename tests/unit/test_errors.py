@@ -46,7 +46,7 @@ SAMPLES: list[errors.SandboxError] = [
 
 
 def every_class(base: type[errors.SandboxError] = errors.SandboxError) -> list[type[errors.SandboxError]]:
-    children = [child for child in base.__subclasses__() if child.__module__ == errors.__name__]
+    children = [child for child in base.__subclasses__() if child.__module__.startswith(errors.__name__)]
     return children + [grandchild for child in children for grandchild in every_class(child)]
 
 
