@@ -16,6 +16,8 @@ from .scenarios import SCENARIOS
 _SECONDS = 2.0
 
 
+# nats-py 2.16 leaves the socket of a refused login open; workers come back before the bot answers for them.
+@pytest.mark.filterwarnings("ignore:.*StreamWriter.__del__:pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(
     "name", ["bot killed", "op 7 storm", "disk full on nats", "sandbox stream full", "sandboxes' nats killed"]
 )
