@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ _BATCH = 1000
 _PAUSE = 0.2
 _ANSWER_WITHIN = 2.0
 _CLOSES_WITHIN = 5.0
+_READ_WITHIN = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +157,21 @@ class StreamReader:
         if now.created == self._created and left == 0:
             self.missed += info.state.last_seq - self._last
             self._last = info.state.last_seq
+
+
+async def read_to_the_end(reader: StreamReader) -> None:
+    """Read what is left; a cluster that has just lost a node may not answer at once."""
+    deadline = time.monotonic() + _READ_WITHIN
+    while not reader.stopped:
+        try:
+            if await reader.catch_up():
+                return
+        except (nats.errors.Error, OSError):
+            if time.monotonic() > deadline:
+                raise
+        if time.monotonic() > deadline:
+            raise TimeoutError("a stream could not be read to its end")
+        await asyncio.sleep(0.5)
 
 
 @asynccontextmanager

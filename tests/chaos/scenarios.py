@@ -11,6 +11,7 @@ from . import (
     discord_pages,
     full_sandboxes,
     hung_servers,
+    isolation_changes,
     mixed_faults,
     process_faults,
     server_faults,
@@ -106,6 +107,15 @@ SCENARIOS = {
                 tenant_faults.postgres_hung,
                 tenant_faults.postgres_full,
             )
+        ),
+        Scenario(
+            "isolation enforced and back",
+            isolation_changes.there_and_back,
+            rate=300,
+            fixed_shards=False,
+            shards=2,
+            upgrades=True,
+            least=12,
         ),
         Scenario("slow nats", server_faults.slow_nats),
         Scenario("nats hung", hung_servers.nats_hung, least=40),

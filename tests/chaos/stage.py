@@ -10,7 +10,7 @@ import signal
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +26,7 @@ from .bots import Bot, Bots, ChaosError, Start, bots, start_host, start_program
 from .cluster import nats_cluster
 from .judge import Judge, Verdict, identity, is_published
 from .kills import Kills
-from .reader import StreamReader, reading
+from .reader import StreamReader, read_to_the_end, reading
 from .sides import Sides
 from .tap import Ack, NatsTap
 from .tenants import Tenants, tenant_side
@@ -34,7 +34,6 @@ from .traffic import Commands, FloodTask, Oddities, Operator, describe
 
 _SANDBOXES = 4
 _SETTLE_WITHIN = 60.0
-_READ_WITHIN = 20.0
 _OVERTIME = 150.0
 _REPLAY_LIMIT = 1_000_000
 _TOKEN = "chaos-token"
@@ -52,6 +51,7 @@ class Scenario:
     `may_store_dropped` a server that hung stores what it was sent before, and was counted as dropped: of each
     guild one event at most. With `isolated` sandboxes have logins of their own, to servers of their own, of
     which PostgreSQL has `small_disk` megabytes; a run without the fault goes on beside.
+    With `upgrades` there are such servers, and sandboxes begin without logins.
     """
 
     name: str
@@ -72,6 +72,7 @@ class Scenario:
     may_store_dropped: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
     isolated: bool = False
+    upgrades: bool = False
     small_disk: int = 0
 
 
@@ -100,6 +101,10 @@ class Stage:
     database_url_there: str = ""
     tenants: Tenants | None = None
     """The sandboxes' side, when they have logins of their own."""
+    stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+    operator: Operator | None = None
+    guilds: Sequence[SimGuild] = ()
+    """All but the dev guild; the last quarter takes no part in the commands, and begins as production's."""
 
     def process_environment(self, number: int) -> dict[str, str]:
         """What process `number` gets besides the settings of all."""
@@ -161,7 +166,7 @@ async def play(
         async with asyncio.timeout(length + _OVERTIME):
             async with AsyncExitStack() as stack:
                 stage = await _stage(stack, scenario, seed, logs, start)
-                await _play(stage, stack, length, verdict)
+                await _play(stage, length, verdict)
     except (ChaosError, SimError, TimeoutError, nats.errors.Error, OSError) as error:
         verdict.problems.append(f"{type(error).__name__}: {error}" if str(error) else "the time limit struck")
     verdict.seconds = time.monotonic() - started
@@ -196,7 +201,10 @@ async def _stage(stack: AsyncExitStack, scenario: Scenario, seed: int, logs: Pat
         sim.add_guild("dev" if number == 0 else f"guild-{number}", owner=alice)
     await stack.enter_async_context(sim)
     tenants, enforced = None, {}
-    if scenario.isolated:
+    if scenario.upgrades:
+        tenants = await tenant_side(stack, servers, directory, 0)
+        enforced = {"SANDBOX_ISOLATION": "convention"}
+    elif scenario.isolated:
         tenants = await tenant_side(stack, servers, directory, scenario.small_disk)
         enforced = tenants.environment
     environment = {
@@ -234,10 +242,11 @@ async def _stage(stack: AsyncExitStack, scenario: Scenario, seed: int, logs: Pat
         way=way,
         database_url_there=database_url_there,
         tenants=tenants,
+        stack=stack,
     )
 
 
-async def _play(stage: Stage, stack: AsyncExitStack, seconds: float, verdict: Verdict) -> None:
+async def _play(stage: Stage, seconds: float, verdict: Verdict) -> None:
     scenario, sim = stage.scenario, stage.sim
     for number in range(scenario.processes):
         await stage.start(number)
@@ -249,9 +258,10 @@ async def _play(stage: Stage, stack: AsyncExitStack, seconds: float, verdict: Ve
     operator = Operator(sim, dev, sim.world.guilds[dev.id].owner, sides)
     # Half of the guilds are mapped from the start, and a quarter takes part in the commands.
     names = [await operator.create() for _ in range(_SANDBOXES)]
-    if stage.tenants is not None:
+    stage.operator, stage.guilds = operator, guilds
+    if stage.tenants is not None and scenario.isolated:
         stage.readers |= await stage.tenants.follow(
-            stack, {name: await operator.connect(name) for name in names}
+            stage.stack, {name: await operator.connect(name) for name in names}
         )
     for number, guild in enumerate(guilds[: len(guilds) // 2]):
         await operator.register(guild, names[number % len(names)])
@@ -270,7 +280,7 @@ async def _play(stage: Stage, stack: AsyncExitStack, seconds: float, verdict: Ve
     for bot in stage.bots.running:
         await stage.bots.stop(bot)
     for reader in stage.readers.values():
-        await _read_to_the_end(reader)
+        await read_to_the_end(reader)
     if any(session.last_client_close in (1000, 1001) for session in sim.sessions):
         verdict.problems.append("a session was closed with 1000 or 1001")
     if sim.unknown_requests:
@@ -357,21 +367,6 @@ async def _settled(stage: Stage) -> None:
         if time.monotonic() > deadline:
             count = len(missing)
             raise ChaosError(f"{count} frames were not stored {_SETTLE_WITHIN:g} s after the last fault")
-        await asyncio.sleep(0.5)
-
-
-async def _read_to_the_end(reader: StreamReader) -> None:
-    """Read what is left; a cluster that has just lost a node may not answer at once."""
-    deadline = time.monotonic() + _READ_WITHIN
-    while True:
-        try:
-            if await reader.catch_up():
-                return
-        except (nats.errors.Error, OSError):
-            if time.monotonic() > deadline:
-                raise
-        if time.monotonic() > deadline:
-            raise ChaosError("a stream could not be read to its end")
         await asyncio.sleep(0.5)
 
 

@@ -19,7 +19,15 @@ _SECONDS = 2.0
 # nats-py 2.16 leaves the socket of a refused login open; workers come back before the bot answers for them.
 @pytest.mark.filterwarnings("ignore:.*StreamWriter.__del__:pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(
-    "name", ["bot killed", "op 7 storm", "disk full on nats", "sandbox stream full", "sandboxes' nats killed"]
+    "name",
+    [
+        "bot killed",
+        "op 7 storm",
+        "disk full on nats",
+        "sandbox stream full",
+        "sandboxes' nats killed",
+        "isolation enforced and back",
+    ],
 )
 async def test_nothing_is_lost_doubled_or_on_the_wrong_side(name: str, tmp_path: Path) -> None:
     async def start(environment: Mapping[str, str]) -> ForkedProcess:
