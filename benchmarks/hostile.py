@@ -119,10 +119,10 @@ async def _run() -> None:
     sys.stdout.write("begun\n")
     sys.stdout.flush()
     await loop.run_in_executor(None, sys.stdin.readline)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
     sys.stdout.write(json.dumps(did))
+    sys.stdout.flush()
+    # What is under way at a server that is flooded may take long to end.
+    os._exit(0 if all(not task.done() for task in tasks) else 1)
 
 
 if __name__ == "__main__":
