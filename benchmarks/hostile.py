@@ -22,6 +22,7 @@ from redis import exceptions as rd
 from redis.asyncio import Redis
 
 _BATCH = 200
+_BEGINS_WITHIN = 20.0
 _VALUE = b"x" * 1300
 
 
@@ -116,6 +117,11 @@ async def _run() -> None:
     tasks = [asyncio.create_task(_again(work, logins, did)) for work in works]
     if not works:
         tasks = [asyncio.create_task(_compute())]
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_BEGINS_WITHIN):
+            # Nobody tells of what was done.
+            while len(did) < len(works):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
     sys.stdout.write("begun\n")
     sys.stdout.flush()
     await loop.run_in_executor(None, sys.stdin.readline)
@@ -126,5 +132,5 @@ async def _run() -> None:
 
 
 if __name__ == "__main__":
-    os.nice(19)
+    os.nice(10)
     asyncio.run(_run())

@@ -1,6 +1,6 @@
 """Production's latency beside a sandbox that does all that it may, as fast as it can.
 
-Its worker is a process of its own at the lowest priority, as it would be on another machine: measured is what
+Its worker is a process of its own at a low priority, as it would be on another machine: measured is what
 the bot and the servers have to do for it. The reference is such a process that only computes.
 """
 
@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from typing import Any
@@ -39,13 +40,12 @@ async def measure(section: Section) -> None:
             "beside a hostile sandbox": lambda: _neighbour(hostile),
         }
         taken: dict[str, list[list[float]]] = {kind: [] for kind in kinds}
-        did: list[dict[str, int]] = []
+        did: Counter[str] = Counter()
         for _ in range(rounds):
             for kind, context in kinds.items():
                 async with context() as done:
                     taken[kind].append((await through_the_bot(running, _RATE, seconds))[0])
-                if done:
-                    did.append(done)
+                did.update(done or {})
         await manager.destroy(OWNER, sandbox.name)
     spreads = {
         kind: [Spread(tuple(percentile(values, share) for values in values_of)) for share in _SHARES]
@@ -60,8 +60,7 @@ async def measure(section: Section) -> None:
             for kind, each in spreads.items()
         ],
     )
-    total = {name: sum(each.get(name, 0) for each in did) for name in did[-1]}
-    words = ", ".join(f"{count:,} {name}" for name, count in total.items())
+    words = ", ".join(f"{count:,} {name}" for name, count in did.items()) or "nothing"
     section.note(
         f"The hostile sandbox did in all rounds: {words}. Load as it ended: {os.getloadavg()[0]:.1f}."
     )
