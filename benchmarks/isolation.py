@@ -59,10 +59,11 @@ async def _side(*, isolated: bool) -> AsyncIterator[Side]:
             sandbox_isolation="enforced" if isolated else "convention",
             **(running.tenant_settings if isolated else {}),
         )
-        async with open_core(settings, use_nats=NatsUse.EVENTS) as core, asyncio.timeout(_OPENS_WITHIN):
-            # Nothing is told when the publishers begin.
-            while not (core.publishers.production.takes and core.publishers.sandboxes.takes):  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+        async with open_core(settings, use_nats=NatsUse.EVENTS) as core:
+            async with asyncio.timeout(_OPENS_WITHIN):
+                # Nothing is told when the publishers begin.
+                while not (core.publishers.production.takes and core.publishers.sandboxes.takes):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
             yield Side(running, core)
 
 
@@ -82,7 +83,7 @@ async def measure(section: Section) -> None:
 
 
 async def _command(section: Section) -> None:
-    rounds, each = section.size(_ROUNDS, 1), section.size(20, 3)
+    rounds, each = section.size(_ROUNDS, 1), section.size(12, 3)
     taken: dict[bool, list[list[float]]] = {True: [], False: []}
     for _ in range(rounds):
         # One after the other: two bots of one process would answer at one Discord.
@@ -110,7 +111,7 @@ async def _slash_create(running: Rig) -> float:
 
 
 async def _steps(section: Section, enforced: Side, convention: Side) -> None:
-    rounds, each = section.size(_ROUNDS, 1), section.size(20, 3)
+    rounds, each = section.size(_ROUNDS, 1), section.size(12, 3)
     taken: dict[str, list[list[float]]] = defaultdict(list)
     for _ in range(rounds):
         now: dict[str, list[float]] = defaultdict(list)
@@ -165,7 +166,7 @@ async def _cuts(section: Section, side: Side) -> None:
     rows: list[tuple[object, ...]] = []
     for how, end in ends.items():
         taken: dict[str, list[float]] = {store: [] for store in _STORES}
-        for _ in range(section.size(20, 3)):
+        for _ in range(section.size(12, 3)):
             sandbox = (await manager.create(OWNER)).sandbox
             async with _connections(sandbox, manager.credentials(sandbox)) as cut:
                 began = time.perf_counter()
