@@ -87,6 +87,10 @@ class SandboxUsers:
 
     async def make(self, sandbox: Sandbox) -> None:
         """Do as `Credentials` documents."""
+        if await self.lacking([sandbox]):
+            # This ends what an older login has connected. A process that dies before the next step leaves no
+            # user, which is found; one that had only changed the password would leave the connections.
+            await self.revoke(sandbox)
         prefix = redis_prefix(sandbox.id)
         await self._asked(
             "ACL SETUSER",

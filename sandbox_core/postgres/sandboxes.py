@@ -161,12 +161,12 @@ async def set_credentials(connection: Connection, sandbox_id: UUID, *, generatio
 
 
 async def with_credentials(connection: Connection) -> list[Sandbox]:
-    """Return the running sandboxes that have credentials of their own."""
+    """Return the sandboxes with credentials of their own, those that run and those that have ended."""
     with translating():
         rows = await connection.fetch(
             f"""
             SELECT {COLUMNS} FROM sandboxes AS s
-            WHERE s.status = 'running' AND s.credentials_generation > 0
+            WHERE s.status IN ('running', 'expired', 'destroying') AND s.credentials_generation > 0
             """  # noqa: S608 (a constant)
         )
     return [sandbox_from_row(row) for row in rows]

@@ -146,6 +146,16 @@ def test_the_servers_are_those_that_the_tests_run(service: str) -> None:
     assert tag[0] == tested[0], f"docker-compose.yml runs {tag[0]}, the tests {tested[0]}"
 
 
+_BY_TAG_ONLY = {"nats"}
+"""Images whose digest is not established."""
+
+
+def test_images_of_others_are_named_by_digest() -> None:
+    images = {service["image"] for service in services().values() if "build" not in service}
+    by_digest = {image for image in images if re.fullmatch(r"[^@]+:[^@]+@sha256:[0-9a-f]{64}", image)}
+    assert {image.partition(":")[0] for image in images - by_digest} == _BY_TAG_ONLY
+
+
 def test_the_nodes_of_the_cluster_are_of_one_version() -> None:
     assert len({service["image"] for name, service in services().items() if name.startswith("nats-")}) == 1
 

@@ -20,6 +20,8 @@ from sandbox_core.settings import Settings
 from sandbox_core.subjects import redis_prefix
 from tests.conftest import revive
 
+from .gateway import publishing
+
 ALICE, BOB = Actor("200000000000000001", "Alice"), Actor("200000000000000002", "Bob")
 GUILD = "100000000000000001"
 
@@ -100,6 +102,17 @@ async def core(closed: EmbeddedServers, enforced: Settings) -> AsyncIterator[Cor
         yield made
         for sandbox in await made.manager.list():
             await made.manager.destroy(Actor("test", is_bot_owner=True), sandbox.name)
+
+
+@pytest.fixture
+async def bot(closed: EmbeddedServers, enforced: Settings) -> AsyncIterator[Core]:
+    """The core of a bot that publishes, and answers who may log in to NATS."""
+    for server in (closed.postgres, closed.valkey, closed.tenant_valkey, closed.nats, closed.tenant_nats):
+        await revive(server)
+    async with publishing(enforced) as core:
+        yield core
+        for sandbox in await core.manager.list():
+            await core.manager.destroy(Actor("test", is_bot_owner=True), sandbox.name)
 
 
 async def hold(core: Core, name: str, owner: Actor = ALICE) -> Held:
