@@ -124,7 +124,6 @@ async def rig(*, guilds: int = 10, isolated: bool = False, slots: int = 0) -> As
             database_url=running.database_url,
             redis_url=running.redis_url,
             nats_url=running.nats_url,
-            sandbox_isolation="convention",
             discord_token=_TOKEN,
             discord_api_url=sim.info["api_url"],
             discord_dev_guild_ids=str(sim.info["guilds"][0]["id"]),

@@ -24,7 +24,6 @@ async def this_bot(task: Task) -> AsyncIterator[Counter]:
         database_url=task.database_url,
         redis_url=task.redis_url,
         nats_url=task.nats_url,
-        sandbox_isolation="convention",
         discord_token=task.token,
         discord_api_url=task.api_url,
         discord_dev_guild_ids=task.dev_guild,

@@ -200,10 +200,9 @@ async def _stage(stack: AsyncExitStack, scenario: Scenario, seed: int, logs: Pat
     for number in range(scenario.guilds + 1):
         sim.add_guild("dev" if number == 0 else f"guild-{number}", owner=alice)
     await stack.enter_async_context(sim)
-    tenants, enforced = None, {}
+    tenants, enforced = None, {"SANDBOX_ISOLATION": "convention"}
     if scenario.upgrades:
         tenants = await tenant_side(stack, servers, directory, 0)
-        enforced = {"SANDBOX_ISOLATION": "convention"}
     elif scenario.isolated:
         tenants = await tenant_side(stack, servers, directory, scenario.small_disk)
         enforced = tenants.environment
@@ -212,7 +211,6 @@ async def _stage(stack: AsyncExitStack, scenario: Scenario, seed: int, logs: Pat
         "REDIS_URL": servers.redis_url,
         "NATS_URL": ",".join(tap.url for tap in taps),
         "NATS_REPLICAS": str(len(nodes)),
-        "SANDBOX_ISOLATION": "convention",
         "DISCORD_TOKEN": _TOKEN,
         "DISCORD_API_URL": sim.api_url,
         "DISCORD_DEV_GUILD_IDS": str(min(sim.world.guilds)),
