@@ -56,6 +56,12 @@ class Switching:
         """True while an event of the guild is on its way: published and not acknowledged."""
         return guild_id in self._lanes and self._lanes[guild_id].is_sent
 
+    async def settled(self, guild_ids: Collection[str]) -> None:
+        """Return when no event of these guilds waits for an answer to where it goes."""
+        await self._questions.over(
+            [self._lanes[guild_id] for guild_id in guild_ids if guild_id in self._lanes]
+        )
+
     async def about_to_switch(self) -> None:
         """Save what has to be saved before drained guilds' routes change."""
         for action in self.before_switch:

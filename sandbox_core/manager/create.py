@@ -212,6 +212,7 @@ class _Creation:
             await self._tools.faults(f"create:{namespace.store}")
 
     async def _start(self, sandbox: Sandbox, guild_ids: list[str]) -> Sandbox:
+        await self._tools.routes.settled(guild_ids)
         now = self._tools.clock()
         async with transaction(self._tools.pool) as connection:
             running = await sandboxes.set_status(

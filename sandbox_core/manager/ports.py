@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -59,6 +59,14 @@ class Registration(Changed):
 
 class RouteChanges(Protocol):
     """Announces each committed change of routes."""
+
+    async def settled(self, guild_ids: Collection[str]) -> None:
+        """Return when every event of these guilds that this process has by now has its side.
+
+        Call it before a change: an event is from before it, and must not go by the new route. Raises
+        `DependencyUnavailable` when that is not known in time.
+        """
+        ...
 
     async def guilds_changed(self, routes: Mapping[str, Route | None]) -> Switch:
         """Wait until every gateway process has confirmed, or a limit; a route None means production.

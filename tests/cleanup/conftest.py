@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -60,6 +60,9 @@ class RecordedRoutes:
     """Where this process would send guilds' events by now."""
 
     current: dict[str, Route | None] = field(default_factory=dict)
+
+    async def settled(self, guild_ids: Collection[str]) -> None:
+        """Nothing is undecided."""
 
     async def guilds_changed(self, routes: Mapping[str, Route | None]) -> Switch:
         self.current.update(routes)
