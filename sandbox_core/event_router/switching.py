@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Collection
 
 from sandbox_core.routing import RouteTable
 
-from .lane import Event, Lanes
+from .lane import Event, Lane, Lanes
 from .route_questions import RouteQuestions
 
 
@@ -70,7 +70,7 @@ class Switching:
     def resume(self, guild_ids: Collection[str]) -> None:
         """Go on with these guilds, by the routes as they are now."""
         table = self._table()
-        lanes = [self._lanes[guild_id] for guild_id in guild_ids if guild_id in self._lanes]
+        lanes = self._present(guild_ids)
         for lane in lanes:
             lane.resume()
         for lane in lanes:
@@ -80,6 +80,9 @@ class Switching:
                 self._questions.ask(lane)
             if lane.first is not None and not lane.is_sent:
                 self._start(lane.first)
+
+    def _present(self, guild_ids: Collection[str]) -> list[Lane]:
+        return [self._lanes[guild_id] for guild_id in guild_ids if guild_id in self._lanes]
 
 
 def _nothing() -> None:
