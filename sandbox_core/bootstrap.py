@@ -169,7 +169,9 @@ async def open_core(
             answers=use_nats in {NatsUse.EVENTS, NatsUse.TRIAL},
             connects=use_nats is not NatsUse.NOTHING,
         )
-        sides = NatsSides.of(settings, nats, stack, closing, tenant=tenant_nats and tenant_nats.bot)
+        sides = NatsSides.of(
+            settings, nats, stack, closing, tenant=None if tenant_nats is None else tenant_nats.bot
+        )
         js = sides.js
         asked = questions(pool, redis, js, nats) | sides.questions()
         if on_servers is not None:

@@ -163,7 +163,8 @@ async def _orphans(place: Place) -> None:
     await place.execute(f'CREATE SCHEMA "{gone.schema_name}"')
     await place.execute('CREATE SCHEMA "sandbox_0badcafe"')
     await place.execute('CREATE SCHEMA "sandbox_prod_backup"')
-    await place.execute_as_superuser(f'DROP SCHEMA "{damaged.schema_name}" CASCADE')
+    role = f'"{damaged.schema_name}"'
+    await place.execute_as_superuser(f"DROP SCHEMA {role} CASCADE; DROP OWNED BY {role}; DROP ROLE {role}")
     found = await place.shell("sandboxctl orphans")
     for name in (gone.schema_name, "sandbox_0badcafe", "damaged"):
         assert name in found
