@@ -14,7 +14,19 @@ from rich.console import Console
 
 from sandbox_bot.cli import run_on_fast_loop
 
-from . import beside, clients, cpu, create, growth, latency, lifecycle, switch, throughput
+from . import (
+    beside,
+    clients,
+    cpu,
+    create,
+    growth,
+    isolation,
+    latency,
+    lifecycle,
+    neighbour,
+    switch,
+    throughput,
+)
 from .report import RESULTS, Section, machine
 
 Measurements = dict[str, Callable[[Section], Awaitable[None]]]
@@ -28,6 +40,8 @@ _ALL: Measurements = {
     "create": create.measure,
     "lifecycle": lifecycle.measure,
     "clients": clients.measure,
+    "isolation": isolation.measure,
+    "neighbour": neighbour.measure,
 }
 
 

@@ -39,6 +39,7 @@ NOT_RUN: Mapping[str, str] = {
     "sandboxctl run": "every page is read with it running: see `Place.start_bot`",
     "sandboxctl status NAME --watch": "runs until it is stopped: tests/cli does that",
     "sandboxctl rotate NAME": "of sandboxes that the servers keep apart: tests/isolation does that",
+    "sandboxctl doctor --isolation": "of servers that keep sandboxes apart: tests/isolation does that",
     "sandboxctl run --embedded": "tests/packaging does, as installed",
     "sandboxctl gateway": "tests/gateway_endpoint does",
     "sandboxctl tour": "tests/packaging does, as installed",

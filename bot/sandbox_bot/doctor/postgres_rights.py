@@ -29,6 +29,8 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "gateway_notices": (_READ, _ADD, _REMOVE),
     "sandbox_creations": (_READ, _ADD, _REMOVE),
     "nats_slots": (_READ, _ADD, _CHANGE),
+    "sandbox_storage": (_READ, _ADD, _CHANGE, _REMOVE),
+    "sandbox_storage_turns": (_READ, _ADD, _CHANGE),
 }
 """Tables and views, each with the needed rights."""
 
