@@ -120,7 +120,7 @@ async def try_commands(redis: Redis) -> Tried:
     await attempt("zremrangebyscore", lambda: redis.zremrangebyscore(ranked, 0, 2))
     await attempt("del", lambda: redis.delete(gateway))
     # Of the endpoint for unmodified bots: its counts of calls, and the ring of the last ones.
-    await attempt("incr", lambda: redis.incr(counted))
+    await attempt("incr", lambda: redis.execute_command("INCR", counted))  # type: ignore[no-untyped-call]
     await attempt("pexpire", lambda: redis.pexpire(counted, _SECONDS * 1000))
     await attempt("pttl", lambda: redis.pttl(counted))
     await attempt("xadd", lambda: redis.xadd(ring, {"r": "doctor"}, maxlen=1))
