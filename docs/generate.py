@@ -99,6 +99,7 @@ _OPERATORS: Mapping[str, str] = {
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "Discord": ("discord_",),
+    "Sandboxes' own bots": ("sandbox_gateway_",),
     "Servers": ("database_", "sandbox_control_", "redis_", "nats_", "sandbox_nats_"),
     "Sandboxes": (
         "sandbox_default_",

@@ -141,7 +141,7 @@ class Settings(DatabaseSettings):
     """The port of the same; 0 chooses a free one."""
     sandbox_gateway_host: str = "127.0.0.1"
     """The address on which `sandboxctl gateway` listens for the sandboxes' bots."""
-    sandbox_gateway_port: Annotated[int, Field(ge=1, le=65535)] = 9465
+    sandbox_gateway_port: Annotated[int, Field(ge=1, le=65535)] = 9470
     """The port of the same."""
     sandbox_gateway_url: Annotated[str | None, AfterValidator(endpoint_url)] = None
     """The address of the same as the bots reach it, without a path. Without it:

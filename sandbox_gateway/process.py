@@ -144,12 +144,12 @@ async def serve(
 ) -> AsyncIterator[str]:
     """Serve on `host` and `port`, and send the clients away at the end. The value is the address.
 
-    Another process may listen on the same port. Raises `EndpointAddressError`.
+    Raises `EndpointAddressError`.
     """
     runner = web.AppRunner(endpoint.app.application(), access_log=None, shutdown_timeout=_CLOSE_WITHIN)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port, reuse_port=port != 0)
+        site = web.TCPSite(runner, host, port)
         try:
             await site.start()
         except OSError as error:

@@ -101,7 +101,8 @@ class Beginnings:
             session.report("identified", shard=shard, shards=count, intents=asked.intents)
 
             async def greet() -> None:
-                await self._greet(session, client, bot, guild_ids)
+                await client.send(with_body("READY", self._ready(session, bot, guild_ids)).numbered(1))
+                await self._introduce(session, client, guild_ids, 1)
                 self._sessions.tenant_changed(tenant.sandbox_id, service.tenant(tenant.sandbox_id))
 
             yield Opened(session, greet)
@@ -124,11 +125,11 @@ class Beginnings:
                 feed = await stack.enter_async_context(
                     service.feeds.use(tenant.sandbox_id, credentials=tenant.credentials)
                 )
-                mark = self._mark(record, identity, asked.seq)
-                if mark is None or feed.birth != identity.birth:
+                if feed.birth != identity.birth:
                     raise self._refused("events_lost")
+                unseen = self._unseen(record, identity, asked.seq)
                 session = Session(service, bot, client, tenant, identity)
-                session.resume(record, mark, asked.seq)
+                session.resume(record, self._mark(record, identity, asked.seq), asked.seq)
                 feed.add(session)
                 stack.callback(feed.remove, session)
                 self._sessions.add(session)
@@ -139,6 +140,7 @@ class Beginnings:
 
             async def greet() -> None:
                 try:
+                    await self._introduce(session, client, unseen, asked.seq)
                     await self._replay(session, feed.place, feed.birth)
                 except EventsLost:
                     raise self._refused("events_lost") from None
@@ -186,8 +188,8 @@ class Beginnings:
                 CloseCode.AUTHENTICATION_FAILED, "the sandbox's bots have identified too often today"
             )
 
-    async def _greet(self, session: Session, client: Client, bot: Bot, guild_ids: list[str]) -> None:
-        """Send READY, and each server in its turn; Discord is asked about several at once."""
+    async def _introduce(self, session: Session, client: Client, guild_ids: list[str], sequence: int) -> None:
+        """Send each server in its turn behind `sequence`; Discord is asked about several at once."""
         few = asyncio.Semaphore(_GUILDS_AT_ONCE)
 
         async def snapshot(guild_id: str) -> bytes | None:
@@ -196,14 +198,13 @@ class Beginnings:
 
         asked = [asyncio.ensure_future(snapshot(each)) for each in guild_ids]
         try:
-            await client.send(with_body("READY", self._ready(session, bot, guild_ids)).numbered(1))
-            for sequence, (guild_id, found) in enumerate(zip(guild_ids, asked, strict=True), start=2):
+            for number, (guild_id, found) in enumerate(zip(guild_ids, asked, strict=True), sequence + 1):
                 body = await found
                 frame = with_body("GUILD_CREATE", body) if body else None
                 if frame is None:
                     _log.warning("client_guild_unavailable", guild_id=guild_id)
                     frame = with_body("GUILD_DELETE", unavailable(guild_id))
-                await client.send(frame.numbered(sequence))
+                await client.send(frame.numbered(number))
         finally:
             for each in asked:
                 each.cancel()
@@ -229,12 +230,18 @@ class Beginnings:
             }
         )
 
-    def _mark(self, record: Record, identity: SessionId, sequence: int) -> tuple[int, int] | None:
+    def _unseen(self, record: Record, identity: SessionId, sequence: int) -> list[str]:
+        """Return the servers of the session's beginning that the client has not seen. Raises `Refused`."""
+        if sequence >= identity.sequence:
+            return []
+        guild_ids = sorted(record.guilds_at(sequence))
+        if sequence < 1 or len(guild_ids) != identity.sequence - 1:
+            raise self._refused("events_lost")
+        return guild_ids[sequence - 1 :]
+
+    def _mark(self, record: Record, identity: SessionId, sequence: int) -> tuple[int, int]:
         """Return the number at or before the client's, and the position of its event."""
         begun = (identity.sequence, identity.position)
-        if sequence < identity.sequence:
-            # It has not seen all of its beginning.
-            return None
         return max(record.mark_for(sequence) or begun, begun)
 
     async def _replay(self, session: Session, place: StreamPlace, birth: int) -> None:

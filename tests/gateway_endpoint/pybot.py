@@ -9,10 +9,12 @@ from contextlib import asynccontextmanager
 import discord
 import yarl
 
-from .stage import Process
+from .stage import Addresses
+
+__all__ = ["Addresses", "Listener", "point_at", "running"]
 
 
-def point_at(process: Process) -> None:
+def point_at(process: Addresses) -> None:
     """Point the library at the endpoint, as a start-up file does."""
     discord.http.Route.BASE = process.api_url
     discord.gateway.DiscordWebSocket.DEFAULT_GATEWAY = yarl.URL(process.gateway_url)
@@ -22,7 +24,7 @@ class Listener(discord.Client):
     """Notes what it sees."""
 
     def __init__(self, intents: discord.Intents | None = None) -> None:
-        super().__init__(intents=intents or discord.Intents.all(), guild_ready_timeout=0.05)
+        super().__init__(intents=intents or discord.Intents.all(), guild_ready_timeout=0.3)
         self.contents: list[str] = []
         self.seen: list[str] = []
         self.resumed = 0
@@ -61,7 +63,7 @@ class Listener(discord.Client):
 
 
 @asynccontextmanager
-async def running(token: str, process: Process, bot: Listener | None = None) -> AsyncIterator[Listener]:
+async def running(token: str, process: Addresses, bot: Listener | None = None) -> AsyncIterator[Listener]:
     """Run a bot until it is ready, and on."""
     point_at(process)
     made = bot or Listener()

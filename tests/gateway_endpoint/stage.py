@@ -34,12 +34,10 @@ async def until(what: Callable[[], object], within: float = 20.0) -> None:
 
 
 @dataclass
-class Process:
-    """One process's endpoint, in this process."""
+class Addresses:
+    """Where clients connect to."""
 
-    endpoint: Endpoint
     url: str
-    stop: Callable[[], Any]
 
     @property
     def api_url(self) -> str:
@@ -48,6 +46,14 @@ class Process:
     @property
     def gateway_url(self) -> str:
         return f"ws{self.url.removeprefix('http')}/"
+
+
+@dataclass
+class Process(Addresses):
+    """One process's endpoint, in this process."""
+
+    endpoint: Endpoint
+    stop: Callable[[], Any]
 
 
 @dataclass
@@ -75,7 +81,7 @@ class Stage:
         url = await stack.enter_async_context(
             serve(endpoint, "127.0.0.1", port, leave_within=tuning.leave_within)
         )
-        process = Process(endpoint, url, stack.aclose)
+        process = Process(url, endpoint, stack.aclose)
         self.processes.append(process)
         return process
 

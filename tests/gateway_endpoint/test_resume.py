@@ -41,6 +41,22 @@ async def test_every_number_can_be_resumed_from(stage: Stage, process: Process) 
             assert contents(found) == [f"{number}" for number in range((sequence - 2) // 2, 30)]
 
 
+async def test_a_beginning_can_be_resumed(stage: Stage, process: Process) -> None:
+    mine = await stage.sandbox("mine", *stage.guilds)
+    token = stage.token(mine)
+    async with connected(process) as raw:
+        await raw.identify(token)
+        stage.sim.message(stage.guilds[0], content="one")
+        await raw.until_content("one")
+    for sequence in (1, 3, 6):
+        async with connected(process) as again:
+            await again.resume(token, raw.session_id, sequence)
+            found = await again.until_event("RESUMED")
+            assert [each["s"] for each in found] == [*range(sequence + 1, 8), 7]
+            created = [each["d"]["id"] for each in found if each["t"] == "GUILD_CREATE"]
+            assert created == sorted(str(guild.id) for guild in stage.guilds)[sequence - 1 :]
+
+
 async def test_what_happens_while_nobody_is_connected_comes_before_resumed(
     stage: Stage, process: Process
 ) -> None:

@@ -18,6 +18,7 @@ from .destroy import destroy
 from .doctor import doctor
 from .exec import exec_
 from .extend import extend
+from .gateway import gateway
 from .level import level
 from .list import list_
 from .migrate import migrate
@@ -70,6 +71,7 @@ app.command("orphans", rich_help_panel=_UPKEEP)(orphans)
 app.command("audit", rich_help_panel=_UPKEEP)(audit)
 app.command("doctor", rich_help_panel=_UPKEEP)(doctor)
 app.command("run", rich_help_panel=_PROCESS)(run)
+app.command("gateway", rich_help_panel=_PROCESS)(gateway)
 app.command("tour", rich_help_panel=_PROCESS)(tour)
 app.command("migrate", rich_help_panel=_PROCESS)(migrate)
 app.command("tenant-nats", rich_help_panel=_PROCESS)(tenant_nats)

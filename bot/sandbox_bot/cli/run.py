@@ -13,6 +13,7 @@ import typer
 from sandbox_core.credentials import LEAST_KEY
 from sandbox_core.settings import Settings, load_settings, require_discord
 
+from .._gateway_process import gateway_process
 from .._loading import loading
 from ..exit_codes import ExitCode
 from ..migrate import MigrationError
@@ -29,7 +30,10 @@ def run(
         Path, typer.Option(help="Where the embedded servers keep their data.", file_okay=False)
     ] = Path(".local"),
 ) -> None:
-    """Run the bot: slash commands, gateway routing and the ops endpoint."""
+    """Run the bot: slash commands, gateway routing and the ops endpoint.
+
+    With --embedded also the endpoint for unmodified bots, `sandboxctl gateway`.
+    """
     run_command(_run_embedded(data_dir) if embedded else _run(load_settings))
 
 
@@ -66,7 +70,7 @@ async def _run_embedded(data_dir: Path) -> None:
     )
     require_discord(settings)
     try:
-        async with _servers(data_dir, settings) as addresses:
+        async with _servers(data_dir, settings) as addresses, gateway_process(addresses):
             await _run(lambda: load_settings(**addresses))
     except (MigrationError, EmbeddedServerError) as error:
         raise CommandFailed([str(error)], ExitCode.DEPENDENCY) from None
@@ -78,7 +82,8 @@ async def _servers(data_dir: Path, settings: Settings) -> AsyncIterator[dict[str
 
     async with embedded_servers(data_dir) as servers:
         await apply_migrations(servers.database_url, schema=settings.sandbox_control_schema)
-        tenant_side = servers.tenant_settings if settings.enforced else {}
+        key = {"sandbox_credentials_key": servers.credentials_key}
+        tenant_side = servers.tenant_settings if settings.enforced else key
         yield _addresses(servers.database_url, servers.redis_url, servers.nats_url) | tenant_side
 
 

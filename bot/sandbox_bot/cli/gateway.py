@@ -1,0 +1,77 @@
+"""`gateway`: the endpoint for the unmodified bots of sandboxes, in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated
+
+import typer
+
+from sandbox_core import tasks
+from sandbox_core.settings import load_settings
+
+from .._loading import loading
+from ..exit_codes import ExitCode
+from ._exit import CommandFailed
+from ._exit import run as run_command
+
+
+def gateway(
+    while_stdin_is_open: Annotated[
+        bool, typer.Option("--while-stdin-is-open", hidden=True, help="End with whoever started this.")
+    ] = False,
+) -> None:
+    """Run the endpoint where the sandboxes' own bots connect: Discord's gateway and REST, as each may see it.
+
+    Any number of these processes can run; a bot's session goes on at any of them.
+    """
+    run_command(_run(while_stdin_is_open=while_stdin_is_open))
+
+
+async def _run(*, while_stdin_is_open: bool) -> None:
+    with loading():
+        from sandbox_gateway.process import EndpointAddressError, run_endpoint  # noqa: PLC0415
+
+        from ..logs import configure_logging, log_misspelt_settings  # noqa: PLC0415
+        from ..runner import stop_on_signals  # noqa: PLC0415
+
+    settings = load_settings()
+    if settings.discord_token is None:
+        sentence = "DISCORD_TOKEN is not set: the endpoint asks Discord with the bot's token."
+        raise CommandFailed([sentence], ExitCode.USAGE)
+    configure_logging(settings)
+    log_misspelt_settings()
+    stop = asyncio.Event()
+    try:
+        with stop_on_signals(stop):
+            async with _ending_with_stdin(stop, watched=while_stdin_is_open):
+                await run_endpoint(settings, stop=stop)
+    except EndpointAddressError as error:
+        raise CommandFailed([str(error)], ExitCode.USAGE) from None
+
+
+@asynccontextmanager
+async def _ending_with_stdin(stop: asyncio.Event, *, watched: bool) -> AsyncIterator[None]:
+    """Set `stop` at the end of standard input: the system closes it also when its writer was killed."""
+    if not watched:
+        yield
+        return
+    reader = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(os.dup(sys.stdin.fileno()), "rb")
+    )
+
+    async def watch() -> None:
+        await reader.read()
+        stop.set()
+
+    watching = asyncio.create_task(watch(), name="stdin")
+    try:
+        yield
+    finally:
+        await tasks.end(watching)
+        transport.close()

@@ -1,0 +1,98 @@
+"""`sandboxctl gateway` as a process: killed, stopped as planned, and below `run --embedded`."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+
+import pytest
+
+from discord_sim import DiscordSim
+from tests.e2e.harness import eventually, free_port, get
+from tests.e2e.programs import program
+
+from .front import environment_of, front
+from .pybot import Addresses, running
+from .stage import Stage, until
+
+pytestmark = pytest.mark.usefixtures("discord_untouched")
+
+
+async def ready(port: int) -> bool:
+    try:
+        return (await get(f"http://127.0.0.1:{port}", "/readyz"))[0] == 200
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+async def test_a_bot_goes_on_at_another_process(stage: Stage, tmp_path: Path, end: signal.Signals) -> None:
+    guild = stage.guilds[0]
+    mine = await stage.sandbox("mine", guild)
+    async with front() as address:
+        settings = environment_of(stage.settings, sandbox_gateway_url=address.url)
+        first, second = (
+            program("sandbox_bot", "gateway", directory=tmp_path, SANDBOX_GATEWAY_PORT=str(port), **settings)
+            for port in address.ports
+        )
+        async with first as one, second as two:
+            for port in address.ports:
+                await eventually(lambda port=port: ready(port))
+            async with running(stage.token(mine), Addresses(address.url)) as bot:
+                expected = [f"{number}" for number in range(400)]
+                for number, text in enumerate(expected):
+                    stage.sim.message(guild, content=text)
+                    if number == 100:
+                        await until(lambda: len(bot.contents) > 50)
+                        one.signal(end)
+                    if number > 100:
+                        await asyncio.sleep(0.002)
+                await until(lambda: len(bot.contents) >= len(expected), within=40)
+                assert bot.contents == expected
+                assert bot.identified == 1
+                assert bot.resumed >= 1
+            two.signal(signal.SIGTERM)
+            assert await two.exit_code() == 0
+            assert await one.exit_code() == (0 if end is signal.SIGTERM else -signal.SIGKILL)
+            assert "Traceback" not in one.errors + two.errors
+            token = stage.token(mine)
+            for secret in (token, token.rsplit(".", 1)[1], stage.sim.token):
+                assert secret not in one.errors + two.errors
+
+
+async def test_run_embedded_starts_and_ends_it(sim: DiscordSim, tmp_path: Path) -> None:
+    alice = sim.add_user("alice")
+    dev = sim.add_guild("dev", owner=alice)
+    place, ops = free_port(), free_port()
+    environment = {
+        "DISCORD_TOKEN": sim.token,
+        "DISCORD_API_URL": sim.api_url,
+        "DISCORD_DEV_GUILD_IDS": str(dev.id),
+        "OPS_PORT": str(ops),
+        "SANDBOX_GATEWAY_PORT": str(place),
+    }
+    data = tmp_path / "data"
+    arguments = ("sandbox_bot", "run", "--embedded", "--data-dir", str(data))
+    async with program(*arguments, directory=tmp_path, **environment) as running_bot:
+        await eventually(lambda: ready(ops))
+        await eventually(lambda: ready(place))
+        created = await sim.slash(alice, dev.default_channel, "sandbox create", name="mine")
+        assert "mine is running" in created.text
+        shown = await sim.slash(alice, dev.default_channel, "sandbox connect", name="mine")
+        assert f'DISCORD_API_URL="http://127.0.0.1:{place}/api/v10"' in shown.text
+        assert f'DISCORD_GATEWAY_URL="ws://127.0.0.1:{place}/"' in shown.text
+        assert "DISCORD_TOKEN=" in shown.text
+        assert f'DISCORD_TOKEN="{sim.token}"' not in shown.text
+        running_bot.look_at_family()
+        running_bot.signal(signal.SIGTERM)
+        assert await running_bot.exit_code() == 0
+        assert "Traceback" not in running_bot.errors
+
+
+async def test_without_a_token_it_does_not_start(stage: Stage, tmp_path: Path) -> None:
+    settings = environment_of(stage.settings)
+    del settings["DISCORD_TOKEN"]
+    async with program("sandbox_bot", "gateway", directory=tmp_path, **settings) as endpoint:
+        assert await endpoint.exit_code() == 2
+        assert endpoint.errors.startswith("DISCORD_TOKEN is not set")
