@@ -134,7 +134,7 @@ async def _stage() -> AsyncIterator[_Stage]:
         stack.push_async_callback(runner.cleanup)
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         guarded = f"http://127.0.0.1:{runner.addresses[0][1]}/api/v10"
-        yield _Stage(http, sim.api_url, guarded, sim.token, str(channel.id), str(guild.id), upstream, own)
+        yield _Stage(http, sim.api_url, guarded, sim.token, str(channel.id), str(guild.id), own)
 
 
 async def measure(section: Section) -> None:
