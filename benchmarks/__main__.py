@@ -20,6 +20,7 @@ from . import (
     cpu,
     create,
     growth,
+    guard,
     isolation,
     latency,
     lifecycle,
@@ -42,6 +43,7 @@ _ALL: Measurements = {
     "clients": clients.measure,
     "isolation": isolation.measure,
     "neighbour": neighbour.measure,
+    "guard": guard.measure,
 }
 
 

@@ -254,6 +254,18 @@ def isolation_text(sandbox: Sandbox) -> str:
     return "by convention: its worker keeps to its part"
 
 
+def level_text(level: RestLevel) -> str:
+    """Return what a bot may do on this level, for people: `may …`."""
+    return _LEVEL_TEXTS[level]
+
+
+_LEVEL_TEXTS = {
+    RestLevel.READ_ONLY: "read in the sandbox's servers, and change nothing (read_only)",
+    RestLevel.NO_MODERATION: "do everything in the sandbox's servers but moderate (no_moderation)",
+    RestLevel.FULL: "do everything in the sandbox's servers, also kick and ban (full)",
+}
+
+
 def short_id(sandbox_id: UUID) -> str:
     """The first 8 hex digits of a sandbox id."""
     return sandbox_id.hex[:8]

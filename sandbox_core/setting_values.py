@@ -139,6 +139,8 @@ TAKES: Mapping[str, str] = {
     "SANDBOX_GATEWAY_HOST": "an address to listen on, such as 127.0.0.1",
     "SANDBOX_GATEWAY_PORT": "a port from 1 to 65535",
     "SANDBOX_GATEWAY_URL": "an http(s) address without a path, such as https://bots.example.com, or nothing",
+    "SANDBOX_GATEWAY_REST_PER_SECOND": "a whole number from 1 to 50",
+    "SANDBOX_GATEWAY_REST_PER_SANDBOX": "a whole number from 1 to SANDBOX_GATEWAY_REST_PER_SECOND",
     "SANDBOX_ISOLATION": "enforced or convention",
     "SANDBOX_DATABASE_URL": "postgresql://user:password@host:port/database, a database of its own",
     "SANDBOX_REDIS_URL": "redis://user:password@host:port/0, a server of its own",

@@ -144,6 +144,11 @@ class Settings(DatabaseSettings, NatsLimitSettings, StorageLimitSettings):
     sandbox_gateway_url: Annotated[str | None, AfterValidator(endpoint_url)] = None
     """The address of the same as the bots reach it, without a path. Without it:
     `http://SANDBOX_GATEWAY_HOST:SANDBOX_GATEWAY_PORT`."""
+    sandbox_gateway_rest_per_second: Annotated[int, Field(ge=1, le=50)] = 10
+    """The most calls to Discord of all sandboxes' bots together in a second. Discord allows the bot 50, which
+    production needs, too."""
+    sandbox_gateway_rest_per_sandbox: Annotated[int, Field(ge=1, le=50)] = 5
+    """The same of one sandbox's bots. More wait in a short line, and are then told when to come again."""
     metrics_owner_labels: Annotated[int, Field(ge=0)] = 0
     """The number of owners, those with the most sandboxes, whose Discord ids are labels of `/metrics`."""
 
@@ -200,6 +205,8 @@ class Settings(DatabaseSettings, NatsLimitSettings, StorageLimitSettings):
             raise ValueError("SANDBOX_MAX_PENDING_ALL")
         if self.sandbox_max_pending_mb > self.sandbox_max_pending_all_mb:
             raise ValueError("SANDBOX_MAX_PENDING_ALL_MB")
+        if self.sandbox_gateway_rest_per_sandbox > self.sandbox_gateway_rest_per_second:
+            raise ValueError("SANDBOX_GATEWAY_REST_PER_SANDBOX")
         if self.nats_sandbox_stream == self.nats_events_stream:
             raise ValueError("NATS_SANDBOX_STREAM")
         self._check_tenant_side()

@@ -39,7 +39,7 @@ class EndpointApp:
                 web.get("/gateway", self._gateway.serve),
                 web.get("/gateway/", self._gateway.serve),
                 # Paths are the guard's to read: it gets them as they came.
-                web.route("*", "/{tail:.*}", self._rest),
+                web.route("*", r"/{tail:[\s\S]*}", self._rest),
             ]
         )
         return made

@@ -53,7 +53,8 @@ class EndpointTuning:
     pace: Pace = field(default_factory=Pace)
     identify_every: float = IDENTIFY_EVERY
     leave_within: float = LEAVE_WITHIN
-    share: ShareLimits = field(default_factory=ShareLimits)
+    share: ShareLimits | None = None
+    """None: the settings'."""
 
 
 DEFAULT_TUNING = EndpointTuning()
@@ -101,7 +102,8 @@ async def open_endpoint(
     place = require_endpoint(settings)
     key = place.key
     metrics, tenants = ClientMetrics(), FollowedTenants(core.pool, key, pace=tuning.pace)
-    async with guard(core, tenants, metrics.registry, place.gateway_url, tuning.share) as guarded:
+    share = tuning.share or ShareLimits.of(settings)
+    async with guard(core, tenants, metrics.registry, place.gateway_url, share) as guarded:
         asking, requests = Asking(guarded.rest), SwitchRequests(core.pool)
         identity = BotIdentity(asking)
         places = _places(core)

@@ -15,6 +15,7 @@ from uuid import UUID
 
 from sandbox_core import subjects
 from sandbox_core.redis.errors import translating
+from sandbox_core.settings import Settings
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -79,6 +80,14 @@ class ShareLimits:
     """The most answers 401, 403 and 429 to one sandbox in ten minutes."""
     invalid_all: int = 5000
     """The same for all together. At 10,000 from one address, production's too, Discord bans the address."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> ShareLimits:
+        """Return the settings' limits."""
+        return cls(
+            all_sandboxes=settings.sandbox_gateway_rest_per_second,
+            each=settings.sandbox_gateway_rest_per_sandbox,
+        )
 
     @property
     def line(self) -> int:

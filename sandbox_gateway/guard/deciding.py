@@ -33,8 +33,8 @@ from .rules import Matched
 _PREFIX = "Bot "
 _QUERY_FIELDS = 50
 _CHANNEL_ROWS = "bulk_update_guild_channels"
-_OF_OTHERS = frozenset({"execute_github_compatible_webhook", "execute_slack_compatible_webhook"})
-"""Bodies of other services' forms: Discord makes a message of them, and takes no ids from them."""
+_OF_OTHERS = "execute_github_compatible_webhook"
+"""Its body is of another service's form; Discord makes a message of it."""
 _CHANNEL_BY_TOKEN = frozenset({"update_webhook_by_token"})
 """Discord takes no `channel_id` there."""
 
@@ -121,6 +121,7 @@ class Decider:
             raise missing_access()
         if "channel_id" in values:
             await self._channel(call, values["channel_id"])
+        await self._keep_the_bot(call, None)
         await self._looked_up(call, values)
 
     async def _looked_up(self, call: Call, values: dict[str, str]) -> None:
@@ -131,6 +132,8 @@ class Decider:
                 await self._channel(call, channel_id)
         elif decision == "invite":
             guild_id = await self._places.guild_of_invite(values["code"], sandbox_id=call.sandbox_id)
+        elif decision == "template":
+            guild_id = await self._places.guild_of_template(values["code"], sandbox_id=call.sandbox_id)
         elif decision == "webhook":
             guild_id = await self._places.guild_of_webhook(
                 values["webhook_id"], None, sandbox_id=call.sandbox_id
@@ -186,20 +189,26 @@ class Decider:
         """Check the body, or one field of a form."""
         operation = call.matched.rule.operation
         levels.check_fields(call.matched, body, call.tenant)
-        if operation not in _OF_OTHERS:
-            levels.check_mentions(body)
-            await self._named(call, named_in(body, rows_are_channels=operation == _CHANNEL_ROWS))
+        levels.check_mentions(body)
+        named = named_in(
+            body, rows_are_channels=operation == _CHANNEL_ROWS, foreign_form=operation == _OF_OTHERS
+        )
+        await self._named(call, named)
+        await self._keep_the_bot(call, body)
         if operation in _CHANNEL_BY_TOKEN and isinstance(body, dict) and "channel_id" in body:
             raise missing_permissions("a webhook's token moves no webhook", "channel_by_token")
 
     async def complete(self, call: Call, body: JsonValue) -> None:
-        """Check what has to be in the body; None when there is none, or it is a form with files."""
+        """Check what has to be in the body; None when there is none, or it comes behind files."""
         rule = call.matched.rule
         if rule.note and rule.decision in {"body", "channel"}:
             await self._channel(call, required(body, rule.note))
-        identity = await self._common.identity(sandbox_id=call.sandbox_id)
-        if levels.moves_the_bot_out(call.matched, body, identity.user_id):
-            raise missing_permissions("it takes the bot out of the server", "bot_itself")
+
+    async def _keep_the_bot(self, call: Call, body: JsonValue) -> None:
+        if levels.takes_members_out(call.matched):
+            identity = await self._common.identity(sandbox_id=call.sandbox_id)
+            if levels.takes_out(call.matched, body, identity.user_id):
+                raise missing_permissions("it takes the bot out of the server", "bot_itself")
 
     async def _named(self, call: Call, named: Named) -> None:
         if any(not call.holds(guild_id) for guild_id in named.guilds):

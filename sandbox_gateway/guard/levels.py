@@ -31,10 +31,13 @@ def check_fields(matched: Matched, body: JsonValue, tenant: Tenant) -> None:
         raise missing_permissions(why, f"level_{tenant.level.value}")
 
 
-def moves_the_bot_out(matched: Matched, body: JsonValue, bot_id: str) -> bool:
-    """Return whether the operation kicks or bans the bot itself, out of the server."""
-    if matched.rule.operation not in _AGAINST_A_MEMBER:
-        return False
+def takes_members_out(matched: Matched) -> bool:
+    """Return whether the operation kicks or bans somebody, who might be the bot itself."""
+    return matched.rule.operation in _AGAINST_A_MEMBER
+
+
+def takes_out(matched: Matched, body: JsonValue, bot_id: str) -> bool:
+    """Return whether such an operation is against the bot itself."""
     many = body.get("user_ids", []) if isinstance(body, dict) else []
     named = [str(each) for each in many] if isinstance(many, list) else [str(many)]
     return bot_id in {matched.values.get("user_id"), *named}

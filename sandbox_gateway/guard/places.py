@@ -1,7 +1,7 @@
-"""Finds the guild of a channel, a webhook or an invite: from what is known, else from Discord.
+"""Finds the guild of a channel, a webhook, an invite or a template: from what is known, else from Discord.
 
 Neither a channel nor a webhook ever moves to another guild, so what was found once stays true. What was not
-found is kept for seconds only. An invite's code can be given to another guild, so Discord is asked each time.
+found is kept for seconds only. A code can be given to another guild, so Discord is asked each time.
 """
 
 from __future__ import annotations
@@ -88,6 +88,12 @@ class Places:
         found = answer.json() if answer.status == 200 else None
         guild = found.get("guild") if isinstance(found, dict) else None
         return _id(guild.get("id")) if isinstance(guild, dict) else None
+
+    async def guild_of_template(self, code: str, *, sandbox_id: UUID) -> str | None:
+        """Return the guild that a template was made from; None when there is no such template."""
+        answer = await self._get(f"/guilds/templates/{code}", sandbox_id)
+        found = answer.json() if answer.status == 200 else None
+        return _id(found.get("source_guild_id")) if isinstance(found, dict) else None
 
     async def _get(self, path: str, sandbox_id: UUID, *, authorized: bool = True) -> UpstreamAnswer:
         answer = await self._upstream.request("GET", path, sandbox_id=sandbox_id, authorized=authorized)

@@ -11,6 +11,7 @@
     activity       if the guild and the channel in the instance's id are
     response       if the guild at the note's place of the answer is; with `?`, or if there is none
     invite         if the invite's guild is, which Discord is asked first
+    template       if the path's guild is, and the template's, which Discord is asked first
     webhook        if the webhook's guild is, which Discord is asked first
     webhook_token  if the interaction was this sandbox's, or the webhook's guild is
     interaction    if the interaction was this sandbox's
@@ -45,6 +46,7 @@ Decision = Literal[
     "activity",
     "response",
     "invite",
+    "template",
     "webhook",
     "webhook_token",
     "interaction",

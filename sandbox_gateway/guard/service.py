@@ -22,6 +22,7 @@ from sandbox_gateway.upstream import OpenAnswer, Upstream, UpstreamAway
 from . import bodies, paths, rewrites
 from .answers import (
     Refusal,
+    invalid_body,
     json_response,
     limited,
     missing_access,
@@ -174,6 +175,8 @@ class Guard:
         await self._decider.complete(call, value)
         matched = call.matched
         if matched.rule.decision == "commands":
+            if outgoing is not None and not isinstance(outgoing.data, bytes):
+                raise invalid_body("commands take no form with files", "multipart")
             return await self._commands.handle(call.tenant, _command_call(call, value))
         headers = CIMultiDict({name: request.headers[name] for name in _SENT if name in request.headers})
         if outgoing is not None:

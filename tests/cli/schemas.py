@@ -119,6 +119,19 @@ SCHEMAS: dict[str, Schema] = {
         failed=listed(keys(guild_id=SNOWFLAKE, name=TEXT, code=TEXT, message=TEXT)),
         unconfirmed=PROCESSES,
     ),
+    "level": keys(sandbox=SANDBOX, level={"enum": ["read_only", "no_moderation", "full"]}),
+    "calls": keys(
+        calls=listed(
+            keys(
+                at=MOMENT,
+                method=TEXT,
+                route={"type": "string"},
+                status={"type": "integer"},
+                refused=MAYBE_TEXT,
+                ms={"type": "number", "minimum": 0},
+            )
+        )
+    ),
     "extend": keys(sandbox=SANDBOX, capped={"type": "boolean"}),
     "destroy": keys(
         destroyed=listed(SANDBOX),

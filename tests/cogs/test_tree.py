@@ -21,6 +21,7 @@ OPTIONS: dict[str, dict[str, str]] = {
     "connect": {"name": "mine"},
     "rotate": {"name": "mine"},
     "extend": {"name": "mine", "duration": "1h"},
+    "level": {"name": "mine", "level": "read_only"},
 }
 
 
@@ -40,7 +41,7 @@ def commands_of(scene: Scene) -> Iterator[app_commands.Command[Any, ..., Any]]:
 async def test_every_command_has_a_check_and_an_error_text(scene: Scene) -> None:
     guest = scene.alice.guild.add_member(scene.env.create_user("guest"))
     names = [command.name for command in commands_of(scene)]
-    assert len(names) == 10
+    assert len(names) == 11
     for command in commands_of(scene):
         options = OPTIONS.get(command.name, {})
         before = await scene.stored()

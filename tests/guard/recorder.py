@@ -110,6 +110,8 @@ class Recorder:
                 if code not in self.invites:
                     return Answer(404, {"message": "Unknown Invite", "code": 10006})
                 return Answer(200, {"code": code, "guild": {"id": self.invites[code]}})
+            case ["guilds", "templates", code] if code in self.invites:
+                return Answer(200, {"code": code, "source_guild_id": self.invites[code]})
             case ["guilds", guild_id, "channels"]:
                 theirs = [each for each, guild in self.channels.items() if guild == guild_id]
                 return Answer(200, [{"id": each, "guild_id": guild_id} for each in theirs])

@@ -33,7 +33,7 @@ from sandbox_gateway.upstream import Upstream
 
 REAL_TOKEN = "real.bot.token-that-nobody-sees"
 APPLICATION, BOT = "300000000000000001", "300000000000000002"
-G1, G2, FOREIGN = "100000000000000001", "100000000000000002", "199999999999999999"
+G1, G2, FOREIGN = "100000000000000001", "100000000000000050", "199999999999999999"
 """Two guilds of the sandbox, and one that is not."""
 C1, C2, C_FOREIGN, C_DM, C_GONE = (
     *("110000000000000001", "110000000000000002", "119999999999999999"),
@@ -190,7 +190,7 @@ async def rig(
             gateway_url=lambda: "ws://gateway.sandboxes",
         )
         application = web.Application()
-        application.router.add_route("*", "/{tail:.*}", guard.serve)
+        application.router.add_route("*", r"/{tail:[\s\S]*}", guard.serve)
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.5)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)

@@ -55,6 +55,7 @@ _OUTSIDE = {
     "guild": [{"guild_id": FOREIGN}],
     "channel": [{"channel_id": C_FOREIGN}, {"channel_id": C_DM}, {"channel_id": C_GONE}],
     "invite": [{"code": INVITE_FOREIGN}, {"code": "nosuch"}],
+    "template": [{"guild_id": FOREIGN}, {"code": INVITE_FOREIGN}, {"code": "nosuch"}],
     "webhook": [{"webhook_id": W_FOREIGN}, {"webhook_id": _OTHER}],
     "webhook_token": [
         {"webhook_id": W_FOREIGN, "webhook_token": FOREIGN_TOKEN},
@@ -76,6 +77,7 @@ _BODIES: dict[str, Any] = {
 _LOOK_UPS = (
     *(f"/channels/{each}" for each in (C1, C2, C_FOREIGN, C_DM, C_GONE)),
     *(f"/invites/{each}" for each in (INVITE, INVITE_FOREIGN, "nosuch")),
+    *(f"/guilds/templates/{each}" for each in (INVITE, INVITE_FOREIGN, "nosuch")),
     *(f"/webhooks/{each}" for each in (W1, W_FOREIGN, _OTHER)),
     *(f"/webhooks/{W_FOREIGN}/{FOREIGN_TOKEN}", f"/webhooks/{W1}/wrong", f"/webhooks/{W1}/{INSIDE_TOKEN}"),
     *(f"/webhooks/{APPLICATION}/never-seen", "/oauth2/applications/@me", "/users/@me"),
@@ -177,7 +179,17 @@ def _fields(node: Any) -> set[str]:
 
 @pytest.mark.parametrize(
     "rule",
-    _rules("guild", "channel", "body", "invite", "webhook", "webhook_token", "interaction", "activity"),
+    _rules(
+        "guild",
+        "channel",
+        "body",
+        "invite",
+        "template",
+        "webhook",
+        "webhook_token",
+        "interaction",
+        "activity",
+    ),
 )
 @pytest.mark.usefixtures("seen")
 async def test_inside_it_comes_to_discord(guard: Rig, discord: Recorder, rule: Rule) -> None:
@@ -190,7 +202,8 @@ async def test_inside_it_comes_to_discord(guard: Rig, discord: Recorder, rule: R
 
 
 @pytest.mark.parametrize(
-    "rule", _rules("guild", "channel", "invite", "webhook", "webhook_token", "interaction", "activity")
+    "rule",
+    _rules("guild", "channel", "invite", "template", "webhook", "webhook_token", "interaction", "activity"),
 )
 @pytest.mark.usefixtures("seen")
 async def test_outside_it_does_not(guard: Rig, discord: Recorder, rule: Rule) -> None:
@@ -220,7 +233,7 @@ async def test_calls_about_commands_go_to_their_own_part(guard: Rig, discord: Re
     assert _forwarded(discord) == []
 
 
-@pytest.mark.parametrize("rule", _rules("allow", "common"))
+@pytest.mark.parametrize("rule", _rules("allow"))
 async def test_what_is_the_same_for_all(guard: Rig, discord: Recorder, rule: Rule) -> None:
     assert (await _call(guard, rule)).status == 200
     assert _path(rule) in [each.path for each in discord.requests]
@@ -245,9 +258,19 @@ async def test_what_the_answer_decides(guard: Rig, discord: Recorder, rule: Rule
 
 def test_every_rule_has_a_test() -> None:
     tested = {
-        *("guild", "channel", "body", "invite", "webhook", "webhook_token", "interaction", "activity"),
-        *("refuse", "commands", "allow", "common", "response"),
+        *(
+            "guild",
+            "channel",
+            "body",
+            "invite",
+            "template",
+            "webhook",
+            "webhook_token",
+            "interaction",
+            "activity",
+        ),
+        *("refuse", "commands", "allow", "response"),
         # In test_rewrites.py.
-        *("answer", "rewrite"),
+        *("answer", "common", "rewrite"),
     }
     assert {rule.decision for rule in _RULES.all} == tested

@@ -9,6 +9,7 @@ import typer
 
 from .. import __version__, _streams
 from .audit import audit
+from .calls import calls
 from .cleanup import cleanup
 from .connect import connect
 from .create import create
@@ -18,6 +19,7 @@ from .doctor import doctor
 from .exec import exec_
 from .extend import extend
 from .gateway import gateway
+from .level import level
 from .list import list_
 from .migrate import migrate
 from .orphans import orphans
@@ -50,6 +52,8 @@ app.command("extend", rich_help_panel=_SANDBOXES)(extend)
 app.command("destroy", rich_help_panel=_SANDBOXES)(destroy)
 app.command("connect", rich_help_panel=_WORKERS)(connect)
 app.command("rotate", rich_help_panel=_WORKERS)(rotate)
+app.command("level", rich_help_panel=_WORKERS)(level)
+app.command("calls", rich_help_panel=_WORKERS)(calls)
 # Everything after the sandbox's name belongs to the command to run.
 app.command(
     "exec",

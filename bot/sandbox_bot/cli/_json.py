@@ -76,6 +76,11 @@ def rotated(made: Changed, now: datetime) -> Json:
     return {"sandbox": _sandbox(made.sandbox, now)}
 
 
+def level_set(made: Changed, now: datetime) -> Json:
+    """`level`."""
+    return {"sandbox": _sandbox(made.sandbox, now), "level": made.sandbox.rest_level.value}
+
+
 def destroyed(gone: Sequence[Changed], failed: Iterable[tuple[Sandbox, SandboxError]], now: datetime) -> Json:
     """`destroy`."""
     return {

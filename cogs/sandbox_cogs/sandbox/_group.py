@@ -14,9 +14,21 @@ from discord import app_commands
 
 from sandbox_cogs._core import AnyBot
 from sandbox_cogs._correlation import correlated
-from sandbox_core.models import SandboxStatus
+from sandbox_core.models import RestLevel, SandboxStatus
 
-from . import _connect, _create, _destroy, _extend, _help, _list, _register, _rotate, _status, _unregister
+from . import (
+    _connect,
+    _create,
+    _destroy,
+    _extend,
+    _help,
+    _level,
+    _list,
+    _register,
+    _rotate,
+    _status,
+    _unregister,
+)
 from ._access import may_use_unasked
 from ._autocomplete import Choices, GuildSuggestions, leave_to_others, suggest_sandboxes
 from ._errors import report
@@ -116,6 +128,18 @@ class SandboxCommands(app_commands.Group, name="sandbox", description="Sandboxes
         """`/sandbox rotate name`."""
         await self._answer(interaction, _rotate.rotate(self._core, interaction, name))
 
+    @app_commands.command(description="What a bot in a sandbox may do at Discord, in the sandbox's servers")
+    @app_commands.describe(
+        name=f"{_NAME} of yours", level="More takes the right to register each of its servers"
+    )
+    @app_commands.choices(
+        level=[app_commands.Choice(name=each.value, value=each.value) for each in RestLevel]
+    )
+    async def level(self, interaction: Interaction, name: str, level: str) -> None:
+        """`/sandbox level name level`."""
+        work = _level.set_level(self._core, interaction, name, RestLevel(level))
+        await self._answer(interaction, work, changes=True)
+
     @app_commands.command(
         name="register-guild", description="Send a server's live events to a sandbox instead of production"
     )
@@ -169,6 +193,7 @@ class SandboxCommands(app_commands.Group, name="sandbox", description="Sandboxes
     @status.autocomplete("name")
     @connect.autocomplete("name")
     @rotate.autocomplete("name")
+    @level.autocomplete("name")
     @register_guild.autocomplete("name")
     @unregister_guild.autocomplete("name")
     @extend.autocomplete("name")

@@ -17,7 +17,7 @@ from sandbox_core.last_event_text import last_event_text
 from sandbox_core.limits_text import Limits
 from sandbox_core.limits_text import lines as limit_lines
 from sandbox_core.manager import Changed, Extension, Registration
-from sandbox_core.models import GuildAccess, Sandbox, SandboxStatus, isolation_text
+from sandbox_core.models import GuildAccess, Sandbox, SandboxStatus, isolation_text, level_text
 from sandbox_core.namespaces import PartHealth
 from sandbox_core.stored import Level
 from sandbox_core.words import counted
@@ -188,6 +188,12 @@ def extended(extension: Extension) -> discord.Embed:
     if extension.capped:
         text += "\nThat is less than you asked for: it is the longest life a sandbox may have."
     return add_unconfirmed(discord.Embed(title="Sandbox extended", description=text, colour=GREEN), extension)
+
+
+def level_set(sandbox: Sandbox) -> discord.Embed:
+    """The answer to `level`."""
+    text = f"The bot of `{sandbox.name}` may now {level_text(sandbox.rest_level)}."
+    return discord.Embed(title="Level set", description=text, colour=GREEN)
 
 
 def environment(
