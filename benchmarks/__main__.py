@@ -14,7 +14,20 @@ from rich.console import Console
 
 from sandbox_bot.cli import run_on_fast_loop
 
-from . import beside, cpu, create, growth, latency, lifecycle, switch, throughput
+from . import (
+    beside,
+    clients,
+    cpu,
+    create,
+    growth,
+    guard,
+    isolation,
+    latency,
+    lifecycle,
+    neighbour,
+    switch,
+    throughput,
+)
 from .report import RESULTS, Section, machine
 
 Measurements = dict[str, Callable[[Section], Awaitable[None]]]
@@ -27,6 +40,10 @@ _ALL: Measurements = {
     "cpu": cpu.measure,
     "create": create.measure,
     "lifecycle": lifecycle.measure,
+    "clients": clients.measure,
+    "isolation": isolation.measure,
+    "neighbour": neighbour.measure,
+    "guard": guard.measure,
 }
 
 

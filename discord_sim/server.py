@@ -86,6 +86,7 @@ class SimServer:
         self.world.dispatch = self._dispatch
         self.control: ControlHandler | None = None
         self._runner: web.AppRunner | None = None
+        self._broken: list[Exception] = []
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} port={self.port} guilds={len(self.world.guilds)}>"
@@ -101,6 +102,8 @@ class SimServer:
         trace: TracebackType | None,
     ) -> None:
         await self.stop()
+        if self._broken and error is None:
+            raise ExceptionGroup("the simulator could not answer", self._broken)
 
     async def start(self) -> None:
         """Listen on the loopback interface. Raises `OSError` when the port is taken."""
@@ -135,6 +138,17 @@ class SimServer:
         return f"ws://{HOST}:{self.port}/"
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
+        try:
+            return await self._answer(request)
+        except OSError:
+            # The client has gone.
+            raise
+        except Exception as error:
+            # Its client sees a status 500, which a test may take for what it wanted to see.
+            self._broken.append(error)
+            raise
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
         path = request.path
         if path.startswith("/api/"):
             return await self.rest.serve(request)

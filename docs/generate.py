@@ -40,6 +40,9 @@ EXAMPLES: Mapping[type[errors.SandboxError], errors.SandboxError] = {
     errors.OwnerLimitReached: errors.OwnerLimitReached(2, ("welcome-flow", "try-login")),
     errors.GuildLimitReached: errors.GuildLimitReached(100),
     errors.SlotsUsedUp: errors.SlotsUsedUp("tenants:4222", 100),
+    errors.StorageUsedUp: errors.StorageUsedUp(
+        "PostgreSQL", 283_115_520, 268_435_456, sandbox_name="welcome-flow"
+    ),
     errors.GuildAlreadyMapped: errors.GuildAlreadyMapped(_GUILD, "welcome-flow"),
     errors.SandboxNotFound: errors.SandboxNotFound("welcome-flwo", ("welcome-flow",)),
     errors.SchemaCreationFailed: errors.SchemaCreationFailed(
@@ -99,7 +102,15 @@ _OPERATORS: Mapping[str, str] = {
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "Discord": ("discord_",),
-    "Servers": ("database_", "sandbox_control_", "redis_", "nats_", "sandbox_nats_"),
+    "Sandboxes' own bots": ("sandbox_gateway_",),
+    "Servers": (
+        "database_",
+        "sandbox_control_",
+        "redis_",
+        "nats_",
+        "sandbox_nats_url",
+        "sandbox_nats_replicas",
+    ),
     "Sandboxes": (
         "sandbox_default_",
         "sandbox_max_",
@@ -110,10 +121,16 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     ),
     "Isolation": (
         "sandbox_isolation",
-        "sandbox_database_",
-        "sandbox_redis_",
+        "sandbox_database_url",
+        "sandbox_redis_url",
         "sandbox_credentials_",
         "sandbox_worker_",
+    ),
+    "Limits of a sandbox": (
+        *("sandbox_database_connections", "sandbox_database_statement_"),
+        *("sandbox_database_mb", "sandbox_database_all_"),
+        *("sandbox_redis_mb", "sandbox_redis_keys", "sandbox_redis_all_"),
+        *("sandbox_stream_", "sandbox_nats_connections"),
     ),
     "Events": ("events_", "router_"),
     "Operation": ("ops_", "metrics_", "log_"),

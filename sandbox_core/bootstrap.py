@@ -24,7 +24,9 @@ from .dependencies import questions
 from .errors import DependencyUnavailable
 from .event_router import BudgetLimits, EventRouter, GatewayIntake, LastEvents
 from .health import HealthChecker
+from .hindrance import hindrance, log_hindrance
 from .manager import LoggedManager, ManagerLimits, SandboxManager
+from .measuring import Measuring, StorageMetrics
 from .metrics import Metrics
 from .namespaces import Namespace
 from .namespaces.nats_letters import SlotDeadLetters
@@ -55,7 +57,7 @@ from .sharding.resume_point_rows import ResumePointRows
 from .sharding.resume_points import ResumePoints
 from .sharding.state import PublishingState
 from .shutdown import ShutdownBudget
-from .tenant_side import TenantSide, connect_tenant_nats, open_tenant_side
+from .tenant_side import TenantSide, connect_tenant_nats, open_tenant_side, storage_limits
 from .tracing import Tracing, find_tracing
 
 _log = structlog.get_logger("sandbox.core")
@@ -77,6 +79,8 @@ class Core:
     """The sandboxes' own servers."""
     cleanup: CleanupProvider
     notices: Notices
+    measuring: Measuring
+    """Measures what sandboxes store."""
     health: HealthChecker
     routes: RouteProvider
     router: EventRouter
@@ -122,6 +126,8 @@ class NatsUse(Enum):
     """To publish: NATS must answer once, and missing streams are created."""
     SANDBOXES = "sandboxes"
     """Only for the sandboxes' parts: NATS may be away, and nothing can be published."""
+    TRIAL = "trial"
+    """As `SANDBOXES`, and sandboxes' workers are let in, also while no other process does that."""
     NOTHING = "nothing"
     """Not at all: methods that need NATS must not be called."""
 
@@ -160,11 +166,12 @@ async def open_core(
             stack,
             closing,
             pool,
-            answers=use_nats is NatsUse.EVENTS,
+            answers=use_nats in {NatsUse.EVENTS, NatsUse.TRIAL},
             connects=use_nats is not NatsUse.NOTHING,
         )
-        bot_there = None if tenant_nats is None else tenant_nats.bot
-        sides = NatsSides.of(settings, nats, stack, closing, tenant=bot_there)
+        sides = NatsSides.of(
+            settings, nats, stack, closing, tenant=None if tenant_nats is None else tenant_nats.bot
+        )
         js = sides.js
         asked = questions(pool, redis, js, nats) | sides.questions()
         if on_servers is not None:
@@ -208,6 +215,7 @@ async def open_core(
             tenant=tenant_nats,
         )
         if use_nats is NatsUse.EVENTS:
+            log_hindrance(settings)
             await publishers.start()
             at_end("publisher", publishers.close)
             at_end("sandbox budgets", _run(router.sandboxes.budgets.run(), "sandbox-budgets"))
@@ -229,6 +237,7 @@ async def open_core(
             tenants=side.checks,
         )
         at_end("health", health.close)
+        limits = storage_limits(settings)
         manager = LoggedManager(
             pool=pool,
             namespaces=namespaces,
@@ -238,6 +247,7 @@ async def open_core(
                 max_ttl=settings.max_ttl,
                 max_per_owner=settings.sandbox_max_per_owner,
                 max_guilds=settings.sandbox_max_guilds,
+                storage=limits,
                 protected_guild_ids=frozenset(settings.discord_protected_guild_ids),
             ),
             observer=metrics,
@@ -245,6 +255,7 @@ async def open_core(
             key=settings.credentials_key,
             endpoint=settings.client_endpoint,
             enforced=settings.enforced,
+            hindrance=partial(hindrance, settings),
         )
         cleanup = CleanupProvider(
             pool=pool,
@@ -263,7 +274,10 @@ async def open_core(
             namespaces=namespaces,
             tenants=side,
             cleanup=cleanup,
-            notices=Notices(pool, leads=settings.expiry_notices),
+            notices=Notices(pool, leads=settings.expiry_notices, limits=limits),
+            measuring=Measuring(
+                pool=pool, namespaces=namespaces, limits=limits, metrics=StorageMetrics(metrics.registry)
+            ),
             health=health,
             routes=routes,
             router=router,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import errors
+from .stored import mebibytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,24 @@ def _slots(error: errors.SlotsUsedUp) -> tuple[str, str]:
     return (
         f"The sandboxes' NATS server{where} has room for {error.slots} sandboxes, and all of it is in use.",
         "Destroy a sandbox and wait some seconds, or give the server a configuration with more slots.",
+    )
+
+
+def _storage(error: errors.StorageUsedUp) -> tuple[str, str]:
+    if error.of_keys:
+        amount = f"{error.used:,} keys in {error.dependency}, and the limit is {error.limit:,}"
+    else:
+        used, limit = mebibytes(error.used), mebibytes(error.limit)
+        amount = f"{used} MiB in {error.dependency}, and the limit is {limit} MiB"
+    if not error.sandbox_name:
+        return f"All sandboxes together store {amount}.", "Destroy a sandbox, or store less in one."
+    name = shown(error.sandbox_name)
+    return (
+        f"Your sandbox `{name}` is full: it stores {amount}.",
+        (
+            f"Store less than 90 % of that, or destroy it: `/sandbox destroy name:{name}`. "
+            "It is measured every 30 seconds."
+        ),
     )
 
 
@@ -258,6 +277,7 @@ _TEXTS: dict[type, Callable[[Any], tuple[str, str]]] = {
     errors.OwnerLimitReached: _owner_limit,
     errors.GuildLimitReached: _guild_limit,
     errors.SlotsUsedUp: _slots,
+    errors.StorageUsedUp: _storage,
     errors.GuildAlreadyMapped: _guild_mapped,
     errors.SandboxNotFound: _not_found,
     errors.SchemaCreationFailed: _schema_creation,

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from .errors import TransitionNotAllowed
+from .stored import Level, Stored
 from .words import storable
 
 
@@ -132,6 +133,8 @@ class Sandbox:
     key_id: str = ""
     """The fingerprint of the key that they were made with."""
     rest_level: RestLevel = RestLevel.NO_MODERATION
+    storage: tuple[Stored, ...] = ()
+    """What it stores, where that was measured, by the stores' names."""
 
     @property
     def short_id(self) -> str:
@@ -153,6 +156,15 @@ class Sandbox:
         """When the first of them was; None when none was."""
         since = self.metadata.get(EVENTS_DROPPED_SINCE)
         return None if since is None else datetime.fromtimestamp(float(since), UTC)
+
+    def stored(self, store: str) -> Stored | None:
+        """Return what it stores in this store; None when that was not measured yet."""
+        return next((each for each in self.storage if each.store == store), None)
+
+    def is_full(self, store: str) -> bool:
+        """Return whether it stores as much in this store as it may, and has not got room again since."""
+        found = self.stored(store)
+        return found is not None and found.level is Level.FULL
 
     def routes_at(self, now: datetime) -> bool:
         """Return whether guilds registered with this sandbox send their events to it at this time."""

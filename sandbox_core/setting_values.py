@@ -111,9 +111,6 @@ Minutes = Annotated[
 ]
 ShardIds = Annotated[tuple[int, ...] | None, NoDecode, BeforeValidator(_split)]
 
-ISOLATION: Literal["enforced", "convention"] = "convention"
-"""The default of `SANDBOX_ISOLATION`."""
-
 MAX_DELIVERIES = 5
 """How often a worker gets an event, unless a setting says otherwise."""
 
@@ -153,6 +150,15 @@ TAKES: Mapping[str, str] = {
     "SANDBOX_WORKER_NATS_URL": "nats://host:port without a login, several separated by commas (or tls://)",
     "SANDBOX_DATABASE_CONNECTIONS": "a whole number from 1",
     "SANDBOX_DATABASE_STATEMENT_SECONDS": "seconds, more than 0 and at most 86400",
+    "SANDBOX_DATABASE_MB": "megabytes, a whole number from 1",
+    "SANDBOX_DATABASE_ALL_MB": "megabytes, a whole number from 1, or nothing for no limit",
+    "SANDBOX_REDIS_MB": "megabytes, a whole number from 1",
+    "SANDBOX_REDIS_KEYS": "a whole number from 1",
+    "SANDBOX_REDIS_ALL_MB": "megabytes, a whole number from 1, or nothing for no limit",
+    "SANDBOX_STREAM_MB": "megabytes, a whole number from 16",
+    "SANDBOX_STREAM_MESSAGES": "a whole number of events from 1000",
+    "SANDBOX_STREAM_CONSUMERS": "a whole number from 1",
+    "SANDBOX_NATS_CONNECTIONS": "a whole number from 1",
     "METRICS_OWNER_LABELS": "a whole number from 0",
     "SANDBOX_CONTROL_SCHEMA": "a schema's name: 1 to 40 of a-z, 0-9 and _, beginning with a letter or _; "
     "not PostgreSQL's own (pg_…, information_schema) and not a sandbox's (sandbox_ and 8 hex digits)",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
 from functools import cached_property
 from typing import Annotated, Any, Literal
@@ -13,9 +14,9 @@ from .addresses import NatsAddress, PostgresAddress, RedisAddress
 from .client_endpoint import NOBODY, ClientEndpoint, user_id_in
 from .credentials import CredentialsKey
 from .secret_files import SettingsError
+from .setting_limits import NatsLimitSettings, StorageLimitSettings
 from .setting_sources import Sources, read
 from .setting_values import (
-    ISOLATION,
     MAX_DELIVERIES,
     TAKES,
     Hours,
@@ -44,8 +45,8 @@ __all__ = (
 )
 
 
-class KeySettings(Sources):
-    """The setting for the configuration of the sandboxes' NATS server."""
+class TenantNatsSettings(NatsLimitSettings):
+    """The settings for the configuration of the sandboxes' NATS server."""
 
     sandbox_credentials_key: Annotated[SecretStr, AfterValidator(long_enough)]
 
@@ -64,7 +65,7 @@ class DatabaseSettings(Sources):
         return PostgresAddress.parse(self.database_url.get_secret_value())
 
 
-class Settings(DatabaseSettings):
+class Settings(DatabaseSettings, NatsLimitSettings, StorageLimitSettings):
     """Every setting; a field's environment variable is its name in upper case.
 
     docs/settings.md contains the docstrings of the fields.
@@ -99,7 +100,7 @@ class Settings(DatabaseSettings):
     """NATS 2.11 or newer, with JetStream."""
     sandbox_nats_url: Annotated[SecretStr | None, server_url(NatsAddress.parse)] = None
     """Another NATS server for the sandboxes' events and their workers, with JetStream. Without it: NATS_URL.
-    Whatever happens to that server, production's events go on. With `enforced` it must be set, and with
+    Whatever happens to that server, production's events go on. `enforced` needs it, and with
     SANDBOX_CREDENTIALS_KEY it is a server with the configuration that `sandboxctl tenant-nats` prints."""
     nats_replicas: Annotated[int, AfterValidator(replicas)] = 1
     """Replicas of each stream: 1, or in a cluster 3 or 5."""
@@ -112,16 +113,17 @@ class Settings(DatabaseSettings):
     nats_sandbox_stream: Annotated[str, named(subjects.is_stream_name)] = subjects.SANDBOX_STREAM
     """The stream of the sandboxes' events, `sandbox.>`. The bot does not change a stream of others."""
 
-    sandbox_isolation: Literal["enforced", "convention"] = ISOLATION
-    """How sandboxes are kept apart. `enforced`: the servers do it, each sandbox has logins of its own.
-    `convention`: workers have the same login, and keep to their sandbox by good manners."""
+    sandbox_isolation: Literal["enforced", "convention"] = "enforced"
+    """How sandboxes are kept apart. `enforced`: the servers do it, each sandbox has logins of its own, and no
+    new one can be made where a server for it is missing. `convention`: workers have the same login, and keep
+    to their sandbox by good manners."""
     sandbox_database_url: Annotated[SecretStr | None, server_url(PostgresAddress.parse)] = None
-    """The database of the sandboxes' schemas, with the bot's login there. With `enforced` it must be set."""
+    """The database of the sandboxes' schemas, with the bot's login there. `enforced` needs it."""
     sandbox_redis_url: Annotated[SecretStr | None, server_url(RedisAddress.parse)] = None
-    """The Redis or Valkey of the sandboxes' keys, with the bot's login. With `enforced` it must be set."""
+    """The Redis or Valkey of the sandboxes' keys, with the bot's login. `enforced` needs it."""
     sandbox_credentials_key: Annotated[SecretStr | None, AfterValidator(long_enough)] = None
-    """The key that the passwords of sandboxes are made from. With `enforced` it must be set, and the same in
-    every process. After a change, `rotate` gives each sandbox new credentials."""
+    """The key that the passwords of sandboxes are made from. `enforced` needs it, the same in every process.
+    After a change, `rotate` gives each sandbox new credentials."""
     sandbox_worker_database_url: Annotated[
         str | None, AfterValidator(without_login(PostgresAddress.parse))
     ] = None
@@ -130,10 +132,6 @@ class Settings(DatabaseSettings):
     """The address of the sandboxes' Redis for workers, where it is another than the bot's."""
     sandbox_worker_nats_url: Annotated[str | None, AfterValidator(without_login(NatsAddress.parse))] = None
     """The address of the sandboxes' NATS server for workers, where it is another than the bot's."""
-    sandbox_database_connections: Annotated[int, Field(ge=1)] = 20
-    """The most connections of one sandbox to PostgreSQL at a time."""
-    sandbox_database_statement_seconds: Annotated[float, Field(gt=0, le=86_400)] = 60
-    """How long a statement of a sandbox may take, unless its session sets another limit."""
 
     ops_host: str = "127.0.0.1"
     """The address on which `/metrics`, `/healthz` and `/readyz` listen."""
@@ -141,7 +139,7 @@ class Settings(DatabaseSettings):
     """The port of the same; 0 chooses a free one."""
     sandbox_gateway_host: str = "127.0.0.1"
     """The address on which `sandboxctl gateway` listens for the sandboxes' bots."""
-    sandbox_gateway_port: Annotated[int, Field(ge=1, le=65535)] = 9465
+    sandbox_gateway_port: Annotated[int, Field(ge=1, le=65535)] = 9470
     """The port of the same."""
     sandbox_gateway_url: Annotated[str | None, AfterValidator(endpoint_url)] = None
     """The address of the same as the bots reach it, without a path. Without it:
@@ -211,52 +209,43 @@ class Settings(DatabaseSettings):
             raise ValueError("SANDBOX_GATEWAY_REST_PER_SANDBOX")
         if self.nats_sandbox_stream == self.nats_events_stream:
             raise ValueError("NATS_SANDBOX_STREAM")
-        if self.sandbox_isolation == "enforced":
-            self._require_tenant_side()
-        self._check_tenant_nats()
+        self._check_tenant_side()
         if self.discord_shard_ids is not None:
             count = self.discord_shard_count
             if count is None or not all(0 <= shard < count for shard in self.discord_shard_ids):
                 raise ValueError("DISCORD_SHARD_IDS")
         return self
 
-    def _check_tenant_nats(self) -> None:
-        """Raise `SettingsError` for what does not fit a NATS server with an account for each sandbox."""
-        address = self.tenant_nats
-        if address is not None and (address.user is not None or address.token is not None):
-            problem = (
+    def _check_tenant_side(self) -> None:
+        """Raise `SettingsError` for servers that can't be the sandboxes' own.
+
+        Without the key nothing is made there, and so nothing is wrong yet; see `hindrance.hindrance`.
+        """
+        if self.sandbox_credentials_key is None:
+            return
+        problems = []
+        nats = self.sandbox_nats
+        if self.sandbox_nats_url is not None and (nats.user is not None or nats.token is not None):
+            problems.append(
                 "SANDBOX_NATS_URL has a login, and SANDBOX_CREDENTIALS_KEY is set: the bot's logins there "
                 "are made from the key, so the address takes none."
             )
-            raise SettingsError([problem])
-
-    def _require_tenant_side(self) -> None:
-        """Raise `SettingsError` with a line for each setting that `enforced` needs."""
-        needed = {
-            "SANDBOX_DATABASE_URL": self.sandbox_database_url,
-            "SANDBOX_REDIS_URL": self.sandbox_redis_url,
-            "SANDBOX_NATS_URL": self.sandbox_nats_url,
-            "SANDBOX_CREDENTIALS_KEY": self.sandbox_credentials_key,
-        }
-        problems = [
-            f"{name} is not set, and SANDBOX_ISOLATION=enforced needs it: it takes {TAKES[name]}."
-            for name, value in needed.items()
-            if value is None
-        ]
-        tenants, keys = self.tenant_database, self.tenant_redis
-        if tenants is not None and (tenants.endpoints, tenants.database) == (
-            self.database.endpoints,
-            self.database.database,
-        ):
-            problems.append(
-                "SANDBOX_DATABASE_URL names the database of DATABASE_URL: it must be another one."
-            )
-        if keys is not None and keys.endpoint == self.redis.endpoint:
-            problems.append("SANDBOX_REDIS_URL names the server of REDIS_URL: it must be another one.")
-        if self.sandbox_nats_url is not None and set(self.sandbox_nats.endpoints) & set(self.nats.endpoints):
-            problems.append("SANDBOX_NATS_URL names the server of NATS_URL: it must be another one.")
+        if self.enforced:
+            problems += self._not_apart()
         if problems:
             raise SettingsError(problems)
+
+    def _not_apart(self) -> Iterator[str]:
+        tenants, keys, control = self.tenant_database, self.tenant_redis, self.database
+        if tenants is not None and (tenants.endpoints, tenants.database) == (
+            control.endpoints,
+            control.database,
+        ):
+            yield "SANDBOX_DATABASE_URL names the database of DATABASE_URL: it must be another one."
+        if keys is not None and keys.endpoint == self.redis.endpoint:
+            yield "SANDBOX_REDIS_URL names the server of REDIS_URL: it must be another one."
+        if self.sandbox_nats_url is not None and set(self.sandbox_nats.endpoints) & set(self.nats.endpoints):
+            yield "SANDBOX_NATS_URL names the server of NATS_URL: it must be another one."
 
     @cached_property
     def tenant_database(self) -> PostgresAddress | None:
@@ -359,9 +348,9 @@ def load_database_settings(**overrides: Any) -> DatabaseSettings:
     return read(DatabaseSettings, overrides)
 
 
-def load_key(**overrides: Any) -> CredentialsKey:
-    """Read only the key of sandboxes' credentials. Raises `SettingsError` as `load_settings` does."""
-    return CredentialsKey(read(KeySettings, overrides).sandbox_credentials_key)
+def load_tenant_nats_settings(**overrides: Any) -> TenantNatsSettings:
+    """Read only what the sandboxes' NATS server needs. Raises `SettingsError` as `load_settings` does."""
+    return read(TenantNatsSettings, overrides)
 
 
 def require_discord(settings: Settings) -> str:

@@ -20,6 +20,7 @@ from .namespaces.nats_places import SlotPlaces
 from .namespaces.nats_tenant import SlotNamespace
 from .nats.connection import NatsConnection
 from .nats.tenant.callout import CalloutResponder, LoginRates
+from .nats.tenant.configuration import DEFAULT_LIMITS, TenantLimits
 from .nats.tenant.keys import AUTH, BOT, SYSTEM, TenantKeys
 from .nats.tenant.servers import TenantServers
 from .nats.tenant.streams import SlotStreams
@@ -108,7 +109,7 @@ async def open_tenant_nats(
     key: CredentialsKey,
     *,
     longest_life: timedelta,
-    replicas: int = 1,
+    limits: TenantLimits = DEFAULT_LIMITS,
     worker_address: NatsAddress | None = None,
     answers: bool = True,
     connects: bool = True,
@@ -119,8 +120,8 @@ async def open_tenant_nats(
     """Use the server at `address`, which has no login in it: those are made from `key`.
 
     It may be away: requests then raise `DependencyUnavailable` until it is back. `pool` is the bot's own
-    database; `worker_address` is the server's address as workers reach it, where that is another. `replicas`
-    must be what the server's configuration was printed with. Without `connects` nothing may be asked of the
+    database; `worker_address` is the server's address as workers reach it, where that is another. `limits`
+    are what the server's configuration was printed with. Without `connects` nothing may be asked of the
     server. `faults` is for tests.
     """
     keys = TenantKeys(key)
@@ -128,11 +129,11 @@ async def open_tenant_nats(
         bot, auth, system = NatsConnection(), NatsConnection(), NatsConnection()
         stack.push_async_callback(_close, bot, auth, system)
         servers = TenantServers(system)
-        streams = SlotStreams(bot, replicas=replicas)
+        streams = SlotStreams(bot, limits)
         lending = SlotLending(pool, servers, streams, rest=rest, faults=faults)
         seen = worker_address or address
         logins = SlotLogins(pool, servers, seen, key, lending, longest_life=longest_life)
-        namespace = SlotNamespace(servers, streams, lending, logins)
+        namespace = SlotNamespace(servers, streams, lending, logins, limits)
         responder = CalloutResponder(auth, keys, logins_in(pool), rates=rates)
         stack.push_async_callback(responder.close)
         places = SlotPlaces(pool, lending, streams)

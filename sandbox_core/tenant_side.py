@@ -27,9 +27,11 @@ from .namespaces import (
 )
 from .namespaces.nats_letters import SlotDeadLetters
 from .nats.dead_letters import DeadLetters
+from .nats.tenant.configuration import TenantLimits
 from .postgres import Pool
 from .settings import Settings
 from .shutdown import ShutdownBudget
+from .stored import StorageLimit
 from .tenant_nats import TenantNats, open_tenant_nats
 
 TENANT_NATS = "NATS of sandboxes"
@@ -49,6 +51,8 @@ class TenantSide:
     database: ServerCheck | None
     """The server of the sandboxes' database, if it is not the bot's own database."""
     keys: ServerCheck | None
+    nats: TenantNats | None
+    """The server with an account for each sandbox, if the settings name one."""
 
     @property
     def checks(self) -> list[ServerCheck]:
@@ -90,6 +94,7 @@ async def open_tenant_side(
         letters,
         database,
         server,
+        tenant,
     )
 
 
@@ -115,7 +120,7 @@ async def connect_tenant_nats(
         address,
         key,
         longest_life=settings.max_ttl,
-        replicas=settings.sandbox_nats_replicas,
+        limits=TenantLimits.of(settings, replicas=settings.sandbox_nats_replicas),
         worker_address=None if shown is None else NatsAddress.parse(shown),
         answers=answers,
         connects=connects,
@@ -183,3 +188,8 @@ def _limits(settings: Settings) -> RoleLimits:
     return RoleLimits(
         settings.sandbox_database_connections, timedelta(seconds=settings.sandbox_database_statement_seconds)
     )
+
+
+def storage_limits(settings: Settings) -> dict[str, StorageLimit]:
+    """Return what one sandbox may store, by the stores that can't limit it themselves."""
+    return {SchemaProvisioner.store: settings.database_limit, RedisNamespace.store: settings.redis_limit}

@@ -12,9 +12,9 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from sandbox_core.bootstrap import Core, NatsUse, open_core
-from sandbox_core.errors import IsolationImpossible
+from sandbox_core.client_endpoint import ClientEndpoint
 from sandbox_core.postgres.switches import SwitchRequests
-from sandbox_core.settings import Settings
+from sandbox_core.settings import TAKES, Settings, SettingsError
 
 from .app import EndpointApp
 from .following import FollowedTenants, Pace
@@ -77,23 +77,30 @@ class Endpoint:
     metrics: ClientMetrics
 
 
+def require_endpoint(settings: Settings) -> ClientEndpoint:
+    """Return where the clients connect to. Raises `SettingsError` when a setting for them is missing."""
+    endpoint = settings.client_endpoint
+    missing = {
+        "DISCORD_TOKEN": settings.discord_token is None,
+        "SANDBOX_CREDENTIALS_KEY": endpoint is None,
+    }
+    problems = [f"{name} is not set: it takes {TAKES[name]}." for name, lacks in missing.items() if lacks]
+    if problems or endpoint is None:
+        raise SettingsError(problems)
+    return endpoint
+
+
 @asynccontextmanager
 async def open_endpoint(
     core: Core, tuning: EndpointTuning = DEFAULT_TUNING, *, guard: OpenGuard = open_guard
 ) -> AsyncIterator[Endpoint]:
     """Open the endpoint over the core's servers, any of which may be away.
 
-    Raises `IsolationImpossible` without a key for tokens.
+    Raises `SettingsError`.
     """
     settings = core.settings
-    place, key = settings.client_endpoint, settings.credentials_key
-    if place is None or key is None:
-        raise IsolationImpossible(
-            "Discord",
-            "",
-            "there is no key to make the tokens of sandboxes from",
-            "Set SANDBOX_CREDENTIALS_KEY, the same in every process.",
-        )
+    place = require_endpoint(settings)
+    key = place.key
     metrics, tenants = ClientMetrics(), FollowedTenants(core.pool, key, pace=tuning.pace)
     share = tuning.share or ShareLimits.of(settings)
     async with guard(core, tenants, metrics.registry, place.gateway_url, share) as guarded:
@@ -181,7 +188,8 @@ def _places(core: Core) -> StreamPlaces:
 async def run_endpoint(
     settings: Settings, *, stop: asyncio.Event, tuning: EndpointTuning = DEFAULT_TUNING
 ) -> None:
-    """Run until `stop` is set. Raises `EndpointAddressError` or `IsolationImpossible`."""
+    """Run until `stop` is set. Raises `EndpointAddressError` or `SettingsError`."""
+    require_endpoint(settings)
     opening = open_core(settings, follow_routes=False, use_nats=NatsUse.SANDBOXES)
     async with opening as core, open_endpoint(core, tuning) as endpoint:
         host, port = settings.sandbox_gateway_host, settings.sandbox_gateway_port

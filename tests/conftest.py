@@ -6,6 +6,7 @@ may stop, kill and restart a server: the next test finds it running again, on th
 
 from __future__ import annotations
 
+import asyncio.selector_events
 import gc
 import inspect
 import itertools
@@ -82,11 +83,18 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     # As in the product's own processes.
     show_plain_tracebacks()
+    # Clients that only tests use share their loop with the product, whose own never call the one that is
+    # spoilt; see `sandbox_core.stream_writes`.
+    transport = asyncio.selector_events._SelectorSocketTransport  # type: ignore[attr-defined]
+    transport.writelines = asyncio.WriteTransport.writelines
     # How long an example takes says more about the machine than about the code.
     settings.register_profile("no-deadline", deadline=None)
     settings.load_profile("no-deadline")
     if (told := getattr(config, "workerinput", None)) is not None:
         use_server_at(Path(told["warm_endpoint"]))
+    # Most tests have one server of each kind, and another subject. Those of isolation, of the embedded
+    # servers, of the tour, of the documents and of the compose file set `enforced`, or take the default.
+    os.environ["SANDBOX_ISOLATION"] = "convention"
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     memory = Path("/dev/shm")  # noqa: S108 (pytest makes a private directory in it)
@@ -249,6 +257,15 @@ async def create_database(servers: EmbeddedServers, name: str, *, template: str 
         servers, f'CREATE DATABASE "{name}" OWNER "{role}" TEMPLATE "{template}" STRATEGY file_copy'
     )
     return urlunsplit(urlsplit(servers.database_url)._replace(path=f"/{name}"))
+
+
+async def close_databases(servers: EmbeddedServers) -> None:
+    """Let nobody into the present databases by default: a sandbox's role on this server would be, too."""
+    await _administer(
+        servers,
+        "DO $$DECLARE name text; BEGIN FOR name IN SELECT datname FROM pg_database LOOP "
+        "EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC', name); END LOOP; END$$",
+    )
 
 
 async def drop_database(servers: EmbeddedServers, name: str) -> None:

@@ -266,9 +266,10 @@ class CleanupProvider:
         return await self.cleanup_expired(), await self.cleanup_orphaned_resources()
 
     async def keep_credentials(self) -> list[tuple[str, UUID]]:
-        """Refuse the credentials of expired sandboxes, and make those that running ones lack.
+        """Refuse the credentials of ended sandboxes, and make those that running ones lack.
 
-        Return what was made, by store and sandbox. Expired sandboxes do not wait for their removal.
+        Return what was made, by store and sandbox. Ended sandboxes do not wait for their removal: the process
+        that began it may be dead, and the next attempt may be minutes away.
         """
         now = self._tools.clock()
         async with connected(self._tools.pool) as connection:

@@ -29,7 +29,8 @@ SandboxError
 ├── IsolationImpossible       SANDBOX_013
 ├── NoCredentials             SANDBOX_013
 ├── GuildLimitReached         SANDBOX_014
-└── SlotsUsedUp               SANDBOX_014
+├── SlotsUsedUp               SANDBOX_014
+└── StorageUsedUp             SANDBOX_014
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ from ._requests import (
     SandboxNotFound,
     SandboxNotNamed,
     SandboxNotRunning,
+    StorageUsedUp,
     TransitionNotAllowed,
 )
 from ._servers import (
@@ -103,6 +105,7 @@ __all__ = [
     "SchemaCreationFailed",
     "SlotsUsedUp",
     "StillWritten",
+    "StorageUsedUp",
     "StreamUnusable",
     "TransitionNotAllowed",
 ]

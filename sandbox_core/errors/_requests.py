@@ -169,3 +169,22 @@ class GuildLimitReached(SandboxError):
     def __init__(self, limit: int) -> None:
         super().__init__(limit)
         self.limit = limit
+
+
+class StorageUsedUp(SandboxError):
+    """A sandbox stores as much as it may in one store, or all of them together do.
+
+    `sandbox_name` is empty for all together. `used` and `limit` are in bytes, or in keys when `of_keys`.
+    """
+
+    code = "SANDBOX_014"
+
+    def __init__(
+        self, dependency: str, used: int, limit: int, *, sandbox_name: str = "", of_keys: bool = False
+    ) -> None:
+        super().__init__(dependency, used, limit, sandbox_name)
+        self.dependency = dependency
+        self.used = used
+        self.limit = limit
+        self.sandbox_name = sandbox_name
+        self.of_keys = of_keys

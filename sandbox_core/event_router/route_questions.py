@@ -40,6 +40,8 @@ class RouteQuestions:
         self._asked: set[Lane] = set()
         """Lanes that are being asked for, and were not switched meanwhile."""
         self._asking = OnDemand(self._ask_all, "route-questions")
+        self._turned = asyncio.Event()
+        """Set when some have an answer, or none."""
         self.obstacle = ""
         """Why there is no answer, naming the dependency; "" while nothing is known to be wrong."""
 
@@ -51,6 +53,12 @@ class RouteQuestions:
     def void(self, lane: Lane) -> None:
         """The lane's route is being switched: the answer to a question from before is no longer one."""
         self._asked.discard(lane)
+
+    async def over(self, lanes: Collection[Lane]) -> None:
+        """Return when none of these lanes waits for an answer."""
+        while any(map(_waits, lanes)):
+            self._turned.clear()
+            await self._turned.wait()
 
     async def close(self) -> None:
         """Ask no more."""
@@ -77,6 +85,7 @@ class RouteQuestions:
                 _log.exception("held_events_not_answered", lanes=len(batch))
                 self.obstacle = self.obstacle or "their routes: an internal error, see the log"
                 await asyncio.sleep(_PAUSE)
+            self._turned.set()
         # Also when those that waited are another process's by now.
         self.obstacle = ""
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Collection
 
 from sandbox_core.routing import RouteTable
 
-from .lane import Event, Lanes
+from .lane import Event, Lane, Lanes
 from .route_questions import RouteQuestions
 
 
@@ -56,6 +56,12 @@ class Switching:
         """True while an event of the guild is on its way: published and not acknowledged."""
         return guild_id in self._lanes and self._lanes[guild_id].is_sent
 
+    async def settled(self, guild_ids: Collection[str]) -> None:
+        """Return when no event of these guilds waits for an answer to where it goes."""
+        await self._questions.over(
+            [self._lanes[guild_id] for guild_id in guild_ids if guild_id in self._lanes]
+        )
+
     async def about_to_switch(self) -> None:
         """Save what has to be saved before drained guilds' routes change."""
         for action in self.before_switch:
@@ -64,7 +70,7 @@ class Switching:
     def resume(self, guild_ids: Collection[str]) -> None:
         """Go on with these guilds, by the routes as they are now."""
         table = self._table()
-        lanes = [self._lanes[guild_id] for guild_id in guild_ids if guild_id in self._lanes]
+        lanes = self._present(guild_ids)
         for lane in lanes:
             lane.resume()
         for lane in lanes:
@@ -74,6 +80,9 @@ class Switching:
                 self._questions.ask(lane)
             if lane.first is not None and not lane.is_sent:
                 self._start(lane.first)
+
+    def _present(self, guild_ids: Collection[str]) -> list[Lane]:
+        return [self._lanes[guild_id] for guild_id in guild_ids if guild_id in self._lanes]
 
 
 def _nothing() -> None:

@@ -28,6 +28,7 @@ from . import credentials as credential_steps
 from . import guilds as guild_steps
 from . import rules, teardown
 from .ports import Changed, ManagerLimits, Tools
+from .storage import refuse_full
 
 _ATTEMPTS = 8
 """The most ids or generated names to try; even a second try is rare."""
@@ -65,6 +66,7 @@ async def check(tools: Tools, actor: Actor, asked: Asked) -> None:
     chosen, _ = _read(tools.limits, asked)
     guild_ids = _guild_ids(tools.limits, actor, {**asked, "confirmed": True})
     await guild_steps.refuse_mapped(tools, guild_ids)
+    await refuse_full(tools, actor.id)
     try:
         async with connected(tools.pool) as connection:
             await sandboxes.refuse(connection, chosen, owner=actor.id, limit=tools.limits.max_per_owner)
@@ -121,6 +123,7 @@ class _Creation:
         guild_ids = _guild_ids(limits, self._actor, asked)
         # The insert of the mapping decides. This check only avoids work before an obvious refusal.
         await guild_steps.refuse_mapped(self._tools, guild_ids)
+        await refuse_full(self._tools, self._actor.id)
         if self._tools.enforced:
             await credential_steps.require(self._tools)
 
@@ -212,6 +215,7 @@ class _Creation:
             await self._tools.faults(f"create:{namespace.store}")
 
     async def _start(self, sandbox: Sandbox, guild_ids: list[str]) -> Sandbox:
+        await self._tools.routes.settled(guild_ids)
         now = self._tools.clock()
         async with transaction(self._tools.pool) as connection:
             running = await sandboxes.set_status(

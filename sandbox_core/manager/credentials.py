@@ -30,7 +30,9 @@ def every(tools: TeardownTools) -> list[tuple[str, Credentials]]:
 
 
 async def require(tools: Tools) -> None:
-    """Raise `IsolationImpossible` when a server can't keep sandboxes apart."""
+    """Raise `IsolationImpossible` when the settings lack a server, or one can't keep sandboxes apart."""
+    if (lacking := tools.hindrance()) is not None:
+        raise lacking
     for store, each in every(tools):
         await _bounded(store, each.require())
 

@@ -18,6 +18,7 @@ async def register(
     tools: Tools, actor: Actor, sandbox: Sandbox, access: GuildAccess, *, confirmed: bool
 ) -> Registration:
     """Map the guild to the sandbox, and announce the new route."""
+    await tools.routes.settled([parse_guild_id(access.guild_id)])
     now = tools.clock()
     async with transaction(tools.pool) as connection:
         current = await locked(connection, sandbox)
@@ -57,6 +58,7 @@ async def refuse_mapped(tools: Tools, guild_ids: Sequence[str], sandbox: Sandbox
 async def unregister(tools: Tools, actor: Actor, access: GuildAccess, expected: Sandbox | None) -> Changed:
     """End the guild's mapping to any sandbox, or only to `expected`."""
     guild_id = parse_guild_id(access.guild_id)
+    await tools.routes.settled([guild_id])
     now = tools.clock()
     async with transaction(tools.pool) as connection:
         holder = await guild_mappings.holder_of(connection, guild_id)

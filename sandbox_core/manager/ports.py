@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
 from sandbox_core.client_endpoint import ClientEndpoint
 from sandbox_core.credentials import CredentialsKey
+from sandbox_core.errors import IsolationImpossible
 from sandbox_core.models import NOBODY_ASKED, Route, Sandbox, Switch
 from sandbox_core.namespaces import Namespace
 from sandbox_core.postgres import Pool
 from sandbox_core.postgres.claims import Claims
+from sandbox_core.stored import StorageLimit
 from sandbox_core.tasks import after_commit
 
 
@@ -28,6 +30,8 @@ class ManagerLimits:
     """The most sandboxes of one owner; all that are not destroyed count."""
     max_guilds: int = 100
     """The most guilds of one sandbox; its worker's environment names them all."""
+    storage: Mapping[str, StorageLimit] = field(default_factory=dict)
+    """What one sandbox may store, by store."""
     protected_guild_ids: frozenset[str] = frozenset()
     """Guilds that only the bot's owner may register."""
 
@@ -59,6 +63,14 @@ class Registration(Changed):
 
 class RouteChanges(Protocol):
     """Announces each committed change of routes."""
+
+    async def settled(self, guild_ids: Collection[str]) -> None:
+        """Return when every event of these guilds that this process has by now has its side.
+
+        Call it before a change: an event is from before it, and must not go by the new route. Raises
+        `DependencyUnavailable` when that is not known in time.
+        """
+        ...
 
     async def guilds_changed(self, routes: Mapping[str, Route | None]) -> Switch:
         """Wait until every gateway process has confirmed, or a limit; a route None means production.
@@ -148,3 +160,5 @@ class Tools(TeardownTools):
     """Where sandboxes' unmodified bots connect to."""
     enforced: bool = False
     """Whether new sandboxes get credentials, and not keep apart by convention."""
+    hindrance: Callable[[], IsolationImpossible | None] = lambda: None
+    """Why the settings allow no new sandbox; asked where `enforced`."""

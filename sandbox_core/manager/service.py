@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 from sandbox_core.client_endpoint import ClientEndpoint
 from sandbox_core.credentials import CredentialsKey
-from sandbox_core.errors import SandboxNotFound, SandboxNotNamed
+from sandbox_core.errors import IsolationImpossible, SandboxNotFound, SandboxNotNamed
 from sandbox_core.health import HealthChecker, SandboxHealth
 from sandbox_core.models import Actor, AuditEntry, AuditEvent, GuildAccess, RestLevel, Sandbox, SandboxStatus
 from sandbox_core.namespaces import Namespace
@@ -37,6 +37,7 @@ from .ports import (
     Tools,
     no_fault,
 )
+from .trials import create_trial
 
 Sandboxes = list[Sandbox]
 AuditEntries = list[AuditEntry]
@@ -77,11 +78,13 @@ class SandboxManager:
         key: CredentialsKey | None = None,
         endpoint: ClientEndpoint | None = None,
         enforced: bool = False,
+        hindrance: Callable[[], IsolationImpossible | None] = lambda: None,
     ) -> None:
         """`namespaces` are in the order of provisioning; they are dropped in reverse.
 
         `health` may check more parts than these; without it, they are all parts. With `enforced`, new
-        sandboxes get credentials of their own, made with `key`. `endpoint` is for unmodified bots.
+        sandboxes get credentials of their own, made with `key`, unless there is a `hindrance`. `endpoint` is
+        for unmodified bots.
         """
         self._tools = Tools(
             pool=pool,
@@ -96,6 +99,7 @@ class SandboxManager:
             key=key,
             endpoint=endpoint,
             enforced=enforced,
+            hindrance=hindrance,
         )
         self._health = health or HealthChecker(namespaces)
 
@@ -107,10 +111,17 @@ class SandboxManager:
         """Create a running sandbox, and register the guilds with it.
 
         A failure or a cancellation undoes everything. Raises `InvalidInput`, `NameTaken`,
-        `OwnerLimitReached`, `SchemaCreationFailed`, and for the guilds as `register_guild`; `confirmed` is
-        about the protected guilds among them.
+        `OwnerLimitReached`, `StorageUsedUp`, `SchemaCreationFailed`, and for the guilds as `register_guild`;
+        `confirmed` is about the protected guilds among them.
         """
         return await create(self._tools, actor, asked)
+
+    async def create_trial(self, actor: Actor, name: str) -> Changed:
+        """Create a throw-away sandbox for a trial, which belongs to nobody and expires in minutes.
+
+        Destroy it as `trial_actor`. Raises as `create`.
+        """
+        return await create_trial(self._tools, actor, name)
 
     async def get(self, reference: str) -> Sandbox:
         """Return the live sandbox with this name, id or short id. Raises `SandboxNotFound`."""
@@ -204,11 +215,14 @@ class SandboxManager:
         expected = None if reference is None else await self.get(reference)
         return await guild_steps.unregister(self._tools, actor, access, expected)
 
-    async def extend(self, actor: Actor, reference: str, duration: str) -> Extension:
+    async def extend(
+        self, actor: Actor, reference: str, duration: str, *, cause_id: str | None = None
+    ) -> Extension:
         """Add to the current expiry, up to the longest life from the creation.
 
-        A longer duration is shortened, and the result is `capped`. Raises `SandboxNotFound`, `NotPermitted`,
-        `InvalidInput` or `SandboxNotRunning`.
+        A longer duration is shortened, and the result is `capped`. `cause_id` is the id of the message
+        that asks for it: the gateway sends one again to a process that takes over from a killed one, and time
+        is added for it once. Raises `SandboxNotFound`, `NotPermitted`, `InvalidInput` or `SandboxNotRunning`.
         """
         sandbox = await self.get(reference)
         rules.may_change(actor, sandbox, "extend")
@@ -218,28 +232,29 @@ class SandboxManager:
         now = self._tools.clock()
         async with transaction(self._tools.pool) as connection:
             current = await guild_steps.locked(connection, sandbox)
-            rules.must_run(current, now)
-            wished = current.expires_at + added
-            # The setting may be lower by now; an extension never shortens a life.
-            expires_at = max(current.expires_at, min(wished, current.created_at + limit))
-            await sandboxes.set_expiry(connection, current.id, expires_at)
-            await sandboxes.touch(connection, current.id, now)
-            await audit.record(
-                connection,
-                current.id,
-                AuditEvent.TTL_EXTENDED,
-                actor=actor,
-                at=now,
-                details={
+            done = None
+            if cause_id is not None:
+                done = await audit.details_for(connection, current.id, AuditEvent.TTL_EXTENDED, cause_id)
+            if done is None:
+                rules.must_run(current, now)
+                wished = current.expires_at + added
+                # The setting may be lower by now; an extension never shortens a life.
+                expires_at = max(current.expires_at, min(wished, current.created_at + limit))
+                await sandboxes.set_expiry(connection, current.id, expires_at)
+                await sandboxes.touch(connection, current.id, now)
+                done = {
                     "from": current.expires_at.isoformat(),
                     "to": expires_at.isoformat(),
                     "capped": expires_at < wished,
-                },
-            )
+                    **({} if cause_id is None else {"cause_id": cause_id}),
+                }
+                await audit.record(
+                    connection, current.id, AuditEvent.TTL_EXTENDED, actor=actor, at=now, details=done
+                )
             extended = await guild_steps.locked(connection, current)
         changed = await self._tools.send_to(extended)
         await credential_steps.prolong(self._tools, extended)
-        return Extension(extended, changed.unconfirmed, capped=expires_at < wished)
+        return Extension(extended, changed.unconfirmed, capped=done["capped"])
 
     async def rotate(self, actor: Actor, reference: str) -> Changed:
         """Give the sandbox new credentials, and cut the old ones and their connections.

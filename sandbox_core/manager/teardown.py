@@ -71,6 +71,7 @@ async def destroy(tools: Tools, actor: Actor, sandbox: Sandbox) -> Changed:
     rules.may_change(actor, sandbox, "destroy")
     if _being_created(tools, sandbox):
         raise SandboxNotRunning(sandbox.name, sandbox.status)
+    await tools.routes.settled(sandbox.guild_ids)
     # It runs also without the claim: a caller waits, and two removals at once do no harm. The claim
     # only keeps the automatic cleanup away.
     async with tools.claims.hold(sandbox.id):

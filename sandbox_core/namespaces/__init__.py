@@ -1,5 +1,6 @@
 """A sandbox's parts in the stores: one small protocol, and one class for each store."""
 
+from .amounts import Amount, Pace
 from .base import Namespace, PartHealth, PartState
 from .credentials import Credentials
 from .nats import NatsNamespace
@@ -11,9 +12,11 @@ from .sides import Sides
 from .tenant_schemas import TenantSchemas
 
 __all__ = [
+    "Amount",
     "Credentials",
     "Namespace",
     "NatsNamespace",
+    "Pace",
     "PartHealth",
     "PartState",
     "RedisNamespace",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -13,6 +13,7 @@ from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.models import Sandbox, SandboxStatus, short_id
 from sandbox_core.subjects import schema_name
 
+from .amounts import Amount, Pace
 from .credentials import Credentials
 
 
@@ -73,6 +74,10 @@ class Namespace(Protocol):
 
     async def check(self, sandbox: Sandbox) -> PartHealth:
         """Check the sandbox's part now."""
+        ...
+
+    async def measure(self, sandboxes: Sequence[Sandbox], pace: Pace) -> Mapping[UUID, Amount]:
+        """Return what these sandboxes store; nothing of them where the server itself limits that."""
         ...
 
     async def list_ids(self) -> set[str]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from uuid import UUID
 
 from nats.js import JetStreamContext
 from nats.js.api import ConsumerInfo, StreamInfo
@@ -25,6 +26,7 @@ from sandbox_core.subjects import (
 )
 from sandbox_core.words import counted
 
+from .amounts import Amount, Pace
 from .base import IsOrphan, PartHealth, PartState, drop_orphan
 from .credentials import Credentials
 
@@ -129,6 +131,10 @@ class NatsNamespace:
             return None
         # The clocks of the two machines may differ a little.
         return max(0.0, (self._clock() - message.time).total_seconds())
+
+    async def measure(self, _sandboxes: Sequence[Sandbox], _pace: Pace) -> Mapping[UUID, Amount]:
+        """Return nothing: the server limits the streams."""
+        return {}
 
     async def list_ids(self) -> set[str]:
         """Return the UUIDs of sandboxes with messages or consumers.

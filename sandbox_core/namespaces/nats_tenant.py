@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from uuid import UUID
 
 from sandbox_core.errors import SandboxError
 from sandbox_core.models import Sandbox
+from sandbox_core.nats.tenant.configuration import TenantLimits
 from sandbox_core.nats.tenant.servers import TenantServers
 from sandbox_core.nats.tenant.streams import SlotStreams
 from sandbox_core.subjects import SLOT_DEAD_LETTERS, SLOT_STREAM, is_sandbox_id, sandbox_filter
 from sandbox_core.words import counted
 
+from .amounts import Amount, Pace
 from .base import IsOrphan, PartHealth, PartState, drop_orphan
 from .credentials import WILL_BE_MADE, Credentials
 from .nats_lending import SlotLending
@@ -26,12 +29,18 @@ class SlotNamespace:
     store = STORE
 
     def __init__(
-        self, servers: TenantServers, streams: SlotStreams, lending: SlotLending, logins: SlotLogins
+        self,
+        servers: TenantServers,
+        streams: SlotStreams,
+        lending: SlotLending,
+        logins: SlotLogins,
+        limits: TenantLimits,
     ) -> None:
         self._servers = servers
         self._streams = streams
         self._lending = lending
         self._logins = logins
+        self._limits = limits
         self.credentials: Credentials | None = logins
 
     async def provision(self, sandbox: Sandbox) -> None:
@@ -63,8 +72,8 @@ class SlotNamespace:
     async def check(self, sandbox: Sandbox) -> PartHealth:
         """Check that the sandbox has a slot with its streams, and its login.
 
-        `facts` has `slot`, `messages` (but for dead letters), `dead_letters`, `consumers`, `bytes`,
-        `max_bytes` and `connections`.
+        `facts` has `slot`, `messages` (but for dead letters), `dead_letters`, `consumers`, `bytes` and
+        `connections`, the last four each with its `…_limit`, but for dead letters.
         """
         facts: dict[str, int | float | str] = {"subjects": sandbox_filter(sandbox.id)}
         started = time.perf_counter()
@@ -76,16 +85,19 @@ class SlotNamespace:
             return PartHealth(self.store, PartState.UNHEALTHY, detail, latency, facts)
         facts["slot"] = slot
         facts["connections"] = len(await self._servers.connections(slot))
+        facts["connections_limit"] = self._limits.connections
         if not found.keys() >= {SLOT_STREAM, SLOT_DEAD_LETTERS}:
             detail = "its streams are missing and will be created again"
             return PartHealth(self.store, PartState.DEGRADED, detail, latency, facts | {"messages": 0})
         events = found[SLOT_STREAM]
         facts |= {
             "messages": (waiting := events.state.messages),
+            "messages_limit": events.config.max_msgs or 0,
             "dead_letters": (letters := found[SLOT_DEAD_LETTERS].state.messages),
             "consumers": events.state.consumer_count,
+            "consumers_limit": self._limits.consumers,
             "bytes": events.state.bytes,
-            "max_bytes": events.config.max_bytes or 0,
+            "bytes_limit": events.config.max_bytes or 0,
         }
         if sandbox.generation and await self._logins.lacking([sandbox]):
             detail = f"its login {WILL_BE_MADE}"
@@ -93,6 +105,10 @@ class SlotNamespace:
         detail = f"{counted(waiting, 'event', 'events')} waiting" if waiting else "no events waiting"
         detail += f", {counted(letters, 'dead letter', 'dead letters')}" if letters else ""
         return PartHealth(self.store, PartState.HEALTHY, detail, latency, facts)
+
+    async def measure(self, _sandboxes: Sequence[Sandbox], _pace: Pace) -> Mapping[UUID, Amount]:
+        """Return nothing: the server limits the streams."""
+        return {}
 
     async def list_ids(self) -> set[str]:
         """Return the UUIDs of sandboxes with a slot, or with something in a slot that nobody has."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -19,8 +19,10 @@ from sandbox_core.postgres.pool import COMMAND_TIMEOUT
 from sandbox_core.subjects import is_schema_name, schema_name
 from sandbox_core.words import counted
 
+from .amounts import Amount, Pace
 from .base import IsOrphan, PartHealth, PartState
 from .credentials import Credentials
+from .postgres_amounts import measure_schemas
 
 _log = structlog.get_logger("sandbox.namespaces")
 
@@ -186,6 +188,14 @@ class SchemaProvisioner:
         rows = counted(stats.total_rows, "row", "rows")
         detail = f"{counted(len(stats.rows), 'table', 'tables')}, {'' if stats.exact else 'about '}{rows}"
         return PartHealth(self.store, PartState.HEALTHY, detail, latency, facts)
+
+    async def measure(self, sandboxes: Sequence[Sandbox], pace: Pace) -> Mapping[UUID, Amount]:
+        """Add up the sizes of what is in each schema."""
+        return await self._measured(self._pool, sandboxes, pace)
+
+    async def _measured(self, pool: Pool, sandboxes: Sequence[Sandbox], pace: Pace) -> Mapping[UUID, Amount]:
+        found = await measure_schemas(pool, [each.schema_name for each in sandboxes], pace)
+        return {each.id: found[each.schema_name] for each in sandboxes}
 
     async def list_ids(self) -> set[str]:
         """Return short ids: a schema's name contains no more."""

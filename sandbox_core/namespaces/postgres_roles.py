@@ -15,6 +15,7 @@ from datetime import timedelta
 from uuid import UUID
 
 import asyncpg
+import structlog
 
 from sandbox_core.addresses import PostgresAddress
 from sandbox_core.credentials import CredentialsKey, scram_verifier
@@ -22,43 +23,25 @@ from sandbox_core.errors import DependencyUnavailable, IsolationImpossible, Logi
 from sandbox_core.models import Sandbox
 from sandbox_core.postgres import Connection, Pool, connected, login, transaction
 from sandbox_core.postgres.pool import CONNECT_TIMEOUT
-from sandbox_core.words import counted
+
+from .postgres_abilities import ABILITIES, TRUSTS, lacking_abilities, quoted
+
+_log = structlog.get_logger("sandbox.namespaces")
 
 STORE = "PostgreSQL"
 _ROUNDS = 50
 """The most looks for sessions that still run; the server ends one within milliseconds."""
 _PAUSE = 0.02
+_TRIES = 4
+_LOCK_WITHIN_MS = 200
+_GRACE = timedelta(seconds=2)
+"""How long after the limit of a statement its session is ended."""
 _TEMPORARY = "1GB"
 """The most temporary files of one session, where the server lets the bot limit them."""
-_DONE = re.compile(r"; generation (?P<generation>\d+) of (?P<key>[0-9a-f]*)(?:; since (?P<since>[0-9.]+))?\Z")
-
-_TRUSTS = (
-    "it lets roles in without a password",
-    "In pg_hba.conf: scram-sha-256 instead of trust, peer or ident where sandboxes' workers come from.",
+_DONE = re.compile(
+    r"; generation (?P<generation>\d+) of (?P<key>[0-9a-f]*)(?P<full>, full)?"
+    r"(?:; since (?P<since>[0-9.]+))?\Z"
 )
-# Asked in the tenants' database. PUBLIC is the role with the oid 0.
-_ABILITIES = """
-    SELECT r.rolname AS role, r.rolsuper AS super, r.rolcreaterole AS makes_roles,
-           current_database() AS database,
-           has_database_privilege(current_database(), 'CREATE') AS makes_schemas,
-           has_database_privilege(current_database(), 'CONNECT WITH GRANT OPTION')
-               AND has_database_privilege(current_database(), 'TEMPORARY WITH GRANT OPTION') AS lets_in,
-           current_setting('max_prepared_transactions')::int AS prepared,
-           ARRAY(
-               SELECT d.datname::text FROM pg_database AS d
-               WHERE d.datallowconn AND EXISTS (
-                   SELECT FROM aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) AS a
-                   WHERE a.grantee = 0 AND a.privilege_type = 'CONNECT'
-               )
-               ORDER BY 1
-           ) AS open_databases,
-           EXISTS (
-               SELECT FROM pg_namespace AS n,
-                   aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) AS a
-               WHERE n.nspname = 'public' AND a.grantee = 0 AND a.privilege_type = 'CREATE'
-           ) AS open_schema
-    FROM pg_roles AS r WHERE r.rolname = current_user
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +50,7 @@ class RoleLimits:
 
     connections: int = 20
     statement_timeout: timedelta = timedelta(minutes=1)
-    """The default of its sessions; a session can lift it."""
+    """The default of its sessions. A session can lift it; then the bot ends it, see `end_overdue`."""
 
 
 class SandboxRoles:
@@ -98,12 +81,12 @@ class SandboxRoles:
     async def require(self) -> None:
         """Do as `Credentials` documents."""
         async with connected(self._tenants) as connection:
-            found = await connection.fetchrow(_ABILITIES)
+            found = await connection.fetchrow(ABILITIES)
         assert found is not None  # noqa: S101 (the role that asks exists)
-        lacking = _lacking(found)
+        lacking = lacking_abilities(found)
         if not lacking and not self._asks_for_passwords:
             if await self._lets_anybody_in():
-                lacking.append(_TRUSTS)
+                lacking.append(TRUSTS)
             else:
                 self._asks_for_passwords = True
         for problem, mend in lacking:
@@ -129,33 +112,21 @@ class SandboxRoles:
         Raises asyncpg's `DuplicateObjectError` when there is a role with the name.
         """
         role = sandbox.schema_name
-        about = await connection.fetchrow(
-            "SELECT quote_ident(current_database()) AS database, "
-            "has_parameter_privilege('temp_file_limit', 'SET') AS limits_files"
-        )
-        assert about is not None  # noqa: S101 (a row without a table)
-        database = about["database"]
+        database = await connection.fetchval("SELECT quote_ident(current_database())")
         tables = await connection.fetch(
             "SELECT c.relname::text AS name FROM pg_class AS c "
             "WHERE c.relnamespace = to_regnamespace($1) AND c.relkind = 'r'",
             role,
         )
-        timeout = int(self.limits.statement_timeout.total_seconds() * 1000)
         statements = [
             f"CREATE ROLE {role} NOCREATEDB NOCREATEROLE NOINHERIT {self._attributes(sandbox)}",
             self._comment(sandbox, since=""),
             f"GRANT {role} TO CURRENT_USER",
             f"GRANT CONNECT, TEMPORARY ON DATABASE {database} TO {role}",
             f"GRANT USAGE, CREATE ON SCHEMA {role} TO {role}",
-            *(f"ALTER TABLE {role}.{_quoted(table['name'])} OWNER TO {role}" for table in tables),
-            f"ALTER ROLE {role} IN DATABASE {database} SET search_path = {role}",
-            f"ALTER ROLE {role} IN DATABASE {database} SET statement_timeout = {timeout}",
+            *(f"ALTER TABLE {role}.{quoted(table['name'])} OWNER TO {role}" for table in tables),
+            *await self._defaults(connection, sandbox),
         ]
-        if about["limits_files"]:
-            # Unlike the timeout, a session can't lift it; an administrator must have granted it.
-            statements.append(
-                f"ALTER ROLE {role} IN DATABASE {database} SET temp_file_limit = '{_TEMPORARY}'"
-            )
         await connection.execute(";".join(statements))
         await self._finish(connection, sandbox)
 
@@ -167,14 +138,61 @@ class SandboxRoles:
             if not known:
                 await self.create(connection, sandbox)
                 return
-            now = known[role]
-            await connection.execute(
-                f"ALTER ROLE {role} {self._attributes(sandbox)};"
-                + self._comment(sandbox, since=now.since_of(sandbox))
-            )
+            defaults = await self._defaults(connection, sandbox)
+        now = known[role]
+        changes = (f"ALTER ROLE {role} {self._attributes(sandbox)}", *defaults)
+        await self._change(role, *changes, self._comment(sandbox, since=now.since_of(sandbox)))
         if not now.since_of(sandbox):
             async with connected(self._tenants) as connection:
                 await self._finish(connection, sandbox)
+
+    async def _change(self, role: str, *statements: str) -> None:
+        """Change the role in one transaction.
+
+        A sandbox may change its own role, too, and leave its transaction open, which would hold this one up
+        for ever. Then its sessions that have written something are ended.
+        """
+        hindered = False
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                async with transaction(self._tenants) as connection:
+                    await connection.execute(f"SET LOCAL lock_timeout = {_LOCK_WITHIN_MS}")
+                    if hindered:
+                        # Right before: this waits in front of whoever comes back and does it again.
+                        await connection.execute(
+                            "SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity AS a "
+                            "WHERE a.usename = $1 AND a.backend_xid IS NOT NULL",
+                            role,
+                        )
+                    await connection.execute(";".join(statements))
+                return
+            except DependencyUnavailable as error:
+                hindered = isinstance(error.__cause__, asyncpg.LockNotAvailableError)
+                # The other: "tuple concurrently updated", also by another process of the bot.
+                if not tries_left or not (
+                    hindered or isinstance(error.__cause__, asyncpg.InternalServerError)
+                ):
+                    raise
+
+    async def _defaults(self, connection: Connection, sandbox: Sandbox) -> list[str]:
+        """Return the statements that set what the role's new sessions begin with."""
+        about = await connection.fetchrow(
+            "SELECT quote_ident(current_database()) AS database, "
+            "has_parameter_privilege('temp_file_limit', 'SET') AS limits_files"
+        )
+        assert about is not None  # noqa: S101 (a row without a table)
+        role = sandbox.schema_name
+        settings = {
+            "search_path": role,
+            "statement_timeout": str(int(self.limits.statement_timeout.total_seconds() * 1000)),
+            # Its owner can lift it, to make room.
+            "default_transaction_read_only": "on" if sandbox.is_full(STORE) else "off",
+        }
+        if about["limits_files"]:
+            # Unlike the others, a session can't lift it; an administrator must have granted it.
+            settings["temp_file_limit"] = f"'{_TEMPORARY}'"
+        every = f"ALTER ROLE {role} IN DATABASE {about['database']} SET"
+        return [f"{every} {name} = {value}" for name, value in settings.items()]
 
     async def _finish(self, connection: Connection, sandbox: Sandbox) -> None:
         """Note since when the login holds: whoever began to log in before may have used an older one.
@@ -198,8 +216,8 @@ class SandboxRoles:
             known = await self._known(connection, [role])
             if not known:
                 return
-            if known[role].can_login:
-                await connection.execute(f"ALTER ROLE {role} NOLOGIN")
+        if known[role].can_login:
+            await self._change(role, f"ALTER ROLE {role} NOLOGIN")
         # Once more after a former call only for what that has not ended.
         await self._end_sessions(role, older=False, looks=2 if known[role].can_login else 1)
 
@@ -212,8 +230,12 @@ class SandboxRoles:
             )
 
     async def lacking(self, sandboxes: Collection[Sandbox]) -> set[UUID]:
-        """Do as `Credentials` documents. It also ends sessions that slipped in during a rotation."""
+        """Do as `Credentials` documents.
+
+        It also ends sessions that slipped in during a rotation, and those that break the limit of statements.
+        """
         ours = [sandbox for sandbox in sandboxes if self._key.made(sandbox)]
+        await self.end_overdue([sandbox.schema_name for sandbox in sandboxes])
         async with connected(self._tenants) as connection:
             known = await self._known(connection, [sandbox.schema_name for sandbox in ours])
             await connection.execute(
@@ -228,6 +250,27 @@ class SandboxRoles:
             for sandbox in ours
             if (role := known.get(sandbox.schema_name)) is None or not role.fits(sandbox)
         }
+
+    async def end_overdue(self, roles: Collection[str]) -> list[str]:
+        """End the sessions whose statement runs for longer than it may. Return their roles.
+
+        Whoever keeps the limit is ended by the server before, and only the statement.
+        """
+        async with connected(self._tenants) as connection:
+            rows = await connection.fetch(
+                """
+                SELECT a.usename::text AS role, pg_terminate_backend(a.pid) FROM pg_stat_activity AS a
+                WHERE a.usename = ANY ($1) AND a.backend_type = 'client backend'
+                  AND a.state IN ('active', 'fastpath function call')
+                  AND a.query_start < clock_timestamp() - $2::interval
+                """,
+                list(roles),
+                self.limits.statement_timeout + _GRACE,
+            )
+        ended = [row["role"] for row in rows]
+        for role in ended:
+            _log.warning("sandbox_statement_ended", role=role, after=str(self.limits.statement_timeout))
+        return ended
 
     def variables(self, sandbox: Sandbox) -> Mapping[str, str]:
         """Return `DATABASE_URL`."""
@@ -257,7 +300,8 @@ class SandboxRoles:
 
     def _comment(self, sandbox: Sandbox, *, since: str) -> str:
         at = f"; since {since}" if since else ""
-        text = f"{self._mark}; generation {sandbox.generation} of {sandbox.key_id}{at}"
+        full = ", full" if sandbox.is_full(STORE) else ""
+        text = f"{self._mark}; generation {sandbox.generation} of {sandbox.key_id}{full}{at}"
         return f"COMMENT ON ROLE {sandbox.schema_name} IS '{_escaped(text)}'"
 
     async def _known(self, connection: Connection, names: Collection[str] | None) -> dict[str, _Role]:
@@ -311,6 +355,8 @@ class _Role:
     valid_until: float
     generation: int
     key: str
+    full: bool
+    """Whether its sessions begin as read-only ones."""
     since: str
     """Since when the present login holds; "" when the change was interrupted."""
 
@@ -323,72 +369,19 @@ class _Role:
             valid_until=row["valid_until"] or 0.0,
             generation=int(match["generation"]) if match else -1,
             key=match["key"] if match else "",
+            full=match is not None and match["full"] is not None,
             since=(match["since"] or "") if match else "",
         )
 
     def since_of(self, sandbox: Sandbox) -> str:
         """Return since when this sandbox's present login holds; "" when it does not yet."""
-        return self.since if (self.generation, self.key) == (sandbox.generation, sandbox.key_id) else ""
+        present = (sandbox.generation, sandbox.key_id, sandbox.is_full(STORE))
+        return self.since if (self.generation, self.key, self.full) == present else ""
 
     def fits(self, sandbox: Sandbox) -> bool:
         """Return whether the role is as it must be."""
         in_time = abs(self.valid_until - sandbox.expires_at.timestamp()) < 1.0
         return self.usable and in_time and bool(self.since_of(sandbox))
-
-
-def _lacking(found: asyncpg.Record) -> list[tuple[str, str]]:
-    """Return what is missing, each with the statement that mends it, the most important first."""
-    role, database = _quoted(found["role"]), _quoted(found["database"])
-    lacking = []
-    if found["super"]:
-        lacking.append(
-            (
-                f"the role {found['role']} is a superuser",
-                f"SANDBOX_DATABASE_URL must name an ordinary role with CREATEROLE that owns {database}.",
-            )
-        )
-    elif not found["makes_roles"]:
-        lacking.append(
-            (
-                f"the role {found['role']} may not make roles",
-                f"As a superuser: ALTER ROLE {role} CREATEROLE;",
-            )
-        )
-    if not (found["makes_schemas"] and found["lets_in"]):
-        lacking.append(
-            (
-                f"the role {found['role']} may not make schemas in {found['database']}, and let roles in",
-                f"As a superuser: ALTER DATABASE {database} OWNER TO {role};",
-            )
-        )
-    if found["open_databases"]:
-        names = ", ".join(map(_quoted, found["open_databases"]))
-        kinds = counted(len(found["open_databases"]), "database", "databases")
-        lacking.append(
-            (
-                f"every role may connect to {kinds}: {names}",
-                f"As a superuser: REVOKE ALL ON DATABASE {names} FROM PUBLIC; GRANT CONNECT where needed.",
-            )
-        )
-    if found["open_schema"]:
-        lacking.append(
-            (
-                f"every role may make tables in the schema public of {found['database']}",
-                f"As a superuser, in {database}: REVOKE ALL ON SCHEMA public FROM PUBLIC;",
-            )
-        )
-    if found["prepared"]:
-        lacking.append(
-            (
-                "prepared transactions are on, and one outlives its session",
-                "In postgresql.conf: max_prepared_transactions = 0",
-            )
-        )
-    return lacking
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _escaped(text: str) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from uuid import UUID
 
@@ -17,16 +17,15 @@ from sandbox_core.subjects import redis_prefix
 from sandbox_core.tasks import Cancellations
 from sandbox_core.words import counted
 
+from .amounts import Amount, Pace
 from .base import IsOrphan, PartHealth, PartState, drop_orphan
 from .credentials import WILL_BE_MADE, Credentials
 from .key_removal import KeyRemoval, scan
+from .redis_amounts import OWN_KEY, measure_keys
 from .redis_users import SandboxUsers
 
 _COUNT_LIMIT = 10_000
 """The most keys that a health check counts: a big keyspace must not slow it down."""
-
-# `sandbox:route:…` and keys of others have no UUID here.
-_OWN_KEY = re.compile(r"sandbox:([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}):")
 
 
 class RedisNamespace:
@@ -93,12 +92,16 @@ class RedisNamespace:
                 return _COUNT_LIMIT, False
         return len(seen), True
 
+    async def measure(self, sandboxes: Sequence[Sandbox], pace: Pace) -> Mapping[UUID, Amount]:
+        """Measure every sandbox's keys in one walk through the server's."""
+        return await measure_keys(self._redis, [each.id for each in sandboxes], pace)
+
     async def list_ids(self) -> set[str]:
         """Return the UUIDs of sandboxes with keys or a user; it scans every key of the server."""
         found: set[str] = set() if self._users is None else await self._users.ids()
         with translating():
             async for _, keys in scan(self._redis, "sandbox:*", Cancellations()):
-                found.update(match[1] for key in keys if (match := _OWN_KEY.match(key)))
+                found.update(match[1] for key in keys if (match := OWN_KEY.match(key)))
         return found
 
     def always_has(self, _sandbox: Sandbox) -> str:

@@ -38,7 +38,21 @@ _RULES = (
     *(f"-{name}" for name in _NOT),
     *(f"+{name}" for name in _BACK),
 )
-CONTROL_COMMANDS = ("acl|setuser", "acl|deluser", "acl|list", "client|kill", "info")
+# What only takes away, for a sandbox that stores too much: it may make room, and read.
+_FULL = (
+    "-@write",
+    *(f"+{name}" for name in ("del", "unlink", "getdel", "expire", "pexpire", "expireat", "pexpireat")),
+    *(
+        f"+{name}"
+        for name in ("lpop", "rpop", "lrem", "ltrim", "spop", "srem", "hdel", "zrem", "zpopmin", "zpopmax")
+    ),
+    *(
+        f"+{name}"
+        for name in ("zremrangebyrank", "zremrangebyscore", "zremrangebylex", "xdel", "xtrim", "xack")
+    ),
+)
+_NOBODY = UUID(int=0)
+CONTROL_COMMANDS = ("acl|setuser", "acl|deluser", "acl|list", "client|kill", "info", "memory|usage")
 """What the bot's user needs there for this, with its names in access lists."""
 
 
@@ -62,6 +76,8 @@ class SandboxUsers:
                 f"it is Redis {shown}, whose access lists let values through",
                 "SANDBOX_REDIS_URL must name Redis 7 or newer, or Valkey.",
             )
+        # To measure what sandboxes store.
+        await self._asked("MEMORY USAGE", redis_prefix(_NOBODY))
         default = next((words for words in await self._users() if words[1] == "default"), [])
         if "on" in default and "nopass" in default:
             raise self._impossible(
@@ -71,6 +87,10 @@ class SandboxUsers:
 
     async def make(self, sandbox: Sandbox) -> None:
         """Do as `Credentials` documents."""
+        if await self.lacking([sandbox]):
+            # This ends what an older login has connected. A process that dies before the next step leaves no
+            # user, which is found; one that had only changed the password would leave the connections.
+            await self.revoke(sandbox)
         prefix = redis_prefix(sandbox.id)
         await self._asked(
             "ACL SETUSER",
@@ -81,6 +101,7 @@ class SandboxUsers:
             f"~{prefix}*",
             f"&{prefix}*",
             *_RULES,
+            *(_FULL if sandbox.is_full(STORE) else ()),
             # Some libraries always choose a database; this one is the address's.
             f"+select|{self._address.database}",
         )
@@ -99,9 +120,12 @@ class SandboxUsers:
         return {
             sandbox.id
             for sandbox in sandboxes
-            if self._key.made(sandbox)
-            and not {"on", f"#{self._hash(sandbox)}"} <= users.get(_name(sandbox), frozenset())
+            if self._key.made(sandbox) and not self._fits(sandbox, users.get(_name(sandbox), frozenset()))
         }
+
+    def _fits(self, sandbox: Sandbox, words: frozenset[str]) -> bool:
+        present = {"on", f"#{self._hash(sandbox)}"} <= words
+        return present and (_FULL[0] in words) == sandbox.is_full(STORE)
 
     def variables(self, sandbox: Sandbox) -> Mapping[str, str]:
         """Return `REDIS_URL`."""

@@ -5,9 +5,13 @@ So an installation can change its isolation, or move its sandboxes to another se
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from uuid import UUID
+
 from sandbox_core.errors import IsolationImpossible, SandboxError
 from sandbox_core.models import Sandbox
 
+from .amounts import Amount, Pace
 from .base import IsOrphan, Namespace, PartHealth, PartState
 from .credentials import Credentials
 
@@ -74,6 +78,17 @@ class Sides:
                 "the sandbox is on a server that no setting names",
                 f"Set {self._settings} again.",
             )
+
+    async def measure(self, sandboxes: Sequence[Sandbox], pace: Pace) -> Mapping[UUID, Amount]:
+        """Add up what each stores on the sides."""
+        found: dict[UUID, Amount] = {}
+        for side in self._every:
+            # Those with credentials are nowhere else, and production's server is not asked in vain.
+            here = [each for each in sandboxes if not each.generation or side.credentials is not None]
+            if here:
+                for sandbox_id, amount in (await side.measure(here, pace)).items():
+                    found[sandbox_id] = found.get(sandbox_id, Amount()) + amount
+        return found
 
     async def list_ids(self) -> set[str]:
         """Return the ids on every side."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from uuid import UUID
 
 import asyncpg
 
@@ -11,8 +13,8 @@ from sandbox_core.models import Sandbox
 from sandbox_core.postgres import Connection, Pool, connected, transaction
 from sandbox_core.postgres.errors import unavailable
 from sandbox_core.subjects import schema_name
-from sandbox_core.words import counted
 
+from .amounts import Amount, Pace
 from .base import IsOrphan, PartHealth, PartState
 from .credentials import WILL_BE_MADE
 from .postgres import DROP_WITHIN, SchemaProvisioner, SchemaStats, lock_schema, unused
@@ -73,6 +75,7 @@ class TenantSchemas(SchemaProvisioner):
             await lock_schema(control, schema)
             tables = await control.fetchval("SELECT sandbox_tenant_tables($1)", part)
             mark = self._mark.replace("'", "''")
+            await _lock_rights(control)
             async with transaction(self._tenants) as connection:
                 try:
                     await connection.execute(
@@ -101,8 +104,12 @@ class TenantSchemas(SchemaProvisioner):
             found = await self._exists(connection, schema)
             if found:
                 await connection.execute(f"DROP SCHEMA {schema} CASCADE", timeout=within)
-            if self._roles is not None:
-                await self._roles.drop(connection, schema)
+        if self._roles is not None:
+            # By itself, because the rest may take long, and others wait for the lock.
+            async with transaction(self._pool) as control:
+                await _lock_rights(control)
+                async with transaction(self._tenants) as connection:
+                    await self._roles.drop(connection, schema)
         return found
 
     async def _drop_some(self, schema: str, query: str, within: float) -> bool:
@@ -155,11 +162,14 @@ class TenantSchemas(SchemaProvisioner):
             return health
         used, most = await self._roles.connections(sandbox), self._roles.limits.connections
         facts = {**health.facts, "connections": used, "connections_limit": most}
-        detail = f"{health.detail}, {used} of {counted(most, 'connection', 'connections')}"
         if await self._roles.lacking([sandbox]):
-            lacks = f"{detail}; its login {WILL_BE_MADE}"
+            lacks = f"{health.detail}; its login {WILL_BE_MADE}"
             return replace(health, state=PartState.DEGRADED, detail=lacks, facts=facts)
-        return replace(health, detail=detail, facts=facts)
+        return replace(health, facts=facts)
+
+    async def measure(self, sandboxes: Sequence[Sandbox], pace: Pace) -> Mapping[UUID, Amount]:
+        """Do as `SchemaProvisioner`; also what a sandbox's role has outside of its schema."""
+        return await self._measured(self._tenants, sandboxes, pace)
 
     async def list_schemas(self) -> list[str]:
         """Return every schema and role of this installation with an exact name of ours, sorted."""
@@ -181,3 +191,12 @@ class TenantSchemas(SchemaProvisioner):
             if not await unused(control, [schema]):
                 return False
             return await self._drop(schema, DROP_WITHIN)
+
+
+async def _lock_rights(control: Connection) -> None:
+    """Lock the rights on the tenants' database until the transaction ends.
+
+    Every role has some there: all of them change one row of the catalogue, and PostgreSQL refuses the second
+    of two changes at the same time ("tuple concurrently updated"). The lock is in the bot's own database.
+    """
+    await control.execute("SELECT pg_advisory_xact_lock(hashtext('sandbox_rights'), 0)")

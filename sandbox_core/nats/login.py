@@ -9,12 +9,13 @@ from typing import Any
 
 import nats.errors
 import nats.js.errors
-from nats.aio.client import Client
+from nats.aio.client import Client, Srv
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 
 from sandbox_core.addresses import NatsAddress
 from sandbox_core.errors import DependencyUnavailable, LoginRefused
+from sandbox_core.stream_writes import write_at_once
 
 from .errors import DEPENDENCY, note
 
@@ -74,6 +75,11 @@ class TlsClient(Client):
         """Note what the error means."""
         if self._judge is not None and (instead := self._judge(error, subject)) is not None:
             note(error, instead)
+
+    async def _connect_to_server(self, s: Srv) -> None:
+        await super()._connect_to_server(s)
+        transport: Any = self._transport
+        write_at_once(transport._io_writer)
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         server = self._current_server

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from sandbox_core.dependencies import SANDBOX_NATS
 from sandbox_core.health import HealthChecker, SystemHealth
+from sandbox_core.hindrance import hindrance
 from sandbox_core.namespaces import PartState
 from sandbox_core.tenant_side import TENANT_POSTGRES, TENANT_REDIS
 
@@ -95,6 +96,8 @@ class Readiness:
             trouble := core.publishers.sandboxes_trouble
         ):
             degraded["Sandboxes"] = trouble
+        if (lacking := hindrance(core.settings)) is not None:
+            degraded["Isolation"] = f"no new sandboxes: {lacking.problem}"
         latencies = _latencies(system)
         if gateway.gateway_latency is not None:
             latencies["gateway"] = round(gateway.gateway_latency * 1000, 1)

@@ -68,6 +68,26 @@ async def entries(connection: Connection, sandbox_id: UUID, *, limit: int = 100)
     return [_entry(row) for row in rows]
 
 
+async def details_for(
+    connection: Connection, sandbox_id: UUID, event: AuditEvent, cause_id: str
+) -> dict[str, Any] | None:
+    """Return the details of the row that has this `cause_id`, or None: then nothing was done for it yet.
+
+    Call it in the transaction of the change, with the sandbox's row locked.
+    """
+    with translating():
+        details: dict[str, Any] | None = await connection.fetchval(
+            """
+            SELECT details FROM sandbox_audit_log
+            WHERE sandbox_id = $1 AND event_type = $2 AND details ->> 'cause_id' = $3
+            """,
+            sandbox_id,
+            event.value,
+            cause_id,
+        )
+    return details
+
+
 def _entry(row: asyncpg.Record) -> AuditEntry:
     return AuditEntry(
         id=row["id"],

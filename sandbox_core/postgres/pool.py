@@ -96,18 +96,8 @@ def place_of(pool: Pool) -> str:
 
 
 async def _connect(address: PostgresAddress, _dsn: None, **options: Any) -> asyncpg.Connection[Any]:
-    """Open a connection for the pool, which itself has no address.
-
-    On Python 3.12 and 3.13 an attempt was seen that did not end, though the server took others at once. So an
-    attempt gets three quarters of the time, and a second one the rest.
-    """
-    limit = options.pop("timeout")
-    try:
-        return await login.connect(address, timeout=limit * 0.75, **options)
-    except DependencyUnavailable as error:
-        if not _is_late(error):
-            raise
-    return await login.connect(address, timeout=limit * 0.25, **options)
+    """Open a connection for the pool, which itself has no address."""
+    return await login.connect(address, **options)
 
 
 async def _prepare(connection: Connection) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -11,6 +11,7 @@ import asyncpg
 
 from sandbox_core.errors import NameTaken, OwnerLimitReached, TransitionNotAllowed
 from sandbox_core.models import RestLevel, Sandbox, SandboxStatus, check_transition
+from sandbox_core.stored import Level, Stored
 
 from .errors import ShortIdTakenError, translating
 from .pool import Connection
@@ -23,7 +24,11 @@ COLUMNS = """
     ARRAY(
         SELECT g.guild_id FROM sandbox_guild_mapping AS g
         WHERE g.sandbox_id = s.id ORDER BY g.registered_at, g.guild_id
-    ) AS guild_ids
+    ) AS guild_ids,
+    ARRAY(
+        SELECT ROW(m.store, m.bytes, m.items, m.measured_at, m.level, m.before, m.since)
+        FROM sandbox_storage AS m WHERE m.sandbox_id = s.id ORDER BY m.store
+    ) AS storage
 """
 """The columns of `sandboxes AS s` that `sandbox_from_row` reads."""
 
@@ -34,7 +39,14 @@ def sandbox_from_row(row: asyncpg.Record | Mapping[str, Any]) -> Sandbox:
     values["status"] = SandboxStatus(values["status"])
     values["guild_ids"] = tuple(values["guild_ids"])
     values["rest_level"] = RestLevel(values["rest_level"])
+    values["storage"] = tuple(map(stored_from_row, values["storage"]))
     return Sandbox(**values)
+
+
+def stored_from_row(row: Iterable[Any]) -> Stored:
+    """Turn store, bytes, items, moment, level, the level before and its moment into a `Stored`."""
+    store, used, items, at, level, before, since = row
+    return Stored(store, used, items, at, Level(level), Level(before), since)
 
 
 async def refuse(connection: Connection, name: str | None, *, owner: str, limit: int) -> None:
@@ -167,12 +179,12 @@ async def running(connection: Connection) -> list[Sandbox]:
 
 
 async def with_credentials(connection: Connection) -> list[Sandbox]:
-    """Return the running sandboxes that have credentials of their own."""
+    """Return the sandboxes with credentials of their own, those that run and those that have ended."""
     with translating():
         rows = await connection.fetch(
             f"""
             SELECT {COLUMNS} FROM sandboxes AS s
-            WHERE s.status = 'running' AND s.credentials_generation > 0
+            WHERE s.status IN ('running', 'expired', 'destroying') AND s.credentials_generation > 0
             """  # noqa: S608 (a constant)
         )
     return [sandbox_from_row(row) for row in rows]

@@ -11,6 +11,7 @@ from redis.asyncio.connection import Connection, SSLConnection
 
 from sandbox_core.addresses import RedisAddress
 from sandbox_core.errors import LoginRefused
+from sandbox_core.stream_writes import write_at_once
 
 from .errors import DEPENDENCY, INSTEAD, note, unavailable
 
@@ -27,6 +28,7 @@ class _Named:
 
     _address: RedisAddress
     _reader: asyncio.StreamReader | None
+    _writer: asyncio.StreamWriter | None
     _doubt = ""
     """A possible mistake in the address when no server answers."""
 
@@ -51,6 +53,11 @@ class _Named:
                 raise
             await asyncio.sleep(PAUSE)
             await super().connect()  # type: ignore[misc]
+
+    async def _connect(self) -> None:
+        await super()._connect()  # type: ignore[misc]
+        if (writer := self._writer) is not None:
+            write_at_once(writer)
 
     async def connect_check_health(self, *args: Any, **options: Any) -> None:
         """Do the same as in redis-py, which calls this to connect, at the first command and after a loss."""

@@ -128,6 +128,10 @@ class RouteFollower:
         self._wake.set()
         await done
 
+    async def settled(self, guild_ids: Collection[str]) -> None:
+        """Return when no event of these guilds waits for its side."""
+        await self._switch.settled(guild_ids)
+
     # What is known and what is heard while the link is down or silent
 
     def database_now(self) -> float | None:

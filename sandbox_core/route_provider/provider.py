@@ -28,6 +28,7 @@ from .switch import Gate
 _log = structlog.get_logger("sandbox.routes")
 
 _SWITCH_TIMEOUT = 2.0
+_SETTLED_WITHIN = 2.0
 # After a failure a tier is left alone for this long, so that an outage costs one time-out and not one
 # for each batch of events.
 _REST_AFTER_FAILURE = 1.0
@@ -221,6 +222,21 @@ class RouteProvider:
             self._failed("redis", len(rows))
 
     # Changes
+
+    async def settled(self, guild_ids: Collection[str]) -> None:
+        """Return when every event of these guilds that came to this process by now has its side.
+
+        An event waits for it after the process stood still, or PostgreSQL was silent, for seconds. Raises
+        `DependencyUnavailable` when it still waits after two.
+        """
+        if self._follower is None:
+            return
+        try:
+            async with asyncio.timeout(_SETTLED_WITHIN):
+                await self._follower.settled(guild_ids)
+        except TimeoutError:
+            problem = self.trouble or "it is not known yet where earlier events of the server go"
+            raise DependencyUnavailable("PostgreSQL", problem) from None
 
     async def guilds_changed(self, routes: Mapping[str, Route | None]) -> Switch:
         """Make committed changes take effect; returns when every gateway process routes accordingly.

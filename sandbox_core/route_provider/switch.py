@@ -35,6 +35,8 @@ class Gate(Protocol):
 
     def in_flight(self, guild_id: str) -> bool: ...
 
+    async def settled(self, guild_ids: Collection[str]) -> None: ...
+
     def resume(self, guild_ids: Collection[str]) -> None: ...
 
     async def about_to_switch(self) -> None: ...
@@ -55,6 +57,9 @@ class OpenGate:
     def in_flight(self, guild_id: str) -> bool:
         """Nothing ever is."""
         return False
+
+    async def settled(self, guild_ids: Collection[str]) -> None:
+        """Nothing waits."""
 
     def resume(self, guild_ids: Collection[str]) -> None:
         """There is nothing to resume."""
@@ -88,6 +93,10 @@ class RouteSwitch:
         """Switch no guild while this has anything of it in flight."""
         self._gate = gate
         gate.on_drained = self._wake.set
+
+    async def settled(self, guild_ids: Collection[str]) -> None:
+        """Return when no event of these guilds waits for its side."""
+        await self._gate.settled(guild_ids)
 
     async def close(self) -> None:
         """Switch nothing more."""

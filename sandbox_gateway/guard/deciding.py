@@ -33,8 +33,8 @@ from .rules import Matched
 _PREFIX = "Bot "
 _QUERY_FIELDS = 50
 _CHANNEL_ROWS = "bulk_update_guild_channels"
-_OF_OTHERS = frozenset({"execute_github_compatible_webhook", "execute_slack_compatible_webhook"})
-"""Bodies of other services' forms: Discord makes a message of them, and takes no ids from them."""
+_OF_OTHERS = "execute_github_compatible_webhook"
+"""Its body is of another service's form; Discord makes a message of it."""
 _CHANNEL_BY_TOKEN = frozenset({"update_webhook_by_token"})
 """Discord takes no `channel_id` there."""
 
@@ -189,9 +189,11 @@ class Decider:
         """Check the body, or one field of a form."""
         operation = call.matched.rule.operation
         levels.check_fields(call.matched, body, call.tenant)
-        if operation not in _OF_OTHERS:
-            levels.check_mentions(body)
-            await self._named(call, named_in(body, rows_are_channels=operation == _CHANNEL_ROWS))
+        levels.check_mentions(body)
+        named = named_in(
+            body, rows_are_channels=operation == _CHANNEL_ROWS, foreign_form=operation == _OF_OTHERS
+        )
+        await self._named(call, named)
         await self._keep_the_bot(call, body)
         if operation in _CHANNEL_BY_TOKEN and isinstance(body, dict) and "channel_id" in body:
             raise missing_permissions("a webhook's token moves no webhook", "channel_by_token")

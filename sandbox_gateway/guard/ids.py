@@ -29,24 +29,34 @@ _SELECTED = "channel"
 class Named:
     """The ids of guilds and of channels that something names."""
 
+    foreign_form: bool = False
+    """It is of another service's form, whose fields may have Discord's names, and other values."""
     guilds: set[str] = field(default_factory=set)
     channels: set[str] = field(default_factory=set)
 
     def add(self, name: str, value: JsonValue) -> None:
         """Add what a field of this name holds, if it names guilds or channels."""
         if _GUILDS.match(name):
-            self.guilds |= _ids(name, value)
+            self.guilds |= self._ids(name, value)
         elif _CHANNELS.match(name):
-            self.channels |= _ids(name, value)
+            self.channels |= self._ids(name, value)
         else:
             return
         if len(self.guilds) + len(self.channels) > _MOST:
             raise invalid_body(f"it names more than {_MOST} servers and channels")
 
+    def _ids(self, name: str, value: JsonValue) -> set[str]:
+        if value is None:
+            return set()
+        values = value if isinstance(value, list) else [value]
+        if self.foreign_form:
+            return {str(each) for each in values if is_snowflake(str(each))}
+        return {_id(name, each) for each in values}
 
-def named_in(body: JsonValue, *, rows_are_channels: bool = False) -> Named:
+
+def named_in(body: JsonValue, *, rows_are_channels: bool = False, foreign_form: bool = False) -> Named:
     """Return what a body names, at any depth; with `rows_are_channels` it is a list of channels."""
-    found = Named()
+    found = Named(foreign_form)
     if rows_are_channels and isinstance(body, list):
         for row in body:
             if not isinstance(row, dict):
@@ -78,12 +88,6 @@ def named_in_query(pairs: Iterable[tuple[str, str]]) -> Named:
             raise invalid_body("a name in the query can't be used", "query")
         found.add(name, value)
     return found
-
-
-def _ids(name: str, value: JsonValue) -> set[str]:
-    if value is None:
-        return set()
-    return {_id(name, each) for each in (value if isinstance(value, list) else [value])}
 
 
 def _id(name: str, value: JsonValue) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from discord_sim import Frame
 
 from .kills import Kills
+from .latency import Beside
 from .reader import Stored
 from .sides import DEAD_LETTER, PRODUCTION, UNATTRIBUTED, Sides, side_of
 from .tap import Ack
@@ -47,6 +49,12 @@ class Verdict:
     kills: Kills = field(default_factory=Kills)
     backs: list[float] = field(default_factory=list)
     """Seconds from the moment that a server answered again until work went on."""
+    production: list[tuple[float, float]] = field(default_factory=list)
+    """When each event of production was sent, and the milliseconds from then until it was stored."""
+    changing: list[tuple[float, float]] = field(default_factory=list)
+    """The same of servers that change sides: as these go on, their events wait for the ones before."""
+    beside: Beside | None = None
+    """Production's latency, where a run without the fault ran beside."""
     problems: list[str] = field(default_factory=list)
     """What else went wrong, in sentences; must be empty."""
     examples: list[str] = field(default_factory=list)
@@ -158,6 +166,10 @@ class Judge:
                 verdict.example("strange", f"{message.subject} {message.identity}")
                 continue
             event, frame = known
+            if message.stream == "EVENTS" and not event.copies:
+                changes = self._sides.allowed(self._guild(frame), -math.inf, math.inf) != {PRODUCTION}
+                taken = (frame.sent_at, (message.at - frame.sent_at) * 1000)
+                (verdict.changing if changes else verdict.production).append(taken)
             self._copy(event, frame, message, verdict)
         self._order(messages, by_identity, verdict)
         for event in events.values():
@@ -274,7 +286,7 @@ def _alterations(frame: Frame, message: Stored) -> list[str]:
     if headers.get("Discord-Shard") != str(frame.shard):
         wrong.append("shard")
     side = side_of(message.subject)
-    if headers.get("Sandbox-Id") != (side if message.stream == "SANDBOX" else None):
+    if headers.get("Sandbox-Id") != (None if message.stream == "EVENTS" else side):
         wrong.append("sandbox id")
     if frame.guild_id is not None and headers.get("Discord-Guild-Id") != str(frame.guild_id):
         wrong.append("guild id")

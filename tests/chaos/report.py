@@ -48,6 +48,39 @@ def kills(console: Console, verdicts: dict[str, Verdict]) -> None:
                 console.print(f"{name}: {', '.join(f'{each:.1f} s' for each in seconds)} {what}")
 
 
+def beside(console: Console, verdicts: dict[str, Verdict]) -> None:
+    """Production's latency during the faults, and in the runs beside without them."""
+    compared = {name: v.beside for name, v in verdicts.items() if v.beside is not None}
+    if not compared:
+        return
+    title = "Production, milliseconds from Discord to stored, in the same seconds"
+    shown = Table(title=title, title_justify="left", pad_edge=False)
+    shown.add_column("scenario", no_wrap=True)
+    for column in (
+        "events",
+        "p50",
+        "p99",
+        "largest",
+        "without: events",
+        "p50",
+        "p99",
+        "largest",
+        *("ratio of p99", "changing: p99", "load"),
+    ):
+        shown.add_column(column, justify="right")
+    for name, each in compared.items():
+        runs = [(one.events, one.p50, one.p99, one.largest) for one in (each.fault, each.without)]
+        cells = [text for run in runs for text in (f"{run[0]:,}", *(f"{value:.1f}" for value in run[1:]))]
+        changing = "" if each.changing is None else f"{each.changing.p99:.0f}"
+        shown.add_row(name, *cells, f"{each.fault.p99 / each.without.p99:.2f}", changing, f"{each.load:.1f}")
+    console.print(shown)
+    console.print(
+        "Of servers whose events never go to a sandbox; changing: of servers that were registered or "
+        "unregistered meanwhile, whose events wait until the ones before are stored or given up.",
+        style="dim",
+    )
+
+
 def explain(console: Console) -> None:
     """What the columns mean that must not be zero necessarily."""
     console.print(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -25,6 +25,7 @@ from sandbox_core.namespaces import (
     RedisNamespace,
     SchemaProvisioner,
 )
+from sandbox_core.namespaces.amounts import Amount, Pace
 from sandbox_core.namespaces.base import IsOrphan, drop_orphan
 from sandbox_core.nats.streams import StreamLimits, stream_configs
 from sandbox_core.postgres import Pool, audit, connected, create_pool, sandboxes
@@ -60,6 +61,9 @@ class RecordedRoutes:
     """Where this process would send guilds' events by now."""
 
     current: dict[str, Route | None] = field(default_factory=dict)
+
+    async def settled(self, guild_ids: Collection[str]) -> None:
+        """Nothing is undecided."""
 
     async def guilds_changed(self, routes: Mapping[str, Route | None]) -> Switch:
         self.current.update(routes)
@@ -138,6 +142,9 @@ class Watched:
 
     async def check(self, sandbox: Sandbox) -> PartHealth:
         return await self.inner.check(sandbox)
+
+    async def measure(self, sandboxes: Sequence[Sandbox], pace: Pace) -> Mapping[UUID, Amount]:
+        return await self.inner.measure(sandboxes, pace)
 
     async def list_ids(self) -> set[str]:
         return await self.inner.list_ids()

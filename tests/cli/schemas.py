@@ -29,6 +29,13 @@ def listed(items: Schema) -> Schema:
     return {"type": "array", "items": items}
 
 
+_STORED = keys(
+    store=TEXT,
+    bytes={"type": "integer", "minimum": 0},
+    items={"type": "integer", "minimum": 0},
+    level={"enum": ["room", "near", "full"]},
+    measured_at=MOMENT,
+)
 SANDBOX = keys(
     id=UUID,
     short_id={"type": "string", "pattern": "^[0-9a-f]{8}$"},
@@ -48,6 +55,14 @@ SANDBOX = keys(
     destroyed_at=MAYBE_MOMENT,
     events_dropped={"type": "integer", "minimum": 0},
     events_dropped_since=MAYBE_MOMENT,
+    stored=listed(_STORED),
+)
+_LIMIT = keys(
+    store=TEXT,
+    what=TEXT,
+    used={"type": ["integer", "null"], "minimum": 0},
+    limit={"type": "number", "exclusiveMinimum": 0},
+    measured_at=MAYBE_MOMENT,
 )
 _PART = keys(
     store=TEXT,
@@ -86,6 +101,7 @@ SCHEMAS: dict[str, Schema] = {
         sandbox=SANDBOX,
         overall={"enum": ["healthy", "degraded", "unhealthy"]},
         parts=listed(_PART),
+        limits=listed(_LIMIT),
         checked_at=MOMENT,
     ),
     "status away": keys(error=keys(code=TEXT, message=TEXT), checked_at=MOMENT),
@@ -102,6 +118,19 @@ SCHEMAS: dict[str, Schema] = {
         unregistered=listed(keys(guild_id=SNOWFLAKE, name=TEXT)),
         failed=listed(keys(guild_id=SNOWFLAKE, name=TEXT, code=TEXT, message=TEXT)),
         unconfirmed=PROCESSES,
+    ),
+    "level": keys(sandbox=SANDBOX, level={"enum": ["read_only", "no_moderation", "full"]}),
+    "calls": keys(
+        calls=listed(
+            keys(
+                at=MOMENT,
+                method=TEXT,
+                route={"type": "string"},
+                status={"type": "integer"},
+                refused=MAYBE_TEXT,
+                ms={"type": "number", "minimum": 0},
+            )
+        )
     ),
     "extend": keys(sandbox=SANDBOX, capped={"type": "boolean"}),
     "destroy": keys(
@@ -161,6 +190,31 @@ SCHEMAS: dict[str, Schema] = {
                 commands=listed(TEXT),
             )
         ),
+    ),
+    "doctor --isolation": keys(
+        ok={"type": "boolean"},
+        isolation={"enum": ["enforced", "convention"]},
+        tried={"type": "integer"},
+        denied={"type": "integer"},
+        possible={"type": "integer"},
+        seconds={"type": "number"},
+        servers=listed(
+            keys(
+                server=TEXT,
+                where=MAYBE_TEXT,
+                away=MAYBE_TEXT,
+                attacks=listed(
+                    keys(
+                        group=TEXT,
+                        what=TEXT,
+                        result={"enum": ["denied", "possible", "failed"]},
+                        came_back=MAYBE_TEXT,
+                        reason=MAYBE_TEXT,
+                    )
+                ),
+            )
+        ),
+        left=listed(TEXT),
     ),
     "migrate": keys(direction={"enum": ["up", "down"]}),
 }

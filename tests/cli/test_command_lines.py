@@ -185,9 +185,24 @@ async def test_the_bot_with_its_servers(tmp_path: Path) -> None:
                 environ = told_of(pid, "environ")
                 assert not any(secret in environ for secret in secrets)
             bot.look_at_family()
+    check_servers(seen)
+    seen.check(secrets)
+
+
+async def test_the_tour_with_its_servers(tmp_path: Path) -> None:
+    async with program("sandbox_bot", "tour", directory=tmp_path, TMPDIR=str(tmp_path)) as tour:
+        with watching(tour.pid) as seen:
+            assert await tour.exit_code(within=120) == 0, tour.errors
+    check_servers(seen)
+    # The simulator's, which the tour's bot logs in with.
+    async with DiscordSim() as sim:
+        seen.check({sim.token})
+
+
+def check_servers(seen: Seen) -> None:
+    """The servers were among what was seen."""
     for words in (("_guard.py",), ("initdb", "--pwfile"), ("postgres", "-D"), ("valkey",), ("nats-server",)):
         assert seen.has(*words), words
-    seen.check(secrets)
 
 
 def is_server(pid: int) -> bool:

@@ -15,7 +15,7 @@ from typing import Any, cast
 import pytest
 
 from sandbox_cogs._late import perhaps_destroyed
-from sandbox_cogs.owner._commands import Commands
+from sandbox_cogs.owner._commands import Commands, Request
 from sandbox_cogs.sandbox import _access, _destroy, _diversion
 from sandbox_cogs.sandbox._group import SandboxCommands
 from sandbox_core.bootstrap import Core, open_core
@@ -178,7 +178,7 @@ async def owner(core: Core, word: str, *arguments: str) -> str:
     """The text of the error when the command is cut off."""
     spec = Commands(cast("Any", HostStub()), core).spec(word)
     with pytest.raises(TimeoutError):
-        await within(BUDGET, spec.run(ALICE, arguments))
+        await within(BUDGET, spec.run(Request(ALICE, arguments, "1576959397827969025")))
     return str(explain(await spec.late(core, arguments)))
 
 

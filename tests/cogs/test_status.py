@@ -35,6 +35,13 @@ async def opened(scene: Scene, **options: Any) -> simcord.ResponseMessage:
     return result.response
 
 
+async def watched(scene: Scene, name: str) -> simcord.ResponseMessage:
+    message = await opened(scene, name=name, watch=True)
+    # Its updates begin after it is shown.
+    await until(lambda: watches_of(cast("Any", scene.env.bot)).ends_at(message.id) is not None)
+    return message
+
+
 async def made(scene: Scene, *names: str) -> None:
     for name in names:
         await scene.alice.slash(scene.channel, "sandbox create", name=name)
@@ -139,7 +146,7 @@ async def test_with_several_sandboxes_a_menu_asks_which(scene: Scene, simcord_bo
 
 async def test_a_watched_message_is_kept_up_to_date_until_its_time_is_over(scene: Scene) -> None:
     await made(scene, "mine")
-    message = await opened(scene, name="mine", watch=True)
+    message = await watched(scene, "mine")
     assert "This message is kept up to date" in text_of(message.embeds[0])
     assert labels_of(message) == ["Refresh", "Stop watching"]
     await scene.alice.slash(scene.channel, "sandbox register-guild", name="mine", guild=str(COOKS_GUILD))
@@ -172,7 +179,7 @@ async def test_a_menu_can_lead_to_a_watched_message(scene: Scene) -> None:
 
 async def test_watching_can_be_stopped(scene: Scene) -> None:
     await made(scene, "mine")
-    message = await opened(scene, name="mine", watch=True)
+    message = await watched(scene, "mine")
     await scene.alice.click(message, label="Stop watching")
     assert labels_of(message) == ["Refresh"]
     before = edits(scene)
@@ -183,7 +190,7 @@ async def test_watching_can_be_stopped(scene: Scene) -> None:
 async def test_a_person_watches_one_message(scene: Scene) -> None:
     await made(scene, "mine")
     for _ in range(2):
-        await opened(scene, name="mine", watch=True)
+        await watched(scene, "mine")
     assert watching(scene) == 1
     before = edits(scene)
     await pass_time(scene, EVERY_SECONDS)
@@ -193,7 +200,7 @@ async def test_a_person_watches_one_message(scene: Scene) -> None:
 
 async def test_watching_ends_with_the_sandbox(scene: Scene) -> None:
     await made(scene, "mine")
-    message = await opened(scene, name="mine", watch=True)
+    message = await watched(scene, "mine")
     question = await scene.alice.slash(scene.channel, "sandbox destroy", name="mine")
     assert question.response is not None
     await scene.alice.click(question.response, label="Destroy it")
@@ -205,7 +212,7 @@ async def test_watching_ends_with_the_sandbox(scene: Scene) -> None:
 
 async def test_watching_goes_on_through_an_outage(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     await made(scene, "mine")
-    message = await opened(scene, name="mine", watch=True)
+    message = await watched(scene, "mine")
     with monkeypatch.context() as away:
         away.setattr(scene.core.manager, "health", _away)
         await pass_time(scene, EVERY_SECONDS)
@@ -217,7 +224,7 @@ async def test_watching_goes_on_through_an_outage(scene: Scene, monkeypatch: pyt
 
 async def test_watching_ends_when_the_message_is_gone(scene: Scene) -> None:
     await made(scene, "mine")
-    await opened(scene, name="mine", watch=True)
+    await watched(scene, "mine")
     scene.env.inject_error("PATCH", "/webhooks/*", status=404, code=10008, times=None)
     with capture_logs() as logs:
         await pass_time(scene, EVERY_SECONDS)
@@ -232,7 +239,7 @@ async def test_a_fault_while_watching_is_logged_and_raises_nowhere(
         raise RuntimeError
 
     await made(scene, "mine")
-    await opened(scene, name="mine", watch=True)
+    await watched(scene, "mine")
     monkeypatch.setattr(scene.core.manager, "health", fault)
     with capture_logs() as logs:
         await pass_time(scene, EVERY_SECONDS)
@@ -243,7 +250,7 @@ async def test_a_fault_while_watching_is_logged_and_raises_nowhere(
 
 async def test_unloading_ends_all_watching(scene: Scene, simcord_bot: Any) -> None:
     await made(scene, "mine")
-    await opened(scene, name="mine", watch=True)
+    await watched(scene, "mine")
     await simcord_bot.reload_extension("sandbox_cogs.sandbox")
     before = edits(scene)
     await pass_time(scene, EVERY_SECONDS)
@@ -287,7 +294,7 @@ async def test_a_lost_connection_ends_the_watching() -> None:
 
 async def test_timestamps_say_when_the_watching_ends(scene: Scene) -> None:
     await made(scene, "mine")
-    message = await opened(scene, name="mine", watch=True)
+    message = await watched(scene, "mine")
     seconds = int((message.embeds[0].description or "").split("<t:")[1].split(":")[0])
     shown_at = message.embeds[0].timestamp
     assert shown_at is not None

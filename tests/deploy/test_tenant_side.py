@@ -19,32 +19,26 @@ from redis.asyncio import Redis
 from sandbox_bot.embedded import PostgresServer
 from sandbox_bot.embedded._programs import postgres_programs, valkey_program
 from sandbox_core.credentials import CredentialsKey
-from sandbox_core.namespaces.postgres_roles import _ABILITIES, _lacking
+from sandbox_core.hindrance import hindrance
+from sandbox_core.namespaces.postgres_abilities import ABILITIES, lacking_abilities
 from sandbox_core.nats.tenant.keys import TenantKeys
 from sandbox_core.settings import Settings
 from tests.conftest import ROOT
-from tests.deploy.test_containers import _PASSWORDS, run_compose, services
+from tests.deploy.test_containers import services
 from tests.deploy.tools import DEPLOY
 from tests.e2e.harness import eventually, free_port
 
 
-def test_the_file_names_the_sandboxes_side_once_isolation_is_chosen(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    document = {}
-    for chosen in ("", "enforced"):
-        done = run_compose("config", "--format", "json", passwords=_PASSWORDS, isolation=chosen)
-        assert done.returncode == 0, done.stderr
-        document[chosen] = json.loads(done.stdout)["services"]["bot"]["environment"]
-    assert document[""]["SANDBOX_DATABASE_URL"] == ""
+def test_the_file_names_the_sandboxes_side(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    environment = services()["bot"]["environment"]
     monkeypatch.chdir(tmp_path)
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
-    for name, value in document["enforced"].items():
+    for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("SANDBOX_CREDENTIALS_KEY", "0" * 64)
     settings = Settings()
     assert settings.enforced
+    assert hindrance(settings) is None
     assert settings.tenant_database is not None
     assert settings.tenant_redis is not None
     assert (settings.tenant_database.where, settings.tenant_database.database) == ("postgres:5432", "tenants")
@@ -87,10 +81,10 @@ async def test_postgres_script_makes_what_isolation_needs(tmp_path: Path) -> Non
         assert await admin.fetchval("SELECT rolpassword FROM pg_authid WHERE rolname = 'postgres'") is None
         await admin.close()
         tenants = await asyncpg.connect(f"postgresql://sandbox:the-bots@127.0.0.1:{server.port}/tenants")
-        found = await tenants.fetchrow(_ABILITIES)
+        found = await tenants.fetchrow(ABILITIES)
         assert found is not None
         await tenants.close()
-        assert _lacking(found) == []
+        assert lacking_abilities(found) == []
     finally:
         await server.kill()
 
@@ -131,8 +125,7 @@ async def test_valkey_script_lets_only_the_bot_in(tmp_path: Path) -> None:
         await process.wait()
 
 
-@pytest.mark.parametrize("key", ["0" * 64, ""])
-def test_the_configuration_of_nats_is_written_for_nobody_else(tmp_path: Path, key: str) -> None:
+def test_the_configuration_of_nats_is_written_for_nobody_else(tmp_path: Path) -> None:
     (shell, option, script) = services()["tenant-nats-configuration"]["command"]
     program = tmp_path / "sandboxctl"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m sandbox_bot "$@"\n')
@@ -144,7 +137,7 @@ def test_the_configuration_of_nats_is_written_for_nobody_else(tmp_path: Path, ke
         env={
             "PATH": f"{tmp_path}{os.pathsep}{os.defpath}",
             "PYTHONPATH": str(ROOT),
-            "SANDBOX_CREDENTIALS_KEY": key,
+            "SANDBOX_CREDENTIALS_KEY": "0" * 64,
         },
         check=True,
     )
@@ -152,4 +145,4 @@ def test_the_configuration_of_nats_is_written_for_nobody_else(tmp_path: Path, ke
     assert written.stat().st_mode & 0o777 == 0o600
     (user,) = json.loads(written.read_text())["accounts"]["ROUTER"]["users"]
     known = TenantKeys(CredentialsKey(SecretStr("0" * 64))).password("bot")
-    assert (user["password"] == known) is bool(key)
+    assert user["password"] == known

@@ -154,6 +154,7 @@ async def test_a_whole_life_with_the_least_privilege(
     live.run = await start_bot(live.run.settings)
     environment = {name.upper(): value for name, value in urls.items()} | {
         "SANDBOX_CONTROL_SCHEMA": way.schema,
+        "SANDBOX_ISOLATION": "convention",
         "DISCORD_API_URL": live.sim.api_url,
         "DISCORD_TOKEN": live.sim.token,
         "DISCORD_DEV_GUILD_IDS": str(live.dev.id),

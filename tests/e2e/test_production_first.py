@@ -15,6 +15,7 @@ from nats.js.api import DiscardPolicy
 from sandbox_bot.cli import _json, _views
 from sandbox_bot.cli._screen import plain
 from sandbox_core.dependencies import SANDBOX_NATS
+from sandbox_core.limits_text import Limits
 from sandbox_core.manager import utc_now
 from tests.doctor.servers import nats_server
 from tests.e2e.conftest import StartLive
@@ -71,9 +72,10 @@ async def test_a_full_sandbox_stream_degrades_and_its_owner_is_told_what_was_los
     await eventually(told)
     answer = await live.slash("status", name="box")
     assert f"{dropped} events dropped, since <t:" in answer.text
+    limits = Limits.of(core.settings)
     health, now = await core.manager.health("box"), utc_now()
-    assert re.search(rf"{dropped} events dropped, since \d{{4}}-", plain(*_views.health(health, now)))
-    shape = _json.status(health, now)["sandbox"]
+    assert re.search(rf"{dropped} events dropped, since \d{{4}}-", plain(*_views.health(health, limits, now)))
+    shape = _json.status(health, limits, now)["sandbox"]
     assert (shape["events_dropped"], bool(shape["events_dropped_since"])) == (dropped, True)
 
 

@@ -50,7 +50,9 @@ async def test_run_embedded_from_start_to_stop_and_again(
     async with program(*arguments, directory=tmp_path, **environment) as running:
         await until_ready(running, port)
         running.look_at_family()
-        assert len(running.family) >= 6, "three servers and their guards"
+        assert len(running.family) >= 10, "five servers and their guards"
+        _, body = await get(f"http://127.0.0.1:{port}", "/readyz")
+        assert json.loads(body)["isolation"] == "enforced"
         created = await sim.slash(alice, dev.default_channel, "sandbox create", name="kept")
         assert "kept is running" in created.text
         running.signal(stop)
@@ -63,6 +65,9 @@ async def test_run_embedded_from_start_to_stop_and_again(
         running.look_at_family()
         listed = await sim.slash(alice, dev.default_channel, "sandbox list")
         assert "kept" in listed.text
+        shown = await sim.slash(alice, dev.default_channel, "sandbox connect", name="kept")
+        for variable in ("DATABASE_URL", "REDIS_URL", "NATS_URL"):
+            assert variable in shown.text
         running.signal(stop)
         assert await running.exit_code() == 0
     assert sim.token not in running.errors

@@ -6,10 +6,11 @@ import json
 import signal
 from pathlib import Path
 
+import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
-from discord_sim import DiscordSim, SimTimeout
+from discord_sim import DiscordSim
 from discord_sim.rest.routing import RecordedRequest
 from tests.e2e.harness import Live, eventually, free_port, get
 from tests.e2e.programs import program
@@ -32,7 +33,7 @@ async def test_a_first_answer_whose_receipt_is_lost(live: Live) -> None:
 
 
 async def test_a_page_is_not_discords_word_about_a_guild(live: Live) -> None:
-    await live.slash("create", name="mine")
+    sandbox_id = await live.create("mine")
     guild = str(live.guilds[0].id)
     for status in (403, 404, 429, 503):
         # The page stands where the server is looked up, and not where the reply goes.
@@ -41,7 +42,7 @@ async def test_a_page_is_not_discords_word_about_a_guild(live: Live) -> None:
         assert "SANDBOX_012" in refused.text, status
         assert "Discord" in refused.text
     live.sim.show_page(None)
-    assert "Server registered" in (await live.slash("register-guild", name="mine", guild=guild)).text
+    await live.register(live.guilds[0], sandbox_id, "mine")
 
 
 async def test_a_page_at_the_start_is_waited_out(
@@ -70,19 +71,39 @@ async def test_a_page_at_the_start_is_waited_out(
     assert "Traceback" not in running.errors
 
 
-async def test_a_command_that_another_process_has_acknowledged_is_not_done_again(live: Live) -> None:
+@pytest.mark.parametrize("answers", [False, True], ids=["which died", "which answers"])
+async def test_a_command_that_another_process_has_acknowledged_is_not_done_again(
+    live: Live, monkeypatch: pytest.MonkeyPatch, answers: bool
+) -> None:
     """Discord delivers it once more to the process that resumes a killed one's session."""
+    monkeypatch.setattr("sandbox_cogs._acknowledge._ANSWERED_WITHIN", 0.5)
     backend = live.sim.rest
 
     async def acknowledged_elsewhere(record: RecordedRequest) -> None:
         if record.path.endswith("/callback"):
-            for interaction in backend.desk.by_id.values():
-                interaction.callback_type = interaction.callback_type or 5
+            backend.delay = None
+            (interaction,) = live.sim.desk.by_id.values()
+            callback = f"{live.sim.api_url}/interactions/{interaction.id}/{interaction.token}/callback"
+            reply = f"{live.sim.api_url}/webhooks/{live.sim.application_id}/{interaction.token}/messages"
+            async with aiohttp.ClientSession() as another:
+                await another.post(callback, json={"type": 5, "data": {"flags": 64}})
+                if answers:
+                    await another.patch(f"{reply}/@original", json={"content": "Done elsewhere"})
 
     backend.delay = acknowledged_elsewhere
     with capture_logs() as logs:
-        with pytest.raises(SimTimeout):
-            await live.slash("create", name="mine", timeout=5)
-        await eventually(lambda: any(line["event"] == "interaction_not_answered" for line in logs))
-    backend.delay = None
+        shown = await live.slash("create", name="mine")
+        if not answers:
+            await shown.wait_until(lambda result: "The bot was stopped" in result.text)
+        else:
+            looked = [("GET", 200)]
+            await eventually(
+                lambda: (
+                    [(r.method, r.status) for r in live.sim.requests if r.path.endswith("@original")][-1:]
+                    == looked
+                )
+            )
+            assert "Done elsewhere" in shown.text
+    assert {line["log_level"] for line in logs} <= {"debug", "info"}
+    assert any(line["event"] == "interaction_taken_elsewhere" for line in logs)
     assert await live.run.bot.sandbox_core.manager.list() == []

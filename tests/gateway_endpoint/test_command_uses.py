@@ -11,7 +11,7 @@ from discord import app_commands
 
 from discord_sim import SimGuild
 
-from .calls import calling, slash
+from .calls import calling, names, slash
 from .pybot import Listener, running
 from .raw import Raw, connected
 from .stage import BOB, Process, Stage, until
@@ -49,7 +49,7 @@ async def test_a_use_has_the_ids_that_the_bot_knows(stage: Stage, process: Proce
                 return await used(raw)
             finally:
                 waiting.cancel()
-                await asyncio.gather(waiting, return_exceptions=True)
+                print(await asyncio.gather(waiting, return_exceptions=True), names(stage.sim, guild))
 
         data = await use("ping", text='"id":"1","guild_id":"2"')
         discords = next(e for e in stage.sim.world.commands.in_scope(guild.id) if e["name"] == "ping")

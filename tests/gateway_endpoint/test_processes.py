@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from discord_sim import DiscordSim
 from tests.e2e.harness import eventually, free_port, get
 from tests.e2e.programs import program
+from tests.forked import ROOT
 
 from .front import environment_of, front
 from .pybot import Addresses, running
@@ -90,9 +92,37 @@ async def test_run_embedded_starts_and_ends_it(sim: DiscordSim, tmp_path: Path) 
         assert "Traceback" not in running_bot.errors
 
 
-async def test_without_a_token_it_does_not_start(stage: Stage, tmp_path: Path) -> None:
-    settings = environment_of(stage.settings)
-    del settings["DISCORD_TOKEN"]
+async def test_without_its_settings_it_does_not_start(stage: Stage, tmp_path: Path) -> None:
+    settings = environment_of(stage.settings) | {"SANDBOX_ISOLATION": "convention"}
+    for name in ("DISCORD_TOKEN", "SANDBOX_CREDENTIALS_KEY", "SANDBOX_NATS_URL"):
+        del settings[name]
     async with program("sandbox_bot", "gateway", directory=tmp_path, **settings) as endpoint:
         assert await endpoint.exit_code() == 2
-        assert endpoint.errors.startswith("DISCORD_TOKEN is not set")
+        assert [line.split()[0] for line in endpoint.errors.splitlines()] == [
+            "DISCORD_TOKEN",
+            "SANDBOX_CREDENTIALS_KEY",
+        ]
+
+
+async def test_exec_runs_an_ordinary_bot(stage: Stage, tmp_path: Path) -> None:
+    guild = stage.guilds[0]
+    await stage.sandbox("mine", guild)
+    settings = environment_of(stage.settings, sandbox_gateway_port=free_port())
+    port = int(settings["SANDBOX_GATEWAY_PORT"])
+    async with program("sandbox_bot", "gateway", directory=tmp_path, **settings) as endpoint:
+        await eventually(lambda: ready(port))
+        words = ("exec", "mine", "--", sys.executable, str(ROOT / "docs" / "client_example.py"))
+        async with program("sandbox_bot", *words, directory=tmp_path, **settings) as bot:
+            pongs = stage.sim.world.messages.setdefault(guild.default_channel.id, {})
+
+            async def answered() -> bool:
+                assert bot.running, bot.errors
+                stage.sim.message(guild, content="ping")
+                await asyncio.sleep(0.2)
+                return any(message.content == "pong" for message in pongs.values())
+
+            await eventually(answered)
+            bot.signal(signal.SIGINT)
+            await bot.exit_code()
+        endpoint.signal(signal.SIGTERM)
+        assert await endpoint.exit_code() == 0

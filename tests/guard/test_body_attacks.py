@@ -71,6 +71,8 @@ _FOREIGN_BODIES: list[tuple[str, str, Any]] = [
     ("PATCH", f"/webhooks/{W1}", {"channel_id": C_FOREIGN}),
     ("PATCH", f"/webhooks/{W1}/{INSIDE_TOKEN}", {"channel_id": C1}),
     ("POST", f"/webhooks/{W1}/{INSIDE_TOKEN}", {"content": "a", "thread_id": C_FOREIGN}),
+    ("POST", f"/webhooks/{W1}/{INSIDE_TOKEN}/github", {"comment": {"parent_id": C_FOREIGN}}),
+    ("POST", f"/webhooks/{W1}/{INSIDE_TOKEN}/slack", {"channel_id": C_FOREIGN}),
     ("POST", f"/applications/{APPLICATION}/guilds/{G1}/commands", {"guild_id": FOREIGN}),
 ]
 

@@ -14,10 +14,13 @@ from sandbox_bot.embedded import EmbeddedServers, embedded_servers
 from sandbox_bot.migrate import migrate
 from sandbox_bot.tour.stage import default_settings
 from sandbox_core.bootstrap import Core, NatsUse, open_core
+from sandbox_core.isolation.attacks import Attack, CameBack, Verdict, judge
 from sandbox_core.models import Actor, Sandbox
 from sandbox_core.settings import Settings
 from sandbox_core.subjects import redis_prefix
 from tests.conftest import revive
+
+from .gateway import publishing
 
 ALICE, BOB = Actor("200000000000000001", "Alice"), Actor("200000000000000002", "Bob")
 GUILD = "100000000000000001"
@@ -83,6 +86,13 @@ async def opened(settings: Settings) -> AsyncIterator[Core]:
         yield core
 
 
+@asynccontextmanager
+async def trial_core(settings: Settings) -> AsyncIterator[Core]:
+    """The core of `doctor --isolation`."""
+    async with open_core(settings, follow_routes=False, use_nats=NatsUse.TRIAL) as core:
+        yield core
+
+
 @pytest.fixture
 async def core(closed: EmbeddedServers, enforced: Settings) -> AsyncIterator[Core]:
     for server in (closed.postgres, closed.valkey, closed.tenant_valkey, closed.nats, closed.tenant_nats):
@@ -92,6 +102,17 @@ async def core(closed: EmbeddedServers, enforced: Settings) -> AsyncIterator[Cor
         yield made
         for sandbox in await made.manager.list():
             await made.manager.destroy(Actor("test", is_bot_owner=True), sandbox.name)
+
+
+@pytest.fixture
+async def bot(closed: EmbeddedServers, enforced: Settings) -> AsyncIterator[Core]:
+    """The core of a bot that publishes, and answers who may log in to NATS."""
+    for server in (closed.postgres, closed.valkey, closed.tenant_valkey, closed.nats, closed.tenant_nats):
+        await revive(server)
+    async with publishing(enforced) as core:
+        yield core
+        for sandbox in await core.manager.list():
+            await core.manager.destroy(Actor("test", is_bot_owner=True), sandbox.name)
 
 
 async def hold(core: Core, name: str, owner: Actor = ALICE) -> Held:
@@ -133,3 +154,11 @@ async def admin(closed: EmbeddedServers) -> AsyncIterator[asyncpg.Connection]:
     connection = await asyncpg.connect(url)
     yield connection
     await connection.close()
+
+
+def expect(attack: Attack, came: CameBack) -> None:
+    """Assert that exactly what the row says came back."""
+    row = judge("", attack, came)
+    assert row.verdict is (Verdict.POSSIBLE if attack.possible else Verdict.DENIED), came
+    # For a proof a refusal is as good as an empty answer; a row says which of the two it is.
+    assert bool(came.refusals) == bool(attack.denied), came

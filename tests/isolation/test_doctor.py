@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from uuid import uuid4
+
 import asyncpg
+from structlog.testing import capture_logs
 
 from sandbox_bot.doctor import Finding, State, check_servers
 from sandbox_bot.doctor.tenants import POSTGRES, REDIS
@@ -14,6 +17,7 @@ from sandbox_core.settings import Settings
 from sandbox_core.tenant_side import TENANT_POSTGRES, TENANT_REDIS
 
 from .conftest import opened, settings_of
+from .gateway import PRODUCTION, Gateway, publishing
 
 
 async def found(core: Core, area: str) -> list[Finding]:
@@ -82,8 +86,33 @@ async def test_a_nats_server_that_is_away_is_told_apart(core: Core, closed: Embe
 
 async def test_convention_is_said(closed: EmbeddedServers, enforced: Settings) -> None:
     async with opened(settings_of(closed, sandbox_isolation="convention")) as core:
-        details = [finding.detail for finding in await found(core, POSTGRES)]
-    assert "sandboxes keep apart by convention (SANDBOX_ISOLATION)" in details
+        (finding,) = await found(core, "Sandboxes")
+    assert (finding.state, finding.detail) == (
+        State.NOTE,
+        "they keep apart by convention (SANDBOX_ISOLATION)",
+    )
+
+
+async def test_settings_without_servers_for_sandboxes_are_said_everywhere(closed: EmbeddedServers) -> None:
+    """And nothing else is missing: production's events go on."""
+    with capture_logs() as logs:
+        async with publishing(settings_of(closed, **dict.fromkeys(closed.tenant_settings))) as core:
+            (finding,) = await found(core, "Sandboxes")
+            readiness = Readiness()
+            readiness.attach(core, _Gateway())
+            report = await readiness.report()
+            gateway = Gateway(core, uuid4().hex)
+            made = gateway.send(PRODUCTION)
+            await gateway.done()
+            assert made in await gateway.production()
+    lacking = (
+        "SANDBOX_DATABASE_URL, SANDBOX_REDIS_URL, SANDBOX_NATS_URL and SANDBOX_CREDENTIALS_KEY are not set"
+    )
+    assert (finding.state, finding.detail) == (State.FAILED, f"none can be made: {lacking}")
+    assert "SANDBOX_ISOLATION=convention" in finding.mend
+    assert (report.ready, report.degraded) == (True, {"Isolation": f"no new sandboxes: {lacking}"})
+    (told,) = [entry for entry in logs if entry["event"] == "no_new_sandboxes"]
+    assert (told["log_level"], told["code"], told["reason"]) == ("warning", "SANDBOX_013", lacking)
 
 
 class _Gateway:

@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 from uuid import uuid4
 
@@ -33,16 +32,6 @@ from .gateway import (
 )
 
 CUT_WITHIN = 1.0
-
-
-@pytest.fixture
-async def bot(closed: EmbeddedServers, enforced: Settings) -> AsyncIterator[Core]:
-    for server in (closed.postgres, closed.valkey, closed.tenant_valkey, closed.nats, closed.tenant_nats):
-        await revive(server)
-    async with publishing(enforced) as core:
-        yield core
-        for sandbox in await core.manager.list():
-            await core.manager.destroy(Actor("test", is_bot_owner=True), sandbox.name)
 
 
 @pytest.fixture

@@ -9,10 +9,12 @@ import asyncpg
 import pytest
 
 from sandbox_bot.embedded import EmbeddedServers
+from sandbox_core.addresses import PostgresAddress
+from sandbox_core.isolation.attacks import Attack
+from sandbox_core.isolation.on_postgres import PostgresAttacker
 from sandbox_core.settings import Settings
 
-from .attacks import Attack
-from .conftest import BOB, GUILD, Held, hold, opened
+from .conftest import BOB, GUILD, Held, expect, hold, opened
 from .postgres_attacks import POSTGRES
 
 
@@ -50,6 +52,12 @@ async def stage(closed: EmbeddedServers, enforced: Settings) -> AsyncIterator[St
             "other_lob": await theirs.fetchval("SELECT lo_from_bytea(0, 'treasure')"),
             "other_pid": await theirs.fetchval("SELECT pg_backend_pid()"),
             "bot_pid": await bot.fetchval("SELECT pg_backend_pid()"),
+            "bot": "sandbox",
+            "bot_text": "'sandbox'",
+            "superuser": "postgres",
+            "database": "tenants",
+            "control": "sandbox",
+            "control_text": "'sandbox'",
         }
         await ours.close()
         yield Stage(mine, other, theirs, names)
@@ -61,31 +69,11 @@ async def stage(closed: EmbeddedServers, enforced: Settings) -> AsyncIterator[St
 
 @pytest.mark.parametrize("attack", POSTGRES, ids=str)
 async def test_attack(stage: Stage, attack: Attack) -> None:
-    connection = await stage.mine.postgres()
-    try:
-        *before, last = (
-            text.replace("{own}", "{own}").format_map(_Names(stage.names)) for text in attack.tried
-        )
-        for statement in before:
-            await connection.execute(statement)
-        if attack.denied:
-            with pytest.raises(asyncpg.PostgresError) as refused:
-                await connection.execute(last)
-            assert refused.value.sqlstate == attack.denied, refused.value
-        else:
-            rows = await connection.fetch(last)
-            assert not (attack.nothing and rows)
-    finally:
-        # A session that is in a transaction, or ended, has nothing more to say.
-        connection.terminate()
+    address = PostgresAddress.parse(stage.mine.variables["DATABASE_URL"])
+    # What goes through stays, so that the neighbour would notice.
+    came = await PostgresAttacker(address, stage.names, undo=False).attempt(attack)
+    expect(attack, came)
     if "PASSWORD 'chosen'" in attack.tried[-1]:
         chosen = await asyncpg.connect(stage.mine.variables["DATABASE_URL"], password="chosen")
         await chosen.close()
     assert await stage.intact()
-
-
-class _Names(dict[str, object]):
-    """Leaves other braces as they are."""
-
-    def __missing__(self, name: str) -> str:
-        return "{" + name + "}"

@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from redis import exceptions as rd
 from redis.asyncio import Redis
 from redis.asyncio.connection import Connection
 
 from sandbox_bot.embedded import EmbeddedServers
+from sandbox_core.addresses import RedisAddress
+from sandbox_core.isolation.attacks import Attack
+from sandbox_core.isolation.on_redis import RedisAttacker
 from sandbox_core.models import Actor
 from sandbox_core.settings import Settings
 from tests.conftest import ROOT
 
-from .attacks import Attack
-from .conftest import BOB, Held, hold, opened
+from .conftest import BOB, Held, expect, hold, opened
 from .postgres_attacks import POSTGRES
 from .redis_attacks import REDIS
 
@@ -52,6 +53,8 @@ async def stage(closed: EmbeddedServers, enforced: Settings) -> AsyncIterator[St
             "own_user": mine.user,
             "other": other.prefix,
             "other_user": other.user,
+            "bot": "bot",
+            "database": "1",
         }
         async with other.redis() as theirs:
             await theirs.set(f"{other.prefix}text", "treasure")
@@ -64,32 +67,10 @@ async def stage(closed: EmbeddedServers, enforced: Settings) -> AsyncIterator[St
 
 @pytest.mark.parametrize("attack", REDIS, ids=str)
 async def test_attack(stage: Stage, attack: Attack) -> None:
-    async with stage.mine.redis() as redis:
-        connection: Connection = await redis.connection_pool.get_connection()
-        *before, last = (text.format_map(stage.names).split() for text in attack.tried)
-        for words in before:
-            await connection.send_command(*words)
-            await connection.read_response()
-        await connection.send_command(*last)
-        if attack.denied:
-            with pytest.raises((rd.ResponseError, rd.AuthenticationError)) as refused:
-                await connection.read_response()
-            assert _said(refused.value).startswith(attack.denied), refused.value
-        else:
-            answer = await connection.read_response()
-            assert not attack.nothing or answer == stage.mine.user
-        await connection.disconnect()
+    address = RedisAddress.parse(stage.mine.variables["REDIS_URL"])
+    async with RedisAttacker(address, stage.names) as attacker:
+        expect(attack, await attacker.attempt(attack))
     assert await stage.intact()
-
-
-def _said(error: rd.RedisError) -> str:
-    """The server's text; the client has taken the first word of some away."""
-    text = str(error)
-    if isinstance(error, rd.NoPermissionError):
-        return f"NOPERM {text}"
-    if isinstance(error, rd.AuthenticationError):
-        return f"WRONGPASS {text}"
-    return text if text.startswith("ERR ") else f"ERR {text}"
 
 
 _HARMLESS = {

@@ -105,6 +105,7 @@ async def bot_process(
     rest: timedelta = timedelta(0),
     workers: str = "",
     rates: LoginRates = MANY,
+    limits: TenantLimits = LIMITS,
     **options: Any,
 ) -> AsyncIterator[Bot]:
     """The parts of one bot process, connected to the server at `url`; `workers` is where workers connect."""
@@ -116,6 +117,7 @@ async def bot_process(
         worker_address=NatsAddress.parse(workers or url),
         rest=rest,
         rates=rates,
+        limits=limits,
         **options,
     ) as made:
         yield Bot(pool, made)

@@ -62,7 +62,7 @@ async def nodes(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[list[
 @pytest.fixture
 async def cluster(nodes: list[Node], pool: Pool) -> AsyncIterator[Cluster]:
     everywhere = ",".join(node.url for node in nodes)
-    async with bot_process(pool, nodes[0].url, replicas=3, workers=everywhere) as bot:
+    async with bot_process(pool, nodes[0].url, limits=CLUSTER, workers=everywhere) as bot:
 
         async def formed() -> bool:
             try:

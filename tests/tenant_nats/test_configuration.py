@@ -37,6 +37,32 @@ def test_what_is_printed_is_a_configuration(tmp_path: Path, monkeypatch: pytest.
     assert KEY not in printed.output
 
 
+def test_the_settings_limits_are_in_it_and_options_come_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, value in {
+        "SANDBOX_CREDENTIALS_KEY": KEY,
+        "SANDBOX_STREAM_MB": "48",
+        "SANDBOX_STREAM_CONSUMERS": "7",
+        "SANDBOX_NATS_CONNECTIONS": "3",
+    }.items():
+        monkeypatch.setenv(name, value)
+
+    def slot(*words: str) -> tuple[int, int, int]:
+        printed = CliRunner().invoke(app, ["tenant-nats", "--slots", "1", *words])
+        assert printed.exit_code == 0, printed.output
+        account = json.loads(printed.output)["accounts"]["S000"]
+        jetstream = account["jetstream"]
+        return jetstream["max_mem"], jetstream["max_consumers"], account["limits"]["max_connections"]
+
+    assert slot() == (48 * MIB, 7, 3)
+    assert slot("--memory", "64", "--connections", "5") == (64 * MIB, 7, 5)
+    monkeypatch.setenv("SANDBOX_STREAM_MB", "8")
+    refused = CliRunner().invoke(app, ["tenant-nats", "--slots", "1"])
+    assert (refused.exit_code, "SANDBOX_STREAM_MB" in refused.output) == (2, True)
+
+
 def test_without_the_key_nothing_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SANDBOX_CREDENTIALS_KEY", raising=False)

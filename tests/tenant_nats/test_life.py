@@ -171,7 +171,7 @@ async def test_its_part_is_checked(bot: Bot, sandbox: Sandbox) -> None:
     facts = dict(health.facts)
     assert facts["connections"] == 2
     assert (facts["messages"], facts["dead_letters"], facts["consumers"]) == (1, 0, 0)
-    assert facts["max_bytes"] == LIMITS.memory * 5 // 8
+    assert facts["bytes_limit"] == LIMITS.memory * 5 // 8
     assert (await bot.namespace.check(sandbox_of())).state is PartState.UNHEALTHY
 
 

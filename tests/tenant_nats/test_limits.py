@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import pytest
 
 from sandbox_bot.embedded import TenantNatsServer
 from sandbox_core.models import Sandbox
+from sandbox_core.postgres.pool import Pool
 from sandbox_core.subjects import SLOT_DEAD_LETTERS, SLOT_STREAM
 
-from .conftest import LIMITS, MIB, Bot, eventually, raw, refused, worker
+from .conftest import LIMITS, MIB, Bot, bot_process, eventually, raw, refused, worker
 
 UNREAD = 50
 
@@ -47,9 +49,22 @@ async def test_more_events_than_fit_push_out_its_own_oldest_only(
         # No event is refused: the oldest goes.
         assert (await bot.send(sandbox, payload, f"f:0:{number}")).seq == number + 1
     facts = (await bot.namespace.check(sandbox)).facts
-    assert facts["bytes"] <= facts["max_bytes"]
+    assert facts["bytes"] <= facts["bytes_limit"]
     assert 0 < facts["messages"] < LIMITS.memory // len(payload)
     await is_well(bot, other)
+
+
+async def test_more_events_than_it_may_have_push_out_its_own_oldest_only(
+    bot: Bot, other: Sandbox, pool: Pool, server: TenantNatsServer
+) -> None:
+    async with bot_process(pool, server.url, limits=replace(LIMITS, messages=100)) as smaller:
+        made = await smaller.sandbox()
+        for number in range(150):
+            assert (await smaller.send(made, "x", f"f:0:{number}")).seq == number + 1
+        facts = (await smaller.namespace.check(made)).facts
+        assert (facts["messages"], facts["messages_limit"]) == (100, 100)
+        await is_well(bot, other)
+        await smaller.namespace.drop(made)
 
 
 async def test_a_worker_that_writes_without_end_pushes_out_its_own_letters_only(

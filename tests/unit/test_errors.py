@@ -14,6 +14,7 @@ SAMPLES: list[errors.SandboxError] = [
     errors.OwnerLimitReached(2, ["one", "two"]),
     errors.GuildLimitReached(100),
     errors.SlotsUsedUp("tenants:4222", 100),
+    errors.StorageUsedUp("PostgreSQL", 2**28, 2**28, sandbox_name="mine"),
     errors.GuildAlreadyMapped("100000000000000001", "flow"),
     errors.SandboxNotFound("flwo", ["flow"]),
     errors.SchemaCreationFailed("sandbox_3f2a9c01", "permission denied for database x"),

@@ -34,15 +34,13 @@ def gateway(
 
 async def _run(*, while_stdin_is_open: bool) -> None:
     with loading():
-        from sandbox_gateway.process import EndpointAddressError, run_endpoint  # noqa: PLC0415
+        from sandbox_gateway.process import EndpointAddressError, require_endpoint, run_endpoint  # noqa: PLC0415
 
         from ..logs import configure_logging, log_misspelt_settings  # noqa: PLC0415
         from ..runner import stop_on_signals  # noqa: PLC0415
 
     settings = load_settings()
-    if settings.discord_token is None:
-        sentence = "DISCORD_TOKEN is not set: the endpoint asks Discord with the bot's token."
-        raise CommandFailed([sentence], ExitCode.USAGE)
+    require_endpoint(settings)
     configure_logging(settings)
     log_misspelt_settings()
     stop = asyncio.Event()

@@ -78,9 +78,9 @@ async def _run_embedded(data_dir: Path) -> None:
 
 @asynccontextmanager
 async def _servers(data_dir: Path, settings: Settings) -> AsyncIterator[dict[str, str]]:
-    from ..embedded import embedded_servers  # noqa: PLC0415
+    from ..embedded import embedded_servers, tenant_limits  # noqa: PLC0415
 
-    async with embedded_servers(data_dir) as servers:
+    async with embedded_servers(data_dir, tenant_limits=tenant_limits(settings)) as servers:
         await apply_migrations(servers.database_url, schema=settings.sandbox_control_schema)
         key = {"sandbox_credentials_key": servers.credentials_key}
         tenant_side = servers.tenant_settings if settings.enforced else key

@@ -8,27 +8,38 @@ from typing import Annotated
 
 import typer
 
-from sandbox_core.nats.tenant.configuration import ServerPlace, TenantLimits, tenant_configuration
+from sandbox_core.credentials import CredentialsKey
+from sandbox_core.nats.tenant.configuration import (
+    DEFAULT_LIMITS,
+    ServerPlace,
+    TenantLimits,
+    tenant_configuration,
+)
 from sandbox_core.nats.tenant.keys import TenantKeys
-from sandbox_core.settings import SettingsError, load_key
+from sandbox_core.settings import SettingsError, load_tenant_nats_settings
 
 from .. import _streams
 from ..exit_codes import ExitCode
 from ._exit import fail
 
-_MIB = 1024 * 1024
-_DEFAULT = TenantLimits()
-
 
 def tenant_nats(
     *,
-    slots: Annotated[int, typer.Option(min=1, max=1000, help="The most sandboxes.")] = _DEFAULT.slots,
+    slots: Annotated[int, typer.Option(min=1, max=1000, help="The most sandboxes.")] = DEFAULT_LIMITS.slots,
     memory: Annotated[
-        int, typer.Option(min=16, help="The memory of one sandbox's streams in MiB.")
-    ] = _DEFAULT.memory // _MIB,
+        int | None,
+        typer.Option(
+            min=16,
+            help="The memory of one sandbox's streams in MiB.",
+            show_default="SANDBOX_STREAM_MB",
+        ),
+    ] = None,
     connections: Annotated[
-        int, typer.Option(min=1, help="The most connections of one sandbox.")
-    ] = _DEFAULT.connections,
+        int | None,
+        typer.Option(
+            min=1, help="The most connections of one sandbox.", show_default="SANDBOX_NATS_CONNECTIONS"
+        ),
+    ] = None,
     name: Annotated[str, typer.Option(help="The server's name; different for each one of a cluster.")] = (
         "sandboxes"
     ),
@@ -45,11 +56,13 @@ def tenant_nats(
 
     It has the passwords of the bot's users, made from SANDBOX_CREDENTIALS_KEY.
     """
+    given = {"sandbox_stream_mb": memory, "sandbox_nats_connections": connections}
     try:
-        keys = TenantKeys(load_key())
+        settings = load_tenant_nats_settings(**{key: each for key, each in given.items() if each is not None})
     except SettingsError as error:
         fail(error.problems, ExitCode.USAGE)
-    limits = TenantLimits(slots, memory * _MIB, replicas, connections)
+    keys = TenantKeys(CredentialsKey(settings.sandbox_credentials_key))
+    limits = TenantLimits.of(settings, slots=slots, replicas=replicas)
     place = ServerPlace(
         name, host, port, PurePosixPath(store), cluster, host, cluster_port, route or (), monitor
     )

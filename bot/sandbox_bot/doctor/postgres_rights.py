@@ -32,6 +32,8 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "sandbox_commands": (_READ, _ADD, _REMOVE),
     "sandbox_guild_commands": (_READ, _ADD, _CHANGE, _REMOVE),
     "sandbox_command_creates": (_READ, _ADD, _CHANGE, _REMOVE),
+    "sandbox_storage": (_READ, _ADD, _CHANGE, _REMOVE),
+    "sandbox_storage_turns": (_READ, _ADD, _CHANGE),
 }
 """Tables and views, each with the needed rights."""
 

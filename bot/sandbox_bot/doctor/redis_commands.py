@@ -27,11 +27,18 @@ COMMANDS = (
     "del",
     "unlink",
     "scan",
+    "memory|usage",
     "script|load",
     "evalsha",
     "zadd",
     "zmscore",
     "zremrangebyscore",
+    "incr",
+    "pexpire",
+    "pttl",
+    "xadd",
+    "xrange",
+    "xrevrange",
     "multi",
     "exec",
     "info",
@@ -79,6 +86,7 @@ async def try_commands(redis: Redis) -> Tried:
     route, moment = f"{ROUTE_KEY_PREFIX}doctor:{mark}", f"{ROUTE_MOMENT_KEY_PREFIX}doctor:{mark}"
     gateway, own = f"sandbox:gateway:doctor:{mark}", f"sandbox:doctor-{mark}:key"
     ranked = f"sandbox:gateway:doctor:{mark}:ranked"
+    counted, ring = f"sandbox:gateway:doctor:{mark}:counted", f"sandbox:gateway:doctor:{mark}:ring"
     keys = (route, moment, gateway, own)
     put = ["0", _SECONDS * 1000, "1.0", "1.0", f"1.0 inf {ROUTE_NULL}", ROUTE_NULL, _SECONDS * 1000]
     tried = Tried()
@@ -95,6 +103,7 @@ async def try_commands(redis: Redis) -> Tried:
     await attempt("get", lambda: redis.get(own))
     await attempt("mget", lambda: redis.mget(keys))
     await attempt("scan", lambda: redis.scan(0, match=KEYS, count=1))
+    await attempt("memory|usage", lambda: redis.memory_usage(own))
     for script, names, arguments in (
         (PUT_SCRIPT, (route, moment), put),
         (SAVE_SCRIPT, (gateway,), [_SECONDS, 0, "{}", "doctor", 1, 1]),
@@ -112,7 +121,14 @@ async def try_commands(redis: Redis) -> Tried:
     await attempt("zmscore", lambda: redis.zmscore(ranked, ["doctor"]))
     await attempt("zremrangebyscore", lambda: redis.zremrangebyscore(ranked, 0, 2))
     await attempt("del", lambda: redis.delete(gateway))
-    await attempt("unlink", lambda: redis.unlink(*keys, ranked))
+    # Of the endpoint for unmodified bots: its counts of calls, and the ring of the last ones.
+    await attempt("incr", lambda: redis.execute_command("INCR", counted))  # type: ignore[no-untyped-call]
+    await attempt("pexpire", lambda: redis.pexpire(counted, _SECONDS * 1000))
+    await attempt("pttl", lambda: redis.pttl(counted))
+    await attempt("xadd", lambda: redis.xadd(ring, {"r": "doctor"}, maxlen=1))
+    await attempt("xrange", lambda: redis.xrange(ring))
+    await attempt("xrevrange", lambda: redis.xrevrange(ring))
+    await attempt("unlink", lambda: redis.unlink(*keys, ranked, counted, ring))
     async with redis.client() as single:
         await attempt("multi", lambda: single.execute_command("MULTI"))  # type: ignore[no-untyped-call]
         if "multi" not in (*tried.denied, *tried.unknown):

@@ -22,7 +22,7 @@ from .nats_streams import Server
 from .places import Places
 from .postgres import look_at_postgres
 from .redis import look_at_redis
-from .tenants import POSTGRES, REDIS, look_at_tenants
+from .tenants import POSTGRES, REDIS, look_at_isolation, look_at_tenants
 
 _log = structlog.get_logger("sandbox.doctor")
 
@@ -62,8 +62,9 @@ async def check_servers(
         (look := Look("Discord", discord), look_at_discord(settings, look)),
         *_tenants(core, clock),
     ]
+    isolation = look_at_isolation(settings)
     await asyncio.gather(*(_bounded(look, work) for look, work in areas))
-    return [finding for look, _ in areas for finding in look.found]
+    return [finding for look in (*(look for look, _ in areas), isolation) for finding in look.found]
 
 
 def _tenants(

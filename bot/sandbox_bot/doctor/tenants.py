@@ -10,13 +10,27 @@ from uuid import uuid4
 from sandbox_core.bootstrap import Core
 from sandbox_core.dependencies import Question
 from sandbox_core.errors import IsolationImpossible, SandboxError
+from sandbox_core.hindrance import hindrance
 from sandbox_core.models import Sandbox, SandboxStatus, short_id
 from sandbox_core.namespaces import Namespace
+from sandbox_core.settings import Settings
 from sandbox_core.subjects import schema_name
 
 from .findings import Look
 
 POSTGRES, REDIS = "PostgreSQL (sandboxes)", "Redis (sandboxes)"
+
+
+def look_at_isolation(settings: Settings) -> Look:
+    """Look how new sandboxes are kept apart, and whether the settings name what that needs."""
+    look = Look("Sandboxes", "")
+    if not settings.enforced:
+        look.note("they keep apart by convention (SANDBOX_ISOLATION)")
+    elif (lacking := hindrance(settings)) is not None:
+        look.failed(f"none can be made: {lacking.problem}", lacking.mend)
+    else:
+        look.ok("the servers keep them apart (SANDBOX_ISOLATION=enforced)")
+    return look
 
 
 async def look_at_tenants(
@@ -28,7 +42,6 @@ async def look_at_tenants(
     look.ok(f"it answers, in {(time.perf_counter() - began) * 1000:.0f} ms")
     credentials = namespace.credentials
     if not core.settings.enforced or credentials is None:
-        look.note("sandboxes keep apart by convention (SANDBOX_ISOLATION)")
         return
     try:
         await credentials.require()
@@ -46,7 +59,7 @@ async def look_at_tenants(
 
 async def _trial(core: Core, look: Look, namespace: Namespace, now: datetime) -> None:
     sandbox_id, key = uuid4(), core.settings.credentials_key
-    assert key is not None  # noqa: S101 (the settings' check)
+    assert key is not None  # noqa: S101 (without it there are no credentials to try)
     trial = Sandbox(
         id=sandbox_id,
         name="doctor",

@@ -11,7 +11,7 @@ from ._nats import NatsServer
 from ._postgres import PostgresServer
 from ._server import EmbeddedServer
 from ._servers import EmbeddedServers, embedded_servers
-from ._tenant_nats import TenantNatsServer
+from ._tenant_nats import TenantNatsServer, tenant_limits
 from ._valkey import ValkeyServer
 
 __all__ = [
@@ -25,4 +25,5 @@ __all__ = [
     "TenantNatsServer",
     "ValkeyServer",
     "embedded_servers",
+    "tenant_limits",
 ]

@@ -10,7 +10,6 @@ import json
 import os
 import pwd
 import secrets
-import shutil
 import signal
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,9 +17,10 @@ from typing import ClassVar
 
 import asyncpg
 
+from ._cluster import make_cluster
 from ._errors import EmbeddedServerError
 from ._private import secret_in
-from ._process import GuardedProcess, ProcessPlan
+from ._process import ProcessPlan
 from ._programs import postgres_programs
 from ._server import HOST, EmbeddedServer
 
@@ -28,6 +28,14 @@ ROLE = "sandbox"
 DATABASE = "sandbox"
 TENANTS = "tenants"
 _SUPERUSER = "postgres"
+
+# What each start sees to, here for the first one: made before the server runs, it takes a third of the time.
+_SETUP = f"""\
+REVOKE ALL ON SCHEMA public FROM PUBLIC;
+CREATE ROLE {ROLE} LOGIN;
+CREATE DATABASE {DATABASE} OWNER {ROLE} STRATEGY file_copy;
+CREATE DATABASE {TENANTS} OWNER {ROLE} STRATEGY file_copy;
+"""
 
 # Features that the bot does not use are off.
 _SETTINGS = {
@@ -89,7 +97,7 @@ class PostgresServer(EmbeddedServer):
         return self._address(_SUPERUSER, self._loaded_passwords.superuser, "postgres")
 
     async def start(self) -> None:
-        """Start, wait until it answers, and create the role and its database if they are missing.
+        """Start, wait until it answers, and create the role and its databases if they are missing.
 
         Raises `EmbeddedServerError` with the end of the server's log when it does not start.
         """
@@ -113,44 +121,18 @@ class PostgresServer(EmbeddedServer):
             await self._make_cluster(self._passwords.superuser)
 
     async def _make_cluster(self, password: str) -> None:
-        # Created under another name, so an interrupted initdb never looks like a cluster.
-        unfinished = self._data_dir / "data.unfinished"
-        password_file = self._data_dir / "initdb.password"
-        shutil.rmtree(unfinished, ignore_errors=True)
-        password_file.unlink(missing_ok=True)
-        _write_private(password_file, password + "\n")
-        if self._user is not None:
-            os.chown(password_file, *self._user)
         self._log_start = self._log.stat().st_size if self._log.exists() else 0
-        initdb = await GuardedProcess.start(
-            ProcessPlan(
-                command=[
-                    str(postgres_programs() / "initdb"),
-                    f"--pgdata={unfinished}",
-                    f"--username={_SUPERUSER}",
-                    f"--pwfile={password_file}",
-                    "--auth=scram-sha-256",
-                    "--encoding=UTF8",
-                    "--no-locale",
-                    "--locale-provider=builtin",
-                    "--builtin-locale=C.UTF-8",
-                    "--no-instructions",
-                    *(["--no-sync"] if self._fast else ["--sync-method=fsync"]),
-                ],
-                log=self._log,
-                user=self._user,
-                reach=self._reach,
-                lock=self._lock,
-            )
+        code = await make_cluster(
+            self._cluster,
+            postgres_programs(),
+            ProcessPlan(command=(), log=self._log, user=self._user, reach=self._reach, lock=self._lock),
+            superuser=_SUPERUSER,
+            password=password,
+            setup=_SETUP,
+            flush=not self._fast,
         )
-        try:
-            code = await initdb.wait()
-        finally:
-            await initdb.kill()
-            password_file.unlink()
         if code != 0:
             raise EmbeddedServerError(f"initdb failed (exit code {code}).{self._log_tail()}")
-        unfinished.rename(self._cluster)
 
     def _plan(self) -> ProcessPlan:
         settings = {**_SETTINGS, "port": str(self.port), **(_FAST_SETTINGS if self._fast else {})}
@@ -258,12 +240,6 @@ def _load_or_make_passwords(path: Path) -> _Passwords:
         return json.dumps(asdict(passwords))
 
     return _Passwords(**json.loads(secret_in(path, make)))
-
-
-def _write_private(path: Path, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
 
 
 def _remove_stale_pid_file(cluster: Path) -> None:

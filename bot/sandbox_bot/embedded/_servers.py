@@ -10,12 +10,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from sandbox_core.nats.tenant.configuration import TenantLimits
+
 from ._data_lock import lock_data_dir
 from ._errors import EmbeddedServerError
 from ._nats import DEFAULT_MAX_PAYLOAD, NatsServer
 from ._postgres import PostgresServer
 from ._private import DIRECTORY, make_private, secret_in
-from ._tenant_nats import TenantNatsServer
+from ._tenant_nats import EMBEDDED, TenantNatsServer
 from ._valkey import ValkeyServer
 
 _TENANT_MEMORY = "512mb"
@@ -63,13 +65,17 @@ class EmbeddedServers:
 
 @asynccontextmanager
 async def embedded_servers(
-    data_dir: Path, *, max_payload: int = DEFAULT_MAX_PAYLOAD, fast: bool = False
+    data_dir: Path,
+    *,
+    max_payload: int = DEFAULT_MAX_PAYLOAD,
+    tenant_limits: TenantLimits = EMBEDDED,
+    fast: bool = False,
 ) -> AsyncIterator[EmbeddedServers]:
     """Run PostgreSQL, Valkey and nats-server on free ports of 127.0.0.1, with their data under `data_dir`.
 
     They answer when the body starts, and have ended after it, also when this process is killed. Their output
-    is in `data_dir/logs`. `max_payload` is nats-server's limit in bytes. `fast` is for tests: nothing is
-    flushed to disk.
+    is in `data_dir/logs`. `max_payload` is nats-server's limit in bytes,
+    `tenant_limits` are those of the sandboxes' own one. `fast` is for tests: nothing is flushed to disk.
 
     Raises `DataDirectoryInUse` when another process uses `data_dir`, `EmbeddedExtraMissing` when the
     wheels are not installed, and `EmbeddedServerError` with the end of its log when a server does not start.
@@ -98,7 +104,12 @@ async def embedded_servers(
                 max_memory=_TENANT_MEMORY,
             ),
             tenant_nats=TenantNatsServer(
-                data_dir / "tenant-nats", logs / "tenant-nats.log", key, lock=lock, fast=fast
+                data_dir / "tenant-nats",
+                logs / "tenant-nats.log",
+                key,
+                limits=tenant_limits,
+                lock=lock,
+                fast=fast,
             ),
             credentials_key=key,
         )

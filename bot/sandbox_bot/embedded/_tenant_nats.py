@@ -10,11 +10,18 @@ from pydantic import SecretStr
 from sandbox_core.credentials import CredentialsKey
 from sandbox_core.nats.tenant.configuration import ServerPlace, TenantLimits, tenant_configuration
 from sandbox_core.nats.tenant.keys import SYSTEM, TenantKeys
+from sandbox_core.setting_limits import NatsLimitSettings
 
 from ._nats import NatsServer
 from ._server import HOST
 
-EMBEDDED = TenantLimits(slots=64)
+_SLOTS = 64
+EMBEDDED = TenantLimits(slots=_SLOTS)
+
+
+def tenant_limits(settings: NatsLimitSettings) -> TenantLimits:
+    """The limits of the embedded one with these settings."""
+    return TenantLimits.of(settings, slots=_SLOTS)
 
 
 class TenantNatsServer(NatsServer):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -15,12 +15,14 @@ from sandbox_cogs._core import AnyBot
 from sandbox_cogs._late import perhaps_changed, perhaps_destroyed, what_is_away
 from sandbox_core.bootstrap import Core
 from sandbox_core.errors import CleanupFailed, CutOff, DependencyUnavailable, InvalidInput, SandboxError
+from sandbox_core.limits_text import Limits
 from sandbox_core.manager import utc_now
 from sandbox_core.models import Actor, Sandbox
 from sandbox_core.words import storable
 
 from . import _render
 from ._answer import Answer
+from ._isolation import isolation_button
 
 QUESTION_LIFE = timedelta(minutes=10)
 """After this time `destroy NAME yes` asks again: the question's list may be out of date."""
@@ -30,7 +32,24 @@ _DESTROY_BUDGET = 30.0
 _PASS_BUDGET = 120.0
 
 Arguments = tuple[str, ...]
-Run = Callable[[Actor, Arguments], Coroutine[Any, Any, Answer]]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A command with the words that follow it. `cause_id` is the id of the message."""
+
+    actor: Actor
+    arguments: Arguments
+    cause_id: str
+
+    def argument(self, index: int, field: str, example: str) -> str:
+        """Return a word. Raises `InvalidInput` when it is missing."""
+        if len(self.arguments) <= index:
+            raise InvalidInput(field, "", "it is missing", example)
+        return self.arguments[index]
+
+
+Run = Callable[[Request], Coroutine[Any, Any, Answer]]
 Late = Callable[[Core, Arguments], Awaitable[SandboxError]]
 
 
@@ -75,18 +94,21 @@ class Commands:
         """Return how to run the command with this word, one of `OWNER_COMMANDS`."""
         return self._specs[word]
 
-    async def _help(self, _actor: Actor, _arguments: Arguments) -> Answer:
+    async def _help(self, _request: Request) -> Answer:
         return _render.usage()
 
-    async def _list(self, _actor: Actor, _arguments: Arguments) -> Answer:
+    async def _list(self, _request: Request) -> Answer:
         return _render.listing(await self._core.manager.list())
 
-    async def _status(self, _actor: Actor, arguments: Arguments) -> Answer:
-        if not arguments:
+    async def _status(self, request: Request) -> Answer:
+        if not request.arguments:
             return await self._overview()
-        health = await self._core.manager.health(arguments[0])
+        health = await self._core.manager.health(request.arguments[0])
         events = self._core.router.activity.sandbox_events_last_minute(str(health.sandbox.id))
-        return _render.status(health, self._guild_names(health.sandbox), events, now=self._clock())
+        limits = Limits.of(self._core.settings)
+        return _render.status(
+            health, self._guild_names(health.sandbox), events, limits=limits, now=self._clock()
+        )
 
     async def _overview(self) -> Answer:
         sandboxes: list[Sandbox] | None = None
@@ -108,30 +130,33 @@ class Commands:
             waiting_for=router.waiting_for,
         )
 
-    async def _destroy(self, actor: Actor, arguments: Arguments) -> Answer:
-        name = _argument(arguments, 0, "name", "`destroy welcome-flow`")
+    async def _destroy(self, request: Request) -> Answer:
+        name = request.argument(0, "name", "`destroy welcome-flow`")
         manager = self._core.manager
         sandbox = await manager.get(name)
-        asked = self._asked.pop(actor.id, None)
-        confirmed = len(arguments) > 1 and arguments[1].lower() == "yes"
+        asked = self._asked.pop(request.actor.id, None)
+        confirmed = len(request.arguments) > 1 and request.arguments[1].lower() == "yes"
         if confirmed and asked is not None:
             asked_about, at = asked
             if asked_about == sandbox.id and self._clock() - at <= QUESTION_LIFE:
-                return _render.destroyed(await manager.destroy(actor, str(sandbox.id)))
-        self._asked[actor.id] = (sandbox.id, self._clock())
+                return _render.destroyed(await manager.destroy(request.actor, str(sandbox.id)))
+        self._asked[request.actor.id] = (sandbox.id, self._clock())
         return _render.destroy_question(sandbox, self._guild_names(sandbox), QUESTION_LIFE)
 
-    async def _extend(self, actor: Actor, arguments: Arguments) -> Answer:
+    async def _extend(self, request: Request) -> Answer:
         example = "`extend welcome-flow 24h`"
-        name = _argument(arguments, 0, "name", example)
-        _argument(arguments, 1, "duration", example)
-        return _render.extended(await self._core.manager.extend(actor, name, " ".join(arguments[1:])))
+        name = request.argument(0, "name", example)
+        request.argument(1, "duration", example)
+        duration = " ".join(request.arguments[1:])
+        return _render.extended(
+            await self._core.manager.extend(request.actor, name, duration, cause_id=request.cause_id)
+        )
 
-    async def _audit(self, _actor: Actor, arguments: Arguments) -> Answer:
-        name = _argument(arguments, 0, "name", "`audit welcome-flow`")
+    async def _audit(self, request: Request) -> Answer:
+        name = request.argument(0, "name", "`audit welcome-flow`")
         return _render.audit(name, await self._core.manager.audit(name, limit=_render.AUDIT_ENTRIES))
 
-    async def _routes(self, _actor: Actor, _arguments: Arguments) -> Answer:
+    async def _routes(self, _request: Request) -> Answer:
         provider = self._core.routes
         table = provider.current_table
         if table is None:
@@ -143,22 +168,22 @@ class Commands:
         guilds = self._names_of(routes)
         return _render.routes(routes, names, guilds, provider.statistics())
 
-    async def _cleanup(self, _actor: Actor, _arguments: Arguments) -> Answer:
+    async def _cleanup(self, _request: Request) -> Answer:
         return _render.cleaned(*await self._core.cleanup.run())
 
-    async def _orphans(self, actor: Actor, arguments: Arguments) -> Answer:
+    async def _orphans(self, request: Request) -> Answer:
         cleanup = self._core.cleanup
-        if not arguments:
+        if not request.arguments:
             return _render.orphans(await cleanup.find_orphaned_resources())
-        words = [argument.lower() for argument in arguments]
+        words = [argument.lower() for argument in request.arguments]
         if words not in (["fix"], ["fix", "unknown"]):
             reason = "only `fix` or `fix unknown` may follow"
-            raise InvalidInput("word", " ".join(arguments), reason, "`orphans fix` deletes them")
+            raise InvalidInput("word", " ".join(request.arguments), reason, "`orphans fix` deletes them")
         unknown = len(words) == 2
-        done = await cleanup.cleanup_orphaned_resources(unknown=unknown, actor=actor)
+        done = await cleanup.cleanup_orphaned_resources(unknown=unknown, actor=request.actor)
         return _render.orphans_removed(done, unknown=unknown)
 
-    async def _sync(self, _actor: Actor, _arguments: Arguments) -> Answer:
+    async def _sync(self, _request: Request) -> Answer:
         if "sandbox_cogs.sandbox" not in self._bot.extensions:
             return _render.no_commands_loaded()
         # Imported here: a reload of the extension replaces its modules.
@@ -180,12 +205,13 @@ class Commands:
                 raise CutOff(discord_away(error)) from error
         return _render.synced(results, self._names_of(results))
 
-    async def _health(self, _actor: Actor, _arguments: Arguments) -> Answer:
-        return _render.health(
+    async def _health(self, _request: Request) -> Answer:
+        found = _render.health(
             await self._core.health.check_system(),
             gateway_seconds=self._bot.latency,
             gateway_ready=self._bot.is_ready(),
         )
+        return replace(found, view=isolation_button())
 
     def _guild_names(self, sandbox: Sandbox) -> dict[str, str]:
         return self._names_of(sandbox.guild_ids)
@@ -194,12 +220,6 @@ class Commands:
         """Return the names of guilds that the gateway has sent."""
         guilds = (self._bot.get_guild(int(guild_id)) for guild_id in guild_ids)
         return {str(guild.id): storable(guild.name) for guild in guilds if guild is not None}
-
-
-def _argument(arguments: Arguments, index: int, field: str, example: str) -> str:
-    if len(arguments) <= index:
-        raise InvalidInput(field, "", "it is missing", example)
-    return arguments[index]
 
 
 async def _late_change(core: Core, _arguments: Arguments) -> SandboxError:

@@ -24,7 +24,7 @@ from sandbox_core.tasks import within
 
 from . import _render
 from ._answer import Answer, as_message
-from ._commands import Commands
+from ._commands import Commands, Request
 
 _log = structlog.get_logger("sandbox.owner")
 
@@ -106,7 +106,8 @@ class OwnerMessages(commands.Cog):
         if spec.slow:
             await self._show_typing(message)
         try:
-            return await within(spec.budget, spec.run(actor, command.arguments))
+            request = Request(actor, command.arguments, str(message.id))
+            return await within(spec.budget, spec.run(request))
         except TimeoutError:
             raise await spec.late(self._core, command.arguments) from None
 
@@ -122,7 +123,7 @@ async def _send(message: discord.Message, answer: Answer) -> None:
     nobody = discord.AllowedMentions.none()
     # One message answers a command, whoever sends it and how often.
     nonce = nonce_of("answer", message.id)
-    if file is None:
-        await message.channel.send(content, allowed_mentions=nobody, nonce=nonce)
-    else:
-        await message.channel.send(content, allowed_mentions=nobody, nonce=nonce, file=file)
+    more: dict[str, Any] = {} if file is None else {"file": file}
+    if answer.view is not None:
+        more["view"] = answer.view
+    await message.channel.send(content, allowed_mentions=nobody, nonce=nonce, **more)

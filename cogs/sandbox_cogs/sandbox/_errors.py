@@ -10,13 +10,13 @@ import discord
 import structlog
 from discord import app_commands
 
+from sandbox_cogs._acknowledge import TakenElsewhere, acknowledged, answer_for_another, is_acknowledged
 from sandbox_cogs._core import CORE_ATTRIBUTE, AnyBot
 from sandbox_cogs._requests import answered
 from sandbox_core.error_text import explain
 from sandbox_core.errors import SandboxError
 
 from . import _outcome, _render
-from ._acknowledge import acknowledged, is_acknowledged
 
 if TYPE_CHECKING:
     from sandbox_core.bootstrap import Core
@@ -28,13 +28,22 @@ _REPORTED = "sandbox:reported"
 async def report(interaction: discord.Interaction[AnyBot], error: BaseException) -> None:
     """Answer `interaction` with the failure, once, even when several handlers pass on the same failure.
 
-    A `SandboxError` becomes its text and code. Any other error is logged under an id, and the caller sees
-    one sentence with the id.
+    A `SandboxError` becomes its text and code. `TakenElsewhere` is answered when the other process does not.
+    Any other error is logged under an id, and the caller sees one sentence with the id.
     """
     if interaction.extras.setdefault(_REPORTED, False):
         return
     interaction.extras[_REPORTED] = True
     cause = error.original if isinstance(error, app_commands.CommandInvokeError) else error
+    if isinstance(cause, TakenElsewhere):
+        _log.info("interaction_taken_elsewhere", **_facts(interaction))
+        try:
+            await answer_for_another(interaction, _render.stopped())
+        except (discord.HTTPException, aiohttp.ClientError, OSError) as failure:
+            _log.warning(
+                "interaction_not_answered", reason=str(failure) or repr(failure), **_facts(interaction)
+            )
+        return
     if interaction.type is not discord.InteractionType.autocomplete:
         _outcome.count(interaction, _outcome.outcome_of(cause))
     if isinstance(cause, SandboxError):
@@ -75,9 +84,9 @@ async def _send(interaction: discord.Interaction[AnyBot], embed: discord.Embed) 
         ):
             edit = interaction.edit_original_response
             await answered(lambda: edit(content=None, embed=embed, view=None, attachments=[]))
-    except (discord.HTTPException, aiohttp.ClientError, OSError) as failure:
-        # Discord itself failed, or the interaction expired: the answer can't be sent.
-        _log.warning("interaction_not_answered", reason=str(failure), **_facts(interaction))
+    except (TakenElsewhere, discord.HTTPException, aiohttp.ClientError, OSError) as failure:
+        # Discord itself failed, or the interaction expired or is another's: the answer can't be sent.
+        _log.warning("interaction_not_answered", reason=str(failure) or repr(failure), **_facts(interaction))
 
 
 def _trace_refusal(interaction: discord.Interaction[AnyBot], code: str) -> None:

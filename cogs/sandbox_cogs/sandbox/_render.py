@@ -14,9 +14,12 @@ from sandbox_core.error_text import ErrorText
 from sandbox_core.event_router import LastEvent
 from sandbox_core.health import SandboxHealth
 from sandbox_core.last_event_text import last_event_text
+from sandbox_core.limits_text import Limits
+from sandbox_core.limits_text import lines as limit_lines
 from sandbox_core.manager import Changed, Extension, Registration
 from sandbox_core.models import GuildAccess, Sandbox, SandboxStatus, isolation_text, level_text
 from sandbox_core.namespaces import PartHealth
+from sandbox_core.stored import Level
 from sandbox_core.words import counted
 
 from ._text import (
@@ -92,6 +95,7 @@ def status(
     health: SandboxHealth,
     names: GuildNames,
     *,
+    limits: Limits,
     now: datetime,
     events_last_minute: int,
     watched_until: datetime | None = None,
@@ -111,6 +115,8 @@ def status(
     if sandbox.status is SandboxStatus.RUNNING and not sandbox.routes_at(now):
         mark, colour = STATUS_LOOK[SandboxStatus.EXPIRED]
         state = f"{mark} expired; its servers' events go to production and cleanup removes it"
+    if full := [stored.store for stored in sandbox.storage if stored.level is Level.FULL]:
+        state += f"\nIt stores as much as it may in {' and '.join(full)}."
     if watched_until is not None:
         state += f"\nThis message is kept up to date; that ends {relative(watched_until)}."
     if not_watched:
@@ -124,6 +130,8 @@ def status(
         dropped = counted(sandbox.events_dropped, "event", "events")
         text = f"{dropped} dropped, since {relative(sandbox.events_dropped_since)}: NATS did not take them."
         embed.add_field(name="Dropped", value=text, inline=False)
+    used = "\n".join(f"{place}: {text}" for place, text in limit_lines(health, limits, now))
+    embed.add_field(name="Limits", value=cut(used, FIELD_LIMIT), inline=False)
     for part in health.parts:
         embed.add_field(name=f"{HEALTH_LOOK[part.state][0]} {part.store}"[:TITLE_LIMIT], value=_part(part))
     embed.set_footer(text="As of")
@@ -231,6 +239,15 @@ def unshown(error_id: str) -> discord.Embed:
     return discord.Embed(
         title="It is done, but the answer could not be shown",
         description=f"`/sandbox status` shows the result. The bot's log has the reason under `{error_id}`.",
+        colour=AMBER,
+    )
+
+
+def stopped() -> discord.Embed:
+    """The answer for a process that stopped before it answered."""
+    return discord.Embed(
+        title="The bot was stopped while it worked on this",
+        description="It may be done or not: look with `/sandbox list` before you repeat it.",
         colour=AMBER,
     )
 

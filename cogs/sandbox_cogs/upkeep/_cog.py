@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -70,9 +71,11 @@ class Upkeep(commands.Cog):
             "letters": self.count_letters,
             "credentials": self.keep_credentials,
             "commands": self.remove_commands,
+            # Each for itself: one store may be away, or large.
+            **{f"measure {store}": partial(self.measure, store) for store in self._core.measuring.stores},
         }
         self._tasks = [
-            asyncio.create_task(self._forever(name, work), name=f"upkeep-{name}")
+            asyncio.create_task(self._forever(name, work), name=f"upkeep-{name.replace(' ', '-')}")
             for name, work in loops.items()
         ]
 
@@ -146,6 +149,11 @@ class Upkeep(commands.Cog):
             await self._left_commands.turn()
         return COMMANDS_EVERY
 
+    async def measure(self, store: str) -> float:
+        """Measure what sandboxes store there, if it is this process's turn."""
+        # Others may begin right after this one has ended.
+        return max(SOONEST, await self._core.measuring.turn(store))
+
     async def tell(self) -> float:
         """Send the notices that are due, once the bot can send messages."""
         if self._bot.is_ready():
@@ -158,6 +166,7 @@ class Upkeep(commands.Cog):
     async def count(self) -> float:
         """Bring the gauges, `last_activity_at` and the numbers of dropped events up to date."""
         await self._core.cleanup.refresh_gauges()
+        await self._core.measuring.refresh_gauges()
         await self._record_activity()
         await self._record_dropped()
         return COUNT_EVERY

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
+from sandbox_core.setting_limits import NatsLimitSettings
 from sandbox_core.subjects import SLOTS_AT_MOST, slot_account, slot_exports
 
 from .keys import AUTH, BOT, ROUTE, SYSTEM, TenantKeys
@@ -39,6 +40,8 @@ class TenantLimits:
     unacknowledged: int = 1000
     """How many events one consumer may have without an acknowledgement: their list is in no other limit."""
     max_payload: int = 8 * _MIB
+    messages: int = 500_000
+    """How many events one stream may have. It is in the streams' own configuration."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.slots <= SLOTS_AT_MOST:
@@ -46,10 +49,24 @@ class TenantLimits:
         if self.memory < 2 * self.max_payload:
             raise ValueError("a sandbox's memory is at least twice the largest message")
 
+    @classmethod
+    def of(cls, settings: NatsLimitSettings, **others: int) -> TenantLimits:
+        """Those of these settings, with others that are none."""
+        chosen = {
+            "memory": settings.sandbox_stream_mb * _MIB,
+            "connections": settings.sandbox_nats_connections,
+            "consumers": settings.sandbox_stream_consumers,
+            "messages": settings.sandbox_stream_messages,
+        }
+        return cls(**(chosen | others))
+
     @property
     def account_memory(self) -> int:
         """The limit of one account: a stream counts once for each of its replicas."""
         return self.memory * self.replicas
+
+
+DEFAULT_LIMITS = TenantLimits()
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,11 +28,11 @@ from ..errors import DEPENDENCY, translating
 from ..message_ids import MessageIds
 from ..stream_faults import MADE_BY, MARK
 from ..streams import DUPLICATE_WINDOW
+from .configuration import DEFAULT_LIMITS, TenantLimits
 from .servers import OWNER
 
 _TIMEOUT = 3.0
 _MAX_AGE = timedelta(minutes=5)
-_MAX_MESSAGES = 500_000
 # With streams as large as their account the server refuses messages, instead of discarding the oldest.
 _SHARES, _OF = {SLOT_STREAM: 5, SLOT_DEAD_LETTERS: 1}, 8
 _NAME_IN_USE = 10058
@@ -41,9 +41,10 @@ _NAME_IN_USE = 10058
 class SlotStreams:
     """The streams in all slots, over a connection as `bot`."""
 
-    def __init__(self, connection: NatsConnection, *, replicas: int = 1) -> None:
+    def __init__(self, connection: NatsConnection, limits: TenantLimits = DEFAULT_LIMITS) -> None:
         self._connection = connection
-        self._replicas = replicas
+        self._replicas = limits.replicas
+        self._messages = limits.messages
 
     def jetstream(self, slot: int) -> JetStreamContext:
         """JetStream in the slot's account, for requests about streams, messages and consumers."""
@@ -90,7 +91,7 @@ class SlotStreams:
             storage=StorageType.MEMORY,
             # Dead letters go with their sandbox, and do not age before.
             max_age=_MAX_AGE.total_seconds() if name == SLOT_STREAM else 0,
-            max_msgs=_MAX_MESSAGES,
+            max_msgs=self._messages,
             max_bytes=memory * _SHARES[name] // _OF,
             duplicate_window=DUPLICATE_WINDOW.total_seconds(),
             discard=DiscardPolicy.OLD,

@@ -4,7 +4,6 @@ import asyncio
 import socket
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
@@ -363,26 +362,3 @@ async def test_who_stands_still_in_a_transaction_does_not_hold_up_the_others(
     with pytest.raises(DependencyUnavailable) as caught:
         await standing
     assert not isinstance(caught.value, OutcomeUnknown)
-
-
-async def test_an_attempt_that_never_comes_to_stand_is_followed_by_another(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sandbox_core.postgres.pool.CONNECT_TIMEOUT", 2.0)
-    connect, attempts = asyncpg.connect, 0
-
-    async def first_hangs(**options: Any) -> Any:
-        nonlocal attempts
-        attempts += 1
-        if attempts == 1:
-            async with asyncio.timeout(options["timeout"]):
-                await asyncio.Event().wait()
-        return await connect(**options)
-
-    monkeypatch.setattr("sandbox_core.postgres.login.asyncpg.connect", first_hangs)
-    pool = await create_pool(database_url, min_size=0)
-    try:
-        assert await pool.fetchval("SELECT 1") == 1
-    finally:
-        await pool.close()
-    assert attempts == 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
@@ -53,6 +53,9 @@ class RecordedRoutes:
     changes: list[dict[str, Route | None]] = field(default_factory=list)
     unconfirmed: tuple[str, ...] = ()
     """What the processes' answer is to be."""
+
+    async def settled(self, guild_ids: Collection[str]) -> None:
+        """Nothing is undecided."""
 
     async def guilds_changed(self, routes: Mapping[str, Route | None]) -> Switch:
         self.changes.append(dict(routes))

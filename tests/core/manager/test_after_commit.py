@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import asyncpg
@@ -32,6 +32,9 @@ any_fault = pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(faul
 class FailingRoutes:
     def __init__(self, fault: Exception) -> None:
         self._fault = fault
+
+    async def settled(self, guild_ids: Collection[str]) -> None:
+        """Nothing is undecided."""
 
     async def guilds_changed(self, routes: Mapping[str, Route | None]) -> Switch:
         raise self._fault

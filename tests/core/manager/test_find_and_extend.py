@@ -154,6 +154,26 @@ async def test_extending_at_once_adds_both(world: World, alice: Actor) -> None:
     assert (await world.manager.get("mine")).expires_at == START + timedelta(hours=6)
 
 
+async def test_one_message_extends_once(world: World, alice: Actor, bot_owner: Actor) -> None:
+    await world.manager.create(alice, name="mine", ttl="2h")
+    await world.manager.create(alice, name="other", ttl="2h")
+    first = await world.manager.extend(bot_owner, "mine", "500h", cause_id="1576959397827969025")
+    assert first.capped
+    for _ in range(2):
+        assert await world.manager.extend(bot_owner, "mine", "500h", cause_id="1576959397827969025") == first
+    # Another message is another wish, and so is the same one for another sandbox.
+    await world.manager.extend(bot_owner, "mine", "1h", cause_id="1576959397827969026")
+    await world.manager.extend(bot_owner, "other", "1h", cause_id="1576959397827969025")
+    assert (await world.manager.get("other")).expires_at == START + timedelta(hours=3)
+    entries = await world.audit(first.sandbox.id)
+    said = [each.details["cause_id"] for each in entries if each.event_type is AuditEvent.TTL_EXTENDED]
+    assert said == ["1576959397827969025", "1576959397827969026"]
+    # It was done in time, also when it is asked for again after the end.
+    world.clock.forward(hours=200)
+    again = await world.manager.extend(bot_owner, "mine", "500h", cause_id="1576959397827969025")
+    assert again.sandbox.expires_at == first.sandbox.expires_at
+
+
 async def test_who_may_extend_and_what(world: World, alice: Actor, bob: Actor, bot_owner: Actor) -> None:
     sandbox = (await world.manager.create(alice, name="mine", ttl="2h")).sandbox
     with pytest.raises(NotPermitted):

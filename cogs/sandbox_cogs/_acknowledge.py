@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -11,6 +12,16 @@ from sandbox_cogs._requests import answered
 
 _ALREADY_ACKNOWLEDGED = 40060
 _TAKEN = "sandbox:acknowledged"
+_ANSWERED_WITHIN = 15.0
+"""Seconds in which a process that lives has answered what it acknowledged by "thinking…"."""
+
+
+class TakenElsewhere(Exception):
+    """Another process has acknowledged the interaction.
+
+    Discord also delivers it to the process that resumes a killed one's session, and what it asks for must not
+    be done twice.
+    """
 
 
 class _Counted:
@@ -39,9 +50,7 @@ async def acknowledged(
     Discord's receipt may get lost on its way. The request is repeated then, and Discord refuses the second
     one (JSON error code 40060). The caller goes on in either case: what comes next edits the reply.
 
-    Raises that refusal when the request was not repeated: another process has acknowledged the interaction.
-    Discord also delivers it to the process that resumes a killed one's session, and its command must not be
-    done twice.
+    Raises `TakenElsewhere` when the request was not repeated.
     """
     # discord.py takes the session from the interaction when it sends. It does not tell how often it sent.
     session = getattr(interaction, "_session", None)
@@ -51,11 +60,24 @@ async def acknowledged(
     try:
         await answered(answer)
     except discord.HTTPException as error:
-        if error.code != _ALREADY_ACKNOWLEDGED or counted.requests < 2:
+        if error.code != _ALREADY_ACKNOWLEDGED:
             raise
+        if counted.requests < 2:
+            raise TakenElsewhere from error
         interaction.extras[_TAKEN] = True
         return False
     finally:
         if session is not None:
             interaction._session = session
     return True
+
+
+async def answer_for_another(interaction: discord.Interaction[Any], embed: discord.Embed) -> None:
+    """Show the embed after a time if the caller still sees that the bot is "thinking": that process is gone.
+
+    Raises what an edit raises.
+    """
+    await asyncio.sleep(_ANSWERED_WITHIN)
+    message = await answered(interaction.original_response)
+    if message.flags.loading:
+        await answered(lambda: interaction.edit_original_response(embed=embed))

@@ -1,0 +1,79 @@
+"""`calls` and `level`: what a sandbox's bot asked of Discord, and what it may ask."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from uuid import UUID
+
+from redis.asyncio import Redis
+
+from sandbox_gateway.calls import CallRecord, recording
+
+from .conftest import ALICE, BOB, GUILD, Shell
+from .schemas import check
+
+_RECORDS = [
+    CallRecord(1_800_000_000.0, "POST", "/channels/{channel_id}/messages", 200, "", 12.5),
+    CallRecord(1_800_000_001.0, "GET", "/guilds/{guild_id}", 403, "foreign_place", 0.4),
+]
+
+
+async def _record(shell: Shell, sandbox_id: str, *records: CallRecord) -> None:
+    async with (
+        Redis.from_url(shell.env["REDIS_URL"], decode_responses=True) as redis,
+        recording(redis) as calls,
+    ):
+        before = await redis.xlen(f"sandbox:gateway:calls:{sandbox_id}")
+        for record in records:
+            calls.record_call(UUID(sandbox_id), record)
+        async with asyncio.timeout(20):
+            while await redis.xlen(f"sandbox:gateway:calls:{sandbox_id}") < before + len(records):
+                await asyncio.sleep(0.01)
+
+
+async def test_calls_are_shown_and_followed(shell: Shell) -> None:
+    made = (await shell.ok("create", "watched", "--owner", ALICE, "--json")).json
+    sandbox_id = made["sandbox"]["id"]
+    assert "no calls" in (await shell.ok("calls", "watched")).out
+    await _record(shell, sandbox_id, *_RECORDS)
+    shown = (await shell.ok("calls", "watched")).out
+    assert "/channels/{channel_id}/messages" in shown
+    assert "foreign_place" in shown
+    found = (await shell.ok("calls", "watched", "--json", "--limit", "1")).json
+    check("calls", found)
+    assert [each["refused"] for each in found["calls"]] == ["foreign_place"]
+
+    process = await shell.start("calls", "watched", "--follow", "--limit", "1", "--json")
+    assert process.stdout is not None
+    async with asyncio.timeout(60):
+        assert json.loads(await process.stdout.readline())["status"] == 403
+        await _record(shell, sandbox_id, _RECORDS[0])
+        assert json.loads(await process.stdout.readline())["status"] == 200
+    process.send_signal(signal.SIGINT)
+    ended = await shell.ended(process)
+    assert (ended.code, ended.err) == (0, "")
+
+    refused = await shell("calls", "watched", "--owner", BOB)
+    assert (refused.code, refused.err.split(":")[0]) == (1, "SANDBOX_010")
+    await shell.ok("destroy", "watched", "--yes")
+
+
+async def test_the_level_of_a_sandbox(shell: Shell) -> None:
+    await shell.ok("create", "levelled", "--owner", ALICE)
+    await shell.ok("register-guild", "levelled", GUILD, "--unchecked", "--yes")
+    lowered = (await shell.ok("level", "levelled", "read_only", "--owner", ALICE, "--json")).json
+    check("level", lowered)
+    assert lowered["level"] == "read_only"
+    # The operator may do everything, so Discord is not asked.
+    assert "also kick and ban" in (await shell.ok("level", "levelled", "full")).out
+    assert (await shell("level", "levelled", "everything")).code == 2
+    refused = await shell("level", "levelled", "read_only", "--owner", BOB)
+    assert (refused.code, refused.err.split(":")[0]) == (1, "SANDBOX_010")
+    entries = (await shell.ok("audit", "levelled", "--json")).json["entries"]
+    assert [each["details"] for each in entries if each["event"] == "rest_level_changed"] == [
+        {"from": "no_moderation", "to": "read_only"},
+        {"from": "read_only", "to": "full"},
+    ]
+    await shell.ok("destroy", "levelled", "--yes")
