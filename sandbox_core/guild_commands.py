@@ -194,7 +194,7 @@ class GuildCommands:
             if answer.status >= 400:
                 await self._not_written(connection, guild_id, change, answer)
                 return Brought(refused=answer)
-            shown |= written
+            shown |= {key: each for key, each in written.items() if key not in taken}
             await table.forget(connection, guild_id, change.delete)
             if change.create:
                 await table.add_creates(connection, guild_id, self._clock().date(), len(change.create))

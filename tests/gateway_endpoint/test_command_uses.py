@@ -49,7 +49,7 @@ async def test_a_use_has_the_ids_that_the_bot_knows(stage: Stage, process: Proce
                 return await used(raw)
             finally:
                 waiting.cancel()
-                print(await asyncio.gather(waiting, return_exceptions=True), names(stage.sim, guild))
+                await asyncio.gather(waiting, return_exceptions=True)
 
         data = await use("ping", text='"id":"1","guild_id":"2"')
         discords = next(e for e in stage.sim.world.commands.in_scope(guild.id) if e["name"] == "ping")
@@ -64,6 +64,7 @@ async def test_a_use_has_the_ids_that_the_bot_knows(stage: Stage, process: Proce
         assert (data["id"], data["guild_id"]) == (ids["own"], str(guild.id))
         # One that the bot does not know comes as it is.
         await bot.ask("PUT", body=[])
+        assert names(stage.sim, guild) == ["deploy", "own"]
         data = await use("deploy")
         assert data["id"] not in ids.values()
 

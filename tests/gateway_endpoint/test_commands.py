@@ -101,11 +101,11 @@ async def test_names_of_others_stay_theirs(stage: Stage, process: Process) -> No
     theirs = production_has(stage, guild)
     mine = await stage.sandbox("mine", guild)
     async with calling(stage, mine, process) as bot:
-        bodies = [slash("deploy", "mine"), slash("sandbox", "mine"), slash("ping")]
+        bodies = [slash("deploy", "mine"), slash("sandbox", "mine"), slash("ping"), slash("pong")]
         status, made = await bot.ask("PUT", body=bodies)
-        assert (status, [each["name"] for each in made]) == (200, ["deploy", "sandbox", "ping"])
-        assert there(stage, guild, "ping") == theirs
-        assert names(stage.sim, guild) == ["deploy", "ping", "sandbox"]
+        assert (status, [each["name"] for each in made]) == (200, ["deploy", "sandbox", "ping", "pong"])
+        assert there(stage, guild, "ping", "pong") == theirs
+        assert names(stage.sim, guild) == ["deploy", "ping", "pong", "sandbox"]
     await stage.core.manager.destroy(ALICE, "mine")
     await until(lambda: names(stage.sim, guild) == ["deploy", "sandbox"])
 
