@@ -15,16 +15,15 @@ from .ids import Json
 _PAGE = 200
 Query = Sequence[tuple[str, str]]
 
+_OF_ACCOUNTS = frozenset({"approximate_user_authorization_count", "approximate_user_install_count"})
+
 
 def application(found: Any, tenant: Tenant) -> Any:
     """Return the application as the sandbox sees it: in its own servers, and in nobody's account."""
     if not isinstance(found, dict):
         return found
-    kept = {
-        name: value
-        for name, value in found.items()
-        if name not in {"approximate_user_authorization_count", "approximate_user_install_count"}
-    }
+    # hikari insists on the numbers.
+    kept = {name: 0 if name in _OF_ACCOUNTS else value for name, value in found.items()}
     if "approximate_guild_count" in kept:
         kept["approximate_guild_count"] = len(tenant.guild_ids)
     if kept.get("guild_id") not in {None, *tenant.guild_ids}:

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import typer
 
 from sandbox_core.settings import load_settings
 
+from .. import pointing
 from . import _options as options
 from ._become import become
-from ._exit import run
+from ._exit import run, usage
 from ._servers import secret_variables, worker_addresses
 from ._worker import environment_of
+
+_TOKEN = "DISCORD_TOKEN"  # noqa: S105 (the name of a variable)
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+
+
+def _variable(value: str | None) -> str | None:
+    if value is not None and not _VARIABLE.match(value):
+        raise typer.BadParameter("a variable's name has letters, digits and _, such as BOT_TOKEN")
+    return value
 
 
 def exec_(
@@ -21,8 +34,21 @@ def exec_(
         list[str], typer.Argument(metavar="COMMAND...", help="What to run, and its arguments.")
     ],
     owner: options.Owner = None,
+    token_variable: Annotated[
+        str | None,
+        typer.Option(
+            "--token-variable",
+            metavar="VARIABLE",
+            callback=_variable,
+            help="Hand out the sandbox's Discord token under this name as well.",
+        ),
+    ] = None,
 ) -> None:
-    """Run a command inside a sandbox's environment: sandboxctl exec NAME -- python worker.py."""
+    """Run a command inside a sandbox's environment: sandboxctl exec NAME -- python mybot.py.
+
+    A bot on discord.py, py-cord, nextcord, disnake, hikari, interactions.py or discord.js connects to the
+    sandbox as it is.
+    """
     settings = load_settings()
     own = run(environment_of(name, owner))
     # A worker finds the servers also when only `.env` names them.
@@ -32,4 +58,25 @@ def exec_(
     # The parser leaves this in front of the command.
     if command[0] == "--" and len(command) > 1:
         command = command[1:]
-    become(command, variables, without=without)
+    become(command, variables | _for_ordinary_bots(command, own, token_variable), without=without)
+
+
+def _for_ordinary_bots(
+    command: Sequence[str], own: Mapping[str, str], token_variable: str | None
+) -> dict[str, str]:
+    """Return the variables that point a bot at the endpoint, and say what will not work."""
+    if _TOKEN not in own:
+        if token_variable is not None:
+            run(_no_token())
+        return {}
+    for sentence in pointing.warnings(command, own["DISCORD_API_URL"], own.get("SANDBOX_GUILD_IDS", "")):
+        typer.echo(f"Note: {sentence}", err=True)
+    named = {} if token_variable is None else {token_variable: own[_TOKEN]}
+    return pointing.variables(os.environ, os.pathsep) | named
+
+
+async def _no_token() -> None:
+    raise usage(
+        "There is no token for an ordinary bot, which --token-variable would name: "
+        "SANDBOX_CREDENTIALS_KEY is not set."
+    )
