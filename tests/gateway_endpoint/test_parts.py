@@ -67,7 +67,7 @@ def test_a_token_that_names_nobody(token: str) -> None:
 
 
 def test_session_ids_are_read_by_the_same_key_only() -> None:
-    made = SessionId(uuid4(), 3, "00ff00ff00ff00ff", (1 << 26) - 1, 1, 2, 17, 10**15, 10**9)
+    made = SessionId(uuid4(), 3, "00ff00ff00ff00ff", (1 << 26) - 1, 1, 2, 17, 10**15, 10**9, 250)
     text = SessionIds(KEY).write(made)
     assert SessionIds(KEY).read(text) == made
     assert SessionIds(OTHER).read(text) is None
