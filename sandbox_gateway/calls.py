@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -34,7 +35,10 @@ Kind = Literal["calls", "sessions"]
 KEPT = 500
 _FOR_MS = 6 * 3600 * 1000
 _WAITING = 2000
-_BATCH = 200
+_BATCH = 500
+_AT_END_WITHIN = 1.0
+_GATHERED = 0.1
+"""For how long records are gathered, in seconds."""
 _FIELD = "r"
 
 
@@ -82,7 +86,8 @@ class Calls:
         """`clock` is in seconds since the epoch."""
         self._redis = redis
         self._clock = clock
-        self._queue: asyncio.Queue[tuple[Kind, UUID, str]] = asyncio.Queue(_WAITING)
+        self._waiting: deque[tuple[Kind, UUID, str]] = deque()
+        self._some = asyncio.Event()
         self.lost = 0
         """Records that could not be written."""
 
@@ -95,22 +100,30 @@ class Calls:
         self._put("sessions", tenant.sandbox_id, SessionRecord(self._clock(), what, dict(details)))
 
     def _put(self, kind: Kind, sandbox_id: UUID, record: CallRecord | SessionRecord) -> None:
-        try:
-            self._queue.put_nowait((kind, sandbox_id, json.dumps(asdict(record), separators=(",", ":"))))
-        except asyncio.QueueFull:
+        if len(self._waiting) >= _WAITING:
             self.lost += 1
+            return
+        self._waiting.append((kind, sandbox_id, json.dumps(asdict(record), separators=(",", ":"))))
+        self._some.set()
 
     async def run(self) -> None:
         """Write what is recorded, for ever."""
         while True:
-            batch = [await self._queue.get()]
-            while not self._queue.empty() and len(batch) < _BATCH:
-                batch.append(self._queue.get_nowait())
+            await self._some.wait()
+            # A write for each call would cost more than the rest of what the guard does.
+            await asyncio.sleep(_GATHERED)
+            await self.write()
+
+    async def write(self) -> None:
+        """Write what is recorded by now."""
+        while self._waiting:
+            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _BATCH))]
             try:
                 await self._write(batch)
             except DependencyUnavailable as error:
                 self.lost += len(batch)
                 _log.debug("calls_not_recorded", reason=error.problem, number=len(batch))
+        self._some.clear()
 
     async def _write(self, batch: list[tuple[Kind, UUID, str]]) -> None:
         async with self._redis.pipeline(transaction=False) as pipeline:
@@ -131,6 +144,9 @@ async def recording(redis: Redis) -> AsyncIterator[Calls]:
         yield calls
     finally:
         await tasks.end(task)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_AT_END_WITHIN):
+                await calls.write()
 
 
 class Ring:

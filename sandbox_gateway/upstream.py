@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -122,12 +122,15 @@ class Upstream:
         version: int = 10,
         authorized: bool = True,
         of_all: bool = True,
+        last_look: Callable[[], None] = lambda: None,
     ) -> AsyncIterator[OpenAnswer]:
         """Send a request for this sandbox; path and query go out as they are.
 
+        `last_look` is called when its turn has come, and may raise. It is the last step before the sending.
         Raises `ShareUsed`, `UpstreamAway`, and `DependencyUnavailable` when Redis is away.
         """
         await self.share.enter(sandbox_id, of_all=of_all)
+        last_look()
         sent = CIMultiDict(headers or {})
         sent["User-Agent"] = _USER_AGENT
         if authorized:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, urlencode
 from uuid import UUID
 
@@ -46,6 +46,8 @@ class Call:
     matched: Matched
     tenant: Tenant
     query: tuple[tuple[str, str], ...] = ()
+    relied_on: set[str] = field(default_factory=set)
+    """The guilds for whose sake it was let through."""
 
     @property
     def sandbox_id(self) -> UUID:
@@ -59,7 +61,10 @@ class Call:
 
     def holds(self, guild_id: str | None) -> bool:
         """Return whether the guild is the sandbox's."""
-        return guild_id is not None and guild_id in self.tenant.guild_ids
+        if guild_id is None or guild_id not in self.tenant.guild_ids:
+            return False
+        self.relied_on.add(guild_id)
+        return True
 
 
 class Decider:
@@ -209,6 +214,17 @@ class Decider:
             identity = await self._common.identity(sandbox_id=call.sandbox_id)
             if levels.takes_out(call.matched, body, identity.user_id):
                 raise missing_permissions("it takes the bot out of the server", "bot_itself")
+
+    def still(self, call: Call) -> None:
+        """Raise `Refusal` when the sandbox has become another, in what matters, while the call waited."""
+        if self._tenants.stale:
+            raise unavailable("tenants_stale")
+        now = self._tenants.current(call.sandbox_id)
+        if now is None or now.credentials != call.tenant.credentials:
+            raise unauthorized("changed_meanwhile")
+        if not call.relied_on <= now.guild_ids or not now.level.includes(call.tenant.level):
+            raise missing_access("changed_meanwhile")
+        call.tenant = now
 
     async def _named(self, call: Call, named: Named) -> None:
         if any(not call.holds(guild_id) for guild_id in named.guilds):

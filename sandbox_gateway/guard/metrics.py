@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
@@ -29,7 +29,7 @@ class GuardMetrics:
             buckets=_SECONDS,
             registry=registry,
         )
-        self.lost_records = Counter(
+        self.records_lost = Gauge(
             "sandbox_client_records_lost",
             "Calls and sessions that `sandboxctl calls` and `sessions` do not show",
             registry=registry,

@@ -87,6 +87,7 @@ class Guard:
         self._rules = rules or Rules.load()
         self._clock = clock
         self._common = Common(upstream)
+        metrics.records_lost.set_function(lambda: calls.lost)
         self._decider = Decider(tenants, seen, places, self._common)
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
@@ -195,6 +196,7 @@ class Guard:
                 version=matched.target.version,
                 authorized=not matched.rule.has_own_token,
                 of_all=not matched.rule.has_own_token,
+                last_look=lambda: self._decider.still(call),
             ) as answer:
                 return await self._pass_on(request, call, answer)
         except UpstreamAway:
@@ -219,9 +221,14 @@ class Guard:
         response = web.StreamResponse(status=answer.status, headers=headers)
         response.content_length = length
         await response.prepare(request)
-        async for chunk in answer.chunks():
-            await response.write(chunk)
-        await response.write_eof()
+        try:
+            async for chunk in answer.chunks():
+                await response.write(chunk)
+            await response.write_eof()
+        except UpstreamAway:
+            # Half an answer can't become another one: the connection's end says that it is none.
+            if request.transport is not None:
+                request.transport.abort()
         return response
 
 

@@ -15,8 +15,6 @@ from ..tenants import Tenant
 from .asking import Asking
 from .members import chunks
 
-_LARGE = 250
-
 
 async def _nothing() -> None:
     return None
@@ -36,7 +34,9 @@ class GuildSnapshots:
         self._bot_id = bot_id
         self._learn = learn
 
-    async def guild_create(self, tenant: Tenant, guild_id: str, intents: int) -> bytes | None:
+    async def guild_create(
+        self, tenant: Tenant, guild_id: str, *, intents: int, large_threshold: int
+    ) -> bytes | None:
         """See `Snapshots`."""
         path, whose = f"/guilds/{guild_id}", tenant.sandbox_id
         ask = self._asking.get
@@ -60,7 +60,7 @@ class GuildSnapshots:
                 "unavailable": False,
                 "joined_at": member.get("joined_at"),
                 "member_count": count,
-                "large": count > _LARGE,
+                "large": count > large_threshold,
                 "members": [member],
                 "channels": [_inside(each) for each in channels],
                 "threads": (threads or {}).get("threads", []),

@@ -30,6 +30,7 @@ from .session_ids import SessionId
 _log = structlog.get_logger("sandbox.client_gateway")
 
 _GUILDS_AT_ONCE = 4
+_LARGE_AT_LEAST, _LARGE_AT_MOST = 50, 250
 _LATER = Closing(CloseCode.RECONNECT, "not possible now; try again")
 
 
@@ -89,6 +90,7 @@ class Beginnings:
                 1 + len(guild_ids),
                 feed.birth,
                 position,
+                min(max(asked.large_threshold, _LARGE_AT_LEAST), _LARGE_AT_MOST),
             )
             session = Session(service, bot, client, tenant, identity)
             session.known.update(guild_ids)

@@ -38,7 +38,7 @@ class Sessions:
         self._saving = asyncio.create_task(save, name="client-sessions")
 
     async def close(self) -> None:
-        """Save everything a last time."""
+        """Save no more; `save_quietly` saves a last time."""
         await tasks.end(*self._leaving)
         if self._saving is not None:
             await tasks.end(self._saving)

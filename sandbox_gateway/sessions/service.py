@@ -19,7 +19,9 @@ from .session_ids import SessionIds
 class Snapshots(Protocol):
     """What Discord says now of servers."""
 
-    async def guild_create(self, tenant: Tenant, guild_id: str, intents: int) -> bytes | None:
+    async def guild_create(
+        self, tenant: Tenant, guild_id: str, *, intents: int, large_threshold: int
+    ) -> bytes | None:
         """Return the `d` of GUILD_CREATE, asked for later than this call; None when the bot is not in it.
 
         Raises `DependencyUnavailable`.

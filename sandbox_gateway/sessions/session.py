@@ -296,7 +296,10 @@ class Session:
         for _ in range(_TRIES):
             try:
                 return await self._service.snapshots.guild_create(
-                    self.tenant, guild_id, self.identity.intents
+                    self.tenant,
+                    guild_id,
+                    intents=self.identity.intents,
+                    large_threshold=self.identity.large_threshold,
                 )
             except DependencyUnavailable as error:
                 _log.warning("client_snapshot_waits", guild_id=guild_id, reason=error.reason)

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from sandbox_core.credentials import CredentialsKey
 
-_FIELDS = struct.Struct(">16sI8sIHHIQQ")
+_FIELDS = struct.Struct(">16sI8sIHHIQQB")
 _SIGNATURE = 16
 
 
@@ -37,6 +37,8 @@ class SessionId:
     """Which stream it is: when that was made, in microseconds since the epoch."""
     position: int
     """The stream's last event before its beginning."""
+    large_threshold: int
+    """From how many members on a server is a large one to the client, 50 to 250."""
 
 
 class SessionIds:
@@ -57,6 +59,7 @@ class SessionIds:
             session.sequence,
             session.birth,
             session.position,
+            session.large_threshold,
         )
         return base64.urlsafe_b64encode(body + self._sign(body)).decode()
 
@@ -65,6 +68,9 @@ class SessionIds:
         try:
             raw = base64.urlsafe_b64decode(text.encode("ascii"))
         except (binascii.Error, ValueError):
+            return None
+        # Python reads many spellings of the same bytes.
+        if base64.urlsafe_b64encode(raw).decode() != text:
             return None
         body, signature = raw[:-_SIGNATURE], raw[-_SIGNATURE:]
         if len(body) != _FIELDS.size or not hmac.compare_digest(signature, self._sign(body)):

@@ -120,6 +120,7 @@ SCHEMAS: dict[str, Schema] = {
         unconfirmed=PROCESSES,
     ),
     "level": keys(sandbox=SANDBOX, level={"enum": ["read_only", "no_moderation", "full"]}),
+    "sessions": keys(sessions=listed(keys(at=MOMENT, what=TEXT, details={"type": "object"}))),
     "calls": keys(
         calls=listed(
             keys(

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from redis.asyncio import Redis
 
+from sandbox_core.models import RestLevel
 from sandbox_gateway.calls import CallRecord, recording
+from sandbox_gateway.tenants import Tenant
 
 from .conftest import ALICE, BOB, GUILD, Shell
 from .schemas import check
@@ -58,6 +61,22 @@ async def test_calls_are_shown_and_followed(shell: Shell) -> None:
     refused = await shell("calls", "watched", "--owner", BOB)
     assert (refused.code, refused.err.split(":")[0]) == (1, "SANDBOX_010")
     await shell.ok("destroy", "watched", "--yes")
+
+
+async def test_what_happened_to_sessions(shell: Shell) -> None:
+    made = (await shell.ok("create", "connected", "--owner", ALICE, "--json")).json
+    sandbox_id = UUID(made["sandbox"]["id"])
+    mine = Tenant(
+        sandbox_id, "connected", ALICE, 0, RestLevel.FULL, frozenset(), datetime.now(UTC) + timedelta(hours=1)
+    )
+    address = shell.env["REDIS_URL"]
+    async with Redis.from_url(address, decode_responses=True) as redis, recording(redis) as kept:
+        kept.record_session(mine, "identified", {"shard": 0})
+    found = (await shell.ok("sessions", "connected", "--json")).json
+    check("sessions", found)
+    assert [(each["what"], each["details"]) for each in found["sessions"]] == [("identified", {"shard": 0})]
+    assert "identified" in (await shell.ok("sessions", "connected")).out
+    await shell.ok("destroy", "connected", "--yes")
 
 
 async def test_the_level_of_a_sandbox(shell: Shell) -> None:

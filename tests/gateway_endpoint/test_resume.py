@@ -6,8 +6,6 @@ import asyncio
 import base64
 from dataclasses import replace
 
-import pytest
-
 from sandbox_bot.embedded import EmbeddedServers
 from sandbox_core.subjects import SLOT_STREAM, client_session_key, slot_api
 from sandbox_gateway.sessions.service import SessionTuning
@@ -100,16 +98,31 @@ async def test_sessions_that_are_none_are_refused(stage: Stage, process: Process
             await raw.identify(token)
 
 
-@pytest.mark.parametrize(("sequence", "code"), [(1000, 4007)])
-async def test_a_number_that_never_was_is_refused(
-    stage: Stage, process: Process, sequence: int, code: int
-) -> None:
+async def test_a_large_server_is_what_the_client_says(stage: Stage, process: Process) -> None:
+    first, second = stage.guilds[:2]
+    for guild in (first, second):
+        for number in range(60):
+            guild.add_member(stage.sim.add_user(f"user-{number}"))
+    mine = await stage.sandbox("mine", first)
+    async with connected(process) as raw:
+        _, created = await raw.identify(stage.token(mine), large_threshold=100)
+        assert created["d"]["large"] is False
+    async with connected(process) as again:
+        await again.resume(stage.token(mine), raw.session_id, raw.sequence or 0)
+        await stage.register("mine", second)
+        assert (await again.until_event("GUILD_CREATE"))[-1]["d"]["large"] is False
+    async with connected(process) as raw:
+        _, *created = await raw.identify(stage.token(mine))
+        assert [each["d"]["large"] for each in created] == [True, True]
+
+
+async def test_a_number_that_never_was_is_refused(stage: Stage, process: Process) -> None:
     mine = await stage.sandbox("mine", stage.guilds[0])
     async with connected(process) as raw:
         await raw.identify(stage.token(mine))
     async with connected(process) as again:
-        await again.resume(stage.token(mine), raw.session_id, sequence)
-        assert await again.close_code() == code
+        await again.resume(stage.token(mine), raw.session_id, 1000)
+        assert await again.close_code() == 4007
 
 
 async def test_a_rotation_ends_what_could_be_resumed(stage: Stage, process: Process) -> None:

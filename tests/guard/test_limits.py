@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from sandbox_core.models import RestLevel
 from sandbox_gateway.share import ShareLimits
 from tests.guard.recorder import Answer, Recorder
 from tests.guard.rig import C1, FOREIGN, FOREIGN_TOKEN, G1, G2, PLENTY, W_FOREIGN, Rig, rig, tenant
@@ -193,3 +194,22 @@ async def test_strangers_have_a_share_of_their_own(discord: Recorder, redis_url:
             assert (await guard.ask("POST", path, token=None, json={})).status in {404, 429}
         assert (await guard.ask("GET", f"/guilds/{G1}")).status == 200
         assert len(discord.requests) <= 6
+
+
+@pytest.mark.parametrize(
+    "changes", [{"guild_ids": frozenset({G2})}, {"level": RestLevel.READ_ONLY}, {"credentials": 2}]
+)
+async def test_what_changes_while_a_call_waits(
+    discord: Recorder, redis_url: str, changes: dict[str, Any]
+) -> None:
+    async with rig(discord.base, redis_url, limits=_limits(each=1)) as guard:
+        path = f"/guilds/{G1}/bans/160000000000000001"
+        assert (await guard.ask("GET", f"/guilds/{G1}")).status == 200
+        waiting = asyncio.create_task(guard.ask("PUT", path, json={}))
+        keys = await guard.redis.keys("sandbox:gateway:rest:share:*")
+        assert keys
+        await asyncio.sleep(0.2)
+        assert not waiting.done()
+        guard.tenants.change("mine", **changes)
+        assert (await waiting).status in {401, 403}
+        assert discord.calls(path) == []

@@ -27,6 +27,7 @@ from .psql import psql
 from .register_guild import register_guild
 from .rotate import rotate
 from .run import run
+from .sessions import sessions
 from .status import status
 from .tenant_nats import tenant_nats
 from .tour import tour
@@ -54,6 +55,7 @@ app.command("connect", rich_help_panel=_WORKERS)(connect)
 app.command("rotate", rich_help_panel=_WORKERS)(rotate)
 app.command("level", rich_help_panel=_WORKERS)(level)
 app.command("calls", rich_help_panel=_WORKERS)(calls)
+app.command("sessions", rich_help_panel=_WORKERS)(sessions)
 # Everything after the sandbox's name belongs to the command to run.
 app.command(
     "exec",

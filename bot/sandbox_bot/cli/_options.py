@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from sandbox_core.subjects import is_guild_id
+from sandbox_gateway.calls import KEPT
 
 from ._completion import suggest_names
 
@@ -44,5 +45,7 @@ OwnerFilter = Annotated[
     str | None,
     typer.Option("--owner", metavar="USER_ID", callback=_user_id, help="Only this Discord user's."),
 ]
+Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on with each as it comes, until Ctrl-C.")]
+Newest = Annotated[int, typer.Option("--limit", "-n", min=1, max=KEPT, help="The newest so many.")]
 Json = Annotated[bool, typer.Option("--json", help="Write only JSON to standard output.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
