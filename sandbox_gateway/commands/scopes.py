@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,6 +21,8 @@ _MOST = {1: 100, 2: 15, 3: 15, 4: 1}
 """Discord's limits for each kind of command in a scope."""
 _KINDS = frozenset(_MOST)
 _LONGEST_NAME = 32
+_LARGEST = 2 * 1024 * 1024
+"""Of all bodies of a scope in JSON. Discord, which takes less, does not see them before there is a server."""
 _EPOCH_MS = 1_420_070_400_000
 _IN_SERVERS = 0
 """Discord's number for a command's use in servers, and for an application that was added to servers."""
@@ -177,6 +180,8 @@ def _counted(commands: Sequence[Command]) -> tuple[Command, ...]:
     keys = [each.key for each in commands]
     if len(set(keys)) != len(keys):
         raise _invalid((), "APPLICATION_COMMANDS_DUPLICATE_NAME", "Application command names must be unique")
+    if len(json.dumps([each.body for each in commands])) > _LARGEST:
+        raise CallRefused(413, {"message": "Request entity too large", "code": 40005})
     for kind, most in _MOST.items():
         if sum(each.kind == kind for each in commands) > most:
             message = f"Maximum number of application commands reached ({most})"

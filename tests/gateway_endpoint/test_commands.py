@@ -147,6 +147,10 @@ async def test_servers_come_and_go(stage: Stage, process: Process) -> None:
         # Before it has a server nobody says what is wrong with a body.
         status, made = await bot.ask("PUT", body=[slash("ping"), slash("pong")])
         assert (status, len(made)) == (200, 2)
+        status, answer = await bot.ask(
+            "PUT", body=[slash(f"c{number}", "x" * 50_000) for number in range(50)]
+        )
+        assert (status, answer["code"]) == (413, 40005)
         await stage.register("mine", first)
         await until(lambda: names(stage.sim, first) == ["ping", "pong"])
         await stage.register("mine", second)

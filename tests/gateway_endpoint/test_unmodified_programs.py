@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -18,6 +20,7 @@ from .front import environment_of
 from .stage import BOB, Process, Stage, until
 
 BOTS = Path(__file__).parent / "bots"
+NODE_MODULES = os.environ.get("SANDBOX_NODE_MODULES", "")
 
 
 def contents(stage: Stage, guild: SimGuild) -> list[str]:
@@ -32,7 +35,17 @@ def said(bot: Program) -> list[list[str]]:
     return [words for words in lines if words[:1] in (["ready"], ["refused"])]
 
 
-@pytest.mark.parametrize("name", ["on_discord_py.py", "on_hikari.py"])
+def start_of(name: str) -> tuple[str, ...]:
+    """The command that starts this bot; skips without what it needs."""
+    if not name.endswith(".cjs"):
+        return sys.executable, str(BOTS / name)
+    node = shutil.which("node")
+    if node is None or not Path(NODE_MODULES, "discord.js").is_dir():
+        pytest.skip("needs node, and SANDBOX_NODE_MODULES with discord.js in it")
+    return node, str(BOTS / name)
+
+
+@pytest.mark.parametrize("name", ["on_discord_py.py", "on_hikari.py", "on_discord_js.cjs"])
 async def test_an_ordinary_bot_lives_in_its_sandbox(
     stage: Stage, process: Process, tmp_path: Path, name: str
 ) -> None:
@@ -41,17 +54,8 @@ async def test_an_ordinary_bot_lives_in_its_sandbox(
     await stage.sandbox("theirs", foreign, owner=BOB)
     alice = stage.sim.add_user("alice")
     guild.add_member(alice)
-    settings = environment_of(stage.settings, sandbox_gateway_url=process.url)
-    words = (
-        "exec",
-        "--token-variable",
-        "MY_TOKEN",
-        "mine",
-        "--",
-        sys.executable,
-        str(BOTS / name),
-        "MY_TOKEN",
-    )
+    settings = environment_of(stage.settings, sandbox_gateway_url=process.url) | {"NODE_PATH": NODE_MODULES}
+    words = ("exec", "--token-variable", "MY_TOKEN", "mine", "--", *start_of(name), "MY_TOKEN")
     async with program("sandbox_bot", *words, directory=tmp_path, **settings) as bot:
         await until(lambda: said(bot) or not bot.running, within=40)
         assert said(bot) == [["ready", *sorted([str(guild.id), str(more.id)])]], bot.errors
