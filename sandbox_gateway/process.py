@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -147,7 +148,12 @@ async def open_endpoint(
 
 @asynccontextmanager
 async def serve(
-    endpoint: Endpoint, host: str, port: int, *, leave_within: float = LEAVE_WITHIN
+    endpoint: Endpoint,
+    host: str,
+    port: int,
+    *,
+    leave_within: float = LEAVE_WITHIN,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[str]:
     """Serve on `host` and `port`, and send the clients away at the end. The value is the address.
 
@@ -156,7 +162,7 @@ async def serve(
     runner = web.AppRunner(endpoint.app.application(), access_log=None, shutdown_timeout=_CLOSE_WITHIN)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port)
+        site = web.TCPSite(runner, host, port, ssl_context=tls)
         try:
             await site.start()
         except OSError as error:
@@ -165,7 +171,7 @@ async def serve(
                 "SANDBOX_GATEWAY_HOST and SANDBOX_GATEWAY_PORT choose another address."
             ) from error
         address = runner.addresses[0]
-        url = f"http://{address[0]}:{address[1]}"
+        url = f"{'http' if tls is None else 'https'}://{address[0]}:{address[1]}"
         _log.info("client_gateway_listening", url=url)
         try:
             yield url
@@ -186,12 +192,16 @@ def _places(core: Core) -> StreamPlaces:
 
 
 async def run_endpoint(
-    settings: Settings, *, stop: asyncio.Event, tuning: EndpointTuning = DEFAULT_TUNING
+    settings: Settings,
+    *,
+    stop: asyncio.Event,
+    tuning: EndpointTuning = DEFAULT_TUNING,
+    tls: ssl.SSLContext | None = None,
 ) -> None:
     """Run until `stop` is set. Raises `EndpointAddressError` or `SettingsError`."""
     require_endpoint(settings)
     opening = open_core(settings, follow_routes=False, use_nats=NatsUse.SANDBOXES)
     async with opening as core, open_endpoint(core, tuning) as endpoint:
         host, port = settings.sandbox_gateway_host, settings.sandbox_gateway_port
-        async with serve(endpoint, host, port, leave_within=tuning.leave_within):
+        async with serve(endpoint, host, port, leave_within=tuning.leave_within, tls=tls):
             await stop.wait()
