@@ -14,7 +14,6 @@ from sandbox_gateway.tenants import Tenant
 
 from . import levels
 from .answers import (
-    Refusal,
     invalid_body,
     missing_access,
     missing_permissions,
@@ -238,6 +237,3 @@ class Decider:
 def written(query: Sequence[tuple[str, str]]) -> str:
     """Return the query as it is sent: written anew from what was checked."""
     return urlencode(list(query))
-
-
-__all__ = ["Call", "Decider", "Refusal", "written"]

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from .answers import Refusal, invalid_body
+from .answers import invalid_body
 from .paths import is_snowflake
 
 Json = dict[str, "JsonValue"]
@@ -103,6 +103,3 @@ def required(body: JsonValue, name: str) -> str:
     if value is None:
         raise invalid_body(f"`{name}` is missing")
     return _id(name, value)
-
-
-__all__ = ["Json", "JsonValue", "Named", "Refusal", "named_in", "named_in_query", "required"]

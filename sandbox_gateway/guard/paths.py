@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .answers import Refusal, unknown_route
+from .answers import unknown_route
 
 _LONGEST = 4096
 _TARGET = re.compile(r"/api(?:/v(9|10))?((?:/[^/?#]+)+)(?:\?([^#]*))?\Z")
@@ -144,6 +144,3 @@ def instance_place(instance_id: str) -> tuple[str, str]:
     """Return the guild and the channel in an activity instance's id, which has matched."""
     _, _, guild_id, channel_id = instance_id.removeprefix("i-").split("-")
     return guild_id, channel_id
-
-
-__all__ = ["Refusal", "Target", "Template", "instance_place", "is_snowflake", "split"]

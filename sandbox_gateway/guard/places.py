@@ -16,7 +16,7 @@ from uuid import UUID
 
 from sandbox_gateway.upstream import Upstream, UpstreamAnswer
 
-from .answers import Refusal, limited, unavailable
+from .answers import limited, unavailable
 from .paths import is_snowflake
 
 _MOST = 200_000
@@ -153,6 +153,3 @@ def _guild_of(answer: UpstreamAnswer, thing_id: str) -> str | None:
 
 def _id(value: object) -> str | None:
     return value if isinstance(value, str) and is_snowflake(value) else None
-
-
-__all__ = ["Places", "Refusal"]

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from sandbox_gateway.tenants import Tenant
 from sandbox_gateway.upstream import Upstream
 
-from .answers import Refusal, invalid_body, missing_access, missing_permissions, unavailable
+from .answers import invalid_body, missing_access, missing_permissions, unavailable
 from .ids import Json
 
 _PAGE = 200
@@ -85,6 +85,3 @@ def _page(guild_ids: list[str], options: dict[str, str]) -> list[str]:
         raise invalid_body(f"limit is not 1 to {_PAGE}", "query")
     within = [each for each in guild_ids if int(each) > after and (not before or int(each) < before)]
     return within[-limit:] if before and not after else within[:limit]
-
-
-__all__ = ["Refusal", "application", "entitlements", "guilds"]

@@ -45,6 +45,8 @@ class Answer:
     status: int = 200
     body: Any = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=lambda: {"Content-Type": "application/json", **LIMITS})
+    missing: int = 0
+    """How many bytes of the body do not come, before the connection ends."""
 
 
 @dataclass
@@ -124,10 +126,12 @@ class Recorder:
                 self.requests.append(request)
                 answer = self._answer(request)
                 body = b"" if answer.status == 204 else _bytes(answer.body)
-                head = [f"HTTP/1.1 {answer.status} Answer", f"Content-Length: {len(body)}"]
+                head = [f"HTTP/1.1 {answer.status} Answer", f"Content-Length: {len(body) + answer.missing}"]
                 head += [f"{name}: {value}" for name, value in answer.headers.items()]
                 writer.write("\r\n".join([*head, "", ""]).encode() + body)
                 await writer.drain()
+                if answer.missing:
+                    return
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
