@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -43,7 +44,10 @@ class Caller:
         path = f"/applications/{self.application_id}{scope}/commands"
         url = f"{self.address.api_url}{path}{'/' if command_id else ''}{command_id}{query}"
         headers = {"Authorization": f"Bot {self.token}"}
-        options: dict[str, Any] = {} if body is None else {"json": body}
+        options: dict[str, Any] = {}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+            options["data"] = io.BytesIO(json.dumps(body).encode())
         async with self.http.request(method, url, headers=headers, **options) as answer:
             text = await answer.text()
             if text:
