@@ -143,13 +143,15 @@ class GuildCommands:
         async with connected(self._pool) as connection:
             return await table.guilds_written(connection)
 
-    async def reconcile(self, guild_id: str) -> Brought:
-        """Bring the server to what is wanted now.
+    async def reconcile(self, guild_id: str, *, look: bool = False) -> Brought:
+        """Bring the server to what is wanted now, unless another process just has; with `look` in any case.
 
         Raises `DependencyUnavailable`, `ServerBusy`, and what the requests raise.
         """
         async with connected(self._pool) as connection:
             await self.lock(connection, guild_id)
+            if not look and guild_id not in await table.due(connection, at=self._clock()):
+                return Brought()
             holder = await table.holder(connection, guild_id, at=self._clock())
             commands = [] if holder is None else await table.of_sandbox(connection, holder)
             return await self.bring(connection, guild_id, wanted_in(commands, guild_id))

@@ -98,10 +98,12 @@ class CommandKeeper:
     async def _pass(self) -> None:
         now = self._monotonic()
         due = set(await self._guilds.due())
+        looks = set()
         # Also soon after the start: nobody knows what was done there meanwhile.
         for guild_id in await self._guilds.written():
             if now - self._looked.get(guild_id, -self._pace.look_every) >= self._pace.look_every:
-                due.add(guild_id)
+                looks.add(guild_id)
+        due |= looks
         for guild_id in self._looked.keys() - due:
             if now - self._looked[guild_id] > 2 * self._pace.look_every:
                 del self._looked[guild_id]
@@ -109,12 +111,12 @@ class CommandKeeper:
         turns = asyncio.Semaphore(_AT_ONCE)
         async with asyncio.TaskGroup() as group:
             for guild_id in ready:
-                group.create_task(self._one(guild_id, turns))
+                group.create_task(self._one(guild_id, turns, look=guild_id in looks))
 
-    async def _one(self, guild_id: str, turns: asyncio.Semaphore) -> None:
+    async def _one(self, guild_id: str, turns: asyncio.Semaphore, *, look: bool) -> None:
         async with turns:
             try:
-                brought = await self._guilds.reconcile(guild_id)
+                brought = await self._guilds.reconcile(guild_id, look=look)
                 problem = ""
                 if brought.refused is not None:
                     problem = f"Discord answered {brought.refused.status}, code {brought.refused.code}"
@@ -133,7 +135,8 @@ class CommandKeeper:
         now = self._monotonic()
         if not problem:
             self._failures.pop(guild_id, None)
-            self._looked[guild_id] = now
+            if look:
+                self._looked[guild_id] = now
             return
         failures = self._failures.get(guild_id, (0, now))[0] + 1
         pause = min(self._pace.after_failure * 2 ** min(failures - 1, 10), 3600.0)

@@ -30,6 +30,7 @@ _VALUES = {
     "SERVER_ID": OTHER_GUILD,
     "COMMAND": "list",
     "DURATION": "1h",
+    "LEVEL": "read_only",
     "NAME": _SANDBOX,
     "ID": DEVELOPER,
 }
