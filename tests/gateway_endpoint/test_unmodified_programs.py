@@ -21,6 +21,19 @@ from .stage import BOB, Process, Stage, until
 
 BOTS = Path(__file__).parent / "bots"
 NODE_MODULES = os.environ.get("SANDBOX_NODE_MODULES", "")
+LIBRARIES = os.environ.get("SANDBOX_CLIENT_LIBRARIES", "")
+"""A folder for each library that this environment does not have: `pip install --target`."""
+_FOLDERS = {"on_py_cord.py": "py-cord", "on_nextcord.py": "nextcord", "on_disnake.py": "disnake"}
+
+
+def place_of(name: str) -> str:
+    """What comes onto `PYTHONPATH` for this bot's library; skips where it is not installed."""
+    if name not in _FOLDERS:
+        return str(ROOT)
+    place = Path(LIBRARIES, _FOLDERS[name])
+    if not LIBRARIES or not place.is_dir():
+        pytest.skip(f"needs SANDBOX_CLIENT_LIBRARIES with {_FOLDERS[name]} in it")
+    return str(place)
 
 
 def contents(stage: Stage, guild: SimGuild) -> list[str]:
@@ -45,7 +58,7 @@ def start_of(name: str) -> tuple[str, ...]:
     return node, str(BOTS / name)
 
 
-@pytest.mark.parametrize("name", ["on_discord_py.py", "on_hikari.py", "on_discord_js.cjs"])
+@pytest.mark.parametrize("name", ["on_discord_py.py", "on_hikari.py", "on_discord_js.cjs", *_FOLDERS])
 async def test_an_ordinary_bot_lives_in_its_sandbox(
     stage: Stage, process: Process, tmp_path: Path, name: str
 ) -> None:
@@ -55,6 +68,7 @@ async def test_an_ordinary_bot_lives_in_its_sandbox(
     alice = stage.sim.add_user("alice")
     guild.add_member(alice)
     settings = environment_of(stage.settings, sandbox_gateway_url=process.url) | {"NODE_PATH": NODE_MODULES}
+    settings["PYTHONPATH"] = place_of(name)
     words = ("exec", "--token-variable", "MY_TOKEN", "mine", "--", *start_of(name), "MY_TOKEN")
     async with program("sandbox_bot", *words, directory=tmp_path, **settings) as bot:
         await until(lambda: said(bot) or not bot.running, within=40)
