@@ -51,6 +51,12 @@ async def scheduled_events(call: Call) -> JsonValue:
     return []
 
 
+@ROUTES.add("GET", "/soundboard-default-sounds")
+async def default_sounds(call: Call) -> JsonValue:
+    """Answer that there are none; py-cord is not ready before it has them."""
+    return []
+
+
 @ROUTES.add("GET", "/guilds/{guild_id}/soundboard-sounds")
 async def soundboard_sounds(call: Call) -> JsonValue:
     """Answer that a guild has no sounds of its own."""
