@@ -10,6 +10,7 @@ from datetime import timedelta
 from enum import Enum
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import structlog
@@ -29,19 +30,18 @@ from .manager import LoggedManager, ManagerLimits, SandboxManager
 from .measuring import Measuring, StorageMetrics
 from .metrics import Metrics
 from .namespaces import Namespace
-from .namespaces.nats_letters import SlotDeadLetters
+from .namespaces.nats_letters import SandboxDeadLetters
 from .namespaces.nats_reading import SlotReads
-from .nats.both_streams import BothStreams
 from .nats.connection import NatsConnection
-from .nats.dead_letters import DeadLetters
+from .nats.every_stream import EveryStream
 from .nats.message_ids import MessageIds
 from .nats.publisher import AckPublisher
 from .nats.route_announcements import RouteAnnouncements
 from .nats.stored import StoredEvents
 from .nats.stream_guilds import StreamGuilds
 from .nats.streams import StreamLimits, Streams
-from .postgres import login
-from .postgres.pool import CONNECT_TIMEOUT, Pool
+from .postgres import login, sandboxes
+from .postgres.pool import CONNECT_TIMEOUT, Pool, connected
 from .postgres.processes import GatewayProcess, Processes
 from .postgres.routes import RouteRows
 from .postgres.switches import SwitchRequests
@@ -110,9 +110,9 @@ class Core:
     resume_points: ResumePoints
     """The points where gateway sessions can be resumed."""
     stored_events: StoredEvents
-    dead_letters: DeadLetters | SlotDeadLetters
+    dead_letters: SandboxDeadLetters
     """The events that sandboxes' workers could not handle."""
-    message_ids: BothStreams
+    message_ids: EveryStream
     """Reads the streams back."""
     publishing: PublishingState
     """The shards that other processes publish instead of this one."""
@@ -202,15 +202,13 @@ async def open_core(
         routes.start()
 
         tracing = find_tracing()
-        message_ids = sides.message_ids(
-            None if tenant_nats is None else SlotReads(pool, tenant_nats.streams, sides.shared_reads())
-        )
-        stored = StoredEvents(message_ids, names=settings.stream_names, within=_STORED_WITHIN)
+        message_ids = sides.reads(None if tenant_nats is None else SlotReads(pool, tenant_nats.streams))
         publishers = open_publishers(
             nats,
-            sides.sandbox_nats,
+            sides.streams_nats,
             StreamLimits.of(settings),
             router,
+            living=partial(_without_account, pool),
             tracing=tracing,
             tenant=tenant_nats,
         )
@@ -297,7 +295,7 @@ async def open_core(
             process=process,
             processes=processes,
             resume_points=ResumePoints(GatewaySessions(redis), ResumePointRows(pool)),
-            stored_events=stored,
+            stored_events=StoredEvents(message_ids, within=_STORED_WITHIN),
             dead_letters=side.dead_letters,
             message_ids=message_ids,
             publishing=PublishingState(),
@@ -380,6 +378,11 @@ def _last_events(
     names = settings.stream_names
     stream = StreamGuilds(MessageIds(nats.client, js), js, names.events, names.events_subjects)
     return LastEvents(router.activity, LastEventRecord(redis), stream if looks else None)
+
+
+async def _without_account(pool: Pool) -> set[UUID]:
+    async with connected(pool) as connection:
+        return await sandboxes.without_credentials(connection, running=True)
 
 
 async def _leave(processes: Processes, process: GatewayProcess, closing: ShutdownBudget) -> None:

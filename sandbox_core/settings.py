@@ -109,7 +109,8 @@ class Settings(DatabaseSettings, NatsLimitSettings, StorageLimitSettings):
     nats_events_prefix: Annotated[str, named(subjects.is_production_prefix)] = subjects.EVENTS_PREFIX
     """The prefix of the subjects of production's events: `events` gives `events.MESSAGE_CREATE`."""
     nats_sandbox_stream: Annotated[str, named(subjects.is_stream_name)] = subjects.SANDBOX_STREAM
-    """The stream of the sandboxes' events, `sandbox.>`. The bot does not change a stream of others."""
+    """With `convention`, what the names of sandboxes' streams begin with: `SANDBOX` gives
+    `SANDBOX_3f2a9c01`, with the begin of the sandbox's id."""
 
     sandbox_isolation: Literal["enforced", "convention"] = "enforced"
     """How sandboxes are kept apart. `enforced`: the servers do it, each sandbox has logins of its own, and no
@@ -191,7 +192,9 @@ class Settings(DatabaseSettings, NatsLimitSettings, StorageLimitSettings):
             raise ValueError("SANDBOX_MAX_PENDING_ALL")
         if self.sandbox_max_pending_mb > self.sandbox_max_pending_all_mb:
             raise ValueError("SANDBOX_MAX_PENDING_ALL_MB")
-        if self.nats_sandbox_stream == self.nats_events_stream:
+        if self.nats_events_stream == self.nats_sandbox_stream or self.stream_names.is_sandbox_stream(
+            self.nats_events_stream
+        ):
             raise ValueError("NATS_SANDBOX_STREAM")
         self._check_tenant_side()
         if self.discord_shard_ids is not None:
@@ -281,11 +284,6 @@ class Settings(DatabaseSettings, NatsLimitSettings, StorageLimitSettings):
         if self.sandbox_nats_url is None or self.sandbox_credentials_key is None:
             return None
         return self.sandbox_nats
-
-    @cached_property
-    def shared_nats(self) -> NatsAddress:
-        """The server of the stream that sandboxes share: those without credentials."""
-        return self.sandbox_nats if self.tenant_nats is None else self.nats
 
     @property
     def stream_names(self) -> subjects.StreamNames:
