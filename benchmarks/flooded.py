@@ -33,6 +33,8 @@ _LOOKS = ("-m", "benchmarks.contender")
 _ONLY_UP = ("-c", "from benchmarks import contender; contender._POLL = 1e9; contender.main()")
 ROOT = Path(__file__).resolve().parents[1]
 _SUBJECTS = {"EVENTS": "events.MESSAGE_CREATE", "SANDBOX": "sandbox.*.events.MESSAGE_CREATE"}
+# A flood is not to push anything out of a stream before it is counted.
+_LIMITS = StreamLimits(sandbox_bytes=2 << 30)
 
 
 @dataclass(frozen=True)
@@ -119,9 +121,21 @@ class Field:
 
     async def clean(self) -> None:
         """Empty streams, and no session that a next process would go on with."""
-        await Streams(self.js, StreamLimits()).ensure()
-        for stream in _SUBJECTS:
-            await self.js.purge_stream(stream)
+        await Streams(self.js, _LIMITS).ensure()
+        await self.js.purge_stream("EVENTS")
+        for stream in await sandboxes_streams(self.js):
+            await self.js.delete_stream(stream)
+        if shared:
+            # An earlier version's, which all sandboxes share.
+            await self.js.add_stream(
+                sandbox_config(_LIMITS, uuid.UUID(int=0)),
+                name="SANDBOX",
+                subjects=["sandbox.>"],
+                metadata={MADE_BY: MARK},
+            )
+            return
+        for sandbox_id in set(self.task.mapped.values()):
+            await SandboxStreams(self.js, _LIMITS).make(sandbox_id)
         async with Redis.from_url(self.servers.redis_url) as redis:
             await redis.flushdb()
         connection = await asyncpg.connect(self.servers.database_url)
