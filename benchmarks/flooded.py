@@ -20,6 +20,7 @@ from nats.js import JetStreamContext
 from redis.asyncio import Redis
 
 from sandbox_bot.embedded import EmbeddedServers
+from sandbox_core.nats.sandbox_streams import SandboxStreams
 from sandbox_core.nats.streams import StreamLimits, Streams
 
 from .rig import SimProcess, servers, sim_process
@@ -119,23 +120,17 @@ class Field:
         finally:
             await running.end()
 
-    async def clean(self) -> None:
+    async def clean(self, code: Code | None = None) -> None:
         """Empty streams, and no session that a next process would go on with."""
+        streams = SandboxStreams(self.js, _LIMITS)
         await Streams(self.js, _LIMITS).ensure()
         await self.js.purge_stream("EVENTS")
-        for stream in await sandboxes_streams(self.js):
+        for stream in await self._of_sandboxes():
             await self.js.delete_stream(stream)
-        if shared:
-            # An earlier version's, which all sandboxes share.
-            await self.js.add_stream(
-                sandbox_config(_LIMITS, uuid.UUID(int=0)),
-                name="SANDBOX",
-                subjects=["sandbox.>"],
-                metadata={MADE_BY: MARK},
-            )
-            return
-        for sandbox_id in set(self.task.mapped.values()):
-            await SandboxStreams(self.js, _LIMITS).make(sandbox_id)
+        # Sandboxes shared one stream in earlier versions, which make that themselves.
+        if code is None or (code.root / "sandbox_core/nats/sandbox_streams.py").exists():
+            for sandbox_id in set(self.task.mapped.values()):
+                await streams.make(sandbox_id)
         async with Redis.from_url(self.servers.redis_url) as redis:
             await redis.flushdb()
         connection = await asyncpg.connect(self.servers.database_url)
@@ -147,12 +142,18 @@ class Field:
             await connection.close()
 
     async def stored(self) -> dict[str, int]:
-        """MESSAGE_CREATEs in each stream, counted by the server."""
-        counts = {}
-        for stream, subject in _SUBJECTS.items():
-            info = await self.js.stream_info(stream, subjects_filter=subject)
-            counts[stream] = sum((info.state.subjects or {}).values())
+        """MESSAGE_CREATEs of each side, counted by the server."""
+        counts = {"EVENTS": 0, "SANDBOX": 0}
+        for stream in ("EVENTS", *await self._of_sandboxes()):
+            side = "EVENTS" if stream == "EVENTS" else "SANDBOX"
+            info = await self.js.stream_info(stream, subjects_filter=_SUBJECTS[side])
+            counts[side] += sum((info.state.subjects or {}).values())
         return counts
+
+    async def _of_sandboxes(self) -> list[str]:
+        streams = SandboxStreams(self.js, _LIMITS)
+        shared = ["SANDBOX"] if await streams.has_shared() else []
+        return [*await streams.names(), *shared]
 
     async def flood(
         self, kind: str, events: int, warm_up: int, *, profile: bool = False, code: Code | None = None
@@ -161,7 +162,7 @@ class Field:
 
         Raises `ContenderError` when the streams don't hold exactly what was sent.
         """
-        await self.clean()
+        await self.clean(code)
         task = replace(self.task, events=events, warm_up=warm_up, profile=profile)
         async with self.contender(kind, task, code=code) as process:
             floods = []

@@ -36,7 +36,7 @@ async def test_it_gets_events_unmodified(bot: Bot, sandbox: Sandbox, variables: 
 async def test_its_dead_letters_are_shown_repeated_and_dropped(
     bot: Bot, sandbox: Sandbox, variables: dict[str, str]
 ) -> None:
-    letters = SandboxDeadLetters(bot.pool, bot.streams, streams_at(bot.bot.client.jetstream()))
+    letters = SandboxDeadLetters(bot.pool, bot.streams, streams_at(bot.nats.bot.client.jetstream()))
     await bot.send(sandbox, FRAME.decode(), "s:0:1")
 
     async with (

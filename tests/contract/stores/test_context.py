@@ -21,7 +21,7 @@ from sandbox_core.subjects import (
     EVENTS_STREAM,
     sandbox_subject,
 )
-from tests.streams import stream_of
+from tests.streams import stream_of, streams_at
 
 GUILD = "100000000000000001"
 SERVERS = {
@@ -93,7 +93,9 @@ async def test_names_that_are_none(sandbox: Sandbox, types: tuple[str, ...], con
 async def test_events_of_the_sandbox_alone(
     context: SandboxContext, js: JetStreamContext, sandbox: Sandbox, new_sandbox: Callable[..., Sandbox]
 ) -> None:
-    await emit(js, new_sandbox(), "MESSAGE_CREATE", "somebody else's")
+    other = new_sandbox()
+    await streams_at(js).make(other.id)
+    await emit(js, other, "MESSAGE_CREATE", "somebody else's")
     await emit(js, sandbox, "TYPING_START", "not asked for")
     await emit(js, sandbox, "MESSAGE_CREATE", "one")
     await js.publish(

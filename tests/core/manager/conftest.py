@@ -106,7 +106,12 @@ class Interposed:
     async def provision(self, sandbox: Sandbox) -> None:
         await self._play(self.before_provision)
         await self.inner.provision(sandbox)
-        await self._play(self.after_provision)
+        try:
+            await self._play(self.after_provision)
+        except Exception:
+            # What raises leaves nothing behind, as each namespace promises.
+            await self.inner.drop(sandbox)
+            raise
 
     async def drop(self, sandbox: Sandbox) -> None:
         await self._play(self.before_drop)
