@@ -62,7 +62,7 @@ async def stored(client: Client, stream: str) -> dict[str, bytes]:
                 if headers["Discord-Event"] == "MESSAGE_CREATE":
                     assert headers["Nats-Msg-Id"] not in found
                     found[headers["Nats-Msg-Id"]] = message.data
-        await js.delete_consumer(stream, (await subscription.consumer_info()).name)
+        await js.delete_consumer(name, (await subscription.consumer_info()).name)
     return found
 
 
