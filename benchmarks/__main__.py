@@ -14,7 +14,7 @@ from rich.console import Console
 
 from sandbox_bot.cli import run_on_fast_loop
 
-from . import beside, cpu, create, growth, latency, lifecycle, switch, throughput
+from . import beside, cpu, create, growth, isolation, latency, lifecycle, neighbour, switch, throughput
 from .report import RESULTS, Section, machine
 
 Measurements = dict[str, Callable[[Section], Awaitable[None]]]
@@ -27,6 +27,8 @@ _ALL: Measurements = {
     "cpu": cpu.measure,
     "create": create.measure,
     "lifecycle": lifecycle.measure,
+    "isolation": isolation.measure,
+    "neighbour": neighbour.measure,
 }
 
 

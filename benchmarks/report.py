@@ -108,7 +108,8 @@ class Section:
         if self.quick:
             return
         day = datetime.now(UTC).date().isoformat()
-        body = [f"`make bench ARGS={self.name}`, {day}, on {machine()}.", *self._text]
+        run = f"`make bench ARGS={self.name}`, {day}, on {machine()}; load {os.getloadavg()[0]:.1f}."
+        body = [run, *self._text]
         sections = _sections()
         sections[self.name] = "\n\n".join(body)
         parts = [_HEAD, *(f"## {name}\n\n{text}\n" for name, text in sections.items())]

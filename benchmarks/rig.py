@@ -9,17 +9,18 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
 from sandbox_bot.client import SandboxBot
-from sandbox_bot.embedded import EmbeddedServers, embedded_servers
+from sandbox_bot.embedded import EmbeddedServers, TenantNatsServer, embedded_servers
 from sandbox_bot.logs import configure_logging
 from sandbox_bot.migrate import migrate
 from sandbox_bot.runner import run_bot
+from sandbox_core.nats.tenant.configuration import TenantLimits
 from sandbox_core.ops import OpsServer
 from sandbox_core.settings import load_settings
 
@@ -64,12 +65,27 @@ class Rig:
 
 
 @asynccontextmanager
-async def servers() -> AsyncIterator[EmbeddedServers]:
-    """The embedded servers as `make run` starts them (data is flushed to disk), migrated."""
+async def servers(*, slots: int = 0) -> AsyncIterator[EmbeddedServers]:
+    """The embedded servers as `make run` starts them (data is flushed to disk), migrated.
+
+    With `slots` the sandboxes' nats-server is another one, with so many accounts.
+    """
     with tempfile.TemporaryDirectory(prefix="sandbox-bench-") as directory:
         async with embedded_servers(Path(directory)) as running:
             await migrate(running.database_url)
-            yield running
+            if not slots:
+                yield running
+                return
+            larger = TenantNatsServer(
+                *(Path(directory) / "larger-nats", Path(directory) / "larger-nats.log"),
+                running.credentials_key,
+                limits=TenantLimits(slots=slots),
+            )
+            await larger.start()
+            try:
+                yield replace(running, tenant_nats=larger)
+            finally:
+                await larger.stop()
 
 
 @asynccontextmanager
@@ -96,9 +112,13 @@ async def sim_process(
 
 
 @asynccontextmanager
-async def rig(*, guilds: int = 10) -> AsyncIterator[Rig]:
-    """Servers, simulator and bot; the bot runs in this process, where it can be measured."""
-    async with servers() as running, sim_process(guilds=guilds) as sim:
+async def rig(*, guilds: int = 10, isolated: bool = False, slots: int = 0) -> AsyncIterator[Rig]:
+    """Servers, simulator and bot; the bot runs in this process, where it can be measured.
+
+    With `isolated` sandboxes have logins of their own, and `slots` accounts on NATS.
+    """
+    async with servers(slots=slots) as running, sim_process(guilds=guilds) as sim:
+        tenants: dict[str, Any] = running.tenant_settings if isolated else {}
         settings = load_settings(
             _env_file=None,
             database_url=running.database_url,
@@ -110,6 +130,8 @@ async def rig(*, guilds: int = 10) -> AsyncIterator[Rig]:
             sandbox_max_per_owner=10_000,
             ops_port=0,
             log_level="ERROR",
+            sandbox_isolation="enforced" if isolated else "convention",
+            **tenants,
         )
         configure_logging(settings)
         stop = asyncio.Event()

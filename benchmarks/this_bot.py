@@ -30,6 +30,7 @@ async def this_bot(task: Task) -> AsyncIterator[Counter]:
         sandbox_max_per_owner=100_000,
         ops_port=task.ops_port,
         log_level="ERROR",
+        sandbox_isolation="convention",
         _env_file=None,
     )
     configure_logging(settings)

@@ -39,6 +39,10 @@ EXAMPLES: Mapping[type[errors.SandboxError], errors.SandboxError] = {
     errors.NameTaken: errors.NameTaken("welcome-flow"),
     errors.OwnerLimitReached: errors.OwnerLimitReached(2, ("welcome-flow", "try-login")),
     errors.GuildLimitReached: errors.GuildLimitReached(100),
+    errors.SlotsUsedUp: errors.SlotsUsedUp("tenants:4222", 100),
+    errors.StorageUsedUp: errors.StorageUsedUp(
+        "PostgreSQL", 283_115_520, 268_435_456, sandbox_name="welcome-flow"
+    ),
     errors.GuildAlreadyMapped: errors.GuildAlreadyMapped(_GUILD, "welcome-flow"),
     errors.SandboxNotFound: errors.SandboxNotFound("welcome-flwo", ("welcome-flow",)),
     errors.SchemaCreationFailed: errors.SchemaCreationFailed(
@@ -60,6 +64,7 @@ EXAMPLES: Mapping[type[errors.SandboxError], errors.SandboxError] = {
     ),
     errors.DependencyFaulty: errors.DependencyFaulty("PostgreSQL", "its disk is full", "db.example:5432"),
     errors.NotFinished: errors.NotFinished("PostgreSQL", 15),
+    errors.RotationUnfinished: errors.RotationUnfinished("Redis", "connection refused", "keys.example:6379"),
     errors.OutcomeUnknown: errors.OutcomeUnknown("PostgreSQL", "the connection was lost", "db.example:5432"),
     errors.CutOff: errors.CutOff(errors.NotFinished("PostgreSQL", 8)),
     errors.LoginRefused: errors.LoginRefused(
@@ -77,6 +82,13 @@ EXAMPLES: Mapping[type[errors.SandboxError], errors.SandboxError] = {
         "left alone",
         "Set NATS_EVENTS_STREAM to another name, and NATS_EVENTS_PREFIX if these subjects are taken too.",
     ),
+    errors.IsolationImpossible: errors.IsolationImpossible(
+        "PostgreSQL",
+        "db.example:5432",
+        "the role sandbox may not make roles",
+        'As a superuser: ALTER ROLE "sandbox" CREATEROLE;',
+    ),
+    errors.NoCredentials: errors.NoCredentials("welcome-flow", outdated=True),
 }
 """One of each error, as it might really happen."""
 
@@ -84,12 +96,20 @@ _OPERATORS: Mapping[str, str] = {
     "SANDBOX_005": "runbook.md#rb-sb-005-schema-creation-failures",
     "SANDBOX_006": "runbook.md#rb-sb-002-cleanup-failures",
     "SANDBOX_012": "runbook.md#rb-sb-006-status-command-issues",
+    "SANDBOX_013": "servers.md#the-sandboxes-side",
 }
 """Where the runbook goes on, for the codes that are not the user's to mend."""
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "Discord": ("discord_",),
-    "Servers": ("database_", "sandbox_control_", "redis_", "nats_"),
+    "Servers": (
+        "database_",
+        "sandbox_control_",
+        "redis_",
+        "nats_",
+        "sandbox_nats_url",
+        "sandbox_nats_replicas",
+    ),
     "Sandboxes": (
         "sandbox_default_",
         "sandbox_max_",
@@ -97,6 +117,19 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "sandbox_expiry_",
         "sandbox_route_",
         "sandbox_shield_",
+    ),
+    "Isolation": (
+        "sandbox_isolation",
+        "sandbox_database_url",
+        "sandbox_redis_url",
+        "sandbox_credentials_",
+        "sandbox_worker_",
+    ),
+    "Limits of a sandbox": (
+        *("sandbox_database_connections", "sandbox_database_statement_"),
+        *("sandbox_database_mb", "sandbox_database_all_"),
+        *("sandbox_redis_mb", "sandbox_redis_keys", "sandbox_redis_all_"),
+        *("sandbox_stream_", "sandbox_nats_connections"),
     ),
     "Events": ("events_", "router_"),
     "Operation": ("ops_", "metrics_", "log_"),
@@ -138,7 +171,7 @@ def errors_page() -> str:
     for cls in error_classes():
         by_code.setdefault(cls.code, []).append(cls)
     lines = [
-        _made_from("sandbox_core/errors.py"),
+        _made_from("sandbox_core/errors"),
         "# Errors",
         "",
         _ABOUT_ERRORS,
@@ -158,7 +191,8 @@ def errors_page() -> str:
             if text.way_out:
                 lines += [">", f"> {text.way_out}"]
         if code in _OPERATORS:
-            lines += ["", f"For operators: [the runbook]({_OPERATORS[code]})."]
+            page = "the runbook" if _OPERATORS[code].startswith("runbook") else "servers of your own"
+            lines += ["", f"For operators: [{page}]({_OPERATORS[code]})."]
     return "\n".join(lines) + "\n"
 
 

@@ -19,14 +19,19 @@ from redis.asyncio import Redis
 from . import clients, live_gauges, system_health, tasks
 from .attribution import ChannelGuilds, ChannelLookup, ChannelSharing
 from .cleanup import CleanupMetrics, CleanupProvider, Notices
-from .clients import APPLICATION, CLOSE_EACH_WITHIN, Waiting, connect_nats, open_clients
+from .clients import APPLICATION, CLOSE_EACH_WITHIN, NatsSides, Waiting, connect_nats, open_clients
 from .dependencies import questions
 from .errors import DependencyUnavailable
-from .event_router import EventRouter, GatewayIntake, LastEvents, ObservedPath, observers
+from .event_router import BudgetLimits, EventRouter, GatewayIntake, LastEvents
 from .health import HealthChecker
+from .hindrance import hindrance, log_hindrance
 from .manager import LoggedManager, ManagerLimits, SandboxManager
+from .measuring import Measuring, StorageMetrics
 from .metrics import Metrics
-from .namespaces import NatsNamespace, RedisNamespace, SchemaProvisioner
+from .namespaces import Namespace
+from .namespaces.nats_letters import SlotDeadLetters
+from .namespaces.nats_reading import SlotReads
+from .nats.both_streams import BothStreams
 from .nats.connection import NatsConnection
 from .nats.dead_letters import DeadLetters
 from .nats.message_ids import MessageIds
@@ -40,6 +45,7 @@ from .postgres.pool import CONNECT_TIMEOUT, Pool
 from .postgres.processes import GatewayProcess, Processes
 from .postgres.routes import RouteRows
 from .postgres.switches import SwitchRequests
+from .publishers import Publishers, open_publishers
 from .redis.last_events import LastEventRecord
 from .redis.route_cache import RouteCache
 from .redis.shared_channels import SharedChannels
@@ -51,11 +57,11 @@ from .sharding.resume_point_rows import ResumePointRows
 from .sharding.resume_points import ResumePoints
 from .sharding.state import PublishingState
 from .shutdown import ShutdownBudget
+from .tenant_side import TenantSide, connect_tenant_nats, open_tenant_side, storage_limits
 from .tracing import Tracing, find_tracing
 
 _log = structlog.get_logger("sandbox.core")
 
-_JETSTREAM_TIMEOUT = 3.0
 _CLOSE_WITHIN = 10.0
 # A dead process's shards must be resumed within 15 s of its end; six of them wait for its leases.
 _STORED_WITHIN = 5.0
@@ -67,8 +73,14 @@ class Core:
 
     settings: Settings
     manager: SandboxManager
+    namespaces: tuple[Namespace, ...]
+    """The sandboxes' parts, in the order of provisioning."""
+    tenants: TenantSide
+    """The sandboxes' own servers."""
     cleanup: CleanupProvider
     notices: Notices
+    measuring: Measuring
+    """Measures what sandboxes store."""
     health: HealthChecker
     routes: RouteProvider
     router: EventRouter
@@ -77,13 +89,19 @@ class Core:
     """The times of guilds' last events in production."""
     channels: ChannelLookup
     """Finds the guild of a channel; set its `directory`, which asks Discord."""
+    publishers: Publishers
     publisher: AckPublisher
+    """Production's."""
     streams: Streams
+    """Production's."""
     metrics: Metrics
     pool: Pool
     redis: Redis
     nats: NatsConnection
     js: JetStreamContext
+    sandbox_nats: NatsConnection
+    """To the server of the sandboxes' stream, which may be another one."""
+    sandbox_js: JetStreamContext
     tracing: Tracing | None
     """Traces; None unless OpenTelemetry is installed and set up."""
     process: GatewayProcess
@@ -92,9 +110,9 @@ class Core:
     resume_points: ResumePoints
     """The points where gateway sessions can be resumed."""
     stored_events: StoredEvents
-    dead_letters: DeadLetters
+    dead_letters: DeadLetters | SlotDeadLetters
     """The events that sandboxes' workers could not handle."""
-    message_ids: MessageIds
+    message_ids: BothStreams
     """Reads the streams back."""
     publishing: PublishingState
     """The shards that other processes publish instead of this one."""
@@ -108,6 +126,8 @@ class NatsUse(Enum):
     """To publish: NATS must answer once, and missing streams are created."""
     SANDBOXES = "sandboxes"
     """Only for the sandboxes' parts: NATS may be away, and nothing can be published."""
+    TRIAL = "trial"
+    """As `SANDBOXES`, and sandboxes' workers are let in, also while no other process does that."""
     NOTHING = "nothing"
     """Not at all: methods that need NATS must not be called."""
 
@@ -141,17 +161,24 @@ async def open_core(
         live_gauges.prepare(metrics)
         at_end = partial(clients.at_end, stack, closing)
         pool, redis, nats = await open_clients(settings, stack, closing)
-        js = nats.client.jetstream(timeout=_JETSTREAM_TIMEOUT)
-        asked = questions(pool, redis, js, nats)
+        tenant_nats = await connect_tenant_nats(
+            settings,
+            stack,
+            closing,
+            pool,
+            answers=use_nats in {NatsUse.EVENTS, NatsUse.TRIAL},
+            connects=use_nats is not NatsUse.NOTHING,
+        )
+        sides = NatsSides.of(
+            settings, nats, stack, closing, tenant=None if tenant_nats is None else tenant_nats.bot
+        )
+        js = sides.js
+        asked = questions(pool, redis, js, nats) | sides.questions()
         if on_servers is not None:
             servers = system_health.checker_at_start(settings, asked, nats)
             at_end("health", servers.close)
             on_servers(servers)
-        if use_nats is NatsUse.EVENTS:
-            await connect_nats(nats, settings, on_waiting)
-        elif use_nats is NatsUse.SANDBOXES:
-            with suppress(DependencyUnavailable):
-                await nats.connect(settings.nats, name=APPLICATION)
+        await _connect(sides, use_nats, on_waiting)
 
         process, processes = GatewayProcess.this(), Processes(pool)
         # A change of routes waits only for processes that publish.
@@ -174,34 +201,43 @@ async def open_core(
             await announcements.hear(routes.heard)
         routes.start()
 
-        streams = Streams(js, StreamLimits.of(settings), server=lambda: nats.server)
         tracing = find_tracing()
-        message_ids = MessageIds(nats.client, js)
+        message_ids = sides.message_ids(
+            None if tenant_nats is None else SlotReads(pool, tenant_nats.streams, sides.shared_reads())
+        )
         stored = StoredEvents(message_ids, names=settings.stream_names, within=_STORED_WITHIN)
-        publisher = _publisher(
-            nats, streams, router, StoredEvents(message_ids, names=settings.stream_names), tracing
+        publishers = open_publishers(
+            nats,
+            sides.sandbox_nats,
+            StreamLimits.of(settings),
+            router,
+            tracing=tracing,
+            tenant=tenant_nats,
         )
         if use_nats is NatsUse.EVENTS:
-            await publisher.start()
-            at_end("publisher", publisher.close)
+            log_hindrance(settings)
+            await publishers.start()
+            at_end("publisher", publishers.close)
+            at_end("sandbox budgets", _run(router.sandboxes.budgets.run(), "sandbox-budgets"))
         last_events = _last_events(settings, router, redis, nats, js, looks=use_nats is NatsUse.EVENTS)
         at_end("router", router.close)
 
-        namespaces = _, keys, _ = (
-            SchemaProvisioner(pool),
-            RedisNamespace(redis),
-            NatsNamespace(js, stream=settings.stream_names.sandbox),
+        side = await open_tenant_side(
+            settings, stack, closing, pool=pool, redis=redis, sides=sides, tenant=tenant_nats
         )
+        namespaces: tuple[Namespace, ...] = (side.schemas, side.redis_part, side.nats_part)
         health = system_health.checker(
             settings,
             namespaces,
             asked,
             routes,
             pool,
-            publishes=(streams, publisher) if use_nats is NatsUse.EVENTS else None,
+            hindrance=publishers.production_lacks if use_nats is NatsUse.EVENTS else None,
             follows_routes=follow_routes,
+            tenants=side.checks,
         )
         at_end("health", health.close)
+        limits = storage_limits(settings)
         manager = LoggedManager(
             pool=pool,
             namespaces=namespaces,
@@ -211,46 +247,58 @@ async def open_core(
                 max_ttl=settings.max_ttl,
                 max_per_owner=settings.sandbox_max_per_owner,
                 max_guilds=settings.sandbox_max_guilds,
+                storage=limits,
                 protected_guild_ids=frozenset(settings.discord_protected_guild_ids),
             ),
             observer=metrics,
             health=health,
+            key=settings.credentials_key,
+            enforced=settings.enforced,
+            hindrance=partial(hindrance, settings),
         )
         cleanup = CleanupProvider(
             pool=pool,
             namespaces=namespaces,
-            keys=keys,
+            keys=side.every_keys,
             routes=routes,
             observer=CleanupMetrics(metrics.registry, owner_labels=settings.metrics_owner_labels),
             destruction_observer=metrics,
         )
         if announced is not None:
             at_end("last events", _run(last_events.run(), "last-events"))
-        live_gauges.read(metrics, intake := GatewayIntake(router), router, publisher, routes)
+        live_gauges.read(metrics, intake := GatewayIntake(router), router, publishers, routes)
         yield Core(
             settings=settings,
             manager=manager,
+            namespaces=namespaces,
+            tenants=side,
             cleanup=cleanup,
-            notices=Notices(pool, leads=settings.expiry_notices),
+            notices=Notices(pool, leads=settings.expiry_notices, limits=limits),
+            measuring=Measuring(
+                pool=pool, namespaces=namespaces, limits=limits, metrics=StorageMetrics(metrics.registry)
+            ),
             health=health,
             routes=routes,
             router=router,
             intake=intake,
             last_events=last_events,
             channels=channels,
-            publisher=publisher,
-            streams=streams,
+            publishers=publishers,
+            publisher=publishers.production,
+            streams=publishers.streams,
             metrics=metrics,
             pool=pool,
             redis=redis,
             nats=nats,
             js=js,
+            sandbox_nats=sides.sandbox_nats,
+            sandbox_js=sides.sandbox_js,
             tracing=tracing,
             process=process,
             processes=processes,
             resume_points=ResumePoints(GatewaySessions(redis), ResumePointRows(pool)),
             stored_events=stored,
-            dead_letters=DeadLetters(js, settings.stream_names.sandbox),
+            dead_letters=side.dead_letters,
             message_ids=message_ids,
             publishing=PublishingState(),
             publisher_notices=PublisherNotices(pool),
@@ -280,6 +328,17 @@ def _routes(
     )
 
 
+async def _connect(sides: NatsSides, use_nats: NatsUse, on_waiting: Waiting | None) -> None:
+    if use_nats is NatsUse.NOTHING:
+        return
+    if use_nats is NatsUse.EVENTS:
+        await connect_nats(sides.nats, sides.settings, on_waiting)
+    else:
+        with suppress(DependencyUnavailable):
+            await sides.nats.connect(sides.settings.nats, name=APPLICATION)
+    await sides.connect_sandboxes()
+
+
 def _router(
     settings: Settings, metrics: Metrics, routes: RouteProvider, redis: Redis
 ) -> tuple[EventRouter, ChannelLookup]:
@@ -288,10 +347,11 @@ def _router(
         routes,
         metrics.routing,
         max_pending=settings.router_max_pending,
+        sandbox_limits=BudgetLimits.of(settings),
         lookup=channels,
         names=settings.stream_names,
     )
-    routes.attach(router)
+    routes.attach(router.switching)
     return router, channels
 
 
@@ -342,21 +402,3 @@ def _follower(settings: Settings, process: GatewayProcess | None) -> RouteFollow
         )
 
     return RouteFollower(connect, process=process, where=settings.database.where)
-
-
-def _publisher(
-    nats: NatsConnection,
-    streams: Streams,
-    router: EventRouter,
-    stored: StoredEvents,
-    tracing: Tracing | None,
-) -> AckPublisher:
-    observing = observers(tracing)
-    if not observing:
-        publisher = AckPublisher(nats, streams, router, stored=stored, names=streams.limits.names)
-        router.attach(publisher)
-        return publisher
-    path = ObservedPath(router, observing)
-    publisher = AckPublisher(nats, streams, path, stored=stored, names=streams.limits.names)
-    router.attach(path.to(publisher))
-    return publisher

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
 
 import structlog
+from nats.js import JetStreamContext
 from redis.asyncio import Redis
 
 from .cleanup import AT_MOST
+from .dependencies import SANDBOX_NATS, Question, sandbox_nats_question
 from .errors import DependencyUnavailable
+from .nats.both_streams import BothStreams, Reads
 from .nats.connection import NatsConnection
+from .nats.message_ids import MessageIds
 from .postgres.pool import Pool, create_pool
 from .redis.client import create_client
 from .settings import Settings
@@ -21,8 +26,12 @@ _log = structlog.get_logger("sandbox.core")
 APPLICATION = "discord-sandboxes"
 """The name of this client on the servers."""
 CLOSE_EACH_WITHIN = 2.0
+_JETSTREAM_TIMEOUT = 3.0
 _SPARE_CONNECTIONS = 6
 """Connections for all other work while the most sandboxes are being removed."""
+
+_TENANT_CONNECTIONS = AT_MOST + 2
+"""Connections to the sandboxes' database; one for each removal."""
 
 Waiting = Callable[[DependencyUnavailable], None]
 """Called for each failed attempt to reach a server at the start."""
@@ -49,9 +58,107 @@ async def open_clients(
     stack.push_async_callback(_close_pool, pool, closing)
     redis = create_client(settings.redis, client_name=APPLICATION)
     at_end(stack, closing, "Redis", redis.aclose)
+    return pool, redis, open_nats(stack, closing)
+
+
+@dataclass(frozen=True, slots=True)
+class NatsSides:
+    """NATS for production and for the sandboxes: one connection, or two where settings name two servers."""
+
+    settings: Settings
+    nats: NatsConnection
+    js: JetStreamContext
+    sandbox_nats: NatsConnection
+    """To the sandboxes' server."""
+    sandbox_js: JetStreamContext
+    shared_nats: NatsConnection
+    """To the server of the stream that sandboxes share: it is not that of sandboxes with accounts."""
+    shared_js: JetStreamContext
+
+    @classmethod
+    def of(
+        cls,
+        settings: Settings,
+        nats: NatsConnection,
+        stack: AsyncExitStack,
+        closing: ShutdownBudget,
+        *,
+        tenant: NatsConnection | None = None,
+    ) -> NatsSides:
+        """Create the sandboxes' client, if it is another, without a request.
+
+        `tenant` is the bot's connection to a server with an account for each sandbox.
+        """
+        js = jetstream(nats)
+        if tenant is not None:
+            return cls(settings, nats, js, tenant, jetstream(tenant), nats, js)
+        apart = settings.sandbox_nats_url is not None
+        sandbox_nats = open_nats(stack, closing) if apart else nats
+        sandbox_js = jetstream(sandbox_nats)
+        return cls(settings, nats, js, sandbox_nats, sandbox_js, sandbox_nats, sandbox_js)
+
+    @property
+    def apart(self) -> bool:
+        """True with two servers."""
+        return self.sandbox_nats is not self.nats
+
+    async def connect_sandboxes(self) -> None:
+        """Begin to connect to the sandboxes' server. Nothing of production waits for it."""
+        if self.apart and self.settings.tenant_nats is None:
+            with suppress(DependencyUnavailable):
+                await self.sandbox_nats.connect(self.settings.sandbox_nats, name=APPLICATION)
+
+    def questions(self) -> dict[str, Question]:
+        """A real request for the sandboxes' server, if it is another."""
+        if not self.apart:
+            return {}
+        return {SANDBOX_NATS: sandbox_nats_question(self.sandbox_js, self.sandbox_nats)}
+
+    def shared_reads(self) -> MessageIds:
+        """Reads the stream back that sandboxes share."""
+        return MessageIds(self.shared_nats.client, self.shared_js)
+
+    def message_ids(self, sandboxes: Reads | None = None) -> BothStreams:
+        """Reads both streams back; `sandboxes` reads theirs, where they have more than the shared one."""
+        return BothStreams(
+            MessageIds(self.nats.client, self.js),
+            sandboxes or self.shared_reads(),
+            self.settings.stream_names.sandbox,
+            apart=self.apart,
+        )
+
+
+def jetstream(nats: NatsConnection) -> JetStreamContext:
+    """JetStream over this connection."""
+    return nats.client.jetstream(timeout=_JETSTREAM_TIMEOUT)
+
+
+def open_nats(stack: AsyncExitStack, closing: ShutdownBudget) -> NatsConnection:
+    """Create a client of NATS, without a request."""
     nats = NatsConnection()
     stack.push_async_callback(_close_nats, nats, closing)
-    return pool, redis, nats
+    return nats
+
+
+async def open_tenant_clients(
+    settings: Settings, stack: AsyncExitStack, closing: ShutdownBudget
+) -> tuple[Pool | None, Redis | None]:
+    """Create clients of the sandboxes' servers that the settings name, without a request to any."""
+    pool, redis = None, None
+    if settings.tenant_database is not None:
+        pool = await create_pool(
+            settings.tenant_database,
+            min_size=0,
+            max_size=_TENANT_CONNECTIONS,
+            application_name=APPLICATION,
+            # Nothing that a sandbox has made is found by a name without its schema.
+            search_path="pg_catalog",
+        )
+        stack.push_async_callback(_close_pool, pool, closing)
+    if settings.tenant_redis is not None:
+        redis = create_client(settings.tenant_redis, client_name=APPLICATION)
+        at_end(stack, closing, "Redis of sandboxes", redis.aclose)
+    return pool, redis
 
 
 async def connect_nats(nats: NatsConnection, settings: Settings, on_waiting: Waiting | None) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import errors
+from .stored import mebibytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,32 @@ def _guild_limit(error: errors.GuildLimitReached) -> tuple[str, str]:
     return (
         f"A sandbox may have {error.limit} servers at most.",
         "Unregister a server from it first, or use another sandbox.",
+    )
+
+
+def _slots(error: errors.SlotsUsedUp) -> tuple[str, str]:
+    where = f" at {shown(error.where)}" if error.where else ""
+    return (
+        f"The sandboxes' NATS server{where} has room for {error.slots} sandboxes, and all of it is in use.",
+        "Destroy a sandbox and wait some seconds, or give the server a configuration with more slots.",
+    )
+
+
+def _storage(error: errors.StorageUsedUp) -> tuple[str, str]:
+    if error.of_keys:
+        amount = f"{error.used:,} keys in {error.dependency}, and the limit is {error.limit:,}"
+    else:
+        used, limit = mebibytes(error.used), mebibytes(error.limit)
+        amount = f"{used} MiB in {error.dependency}, and the limit is {limit} MiB"
+    if not error.sandbox_name:
+        return f"All sandboxes together store {amount}.", "Destroy a sandbox, or store less in one."
+    name = shown(error.sandbox_name)
+    return (
+        f"Your sandbox `{name}` is full: it stores {amount}.",
+        (
+            f"Store less than 90 % of that, or destroy it: `/sandbox destroy name:{name}`. "
+            "It is measured every 30 seconds."
+        ),
     )
 
 
@@ -184,6 +211,13 @@ def _not_finished(error: errors.NotFinished) -> tuple[str, str]:
     )
 
 
+def _rotation_unfinished(error: errors.RotationUnfinished) -> tuple[str, str]:
+    return (
+        f"{error.dependency} has not taken the new credentials yet ({shown(error.reason, _LONG)}).",
+        "The bot goes on with it by itself; until then the old ones may still work there.",
+    )
+
+
 _LOOK = "Look before you repeat it: `/sandbox list` and `/sandbox status` show what is so now."
 
 
@@ -216,11 +250,34 @@ def _stream_unusable(error: errors.StreamUnusable) -> tuple[str, str]:
     return sentence, shown(error.mend, _LONGER)
 
 
+def _isolation(error: errors.IsolationImpossible) -> tuple[str, str]:
+    where = f" at {shown(error.where)}" if error.where else ""
+    return (
+        f"{error.dependency}{where} can't keep sandboxes apart: {shown(error.problem, _LONG)}.",
+        f"Nothing was changed. {shown(error.mend, _LONGER)}",
+    )
+
+
+def _no_credentials(error: errors.NoCredentials) -> tuple[str, str]:
+    name = shown(error.sandbox_name)
+    if error.outdated:
+        return (
+            f"The credentials of `{name}` were made with another SANDBOX_CREDENTIALS_KEY.",
+            f"`/sandbox rotate name:{name}` makes new ones.",
+        )
+    return (
+        f"The sandbox `{name}` has no credentials of its own: it was made by convention.",
+        "A new sandbox gets some where SANDBOX_ISOLATION is `enforced`.",
+    )
+
+
 # Each writer takes exactly its class; the type of a dict can't express that.
 _TEXTS: dict[type, Callable[[Any], tuple[str, str]]] = {
     errors.NameTaken: _name_taken,
     errors.OwnerLimitReached: _owner_limit,
     errors.GuildLimitReached: _guild_limit,
+    errors.SlotsUsedUp: _slots,
+    errors.StorageUsedUp: _storage,
     errors.GuildAlreadyMapped: _guild_mapped,
     errors.SandboxNotFound: _not_found,
     errors.SchemaCreationFailed: _schema_creation,
@@ -237,9 +294,12 @@ _TEXTS: dict[type, Callable[[Any], tuple[str, str]]] = {
     errors.DependencyUnavailable: _unavailable,
     errors.DependencyFaulty: _faulty,
     errors.NotFinished: _not_finished,
+    errors.RotationUnfinished: _rotation_unfinished,
     errors.OutcomeUnknown: _outcome_unknown,
     errors.CutOff: _cut_off,
     errors.LoginRefused: _login_refused,
     errors.NotMigrated: _not_migrated,
     errors.StreamUnusable: _stream_unusable,
+    errors.IsolationImpossible: _isolation,
+    errors.NoCredentials: _no_credentials,
 }

@@ -94,13 +94,13 @@ class ServerCheck:
         self.store = store
         self.where = where
         """The server's host and port."""
-        self._question = question
+        self.question = question
         self._lacks = lacks
 
     async def check_system(self) -> PartHealth:
         """Return healthy when the server answers and lacks nothing."""
         started = time.perf_counter()
-        await self._question()
+        await self.question()
         latency = (time.perf_counter() - started) * 1000
         if lacking := self._lacks():
             return PartHealth(self.store, PartState.DEGRADED, f"answers, but {lacking}", latency)

@@ -6,14 +6,15 @@ from collections.abc import Callable
 
 from .event_router import EventRouter, GatewayIntake
 from .metrics import Metrics
-from .nats.publisher import AckPublisher
+from .publishers import Publishers
 from .route_provider import RouteProvider
 
 _GAUGES = {
     "sandbox_gateway_inflight": "Frames taken and not yet acknowledged",
     "sandbox_gateway_ack_lag": "Frames received and not yet acknowledged, over all shards",
     "sandbox_events_held": "Frames whose side is not known yet",
-    "sandbox_publishing": "1 while events are published; 0 while NATS or a stream is away",
+    "sandbox_publishing": "1 while production's events are published; 0 while NATS or the stream is away",
+    "sandbox_publishing_to_sandboxes": "The same of sandboxes' events, their NATS server and stream",
     "sandbox_guild_mappings": "Guilds in the in-process route table",
 }
 
@@ -31,7 +32,7 @@ def read(
     metrics: Metrics,
     intake: GatewayIntake,
     router: EventRouter,
-    publisher: AckPublisher,
+    publishers: Publishers,
     routes: RouteProvider,
 ) -> None:
     """Read them from these from now on."""
@@ -39,7 +40,8 @@ def read(
         "sandbox_gateway_inflight": lambda: router.pending,
         "sandbox_gateway_ack_lag": lambda: intake.lag,
         "sandbox_events_held": lambda: router.held,
-        "sandbox_publishing": lambda: publisher.sending,
+        "sandbox_publishing": lambda: publishers.production.sending,
+        "sandbox_publishing_to_sandboxes": lambda: publishers.sandboxes.sending,
         "sandbox_guild_mappings": lambda: int(routes.statistics()["guilds"]),
     }
     for name, meaning in _GAUGES.items():

@@ -20,7 +20,15 @@ from .errors import ERROR_CODES
 _COMMAND_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 120)
 
 # Every label value starts at 0: `increase` does not see the first failure of a series that starts with it.
-_PUBLISH_FAILURES = ("connection", "no_stream", "refused", "ack_timeout", "dead_letter")
+_PUBLISH_FAILURES = (
+    "connection",
+    "no_stream",
+    "refused",
+    "ack_timeout",
+    "dead_letter",
+    "id_taken",
+    "not_judged",
+)
 _LOOKUPS = (
     *(("redis", result) for result in ("hit", "miss", "error")),
     *(("postgres", result) for result in ("hit", "error")),
@@ -35,17 +43,21 @@ _ATTRIBUTIONS = (
 _DROPS = ("unreadable", "no_session")
 _CREATE_FAILURES = (*ERROR_CODES, "CANCELLED", "INTERNAL")
 # The other codes are refusals, which take milliseconds and would hide the duration of real work.
-_ATTEMPTS_THAT_FAILED = {"SANDBOX_005", "SANDBOX_006", "SANDBOX_012", "CANCELLED", "INTERNAL"}
+_ATTEMPTS_THAT_FAILED = {"SANDBOX_005", "SANDBOX_006", "SANDBOX_012", "SANDBOX_013", "CANCELLED", "INTERNAL"}
 
 _COMMANDS = (
-    *("create", "list", "status", "connect", "register-guild", "unregister-guild", "extend", "destroy"),
-    "help",
+    *("create", "list", "status", "connect", "rotate", "register-guild", "unregister-guild", "extend"),
+    *("destroy", "help"),
 )
 _NO_COMMAND = "button"
 _SANDBOX_LABELS, _OTHERS = 20, "other"
 """How many sandboxes, those with the most dead letters, have a label of their own; and that of the rest."""
 CommandOutcome = Literal["done", "refused", "unavailable", "failed"]
 """Answered; refused by a rule; a server is away (`SANDBOX_012`); a step or the program failed."""
+
+Drop = Literal["budget", "refused", "no_stream", "no_ack"]
+"""Why a sandbox loses an event: its budget is used up; its stream refuses the event, is missing or can't be
+used, or does not answer."""
 
 _EVENT_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30)
 
@@ -95,6 +107,8 @@ class RoutingMetrics(Collector):
         """Events decided by the in-process table alone."""
         self.dropped: dict[str, int] = dict.fromkeys(_DROPS, 0)
         """Frames that can't be routed, by reason: no gateway frame, or a frame of no session."""
+        self.sandbox_dropped: dict[Drop, int] = dict.fromkeys(get_args(Drop), 0)
+        """Events that a sandbox lost, by reason: its stream does not take them, or its budget is used up."""
         self.route_seconds = PlainHistogram()
         """From reading the frame to its ack."""
         self.lookup_seconds = PlainHistogram()
@@ -136,6 +150,12 @@ class RoutingMetrics(Collector):
         for reason, count in self.dropped.items():
             dropped.add_metric([reason], count)
         yield dropped
+        lost = CounterMetricFamily(
+            "sandbox_events_dropped", "Events that sandboxes lost, by reason", labels=["reason"]
+        )
+        for cause, count in self.sandbox_dropped.items():
+            lost.add_metric([cause], count)
+        yield lost
         lookups = CounterMetricFamily(
             "sandbox_route_lookups", "Route look-ups by tier and result", labels=["tier", "result"]
         )

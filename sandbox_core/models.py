@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
 from .errors import TransitionNotAllowed
+from .stored import Level, Stored
 from .words import storable
 
 
@@ -52,6 +53,7 @@ class AuditEvent(StrEnum):
     GUILD_UNREGISTERED = "guild_unregistered"
     TTL_EXTENDED = "ttl_extended"
     STATUS_CHANGED = "status_changed"
+    CREDENTIALS_ROTATED = "credentials_rotated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,11 @@ class GuildAccess:
         object.__setattr__(self, "name", storable(self.name))
 
 
+EVENTS_DROPPED = "events_dropped"
+EVENTS_DROPPED_SINCE = "events_dropped_since"
+"""Keys of a sandbox's metadata."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sandbox:
     """One row of `sandboxes` with the guilds mapped to it."""
@@ -104,6 +111,12 @@ class Sandbox:
     last_activity_at: datetime | None = None
     guild_ids: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    generation: int = 0
+    """The number of its present credentials; 0 means that it has none of its own."""
+    key_id: str = ""
+    """The fingerprint of the key that they were made with."""
+    storage: tuple[Stored, ...] = ()
+    """What it stores, where that was measured, by the stores' names."""
 
     @property
     def short_id(self) -> str:
@@ -114,6 +127,26 @@ class Sandbox:
     def owner_name(self) -> str:
         """The owner's display name at the creation, or the id when it is unknown."""
         return str(self.metadata.get("owner_name") or self.owner)
+
+    @property
+    def events_dropped(self) -> int:
+        """How many of its events were dropped, because its stream did not take them."""
+        return int(self.metadata.get(EVENTS_DROPPED, 0))
+
+    @property
+    def events_dropped_since(self) -> datetime | None:
+        """When the first of them was; None when none was."""
+        since = self.metadata.get(EVENTS_DROPPED_SINCE)
+        return None if since is None else datetime.fromtimestamp(float(since), UTC)
+
+    def stored(self, store: str) -> Stored | None:
+        """Return what it stores in this store; None when that was not measured yet."""
+        return next((each for each in self.storage if each.store == store), None)
+
+    def is_full(self, store: str) -> bool:
+        """Return whether it stores as much in this store as it may, and has not got room again since."""
+        found = self.stored(store)
+        return found is not None and found.level is Level.FULL
 
     def routes_at(self, now: datetime) -> bool:
         """Return whether guilds registered with this sandbox send their events to it at this time."""
@@ -194,6 +227,13 @@ class AuditEntry:
     actor: str
     details: Mapping[str, Any]
     created_at: datetime
+
+
+def isolation_text(sandbox: Sandbox) -> str:
+    """Return how the sandbox is kept apart from others, for people."""
+    if sandbox.generation:
+        return f"enforced by the servers, with credentials of its own (number {sandbox.generation})"
+    return "by convention: its worker keeps to its part"
 
 
 def short_id(sandbox_id: UUID) -> str:

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator
 from datetime import timedelta
 from functools import cached_property
-from typing import Annotated, Any, Literal, TypeVar
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from . import subjects
-from .addresses import AddressError, NatsAddress, PostgresAddress, RedisAddress
-from .errors import InvalidInput
-from .secret_files import SecretFiles, SettingsError
-from .validation import parse_guild_id
+from .addresses import NatsAddress, PostgresAddress, RedisAddress
+from .credentials import CredentialsKey
+from .secret_files import SettingsError
+from .setting_limits import NatsLimitSettings, StorageLimitSettings
+from .setting_sources import Sources, read
+from .setting_values import (
+    MAX_DELIVERIES,
+    TAKES,
+    Hours,
+    Minutes,
+    PrivilegedIntents,
+    ShardIds,
+    Snowflakes,
+    api_url,
+    long_enough,
+    named,
+    replicas,
+    server_url,
+    without_login,
+)
 
 __all__ = (
     "MAX_DELIVERIES",
@@ -28,148 +37,24 @@ __all__ = (
     "DatabaseSettings",
     "Settings",
     "SettingsError",
-    "cant_be_used",
     "load_database_settings",
     "load_settings",
     "require_discord",
 )
 
 
-def _split(value: object) -> object:
-    if isinstance(value, str):
-        return tuple(item.strip() for item in value.split(",") if item.strip())
-    return value
+class TenantNatsSettings(NatsLimitSettings):
+    """The settings for the configuration of the sandboxes' NATS server."""
+
+    sandbox_credentials_key: Annotated[SecretStr, AfterValidator(long_enough)]
 
 
-def _split_or_none(value: object) -> object:
-    # An empty variable means the default, so "no values" needs a word.
-    return () if isinstance(value, str) and value.strip().lower() == "none" else _split(value)
-
-
-def _snowflakes(values: tuple[str, ...]) -> tuple[str, ...]:
-    for value in values:
-        try:
-            parse_guild_id(value)
-        except InvalidInput as error:
-            raise ValueError(f"`{value}` is not a Discord id") from error
-    return values
-
-
-def _server_url(parse: Callable[[str], object]) -> AfterValidator:
-    def check(value: SecretStr) -> SecretStr:
-        parse(value.get_secret_value())
-        return value
-
-    return AfterValidator(check)
-
-
-def _api_url(value: str | None) -> str | None:
-    if value is None or value == "":
-        return None
-    url = urlsplit(value)
-    if url.scheme not in {"http", "https"} or not url.hostname or "/api" not in url.path:
-        raise ValueError("not an API address")
-    _ = url.port
-    return value.rstrip("/")
-
-
-def _named(is_right: Callable[[str], bool]) -> AfterValidator:
-    def check(value: str) -> str:
-        if not is_right(value):
-            raise ValueError("not a name that can be used")
-        return value
-
-    return AfterValidator(check)
-
-
-def _replicas(value: int) -> int:
-    if value not in {1, 3, 5}:
-        raise ValueError("JetStream needs an odd number of replicas")
-    return value
-
-
-Snowflakes = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_snowflakes)]
-PrivilegedIntents = Annotated[
-    tuple[Literal["members", "message_content", "presences"], ...], NoDecode, BeforeValidator(_split)
-]
-# A year at most: JetStream counts in nanoseconds, and dates end in the year 9999.
-Hours = Annotated[float, Field(ge=1 / 60, le=8760)]
-Minutes = Annotated[
-    tuple[Annotated[float, Field(gt=0, le=525_600)], ...], NoDecode, BeforeValidator(_split_or_none)
-]
-ShardIds = Annotated[tuple[int, ...] | None, NoDecode, BeforeValidator(_split)]
-
-MAX_DELIVERIES = 5
-"""How often a worker gets an event, unless a setting says otherwise."""
-
-TAKES: Mapping[str, str] = {
-    "DISCORD_TOKEN": "the bot's token",
-    "DISCORD_API_URL": "an http(s) address such as http://127.0.0.1:8080/api/v10, or nothing for Discord",
-    "DISCORD_DEV_GUILD_IDS": "comma-separated server ids of 17 to 20 digits",
-    "DISCORD_DEV_ROLE_IDS": "comma-separated role ids of 17 to 20 digits",
-    "DISCORD_OWNER_IDS": "comma-separated user ids of 17 to 20 digits",
-    "DISCORD_PROTECTED_GUILD_IDS": "comma-separated server ids of 17 to 20 digits",
-    "DISCORD_PRIVILEGED_INTENTS": "any of members, message_content, presences, comma-separated",
-    "DISCORD_SHARD_COUNT": "a whole number from 1, or nothing for Discord's recommendation",
-    "DISCORD_SHARD_IDS": "comma-separated shard numbers below DISCORD_SHARD_COUNT, which must be set too",
-    "DATABASE_URL": "postgresql://user:password@host:port/database",
-    "REDIS_URL": "redis://host:port/0 (or rediss:// with TLS)",
-    "NATS_URL": "nats://host:port, several separated by commas (or tls://)",
-    "NATS_REPLICAS": "an odd whole number from 1 to 5",
-    "NATS_EVENTS_STREAM": "a stream's name: 1 to 64 of A-Z, a-z, 0-9, _ and -",
-    "NATS_EVENTS_PREFIX": "a subject's first tokens, such as events or acme.discord: A-Z, a-z, 0-9, _ and -, "
-    "joined by dots, 100 in all; the first begins with a letter or digit, and is not sandbox or sandboxes",
-    "NATS_SANDBOX_STREAM": "a stream's name other than NATS_EVENTS_STREAM: 1 to 64 of A-Z, a-z, 0-9, _ and -",
-    "OPS_HOST": "an address to listen on, such as 127.0.0.1",
-    "OPS_PORT": "a port from 0 (any free one) to 65535",
-    "METRICS_OWNER_LABELS": "a whole number from 0",
-    "SANDBOX_CONTROL_SCHEMA": "a schema's name: 1 to 40 of a-z, 0-9 and _, beginning with a letter or _; "
-    "not PostgreSQL's own (pg_…, information_schema) and not a sandbox's (sandbox_ and 8 hex digits)",
-    "SANDBOX_DEFAULT_TTL_HOURS": "hours, from 1/60 (a minute) to SANDBOX_MAX_TTL_HOURS",
-    "SANDBOX_MAX_TTL_HOURS": "hours, from 1/60 (a minute) to 8760 (a year)",
-    "SANDBOX_MAX_PER_OWNER": "a whole number from 1",
-    "SANDBOX_MAX_GUILDS": "a whole number from 1",
-    "SANDBOX_MAX_DELIVERIES": "a whole number from 1 to 999999999",
-    "SANDBOX_CLEANUP_INTERVAL_MINUTES": "minutes, more than 0 and at most 10080 (a week)",
-    "SANDBOX_EXPIRY_NOTICE_MINUTES": "comma-separated minutes, each more than 0 and at most 525600, or none",
-    "SANDBOX_ROUTE_CACHE_TTL_MS": "milliseconds from 1000 to 3600000",
-    "SANDBOX_SHIELD_HOST": "true or false",
-    "EVENTS_MAX_AGE_HOURS": "hours, from 1/60 (a minute) to 8760 (a year)",
-    "ROUTER_MAX_PENDING": "a whole number of events from 100",
-    "LOG_LEVEL": "DEBUG, INFO, WARNING or ERROR",
-    "LOG_FORMAT": "console or json",
-}
-"""The valid values of each variable, for the line about a problem with it."""
-
-
-class DatabaseSettings(BaseSettings):
+class DatabaseSettings(Sources):
     """The settings for a migration."""
 
-    model_config = SettingsConfigDict(
-        env_file=".env",
-        env_file_encoding="utf-8",
-        extra="ignore",
-        frozen=True,
-        env_ignore_empty=True,
-        use_attribute_docstrings=True,
-    )
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Return the sources by priority: overrides, environment, `.env`, the files in `_FILE` variables."""
-        files = SecretFiles(settings_cls, env_settings, dotenv_settings)
-        return init_settings, env_settings, dotenv_settings, files
-
-    database_url: Annotated[SecretStr, _server_url(PostgresAddress.parse)]
+    database_url: Annotated[SecretStr, server_url(PostgresAddress.parse)]
     """PostgreSQL 15 or newer. The role needs the right to create schemas, but need not be a superuser."""
-    sandbox_control_schema: Annotated[str, _named(subjects.is_control_schema)] = "public"
+    sandbox_control_schema: Annotated[str, named(subjects.is_control_schema)] = "public"
     """The PostgreSQL schema of the bot's own tables; `sandboxctl migrate` creates it if it is missing."""
 
     @cached_property
@@ -178,7 +63,7 @@ class DatabaseSettings(BaseSettings):
         return PostgresAddress.parse(self.database_url.get_secret_value())
 
 
-class Settings(DatabaseSettings):
+class Settings(DatabaseSettings, NatsLimitSettings, StorageLimitSettings):
     """Every setting; a field's environment variable is its name in upper case.
 
     docs/settings.md contains the docstrings of the fields.
@@ -186,7 +71,7 @@ class Settings(DatabaseSettings):
 
     discord_token: SecretStr | None = None
     """The bot's token, from the application's page *Bot*. Without it, `make run` shows the offline tour."""
-    discord_api_url: Annotated[str | None, AfterValidator(_api_url)] = None
+    discord_api_url: Annotated[str | None, AfterValidator(api_url)] = None
     """The address of Discord's REST API, which also gives the gateway's. For a local Discord or a proxy."""
     discord_dev_guild_ids: Snowflakes = ()
     """The servers that get the `/sandbox` commands."""
@@ -207,18 +92,44 @@ class Settings(DatabaseSettings):
     discord_shard_ids: ShardIds = None
     """The shards that this process runs; DISCORD_SHARD_COUNT must be set, too. By default all of them."""
 
-    redis_url: Annotated[SecretStr, _server_url(RedisAddress.parse)]
+    redis_url: Annotated[SecretStr, server_url(RedisAddress.parse)]
     """Redis 7 or newer, or Valkey."""
-    nats_url: Annotated[SecretStr, _server_url(NatsAddress.parse)]
+    nats_url: Annotated[SecretStr, server_url(NatsAddress.parse)]
     """NATS 2.11 or newer, with JetStream."""
-    nats_replicas: Annotated[int, AfterValidator(_replicas)] = 1
+    sandbox_nats_url: Annotated[SecretStr | None, server_url(NatsAddress.parse)] = None
+    """Another NATS server for the sandboxes' events and their workers, with JetStream. Without it: NATS_URL.
+    Whatever happens to that server, production's events go on. `enforced` needs it, and with
+    SANDBOX_CREDENTIALS_KEY it is a server with the configuration that `sandboxctl tenant-nats` prints."""
+    nats_replicas: Annotated[int, AfterValidator(replicas)] = 1
     """Replicas of each stream: 1, or in a cluster 3 or 5."""
-    nats_events_stream: Annotated[str, _named(subjects.is_stream_name)] = subjects.EVENTS_STREAM
+    sandbox_nats_replicas: Annotated[int, AfterValidator(replicas)] = 1
+    """Replicas of each sandbox's streams at SANDBOX_NATS_URL: what `sandboxctl tenant-nats` was given."""
+    nats_events_stream: Annotated[str, named(subjects.is_stream_name)] = subjects.EVENTS_STREAM
     """The stream of production's events. The bot does not change a stream that it did not create."""
-    nats_events_prefix: Annotated[str, _named(subjects.is_production_prefix)] = subjects.EVENTS_PREFIX
+    nats_events_prefix: Annotated[str, named(subjects.is_production_prefix)] = subjects.EVENTS_PREFIX
     """The prefix of the subjects of production's events: `events` gives `events.MESSAGE_CREATE`."""
-    nats_sandbox_stream: Annotated[str, _named(subjects.is_stream_name)] = subjects.SANDBOX_STREAM
+    nats_sandbox_stream: Annotated[str, named(subjects.is_stream_name)] = subjects.SANDBOX_STREAM
     """The stream of the sandboxes' events, `sandbox.>`. The bot does not change a stream of others."""
+
+    sandbox_isolation: Literal["enforced", "convention"] = "enforced"
+    """How sandboxes are kept apart. `enforced`: the servers do it, each sandbox has logins of its own, and no
+    new one can be made where a server for it is missing. `convention`: workers have the same login, and keep
+    to their sandbox by good manners."""
+    sandbox_database_url: Annotated[SecretStr | None, server_url(PostgresAddress.parse)] = None
+    """The database of the sandboxes' schemas, with the bot's login there. `enforced` needs it."""
+    sandbox_redis_url: Annotated[SecretStr | None, server_url(RedisAddress.parse)] = None
+    """The Redis or Valkey of the sandboxes' keys, with the bot's login. `enforced` needs it."""
+    sandbox_credentials_key: Annotated[SecretStr | None, AfterValidator(long_enough)] = None
+    """The key that the passwords of sandboxes are made from. `enforced` needs it, the same in every process.
+    After a change, `rotate` gives each sandbox new credentials."""
+    sandbox_worker_database_url: Annotated[
+        str | None, AfterValidator(without_login(PostgresAddress.parse))
+    ] = None
+    """The address of the sandboxes' database for workers, where it is another than the bot's."""
+    sandbox_worker_redis_url: Annotated[str | None, AfterValidator(without_login(RedisAddress.parse))] = None
+    """The address of the sandboxes' Redis for workers, where it is another than the bot's."""
+    sandbox_worker_nats_url: Annotated[str | None, AfterValidator(without_login(NatsAddress.parse))] = None
+    """The address of the sandboxes' NATS server for workers, where it is another than the bot's."""
 
     ops_host: str = "127.0.0.1"
     """The address on which `/metrics`, `/healthz` and `/readyz` listen."""
@@ -253,8 +164,19 @@ class Settings(DatabaseSettings):
     events_max_age_hours: Hours = 24
     """How long the stream of production's events keeps them."""
     router_max_pending: Annotated[int, Field(ge=100)] = 10_000
-    """The most events that may wait for their ack before the bot stops reading from the gateway. With about
-    128 MB of events it stops earlier."""
+    """The most events of production that may wait for their ack before the bot stops reading from the
+    gateway. With about 128 MB of events it stops earlier."""
+    sandbox_max_pending: Annotated[int, Field(ge=10)] = 10_000
+    """The most events of one sandbox that may wait for their ack, such as while NATS is away. With more the
+    sandbox loses its oldest; production's events never wait for it. One event of a server behind which none
+    waits does not count."""
+    sandbox_max_pending_mb: Annotated[int, Field(ge=1)] = 32
+    """The same in megabytes of events."""
+    sandbox_max_pending_all: Annotated[int, Field(ge=10)] = 40_000
+    """The most events of all sandboxes together that may wait for their ack. With more, the sandbox with the
+    most events loses its oldest."""
+    sandbox_max_pending_all_mb: Annotated[int, Field(ge=1)] = 128
+    """The same in megabytes of events."""
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """The lowest level of log lines to write."""
@@ -265,13 +187,76 @@ class Settings(DatabaseSettings):
     def _together(self) -> Settings:
         if self.sandbox_default_ttl_hours > self.sandbox_max_ttl_hours:
             raise ValueError("SANDBOX_DEFAULT_TTL_HOURS")
+        if self.sandbox_max_pending > self.sandbox_max_pending_all:
+            raise ValueError("SANDBOX_MAX_PENDING_ALL")
+        if self.sandbox_max_pending_mb > self.sandbox_max_pending_all_mb:
+            raise ValueError("SANDBOX_MAX_PENDING_ALL_MB")
         if self.nats_sandbox_stream == self.nats_events_stream:
             raise ValueError("NATS_SANDBOX_STREAM")
+        self._check_tenant_side()
         if self.discord_shard_ids is not None:
             count = self.discord_shard_count
             if count is None or not all(0 <= shard < count for shard in self.discord_shard_ids):
                 raise ValueError("DISCORD_SHARD_IDS")
         return self
+
+    def _check_tenant_side(self) -> None:
+        """Raise `SettingsError` for servers that can't be the sandboxes' own.
+
+        Without the key nothing is made there, and so nothing is wrong yet; see `hindrance.hindrance`.
+        """
+        if self.sandbox_credentials_key is None:
+            return
+        problems = []
+        nats = self.sandbox_nats
+        if self.sandbox_nats_url is not None and (nats.user is not None or nats.token is not None):
+            problems.append(
+                "SANDBOX_NATS_URL has a login, and SANDBOX_CREDENTIALS_KEY is set: the bot's logins there "
+                "are made from the key, so the address takes none."
+            )
+        if self.enforced:
+            problems += self._not_apart()
+        if problems:
+            raise SettingsError(problems)
+
+    def _not_apart(self) -> Iterator[str]:
+        tenants, keys, control = self.tenant_database, self.tenant_redis, self.database
+        if tenants is not None and (tenants.endpoints, tenants.database) == (
+            control.endpoints,
+            control.database,
+        ):
+            yield "SANDBOX_DATABASE_URL names the database of DATABASE_URL: it must be another one."
+        if keys is not None and keys.endpoint == self.redis.endpoint:
+            yield "SANDBOX_REDIS_URL names the server of REDIS_URL: it must be another one."
+        if self.sandbox_nats_url is not None and set(self.sandbox_nats.endpoints) & set(self.nats.endpoints):
+            yield "SANDBOX_NATS_URL names the server of NATS_URL: it must be another one."
+
+    @cached_property
+    def tenant_database(self) -> PostgresAddress | None:
+        """The parsed `sandbox_database_url`."""
+        if self.sandbox_database_url is None:
+            return None
+        return PostgresAddress.parse(
+            self.sandbox_database_url.get_secret_value(), variable="SANDBOX_DATABASE_URL"
+        )
+
+    @cached_property
+    def tenant_redis(self) -> RedisAddress | None:
+        """The parsed `sandbox_redis_url`."""
+        if self.sandbox_redis_url is None:
+            return None
+        return RedisAddress.parse(self.sandbox_redis_url.get_secret_value(), variable="SANDBOX_REDIS_URL")
+
+    @property
+    def enforced(self) -> bool:
+        """Whether the servers keep sandboxes apart."""
+        return self.sandbox_isolation == "enforced"
+
+    @property
+    def credentials_key(self) -> CredentialsKey | None:
+        """The key of sandboxes' credentials."""
+        key = self.sandbox_credentials_key
+        return None if key is None else CredentialsKey(key)
 
     @cached_property
     def redis(self) -> RedisAddress:
@@ -282,6 +267,25 @@ class Settings(DatabaseSettings):
     def nats(self) -> NatsAddress:
         """The parsed `nats_url`."""
         return NatsAddress.parse(self.nats_url.get_secret_value())
+
+    @cached_property
+    def sandbox_nats(self) -> NatsAddress:
+        """The parsed `sandbox_nats_url`, or `nats_url` without it."""
+        if self.sandbox_nats_url is None:
+            return self.nats
+        return NatsAddress.parse(self.sandbox_nats_url.get_secret_value(), variable="SANDBOX_NATS_URL")
+
+    @cached_property
+    def tenant_nats(self) -> NatsAddress | None:
+        """The parsed `sandbox_nats_url`, if that server has an account for each sandbox."""
+        if self.sandbox_nats_url is None or self.sandbox_credentials_key is None:
+            return None
+        return self.sandbox_nats
+
+    @cached_property
+    def shared_nats(self) -> NatsAddress:
+        """The server of the stream that sandboxes share: those without credentials."""
+        return self.sandbox_nats if self.tenant_nats is None else self.nats
 
     @property
     def stream_names(self) -> subjects.StreamNames:
@@ -306,51 +310,22 @@ class Settings(DatabaseSettings):
         return timedelta(hours=self.sandbox_max_ttl_hours)
 
 
-_AnySettings = TypeVar("_AnySettings", bound=DatabaseSettings)
-
-
 def load_settings(**overrides: Any) -> Settings:
     """Read the settings; `overrides` (by field name) have priority over the environment.
 
     Raises `SettingsError` with one line per problem, with the variable and its valid values.
     """
-    return _load(Settings, overrides)
+    return read(Settings, overrides)
 
 
 def load_database_settings(**overrides: Any) -> DatabaseSettings:
     """Read only the settings for a migration. Raises `SettingsError` as `load_settings` does."""
-    return _load(DatabaseSettings, overrides)
+    return read(DatabaseSettings, overrides)
 
 
-def _load(kind: type[_AnySettings], overrides: Mapping[str, Any]) -> _AnySettings:
-    try:
-        return kind(**overrides)
-    except ValidationError as error:
-        # Built only from locations and types: pydantic's text repeats the input, which may be a secret.
-        raise SettingsError(_problems(error)) from None
-    except UnicodeDecodeError:
-        raise SettingsError([".env can't be read: it is not UTF-8 text."]) from None
-
-
-def _problems(error: ValidationError) -> list[str]:
-    lines: dict[str, str] = {}
-    for detail in error.errors(include_url=False, include_input=False):
-        # An error of `_together` has no location: the last word of its message is the variable's name.
-        where = detail["loc"][0] if detail["loc"] else detail["msg"].rsplit(" ", 1)[-1]
-        variable = str(where).upper()
-        cause = detail.get("ctx", {}).get("error")
-        if detail["type"] == "missing":
-            line = f"{variable} is not set: it takes {TAKES[variable]}."
-        else:
-            line = cant_be_used(variable, cause if isinstance(cause, AddressError) else None)
-        lines.setdefault(variable, line)
-    return list(lines.values())
-
-
-def cant_be_used(variable: str, error: AddressError | None = None) -> str:
-    """Return the sentence about a variable with an invalid value, and what is wrong with an address."""
-    sentence = f"{variable} can't be used: it takes {TAKES[variable]}."
-    return sentence if error is None else f"{sentence} {error.problem}"
+def load_tenant_nats_settings(**overrides: Any) -> TenantNatsSettings:
+    """Read only what the sandboxes' NATS server needs. Raises `SettingsError` as `load_settings` does."""
+    return read(TenantNatsSettings, overrides)
 
 
 def require_discord(settings: Settings) -> str:

@@ -32,6 +32,7 @@ _SCHEMA = re.compile(r"sandbox_[0-9a-f]{8}\Z")
 _CONTROL_SCHEMA = re.compile(r"(?!pg_|information_schema\Z)[a-z_][a-z0-9_]{0,39}\Z")
 _OWN_SUBJECT = re.compile(r"sandbox\.([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})\.")
 _STREAM = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
+_SLOT_ACCOUNT = re.compile(r"S([0-9]{3})\Z")
 # Beside the first tokens that are ours, `$` and `_` begin the server's own subjects.
 _PREFIX = re.compile(
     r"(?!sandbox(?:es)?(?:\.|\Z))(?=.{1,100}\Z)[A-Za-z0-9][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]+)*\Z"
@@ -213,6 +214,70 @@ WRITE_TRIAL_KEY = "sandbox:gateway:write-trial"
 """A key that nothing ever makes; see `dependencies`."""
 LAST_EVENTS_KEY = "sandbox:gateway:last-events"
 """When each guild last had an event in production, told among gateway processes."""
+
+
+SLOT_STREAM, SLOT_DEAD_LETTERS = "SANDBOX", "DEAD_LETTERS"
+SLOTS_AT_MOST = 1000
+"""A slot's number has three digits."""
+
+
+def slot_account(slot: int) -> str:
+    """`S000`: the account of a slot on the sandboxes' NATS server."""
+    return f"S{_slot_digits(slot)}"
+
+
+def slot_of_account(account: str) -> int | None:
+    """The slot whose account this is; None when it is none's."""
+    match = _SLOT_ACCOUNT.match(account)
+    return None if match is None else int(match[1])
+
+
+def slot_api(slot: int) -> str:
+    """`$JS.S000.API`: how the bot asks JetStream in a slot's account."""
+    return f"$JS.{slot_account(slot)}.API"
+
+
+def slot_subject(slot: int, subject: str) -> str:
+    """`slot.000.{sandbox_id}.events.…`: where the bot publishes what `sandbox.{sandbox_id}.events.…` gets.
+
+    Raises `InvalidInput` for another subject.
+    """
+    sandbox_id = sandbox_of(subject)
+    rest = subject.removeprefix(f"sandbox.{sandbox_id}.")
+    if sandbox_id is None or not rest.startswith("events."):
+        raise InvalidInput("subject", subject, "it is no sandbox's event", "`sandbox.{id}.events.READY`")
+    return f"slot.{_slot_digits(slot)}.{sandbox_id}.{rest}"
+
+
+def slot_exports(slot: int) -> tuple[tuple[str, str], tuple[str, str]]:
+    """What a slot's account lets the bot do, each with the subject that the bot uses for it."""
+    events = f"slot.{_slot_digits(slot)}.*.events.>"
+    return ("sandbox.*.events.>", events), ("$JS.API.>", f"{slot_api(slot)}.>")
+
+
+def slot_streams(sandbox_id: UUID | str) -> dict[str, str]:
+    """The streams in a slot's account with their subjects: events, and dead letters, which a worker sends."""
+    return {
+        SLOT_STREAM: sandbox_events(sandbox_id),
+        SLOT_DEAD_LETTERS: f"{nats_prefix(sandbox_id)}events.dead_letter.*",
+    }
+
+
+def sandbox_user(sandbox_id: UUID | str) -> str:
+    """`sandbox-{sandbox_id}`: the name with which a sandbox's worker logs in."""
+    return f"sandbox-{checked_sandbox_id(sandbox_id)}"
+
+
+def sandbox_of_user(user: str) -> str | None:
+    """The id of the sandbox whose worker logs in with this name; None when it is none's."""
+    sandbox_id = user.removeprefix("sandbox-")
+    return sandbox_id if sandbox_id != user and is_sandbox_id(sandbox_id) else None
+
+
+def _slot_digits(slot: int) -> str:
+    if not 0 <= slot < SLOTS_AT_MOST:
+        raise InvalidInput("slot", str(slot), f"it is not 0 to {SLOTS_AT_MOST - 1}", "`12`")
+    return f"{slot:03d}"
 
 
 def is_snowflake(text: str) -> bool:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from .dependencies import Question
+from .dependencies import SANDBOX_NATS, Question
 from .health import HealthChecker, LostGuilds, RoutingCheck, ServerCheck, SystemCheck
 from .models import Sandbox
 from .namespaces import Namespace
 from .nats.connection import NatsConnection
-from .nats.publisher import AckPublisher
-from .nats.streams import Streams
 from .postgres.orphans import lost_mappings
 from .postgres.pool import Pool, connected
 from .route_provider import RouteProvider
@@ -38,16 +36,18 @@ def checker(
     routes: RouteProvider,
     pool: Pool,
     *,
-    publishes: tuple[Streams, AckPublisher] | None,
+    hindrance: Callable[[], str] | None,
     follows_routes: bool,
+    tenants: Sequence[SystemCheck],
 ) -> HealthChecker:
     """Check all parts of sandboxes, the servers, and the routes of a process that follows them.
 
-    `publishes` is given where events are published.
+    `hindrance` tells why production's events can't be published, where they are; `tenants` are the servers
+    that only sandboxes need.
     """
     routing = RoutingCheck(routes, lost=_lost_guilds(pool))
 
-    system = _servers(settings, asked, lambda: "" if publishes is None else _hindrance(*publishes))
+    system = [*_servers(settings, asked, hindrance or (lambda: "")), *tenants]
     if follows_routes:
         system.append(routing)
     return HealthChecker((*namespaces, routing), system=system)
@@ -56,11 +56,14 @@ def checker(
 def _servers(
     settings: Settings, asked: Mapping[str, Question], hindrance: Callable[[], str]
 ) -> list[SystemCheck]:
-    return [
+    checks: list[SystemCheck] = [
         ServerCheck("PostgreSQL", asked["PostgreSQL"], where=settings.database.where),
         ServerCheck("Redis", asked["Redis"], where=settings.redis.where),
         ServerCheck("NATS", asked["NATS"], where=settings.nats.where, lacks=hindrance),
     ]
+    if SANDBOX_NATS in asked:
+        checks.append(ServerCheck(SANDBOX_NATS, asked[SANDBOX_NATS], where=settings.sandbox_nats.where))
+    return checks
 
 
 def _lost_guilds(pool: Pool) -> LostGuilds:
@@ -69,10 +72,3 @@ def _lost_guilds(pool: Pool) -> LostGuilds:
             return [guild_id for guild_id, _ in await lost_mappings(connection, sandbox.id)]
 
     return lost
-
-
-def _hindrance(streams: Streams, publisher: AckPublisher) -> str:
-    """Return why events can't be published although NATS answers; "" when they can."""
-    if streams.ready:
-        return publisher.refused
-    return "the streams are not there yet" if streams.obstacle is None else streams.obstacle.reason

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 _NOT_STORABLE = re.compile("[\0\ud800-\udfff]")
@@ -33,3 +33,8 @@ def storable_json(value: Any) -> Any:
 def counted(number: int, one: str, several: str) -> str:
     """Return the number with its noun: `1 server`, `2 servers`, `1,200 servers`."""
     return f"{number:,} {one if number == 1 else several}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the names as a sentence has them: `a`, `a and b`, `a, b and c`."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

@@ -36,12 +36,23 @@ from tests.forked import ASK, use_server_at, warm_endpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 
-_LONG_FILES = {"chaos", "cli", "deploy", "docs", "e2e", "gateway", "packaging", "publishers"}
+_LONG_FILES = {
+    "chaos",
+    "cli",
+    "deploy",
+    "docs",
+    "e2e",
+    "gateway",
+    "isolation",
+    "packaging",
+    "publishers",
+    "tenant_nats",
+}
 _LONG_FILES_UNTIL = 0.75
 
 # The product's limits for one answer of a server, in seconds, and what a test has instead.
 _LIMITS = {
-    "sandbox_core.bootstrap._JETSTREAM_TIMEOUT": 30.0,
+    "sandbox_core.clients._JETSTREAM_TIMEOUT": 30.0,
     "sandbox_core.context._context._JETSTREAM_TIMEOUT": 30.0,
     "sandbox_core.manager.teardown.STEP_TIMEOUT": 30.0,
     "sandbox_core.postgres.kept_connection.CONNECT_TIMEOUT": 20.0,
@@ -81,6 +92,9 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("no-deadline")
     if (told := getattr(config, "workerinput", None)) is not None:
         use_server_at(Path(told["warm_endpoint"]))
+    # Most tests have one server of each kind, and another subject. Those of isolation, of the embedded
+    # servers, of the tour, of the documents and of the compose file set `enforced`, or take the default.
+    os.environ["SANDBOX_ISOLATION"] = "convention"
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     memory = Path("/dev/shm")  # noqa: S108 (pytest makes a private directory in it)
@@ -243,6 +257,15 @@ async def create_database(servers: EmbeddedServers, name: str, *, template: str 
         servers, f'CREATE DATABASE "{name}" OWNER "{role}" TEMPLATE "{template}" STRATEGY file_copy'
     )
     return urlunsplit(urlsplit(servers.database_url)._replace(path=f"/{name}"))
+
+
+async def close_databases(servers: EmbeddedServers) -> None:
+    """Let nobody into the present databases by default: a sandbox's role on this server would be, too."""
+    await _administer(
+        servers,
+        "DO $$DECLARE name text; BEGIN FOR name IN SELECT datname FROM pg_database LOOP "
+        "EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC', name); END LOOP; END$$",
+    )
 
 
 async def drop_database(servers: EmbeddedServers, name: str) -> None:

@@ -66,6 +66,17 @@ def secrets_of(settings: Settings) -> Iterator[str]:
     yield from _secrets_in(settings.database.secrets(), [settings.database_url.get_secret_value()])
     yield from _secrets_in(settings.redis.secrets(), [settings.redis_url.get_secret_value()])
     yield from _secrets_in(settings.nats.secrets(), settings.nats_url.get_secret_value().split(","))
+    if settings.sandbox_nats_url is not None:
+        addresses = settings.sandbox_nats_url.get_secret_value().split(",")
+        yield from _secrets_in(settings.sandbox_nats.secrets(), addresses)
+    if settings.sandbox_credentials_key is not None:
+        yield settings.sandbox_credentials_key.get_secret_value()
+    for address, given in (
+        (settings.tenant_database, settings.sandbox_database_url),
+        (settings.tenant_redis, settings.sandbox_redis_url),
+    ):
+        if address is not None and given is not None:
+            yield from _secrets_in(address.secrets(), [given.get_secret_value()])
 
 
 def _secrets_in(secrets: Iterable[str], addresses: Iterable[str]) -> Iterator[str]:

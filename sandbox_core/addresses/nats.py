@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from pydantic import SecretStr
 
@@ -99,6 +100,14 @@ class NatsAddress:
         if self.token is not None:
             given["token"] = self.token.get_secret_value()
         return given
+
+    def url_of(self, user: str, password: str) -> str:
+        """Return the address with another login, for a client on another machine."""
+        login = f"{quote(user, safe='')}:{quote(password, safe='')}"
+        return ",".join(
+            f"{'tls' if tls else 'nats'}://{login}@{each}"
+            for each, tls in zip(self.endpoints, self.tls, strict=True)
+        )
 
     def secrets(self) -> Iterator[str]:
         """Yield everything that must never be shown."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from pydantic import SecretStr
 
@@ -59,6 +59,7 @@ _OF_THE_CLIENT = frozenset(
     }
 )
 """The parameters that asyncpg uses itself; it sends any other to the server for the session."""
+_FOR_ANY_CLIENT = frozenset({"sslmode", "sslnegotiation", "target_session_attrs"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +145,14 @@ class PostgresAddress:
         if self.options:
             given["dsn"] = f"postgresql:?{urlencode(self.options)}"
         return given
+
+    def url_of(self, user: str, password: str) -> str:
+        """Return the address with another login, for a client on another machine: no file of this one."""
+        hosts = ",".join(quote(str(each), safe=":[]") for each in self.endpoints)
+        options = {name: value for name, value in self.options.items() if name in _FOR_ANY_CLIENT}
+        query = f"?{urlencode(options)}" if options else ""
+        login = f"{quote(user, safe='')}:{quote(password, safe='')}"
+        return f"postgresql://{login}@{hosts}/{quote(self.database or self.who, safe='')}{query}"
 
     @property
     def session_parameters(self) -> dict[str, str]:

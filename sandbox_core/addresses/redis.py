@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 from pydantic import SecretStr
 
@@ -111,6 +112,12 @@ class RedisAddress:
             "password": None if self.password is None else self.password.get_secret_value(),
             "db": self.database,
         }
+
+    def url_of(self, user: str, password: str) -> str:
+        """Return the address with another login, for a client on another machine."""
+        scheme = "rediss" if self.tls else "redis"
+        login = f"{quote(user, safe='')}:{quote(password, safe='')}"
+        return f"{scheme}://{login}@{self.endpoint}/{self.database}"
 
     def secrets(self) -> Iterator[str]:
         """Yield everything that must never be shown."""

@@ -1,4 +1,5 @@
-"""Decides which notices to send: before a sandbox expires, after it was removed, and when removal fails.
+"""Decides which notices to send: before a sandbox expires, after it was removed, when removal fails, and when
+a sandbox stores too much.
 
 A notice is recorded in the database before it is sent, one at a time. So only one process sends it. A process
 that dies in between loses this notice; no process sends it twice. When the answer to the record's COMMIT is
@@ -7,7 +8,7 @@ lost, the process that made it looks later whether the record is there and its o
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,8 +18,18 @@ from uuid import UUID
 from sandbox_core.errors import OutcomeUnknown
 from sandbox_core.manager import utc_now
 from sandbox_core.models import Sandbox
-from sandbox_core.postgres import Connection, Pool, cleanup, connected, notices, sandboxes, transaction
+from sandbox_core.postgres import (
+    Connection,
+    Pool,
+    cleanup,
+    connected,
+    notices,
+    sandboxes,
+    storage,
+    transaction,
+)
 from sandbox_core.postgres.cleanup import Failure
+from sandbox_core.stored import Level, StorageLimit, Stored
 
 GONE_WITHIN = timedelta(hours=1)
 """The age of a removal up to which its owner gets a notice; after a long outage older ones are dropped."""
@@ -35,6 +46,8 @@ class NoticeKind(StrEnum):
     """To the sandbox's owner: the sandbox was removed at `about`, by another person or after its expiry."""
     STUCK = "stuck"
     """To the bot's owner: the sandbox's removal fails repeatedly; `failure` says why."""
+    STORAGE = "storage"
+    """To the sandbox's owner: the sandbox has crossed a limit of what it may store; see `stored`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +59,28 @@ class Notice:
     about: datetime
     key: str
     failure: Failure | None = None
+    stored: Stored | None = None
+    limit: StorageLimit | None = None
 
 
 class Notices:
     """Finds the notices to send now. Every method raises `DependencyUnavailable`."""
 
     def __init__(
-        self, pool: Pool, *, leads: Sequence[timedelta], clock: Callable[[], datetime] = utc_now
+        self,
+        pool: Pool,
+        *,
+        leads: Sequence[timedelta],
+        limits: Mapping[str, StorageLimit] | None = None,
+        clock: Callable[[], datetime] = utc_now,
     ) -> None:
-        """`leads` are the times before an expiry at which the sandbox's owner gets a notice."""
+        """`leads` are the times before an expiry at which the sandbox's owner gets a notice.
+
+        `limits` are those of what a sandbox may store, by store.
+        """
         self._pool = pool
         self._leads = sorted(leads)
+        self._limits = limits or {}
         self._clock = clock
         self._unsure: dict[tuple[UUID, datetime], list[datetime]] = {}
         """By sandbox and `about`, the moments of records whose COMMIT was not answered."""
@@ -67,7 +91,7 @@ class Notices:
         A notice is recorded as sent when the caller asks for it. The rest stays for later when the caller
         stops.
         """
-        for kind in (self._expiring, self._gone, self._stuck):
+        for kind in (self._expiring, self._gone, self._stuck, self._storage):
             async for notice in kind():
                 yield notice
 
@@ -125,6 +149,23 @@ class Notices:
                 fresh = await self._claim(connection, failure.sandbox.id, [kind], about, now)
             if fresh:
                 yield Notice(NoticeKind.STUCK, failure.sandbox, about, kind, failure)
+
+    async def _storage(self) -> AsyncIterator[Notice]:
+        now = self._clock()
+        async with connected(self._pool) as connection:
+            unsure = {sandbox_id for sandbox_id, _ in self._unsure}
+            found = await storage.crossed(connection, NoticeKind.STORAGE.value, unsure)
+        for sandbox in found:
+            for stored in sandbox.storage:
+                # A sandbox that gets from near to room again needs no message.
+                if stored.since is None or (stored.level is Level.ROOM and stored.before is not Level.FULL):
+                    continue
+                key = f"{NoticeKind.STORAGE.value}:{stored.store}:{stored.level.value}"
+                async with self._recording(sandbox.id, stored.since, now) as connection:
+                    fresh = await self._claim(connection, sandbox.id, [key], stored.since, now)
+                if fresh:
+                    limit = self._limits.get(stored.store)
+                    yield Notice(NoticeKind.STORAGE, sandbox, stored.since, key, stored=stored, limit=limit)
 
     @asynccontextmanager
     async def _recording(self, sandbox_id: UUID, about: datetime, at: datetime) -> AsyncIterator[Connection]:

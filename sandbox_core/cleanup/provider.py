@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -26,6 +27,7 @@ from sandbox_core.manager import (
     teardown,
     utc_now,
 )
+from sandbox_core.manager import credentials as credential_steps
 from sandbox_core.manager.ports import TeardownTools
 from sandbox_core.models import Actor, Sandbox, SandboxStatus
 from sandbox_core.namespaces import Namespace, RedisNamespace
@@ -66,7 +68,7 @@ class CleanupProvider:
         *,
         pool: Pool,
         namespaces: Sequence[Namespace],
-        keys: RedisNamespace,
+        keys: Sequence[RedisNamespace],
         routes: RouteChanges,
         clock: Callable[[], datetime] = utc_now,
         observer: CleanupObserver | None = None,
@@ -74,7 +76,7 @@ class CleanupProvider:
         slow_after: float = SLOW_AFTER,
         faults: FaultPoint = no_fault,
     ) -> None:
-        """`namespaces` are in the order of provisioning; `keys` is the one of Redis among them.
+        """`namespaces` are in the order of provisioning; `keys` are those of Redis.
 
         `slow_after` is in seconds, see `Places`.
         """
@@ -222,7 +224,7 @@ class CleanupProvider:
 
         Raises `StillWritten` while a worker writes new keys.
         """
-        return await self._keys.delete_keys(sandbox_id)
+        return sum([await each.delete_keys(sandbox_id) for each in self._keys])
 
     async def failures(self, *, at_least: int = 1) -> list[Failure]:
         """Return the removals that failed at least `at_least` times in a row."""
@@ -263,6 +265,19 @@ class CleanupProvider:
         """Run the periodic pass: remove all due sandboxes, then orphans of destroyed ones."""
         return await self.cleanup_expired(), await self.cleanup_orphaned_resources()
 
+    async def keep_credentials(self) -> list[tuple[str, UUID]]:
+        """Refuse the credentials of ended sandboxes, and make those that running ones lack.
+
+        Return what was made, by store and sandbox. Ended sandboxes do not wait for their removal: the process
+        that began it may be dead, and the next attempt may be minutes away.
+        """
+        now = self._tools.clock()
+        async with connected(self._tools.pool) as connection:
+            found = await sandboxes.with_credentials(connection)
+        ended = [sandbox for sandbox in found if not sandbox.routes_at(now)]
+        await asyncio.gather(*(credential_steps.revoke(self._tools, sandbox) for sandbox in ended))
+        return await credential_steps.mend(self._tools, [each for each in found if each.routes_at(now)])
+
     async def refresh_gauges(self) -> None:
         """Update the gauges of sandboxes."""
         async with connected(self._tools.pool) as connection:
@@ -274,6 +289,12 @@ class CleanupProvider:
         if moments:
             async with connected(self._tools.pool) as connection:
                 await rows.touch_many(connection, moments)
+
+    async def record_dropped(self, dropped: Mapping[UUID, tuple[int, float]]) -> None:
+        """Add to the numbers of these sandboxes' dropped events, in one statement."""
+        if dropped:
+            async with connected(self._tools.pool) as connection:
+                await rows.add_dropped(connection, dropped)
 
 
 def _why(sandbox: Sandbox) -> str:

@@ -6,7 +6,8 @@ import os
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -26,7 +27,8 @@ from ..nats.errors import translating
 from ..plain_tracebacks import show_plain_tracebacks
 from ..postgres import Pool, create_pool
 from ..redis.confined import create_confined_client
-from ..settings import MAX_DELIVERIES, TAKES, SettingsError, cant_be_used
+from ..setting_values import cant_be_used
+from ..settings import MAX_DELIVERIES, TAKES, SettingsError
 from ..subjects import DEFAULT_NAMES, StreamNames
 from ..words import storable
 from ._dead_letters import DeadLetterBox
@@ -53,9 +55,10 @@ def environment(
     """Return the variables for a worker in the sandbox; none of them is a secret.
 
     The stream's name and the number of deliveries are among them only if they are not the defaults.
+    `names` counts for a sandbox that shares its stream: one with credentials has a stream of its own.
     """
     others: dict[str, str] = {}
-    if names.sandbox != subjects.SANDBOX_STREAM:
+    if names.sandbox != subjects.SANDBOX_STREAM and not sandbox.generation:
         others["NATS_SANDBOX_STREAM"] = names.sandbox
     if max_deliveries != MAX_DELIVERIES:
         others["SANDBOX_MAX_DELIVERIES"] = str(max_deliveries)
@@ -150,8 +153,14 @@ class SandboxContext:
         problems: list[str] = []
         database = _address(PostgresAddress.parse, "DATABASE_URL", source, problems)
         redis = _address(RedisAddress.parse, "REDIS_URL", source, problems)
-        nats = _address(NatsAddress.parse, "NATS_URL", source, problems)
+        own = _has_own_nats(source)
+        # The sandboxes' stream may have a server of its own.
+        in_sandbox = source.get("SANDBOX_ID") and source.get("SANDBOX_NATS_URL") and not own
+        variable = "SANDBOX_NATS_URL" if in_sandbox else "NATS_URL"
+        nats = _address(partial(NatsAddress.parse, variable=variable), variable, source, problems)
         world = _world(source, problems)
+        if own:
+            world = replace(world, names=replace(world.names, sandbox=subjects.SLOT_STREAM))
         if problems or database is None or redis is None or nats is None:
             raise SettingsError(problems)
         servers = Servers(database, redis, nats)
@@ -350,3 +359,11 @@ def _max_deliveries(source: Mapping[str, str], problems: list[str]) -> int:
         problems.append(cant_be_used("SANDBOX_MAX_DELIVERIES"))
         return MAX_DELIVERIES
     return int(text)
+
+
+def _has_own_nats(source: Mapping[str, str]) -> bool:
+    """True when `NATS_URL` has the sandbox's own login: the shell's other settings are of another server."""
+    sandbox_id = source.get("SANDBOX_ID", "")
+    return subjects.is_sandbox_id(sandbox_id) and (
+        f"://{subjects.sandbox_user(sandbox_id)}:" in source.get("NATS_URL", "")
+    )

@@ -13,6 +13,7 @@ from nats.js.errors import APIError
 from ..nats import dead_letters as letter
 from ..nats.connection import NatsConnection
 from ..nats.wire import MESSAGE_ID
+from ..subjects import SLOT_DEAD_LETTERS
 
 _log = structlog.get_logger("sandbox.context")
 
@@ -20,6 +21,7 @@ _STORED_WITHIN = 5.0
 _LONGEST_VALUE = 256
 # A letter does not age, other than the events beside it.
 _TTL, _NEVER = "Nats-TTL", "never"
+_ANOTHER_STREAM = 10060  # JetStream's JSStreamNotMatchErr
 _TTL_IS_OFF = 10166  # JetStream's JSMessageTTLDisabledErr: the stream is another one's, or an older bot's
 
 
@@ -62,13 +64,22 @@ class DeadLetterBox:
         return True
 
     async def _publish(self, headers: dict[str, str], payload: bytes) -> None:
+        try:
+            await self._publish_to(self._stream, headers, payload)
+        except APIError as refused:
+            if refused.err_code != _ANOTHER_STREAM:
+                raise
+            # On a server of the sandboxes' own, letters are not among the events.
+            await self._publish_to(SLOT_DEAD_LETTERS, headers, payload)
+
+    async def _publish_to(self, stream: str, headers: dict[str, str], payload: bytes) -> None:
         js = self._connection.client.jetstream(timeout=_STORED_WITHIN)
         try:
-            await js.publish(self._subject, payload, stream=self._stream, headers={**headers, _TTL: _NEVER})
+            await js.publish(self._subject, payload, stream=stream, headers={**headers, _TTL: _NEVER})
         except APIError as refused:
             if refused.err_code != _TTL_IS_OFF:
                 raise
-            await js.publish(self._subject, payload, stream=self._stream, headers=headers)
+            await js.publish(self._subject, payload, stream=stream, headers=headers)
 
     def _content(self, message: Msg, error: str | None) -> tuple[dict[str, str], bytes]:
         given, metadata, payload = message.headers or {}, message.metadata, message.data

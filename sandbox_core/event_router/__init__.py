@@ -1,6 +1,7 @@
 """Deciding and publishing events, with the bookkeeping of what is acknowledged."""
 
 from .activity import Activity
+from .budget import BudgetLimits
 from .intake import GatewayIntake, ShardIntake
 from .lane import LaneState, Tell
 from .last_events import DAY, LastEvent, LastEvents
@@ -12,6 +13,7 @@ from .router import EventRouter
 __all__ = [
     "DAY",
     "Activity",
+    "BudgetLimits",
     "EventRouter",
     "GatewayIntake",
     "LaneState",

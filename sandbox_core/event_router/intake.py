@@ -136,7 +136,7 @@ class GatewayIntake:
 
         It limits its own time: the guild's events wait for it.
         """
-        self._router.before_switch.append(action)
+        self._router.switching.before_switch.append(action)
 
     def lose(self, shard_id: int) -> list[Frame]:
         """Another process has the shard, and gets what is not acknowledged here.

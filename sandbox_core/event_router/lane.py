@@ -16,7 +16,7 @@ waits in the lane, and what comes later waits behind it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from enum import Enum, auto
 from typing import NamedTuple
 
@@ -58,6 +58,10 @@ class Event(msgspec.Struct, gc=False, eq=False):
     """Told the event's side as soon as it is decided, which is then on arrival where possible."""
     destination: Destination | None = None
     """Where it goes, once that is decided."""
+    borne_by: str = ""
+    """The sandbox that bears it; "" while it counts towards production's backlog."""
+    charged: bool = False
+    """It takes from that sandbox's budget."""
 
     def decided(self, destination: Destination | None) -> None:
         """It goes there, whatever changes before it is published."""
@@ -81,6 +85,7 @@ class Lane:
         "_shard",
         "_table",
         "_untold",
+        "charges",
         "destination",
         "first",
         "guild_id",
@@ -98,6 +103,8 @@ class Lane:
         """The event that is on its way, or else the one that waits longest."""
         self.is_sent = False
         """The first event was given to the publisher, and is not acknowledged."""
+        self.charges = ""
+        """The sandbox that has to bear what waits here; "" when that is not known, or production's."""
         self.is_special = False
         """Something else than the current routes decides where the next event goes, or when."""
         self.paused = False
@@ -160,6 +167,20 @@ class Lane:
         self.first = following = behind.popleft() if behind else None
         return following
 
+    @property
+    def behind(self) -> Collection[Event]:
+        """The events behind the first one, in their order."""
+        return self._behind or ()
+
+    def remove(self, event: Event) -> None:
+        """Take out an event behind the first one."""
+        if event is self.last_to_leave:
+            events = list(self)
+            self.last_to_leave = events[events.index(event) - 1]
+        if self._behind is not None:
+            # Nearly always the one in front.
+            self._behind.remove(event)
+
     def discard(self, ledger: ShardLedger) -> tuple[list[Event], bool]:
         """Take the session's events out; returns them, and whether the first one was among them."""
         events = list(self)
@@ -184,6 +205,7 @@ class Lane:
     def pause(self) -> None:
         """What comes from now on waits for `resume`."""
         self.paused = True
+        self.charges = ""
         self._judge()
 
     def resume(self) -> None:

@@ -133,12 +133,17 @@ class ShardLedger:
 
 
 class Backlog:
-    """Counts events; `most` of them is when a source that can wait should."""
+    """Counts events; `most` of them is when a source that can wait should.
+
+    A sandbox's events have a budget of their own, see `budget`: here they only hinder that all is idle.
+    """
 
     def __init__(self, most: int) -> None:
         self._most = most
         self.count = 0
-        """Events taken and not yet acknowledged."""
+        """Events taken and not yet acknowledged, but for those of sandboxes."""
+        self.beside = 0
+        """Events of sandboxes taken and not yet acknowledged or dropped."""
         self._bytes = 0
         self.full = False
         """True when the caller should wait for `room` before it reads on."""
@@ -163,12 +168,34 @@ class Backlog:
         """So many events, of so many bytes, are acknowledged, or not this process's any more."""
         self.count -= count
         self._bytes -= size
-        if self.count == 0 and not self._joining:
+        if self.count == 0 and not self.beside and not self._joining:
             self._idle.set()
         # Half empty before it reads on: waking the reader for every single event costs more.
         if self.full and self.count <= self._most // 2 and self._bytes <= _MOST_BYTES // 2:
             self.full = False
             self._room.set()
+
+    def put_beside(self, size: int) -> None:
+        """An event of so many bytes turns out to be a sandbox's."""
+        self.beside += 1
+        self.take_off(1, size)
+        was_too_much = self.count + 1 >= self._most or self._bytes + size >= _MOST_BYTES
+        if self.full and was_too_much and self.count < self._most and self._bytes < _MOST_BYTES:
+            # It was this one that was too much.
+            self.full = False
+            self._room.set()
+
+    def take_off_beside(self) -> None:
+        """An event of a sandbox is acknowledged or dropped."""
+        self.beside -= 1
+        if self.beside == 0:
+            self.take_off(0, 0)
+
+    def add_beside(self) -> None:
+        """An event of a sandbox was taken."""
+        if not self.beside:
+            self._idle.clear()
+        self.beside += 1
 
     async def room(self) -> None:
         """Return when there is room for more."""
@@ -186,5 +213,5 @@ class Backlog:
     def joined(self, shard_id: int) -> None:
         """They came, or will not come."""
         self._joining.discard(shard_id)
-        if not self.count and not self._joining:
+        if not self.count and not self.beside and not self._joining:
             self._idle.set()

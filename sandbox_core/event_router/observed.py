@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 import structlog
 
 from sandbox_core.events import Frame
+from sandbox_core.metrics import Drop
 from sandbox_core.nats.publication import Publication, Publisher, PublisherEvents
 from sandbox_core.tracing import Tracing
 
@@ -120,6 +121,11 @@ class ObservedPath:
     def attempt_failed(self, reason: str) -> None:
         """Tell the router."""
         self._events.attempt_failed(reason)
+
+    def given_up(self, publication: Publication, reason: Drop, before: float) -> None:
+        """Tell the router; `withdraw` was not called. Its span never ends."""
+        self._marks.pop(publication, None)
+        self._events.given_up(publication, reason, before)
 
 
 def observers(tracing: Tracing | None) -> list[Observer]:

@@ -8,26 +8,30 @@ See `Lane` for how one guild's events keep their order.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
 from sandbox_core.attribution import TEACHES, Attribution, ChannelGuilds, ChannelLookup
 from sandbox_core.events import DISPATCH, Frame
-from sandbox_core.metrics import RoutingMetrics
+from sandbox_core.metrics import Drop, RoutingMetrics
 from sandbox_core.nats.publication import Publication, Publisher
 from sandbox_core.nats.wire import Label
 from sandbox_core.routing import HANDLED, Destination, RouteTable, decide, is_handled_here
 from sandbox_core.subjects import DEFAULT_NAMES, StreamNames
 
 from .activity import Activity
+from .budget import BudgetLimits, SandboxBudgets
 from .lane import GUILDLESS, Event, Lane, Lanes, Tell
 from .ledger import Backlog, ShardLedger
 from .messages import Messages
 from .route_questions import RouteQuestions, Routes
+from .sandbox_side import SandboxSide
+from .switching import Switching
 
 _log = structlog.get_logger("sandbox.router")
 
+DEFAULT_LIMITS = BudgetLimits()
 _NO_ROUTES = RouteTable()
 _NOBODYS = ShardLedger("", 0)
 """The bookkeeping of what is not published here."""
@@ -37,6 +41,7 @@ _NOBODYS.lose()
 class EventRouter:
     """Takes frames, decides each one's destination and keeps it until JetStream has acknowledged it.
 
+    `max_pending` bounds production's events, `sandbox_limits` those of sandboxes.
     `lookup` asks beyond this process for the guild of an event that names none. `names` are the streams'.
     `now` is in seconds since the epoch and judges expiry; `monotonic` is in seconds and measures.
     """
@@ -47,6 +52,7 @@ class EventRouter:
         metrics: RoutingMetrics,
         *,
         max_pending: int,
+        sandbox_limits: BudgetLimits = DEFAULT_LIMITS,
         lookup: ChannelLookup | None = None,
         names: StreamNames = DEFAULT_NAMES,
         now: Callable[[], float] = time.time,
@@ -58,6 +64,7 @@ class EventRouter:
         self._now = now
         self._monotonic = monotonic
         self._publisher: Publisher | None = None
+        self._publishers: tuple[Publisher, ...] = ()
         self.channels = ChannelGuilds() if lookup is None else lookup.guilds
         """Which guild channels are of."""
         # A quarter at most: the other events' room must not be taken by those that wait here.
@@ -68,26 +75,31 @@ class EventRouter:
         """One for each guild, and one for the events of none."""
         self._questions = RouteQuestions(routes, self._answered)
         self.backlog = Backlog(max_pending)
-        """What was taken and is not acknowledged."""
+        """What was taken and is not acknowledged; its limit is production's."""
+        budgets = SandboxBudgets(sandbox_limits, metrics.sandbox_dropped, now=now, monotonic=monotonic)
+        self.sandboxes = SandboxSide(
+            budgets, self.backlog, start=self._start, drained=self._drained, table=self._table, now=now
+        )
+        """Their events' budgets."""
         self.room, self.idle = self.backlog.room, self.backlog.idle
         """Return when the router takes more frames; when every frame taken is acknowledged or handled."""
         self.joining, self.joined = self.backlog.joining, self.backlog.joined
         """Told of a shard when events that were kept of it are about to come; when they came or will not."""
         self.activity = Activity(now, metrics)
         """How busy guilds and sandboxes were in the last minute."""
-        self.on_drained: Callable[[], None] = _nothing
-        """Called when a paused guild has nothing in flight any more."""
-        self.before_switch: list[Callable[[], Awaitable[None]]] = []
-        """What `about_to_switch` awaits; each limits its own time."""
+        self.switching = Switching(self.lanes, self._questions, start=self._start, table=self._table, now=now)
+        """Keeps guilds' events back while their routes change."""
 
-    def attach(self, publisher: Publisher) -> None:
-        """Give the publisher; the publisher in turn reports to this router."""
+    def attach(self, publisher: Publisher, sandboxes: Publisher | None = None) -> None:
+        """Give the publisher, and the sandboxes' if that is another; they in turn report to this router."""
         self._publisher = publisher
+        self._publishers = (publisher,) if sandboxes is None else (publisher, sandboxes)
+        self.sandboxes.attach(sandboxes or publisher)
 
     @property
     def pending(self) -> int:
         """Frames taken and not yet acknowledged."""
-        return self.backlog.count
+        return self.backlog.count + self.backlog.beside
 
     @property
     def held(self) -> int:
@@ -121,7 +133,17 @@ class EventRouter:
                 return self._handled(frame, ledger, tell)
         lane = self.lanes[guild_id]
         event = Event(frame, ledger, lane, tell)
-        self.backlog.add(len(frame.raw))
+        if lane.charges and not lane.is_special:
+            backlog = self.backlog
+            if backlog.beside:
+                backlog.beside += 1
+            else:
+                backlog.add_beside()
+            event.borne_by = lane.charges
+            if lane.first is not None:
+                self.sandboxes.waits(event)
+        else:
+            self.backlog.add(len(frame.raw))
         if tell is not None:
             self._tell(event)
         if lane.first is None:
@@ -189,67 +211,27 @@ class EventRouter:
         if self._publisher is None:
             raise RuntimeError("a router without publisher has no sessions to lose")
         ledger.lose()
-        for publication in self._publisher.in_flight():
-            event = publication.context
-            if isinstance(event, Event) and event.ledger is ledger:
-                self._publisher.withdraw(publication)
+        for publisher in self._publishers:
+            for publication in publisher.in_flight():
+                event = publication.context
+                if isinstance(event, Event) and event.ledger is ledger:
+                    publisher.withdraw(publication)
         discarded: list[Frame] = []
         for lane in list(self.lanes.values()):
             was_sent = lane.is_sent
             events, first_is_new = lane.discard(ledger)
-            self.backlog.take_off(len(events), sum(len(event.frame.raw) for event in events))
+            for event in events:
+                if event.borne_by:
+                    self.sandboxes.remove(event)
+                else:
+                    self.backlog.take_off(1, len(event.frame.raw))
             discarded += [event.frame for event in events]
             if first_is_new and was_sent:
                 if lane.first is not None:
                     self._start(lane.first)
                 if lane.paused:
-                    self.on_drained()
+                    self.switching.on_drained()
         return sorted(discarded, key=lambda frame: frame.seq)
-
-    # Switching a guild's route
-
-    def pause(self, guild_ids: Collection[str]) -> None:
-        """Publish nothing of these guilds that comes from now on until `resume`."""
-        self.keep_side(guild_ids)
-        for guild_id in guild_ids:
-            lane = self.lanes[guild_id]
-            lane.pause()
-            self._questions.void(lane)
-
-    def keep_side(self, guild_ids: Collection[str]) -> None:
-        """What is here of these guilds goes by the routes as they are now, whatever changes next."""
-        table = self._table()
-        if table is not None:
-            for guild_id in guild_ids:
-                if guild_id in self.lanes:
-                    self.lanes[guild_id].keep_side(table, self._now())
-
-    def in_flight(self, guild_id: str) -> bool:
-        """True while an event of the guild is on its way: published and not acknowledged."""
-        return guild_id in self.lanes and self.lanes[guild_id].is_sent
-
-    async def settled(self, guild_ids: Collection[str]) -> None:
-        """Return when no event of these guilds waits for an answer to where it goes."""
-        await self._questions.over([self.lanes[guild_id] for guild_id in guild_ids if guild_id in self.lanes])
-
-    async def about_to_switch(self) -> None:
-        """Save what has to be saved before drained guilds' routes change."""
-        for action in self.before_switch:
-            await action()
-
-    def resume(self, guild_ids: Collection[str]) -> None:
-        """Go on with these guilds, by the routes as they are now."""
-        table = self._table()
-        lanes = [self.lanes[guild_id] for guild_id in guild_ids if guild_id in self.lanes]
-        for lane in lanes:
-            lane.resume()
-        for lane in lanes:
-            if table is not None:
-                lane.tell_waiting(table, self._now())
-            elif lane.has_untold:
-                self._questions.ask(lane)
-            if lane.first is not None and not lane.is_sent:
-                self._start(lane.first)
 
     # Deciding
 
@@ -336,38 +318,58 @@ class EventRouter:
     def _publish(self, event: Event, destination: Destination, label: Label) -> None:
         if self._publisher is None:
             raise RuntimeError("an event is to be published without a publisher")
+        lane = event.lane
         event.destination = destination
-        event.lane.is_sent = True
+        lane.is_sent = True
         frame = event.frame
         message_id = f"{event.ledger.id_prefix}{frame.seq}"
-        self._publisher.submit(Publication(label, message_id, frame.raw, event))
+        publication = Publication(label, message_id, frame.raw, event)
+        sandbox_id = destination.sandbox_id
+        if sandbox_id is not None:
+            self.sandboxes.publish(event, sandbox_id, publication)
+            return
+        if event.borne_by:
+            self.sandboxes.give_back(event)
+        lane.charges = ""
+        self._publisher.submit(publication)
 
     def acknowledged(self, publications: Sequence[Publication]) -> None:
         """JetStream has these events: their frames are done, and the next ones of their lanes may go."""
-        size = 0
+        count = size = 0
+        budgets = self.sandboxes.budgets
         for publication in publications:
             event = publication.context
             if not isinstance(event, Event):
                 raise TypeError("not a publication of this router")
             frame, lane = event.frame, event.lane
-            size += len(frame.raw)
+            if not event.borne_by:
+                count += 1
+                size += len(frame.raw)
+            elif event.charged:
+                budgets.stored(event)
+            elif budgets.episodes:
+                budgets.goes_on(event.borne_by)
             event.ledger.done(frame.seq)
             following = lane.off()
             try:
                 if following is not None:
                     self._start(following)
                 if lane.paused:
-                    self.on_drained()
+                    self.switching.on_drained()
             except Exception:
                 # Whatever is wrong with what follows, the other acknowledgements have to be heard.
                 _log.exception("acknowledgement_not_followed", type=frame.type)
         self.activity.acknowledged(publications, self._monotonic())
-        self.backlog.take_off(len(publications), size)
+        self.backlog.beside -= len(publications) - count
+        self.backlog.take_off(count, size)
 
     def attempt_failed(self, reason: str) -> None:
         """The publisher will try again; count it."""
         self._metrics.error(reason)
 
+    def given_up(self, publication: Publication, reason: Drop, before: float) -> None:
+        """The sandboxes' publisher will not try again: the sandbox loses the event."""
+        self.sandboxes.given_up(publication, reason, before)
 
-def _nothing() -> None:
-    """Nobody switches routes."""
+    def _drained(self) -> None:
+        self.switching.on_drained()

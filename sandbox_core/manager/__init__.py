@@ -14,6 +14,7 @@ from .ports import (
 )
 from .rules import REGISTER
 from .service import SandboxManager, utc_now
+from .trials import trial_actor
 
 __all__ = [
     "REGISTER",
@@ -28,5 +29,6 @@ __all__ = [
     "RouteChanges",
     "SandboxManager",
     "no_fault",
+    "trial_actor",
     "utc_now",
 ]

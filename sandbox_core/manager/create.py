@@ -24,9 +24,11 @@ from sandbox_core.postgres.errors import ShortIdTakenError
 from sandbox_core.tasks import after_commit
 from sandbox_core.validation import generate_name, parse_duration, parse_name
 
+from . import credentials as credential_steps
 from . import guilds as guild_steps
 from . import rules, teardown
 from .ports import Changed, ManagerLimits, Tools
+from .storage import refuse_full
 
 _ATTEMPTS = 8
 """The most ids or generated names to try; even a second try is rare."""
@@ -64,6 +66,7 @@ async def check(tools: Tools, actor: Actor, asked: Asked) -> None:
     chosen, _ = _read(tools.limits, asked)
     guild_ids = _guild_ids(tools.limits, actor, {**asked, "confirmed": True})
     await guild_steps.refuse_mapped(tools, guild_ids)
+    await refuse_full(tools, actor.id)
     try:
         async with connected(tools.pool) as connection:
             await sandboxes.refuse(connection, chosen, owner=actor.id, limit=tools.limits.max_per_owner)
@@ -120,6 +123,9 @@ class _Creation:
         guild_ids = _guild_ids(limits, self._actor, asked)
         # The insert of the mapping decides. This check only avoids work before an obvious refusal.
         await guild_steps.refuse_mapped(self._tools, guild_ids)
+        await refuse_full(self._tools, self._actor.id)
+        if self._tools.enforced:
+            await credential_steps.require(self._tools)
 
         for _ in range(_ATTEMPTS):
             draft = self._draft(chosen or generate_name(self._actor.display_name), life)
@@ -136,6 +142,7 @@ class _Creation:
         sandbox_id = self._tools.new_id()
         now = self._tools.clock()
         owner_name = self._actor.display_name
+        key = self._tools.key if self._tools.enforced else None
         return Sandbox(
             id=sandbox_id,
             name=name,
@@ -145,6 +152,8 @@ class _Creation:
             created_at=now,
             expires_at=now + life,
             metadata={"owner_name": owner_name} if owner_name else {},
+            generation=0 if key is None else 1,
+            key_id="" if key is None else key.fingerprint,
         )
 
     async def _make(self, draft: Sandbox, guild_ids: list[str]) -> Changed:

@@ -11,7 +11,9 @@ class LoggedManager(SandboxManager):
     """The same as `SandboxManager`; it logs changes, not reads."""
 
     create = logged("create")(SandboxManager.create)
+    create_trial = logged("create")(SandboxManager.create_trial)
     register_guild = logged("register_guild")(SandboxManager.register_guild)
     unregister_guild = logged("unregister_guild")(SandboxManager.unregister_guild)
     extend = logged("extend")(SandboxManager.extend)
+    rotate = logged("rotate")(SandboxManager.rotate)
     destroy = logged("destroy")(SandboxManager.destroy)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
+from sandbox_core.credentials import CredentialsKey
+from sandbox_core.errors import IsolationImpossible
 from sandbox_core.models import NOBODY_ASKED, Route, Sandbox, Switch
 from sandbox_core.namespaces import Namespace
 from sandbox_core.postgres import Pool
 from sandbox_core.postgres.claims import Claims
+from sandbox_core.stored import StorageLimit
 from sandbox_core.tasks import after_commit
 
 
@@ -26,6 +29,8 @@ class ManagerLimits:
     """The most sandboxes of one owner; all that are not destroyed count."""
     max_guilds: int = 100
     """The most guilds of one sandbox; its worker's environment names them all."""
+    storage: Mapping[str, StorageLimit] = field(default_factory=dict)
+    """What one sandbox may store, by store."""
     protected_guild_ids: frozenset[str] = frozenset()
     """Guilds that only the bot's owner may register."""
 
@@ -148,3 +153,9 @@ class Tools(TeardownTools):
 
     limits: ManagerLimits
     new_id: Callable[[], UUID]
+    key: CredentialsKey | None = None
+    """The key of sandboxes' credentials."""
+    enforced: bool = False
+    """Whether new sandboxes get credentials, and not keep apart by convention."""
+    hindrance: Callable[[], IsolationImpossible | None] = lambda: None
+    """Why the settings allow no new sandbox; asked where `enforced`."""

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from typing import Unpack
 from uuid import UUID, uuid4
 
-from sandbox_core.errors import SandboxNotFound, SandboxNotNamed
+from sandbox_core.credentials import CredentialsKey
+from sandbox_core.errors import IsolationImpossible, SandboxNotFound, SandboxNotNamed
 from sandbox_core.health import HealthChecker, SandboxHealth
 from sandbox_core.models import Actor, AuditEntry, AuditEvent, GuildAccess, Sandbox, SandboxStatus
 from sandbox_core.namespaces import Namespace
@@ -17,6 +18,7 @@ from sandbox_core.postgres import Pool, audit, connected, guild_mappings, sandbo
 from sandbox_core.postgres.claims import Claims
 from sandbox_core.validation import NAME_MAX, parse_duration, parse_guild_id
 
+from . import credentials as credential_steps
 from . import guilds as guild_steps
 from . import rules, teardown
 from .create import Asked, create
@@ -33,6 +35,7 @@ from .ports import (
     Tools,
     no_fault,
 )
+from .trials import create_trial
 
 Sandboxes = list[Sandbox]
 AuditEntries = list[AuditEntry]
@@ -70,10 +73,14 @@ class SandboxManager:
         new_id: Callable[[], UUID] = uuid4,
         health: HealthChecker | None = None,
         faults: FaultPoint = no_fault,
+        key: CredentialsKey | None = None,
+        enforced: bool = False,
+        hindrance: Callable[[], IsolationImpossible | None] = lambda: None,
     ) -> None:
         """`namespaces` are in the order of provisioning; they are dropped in reverse.
 
-        `health` may check more parts than these; without it, they are all parts.
+        `health` may check more parts than these; without it, they are all parts. With `enforced`, new
+        sandboxes get credentials of their own, made with `key`, unless there is a `hindrance`.
         """
         self._tools = Tools(
             pool=pool,
@@ -85,6 +92,9 @@ class SandboxManager:
             new_id=new_id,
             claims=Claims(pool),
             faults=faults,
+            key=key,
+            enforced=enforced,
+            hindrance=hindrance,
         )
         self._health = health or HealthChecker(namespaces)
 
@@ -96,10 +106,17 @@ class SandboxManager:
         """Create a running sandbox, and register the guilds with it.
 
         A failure or a cancellation undoes everything. Raises `InvalidInput`, `NameTaken`,
-        `OwnerLimitReached`, `SchemaCreationFailed`, and for the guilds as `register_guild`; `confirmed` is
-        about the protected guilds among them.
+        `OwnerLimitReached`, `StorageUsedUp`, `SchemaCreationFailed`, and for the guilds as `register_guild`;
+        `confirmed` is about the protected guilds among them.
         """
         return await create(self._tools, actor, asked)
+
+    async def create_trial(self, actor: Actor, name: str) -> Changed:
+        """Create a throw-away sandbox for a trial, which belongs to nobody and expires in minutes.
+
+        Destroy it as `trial_actor`. Raises as `create`.
+        """
+        return await create_trial(self._tools, actor, name)
 
     async def get(self, reference: str) -> Sandbox:
         """Return the live sandbox with this name, id or short id. Raises `SandboxNotFound`."""
@@ -231,7 +248,23 @@ class SandboxManager:
                 )
             extended = await guild_steps.locked(connection, current)
         changed = await self._tools.send_to(extended)
+        await credential_steps.prolong(self._tools, extended)
         return Extension(extended, changed.unconfirmed, capped=done["capped"])
+
+    async def rotate(self, actor: Actor, reference: str) -> Changed:
+        """Give the sandbox new credentials, and cut the old ones and their connections.
+
+        Raises `SandboxNotFound`, `NotPermitted`, `SandboxNotRunning` or `NoCredentials`. When a store is
+        away, `RotationUnfinished`: the bot continues it.
+        """
+        return await credential_steps.rotate(self._tools, actor, await self.get(reference))
+
+    def credentials(self, sandbox: Sandbox) -> dict[str, str]:
+        """Return the variables with the sandbox's own logins, for its owner only; empty when it has none.
+
+        Raises `NoCredentials` when they were made with another key than the present one.
+        """
+        return credential_steps.variables(self._tools, sandbox)
 
     async def destroy(self, actor: Actor, reference: str) -> Changed:
         """Destroy the sandbox and everything in it; its guilds' events go to production first.

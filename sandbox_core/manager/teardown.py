@@ -34,6 +34,7 @@ from sandbox_core.postgres import cleanup as cleanup_rows
 from sandbox_core.postgres import routes as route_rows
 from sandbox_core.tasks import Overdue, after_commit, ended_within
 
+from . import credentials as credential_steps
 from . import rules
 from .failures import StepFailed, note_failure, reason_of
 from .ports import Changed, TeardownTools, Tools
@@ -139,7 +140,7 @@ async def expire(tools: TeardownTools, actor: Actor, sandbox_id: UUID) -> bool:
         )
         guild_ids = await _unmap(tools, actor, connection, sandbox_id, _EXPIRED)
     await tools.faults("destroy:expired")
-    await tools.send_to_production(sandbox, guild_ids)
+    await _closed(tools, sandbox, tools.send_to_production(sandbox, guild_ids))
     return True
 
 
@@ -173,7 +174,19 @@ async def begin(
             )
             sandbox = await sandboxes.by_id(connection, sandbox_id)
     await tools.faults("destroy:destroying")
-    return None if sandbox is None else await tools.send_to_production(sandbox, guild_ids)
+    if sandbox is None:
+        return None
+    return await _closed(tools, sandbox, tools.send_to_production(sandbox, guild_ids))
+
+
+async def _closed(
+    tools: TeardownTools, sandbox: Sandbox, announcing: Coroutine[Any, Any, Changed]
+) -> Changed:
+    """Refuse the sandbox's credentials while its routes are announced: neither waits for the other."""
+    async with asyncio.TaskGroup() as group:
+        announced = group.create_task(announcing)
+        group.create_task(credential_steps.revoke(tools, sandbox))
+    return announced.result()
 
 
 async def take_apart(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -12,6 +12,9 @@ from uuid import UUID
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.models import Sandbox, SandboxStatus, short_id
 from sandbox_core.subjects import schema_name
+
+from .amounts import Amount, Pace
+from .credentials import Credentials
 
 
 class PartState(StrEnum):
@@ -53,6 +56,11 @@ class Namespace(Protocol):
         """The store's name for people: `PostgreSQL`, `Redis`, `NATS`."""
         ...
 
+    @property
+    def credentials(self) -> Credentials | None:
+        """The logins of new sandboxes here; None where sandboxes keep apart by convention."""
+        ...
+
     async def provision(self, sandbox: Sandbox) -> None:
         """Create the sandbox's part. When this raises, it leaves nothing behind."""
         ...
@@ -66,6 +74,10 @@ class Namespace(Protocol):
 
     async def check(self, sandbox: Sandbox) -> PartHealth:
         """Check the sandbox's part now."""
+        ...
+
+    async def measure(self, sandboxes: Sequence[Sandbox], pace: Pace) -> Mapping[UUID, Amount]:
+        """Return what these sandboxes store; nothing of them where the server itself limits that."""
         ...
 
     async def list_ids(self) -> set[str]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from uuid import UUID
 
 from nats.js import JetStreamContext
 from nats.js.api import ConsumerInfo, StreamInfo
@@ -25,7 +26,9 @@ from sandbox_core.subjects import (
 )
 from sandbox_core.words import counted
 
+from .amounts import Amount, Pace
 from .base import IsOrphan, PartHealth, PartState, drop_orphan
+from .credentials import Credentials
 
 _NOTHING_OF_OURS = (NotFoundError, StreamUnusable)
 """The errors for a stream that is missing or belongs to others: no sandbox has events in it."""
@@ -40,6 +43,7 @@ class NatsNamespace:
     """
 
     store = "NATS"
+    credentials: Credentials | None = None
 
     def __init__(
         self,
@@ -127,6 +131,10 @@ class NatsNamespace:
             return None
         # The clocks of the two machines may differ a little.
         return max(0.0, (self._clock() - message.time).total_seconds())
+
+    async def measure(self, _sandboxes: Sequence[Sandbox], _pace: Pace) -> Mapping[UUID, Amount]:
+        """Return nothing: the server limits the streams."""
+        return {}
 
     async def list_ids(self) -> set[str]:
         """Return the UUIDs of sandboxes with messages or consumers.

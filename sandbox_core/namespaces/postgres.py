@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -19,7 +19,10 @@ from sandbox_core.postgres.pool import COMMAND_TIMEOUT
 from sandbox_core.subjects import is_schema_name, schema_name
 from sandbox_core.words import counted
 
+from .amounts import Amount, Pace
 from .base import IsOrphan, PartHealth, PartState
+from .credentials import Credentials
+from .postgres_amounts import measure_schemas
 
 _log = structlog.get_logger("sandbox.namespaces")
 
@@ -36,10 +39,12 @@ COUNT_WITHIN = 30.0
 
 @dataclass(frozen=True, slots=True)
 class SchemaStats:
-    """The tables of a schema with their exact numbers of rows; empty when the schema does not exist."""
+    """The tables of a schema with their numbers of rows; empty when the schema does not exist."""
 
     schema: str
     rows: dict[str, int]
+    exact: bool = True
+    """Whether the rows were counted, and not estimated."""
 
     @property
     def total_rows(self) -> int:
@@ -51,6 +56,7 @@ class SchemaProvisioner:
     """Creates, checks and drops the schemas `sandbox_{short_id}`, and no others."""
 
     store = "PostgreSQL"
+    credentials: Credentials | None = None
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -117,7 +123,7 @@ class SchemaProvisioner:
         """Return the schemas with a name of ours that belong to no live sandbox."""
         schemas = await self.list_schemas()
         async with connected(self._pool) as connection:
-            return await _unused(connection, schemas)
+            return await unused(connection, schemas)
 
     async def cleanup_orphans(self) -> list[str]:
         """Drop every orphan. Return the dropped ones. Schemas with other names stay."""
@@ -128,9 +134,9 @@ class SchemaProvisioner:
         part = self.extract_sandbox_id(schema)
         schema = schema_name(part)
         async with transaction(self._pool) as connection:
-            await _lock(connection, schema)
+            await lock_schema(connection, schema)
             # Check under the lock: a creation may have taken the name meanwhile.
-            if not await _unused(connection, [schema]):
+            if not await unused(connection, [schema]):
                 return False
             dropped = await connection.fetchval("SELECT drop_sandbox_schema($1)", part, timeout=DROP_WITHIN)
             return bool(dropped)
@@ -140,13 +146,16 @@ class SchemaProvisioner:
     async def provision(self, sandbox: Sandbox) -> None:
         """Create the sandbox's schema. Raises as `create` does."""
         try:
-            await self.create(sandbox.schema_name)
+            await self._make(sandbox)
         except SchemaCreationFailed:
             raise
         except BaseException:
             # After an interruption at the commit the schema may exist.
             await asyncio.shield(self._take_back(sandbox.schema_name))
             raise
+
+    async def _make(self, sandbox: Sandbox) -> None:
+        await self.create(sandbox.schema_name)
 
     async def _take_back(self, schema: str) -> None:
         try:
@@ -176,8 +185,17 @@ class SchemaProvisioner:
         if not exists:
             detail = f"the schema {sandbox.schema_name} does not exist"
             return PartHealth(self.store, PartState.UNHEALTHY, detail, latency, facts)
-        detail = f"{counted(len(stats.rows), 'table', 'tables')}, {counted(stats.total_rows, 'row', 'rows')}"
+        rows = counted(stats.total_rows, "row", "rows")
+        detail = f"{counted(len(stats.rows), 'table', 'tables')}, {'' if stats.exact else 'about '}{rows}"
         return PartHealth(self.store, PartState.HEALTHY, detail, latency, facts)
+
+    async def measure(self, sandboxes: Sequence[Sandbox], pace: Pace) -> Mapping[UUID, Amount]:
+        """Add up the sizes of what is in each schema."""
+        return await self._measured(self._pool, sandboxes, pace)
+
+    async def _measured(self, pool: Pool, sandboxes: Sequence[Sandbox], pace: Pace) -> Mapping[UUID, Amount]:
+        found = await measure_schemas(pool, [each.schema_name for each in sandboxes], pace)
+        return {each.id: found[each.schema_name] for each in sandboxes}
 
     async def list_ids(self) -> set[str]:
         """Return short ids: a schema's name contains no more."""
@@ -192,7 +210,8 @@ class SchemaProvisioner:
         return schema_name(listed_id)
 
 
-async def _lock(connection: Connection, schema: str) -> None:
+async def lock_schema(connection: Connection, schema: str) -> None:
+    """Lock the schema's name in the bot's database until the transaction ends."""
     # create_sandbox_schema and drop_sandbox_schema take the same lock. Take it before the check. Another
     # session's DROP may hold it for the whole of `DROP_WITHIN`.
     await connection.execute(
@@ -200,7 +219,8 @@ async def _lock(connection: Connection, schema: str) -> None:
     )
 
 
-async def _unused(connection: Connection, schemas: Collection[str]) -> list[str]:
+async def unused(connection: Connection, schemas: Collection[str]) -> list[str]:
+    """Return which of these schemas no live sandbox has."""
     rows = await connection.fetch(
         """
         SELECT candidate FROM unnest($1::text[]) AS candidate

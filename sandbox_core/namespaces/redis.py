@@ -2,44 +2,64 @@
 
 from __future__ import annotations
 
-import re
+import asyncio
 import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from uuid import UUID
 
 from redis.asyncio import Redis
 
+from sandbox_core.errors import SandboxError
 from sandbox_core.models import Sandbox
 from sandbox_core.redis.errors import translating
 from sandbox_core.subjects import redis_prefix
 from sandbox_core.tasks import Cancellations
 from sandbox_core.words import counted
 
+from .amounts import Amount, Pace
 from .base import IsOrphan, PartHealth, PartState, drop_orphan
+from .credentials import WILL_BE_MADE, Credentials
 from .key_removal import KeyRemoval, scan
+from .redis_amounts import OWN_KEY, measure_keys
+from .redis_users import SandboxUsers
 
 _COUNT_LIMIT = 10_000
 """The most keys that a health check counts: a big keyspace must not slow it down."""
 
-# `sandbox:route:…` and keys of others have no UUID here.
-_OWN_KEY = re.compile(r"sandbox:([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}):")
-
 
 class RedisNamespace:
-    """Keys need no preparation: provisioning only checks that the server answers."""
+    """Keys need no preparation: provisioning checks that the server answers, and makes the user if any."""
 
     store = "Redis"
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, users: SandboxUsers | None = None) -> None:
         """`redis` must decode replies to text, as a client of `create_client` does."""
         self._redis = redis
+        self._users = users
+        self.credentials: Credentials | None = users
 
     async def provision(self, sandbox: Sandbox) -> None:
-        """Check that Redis answers."""
+        """Check that Redis answers, or make the sandbox's user."""
+        if self._users is not None and sandbox.generation:
+            await self._provision_user(self._users, sandbox)
+            return
         with translating():
             await self._redis.ping()
 
+    async def _provision_user(self, users: SandboxUsers, sandbox: Sandbox) -> None:
+        try:
+            await users.make(sandbox)
+        except BaseException:
+            # Its answer may be lost. The caller needs its own error; a user that is left becomes an orphan.
+            with suppress(SandboxError):
+                await asyncio.shield(users.revoke(sandbox))
+            raise
+
     async def drop(self, sandbox: Sandbox) -> None:
-        """Remove every key of the sandbox. Raises `StillWritten` while a worker writes new keys."""
+        """Remove the sandbox's user and every key. Raises `StillWritten` while a worker writes new keys."""
+        if self._users is not None:
+            await self._users.revoke(sandbox)
         await self.delete_keys(sandbox.id)
 
     async def delete_keys(self, sandbox_id: UUID) -> int:
@@ -59,6 +79,9 @@ class RedisNamespace:
             keys, exact = await self._count(redis_prefix(sandbox.id) + "*")
         detail = counted(keys, "key", "keys") if exact else f"{keys} keys or more"
         facts: dict[str, int | float | str] = {"prefix": redis_prefix(sandbox.id), "keys": keys}
+        if self._users is not None and await self._users.lacking([sandbox]):
+            lacks = f"{detail}; its login {WILL_BE_MADE}"
+            return PartHealth(self.store, PartState.DEGRADED, lacks, latency, facts)
         return PartHealth(self.store, PartState.HEALTHY, detail, latency, facts)
 
     async def _count(self, pattern: str) -> tuple[int, bool]:
@@ -69,12 +92,16 @@ class RedisNamespace:
                 return _COUNT_LIMIT, False
         return len(seen), True
 
+    async def measure(self, sandboxes: Sequence[Sandbox], pace: Pace) -> Mapping[UUID, Amount]:
+        """Measure every sandbox's keys in one walk through the server's."""
+        return await measure_keys(self._redis, [each.id for each in sandboxes], pace)
+
     async def list_ids(self) -> set[str]:
-        """Return the UUIDs of sandboxes with keys; it scans every key of the server."""
-        found: set[str] = set()
+        """Return the UUIDs of sandboxes with keys or a user; it scans every key of the server."""
+        found: set[str] = set() if self._users is None else await self._users.ids()
         with translating():
             async for _, keys in scan(self._redis, "sandbox:*", Cancellations()):
-                found.update(match[1] for key in keys if (match := _OWN_KEY.match(key)))
+                found.update(match[1] for key in keys if (match := OWN_KEY.match(key)))
         return found
 
     def always_has(self, _sandbox: Sandbox) -> str:

@@ -103,6 +103,11 @@ class NatsConnection:
             self._attempt = self._attempt or "no answer in time"
             raise self.trouble from None
 
+    async def stands(self) -> None:
+        """Return when the first connection stood; `connect` must have been called."""
+        if self._connecting is not None:
+            await asyncio.shield(self._connecting)
+
     async def _connect(self, address: NatsAddress, name: str) -> None:
         async def reconnected() -> None:
             self._stands()

@@ -5,21 +5,30 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
+from typing import Protocol
 
 from sandbox_core.subjects import DEFAULT_NAMES, StreamNames
 
 from .dead_letters import CONSUMER, ORIGIN
 from .errors import translating
-from .message_ids import Content, MessageIds
+from .message_ids import Content
 from .stored import CLOCK_MARGIN
 
 _GZIP = 16 + zlib.MAX_WBITS
 
 
+class ReadsContents(Protocol):
+    """Reads a stream; see `MessageIds`."""
+
+    async def read_whole(
+        self, stream: str, subject: str, begin: datetime, found: Callable[[Content], None]
+    ) -> None: ...
+
+
 class StoredContents:
     """Reads stored events back."""
 
-    def __init__(self, contents: MessageIds, names: StreamNames = DEFAULT_NAMES) -> None:
+    def __init__(self, contents: ReadsContents, names: StreamNames = DEFAULT_NAMES) -> None:
         self._contents = contents
         self._names = names
 

@@ -136,8 +136,11 @@ class DeadLetters:
         headers = {name: letter.headers[name] for name in KEPT_HEADERS if name in letter.headers}
         headers |= {MESSAGE_ID: f"replay:{letter.id}:{stored:.6f}", ORIGIN: REPLAYED}
         with translating():
-            await self._js.publish(letter.subject, letter.payload, stream=self._stream, headers=headers)
+            await self._republish(letter, headers)
         await self.drop(letter)
+
+    async def _republish(self, letter: DeadLetter, headers: dict[str, str]) -> None:
+        await self._js.publish(letter.subject, letter.payload, stream=self._stream, headers=headers)
 
     async def drop(self, letter: DeadLetter) -> None:
         """Remove the letter; one that is gone already is no error."""

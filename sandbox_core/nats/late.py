@@ -25,6 +25,7 @@ import structlog
 from sandbox_core import tasks
 from sandbox_core.errors import DependencyUnavailable
 
+from .duplicates import own_id
 from .publication import Publication
 
 _log = structlog.get_logger("sandbox.nats")
@@ -151,7 +152,7 @@ class LateResends:
 
 def _identity(publication: Publication) -> tuple[str, int, int]:
     """Session, shard and sequence of the message id; the sequence is -1 when it tells none."""
-    session, _, sequence = publication.message_id.rpartition(":")
+    session, _, sequence = own_id(publication.message_id).rpartition(":")
     session_id, _, shard = session.rpartition(":")
     if not (session_id and shard.isdigit() and sequence.isdigit()):
         return "", 0, -1

@@ -165,11 +165,12 @@ class Batches:
 
 
 class MessageIds:
-    """Reads one stream at a time."""
+    """Reads one stream at a time; `api` begins the subjects of `js`'s requests."""
 
-    def __init__(self, client: Client, js: JetStreamContext) -> None:
+    def __init__(self, client: Client, js: JetStreamContext, *, api: str = "$JS.API") -> None:
         self._client = client
         self._js = js
+        self._api = api
 
     async def read(self, stream: str, subject: str, begin: datetime, found: Callable[[str], None]) -> None:
         """Tell `found` the ids of the stream's messages since `begin` that stand in it now.
@@ -206,6 +207,8 @@ class MessageIds:
             num_replicas=1,
             inactive_threshold=_KEPT_UNUSED_SECONDS,
         )
+        if not self._client.is_connected:
+            raise DependencyUnavailable(DEPENDENCY, "no server accepts the connection")
         try:
             if not is_ours((await self._js.stream_info(stream)).config):
                 return
@@ -244,7 +247,7 @@ class MessageIds:
             number = min(left, batch)
             question = {"batch": number, "no_wait": True}
             await self._client.publish(
-                f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}", msgspec.json.encode(question), reply=inbox
+                f"{self._api}.CONSUMER.MSG.NEXT.{stream}.{name}", msgspec.json.encode(question), reply=inbox
             )
             if await batches.until(batches.received + number, _BATCH_WITHIN):
                 left -= number

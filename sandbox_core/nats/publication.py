@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 import msgspec
 
+from sandbox_core.metrics import Drop
+
 from .wire import MESSAGE_ID, Label
 
 
@@ -71,3 +73,9 @@ class PublisherEvents(Protocol):
 
     def attempt_failed(self, reason: str) -> None:
         """An attempt failed and will be repeated; `reason` is one of a small fixed set."""
+
+    def given_up(self, publication: Publication, reason: Drop, before: float) -> None:
+        """A publication is tried no more. Only a publisher with a patience says so.
+
+        What came before that moment (monotonic, in seconds) and waits behind it has waited too long as well.
+        """

@@ -15,6 +15,7 @@ from .publication import Publication
 
 _log = structlog.get_logger("sandbox.nats")
 
+_QUIET_LOOKS = 20
 _NO_ANSWER = 0
 """Stands for a code of JetStream's, which begin at 10000."""
 
@@ -35,6 +36,7 @@ class RefusalLog:
         self._server = server
         self._told: set[str] = set()
         self._counts: Counter[int] = Counter()
+        self._quiet_looks = 0
 
     def refused(self, publication: Publication, error: PubAckError) -> None:
         """JetStream refused this publication."""
@@ -58,12 +60,31 @@ class RefusalLog:
             _log.warning(event, dependency="NATS", server=self._server(), reason=self.trouble, **codes)
         self._counts[code] += 1
         self.numbers.add(publication.number)
+        self._quiet_looks = 0
 
     def no_more(self, numbers: Iterable[int]) -> None:
-        """It has taken these publications, or nobody offers them any more."""
+        """It has taken these publications."""
         self.numbers.difference_update(numbers)
-        if not self.numbers and self._counts:
+        if not self.numbers:
+            self._over()
+
+    def withdrawn(self, number: int) -> None:
+        """Nobody offers this publication any more, and perhaps the next one in its place."""
+        self.numbers.discard(number)
+
+    def look(self) -> None:
+        """To be called twice a second: when nothing was refused for a while, it is over as well."""
+        if self.numbers or not self.trouble:
+            self._quiet_looks = 0
+            return
+        self._quiet_looks += 1
+        if self._quiet_looks >= _QUIET_LOOKS:
+            self._over()
+
+    def _over(self) -> None:
+        if self._counts:
             _log.info("publish_refusals_over", refusals=dict(self._counts))
             self._counts.clear()
             self._told.clear()
             self.trouble = ""
+            self._quiet_looks = 0

@@ -17,6 +17,7 @@ import structlog
 
 from sandbox_core.subjects import DEFAULT_NAMES, StreamNames
 
+from .duplicates import own_id
 from .errors import translating
 
 _log = structlog.get_logger("sandbox.nats")
@@ -45,7 +46,7 @@ class _Question:
 
 
 class StoredEvents:
-    """Finds sessions' sequences in both streams.
+    """Finds sessions' sequences in both streams, or in the `only` one.
 
     What is asked while a reading goes on is answered by the next one, together: a process takes all the
     shards of one that died in the same moment. A reading goes on for at most `within` seconds; without, to
@@ -57,10 +58,11 @@ class StoredEvents:
         message_ids: ReadsMessageIds,
         *,
         names: StreamNames = DEFAULT_NAMES,
+        only: str | None = None,
         within: float | None = None,
     ) -> None:
         self._message_ids = message_ids
-        self._names = names
+        self._streams = [each for each in names.both if only in {None, each[0]}]
         self._within = within
         self._asked: list[_Question] = []
         self._reader: asyncio.Task[None] | None = None
@@ -102,7 +104,7 @@ class StoredEvents:
             questions.setdefault(question.session, []).append(question)
 
         def found(message_id: str) -> None:
-            session, _, sequence = message_id.rpartition(":")
+            session, _, sequence = own_id(message_id).rpartition(":")
             for question in questions.get(session, ()):
                 if sequence.isdigit() and int(sequence) > question.after:
                     question.found.add(int(sequence))
@@ -111,7 +113,7 @@ class StoredEvents:
         begin = datetime.fromtimestamp(max(since - CLOCK_MARGIN, 0.0), UTC)
         try:
             async with asyncio.timeout(self._within) as limit:
-                for stream, subject in self._names.both:
+                for stream, subject in self._streams:
                     await self._message_ids.read(stream, subject, begin, found)
         except TimeoutError:
             # NATS's own means that it does not answer.

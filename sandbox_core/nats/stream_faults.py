@@ -35,6 +35,7 @@ DECIDED = (
 
 
 _REFUSES = "bytes, and refuses events when it is full: they then wait"
+_SANDBOX_REFUSES = f"{_REFUSES}, and sandboxes lose their oldest"
 _MOST, _LONGEST = 4, 60
 """How many subjects a sentence names, and how much of each."""
 
@@ -267,10 +268,11 @@ def _limits(present: StreamConfig) -> list[StreamFault]:
         if value is None or value <= 0:
             continue
         refuses = full_refuses and field == "max_bytes"
+        then = _SANDBOX_REFUSES if present.subjects == [SANDBOX_SUBJECTS] else _REFUSES
         found.append(
             StreamFault(
                 FaultKind.LIMIT,
-                f"holds at most {value} {_REFUSES if refuses else effect}",
+                f"holds at most {value} {then if refuses else effect}",
                 f"If that is not meant: nats stream edit {present.name}",
                 stops=False,
                 field=field,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -15,7 +16,7 @@ import structlog
 from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 
-from sandbox_core.errors import DependencyUnavailable, StreamUnusable
+from sandbox_core.errors import DependencyUnavailable, LoginRefused, StreamUnusable
 from sandbox_core.settings import Settings
 from sandbox_core.subjects import DEFAULT_NAMES, SANDBOX_SUBJECTS, StreamNames
 
@@ -36,6 +37,7 @@ __all__ = (
     "DUPLICATE_WINDOW",
     "MADE_BY",
     "MARK",
+    "NO_SEQUENCE",
     "FaultKind",
     "StreamFault",
     "StreamLimits",
@@ -51,6 +53,8 @@ _log = structlog.get_logger("sandbox.nats")
 
 _SANDBOX_MAX_AGE = timedelta(minutes=5)
 _SANDBOX_MAX_MESSAGES = 500_000
+NO_SEQUENCE = 2**53 - 1
+"""A stream with a million events a second reaches this number after centuries."""
 DUPLICATE_WINDOW = timedelta(minutes=5)
 """Repeats of an event are recognised by their message id for this long.
 
@@ -114,16 +118,25 @@ def stream_configs(limits: StreamLimits) -> tuple[StreamConfig, StreamConfig]:
 
 
 class Streams:
-    """Ensures that both streams exist. `ready` is True while they are known to.
+    """Ensures that the streams exist. `ready` is True while they are known to.
 
-    `server` names the server, as host and port, for the sentence about a stream that can't be used.
+    `server` names the server, as host and port, for the sentence about a stream that can't be used. With
+    `only`, a stream's name, the other one is left to another `Streams`.
     """
 
     def __init__(
-        self, js: JetStreamContext, limits: StreamLimits, *, server: Callable[[], str] = lambda: ""
+        self,
+        js: JetStreamContext,
+        limits: StreamLimits,
+        *,
+        server: Callable[[], str] = lambda: "",
+        only: str | None = None,
     ) -> None:
         self._js = js
         self.limits = limits
+        self.name = only or ""
+        """The only stream."""
+        self._configs = [c for c in stream_configs(limits) if only in {None, c.name}]
         self._server = server
         self._lock = asyncio.Lock()
         self.ready = False
@@ -141,8 +154,9 @@ class Streams:
             self.ready = False
             self.obstacle = None
             try:
-                for config in stream_configs(self.limits):
+                for config in self._configs:
                     await self._ensure_one(config)
+                    await self._read(str(config.name))
             except StreamUnusable as error:
                 self.obstacle = error
                 raise
@@ -172,6 +186,22 @@ class Streams:
                 )
                 raise await self._refused(config, error, fault) from error
             _log.info("stream_updated", stream=name, changed=list(changes))
+
+    async def _read(self, name: str) -> None:
+        """Ask for a message that no stream has, as a duplicate will be asked for. See `duplicates`."""
+        try:
+            with translating(), suppress(nats.js.errors.NotFoundError):
+                await self._js.get_msg(name, NO_SEQUENCE)
+        except LoginRefused as error:
+            if error.refused != "permission":
+                raise
+            subject = f"$JS.API.STREAM.MSG.GET.{name}"
+            raise StreamUnusable(
+                name,
+                self._server(),
+                f"can't be read: its user may not publish to {subject}",
+                f'In nats-server\'s configuration, let the user publish to "{subject}", and reload it.',
+            ) from error
 
     async def _add(self, config: StreamConfig) -> None:
         try:

@@ -5,16 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from sandbox_core.dependencies import SANDBOX_NATS
 from sandbox_core.health import HealthChecker, SystemHealth
+from sandbox_core.hindrance import hindrance
 from sandbox_core.namespaces import PartState
+from sandbox_core.tenant_side import TENANT_POSTGRES, TENANT_REDIS
 
 if TYPE_CHECKING:
     from sandbox_core.bootstrap import Core
 
 ANSWER_WITHIN = 1.0
 """The limit in seconds for each check: the answer waits for the slowest."""
-_TOLERATED = ("Redis",)
-"""The server that the process needs only for speed."""
+_TOLERATED = ("Redis", SANDBOX_NATS, TENANT_POSTGRES, TENANT_REDIS)
+"""The servers without which production's events go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,9 @@ class Report:
 
     `gateway` is the time of Discord's last heartbeat acknowledgement, on the slowest connection.
     """
+
+    isolation: str = ""
+    """How new sandboxes are kept apart: `enforced` or `convention`; empty at the start and the end."""
 
     @property
     def ready(self) -> bool:
@@ -86,10 +92,23 @@ class Readiness:
             missing["gateway"] = gateway.gateway_trouble
         if core.router.waiting_for:
             missing["Routing"] = f"events wait for {core.router.waiting_for}"
+        if not {"NATS", SANDBOX_NATS} & {*missing, *degraded} and (
+            trouble := core.publishers.sandboxes_trouble
+        ):
+            degraded["Sandboxes"] = trouble
+        if (lacking := hindrance(core.settings)) is not None:
+            degraded["Isolation"] = f"no new sandboxes: {lacking.problem}"
         latencies = _latencies(system)
         if gateway.gateway_latency is not None:
             latencies["gateway"] = round(gateway.gateway_latency * 1000, 1)
-        return Report(missing, degraded, gateway.standing_by, core.publishing.standing_by, latencies)
+        return Report(
+            missing,
+            degraded,
+            gateway.standing_by,
+            core.publishing.standing_by,
+            latencies,
+            core.settings.sandbox_isolation,
+        )
 
     async def _not_yet(self) -> Report:
         if self._servers is None:

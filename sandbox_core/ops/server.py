@@ -55,6 +55,8 @@ class OpsServer:
         answer: dict[str, object] = {"status": "ready", "latencies_ms": report.latencies_ms}
         if report.standing_by or report.waits_for:
             answer |= {"gateway": report.waits_for or "standing by: other processes have all the shards"}
+        if report.isolation:
+            answer |= {"isolation": report.isolation}
         if report.degraded:
             answer |= {"status": "degraded", "degraded": report.degraded}
         if not report.ready:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sandbox_core.models import Sandbox
+from sandbox_core.models import EVENTS_DROPPED, EVENTS_DROPPED_SINCE, Sandbox
 
 from .errors import translating
 from .pool import Connection
@@ -211,4 +211,24 @@ async def touch_many(connection: Connection, moments: Mapping[UUID, datetime]) -
             """,
             list(moments),
             list(moments.values()),
+        )
+
+
+async def add_dropped(connection: Connection, dropped: Mapping[UUID, tuple[int, float]]) -> None:
+    """Add to the sandboxes' numbers of dropped events, each with the moment of the first one."""
+    with translating():
+        await connection.execute(
+            """
+            UPDATE sandboxes AS s SET metadata = s.metadata || jsonb_build_object(
+                $4::text, coalesce((s.metadata ->> $4)::bigint, 0) + lost.events,
+                $5::text, coalesce((s.metadata ->> $5)::float8, lost.since)
+            )
+            FROM unnest($1::uuid[], $2::bigint[], $3::float8[]) AS lost(id, events, since)
+            WHERE s.id = lost.id
+            """,
+            list(dropped),
+            [events for events, _ in dropped.values()],
+            [since for _, since in dropped.values()],
+            EVENTS_DROPPED,
+            EVENTS_DROPPED_SINCE,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -11,6 +11,7 @@ import asyncpg
 
 from sandbox_core.errors import NameTaken, OwnerLimitReached, TransitionNotAllowed
 from sandbox_core.models import Sandbox, SandboxStatus, check_transition
+from sandbox_core.stored import Level, Stored
 
 from .errors import ShortIdTakenError, translating
 from .pool import Connection
@@ -18,11 +19,16 @@ from .pool import Connection
 # The status is sent as text: otherwise asyncpg would look up the enum on each new connection.
 COLUMNS = """
     s.id, s.name, s.owner, s.status::text AS status, s.schema_name, s.created_at, s.expires_at,
-    s.destroyed_at, s.last_activity_at, s.metadata,
+    s.destroyed_at, s.last_activity_at, s.metadata, s.credentials_generation AS generation,
+    s.credentials_key AS key_id,
     ARRAY(
         SELECT g.guild_id FROM sandbox_guild_mapping AS g
         WHERE g.sandbox_id = s.id ORDER BY g.registered_at, g.guild_id
-    ) AS guild_ids
+    ) AS guild_ids,
+    ARRAY(
+        SELECT ROW(m.store, m.bytes, m.items, m.measured_at, m.level, m.before, m.since)
+        FROM sandbox_storage AS m WHERE m.sandbox_id = s.id ORDER BY m.store
+    ) AS storage
 """
 """The columns of `sandboxes AS s` that `sandbox_from_row` reads."""
 
@@ -32,7 +38,14 @@ def sandbox_from_row(row: asyncpg.Record | Mapping[str, Any]) -> Sandbox:
     values: dict[str, Any] = dict(row)
     values["status"] = SandboxStatus(values["status"])
     values["guild_ids"] = tuple(values["guild_ids"])
+    values["storage"] = tuple(map(stored_from_row, values["storage"]))
     return Sandbox(**values)
+
+
+def stored_from_row(row: Iterable[Any]) -> Stored:
+    """Turn store, bytes, items, moment, level, the level before and its moment into a `Stored`."""
+    store, used, items, at, level, before, since = row
+    return Stored(store, used, items, at, Level(level), Level(before), since)
 
 
 async def refuse(connection: Connection, name: str | None, *, owner: str, limit: int) -> None:
@@ -71,8 +84,11 @@ async def insert(
         await _refuse_owner(connection, sandbox.owner, limit)
         await connection.execute(
             """
-            INSERT INTO sandboxes (id, name, owner, status, schema_name, created_at, expires_at, metadata)
-            VALUES ($1, $2, $3, $4::text::sandbox_status, $5, $6, $7, $8)
+            INSERT INTO sandboxes (
+                id, name, owner, status, schema_name, created_at, expires_at, metadata,
+                credentials_generation, credentials_key
+            )
+            VALUES ($1, $2, $3, $4::text::sandbox_status, $5, $6, $7, $8, $9, $10)
             """,
             sandbox.id,
             sandbox.name,
@@ -82,6 +98,8 @@ async def insert(
             sandbox.created_at,
             sandbox.expires_at,
             dict(sandbox.metadata),
+            sandbox.generation,
+            sandbox.key_id,
         )
         await connection.execute(
             "INSERT INTO sandbox_creations (sandbox_id, session) VALUES ($1, $2)", sandbox.id, creator_session
@@ -131,6 +149,38 @@ async def set_expiry(connection: Connection, sandbox_id: UUID, expires_at: datet
         await connection.execute("UPDATE sandboxes SET expires_at = $2 WHERE id = $1", sandbox_id, expires_at)
 
 
+async def set_credentials(connection: Connection, sandbox_id: UUID, *, generation: int, key_id: str) -> None:
+    """Change which credentials are the sandbox's present ones."""
+    with translating():
+        await connection.execute(
+            "UPDATE sandboxes SET credentials_generation = $2, credentials_key = $3 WHERE id = $1",
+            sandbox_id,
+            generation,
+            key_id,
+        )
+
+
+async def with_credentials(connection: Connection) -> list[Sandbox]:
+    """Return the sandboxes with credentials of their own, those that run and those that have ended."""
+    with translating():
+        rows = await connection.fetch(
+            f"""
+            SELECT {COLUMNS} FROM sandboxes AS s
+            WHERE s.status IN ('running', 'expired', 'destroying') AND s.credentials_generation > 0
+            """  # noqa: S608 (a constant)
+        )
+    return [sandbox_from_row(row) for row in rows]
+
+
+async def without_credentials(connection: Connection) -> set[UUID]:
+    """Return the ids of the sandboxes that keep apart by convention."""
+    with translating():
+        rows = await connection.fetch(
+            "SELECT id FROM sandboxes WHERE status <> 'destroyed' AND credentials_generation = 0"
+        )
+    return {row["id"] for row in rows}
+
+
 async def touch(connection: Connection, sandbox_id: UUID, at: datetime) -> None:
     """Set the time of the sandbox's last activity."""
     with translating():
@@ -148,6 +198,13 @@ async def by_id(connection: Connection, sandbox_id: UUID, *, lock: bool = False)
             sandbox_id,
         )
     return None if row is None else sandbox_from_row(row)
+
+
+async def held(connection: Connection, sandbox_id: UUID) -> Sandbox | None:
+    """Return one sandbox, whose row nobody changes until the transaction ends; others may hold it, too."""
+    with translating():
+        await connection.execute("SELECT 1 FROM sandboxes WHERE id = $1 FOR SHARE", sandbox_id)
+    return await by_id(connection, sandbox_id)
 
 
 async def find_live(connection: Connection, *, name: str, sandbox_id: UUID | None) -> Sandbox | None:

@@ -17,9 +17,9 @@ from rich.console import Console
 from sandbox_bot.cli import run_on_fast_loop
 
 from . import report
+from .beside import play
 from .judge import Verdict
 from .scenarios import SCENARIOS
-from .stage import play
 
 
 def _arguments() -> argparse.Namespace:
@@ -46,6 +46,7 @@ async def _run(names: list[str], seed: int, seconds: float, logs: Path) -> bool:
             report.problems(console, name, verdict)
     console.print(report.table(verdicts, seed))
     report.kills(console, verdicts)
+    report.beside(console, verdicts)
     report.explain(console)
     return all(verdict.passed for verdict in verdicts.values())
 

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from pathlib import Path
 
 import aiohttp
@@ -80,6 +81,19 @@ class Bot:
         async with aiohttp.ClientSession() as http, http.get(f"{self.ops_url}/readyz") as response:
             said = await response.json()
         return {**said.get("missing", {}), **said.get("degraded", {})}
+
+    async def is_ready(self) -> bool:
+        """Whether /readyz says that events are taken."""
+        async with aiohttp.ClientSession() as http, http.get(f"{self.ops_url}/readyz") as response:
+            return response.status == HTTPStatus.OK
+
+    async def counted(self, counter: str) -> int:
+        """What its metrics say of a counter, over all labels; 0 for a process without the endpoint."""
+        if not self.ops_url:
+            return 0
+        async with aiohttp.ClientSession() as http, http.get(f"{self.ops_url}/metrics") as response:
+            lines = (await response.text()).splitlines()
+        return sum(int(float(line.rsplit(" ", 1)[1])) for line in lines if line.startswith(f"{counter}{{"))
 
     def tail(self, lines: int = 15) -> str:
         """The end of its log."""

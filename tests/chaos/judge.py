@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from discord_sim import Frame
 
 from .kills import Kills
+from .latency import Beside
 from .reader import Stored
-from .sides import DEAD_LETTER, UNATTRIBUTED, Sides, side_of
+from .sides import DEAD_LETTER, PRODUCTION, UNATTRIBUTED, Sides, side_of
 from .tap import Ack
 
 _KEPT_EXAMPLES = 5
@@ -36,6 +38,8 @@ class Verdict:
     """Of the delivered ones: acknowledged, and removed with their sandbox or with the server's memory."""
     repeated: int = 0
     """Stored again because the stream's memory, and with it what it knew of repeats, was lost."""
+    dropped: int = 0
+    """Missing events of sandboxes, where the bot may drop some: as many as it has counted."""
     unattributed: int = 0
     identifies: int = 0
     identifies_allowed: int = 0
@@ -45,6 +49,12 @@ class Verdict:
     kills: Kills = field(default_factory=Kills)
     backs: list[float] = field(default_factory=list)
     """Seconds from the moment that a server answered again until work went on."""
+    production: list[tuple[float, float]] = field(default_factory=list)
+    """When each event of production was sent, and the milliseconds from then until it was stored."""
+    changing: list[tuple[float, float]] = field(default_factory=list)
+    """The same of servers that change sides: as these go on, their events wait for the ones before."""
+    beside: Beside | None = None
+    """Production's latency, where a run without the fault ran beside."""
     problems: list[str] = field(default_factory=list)
     """What else went wrong, in sentences; must be empty."""
     examples: list[str] = field(default_factory=list)
@@ -126,6 +136,9 @@ class Judge:
         self.snapshots = True
         """False where sessions stand by: what one brings at its begin tells of no change, and may be left."""
 
+        self.drops = False
+        """True where a missing event of a sandbox counts as dropped."""
+
     def judge(self, sent: Sequence[Frame], stored: Iterable[Stored], verdict: Verdict) -> None:
         """Fill in the figures."""
         events: dict[tuple[int, bytes], _Event] = {}
@@ -153,6 +166,10 @@ class Judge:
                 verdict.example("strange", f"{message.subject} {message.identity}")
                 continue
             event, frame = known
+            if message.stream == "EVENTS" and not event.copies:
+                changes = self._sides.allowed(self._guild(frame), -math.inf, math.inf) != {PRODUCTION}
+                taken = (frame.sent_at, (message.at - frame.sent_at) * 1000)
+                (verdict.changing if changes else verdict.production).append(taken)
             self._copy(event, frame, message, verdict)
         self._order(messages, by_identity, verdict)
         for event in events.values():
@@ -234,8 +251,12 @@ class Judge:
         if all(self._is_gap(frame) for frame in event.frames):
             verdict.gaps += 1
             return
-        verdict.lost += 1
         frame = event.frames[0]
+        sides = self._sides.allowed(self._guild(frame), frame.sent_at, frame.sent_at)
+        if self.drops and sides != {PRODUCTION}:
+            verdict.dropped += 1
+            return
+        verdict.lost += 1
         verdict.example(
             "lost", f"{frame.type} {identity(frame)} of {self._guild(frame)}, sent {frame.sent_at:.3f}"
         )
@@ -265,7 +286,7 @@ def _alterations(frame: Frame, message: Stored) -> list[str]:
     if headers.get("Discord-Shard") != str(frame.shard):
         wrong.append("shard")
     side = side_of(message.subject)
-    if headers.get("Sandbox-Id") != (side if message.stream == "SANDBOX" else None):
+    if headers.get("Sandbox-Id") != (None if message.stream == "EVENTS" else side):
         wrong.append("sandbox id")
     if frame.guild_id is not None and headers.get("Discord-Guild-Id") != str(frame.guild_id):
         wrong.append("guild id")

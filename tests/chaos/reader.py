@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,11 +22,15 @@ _BATCH = 1000
 _PAUSE = 0.2
 _ANSWER_WITHIN = 2.0
 _CLOSES_WITHIN = 5.0
+_READ_WITHIN = 20.0
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """One message of a stream. `life` counts how often the stream had been made when it was stored."""
+    """One message of a stream. `life` counts how often the stream had been made when it was stored.
+
+    `stream` is the reader's name of it: streams of several accounts have the same name there.
+    """
 
     stream: str
     life: int
@@ -45,8 +50,10 @@ class Stored:
 class StreamReader:
     """Every message that one stream has held since the reader began."""
 
-    def __init__(self, client: Client, stream: str) -> None:
+    def __init__(self, client: Client, stream: str, name: str = "") -> None:
+        """`name` is what it is called here, where it is not the stream's own."""
         self._client = client
+        self._name = name or stream
         self._js: JetStreamContext = client.jetstream(timeout=_ANSWER_WITHIN)
         self._stream = stream
         self._created: datetime | None = None
@@ -86,7 +93,7 @@ class StreamReader:
         info = await self._js.stream_info(self._stream)
         if info.created != self._created:
             if self.life and info.created is not None:
-                self.ended[self._stream, self.life] = info.created.timestamp()
+                self.ended[self._name, self.life] = info.created.timestamp()
             await self._forget_consumer()
             self._created, self._last = info.created, 0
             self.life += 1
@@ -137,7 +144,7 @@ class StreamReader:
                 payload = gzip.decompress(payload)
             at = data.timestamp.timestamp()
             self.messages.append(
-                Stored(self._stream, self.life, self._last, message.subject, headers, payload, at)
+                Stored(self._name, self.life, self._last, message.subject, headers, payload, at)
             )
         return len(batch)
 
@@ -152,9 +159,26 @@ class StreamReader:
             self._last = info.state.last_seq
 
 
+async def read_to_the_end(reader: StreamReader) -> None:
+    """Read what is left; a cluster that has just lost a node may not answer at once."""
+    deadline = time.monotonic() + _READ_WITHIN
+    while not reader.stopped:
+        try:
+            if await reader.catch_up():
+                return
+        except (nats.errors.Error, OSError):
+            if time.monotonic() > deadline:
+                raise
+        if time.monotonic() > deadline:
+            raise TimeoutError("a stream could not be read to its end")
+        await asyncio.sleep(0.5)
+
+
 @asynccontextmanager
-async def reading(servers: Sequence[str]) -> AsyncIterator[dict[str, StreamReader]]:
-    """Readers of `EVENTS` and `SANDBOX` that follow until the body is left."""
+async def reading(
+    servers: Sequence[str], streams: Mapping[str, str]
+) -> AsyncIterator[dict[str, StreamReader]]:
+    """Readers of these streams, by their names here, that follow until the body is left."""
 
     async def silent(_error: Exception) -> None:
         """The servers are killed on purpose."""
@@ -167,7 +191,7 @@ async def reading(servers: Sequence[str]) -> AsyncIterator[dict[str, StreamReade
         reconnect_time_wait=0.2,
         connect_timeout=2,
     )
-    readers = {stream: StreamReader(client, stream) for stream in ("EVENTS", "SANDBOX")}
+    readers = {name: StreamReader(client, stream, name) for name, stream in streams.items()}
     tasks = [asyncio.create_task(reader.follow()) for reader in readers.values()]
     try:
         yield readers

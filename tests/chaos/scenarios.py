@@ -9,12 +9,17 @@ from . import (
     closed_for_good,
     discord_faults,
     discord_pages,
+    full_sandboxes,
     hung_servers,
+    isolation_changes,
     mixed_faults,
     process_faults,
     server_faults,
+    tenant_faults,
 )
 from .stage import Scenario
+
+_DROPPING = {tenant_faults.nats_killed, tenant_faults.nats_hung, tenant_faults.nats_full}
 
 SCENARIOS = {
     scenario.name: scenario
@@ -72,6 +77,46 @@ SCENARIOS = {
             least=40,
         ),
         Scenario("disk full on nats", server_faults.disk_full),
+        Scenario(
+            "sandbox stream full",
+            full_sandboxes.sandbox_stream_full,
+            least=6,
+            drops=True,
+            environment={"SANDBOX_MAX_PENDING": "40", "SANDBOX_MAX_PENDING_ALL": "120"},
+        ),
+        *(
+            Scenario(
+                f"sandboxes' {fault.__name__.replace('_', ' ')}",
+                fault,
+                least=10,
+                rate=200,
+                isolated=True,
+                drops=fault in _DROPPING,
+                may_store_dropped=fault is tenant_faults.nats_hung,
+                small_disk=400 if fault is tenant_faults.postgres_full else 0,
+                environment={"SANDBOX_MAX_PENDING": "20", "SANDBOX_MAX_PENDING_ALL": "60"},
+            )
+            for fault in (
+                tenant_faults.nats_killed,
+                tenant_faults.nats_hung,
+                tenant_faults.nats_full,
+                tenant_faults.valkey_killed,
+                tenant_faults.valkey_hung,
+                tenant_faults.valkey_full,
+                tenant_faults.postgres_killed,
+                tenant_faults.postgres_hung,
+                tenant_faults.postgres_full,
+            )
+        ),
+        Scenario(
+            "isolation enforced and back",
+            isolation_changes.there_and_back,
+            rate=300,
+            fixed_shards=False,
+            shards=2,
+            upgrades=True,
+            least=12,
+        ),
         Scenario("slow nats", server_faults.slow_nats),
         Scenario("nats hung", hung_servers.nats_hung, least=40),
         Scenario("postgres hung", hung_servers.postgres_hung, least=40),

@@ -58,6 +58,9 @@ def side_of(subject: str) -> str:
     parts = subject.split(".")
     if parts[0] == "sandbox":
         return parts[1]
+    if parts[0] == "slot":
+        # As the bot publishes to a sandbox's own account.
+        return parts[2]
     if parts[1] == "unattributed":
         return UNATTRIBUTED
     return DEAD_LETTER if parts[1] == "dead_letter" else PRODUCTION

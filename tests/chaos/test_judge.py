@@ -11,8 +11,9 @@ import pytest
 from discord_sim import DiscordSim, Frame, SimGuild
 
 from .judge import Judge, Verdict, identity
+from .latency import Beside, Latency
 from .reader import Stored
-from .sides import PRODUCTION, Sides
+from .sides import PRODUCTION, Sides, side_of
 from .tap import Ack
 
 SANDBOX = "3f2a9c01-0000-4000-8000-000000000000"
@@ -176,3 +177,16 @@ async def test_what_was_acknowledged_and_removed_with_its_sandbox_is_delivered(s
     assert (verdict.delivered, verdict.gone) == (2, 1)
     acks = {identity(one): [Ack("events.MESSAGE_CREATE", "EVENTS", one.sent_at, duplicate=False)]}
     assert judged(sim, [stored(two, SANDBOX)], sides=sides, acks=acks).faults == {"lost": 1}
+
+
+def test_the_side_of_a_subject_in_an_account_of_its_own() -> None:
+    assert side_of(f"slot.003.{SANDBOX}.events.MESSAGE_CREATE") == SANDBOX
+    assert side_of(f"sandbox.{SANDBOX}.events.MESSAGE_CREATE") == SANDBOX
+
+
+def test_a_delay_is_no_noise() -> None:
+    calm = Latency.of([10.0] * 99 + [20.0])
+    assert (calm.events, calm.p50, calm.p99, calm.largest) == (100, 10.0, 20.0, 20.0)
+    assert Beside(Latency.of([40.0] * 100), calm, None, 1.0).within_noise
+    # A hundredth of the events waits until the fault is over.
+    assert not Beside(Latency.of([10.0] * 98 + [2000.0] * 2), calm, None, 1.0).within_noise

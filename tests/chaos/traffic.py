@@ -184,6 +184,8 @@ class Operator:
         self._sides = sides
         self.ids: dict[str, str] = {}
         """Running sandboxes: name to id."""
+        self.reserved: set[str] = set()
+        """Sandboxes that the commands at random leave alone."""
         self.outcomes: Counter[str] = Counter()
         self._numbers = 0
 
@@ -199,6 +201,15 @@ class Operator:
         self.ids[name] = found.group()
         self.outcomes["ok"] += 1
         return name
+
+    async def connect(self, name: str) -> dict[str, str]:
+        """What the sandbox's owner is shown: its variables."""
+        shown = (await self._slash("connect", name=name)).text
+        return dict(re.findall(r'^export (\w+)="(.*)"$', shown, re.MULTILINE))
+
+    async def ask(self, command: str, name: str) -> str:
+        """What a command says of a sandbox that it does not change."""
+        return (await self._slash(command, name=name)).text
 
     async def register(self, guild: SimGuild, name: str) -> bool:
         """Register a guild; True when it was."""
@@ -330,8 +341,8 @@ class Commands:
                 await self._whole_life(guild)
             elif (name := self._mapped.pop(guild.id, None)) is not None:
                 await self._operator.unregister(guild)
-            elif self._operator.ids:
-                name = self._chance.choice(list(self._operator.ids))
+            elif names := [each for each in self._operator.ids if each not in self._operator.reserved]:
+                name = self._chance.choice(names)
                 if await self._operator.register(guild, name):
                     self._mapped[guild.id] = name
         except (Unclear, SimError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -17,7 +17,15 @@ from redis.asyncio import Redis
 from sandbox_core.cleanup import CleanupProvider, Notices
 from sandbox_core.manager import ManagerLimits, SandboxManager
 from sandbox_core.models import Actor, AuditEntry, GuildAccess, Route, Sandbox, Switch
-from sandbox_core.namespaces import Namespace, NatsNamespace, PartHealth, RedisNamespace, SchemaProvisioner
+from sandbox_core.namespaces import (
+    Credentials,
+    Namespace,
+    NatsNamespace,
+    PartHealth,
+    RedisNamespace,
+    SchemaProvisioner,
+)
+from sandbox_core.namespaces.amounts import Amount, Pace
 from sandbox_core.namespaces.base import IsOrphan, drop_orphan
 from sandbox_core.nats.streams import StreamLimits, stream_configs
 from sandbox_core.postgres import Pool, audit, connected, create_pool, sandboxes
@@ -115,6 +123,10 @@ class Watched:
     def store(self) -> str:
         return self.inner.store
 
+    @property
+    def credentials(self) -> Credentials | None:
+        return self.inner.credentials
+
     async def provision(self, sandbox: Sandbox) -> None:
         if self.away is not None:
             raise self.away
@@ -130,6 +142,9 @@ class Watched:
 
     async def check(self, sandbox: Sandbox) -> PartHealth:
         return await self.inner.check(sandbox)
+
+    async def measure(self, sandboxes: Sequence[Sandbox], pace: Pace) -> Mapping[UUID, Amount]:
+        return await self.inner.measure(sandboxes, pace)
 
     async def list_ids(self) -> set[str]:
         return await self.inner.list_ids()
@@ -249,7 +264,7 @@ def make_cleanup(yard: Yard, **changed: object) -> CleanupProvider:
     arguments: dict[str, object] = {
         "pool": yard.pool,
         "namespaces": yard.parts,
-        "keys": yard.keys,
+        "keys": [yard.keys],
         "routes": yard.routes,
         "clock": yard.clock,
         "observer": yard.counted,

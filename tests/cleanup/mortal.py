@@ -58,7 +58,7 @@ async def _live(task: dict[str, Any]) -> None:
         limits=ManagerLimits(default_ttl=timedelta(hours=1), max_ttl=timedelta(hours=2), max_per_owner=1000),
         faults=faults,
     )
-    cleanup = CleanupProvider(pool=pool, namespaces=namespaces, keys=keys, routes=routes, faults=faults)
+    cleanup = CleanupProvider(pool=pool, namespaces=namespaces, keys=[keys], routes=routes, faults=faults)
 
     async def live(worker: int, guild: str) -> None:
         access = GuildAccess(guild, bot_is_member=True, caller_manages=True)

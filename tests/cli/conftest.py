@@ -19,7 +19,7 @@ import asyncpg
 import pytest
 
 from sandbox_bot.embedded import EmbeddedServers
-from tests.conftest import ROOT, TemplateDatabase, create_database, drop_database, revive
+from tests.conftest import ROOT, TemplateDatabase, create_database, delete_streams, drop_database, revive
 from tests.forked import ForkedProcess, start_forked
 
 ALICE, BOB = "200000000000000001", "200000000000000002"
@@ -133,6 +133,9 @@ async def shell(
 ) -> AsyncIterator[Shell]:
     """A shell with a migrated database of the module's own. The other stores hold keys by sandbox id."""
     name = f"cli_{next(_numbers)}"
+    await revive(servers.nats)
+    # Another file's tests may have left streams that are not the bot's.
+    await delete_streams(servers.nats_url)
     url = await create_database(servers, name, template=template_db.name)
     yield _shell(servers, url, tmp_path_factory.mktemp(name), warm_sandboxctl)
     await drop_database(servers, name)
@@ -155,6 +158,7 @@ def _shell(servers: EmbeddedServers, database_url: str, home: Path, warm: Sequen
         # Neighbouring tests use other numbers; every key of a sandbox has its id.
         "REDIS_URL": urlunsplit(urlsplit(servers.redis_url)._replace(path="/63")),
         "NATS_URL": servers.nats_url,
+        "SANDBOX_ISOLATION": "convention",
         "DISCORD_PROTECTED_GUILD_IDS": PROTECTED,
     }
     password = urlsplit(database_url).password

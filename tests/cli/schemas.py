@@ -29,6 +29,13 @@ def listed(items: Schema) -> Schema:
     return {"type": "array", "items": items}
 
 
+_STORED = keys(
+    store=TEXT,
+    bytes={"type": "integer", "minimum": 0},
+    items={"type": "integer", "minimum": 0},
+    level={"enum": ["room", "near", "full"]},
+    measured_at=MOMENT,
+)
 SANDBOX = keys(
     id=UUID,
     short_id={"type": "string", "pattern": "^[0-9a-f]{8}$"},
@@ -38,6 +45,7 @@ SANDBOX = keys(
     status={"enum": ["pending", "creating", "running", "expired", "destroying", "destroyed"]},
     receives_events={"type": "boolean"},
     guild_ids=listed(SNOWFLAKE),
+    isolation={"enum": ["enforced", "convention"]},
     schema=TEXT,
     redis_prefix=TEXT,
     nats_prefix=TEXT,
@@ -45,6 +53,16 @@ SANDBOX = keys(
     expires_at=MOMENT,
     last_activity_at=MAYBE_MOMENT,
     destroyed_at=MAYBE_MOMENT,
+    events_dropped={"type": "integer", "minimum": 0},
+    events_dropped_since=MAYBE_MOMENT,
+    stored=listed(_STORED),
+)
+_LIMIT = keys(
+    store=TEXT,
+    what=TEXT,
+    used={"type": ["integer", "null"], "minimum": 0},
+    limit={"type": "number", "exclusiveMinimum": 0},
+    measured_at=MAYBE_MOMENT,
 )
 _PART = keys(
     store=TEXT,
@@ -83,6 +101,7 @@ SCHEMAS: dict[str, Schema] = {
         sandbox=SANDBOX,
         overall={"enum": ["healthy", "degraded", "unhealthy"]},
         parts=listed(_PART),
+        limits=listed(_LIMIT),
         checked_at=MOMENT,
     ),
     "status away": keys(error=keys(code=TEXT, message=TEXT), checked_at=MOMENT),
@@ -158,6 +177,31 @@ SCHEMAS: dict[str, Schema] = {
                 commands=listed(TEXT),
             )
         ),
+    ),
+    "doctor --isolation": keys(
+        ok={"type": "boolean"},
+        isolation={"enum": ["enforced", "convention"]},
+        tried={"type": "integer"},
+        denied={"type": "integer"},
+        possible={"type": "integer"},
+        seconds={"type": "number"},
+        servers=listed(
+            keys(
+                server=TEXT,
+                where=MAYBE_TEXT,
+                away=MAYBE_TEXT,
+                attacks=listed(
+                    keys(
+                        group=TEXT,
+                        what=TEXT,
+                        result={"enum": ["denied", "possible", "failed"]},
+                        came_back=MAYBE_TEXT,
+                        reason=MAYBE_TEXT,
+                    )
+                ),
+            )
+        ),
+        left=listed(TEXT),
     ),
     "migrate": keys(direction={"enum": ["up", "down"]}),
 }

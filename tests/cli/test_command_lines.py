@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
+from redis.asyncio import Redis
 
 from discord_sim import DiscordSim
 from sandbox_bot.embedded._programs import postgres_programs
@@ -92,16 +93,20 @@ def test_what_counts_as_a_secret() -> None:
 
 
 @pytest.fixture(scope="module")
-async def secretive(shell: Shell) -> Shell:
-    """A shell in which every address has a password; servers that ask for none take any."""
+async def secretive(shell: Shell) -> AsyncIterator[Shell]:
+    """A shell in which every address has a password; a NATS that asks for none takes any."""
     redis, nats = urlsplit(shell.env["REDIS_URL"]), urlsplit(shell.env["NATS_URL"])
+    admin = Redis.from_url(shell.env["REDIS_URL"])
+    await admin.execute_command("ACL SETUSER", "secretive", "on", f">{REDIS_SECRET}", "~*", "&*", "+@all")
     psql = shutil.which("psql") or str(postgres_programs() / "psql")
-    return shell.having(
-        REDIS_URL=f"redis://default:{REDIS_SECRET}@{redis.netloc}{redis.path}",
+    yield shell.having(
+        REDIS_URL=f"redis://secretive:{REDIS_SECRET}@{redis.hostname}:{redis.port}{redis.path}",
         NATS_URL=f"nats://bot:{NATS_SECRET}@{nats.netloc}",
         DISCORD_TOKEN=TOKEN,
         PATH=f"{Path(psql).parent}:{shell.env['PATH']}",
     )
+    await admin.execute_command("ACL DELUSER", "secretive")
+    await admin.aclose()
 
 
 @pytest.fixture(scope="module")

@@ -46,7 +46,11 @@ async def test_eval_sets_exactly_the_values(
     shell: Shell, database: asyncpg.Connection, sandbox_id: str, program: str
 ) -> None:
     assert shutil.which(program)
-    script = f'eval "$(sandboxctl connect {sandbox_id})" && env -0 | grep -z "^SANDBOX_" | tr "\\0" "\\1"'
+    script = (
+        # The choice of the tests' own is none of the command's.
+        f'eval "$(sandboxctl connect {sandbox_id})" && unset SANDBOX_ISOLATION && '
+        'env -0 | grep -z "^SANDBOX_" | tr "\\0" "\\1"'
+    )
     for name in HOSTILE[:-1]:
         await rename(database, sandbox_id, name)
         ended = await shell.script(script, program=program)
@@ -97,6 +101,12 @@ async def test_exec_gets_the_servers_that_only_a_file_names(shell: Shell, sandbo
         assert found.out == f"||{sandbox_id}\n"
     finally:
         dotenv.unlink()
+
+
+async def test_exec_hands_over_the_nats_server_of_the_sandboxes(shell: Shell, sandbox_id: str) -> None:
+    own = shell.having(SANDBOX_NATS_URL="nats://127.0.0.1:1")
+    found = await own("exec", sandbox_id, "--", "sh", "-c", 'echo "$NATS_URL"')
+    assert (found.code, found.out) == (0, "nats://127.0.0.1:1\n")
 
 
 async def test_psql_works_in_the_right_schema_and_shows_no_password(shell: Shell, sandbox_id: str) -> None:

@@ -45,6 +45,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], int]] = {
     "doctor": (("doctor",), 0),
     "doctor --json": (("doctor", "--json"), 0),
     "migrate": (("migrate",), 0),
+    "tenant-nats": (("tenant-nats", "--slots", "1"), 2),
     "run": (("run",), 2),
     "version": (("--version",), 0),
     "help": (("--help",), 0),

@@ -214,6 +214,7 @@ async def test_the_group_is_for_guilds_and_for_those_who_manage_them(scene: Scen
         "help",
         "list",
         "register-guild",
+        "rotate",
         "status",
         "unregister-guild",
     }

@@ -14,9 +14,11 @@ from sandbox_core import errors
 from sandbox_core.error_text import explain
 from sandbox_core.event_router import DAY, LastEvent
 from sandbox_core.health import SandboxHealth
+from sandbox_core.limits_text import Limits
 from sandbox_core.manager import Changed, Extension, Registration
 from sandbox_core.models import GuildAccess, Sandbox, SandboxStatus
 from sandbox_core.namespaces import PartHealth, PartState
+from sandbox_core.stored import StorageLimit
 
 NOW = datetime(2026, 8, 1, 12, 0, tzinfo=UTC)
 EXPIRES = NOW + timedelta(hours=24)
@@ -69,6 +71,7 @@ def all_errors(root: type[errors.SandboxError] = errors.SandboxError) -> Iterato
 
 
 LONG = "x" * 3000
+LIMITS = Limits(100, 60, {"PostgreSQL": StorageLimit(2**28), "Redis": StorageLimit(2**26, 500_000)})
 DOUBT = _render.Doubt(
     GuildAccess("1" * 20, True, True, "*" * 100),
     _render.Traffic(12_345, 3600.0, LastEvent(1.0, DAY)),
@@ -94,6 +97,8 @@ EXAMPLES: dict[type[errors.SandboxError], errors.SandboxError] = {
         errors.ConfirmationNeeded("613425648685547541", LONG),
         errors.GuildNotRegistered("613425648685547541"),
         errors.GuildLimitReached(100),
+        errors.SlotsUsedUp(LONG, 100),
+        errors.StorageUsedUp("PostgreSQL", 2**60, 2**59, sandbox_name=LONG),
         errors.DependencyUnavailable("PostgreSQL", LONG),
         errors.OutcomeUnknown("PostgreSQL", LONG),
         errors.CutOff(errors.DependencyUnavailable("PostgreSQL", LONG, LONG)),
@@ -102,6 +107,10 @@ EXAMPLES: dict[type[errors.SandboxError], errors.SandboxError] = {
         errors.LoginRefused("Redis", where="h:1", user="x", problem="no", setting="REDIS_URL"),
         errors.NotMigrated(),
         errors.StreamUnusable("EVENTS", LONG, LONG, LONG),
+        errors.RotationUnfinished("Redis", LONG, LONG),
+        errors.IsolationImpossible("Redis", LONG, LONG, LONG),
+        errors.NoCredentials(LONG),
+        errors.SlotsUsedUp(LONG, 100),
     )
 }
 
@@ -118,7 +127,7 @@ def test_every_error_becomes_an_embed_with_its_code(cls: type[errors.SandboxErro
 @pytest.mark.parametrize("status", SandboxStatus)
 def test_every_status_has_a_mark_a_colour_and_its_word(status: SandboxStatus) -> None:
     sandbox = a_sandbox(status=status)
-    embed = _render.status(SandboxHealth(sandbox, parts()), {}, now=NOW, events_last_minute=0)
+    embed = _render.status(SandboxHealth(sandbox, parts()), {}, limits=LIMITS, now=NOW, events_last_minute=0)
     assert embed.colour is not None
     assert str(status) in (embed.description or "")
     assert f"**welcome-flow** · {status}" in (_render_list.listing([sandbox]).description or "")
@@ -126,7 +135,9 @@ def test_every_status_has_a_mark_a_colour_and_its_word(status: SandboxStatus) ->
 
 def test_status_names_the_part_that_is_ill() -> None:
     ill = PartHealth("Redis", PartState.UNHEALTHY, "no answer within 3 s", 3000.0)
-    embed = _render.status(SandboxHealth(a_sandbox(), (ill,)), {}, now=NOW, events_last_minute=0)
+    embed = _render.status(
+        SandboxHealth(a_sandbox(), (ill,)), {}, limits=LIMITS, now=NOW, events_last_minute=0
+    )
     assert embed.description == "🟠 running, degraded"
     assert (embed.fields[-1].name, embed.fields[-1].value) == (
         "🔴 Redis",
@@ -136,9 +147,14 @@ def test_status_names_the_part_that_is_ill() -> None:
 
 def test_status_of_a_sandbox_past_its_time_says_that_production_has_the_events() -> None:
     health = SandboxHealth(a_sandbox(), parts())
-    assert "production" in (_render.status(health, {}, now=EXPIRES, events_last_minute=0).description or "")
+    assert "production" in (
+        _render.status(health, {}, limits=LIMITS, now=EXPIRES, events_last_minute=0).description or ""
+    )
     assert "production" not in (
-        _render.status(health, {}, now=EXPIRES - timedelta(seconds=1), events_last_minute=0).description or ""
+        _render.status(
+            health, {}, limits=LIMITS, now=EXPIRES - timedelta(seconds=1), events_last_minute=0
+        ).description
+        or ""
     )
 
 
@@ -213,7 +229,7 @@ def test_an_owner_that_is_not_a_discord_user_is_shown_as_text() -> None:
 
 def test_the_environment_is_a_block_and_a_file() -> None:
     variables = {"SANDBOX_ID": "3f2a", "SANDBOX_REDIS_PREFIX": "sandbox:3f2a:"}
-    embed, file = _render.environment(a_sandbox(), variables)
+    embed, file = _render.environment(a_sandbox(), variables, "Environment")
     assert embed.description == (
         '```sh\nexport SANDBOX_ID="3f2a"\nexport SANDBOX_REDIS_PREFIX="sandbox:3f2a:"\n```'
     )
@@ -223,7 +239,7 @@ def test_the_environment_is_a_block_and_a_file() -> None:
 
 def test_an_environment_too_long_for_an_embed_is_whole_in_the_file() -> None:
     variables = {"SANDBOX_GUILD_IDS": ",".join(ENORMOUS_NAMES)}
-    embed, file = _render.environment(a_sandbox(), variables)
+    embed, file = _render.environment(a_sandbox(), variables, "Environment")
     assert_within_limits(embed)
     assert "attached file" in (embed.description or "")
     assert file.fp.read().count(b",") == 499
@@ -234,7 +250,13 @@ def test_an_environment_too_long_for_an_embed_is_whole_in_the_file() -> None:
     [
         _render.created(Changed(enormous()), ENORMOUS_NAMES),
         _render_list.listing([enormous()] * 300),
-        _render.status(SandboxHealth(enormous(), parts(100)), ENORMOUS_NAMES, now=NOW, events_last_minute=0),
+        _render.status(
+            SandboxHealth(enormous(), parts(100)),
+            ENORMOUS_NAMES,
+            limits=LIMITS,
+            now=NOW,
+            events_last_minute=0,
+        ),
         _render_destroy.question(enormous(), ENORMOUS_NAMES),
         _render_destroy.destroyed(Changed(enormous())),
         _render.registered(Registration(enormous()), GuildAccess("1" * 20, True, True, "*" * 100)),

@@ -19,6 +19,7 @@ from .conftest import COOKS_GUILD, DEV_GUILD, Scene, code_of, embed_of, text_of
 ROLE = 500000000000000001
 OPTIONS: dict[str, dict[str, str]] = {
     "connect": {"name": "mine"},
+    "rotate": {"name": "mine"},
     "extend": {"name": "mine", "duration": "1h"},
 }
 
@@ -39,7 +40,7 @@ def commands_of(scene: Scene) -> Iterator[app_commands.Command[Any, ..., Any]]:
 async def test_every_command_has_a_check_and_an_error_text(scene: Scene) -> None:
     guest = scene.alice.guild.add_member(scene.env.create_user("guest"))
     names = [command.name for command in commands_of(scene)]
-    assert len(names) == 9
+    assert len(names) == 10
     for command in commands_of(scene):
         options = OPTIONS.get(command.name, {})
         before = await scene.stored()
@@ -54,7 +55,7 @@ async def test_every_command_answers_a_fault_with_an_id(
     async def fault(*_: object, **__: object) -> None:
         raise RuntimeError("the password is hunter2")
 
-    for name in ("create", "list", "get", "for_guild", "unregister_guild", "extend", "health"):
+    for name in ("create", "list", "get", "for_guild", "unregister_guild", "extend", "rotate", "health"):
         monkeypatch.setattr(scene.core.manager, name, fault)
     for command in commands_of(scene):
         if command.name == "help":

@@ -29,7 +29,12 @@ from tests.docs.markdown import blocks
 
 _COMPOSE = ROOT / "docker-compose.yml"
 _VARIABLE = re.compile(r"\$\{(?P<name>\w+)")
-_PASSWORDS = {"POSTGRES_PASSWORD": "p4ss", "GRAFANA_PASSWORD": "w0rd"}
+_PASSWORDS = {
+    "POSTGRES_PASSWORD": "p4ss",
+    "REDIS_PASSWORD": "k3ys",
+    "GRAFANA_PASSWORD": "w0rd",
+    "SANDBOX_CREDENTIALS_KEY": "0" * 64,
+}
 
 
 def run_compose(
@@ -121,7 +126,9 @@ def test_only_grafana_is_published_beyond_loopback() -> None:
 _SERVERS = {
     "postgres": (lambda: postgres_programs() / "postgres", r"\d+"),
     "valkey": (valkey_program, r"\d+\.\d+"),
+    "tenant-valkey": (valkey_program, r"\d+\.\d+"),
     "nats-1": (nats_program, r"\d+\.\d+"),
+    "tenant-nats": (nats_program, r"\d+\.\d+"),
 }
 """The program that the tests run, and how much of its version an image's tag has to share."""
 
@@ -139,6 +146,16 @@ def test_the_servers_are_those_that_the_tests_run(service: str) -> None:
     assert tag[0] == tested[0], f"docker-compose.yml runs {tag[0]}, the tests {tested[0]}"
 
 
+_BY_TAG_ONLY = {"nats"}
+"""Images whose digest is not established."""
+
+
+def test_images_of_others_are_named_by_digest() -> None:
+    images = {service["image"] for service in services().values() if "build" not in service}
+    by_digest = {image for image in images if re.fullmatch(r"[^@]+:[^@]+@sha256:[0-9a-f]{64}", image)}
+    assert {image.partition(":")[0] for image in images - by_digest} == _BY_TAG_ONLY
+
+
 def test_the_nodes_of_the_cluster_are_of_one_version() -> None:
     assert len({service["image"] for name, service in services().items() if name.startswith("nats-")}) == 1
 
@@ -147,11 +164,13 @@ def test_data_outlives_a_container() -> None:
     """Each server's volume is where its image keeps data; that of PostgreSQL moved with version 18."""
     places = {
         name: {volume["target"] for volume in services()[name]["volumes"] if volume["type"] == "volume"}
-        for name in ("postgres", "valkey", "nats-1", "prometheus", "grafana")
+        for name in ("postgres", "valkey", "tenant-valkey", "tenant-nats", "nats-1", "prometheus", "grafana")
     }
     assert places == {
         "postgres": {"/var/lib/postgresql"},
         "valkey": {"/data"},
+        "tenant-valkey": {"/data"},
+        "tenant-nats": {"/data", "/etc/tenant-nats"},
         "nats-1": {"/data"},
         "prometheus": {"/prometheus"},
         "grafana": {"/var/lib/grafana"},
@@ -169,7 +188,7 @@ def test_the_guide_names_the_published_addresses() -> None:
     assert [published[urlsplit(url).port or 0] for _, url in named] == ["postgres", "valkey", "nats-1"]
     database = urlsplit(named[0][1])
     environment = services()["postgres"]["environment"]
-    assert database.username == environment["POSTGRES_USER"]
+    assert f"CREATE ROLE {database.username} " in (DEPLOY / "postgres" / "init.sh").read_text()
     assert database.path == f"/{environment['POSTGRES_DB']}"
     for text in ("9090/alerts", "port 3000", "user `admin`"):
         assert text in guide
@@ -223,7 +242,7 @@ def test_addresses_can_come_from_files(monkeypatch: pytest.MonkeyPatch, tmp_path
 def test_every_service_is_watched_and_comes_back() -> None:
     for name, service in services().items():
         assert "no-new-privileges:true" in service["security_opt"], name
-        if name == "migrate":
+        if name in {"migrate", "tenant-nats-configuration"}:
             assert service["restart"] == "no"
             continue
         assert service["restart"] == "unless-stopped", name
@@ -234,7 +253,9 @@ def test_every_service_is_watched_and_comes_back() -> None:
 def test_the_bot_starts_after_the_migrations_and_its_servers() -> None:
     needs = _dependencies(services()["bot"])
     assert needs.pop("migrate") == "service_completed_successfully"
-    assert needs == dict.fromkeys(("valkey", "nats-1", "nats-2", "nats-3"), "service_healthy")
+    assert needs == dict.fromkeys(
+        ("valkey", "tenant-valkey", "tenant-nats", "nats-1", "nats-2", "nats-3"), "service_healthy"
+    )
     assert _dependencies(services()["migrate"]) == {"postgres": "service_healthy"}
 
 
@@ -246,7 +267,7 @@ def test_the_bots_environment_is_one_it_accepts(monkeypatch: pytest.MonkeyPatch,
     # `.env` is one for all services: that the servers' passwords stand there too is no mistake.
     known = {name.upper() for name in Settings.model_fields} | _PASSWORDS.keys()
     assert environment.keys() <= known
-    assert environment["GRAFANA_PASSWORD"] == ""
+    assert {environment[name] for name in _PASSWORDS if name != "SANDBOX_CREDENTIALS_KEY"} == {""}
     for name, value in environment.items():
         assert isinstance(value, str), f"{name}: YAML would make it another type"
         monkeypatch.setenv(name, value)

@@ -134,6 +134,7 @@ async def test_every_command_that_operators_use_works_in_the_image(
             "DISCORD_API_URL": sim.api_url,
             "DISCORD_DEV_GUILD_IDS": str(dev.id),
             "OPS_PORT": str(port),
+            "SANDBOX_ISOLATION": "convention",
             **{name.upper(): url for name, url in urls.items()},
         },
     )

@@ -97,6 +97,7 @@ class Rollout:
                 DISCORD_API_URL=self.sim.api_url,
                 DISCORD_DEV_GUILD_IDS=str(self.dev.id),
                 OPS_PORT=str(settings.ops_port),
+                SANDBOX_ISOLATION=settings.sandbox_isolation,
                 **{name.upper(): url for name, url in self.urls.items()},
             )
         )

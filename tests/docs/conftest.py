@@ -25,7 +25,7 @@ from sandbox_bot.tour.stage import default_settings
 from sandbox_core.bootstrap import Core, NatsUse, open_core
 from sandbox_core.errors import SandboxNotFound
 from sandbox_core.models import Actor, GuildAccess, Sandbox
-from tests.conftest import TemplateDatabase, create_database, delete_streams, drop_database
+from tests.conftest import TemplateDatabase, close_databases, create_database, delete_streams, drop_database
 from tests.docs.markdown import ROOT
 from tests.e2e.harness import eventually, free_port, get
 from tests.e2e.programs import Program, program
@@ -52,6 +52,8 @@ class Place:
     port: int
     next_port: int
     """Instead of the port on which the documents start a second bot."""
+    superuser: str
+    """The address of the sandboxes' database for PostgreSQL's superuser."""
     identifies: int = 0
     """How many sessions had been begun when a drill began."""
     bot: Program | None = None
@@ -156,12 +158,20 @@ class Place:
         return f'DATABASE "{url.path[1:]}" TO "{url.username}"'
 
     async def execute(self, statement: str, *arguments: object) -> None:
-        """Change the database behind everybody's back."""
-        connection = await asyncpg.connect(self.environment["DATABASE_URL"])
-        try:
-            await connection.execute(statement, *arguments)
-        finally:
-            await connection.close()
+        """Change the bot's database behind everybody's back."""
+        await _execute(self.environment["DATABASE_URL"], statement, *arguments)
+
+    async def execute_as_superuser(self, statement: str, *arguments: object) -> None:
+        """Change the sandboxes' database."""
+        await _execute(self.superuser, statement, *arguments)
+
+
+async def _execute(address: str, statement: str, *arguments: object) -> None:
+    connection = await asyncpg.connect(address)
+    try:
+        await connection.execute(statement, *arguments)
+    finally:
+        await connection.close()
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +184,7 @@ async def place(
     """One place for all pages: Alice, who manages the servers, and a running bot."""
     directory = tmp_path_factory.mktemp("docs")
     database_url = await create_database(servers, "docs", template=template_db.name)
+    await close_databases(servers)
     redis_url = urlunsplit(urlsplit(servers.redis_url)._replace(path=_REDIS_DATABASE))
     async with Redis.from_url(redis_url) as client:
         await client.flushdb()
@@ -193,19 +204,29 @@ async def place(
             "DATABASE_URL": database_url,
             "REDIS_URL": redis_url,
             "NATS_URL": servers.nats_url,
+            **{name.upper(): value for name, value in servers.tenant_settings.items()},
             "DISCORD_TOKEN": sim.token,
             "DISCORD_API_URL": sim.api_url,
             "DISCORD_DEV_GUILD_IDS": str(dev.id),
         }
         _write_programs(directory, warm_sandboxctl)
-        settings = default_settings(database_url=database_url, redis_url=redis_url, nats_url=servers.nats_url)
+        settings = default_settings(
+            database_url=database_url,
+            redis_url=redis_url,
+            nats_url=servers.nats_url,
+            **servers.tenant_settings,
+        )
         core = await stack.enter_async_context(
             open_core(settings, follow_routes=False, use_nats=NatsUse.SANDBOXES)
         )
-        made = Place(sim, alice, dev, core, environment, directory, free_port(), free_port())
+        superuser = urlunsplit(urlsplit(servers.postgres.admin_url)._replace(path="/tenants"))
+        made = Place(sim, alice, dev, core, environment, directory, free_port(), free_port(), superuser)
         try:
             await made.start_bot()
             yield made
+            # Their accounts of NATS are empty for the next page's sandboxes.
+            for sandbox in await core.manager.list(include_destroyed=False):
+                await core.manager.destroy(made.operator, str(sandbox.id))
         finally:
             for end in reversed(made.ends):
                 await end.aclose()

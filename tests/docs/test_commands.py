@@ -19,6 +19,7 @@ from tests.docs.markdown import ROOT, Block, blocks, name_of, pages
 from tests.e2e.harness import eventually, get
 
 _MAKE = "test_make.py does"
+_ENFORCED = "of servers that keep sandboxes apart: tests/isolation does that"
 _DOCKER = "needs Docker and images from a registry; test_compose_lines.py reads it"
 
 INVITATION = (
@@ -53,6 +54,8 @@ NOT_RUN: Mapping[tuple[str, str], str] = {
     ): "test_inline.py does, where fish is installed",
     ("docs/runbook.md", "alias sandboxctl='docker compose run --rm --no-deps bot sandboxctl'"): _DOCKER,
     ("docs/runbook.md", "docker compose stop bot"): _DOCKER,
+    ("docs/runbook.md", "sandboxctl doctor --isolation"): _ENFORCED,
+    ("docs/security.md", "sandboxctl doctor --isolation"): _ENFORCED,
     ("docs/runbook.md", "docker compose up --build --detach"): _DOCKER,
     ("README.md", INVITATION): "an address, and no command",
     ("docs/guide.md", INVITATION): "an address, and no command",
@@ -160,7 +163,8 @@ async def _orphans(place: Place) -> None:
     await place.execute(f'CREATE SCHEMA "{gone.schema_name}"')
     await place.execute('CREATE SCHEMA "sandbox_0badcafe"')
     await place.execute('CREATE SCHEMA "sandbox_prod_backup"')
-    await place.execute(f'DROP SCHEMA "{damaged.schema_name}" CASCADE')
+    role = f'"{damaged.schema_name}"'
+    await place.execute_as_superuser(f"DROP SCHEMA {role} CASCADE; DROP OWNED BY {role}; DROP ROLE {role}")
     found = await place.shell("sandboxctl orphans")
     for name in (gone.schema_name, "sandbox_0badcafe", "damaged"):
         assert name in found
@@ -207,7 +211,7 @@ async def _stopped(place: Place) -> None:
     place.bot.signal(signal.SIGTERM)
     assert await place.bot.exit_code() == 0
     sandbox = await place.core.manager.get("welcome-flow")
-    await place.execute(
+    await place.execute_as_superuser(
         f"INSERT INTO \"{sandbox.schema_name}\".communities (guild_id, name) VALUES ($1, 'kept')", GUILD
     )
 
@@ -215,7 +219,7 @@ async def _stopped(place: Place) -> None:
 async def _as_it_was(place: Place) -> None:
     sandbox = await place.core.manager.get("welcome-flow")
     assert sandbox.guild_ids == (GUILD,)
-    psql = f'sandboxctl psql -- -tAc "SELECT name FROM {sandbox.schema_name}.communities"'
+    psql = 'sandboxctl psql --sandbox welcome-flow -- -tAc "SELECT name FROM communities"'
     assert await place.shell(psql) == "kept\n"
 
 

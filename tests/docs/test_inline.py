@@ -38,8 +38,11 @@ _PROGRAMS = {"sandboxctl", "docker", "make", "pip", "eval", "unset", "curl", "ps
 NOT_RUN: Mapping[str, str] = {
     "sandboxctl run": "every page is read with it running: see `Place.start_bot`",
     "sandboxctl status NAME --watch": "runs until it is stopped: tests/cli does that",
+    "sandboxctl rotate NAME": "of sandboxes that the servers keep apart: tests/isolation does that",
+    "sandboxctl doctor --isolation": "of servers that keep sandboxes apart: tests/isolation does that",
     "sandboxctl run --embedded": "tests/packaging does, as installed",
     "sandboxctl tour": "tests/packaging does, as installed",
+    "sandboxctl tenant-nats": "tests/tenant_nats/test_configuration.py does, with a key",
     OTHER_PYTHON: ".ci/run does, on each Python of the machine",
     "pip install .": "test_the_checkout_can_be_installed",
     **dict.fromkeys(MADE - {"make test"}, "test_make.py does"),

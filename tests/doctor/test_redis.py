@@ -44,7 +44,9 @@ async def user(servers: EmbeddedServers) -> AsyncIterator[User]:
     name = f"doctor{next(_numbers)}"
     url = urlsplit(servers.redis_url)
     admin = Redis.from_url(servers.redis_url)
-    user = User(admin, name, urlunsplit(url._replace(netloc=f"{name}:secret-of-it@{url.netloc}")))
+    user = User(
+        admin, name, urlunsplit(url._replace(netloc=f"{name}:secret-of-it@{url.hostname}:{url.port}"))
+    )
     rights = " ".join(f"+{command}" for command in COMMANDS)
     await user.run(f"ACL SETUSER {name} on >secret-of-it ~{KEYS} {rights}")
     yield user

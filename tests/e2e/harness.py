@@ -241,6 +241,7 @@ def settings_for(sim: DiscordSim, dev_guild: SimGuild, urls: dict[str, str], **o
             "discord_api_url": sim.api_url,
             "discord_dev_guild_ids": str(dev_guild.id),
             "ops_port": free_port(),
+            "sandbox_isolation": "convention",
             **urls,
             **overrides,
         }

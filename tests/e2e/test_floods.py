@@ -65,7 +65,7 @@ async def test_a_flood_that_is_faster_than_nats_is_held_back_and_not_dropped(sta
     live = await start_live(router_max_pending=100)
     await live.mapped()
     await live.sim.flood(EVENTS)
-    assert live.run.bot.sandbox_core.router.pending <= 100
+    assert live.run.bot.sandbox_core.router.backlog.count <= 100
     await live.checked()
     assert len(live.sim.identifies) == 1
     assert not live.sim.resumes

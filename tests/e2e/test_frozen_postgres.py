@@ -106,6 +106,7 @@ def commands(live: Live) -> dict[str, dict[str, Any]]:
         "list": {},
         "status": {"name": "first"},
         "connect": {"name": "first"},
+        "rotate": {"name": "first"},
         "register-guild": {"name": "first", "guild": guild},
         "unregister-guild": {"guild": guild},
         "extend": {"name": "first", "duration": "1h"},

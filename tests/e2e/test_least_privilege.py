@@ -99,7 +99,7 @@ async def valkey(servers: EmbeddedServers) -> AsyncIterator[tuple[str, Redis]]:
         await admin.execute_command(*shlex.split(line))
     await admin.execute_command("ACL", "LOG", "RESET")
     await admin.config_resetstat()
-    yield urlunsplit(url._replace(netloc=f"{BOT}:{PASSWORD}@{url.netloc}", path="/61")), admin
+    yield urlunsplit(url._replace(netloc=f"{BOT}:{PASSWORD}@{url.hostname}:{url.port}", path="/61")), admin
     await admin.execute_command("ACL", "DELUSER", BOT)
     await admin.select(61)
     await admin.flushdb()
@@ -154,6 +154,7 @@ async def test_a_whole_life_with_the_least_privilege(
     live.run = await start_bot(live.run.settings)
     environment = {name.upper(): value for name, value in urls.items()} | {
         "SANDBOX_CONTROL_SCHEMA": way.schema,
+        "SANDBOX_ISOLATION": "convention",
         "DISCORD_API_URL": live.sim.api_url,
         "DISCORD_TOKEN": live.sim.token,
         "DISCORD_DEV_GUILD_IDS": str(live.dev.id),

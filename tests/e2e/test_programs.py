@@ -50,7 +50,9 @@ async def test_run_embedded_from_start_to_stop_and_again(
     async with program(*arguments, directory=tmp_path, **environment) as running:
         await until_ready(running, port)
         running.look_at_family()
-        assert len(running.family) >= 6, "three servers and their guards"
+        assert len(running.family) >= 10, "five servers and their guards"
+        _, body = await get(f"http://127.0.0.1:{port}", "/readyz")
+        assert json.loads(body)["isolation"] == "enforced"
         created = await sim.slash(alice, dev.default_channel, "sandbox create", name="kept")
         assert "kept is running" in created.text
         running.signal(stop)
@@ -63,6 +65,9 @@ async def test_run_embedded_from_start_to_stop_and_again(
         running.look_at_family()
         listed = await sim.slash(alice, dev.default_channel, "sandbox list")
         assert "kept" in listed.text
+        shown = await sim.slash(alice, dev.default_channel, "sandbox connect", name="kept")
+        for variable in ("DATABASE_URL", "REDIS_URL", "NATS_URL"):
+            assert variable in shown.text
         running.signal(stop)
         assert await running.exit_code() == 0
     assert sim.token not in running.errors
@@ -239,8 +244,9 @@ async def test_a_tour_that_fails_says_so_and_names_the_log(tmp_path: Path) -> No
     async with program("sandbox_bot", "tour", directory=tmp_path, TMPDIR=str(tmp_path)) as running:
         await eventually(lambda: "2 The bot" in running.output or not running.running)
         running.look_at_family()
-        (valkey,) = [pid for pid in running.family if told_of(pid, "comm").strip() == "valkey-server"]
-        os.kill(valkey, signal.SIGKILL)
+        for pid in running.family:
+            if told_of(pid, "comm").strip() == "valkey-server":
+                os.kill(pid, signal.SIGKILL)
         assert await running.exit_code() == 1
     assert "✗ Step" in running.output
     assert "Traceback" not in running.output + running.errors

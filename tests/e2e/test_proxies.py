@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import sys
 from pathlib import Path
 
 import aiohttp
@@ -77,8 +76,7 @@ async def test_a_command_that_another_process_has_acknowledged_is_not_done_again
     live: Live, monkeypatch: pytest.MonkeyPatch, answers: bool
 ) -> None:
     """Discord delivers it once more to the process that resumes a killed one's session."""
-    # Loading an extension imports its modules anew: by its name pytest finds the first one's.
-    monkeypatch.setattr(sys.modules["sandbox_cogs.sandbox._errors"], "_ANSWERED_WITHIN", 0.5)
+    monkeypatch.setattr("sandbox_cogs._acknowledge._ANSWERED_WITHIN", 0.5)
     backend = live.sim.rest
 
     async def acknowledged_elsewhere(record: RecordedRequest) -> None:

@@ -175,6 +175,7 @@ async def test_a_start_says_what_it_met(
     addresses = {variable.upper(): url for variable, url in urls.items()}
     port = free_port()
     environment = discord_environment(sim, sim.add_guild("dev").id, port)
+    environment["SANDBOX_ISOLATION"] = "convention"
     async with contextlib.AsyncExitStack() as stack:
         wrong = await stack.enter_async_context(fault(addresses, tmp_path))
         ((variable, address),) = wrong.items()

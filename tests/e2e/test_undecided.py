@@ -24,9 +24,9 @@ class Unanswered:
         self.may_answer = asyncio.Event()
         self.waited_for = asyncio.Event()
         self._resolve = self.core.routes.resolve
-        self._settled = self.core.router.settled
+        self._settled = self.core.router.switching.settled
         monkeypatch.setattr(self.core.routes, "resolve", self._late)
-        monkeypatch.setattr(self.core.router, "settled", self._asked)
+        monkeypatch.setattr(self.core.router.switching, "settled", self._asked)
 
     async def _late(self, guild_ids: Collection[str]) -> RouteTable:
         await self.may_answer.wait()

@@ -191,14 +191,15 @@ async def test_a_cluster_without_its_role_and_database_gets_them(tmp_path: Path)
     await server.start()
     connection = await asyncpg.connect(server.admin_url)
     await connection.execute("DROP DATABASE sandbox")
-    await connection.execute("DROP ROLE sandbox")
+    await connection.execute("DROP DATABASE tenants")
+    await connection.execute("DROP OWNED BY sandbox; DROP ROLE sandbox")
     await connection.close()
     await server.restart()
     await store(server)
     await server.stop()
 
 
-async def test_the_bots_role_is_no_superuser(servers_of_postgres: PostgresServer) -> None:
+async def test_the_bots_role_makes_roles_and_is_no_superuser(servers_of_postgres: PostgresServer) -> None:
     connection = await asyncpg.connect(servers_of_postgres.url)
     row = await connection.fetchrow(
         "SELECT rolsuper, rolcreatedb, rolcreaterole, datdba = r.oid AS owns FROM pg_roles r, pg_database "
@@ -206,7 +207,7 @@ async def test_the_bots_role_is_no_superuser(servers_of_postgres: PostgresServer
     )
     await connection.close()
     assert row is not None
-    assert tuple(row) == (False, False, False, True)
+    assert tuple(row) == (False, False, True, True)
 
 
 async def test_postgres_asks_for_the_password(servers_of_postgres: PostgresServer) -> None:

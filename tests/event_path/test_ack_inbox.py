@@ -28,6 +28,9 @@ class Heard:
     def stored(self, numbers: Sequence[int]) -> None:
         self.answers += [("stored", number) for number in numbers]
 
+    def duplicate(self, number: int, sequence: int) -> None:
+        self.answers.append((f"duplicate of {sequence}", number))
+
     def not_stored(self, number: int, error: PubAckError) -> None:
         self.answers.append((f"refused {error.err_code}", number))
 
@@ -65,10 +68,11 @@ def arriving(inbox: AckInbox, other_sid: int, seed: int) -> tuple[bytes, list[tu
         if kind == "stored":
             payload = b'{"stream":"EVENTS","seq":%d}' % number
             if chance.random() < 0.3:
-                payload = b'{"stream":"EVENTS", "seq":%d,"duplicate": true}' % number
-            if chance.random() < 0.2:
-                payload = b'{"stream":"EVENTS", "duplicate": true, "domain":"error", "seq":1}'
+                payload = b'{"stream":"EVENTS", "domain":"error", "seq":%d}' % number
             answers.append(("stored", number))
+            if chance.random() < 0.2:
+                payload = b'{"stream":"EVENTS", "duplicate": true, "domain":"error", "seq":7}'
+                answers[-1] = ("duplicate of 7", number)
         elif kind == "refused":
             payload = b'{"error":{"code":503,"err_code":10077,"description":"MSG x 1 2\\r\\n"},"seq":0}'
             if chance.random() < 0.5:

@@ -121,12 +121,13 @@ async def test_a_lost_session_leaves_every_lane_and_others_go_on(
     send(intake, dispatch(3, guild_id=GUILD_A))
     send(intake, dispatch(4, guild_id=GUILD_A))
     drained = []
-    router.on_drained = lambda: drained.append(router.in_flight(GUILD_A))
-    router.pause({GUILD_A})
+    router.switching.on_drained = lambda: drained.append(router.switching.in_flight(GUILD_A))
+    router.switching.pause({GUILD_A})
     routes.current_table = None
     for seq in (5, 6, 7, 8):
         send(intake, dispatch(seq, guild_id=GUILD_B))
-    assert (router.pending, router.full, router.held) == (10, True, 4)
+    # One of them is a sandbox's for certain, and not production's to wait for.
+    assert (router.pending, router.full, router.held) == (10, False, 4)
 
     intake.lose(0)
     assert drained == [False]
@@ -156,7 +157,7 @@ async def test_what_stays_of_a_switching_guild_keeps_the_old_side(
     intake.forget(0)
     intake.adopt("next", 0, 0)
     send(intake, dispatch(1, guild_id=GUILD_A))
-    router.pause({GUILD_A})
+    router.switching.pause({GUILD_A})
     send(intake, dispatch(2, guild_id=GUILD_A))
     intake.lose(0)
     assert router.pending == 2
@@ -167,7 +168,7 @@ async def test_what_stays_of_a_switching_guild_keeps_the_old_side(
         assert publication.subject == f"sandbox.{SANDBOX_1}.events.MESSAGE_CREATE"
         slow.withdraw(publication)
         router.acknowledged([publication])
-    assert not router.in_flight(GUILD_A)
+    assert not router.switching.in_flight(GUILD_A)
     assert router.pending == 0
 
 

@@ -99,7 +99,7 @@ async def test_what_is_stored_counts_as_acknowledged_and_the_rest_is_sent(
     await forgotten(reader.jetstream())
     clock.now += 60
     with capture_logs() as logs:
-        assert publisher.resend_overdue() in {0, 5}
+        assert publisher.sweep.resend_overdue() in {0, 5}
         async with asyncio.timeout(60):
             await publisher.drained()
     assert await stored_ids(reader) == ["session:0:1", "session:0:3", "session:0:2", "session:0:4"]
@@ -138,10 +138,10 @@ async def test_within_the_window_nothing_is_asked(
 ) -> None:
     asked: list[object] = []
     monkeypatch.setattr(LateResends, "ask", lambda _, late: asked.append(late))
-    publisher._ack_timeout = 0.1
+    publisher.sweep._ack_timeout = 0.1
     await unheard(publisher, publication(1))
     clock.now += _WINDOW.total_seconds() / 2
-    publisher.resend_overdue()
+    publisher.sweep.resend_overdue()
     async with asyncio.timeout(60):
         await publisher.drained()
     assert asked == []
@@ -243,7 +243,7 @@ async def test_what_is_acknowledged_while_it_is_asked_for_is_sent_no_more(
     heard_late, gone = publication(8), publication(9)
     lost_on_the_way(publisher, heard_late, gone)
     clock.now += 600
-    publisher.resend_overdue()
+    publisher.sweep.resend_overdue()
     await until(lambda: stored.asked)
     publisher.stored([heard_late.number])
     publisher.withdraw(gone)

@@ -143,10 +143,10 @@ async def test_an_acknowledgement_that_does_not_come_is_asked_for_again(
         patch.setattr(publisher, "stored", lost.append)
         publisher.submit(publication(1))
         await until(lambda: lost)
-    assert publisher.resend_overdue() == 0
+    assert publisher.sweep.resend_overdue() == 0
     clock.now += 6
     # The sweep of the publisher itself may have come first.
-    publisher.resend_overdue()
+    publisher.sweep.resend_overdue()
     async with asyncio.timeout(60):
         await publisher.drained()
     assert recorder.failures == ["ack_timeout"]
@@ -241,7 +241,7 @@ async def test_unforeseen_faults_are_logged_and_publishing_goes_on(
             faults.remove(name)
             raise ZeroDivisionError(name)
 
-    sweep, acknowledged = publisher.resend_overdue, recorder.acknowledged
+    sweep, acknowledged = publisher.sweep.resend_overdue, recorder.acknowledged
     # Reading `max_payload` comes first in sending.
     limit = publisher._connection.client.max_payload
 
@@ -259,7 +259,7 @@ async def test_unforeseen_faults_are_logged_and_publishing_goes_on(
 
     with capture_logs() as logs:
         monkeypatch.setattr(type(publisher._connection.client), "max_payload", property(max_payload))
-        monkeypatch.setattr(publisher, "resend_overdue", resend)
+        monkeypatch.setattr(publisher.sweep, "resend_overdue", resend)
         monkeypatch.setattr(recorder, "acknowledged", hear)
         for number in range(1, 4):
             publisher.submit(publication(number))
@@ -277,7 +277,7 @@ async def test_unforeseen_faults_are_logged_and_publishing_goes_on(
     assert len(await read_back(reader, "EVENTS")) == 4
     # The sweep goes on too.
     swept = asyncio.Event()
-    monkeypatch.setattr(publisher, "resend_overdue", swept.set)
+    monkeypatch.setattr(publisher.sweep, "resend_overdue", swept.set)
     async with asyncio.timeout(60):
         await swept.wait()
 

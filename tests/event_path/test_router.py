@@ -190,7 +190,10 @@ async def test_a_full_router_holds_its_source_back_until_half_is_done(
     for seq in range(1, 10):
         send(intake, dispatch(seq, guild_id=str(10**17 + seq)))
     assert not intake.full
+    # A sandbox's event counts towards its own budget.
     send(intake, dispatch(10, guild_id=GUILD_A))
+    assert not intake.full
+    send(intake, dispatch(11, guild_id=GUILD_B))
     assert intake.full
     waiting = asyncio.create_task(intake.room())
     for publication in slow.taken[:4]:

@@ -25,14 +25,14 @@ async def test_what_came_before_a_switch_goes_to_the_old_side(
 ) -> None:
     for seq in (1, 2, 3):
         send(intake, dispatch(seq, guild_id=GUILD_A))
-    router.pause({GUILD_A})
+    router.switching.pause({GUILD_A})
     send(intake, dispatch(4, guild_id=GUILD_A))
     for published in range(3):
-        assert router.in_flight(GUILD_A)
+        assert router.switching.in_flight(GUILD_A)
         router.acknowledged([slow.taken[published]])
-    assert not router.in_flight(GUILD_A)
+    assert not router.switching.in_flight(GUILD_A)
     routes.current_table = RouteTable({GUILD_A: Route(SANDBOX_2, 1000.0)})
-    router.resume({GUILD_A})
+    router.switching.resume({GUILD_A})
     router.acknowledged([slow.taken[3]])
     assert subjects(slow.taken) == [IN_1, IN_1, IN_1, IN_2]
     send(intake, dispatch(5, guild_id=GUILD_A))
@@ -45,11 +45,11 @@ async def test_a_switch_that_cannot_wait_keeps_the_sides_too(
     """The link is lost while NATS is away: the new route takes effect at once."""
     for seq in (1, 2):
         send(intake, dispatch(seq, guild_id=GUILD_A))
-    router.pause({GUILD_A})
+    router.switching.pause({GUILD_A})
     send(intake, dispatch(3, guild_id=GUILD_A))
     routes.current_table = RouteTable({GUILD_A: Route(SANDBOX_2, 1000.0)})
-    router.resume({GUILD_A})
-    router.keep_side({GUILD_A})
+    router.switching.resume({GUILD_A})
+    router.switching.keep_side({GUILD_A})
     routes.current_table = RouteTable()
     for published in range(3):
         router.acknowledged([slow.taken[published]])
@@ -78,23 +78,23 @@ async def test_a_paused_guild_publishes_nothing_and_others_go_on(
         nonlocal drained
         drained += 1
 
-    router.on_drained = on_drained
+    router.switching.on_drained = on_drained
     send(intake, dispatch(1, guild_id=GUILD_A))
-    router.pause({GUILD_A})
+    router.switching.pause({GUILD_A})
     send(intake, dispatch(2, guild_id=GUILD_A))
     send(intake, dispatch(3, guild_id=GUILD_B))
     send(intake, dispatch(4))
     assert [p.headers["Nats-Msg-Id"] for p in slow.taken] == ["session:0:1", "session:0:3", "session:0:4"]
-    assert (router.in_flight(GUILD_A), drained) == (True, 0)
+    assert (router.switching.in_flight(GUILD_A), drained) == (True, 0)
     router.acknowledged([slow.taken[1]])
     assert drained == 0
     router.acknowledged([slow.taken[0]])
-    assert (router.in_flight(GUILD_A), drained, len(slow.taken)) == (False, 1, 3)
+    assert (router.switching.in_flight(GUILD_A), drained, len(slow.taken)) == (False, 1, 3)
     # What comes while nothing is in flight waits just so.
     send(intake, dispatch(5, guild_id=GUILD_A))
-    assert not router.in_flight(GUILD_A)
+    assert not router.switching.in_flight(GUILD_A)
     routes.current_table = RouteTable({GUILD_A: Route(SANDBOX_2, 1000.0)})
-    router.resume({GUILD_A})
+    router.switching.resume({GUILD_A})
     router.acknowledged([slow.taken[3]])
     assert [p.headers["Nats-Msg-Id"] for p in slow.taken[3:]] == ["session:0:2", "session:0:5"]
     assert subjects(slow.taken[3:]) == [IN_2, IN_2]
@@ -103,11 +103,11 @@ async def test_a_paused_guild_publishes_nothing_and_others_go_on(
 async def test_an_idle_guild_is_drained_at_once(
     intake: GatewayIntake, router: EventRouter, slow: Slow
 ) -> None:
-    router.pause({GUILD_A})
-    assert not router.in_flight(GUILD_A)
+    router.switching.pause({GUILD_A})
+    assert not router.switching.in_flight(GUILD_A)
     send(intake, dispatch(1, guild_id=GUILD_A))
     assert (slow.taken, router.held, router.pending) == ([], 0, 1)
-    router.resume({GUILD_A, GUILD_B})
+    router.switching.resume({GUILD_A, GUILD_B})
     assert subjects(slow.taken) == [IN_1]
 
 
@@ -130,8 +130,8 @@ async def test_an_answer_from_before_a_switch_decides_nothing(
     send(intake, dispatch(1, guild_id=GUILD_A))
     async with asyncio.timeout(60):
         await asked.wait()
-    router.pause({GUILD_A})
-    router.resume({GUILD_A})
+    router.switching.pause({GUILD_A})
+    router.switching.resume({GUILD_A})
     answer.set()
     await until(lambda: slow.taken)
     assert subjects(slow.taken) == [IN_2]
@@ -143,13 +143,13 @@ async def test_a_guild_that_is_held_and_paused_waits_for_both(
     routes.current_table = None
     send(intake, dispatch(1, guild_id=GUILD_A))
     send(intake, dispatch(2, guild_id=GUILD_B))
-    router.pause({GUILD_A})
+    router.switching.pause({GUILD_A})
     await until(lambda: router.waiting_for)
     assert router.held == 1
     routes.current_table = RouteTable({GUILD_A: Route(SANDBOX_2, 1000.0)})
     await until(lambda: slow.taken)
     assert subjects(slow.taken) == [PRODUCTION]
-    router.resume({GUILD_A})
+    router.switching.resume({GUILD_A})
     assert subjects(slow.taken) == [PRODUCTION, IN_2]
 
 

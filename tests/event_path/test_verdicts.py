@@ -99,16 +99,16 @@ async def test_during_a_switch_nothing_is_told_and_afterwards_all_of_it_in_order
 ) -> None:
     for seq in (1, 2):
         host.send(seq, GUILD_A)
-    router.pause({GUILD_A})
+    router.switching.pause({GUILD_A})
     for seq in (3, 4):
         host.send(seq, GUILD_A)
     host.send(5, GUILD_B)
     assert [seq for seq, _ in host.told] == [1, 2, 5]
     for published in (0, 2):
         router.acknowledged([slow.taken[published]])
-    assert not router.in_flight(GUILD_A)
+    assert not router.switching.in_flight(GUILD_A)
     routes.current_table = RouteTable()
-    router.resume({GUILD_A})
+    router.switching.resume({GUILD_A})
     assert host.told[3:] == [(3, PRODUCTION), (4, PRODUCTION)]
     host.send(6, GUILD_A)
     assert host.told[-1] == (6, PRODUCTION)
@@ -121,10 +121,10 @@ async def test_a_switch_that_changes_nothing_does_not_wait_for_acknowledgements(
     host: Host, router: EventRouter
 ) -> None:
     host.send(1, GUILD_A)
-    router.pause({GUILD_A})
+    router.switching.pause({GUILD_A})
     host.send(2, GUILD_A)
     assert [seq for seq, _ in host.told] == [1]
-    router.resume({GUILD_A})
+    router.switching.resume({GUILD_A})
     assert host.told == [(1, IN_1), (2, IN_1)]
 
 
@@ -166,10 +166,10 @@ async def test_a_switch_before_the_answer_keeps_the_old_routes_for_what_is_in_fl
     routes.current_table = None
     host.send(1, GUILD_A)
     await until(lambda: routes.asked)
-    router.pause({GUILD_A})
+    router.switching.pause({GUILD_A})
     host.send(2, GUILD_A)
     routes.current_table = RouteTable({GUILD_A: Route(SANDBOX_2, 1000.0)})
-    router.resume({GUILD_A})
+    router.switching.resume({GUILD_A})
     assert host.told == [(1, IN_2), (2, IN_2)]
     router.acknowledged([slow.taken[0]])
     assert subjects(slow.taken) == [IN_2, IN_2]
@@ -195,12 +195,12 @@ async def test_a_frame_that_is_not_published_is_judged_in_its_guilds_order(
 
     router.judge(frame, tell)
     assert (told, slow.taken, router.pending) == ([Side.SANDBOX], [], 0)
-    router.pause({GUILD_A})
+    router.switching.pause({GUILD_A})
     router.judge(frame, tell)
     host.send(1, GUILD_A)
     assert told == [Side.SANDBOX]
     routes.current_table = RouteTable()
-    router.resume({GUILD_A})
+    router.switching.resume({GUILD_A})
     assert told == [Side.SANDBOX, Side.PRODUCTION]
     assert host.told == [(1, PRODUCTION)]
     assert len(slow.taken) == router.pending == 1
@@ -223,14 +223,14 @@ async def test_what_was_judged_goes_where_it_was_told_when_it_is_published_after
         router.judge(frame, tell)
         if number == 0:
             routes.current_table = RouteTable()
-            router.pause({GUILD_A})
+            router.switching.pause({GUILD_A})
     assert len(told) == 1
     for frame in frames:
         assert frame is not None
         assert router.route(frame, ledger)
     router.acknowledged([slow.taken[0]])
     routes.current_table = RouteTable({GUILD_A: Route(SANDBOX_2, 1000.0)})
-    router.resume({GUILD_A})
+    router.switching.resume({GUILD_A})
     router.acknowledged([slow.taken[1]])
     assert told == subjects(slow.taken) == [IN_1, IN_2, IN_2]
 
@@ -251,13 +251,13 @@ async def test_a_side_that_was_told_after_the_event_was_taken_is_kept_when_the_r
         assert destination is not None
         told.append(subject_of(destination, "MESSAGE_CREATE"))
 
-    router.pause({GUILD_A})
+    router.switching.pause({GUILD_A})
     for seq in (1, 2):
         frame = intake.read(dispatch(seq, guild_id=GUILD_A))
         assert frame is not None
         router.judge(frame, tell)
         router.route(frame, ledger)
-    router.resume({GUILD_A})
+    router.switching.resume({GUILD_A})
     assert told == [IN_1, IN_1]
     now = 1001.0
     router.acknowledged([slow.taken[0]])
@@ -272,7 +272,7 @@ async def test_our_own_interaction_is_not_kept_waiting_by_its_guilds_route(
     frame = intake.read(dispatch(1, "INTERACTION_CREATE", **data))
     assert frame is not None
     if why == "switched":
-        router.pause({GUILD_A})
+        router.switching.pause({GUILD_A})
     else:
         routes.current_table = None
     told: list[Destination | None] = []
@@ -338,24 +338,24 @@ async def test_host_and_streams_agree_whatever_happens_in_between(seed: int) -> 
             case 2 if routes.current_table is not None:
                 guild = chance.choice(guilds)
                 paused.add(guild)
-                router.pause({guild})
+                router.switching.pause({guild})
             case 3 if acknowledged < len(slow.taken):
                 router.acknowledged([slow.taken[acknowledged]])
                 acknowledged += 1
             case 4:
-                for guild in [guild for guild in paused if not router.in_flight(guild)]:
+                for guild in [guild for guild in paused if not router.switching.in_flight(guild)]:
                     assert table is not None
                     route = chance.choice((None, Route(SANDBOX_1, 1000.0), Route(SANDBOX_2, 1000.0)))
                     table = table.with_changes({guild: route})
                     routes.current_table = table
                     paused.discard(guild)
-                    router.resume({guild})
+                    router.switching.resume({guild})
             case _:
                 of[seq] = chance.choice(guilds)
                 host.send(seq, of[seq])
         await asyncio.sleep(0)
     routes.current_table = table
-    router.resume(paused)
+    router.switching.resume(paused)
     async with asyncio.timeout(60):
         while router.pending:
             for publication in slow.taken[acknowledged:]:

@@ -89,6 +89,7 @@ async def start_bot(
         "DATABASE_URL": database_url,
         "REDIS_URL": redis_url,
         "NATS_URL": nats_url,
+        "SANDBOX_ISOLATION": "convention",
         "DISCORD_TOKEN": "sim-token",
         "DISCORD_API_URL": sim.api_url,
         "DISCORD_DEV_GUILD_IDS": str(dev.id),

@@ -43,7 +43,7 @@ async def test_the_role_is_no_superuser_and_owns_its_database(connection: asyncp
         "FROM pg_roles r, pg_database d WHERE rolname = current_user AND datname = current_database()"
     )
     assert row is not None
-    assert tuple(row) == (False, False, False, True)
+    assert tuple(row) == (False, True, False, True)
 
 
 async def test_indexes(connection: asyncpg.Connection) -> None:
@@ -70,7 +70,7 @@ async def test_indexes(connection: asyncpg.Connection) -> None:
         (
             "sandboxes",
             """id name owner status schema_name discord_token_id created_at expires_at destroyed_at
-            last_activity_at metadata""",
+            last_activity_at metadata credentials_generation credentials_key""",
         ),
         ("sandbox_guild_mapping", "guild_id sandbox_id registered_by registered_at"),
         ("sandbox_audit_log", "id sandbox_id event_type actor details created_at"),

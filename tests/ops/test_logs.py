@@ -95,6 +95,7 @@ def start(sim: DiscordSim, urls: dict[str, str], tmp_path: Path) -> StartRun:
             "DISCORD_DEV_GUILD_IDS": str(guild.id),
             "DISCORD_OWNER_IDS": str(alice.id),
             "OPS_PORT": str(port),
+            "SANDBOX_ISOLATION": "convention",
             "DATABASE_URL": urls["database_url"],
             "REDIS_URL": urls["redis_url"],
             "NATS_URL": nats._replace(netloc=f"bot:{_NATS_PASSWORD}@{nats.netloc}").geturl(),

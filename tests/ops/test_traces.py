@@ -118,7 +118,7 @@ async def test_without_a_provider_an_event_passes_nothing_of_it(live: Live) -> N
     core = live.run.bot.sandbox_core
     assert core.tracing is None
     assert core.router._publisher is core.publisher
-    assert core.publisher._events is core.router
+    assert core.publisher.events is core.router
     live.sim.message(live.guilds[0], content="hello")
     # `checked` takes any header more for a fault.
     assert of_types(await live.checked(), "MESSAGE_CREATE")

@@ -165,6 +165,7 @@ async def side(sim: DiscordSim, database_url: str, redis_url: str, nats_url: str
         "DATABASE_URL": database_url,
         "REDIS_URL": redis_url,
         "NATS_URL": nats_url,
+        "SANDBOX_ISOLATION": "convention",
         "DISCORD_TOKEN": "sim-token",
         "DISCORD_API_URL": sim.api_url,
         "DISCORD_DEV_GUILD_IDS": str(min(sim.world.guilds)),

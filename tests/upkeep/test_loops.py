@@ -113,7 +113,13 @@ async def test_unloading_leaves_nothing_and_writes_the_activity(core: Core, bot:
     sandbox = (await core.manager.create(ALICE, name="mine")).sandbox
     before = set(asyncio.all_tasks())
     await bot.load_extension(EXTENSION)
-    assert upkeep_tasks() == ["upkeep-count", "upkeep-letters", "upkeep-pass", "upkeep-remove", "upkeep-tell"]
+    assert upkeep_tasks() == [
+        f"upkeep-{name}"
+        for name in (
+            *("count", "credentials", "letters", "measure-PostgreSQL", "measure-Redis"),
+            *("pass", "remove", "tell"),
+        )
+    ]
 
     async def counted() -> bool:
         return value(core.metrics.registry, "sandbox_active_count") == 1
@@ -127,7 +133,7 @@ async def test_unloading_leaves_nothing_and_writes_the_activity(core: Core, bot:
     assert touched is not None
     assert abs(touched.timestamp() - time.time()) < 60
     await bot.load_extension(EXTENSION)
-    assert len(upkeep_tasks()) == 5
+    assert len(upkeep_tasks()) == 8
 
 
 async def test_dead_letters_are_counted_by_sandbox(core: Core, bot: commands.Bot) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import aiohttp
 import discord
 import pytest
 from structlog.testing import capture_logs
 
+from sandbox_cogs.upkeep import _render
 from sandbox_core.cleanup import Notice, NoticeKind
 from sandbox_core.errors import CleanupFailed, DependencyUnavailable, SandboxNotFound
 from sandbox_core.models import SandboxStatus
+from sandbox_core.postgres import connected, sandboxes, storage
+from sandbox_core.stored import MIB, Level, StorageLimit, Stored
 
 from .conftest import Scene
 
@@ -183,3 +188,65 @@ async def test_every_kind_fits_discords_limits(scene: Scene) -> None:
         assert len(embed.title or "") <= 256
         assert all(len(field.value or "") <= 1024 for field in embed.fields)
         assert "@everyone" not in str(embed.to_dict())
+
+
+async def stores(scene: Scene, sandbox_id: UUID, size: int) -> None:
+    """As measured now."""
+    limit, at = scene.core.measuring.limits["Redis"], datetime.now(UTC)
+    async with connected(scene.core.pool) as connection:
+        sandbox = await sandboxes.by_id(connection, sandbox_id)
+        assert sandbox is not None
+        before = sandbox.stored("Redis") or Stored("Redis", 0, 0, at)
+        await storage.record(connection, [(sandbox_id, before.measured(size, 12_345, at, limit))])
+
+
+async def test_when_it_stores_too_much_and_when_it_has_room_again(scene: Scene) -> None:
+    sandbox = await scene.sandbox("mine")
+    for size in (10, 50, 52, 49, 53, 64, 62, 66, 10):
+        await stores(scene, sandbox.id, size * MIB)
+        await scene.upkeep.tell()
+        await scene.upkeep.tell()
+    said = [
+        (message.embeds[0].title, message.embeds[0].description) for message in scene.messages(scene.alice)
+    ]
+    assert said == [
+        (
+            "Sandbox mine is nearly full",
+            "In Redis it stores 52 of 64 MiB, and 12,345 of 500,000 keys. Nothing is refused yet.",
+        ),
+        (
+            "Sandbox mine is full",
+            (
+                "In Redis it stores 64 of 64 MiB, and 12,345 of 500,000 keys. Until it stores less than "
+                "90 % of that, you can't create another sandbox."
+            ),
+        ),
+        ("Sandbox mine has room again", "In Redis it stores 10 of 64 MiB, and 12,345 of 500,000 keys."),
+    ]
+    assert scene.messages(scene.root) == []
+
+
+async def test_what_a_full_one_with_a_login_of_its_own_may_do(scene: Scene) -> None:
+    sandbox = await scene.sandbox("mine")
+    about, stored = datetime.now(UTC), Stored("PostgreSQL", 300 * MIB, 4, datetime.now(UTC), Level.FULL)
+    limit = StorageLimit(256 * MIB)
+    for each, words in (
+        (stored, "its new sessions there are read-only. To delete something, begin with `SET default_trans"),
+        (replace(stored, store="Redis"), "its login may read and delete there, but not write."),
+    ):
+        notice = Notice(NoticeKind.STORAGE, sandbox.evolve(generation=1), about, "", stored=each, limit=limit)
+        embed = _render.notice(notice)
+        assert words in (embed.description or "")
+        assert (embed.footer.text or "").startswith("/sandbox status name:mine")
+
+
+async def test_a_loop_measures_and_the_gauges_say_so(scene: Scene) -> None:
+    sandbox = await scene.sandbox("mine")
+    await scene.core.redis.set(f"sandbox:{sandbox.id}:a", "x" * 100_000)
+    for store in ("PostgreSQL", "Redis"):
+        assert await scene.upkeep.measure(store) >= 0.25
+    await scene.upkeep.count()
+    value = scene.core.metrics.registry.get_sample_value
+    labels = {"store": "Redis", "sandbox": sandbox.short_id}
+    assert 100_000 < (value("sandbox_storage_bytes", labels) or 0) < 200_000
+    assert value("sandbox_storage_sandboxes", {"store": "PostgreSQL", "level": "room"}) == 1

@@ -22,8 +22,10 @@ from .migrate import migrate
 from .orphans import orphans
 from .psql import psql
 from .register_guild import register_guild
+from .rotate import rotate
 from .run import run
 from .status import status
+from .tenant_nats import tenant_nats
 from .tour import tour
 from .unregister_guild import unregister_guild
 
@@ -46,6 +48,7 @@ app.command("unregister-guild", rich_help_panel=_SANDBOXES)(unregister_guild)
 app.command("extend", rich_help_panel=_SANDBOXES)(extend)
 app.command("destroy", rich_help_panel=_SANDBOXES)(destroy)
 app.command("connect", rich_help_panel=_WORKERS)(connect)
+app.command("rotate", rich_help_panel=_WORKERS)(rotate)
 # Everything after the sandbox's name belongs to the command to run.
 app.command(
     "exec",
@@ -65,6 +68,7 @@ app.command("doctor", rich_help_panel=_UPKEEP)(doctor)
 app.command("run", rich_help_panel=_PROCESS)(run)
 app.command("tour", rich_help_panel=_PROCESS)(tour)
 app.command("migrate", rich_help_panel=_PROCESS)(migrate)
+app.command("tenant-nats", rich_help_panel=_PROCESS)(tenant_nats)
 
 
 def _show_version(asked: bool) -> None:

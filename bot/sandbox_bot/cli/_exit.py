@@ -45,7 +45,7 @@ def run(work: Coroutine[Any, Any, _Result], *, interrupted: ExitCode = ExitCode.
     except CommandFailed as failed:
         fail(failed.lines, failed.code)
     except SettingsError as error:
-        fail(error.problems, ExitCode.USAGE)
+        fail([*error.problems, *_inside()], ExitCode.USAGE)
     except SandboxError as error:
         fail([error_line(error)], exit_code(error))
     except KeyboardInterrupt:
@@ -90,3 +90,10 @@ def fail(lines: Sequence[str], code: int) -> NoReturn:
     for line in lines:
         typer.echo(line, err=True)
     raise typer.Exit(code)
+
+
+def _inside() -> list[str]:
+    """Say where the servers' addresses may come from: what `connect` shows replaces the bot's own."""
+    if "SANDBOX_ID" not in os.environ:
+        return []
+    return ["SANDBOX_ID is set: this shell has the addresses of a sandbox. Use another shell, or unset them."]

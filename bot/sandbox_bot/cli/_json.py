@@ -10,6 +10,8 @@ from sandbox_core import subjects
 from sandbox_core.cleanup import CleanupReport, Orphan, OrphanCleanup, OrphanReport
 from sandbox_core.errors import SandboxError
 from sandbox_core.health import SandboxHealth
+from sandbox_core.isolation import Report, Verdict
+from sandbox_core.limits_text import Limits, uses
 from sandbox_core.manager import Changed, Extension, Registration
 from sandbox_core.models import AuditEntry, GuildAccess, Sandbox
 
@@ -30,7 +32,7 @@ def listing(sandboxes: Iterable[Sandbox], now: datetime) -> Json:
     return {"sandboxes": [_sandbox(sandbox, now) for sandbox in sandboxes]}
 
 
-def status(health: SandboxHealth, now: datetime) -> Json:
+def status(health: SandboxHealth, limits: Limits, now: datetime) -> Json:
     """`status`."""
     return {
         "sandbox": _sandbox(health.sandbox, now),
@@ -45,6 +47,16 @@ def status(health: SandboxHealth, now: datetime) -> Json:
             }
             for part in health.parts
         ],
+        "limits": [
+            {
+                "store": use.store,
+                "what": use.what,
+                "used": use.used,
+                "limit": use.limit,
+                "measured_at": _maybe(use.measured_at),
+            }
+            for use in uses(health, limits)
+        ],
         "checked_at": iso(now),
     }
 
@@ -57,6 +69,11 @@ def status_unknown(error: SandboxError, now: datetime) -> Json:
 def extended(extension: Extension, now: datetime) -> Json:
     """`extend`."""
     return {"sandbox": _sandbox(extension.sandbox, now), "capped": extension.capped}
+
+
+def rotated(made: Changed, now: datetime) -> Json:
+    """`rotate`."""
+    return {"sandbox": _sandbox(made.sandbox, now)}
 
 
 def destroyed(gone: Sequence[Changed], failed: Iterable[tuple[Sandbox, SandboxError]], now: datetime) -> Json:
@@ -174,6 +191,37 @@ def doctor(findings: Iterable[Finding], *, ok: bool) -> Json:
     return {"ok": ok, "checks": checks}
 
 
+def isolation(report: Report) -> Json:
+    """`doctor --isolation`."""
+    return {
+        "ok": report.proven,
+        "isolation": "enforced" if report.enforced else "convention",
+        "tried": report.tried,
+        "denied": report.denied,
+        "possible": report.count(Verdict.POSSIBLE),
+        "seconds": round(report.seconds, 1),
+        "servers": [
+            {
+                "server": section.title,
+                "where": section.where or None,
+                "away": section.away or None,
+                "attacks": [
+                    {
+                        "group": each.group,
+                        "what": each.what,
+                        "result": each.verdict.value,
+                        "came_back": each.came_back or None,
+                        "reason": each.reason or None,
+                    }
+                    for each in section.tried
+                ],
+            }
+            for section in report.sections
+        ],
+        "left": list(report.left),
+    }
+
+
 def migrated(*, down: bool) -> Json:
     """`migrate`."""
     return {"direction": "down" if down else "up"}
@@ -189,6 +237,7 @@ def _sandbox(sandbox: Sandbox, now: datetime) -> Json:
         "status": sandbox.status.value,
         "receives_events": sandbox.routes_at(now),
         "guild_ids": list(sandbox.guild_ids),
+        "isolation": "enforced" if sandbox.generation else "convention",
         "schema": sandbox.schema_name,
         "redis_prefix": subjects.redis_prefix(sandbox.id),
         "nats_prefix": subjects.nats_prefix(sandbox.id),
@@ -196,6 +245,18 @@ def _sandbox(sandbox: Sandbox, now: datetime) -> Json:
         "expires_at": iso(sandbox.expires_at),
         "last_activity_at": _maybe(sandbox.last_activity_at),
         "destroyed_at": _maybe(sandbox.destroyed_at),
+        "events_dropped": sandbox.events_dropped,
+        "events_dropped_since": _maybe(sandbox.events_dropped_since),
+        "stored": [
+            {
+                "store": stored.store,
+                "bytes": stored.bytes,
+                "items": stored.items,
+                "level": stored.level.value,
+                "measured_at": iso(stored.measured_at),
+            }
+            for stored in sandbox.storage
+        ],
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from sandbox_core.addresses import PostgresAddress
+from sandbox_core.secret_files import is_secret
 from sandbox_core.settings import Settings
 
 # https://www.postgresql.org/docs/current/libpq-envars.html
@@ -26,12 +27,28 @@ _LIBPQ = {
 
 
 def worker_addresses(settings: Settings) -> dict[str, str]:
-    """Return the three addresses that a worker needs, also from `.env` and files, and no other secret."""
+    """Return the three addresses that a worker without credentials of its own needs, and no other secret.
+
+    They come also from `.env` and files.
+    """
+    database, redis, nats = settings.database_url, settings.redis_url, settings.nats_url
+    if settings.tenant_nats is None:
+        nats = settings.sandbox_nats_url or nats
+    if not settings.enforced:
+        database = settings.sandbox_database_url or database
+        redis = settings.sandbox_redis_url or redis
     return {
-        "DATABASE_URL": settings.database_url.get_secret_value(),
-        "REDIS_URL": settings.redis_url.get_secret_value(),
-        "NATS_URL": settings.nats_url.get_secret_value(),
+        "DATABASE_URL": database.get_secret_value(),
+        "REDIS_URL": redis.get_secret_value(),
+        # A worker in a sandbox reads the sandboxes' stream.
+        "NATS_URL": nats.get_secret_value(),
     }
+
+
+def secret_variables(settings: Settings) -> frozenset[str]:
+    """Return the names of all variables with a secret of the bot, or the file with it."""
+    names = [name.upper() for name, field in type(settings).model_fields.items() if is_secret(field)]
+    return frozenset(names) | {f"{name}_FILE" for name in names}
 
 
 def libpq_variables(address: PostgresAddress, schema: str | None) -> dict[str, str]:

@@ -9,7 +9,9 @@ from sandbox_core import subjects
 from sandbox_core.audit_text import details_line
 from sandbox_core.cleanup import OrphanReport
 from sandbox_core.health import SandboxHealth
-from sandbox_core.models import AuditEntry, Sandbox, SandboxStatus
+from sandbox_core.limits_text import Limits
+from sandbox_core.limits_text import lines as limit_lines
+from sandbox_core.models import AuditEntry, Sandbox, SandboxStatus, isolation_text
 from sandbox_core.namespaces import PartState
 from sandbox_core.words import counted
 
@@ -63,6 +65,7 @@ def identity(sandbox: Sandbox, now: datetime) -> Facts:
             ("Id", str(sandbox.id)),
             ("Owner", _owner(sandbox)),
             ("Servers", ", ".join(sandbox.guild_ids) or "none"),
+            ("Isolation", isolation_text(sandbox)),
             ("Schema", sandbox.schema_name),
             ("Redis keys", f"{subjects.redis_prefix(sandbox.id)}*"),
             ("NATS subjects", subjects.sandbox_events(sandbox.id)),
@@ -71,7 +74,7 @@ def identity(sandbox: Sandbox, now: datetime) -> Facts:
     )
 
 
-def health(state: SandboxHealth, now: datetime) -> list[Block]:
+def health(state: SandboxHealth, limits: Limits, now: datetime) -> list[Block]:
     """A sandbox and the health of each of its parts."""
     rows = [
         (
@@ -83,7 +86,17 @@ def health(state: SandboxHealth, now: datetime) -> list[Block]:
         for part in state.parts
     ]
     overall = Line(f"Overall: {state.overall.value}", _STATE_STYLE[state.overall])
-    return [identity(state.sandbox, now), Grid(("part", "state", "took", "detail"), rows), overall]
+    used = Grid(("limits", "used"), limit_lines(state, limits, now))
+    blocks: list[Block] = [
+        identity(state.sandbox, now),
+        Grid(("part", "state", "took", "detail"), rows),
+        used,
+    ]
+    if state.sandbox.events_dropped_since is not None:
+        dropped = counted(state.sandbox.events_dropped, "event", "events")
+        since = moment(state.sandbox.events_dropped_since)
+        blocks.append(Line(f"{dropped} dropped, since {since}: NATS did not take them.", "yellow"))
+    return [*blocks, overall]
 
 
 def deletion(sandbox: Sandbox) -> list[str]:

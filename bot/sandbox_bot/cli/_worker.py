@@ -15,4 +15,5 @@ async def environment_of(name: str | None, owner: str | None) -> dict[str, str]:
         core.manager.check_may_manage(caller.actor(owner, core.settings), sandbox, "connect to")
         core.manager.check_running(sandbox)
         settings = core.settings
-        return environment(sandbox, settings.stream_names, settings.sandbox_max_deliveries)
+        variables = environment(sandbox, settings.stream_names, settings.sandbox_max_deliveries)
+        return variables | core.manager.credentials(sandbox)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -12,6 +13,7 @@ from sandbox_core.settings import SettingsError, load_settings
 
 from ..doctor import Finding, State, check_servers
 from ..exit_codes import ExitCode
+from . import _doctor_isolation as proof
 from . import _json as json
 from . import _options as options
 from ._exit import run
@@ -26,8 +28,19 @@ _LOOK = {
 }
 
 
-def doctor(as_json: options.Json = False) -> None:
+def doctor(
+    isolation: Annotated[
+        bool,
+        typer.Option(
+            "--isolation",
+            help="Make two throw-away sandboxes, attack one with the other's login, and report.",
+        ),
+    ] = False,
+    as_json: options.Json = False,
+) -> None:
     """Check settings, servers, rights, migrations, streams and clocks; say how to fix what is wrong."""
+    if isolation:
+        _prove(as_json)
     with busy("Looking"):
         settings = _settings()
         wrong_settings = any(finding.state is State.FAILED for finding in settings)
@@ -38,6 +51,16 @@ def doctor(as_json: options.Json = False) -> None:
     else:
         show(*_blocks(findings, code))
     raise typer.Exit(code)
+
+
+def _prove(as_json: bool) -> NoReturn:
+    with busy("Attacking"):
+        report = run(proof.isolation())
+    if as_json:
+        emit(json.isolation(report))
+    else:
+        show(*proof.blocks(report))
+    raise typer.Exit(proof.exit_code(report))
 
 
 def _settings() -> list[Finding]:

@@ -11,7 +11,7 @@ from sandbox_core.settings import load_settings
 from . import _options as options
 from ._become import become
 from ._exit import run
-from ._servers import worker_addresses
+from ._servers import secret_variables, worker_addresses
 from ._worker import environment_of
 
 
@@ -23,9 +23,13 @@ def exec_(
     owner: options.Owner = None,
 ) -> None:
     """Run a command inside a sandbox's environment: sandboxctl exec NAME -- python worker.py."""
+    settings = load_settings()
+    own = run(environment_of(name, owner))
     # A worker finds the servers also when only `.env` names them.
-    variables = run(environment_of(name, owner)) | worker_addresses(load_settings())
+    variables = worker_addresses(settings) | own
+    # A worker with credentials of its own gets none of the bot's.
+    without = secret_variables(settings) if "DATABASE_URL" in own else ()
     # The parser leaves this in front of the command.
     if command[0] == "--" and len(command) > 1:
         command = command[1:]
-    become(command, variables)
+    become(command, variables, without=without)

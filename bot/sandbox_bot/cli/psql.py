@@ -6,13 +6,14 @@ from typing import Annotated
 
 import typer
 
+from sandbox_core.addresses import PostgresAddress
 from sandbox_core.settings import load_settings
 
 from . import _caller as caller
 from . import _options as options
 from ._become import become
 from ._exit import run
-from ._servers import libpq_variables
+from ._servers import libpq_variables, worker_addresses
 from ._session import opened
 
 
@@ -47,6 +48,6 @@ async def _place(name: str | None, owner: str | None) -> tuple[dict[str, str], d
     async with opened() as core:
         sandbox = await caller.named(core.manager, name, owner)
         core.manager.check_may_manage(caller.actor(owner, core.settings), sandbox, "connect to")
-        return libpq_variables(settings.database, sandbox.schema_name), {
-            "SANDBOX_SCHEMA": sandbox.schema_name
-        }
+        own = core.manager.credentials(sandbox).get("DATABASE_URL")
+        address = PostgresAddress.parse(own or worker_addresses(settings)["DATABASE_URL"])
+        return libpq_variables(address, sandbox.schema_name), {"SANDBOX_SCHEMA": sandbox.schema_name}

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from sandbox_core.credentials import LEAST_KEY
 from sandbox_core.settings import Settings, load_settings, require_discord
 
 from .._loading import loading
@@ -57,23 +58,28 @@ async def _run_embedded(data_dir: Path) -> None:
 
     # Check the settings before the servers start; these addresses stand for the real ones.
     settings = load_settings(
-        **_addresses("postgresql://localhost/x", "redis://localhost", "nats://localhost")
+        **_addresses("postgresql://localhost/x", "redis://localhost", "nats://localhost"),
+        sandbox_database_url="postgresql://localhost/y",
+        sandbox_redis_url="redis://localhost:1",
+        sandbox_nats_url="nats://localhost:1",
+        sandbox_credentials_key="x" * LEAST_KEY,
     )
     require_discord(settings)
     try:
-        async with _servers(data_dir, settings.sandbox_control_schema) as addresses:
+        async with _servers(data_dir, settings) as addresses:
             await _run(lambda: load_settings(**addresses))
     except (MigrationError, EmbeddedServerError) as error:
         raise CommandFailed([str(error)], ExitCode.DEPENDENCY) from None
 
 
 @asynccontextmanager
-async def _servers(data_dir: Path, schema: str) -> AsyncIterator[dict[str, str]]:
-    from ..embedded import embedded_servers  # noqa: PLC0415
+async def _servers(data_dir: Path, settings: Settings) -> AsyncIterator[dict[str, str]]:
+    from ..embedded import embedded_servers, tenant_limits  # noqa: PLC0415
 
-    async with embedded_servers(data_dir) as servers:
-        await apply_migrations(servers.database_url, schema=schema)
-        yield _addresses(servers.database_url, servers.redis_url, servers.nats_url)
+    async with embedded_servers(data_dir, tenant_limits=tenant_limits(settings)) as servers:
+        await apply_migrations(servers.database_url, schema=settings.sandbox_control_schema)
+        tenant_side = servers.tenant_settings if settings.enforced else {}
+        yield _addresses(servers.database_url, servers.redis_url, servers.nats_url) | tenant_side
 
 
 def _addresses(database_url: str, redis_url: str, nats_url: str) -> dict[str, str]:

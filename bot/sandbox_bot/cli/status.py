@@ -10,6 +10,7 @@ from rich.live import Live
 
 from sandbox_core.bootstrap import Core, NatsUse
 from sandbox_core.errors import DependencyUnavailable
+from sandbox_core.limits_text import Limits
 from sandbox_core.manager import utc_now
 
 from .._streams import write
@@ -71,7 +72,8 @@ async def _reference(core: Core, name: str | None, owner: str | None) -> str:
 async def _look(core: Core, reference: str) -> _Shown:
     state = await core.manager.health(reference)
     now = utc_now()
-    return views.health(state, now), json.status(state, now)
+    limits = Limits.of(core.settings)
+    return views.health(state, limits, now), json.status(state, limits, now)
 
 
 async def _watch(name: str | None, owner: str | None, interval: float, as_json: bool) -> None:

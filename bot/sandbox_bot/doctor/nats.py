@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from itertools import chain
 from typing import Any
@@ -12,13 +12,12 @@ import nats.errors
 from nats.js.api import AccountInfo, StorageType, StreamConfig
 from nats.js.errors import APIError, ServiceUnavailableError
 
-from sandbox_core.bootstrap import Core
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.nats.errors import translating
 
 from .findings import Look
 from .nats_permissions import denied
-from .nats_streams import look_at_streams
+from .nats_streams import Server, look_at_streams
 from .places import Place
 from .versions import judge_version
 
@@ -39,33 +38,33 @@ _LEAST_PAYLOAD = 64 * 1024
 _LEAST_ROOM = 64 * _MEGABYTE
 
 
-async def look_at_nats(core: Core, look: Look, place: Place, clock: Callable[[], datetime]) -> None:
+async def look_at_nats(server: Server, look: Look, place: Place, clock: Callable[[], datetime]) -> None:
     """Check everything that the bot does there, without changing anything."""
-    if not core.nats.connected:
-        raise core.nats.trouble
-    about = _about(core)
+    if not server.nats.connected:
+        raise server.nats.trouble
+    about = _about(server)
     with translating():
         began = time.perf_counter()
-        await core.nats.client.flush(3)
+        await server.nats.client.flush(3)
         look.ok(f"it answers, in {(time.perf_counter() - began) * 1000:.0f} ms")
         version = str(about.get("version", "0"))
         judge_version(look, version, _MINIMUM, "nats-server 2.11 or newer is needed.")
         if look.wrong:
             # A check that changes nothing on a newer server may change something on this one.
             return
-        _payload(look, core.nats.client.max_payload)
-        forbidden = await denied(core.nats, core.settings.stream_names)
+        _payload(look, server.nats.client.max_payload)
+        forbidden = await denied(server.nats, server.settings.stream_names, server.only)
         if forbidden.publish or forbidden.subscribe:
             making = dict.fromkeys(chain(*forbidden.making.values()))
             _not_permitted(look, place, [*making, *forbidden.publish], forbidden.subscribe)
             # Without the permission a request gets no answer, and each would wait for its timeout.
             return
         look.ok("every subject that it needs is permitted")
-        account = await _account(core, look)
+        account = await _account(server, look)
         if account is None:
             return
         try:
-            missing = await look_at_streams(core, look, clock)
+            missing = await look_at_streams(server, look, clock)
         except _NO_ANSWER:
             look.failed(*_SILENT)
             return
@@ -74,13 +73,13 @@ async def look_at_nats(core: Core, look: Look, place: Place, clock: Callable[[],
             _not_permitted(look, place, patterns, ())
         else:
             look.note(f"the bot may not make or change the stream {stream}: if it is gone, events wait")
-    _room(look, account, missing)
-    _replicas(look, core.settings.nats_replicas, about)
+    _room(look, account, missing, {config.storage for config in server.configs})
+    _replicas(look, server.settings.nats_replicas, about)
 
 
-def _about(core: Core) -> Mapping[str, Any]:
+def _about(server: Server) -> Mapping[str, Any]:
     """Return the server's INFO of the connection; nats-py has no public name for it."""
-    return getattr(core.nats.client, "_server_info", None) or {}
+    return getattr(server.nats.client, "_server_info", None) or {}
 
 
 def _payload(look: Look, size: int) -> None:
@@ -113,10 +112,10 @@ def _not_permitted(look: Look, place: Place, publish: Sequence[str], subscribe: 
     )
 
 
-async def _account(core: Core, look: Look) -> AccountInfo | None:
+async def _account(server: Server, look: Look) -> AccountInfo | None:
     """Return the account's limits; None when it has no JetStream."""
     try:
-        return await core.js.account_info()
+        return await server.js.account_info()
     except APIError as error:
         if error.err_code == _NOT_FOR_ACCOUNT:
             look.failed(
@@ -142,7 +141,9 @@ async def _account(core: Core, look: Look) -> AccountInfo | None:
     return None
 
 
-def _room(look: Look, account: AccountInfo, missing: Sequence[StreamConfig]) -> None:
+def _room(
+    look: Look, account: AccountInfo, missing: Sequence[StreamConfig], kinds: Collection[StorageType | None]
+) -> None:
     """Check that the account's limits leave room for the streams and their events."""
     limits = account.limits
     where = "In nats-server's configuration, in the account's jetstream block, or by `nsc edit account`:"
@@ -169,7 +170,7 @@ def _room(look: Look, account: AccountInfo, missing: Sequence[StreamConfig]) -> 
         (StorageType.MEMORY, limits.max_memory, account.memory),
         (StorageType.FILE, limits.max_storage, account.storage),
     ):
-        if 0 <= most < used + _LEAST_ROOM:
+        if kind in kinds and 0 <= most < used + _LEAST_ROOM:
             name = "max_mem" if kind is StorageType.MEMORY else "max_file"
             stream = "the sandboxes'" if kind is StorageType.MEMORY else "production's"
             look.failed(

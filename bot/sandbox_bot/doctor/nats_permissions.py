@@ -18,13 +18,12 @@ from nats.aio.msg import Msg
 
 from sandbox_core import subjects
 from sandbox_core.nats.connection import NatsConnection
+from sandbox_core.nats.streams import NO_SEQUENCE
 from sandbox_core.subjects import StreamNames
 
 _FLUSH_WITHIN = 3
 _VIOLATION = re.compile(r'permissions violation for (publish|subscription) to "([^"]+)"', re.IGNORECASE)
 _NO_APPLICATION = 0
-_NO_SEQUENCE = 2**53 - 1
-"""A stream with a million events a second reaches this number after centuries."""
 _TYPE = "DOCTOR"
 _API = "$JS.API"
 
@@ -44,9 +43,15 @@ class Need:
     """The stream that needs it to be created or changed, which an operator may also do."""
 
 
-def publications(names: StreamNames) -> list[Need]:
-    """Return what the bot publishes, and what it requests from JetStream."""
-    return [*_asked(names), *events(names).values(), *_others(names), *_told(names)]
+def publications(names: StreamNames, only: str | None = None) -> list[Need]:
+    """Return what the bot publishes, and what it requests from JetStream.
+
+    With `only`, a stream's name, what it does on the server of that one; the other has one of its own.
+    """
+    asked = [*_asked(names, only), *(need for name, need in events(names).items() if only in {None, name})]
+    if only == names.sandbox:
+        return [*asked, _answers()]
+    return [*asked, *_others(names), _answers(), *_told(names)]
 
 
 def events(names: StreamNames) -> dict[str, Need]:
@@ -67,27 +72,32 @@ def _others(names: StreamNames) -> Iterator[Need]:
 def _event(stream: str, pattern: str, subject: str) -> Need:
     headers = {
         "Nats-Expected-Stream": stream,
-        "Nats-Expected-Last-Sequence": str(_NO_SEQUENCE),
+        "Nats-Expected-Last-Sequence": str(NO_SEQUENCE),
         "Nats-Expected-Last-Msg-Id": f"doctor-{uuid4().hex}",
     }
     return Need(pattern, subject, headers=headers)
 
 
-def subscriptions(names: StreamNames) -> list[Need]:
-    """Return what the bot subscribes to."""
-    mark = uuid4().hex
+def subscriptions(names: StreamNames, only: str | None = None) -> list[Need]:
+    """Return what the bot subscribes to; `only` as for `publications`."""
+    if only == names.sandbox:
+        return [_answers()]
     return [
-        Need("_INBOX.>", f"_INBOX.{mark}.doctor"),
+        _answers(),
         Need(names.route_announcements_subject, names.route_announcements_subject),
         *_gateway(),
     ]
 
 
-def _asked(names: StreamNames) -> Iterator[Need]:
+def _answers() -> Need:
+    return Need("_INBOX.>", f"_INBOX.{uuid4().hex}.doctor")
+
+
+def _asked(names: StreamNames, only: str | None) -> Iterator[Need]:
     nothing = f"doctor-{uuid4().hex}"
     other_name = json.dumps({"name": nothing})
     yield Need(f"{_API}.INFO", f"{_API}.INFO")
-    for stream, _ in names.both:
+    for stream in (each for each, _ in names.both if only in {None, each}):
         # It names the stream that has taken the subjects.
         whose = f"{_API}.STREAM.NAMES"
         yield Need(whose, whose, json.dumps({"subject": nothing}), makes=stream)
@@ -99,12 +109,15 @@ def _asked(names: StreamNames) -> Iterator[Need]:
         yield Need(create, create, json.dumps({"stream_name": nothing, "config": {}}))
         for verb in ("INFO", "DELETE", "MSG.NEXT"):
             yield Need(f"{_API}.CONSUMER.{verb}.{stream}.*", f"{_API}.CONSUMER.{verb}.{stream}.{nothing}")
+        subject = f"{_API}.STREAM.MSG.GET.{stream}"
+        yield Need(subject, subject, json.dumps({"seq": NO_SEQUENCE}))
+    if only == names.events:
+        return
     stream = names.sandbox
     no_sandbox = subjects.sandbox_filter(uuid4())
     for verb, payload in (
         ("STREAM.PURGE", {"filter": no_sandbox}),
-        ("STREAM.MSG.DELETE", {"seq": _NO_SEQUENCE}),
-        ("STREAM.MSG.GET", {"last_by_subj": no_sandbox}),
+        ("STREAM.MSG.DELETE", {"seq": NO_SEQUENCE}),
         ("CONSUMER.LIST", {"offset": 0}),
     ):
         subject = f"{_API}.{verb}.{stream}"
@@ -112,7 +125,6 @@ def _asked(names: StreamNames) -> Iterator[Need]:
 
 
 def _told(names: StreamNames) -> Iterator[Need]:
-    yield Need("_INBOX.>", f"_INBOX.{uuid4().hex}.doctor")
     # Every process receives this: it says that no route has changed.
     yield Need(
         names.route_announcements_subject, names.route_announcements_subject, '{"as_of":0.0,"routes":{}}'
@@ -144,11 +156,11 @@ class Denied:
     """By stream: the subjects that only create or change it."""
 
 
-async def denied(connection: NatsConnection, names: StreamNames) -> Denied:
-    """Try every subject. Raises nats-py's errors when the connection is lost."""
+async def denied(connection: NatsConnection, names: StreamNames, only: str | None = None) -> Denied:
+    """Try every subject; `only` as for `publications`. Raises nats-py's errors."""
     violations = Violations(connection)
     client = connection.client
-    told, heard = publications(names), subscriptions(names)
+    told, heard = publications(names, only), subscriptions(names, only)
     with violations:
         hearing = [await client.subscribe(need.subject, cb=_ignore) for need in heard]
         inbox = client.new_inbox()

@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import uuid4
 
 import nats.errors
+from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StorageType, StreamConfig, StreamInfo
 from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
 
 from sandbox_core.bootstrap import Core
+from sandbox_core.nats.connection import NatsConnection
 from sandbox_core.nats.errors import meaning
 from sandbox_core.nats.message_ids import MessageIds
-from sandbox_core.nats.streams import StreamFault, judge, overlap, stream_configs
+from sandbox_core.nats.streams import StreamFault, StreamLimits, judge, overlap, stream_configs
+from sandbox_core.settings import Settings
 from sandbox_core.subjects import sandbox_filter
 
 from .findings import Look
@@ -32,7 +36,35 @@ _WRONG_LAST_SEQUENCE = 10071  # JetStream's JSStreamWrongLastSequenceErrF
 _ANOTHER_STREAM = 10060  # JetStream's JSStreamNotMatchErr
 
 
-async def look_at_streams(core: Core, look: Look, clock: Callable[[], datetime]) -> list[StreamConfig]:
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One NATS server in use. With `only`, a stream's name, the other stream is on another one."""
+
+    nats: NatsConnection
+    js: JetStreamContext
+    settings: Settings
+    only: str | None = None
+
+    @classmethod
+    def all_of(cls, core: Core) -> list[Server]:
+        """Production's, and the sandboxes' if that is another, unless each sandbox has an account there."""
+        settings, names = core.settings, core.settings.stream_names
+        if settings.sandbox_nats_url is None:
+            return [cls(core.nats, core.js, settings)]
+        if settings.tenant_nats is not None:
+            return [cls(core.nats, core.js, settings, names.events)]
+        return [
+            cls(core.nats, core.js, settings, names.events),
+            cls(core.sandbox_nats, core.sandbox_js, settings, names.sandbox),
+        ]
+
+    @property
+    def configs(self) -> list[StreamConfig]:
+        """What its streams have to be."""
+        return [c for c in stream_configs(StreamLimits.of(self.settings)) if self.only in {None, c.name}]
+
+
+async def look_at_streams(server: Server, look: Look, clock: Callable[[], datetime]) -> list[StreamConfig]:
     """Check the streams. Return those that are missing and could be created.
 
     Raises:
@@ -40,31 +72,31 @@ async def look_at_streams(core: Core, look: Look, clock: Callable[[], datetime])
         ServiceUnavailableError: JetStream does not answer, at least not for one of the streams.
     """
     missing, clock_is_known = [], False
-    for wanted in stream_configs(core.streams.limits):
+    for wanted in server.configs:
         name = str(wanted.name)
         try:
-            info = await core.js.stream_info(name)
+            info = await server.js.stream_info(name)
         except NotFoundError:
-            if await _could_be_made(core, look, wanted):
+            if await _could_be_made(server, look, wanted):
                 missing.append(wanted)
             continue
         if not clock_is_known:
             clock_is_known = True
-            await _clocks(core, look, name, clock)
+            await _clocks(server, look, name, clock)
         if (
             _as_needed(look, info, wanted)
-            and await _takes_events(core, look, name)
-            and await _serves(core, look, wanted)
-            and await _stores(core, look, wanted)
+            and await _takes_events(server, look, name)
+            and await _serves(server, look, wanted)
+            and await _stores(server, look, wanted)
         ):
             look.ok(f"the stream {name} holds {info.state.messages} messages; its use was tried")
     return missing
 
 
-async def _could_be_made(core: Core, look: Look, wanted: StreamConfig) -> bool:
+async def _could_be_made(server: Server, look: Look, wanted: StreamConfig) -> bool:
     subject = (wanted.subjects or [""])[0]
     try:
-        await core.js.find_stream_name_by_subject(subject)
+        await server.js.find_stream_name_by_subject(subject)
     except NotFoundError:
         look.note(
             f"the stream {wanted.name} does not exist yet",
@@ -75,7 +107,7 @@ async def _could_be_made(core: Core, look: Look, wanted: StreamConfig) -> bool:
     except nats.errors.TimeoutError:
         # Only this request is not permitted, or it gets no answer. Creating the stream will show the rest.
         return True
-    _tell(look, str(wanted.name), await overlap(core.js, wanted))
+    _tell(look, str(wanted.name), await overlap(server.js, wanted))
     return False
 
 
@@ -106,10 +138,12 @@ def _command_of(mend: str) -> tuple[str, str]:
     return mend, ""
 
 
-async def _takes_events(core: Core, look: Look, name: str) -> bool:
+async def _takes_events(server: Server, look: Look, name: str) -> bool:
     """Publish an event that the stream must refuse for its sequence: then publish and answer work."""
-    event = events(core.settings.stream_names)[name]
-    answer = await core.nats.client.request(event.subject, b"", timeout=_ANSWER_WITHIN, headers=event.headers)
+    event = events(server.settings.stream_names)[name]
+    answer = await server.nats.client.request(
+        event.subject, b"", timeout=_ANSWER_WITHIN, headers=event.headers
+    )
     said = json.loads(answer.data)
     error = said.get("error") or {}
     if error.get("err_code") == _WRONG_LAST_SEQUENCE:
@@ -127,13 +161,15 @@ async def _takes_events(core: Core, look: Look, name: str) -> bool:
     return False
 
 
-async def _serves(core: Core, look: Look, wanted: StreamConfig) -> bool:
+async def _serves(server: Server, look: Look, wanted: StreamConfig) -> bool:
     """Read the stream as the bot does, and remove the events of a sandbox that does not exist."""
     name, subject = str(wanted.name), (wanted.subjects or [""])[0]
     try:
-        await MessageIds(core.nats.client, core.js).read(name, subject, datetime.now(UTC), lambda _id: None)
-        if name == core.settings.stream_names.sandbox:
-            await core.js.purge_stream(name, subject=sandbox_filter(uuid4()))
+        await MessageIds(server.nats.client, server.js).read(
+            name, subject, datetime.now(UTC), lambda _id: None
+        )
+        if name == server.settings.stream_names.sandbox:
+            await server.js.purge_stream(name, subject=sandbox_filter(uuid4()))
     except ServiceUnavailableError:
         raise
     except APIError as error:
@@ -145,7 +181,7 @@ async def _serves(core: Core, look: Look, wanted: StreamConfig) -> bool:
     return True
 
 
-async def _stores(core: Core, look: Look, wanted: StreamConfig) -> bool:
+async def _stores(server: Server, look: Look, wanted: StreamConfig) -> bool:
     """Make and remove a consumer that is kept on the stream's disk; workers would see a stored event."""
     if wanted.storage != StorageType.FILE:
         return True
@@ -157,8 +193,8 @@ async def _stores(core: Core, look: Look, wanted: StreamConfig) -> bool:
         inactive_threshold=_TRIAL_KEPT_UNUSED,
     )
     try:
-        made = await core.js.add_consumer(name, trial)
-        await core.js.delete_consumer(name, made.name)
+        made = await server.js.add_consumer(name, trial)
+        await server.js.delete_consumer(name, made.name)
     except ServiceUnavailableError:
         raise
     except APIError as error:
@@ -171,9 +207,9 @@ async def _stores(core: Core, look: Look, wanted: StreamConfig) -> bool:
     return True
 
 
-async def _clocks(core: Core, look: Look, name: str, clock: Callable[[], datetime]) -> None:
+async def _clocks(server: Server, look: Look, name: str, clock: Callable[[], datetime]) -> None:
     before = clock()
-    answer = await core.nats.client.request(f"$JS.API.STREAM.INFO.{name}", b"", timeout=_ANSWER_WITHIN)
+    answer = await server.nats.client.request(f"$JS.API.STREAM.INFO.{name}", b"", timeout=_ANSWER_WITHIN)
     told = json.loads(answer.data).get("ts")
     if told is None:
         return

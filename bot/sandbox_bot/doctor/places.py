@@ -25,14 +25,17 @@ class Places:
     postgres: Place
     redis: Place
     nats: Place
+    sandbox_nats: Place
 
     @classmethod
     def of(cls, settings: Settings) -> Places:
         """Read the addresses from the settings."""
-        postgres, redis, nats = settings.database, settings.redis, settings.nats
+        postgres, redis = settings.database, settings.redis
+        nats, sandbox_nats = settings.nats, settings.sandbox_nats
         return cls(
             # As in libpq, the default for the database's name is the user's name.
             Place(postgres.where, postgres.who, postgres.database or postgres.who),
             Place(redis.where, redis.who, str(redis.database)),
             Place(nats.where, nats.user or ""),
+            Place(sandbox_nats.where, sandbox_nats.user or ""),
         )

@@ -28,6 +28,9 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "gateway_publishers": (_READ, _ADD, _CHANGE, _REMOVE),
     "gateway_notices": (_READ, _ADD, _REMOVE),
     "sandbox_creations": (_READ, _ADD, _REMOVE),
+    "nats_slots": (_READ, _ADD, _CHANGE),
+    "sandbox_storage": (_READ, _ADD, _CHANGE, _REMOVE),
+    "sandbox_storage_turns": (_READ, _ADD, _CHANGE),
 }
 """Tables and views, each with the needed rights."""
 
@@ -35,6 +38,7 @@ FUNCTIONS = (
     "sandbox_schema_name(text)",
     "sandbox_schema_mark()",
     "sandbox_schema_is_others(text)",
+    "sandbox_tenant_tables(text)",
     "create_sandbox_schema(text)",
     "sandbox_schema_exists(text)",
     "drop_sandbox_schema(text)",

@@ -27,6 +27,7 @@ COMMANDS = (
     "del",
     "unlink",
     "scan",
+    "memory|usage",
     "script|load",
     "evalsha",
     "zadd",
@@ -95,6 +96,7 @@ async def try_commands(redis: Redis) -> Tried:
     await attempt("get", lambda: redis.get(own))
     await attempt("mget", lambda: redis.mget(keys))
     await attempt("scan", lambda: redis.scan(0, match=KEYS, count=1))
+    await attempt("memory|usage", lambda: redis.memory_usage(own))
     for script, names, arguments in (
         (PUT_SCRIPT, (route, moment), put),
         (SAVE_SCRIPT, (gateway,), [_SECONDS, 0, "{}", "doctor", 1, 1]),

@@ -11,6 +11,7 @@ from ._nats import NatsServer
 from ._postgres import PostgresServer
 from ._server import EmbeddedServer
 from ._servers import EmbeddedServers, embedded_servers
+from ._tenant_nats import TenantNatsServer, tenant_limits
 from ._valkey import ValkeyServer
 
 __all__ = [
@@ -21,6 +22,8 @@ __all__ = [
     "EmbeddedServers",
     "NatsServer",
     "PostgresServer",
+    "TenantNatsServer",
     "ValkeyServer",
     "embedded_servers",
+    "tenant_limits",
 ]

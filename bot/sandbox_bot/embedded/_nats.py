@@ -6,7 +6,7 @@ import asyncio
 import json
 import secrets
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ._private import write_private
 from ._process import ProcessPlan
@@ -42,23 +42,23 @@ class NatsServer(EmbeddedServer):
         """`nats://127.0.0.1:port`."""
         return f"nats://{HOST}:{self.port}"
 
+    def _configuration(self) -> dict[str, Any]:
+        return {
+            "server_name": self._server_name,
+            "host": HOST,
+            "port": self.port,
+            "max_payload": self._max_payload,
+            "jetstream": {"store_dir": str(self._data_dir)},
+        }
+
+    def _login(self) -> dict[str, str]:
+        """Return the fields of CONNECT with which the probe is let in."""
+        return {}
+
     def _plan(self) -> ProcessPlan:
         configuration = self._data_dir / "nats.conf"
         # The configuration language knows fewer escapes than JSON, so letters of a path stay as they are.
-        write_private(
-            configuration,
-            json.dumps(
-                {
-                    "server_name": self._server_name,
-                    "host": HOST,
-                    "port": self.port,
-                    "max_payload": self._max_payload,
-                    "jetstream": {"store_dir": str(self._data_dir)},
-                },
-                indent=2,
-                ensure_ascii=False,
-            ),
-        )
+        write_private(configuration, json.dumps(self._configuration(), indent=2, ensure_ascii=False))
         return ProcessPlan(
             command=[str(nats_program()), "--config", str(configuration)],
             log=self._log,
@@ -84,7 +84,8 @@ class NatsServer(EmbeddedServer):
                 raise ConnectionError("another server answers on this port")
             if not about.get("jetstream"):
                 raise ConnectionError("JetStream is not ready")
-            writer.write(b'CONNECT {"verbose":false}\r\nPING\r\n')
+            login = json.dumps({"verbose": False, **self._login()})
+            writer.write(f"CONNECT {login}\r\nPING\r\n".encode())
             if await reader.readline() != b"PONG\r\n":
                 raise ConnectionError("no PONG")
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,3 +29,16 @@ def write_private(path: Path, text: str) -> None:
     """Write a text file for this user alone, in place of what it had."""
     with open_private(path, os.O_WRONLY | os.O_TRUNC, "w") as file:
         file.write(text)
+
+
+def secret_in(path: Path, make: Callable[[], str]) -> str:
+    """Return the text of the file; a missing one gets what `make` returns, completely or not at all."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        text = make()
+    draft = path.with_suffix(".draft")
+    draft.unlink(missing_ok=True)
+    write_private(draft, text)
+    draft.rename(path)
+    return text

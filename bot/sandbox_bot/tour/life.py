@@ -6,18 +6,21 @@ import asyncio
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import aiohttp
+import nats
+import nats.errors
 from nats.js import JetStreamContext
 
 from discord_sim import InteractionResult
-from sandbox_core import subjects
-from sandbox_core.subjects import DEFAULT_NAMES, sandbox_events
+from sandbox_core.addresses import NatsAddress
+from sandbox_core.subjects import DEFAULT_NAMES, SLOT_STREAM, redis_prefix, sandbox_events
 
 from ._screen import Screen, StepFailed
-from .readback import Expected, StoredEvent, compare, message_id, read_streams, stored_count
+from .readback import Expected, StoredEvent, compare, message_id, read_stream
 from .stage import Stores, World
 
 _NAME = "try-login"
@@ -25,6 +28,7 @@ _EVENTS = 2_000
 _EVENTS_AFTERWARDS = 500
 _STORED_WITHIN = 20.0
 _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_NATS_URL = re.compile(r"NATS_URL=\W?(nats://[^\s'\"]+)")
 
 
 class Life:
@@ -38,6 +42,7 @@ class Life:
         self._ops_url = ops_url
         self._js: JetStreamContext = stores.nats.jetstream()
         self._sandbox_id = ""
+        self._worker_nats: NatsAddress | None = None
         # The range in `sim.sent` of frames that were sent while the test guild was registered.
         self._registered = range(0)
         self._destroyed = False
@@ -46,6 +51,7 @@ class Life:
         """Run every step. Raises `StepFailed`, or what the simulator raises when the bot does not answer."""
         await self._is_ready()
         await self._create()
+        await self._connect()
         await self._register()
         await self._live_events()
         await self._look()
@@ -66,6 +72,16 @@ class Life:
         if found is None:
             raise StepFailed("The answer to /sandbox create does not name the sandbox's id.")
         self._sandbox_id = found.group()
+
+    async def _connect(self) -> None:
+        """Take the sandbox's logins as its owner sees them; the screen does not show them."""
+        developer, channel = self._place.developer, self._place.dev_guild.default_channel
+        result = await self._sim.slash(developer, channel, "sandbox connect", timeout=12, name=_NAME)
+        found = _NATS_URL.search(result.text)
+        if found is None:
+            raise StepFailed("The answer to /sandbox connect has no NATS_URL.")
+        self._worker_nats = NatsAddress.parse(found.group(1))
+        self._screen.right("/sandbox connect shows her its own logins to PostgreSQL, Valkey and NATS")
 
     async def _register(self) -> None:
         target = self._place.test_guild
@@ -110,28 +126,35 @@ class Life:
         self._destroyed = True
 
     async def _nothing_left(self) -> None:
-        sandbox_id, database = self._sandbox_id, self._stores.postgres
-        schemas = await database.fetchval(
-            "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'sandbox\\_%'"
-        )
-        mappings = await database.fetchval("SELECT count(*) FROM sandbox_guild_mapping")
-        keys = [key async for key in self._stores.redis.scan_iter(f"{subjects.redis_prefix(sandbox_id)}*")]
-        waiting = [e for e in await read_streams(self._js) if e.headers.get("Sandbox-Id") == sandbox_id]
+        sandbox_id, tenants, redis = self._sandbox_id, self._stores.tenants, self._stores.redis
         left = {
-            "schemas": schemas,
-            "server registrations": mappings,
-            "keys": len(keys),
-            "messages": len(waiting),
+            "schemas": await tenants.fetchval(
+                "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'sandbox\\_%'"
+            ),
+            "roles": await tenants.fetchval("SELECT count(*) FROM pg_roles WHERE rolname LIKE 'sandbox\\_%'"),
+            "keys": len([key async for key in redis.scan_iter(f"{redis_prefix(sandbox_id)}*")]),
+            "users": sum(sandbox_id in str(user) for user in await redis.acl_users()),
+            "server registrations": await self._stores.postgres.fetchval(
+                "SELECT count(*) FROM sandbox_guild_mapping"
+            ),
+            "NATS logins": int(await self._is_let_in()),
         }
         if any(left.values()):
             raise StepFailed(f"The sandbox left something behind: {left}.")
-        self._screen.right("no schema, no key, no message and no registration of it is left")
-        entries = await database.fetchval(
+        self._screen.right("no schema, no key, no registration of it is left, and its logins are refused")
+        entries = await self._stores.postgres.fetchval(
             "SELECT count(*) FROM sandbox_audit_log WHERE sandbox_id::text = $1", sandbox_id
         )
         if not entries:
             raise StepFailed("The audit log has forgotten the sandbox.")
         self._screen.right(f"the audit log keeps the {entries} entries of its life")
+
+    async def _is_let_in(self) -> bool:
+        try:
+            async with self._worker():
+                return True
+        except (nats.errors.Error, OSError, TimeoutError):
+            return False
 
     async def _production_again(self) -> None:
         self._screen.step("Its server's events go to production again")
@@ -173,7 +196,10 @@ class Life:
         await self._sim.flood(count)
         flood = self._sim.sent[first:]
         await self._until_stored()
-        stored = await read_streams(self._js)
+        stored = await read_stream(self._js, DEFAULT_NAMES.events, DEFAULT_NAMES.production_events)
+        if not self._destroyed:
+            async with self._worker() as js:
+                stored += await read_stream(js, SLOT_STREAM, sandbox_events(self._sandbox_id))
         in_table = {message_id(frame): frame.guild_id for frame in flood}
         self._traffic(in_table, stored)
         others = Counter(e.headers["Discord-Event"] for e in stored if e.message_id not in in_table)
@@ -184,11 +210,27 @@ class Life:
         """Wait until the streams have the expected number of events, or some seconds."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _STORED_WITHIN
-        while await stored_count(self._js) < sum(1 for event in self._expected() if event.sides):
-            if loop.time() > deadline:
-                # The comparison names the missing events.
-                return
-            await asyncio.sleep(0.02)
+        streams = [(self._js, DEFAULT_NAMES.events)]
+        async with AsyncExitStack() as stack:
+            if not self._destroyed:
+                streams.append((await stack.enter_async_context(self._worker()), SLOT_STREAM))
+            while await _stored(streams) < sum(1 for event in self._expected() if event.sides):
+                if loop.time() > deadline:
+                    # The comparison names the missing events.
+                    return
+                await asyncio.sleep(0.02)
+
+    @asynccontextmanager
+    async def _worker(self) -> AsyncIterator[JetStreamContext]:
+        """Connect to the sandbox's NATS account as a worker does. Raises a `nats.errors.Error` if refused."""
+        if self._worker_nats is None:
+            raise StepFailed("There is no login to NATS yet.")
+        arguments = self._worker_nats.arguments() | {"allow_reconnect": False, "error_cb": _ignore}
+        client = await nats.connect(**arguments)
+        try:
+            yield client.jetstream()
+        finally:
+            await client.close()
 
     def _expected(self) -> Iterator[Expected]:
         """Yield every frame sent so far, with the sides where it must be stored."""
@@ -217,6 +259,14 @@ class Life:
             found[DEFAULT_NAMES.sandbox],
             sandbox_events(self._sandbox_id).replace(self._sandbox_id[8:], "…"),
         )
+
+
+async def _stored(streams: Sequence[tuple[JetStreamContext, str]]) -> int:
+    return sum([(await js.stream_info(stream)).state.messages for js, stream in streams])
+
+
+async def _ignore(_error: Exception) -> None:
+    """Nats-py would log it: a refusal is raised, too."""
 
 
 def _title(result: InteractionResult) -> str:

@@ -20,7 +20,7 @@ from redis.asyncio import Redis
 
 from discord_sim import DiscordSim, SimGuild, SimUser
 from discord_sim.control import ControlApi
-from sandbox_core.addresses import NatsAddress, PostgresAddress
+from sandbox_core.addresses import NatsAddress, PostgresAddress, RedisAddress
 from sandbox_core.ops import OpsServer
 from sandbox_core.postgres import login
 from sandbox_core.redis.client import create_client
@@ -65,8 +65,12 @@ class Stores:
     """The tour's own connections to the servers: it never asks the bot."""
 
     postgres: asyncpg.Connection[asyncpg.Record]
+    tenants: asyncpg.Connection[asyncpg.Record]
+    """The sandboxes' database."""
     redis: Redis
+    """The sandboxes'."""
     nats: Client
+    """Production's."""
 
 
 @asynccontextmanager
@@ -79,14 +83,16 @@ async def servers_with_schema(data_dir: Path) -> AsyncIterator[EmbeddedServers]:
 
 @asynccontextmanager
 async def connected_stores(servers: EmbeddedServers) -> AsyncIterator[Stores]:
-    """Open the tour's own connections to the three servers."""
+    """Open the tour's own connections to the servers."""
     async with AsyncExitStack() as stack:
         postgres = await login.connect(PostgresAddress.parse(servers.database_url))
         stack.push_async_callback(postgres.close)
-        redis = await stack.enter_async_context(create_client(servers.redis_url, client_name="tour"))
+        tenants = await login.connect(PostgresAddress.parse(servers.postgres.tenants_url))
+        stack.push_async_callback(tenants.close)
+        redis = await stack.enter_async_context(create_client(servers.tenant_valkey.url, client_name="tour"))
         client = await nats.connect(**NatsAddress.parse(servers.nats_url).arguments())
         stack.push_async_callback(client.close)
-        yield Stores(postgres, redis, client)
+        yield Stores(postgres, tenants, redis, client)
 
 
 @asynccontextmanager
@@ -105,6 +111,7 @@ def tour_settings(servers: EmbeddedServers, place: World) -> Settings:
         database_url=servers.database_url,
         redis_url=servers.redis_url,
         nats_url=servers.nats_url,
+        **servers.tenant_settings,
         discord_token=place.sim.token,
         discord_api_url=place.sim.api_url,
         discord_dev_guild_ids=str(place.dev_guild.id),
@@ -149,18 +156,22 @@ async def running_bot(settings: Settings, log: TextIO) -> AsyncIterator[tuple[Sa
 
 
 async def describe(servers: EmbeddedServers, stores: Stores) -> list[tuple[str, str, str]]:
-    """Ask each server for its version; return name, version and address of each."""
+    """Ask each server for its version; return name, version and address of each, and the sandboxes' port."""
     postgres = await stores.postgres.fetchval("SHOW server_version")
     valkey = (await stores.redis.info("server")).get("valkey_version", "")
     nats_version = stores.nats.connected_server_version
     host = "127.0.0.1"
     return [
         ("PostgreSQL", str(postgres), f"{host}:{servers.postgres.port}"),
-        ("Valkey", str(valkey), f"{host}:{servers.valkey.port}"),
+        (
+            "Valkey",
+            str(valkey),
+            f"{host}:{servers.valkey.port} and {servers.tenant_valkey.port}",
+        ),
         (
             "nats-server",
             f"{nats_version.major}.{nats_version.minor}.{nats_version.patch}",
-            f"{host}:{servers.nats.port}",
+            f"{host}:{servers.nats.port} and {servers.tenant_nats.port}",
         ),
     ]
 
@@ -171,6 +182,7 @@ def _shell_file(servers: EmbeddedServers, place: World, directory: Path) -> Path
         "DATABASE_URL": servers.database_url,
         "REDIS_URL": servers.redis_url,
         "NATS_URL": servers.nats_url,
+        **{name.upper(): value for name, value in servers.tenant_settings.items()},
         "DISCORD_TOKEN": place.sim.token,
         "DISCORD_API_URL": place.sim.api_url,
         "DISCORD_DEV_GUILD_IDS": str(place.dev_guild.id),
@@ -188,13 +200,14 @@ def addresses(servers: EmbeddedServers, place: World, ops: OpsServer, log: Path)
     """Return the addresses and commands for looking around while everything is up; without passwords."""
     database = PostgresAddress.parse(servers.database_url)
     without_password = f"postgresql://{database.who}@{database.where}/{database.database}"
+    redis = RedisAddress.parse(servers.redis_url)
     control = f"http://127.0.0.1:{place.sim.port}/_sim"
     body = json.dumps({"user": place.developer.name, "guild": place.dev_guild.name, "path": "sandbox list"})
     return [
         ("ops endpoint", f"{ops.url}/readyz  /healthz  /metrics"),
         ("DATABASE_URL", f"{without_password}  (its password is in the next line's file)"),
         ("in a shell", f". {_shell_file(servers, place, log.parent)}"),
-        ("REDIS_URL", servers.redis_url),
+        ("REDIS_URL", f"redis://{redis.who}@{redis.where}/{redis.database}  (likewise)"),
         ("NATS_URL", servers.nats_url),
         ("Discord API", place.sim.api_url),
         ("be a person", f"curl -s {control}/slash -d '{body}'"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from sandbox_cogs._core import AnyBot, acquire_core, release_core
 
+from ._isolation import IsolationPressed
 from ._listener import OwnerMessages
 
 __all__ = ["OwnerMessages", "setup", "teardown"]
@@ -22,8 +23,11 @@ async def setup(bot: AnyBot) -> None:
     """
     core = await acquire_core(bot, __name__)
     await bot.add_cog(OwnerMessages(bot, core))
+    bot.add_dynamic_items(IsolationPressed)
 
 
 async def teardown(bot: AnyBot) -> None:
     """Release the core. discord.py has removed the cog before, and the cog has finished its work."""
+    bot.remove_dynamic_items(IsolationPressed)
+    await IsolationPressed.end()
     await release_core(bot, __name__)

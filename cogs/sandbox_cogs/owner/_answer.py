@@ -23,6 +23,8 @@ class Answer:
     table: tuple[str, ...] = ()
     filename: str = "answer.txt"
     """The name of the file for an answer that is too long for a message."""
+    view: discord.ui.View | None = None
+    """The buttons below it."""
 
 
 def as_message(answer: Answer) -> tuple[str, discord.File | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -15,12 +15,14 @@ from sandbox_cogs._core import AnyBot
 from sandbox_cogs._late import perhaps_changed, perhaps_destroyed, what_is_away
 from sandbox_core.bootstrap import Core
 from sandbox_core.errors import CleanupFailed, CutOff, DependencyUnavailable, InvalidInput, SandboxError
+from sandbox_core.limits_text import Limits
 from sandbox_core.manager import utc_now
 from sandbox_core.models import Actor, Sandbox
 from sandbox_core.words import storable
 
 from . import _render
 from ._answer import Answer
+from ._isolation import isolation_button
 
 QUESTION_LIFE = timedelta(minutes=10)
 """After this time `destroy NAME yes` asks again: the question's list may be out of date."""
@@ -103,7 +105,10 @@ class Commands:
             return await self._overview()
         health = await self._core.manager.health(request.arguments[0])
         events = self._core.router.activity.sandbox_events_last_minute(str(health.sandbox.id))
-        return _render.status(health, self._guild_names(health.sandbox), events, now=self._clock())
+        limits = Limits.of(self._core.settings)
+        return _render.status(
+            health, self._guild_names(health.sandbox), events, limits=limits, now=self._clock()
+        )
 
     async def _overview(self) -> Answer:
         sandboxes: list[Sandbox] | None = None
@@ -201,11 +206,12 @@ class Commands:
         return _render.synced(results, self._names_of(results))
 
     async def _health(self, _request: Request) -> Answer:
-        return _render.health(
+        found = _render.health(
             await self._core.health.check_system(),
             gateway_seconds=self._bot.latency,
             gateway_ready=self._bot.is_ready(),
         )
+        return replace(found, view=isolation_button())
 
     def _guild_names(self, sandbox: Sandbox) -> dict[str, str]:
         return self._names_of(sandbox.guild_ids)

@@ -123,7 +123,7 @@ async def _send(message: discord.Message, answer: Answer) -> None:
     nobody = discord.AllowedMentions.none()
     # One message answers a command, whoever sends it and how often.
     nonce = nonce_of("answer", message.id)
-    if file is None:
-        await message.channel.send(content, allowed_mentions=nobody, nonce=nonce)
-    else:
-        await message.channel.send(content, allowed_mentions=nobody, nonce=nonce, file=file)
+    more: dict[str, Any] = {} if file is None else {"file": file}
+    if answer.view is not None:
+        more["view"] = answer.view
+    await message.channel.send(content, allowed_mentions=nobody, nonce=nonce, **more)

@@ -17,6 +17,8 @@ from sandbox_core.audit_text import details_line
 from sandbox_core.cleanup import CleanupReport, OrphanCleanup, OrphanReport
 from sandbox_core.error_text import ErrorText, shown
 from sandbox_core.health import SandboxHealth, SystemHealth
+from sandbox_core.limits_text import Limits
+from sandbox_core.limits_text import lines as limit_lines
 from sandbox_core.manager import Changed, Extension
 from sandbox_core.models import AuditEntry, Route, Sandbox, SandboxStatus
 from sandbox_core.namespaces import PartState
@@ -41,7 +43,7 @@ _USAGE: tuple[tuple[str, str], ...] = (
     ("orphans fix", "delete those that destroyed sandboxes left"),
     ("orphans fix unknown", "delete also those of sandboxes unknown here"),
     ("sync", "publish the slash commands in the dev servers"),
-    ("health", "each server this bot needs, and how fast it answers"),
+    ("health", "each server this bot needs, how fast it answers, and a button to prove the isolation"),
 )
 
 _HEALTH_MARK: Mapping[PartState, str] = {
@@ -76,7 +78,7 @@ def listing(sandboxes: Sequence[Sandbox]) -> Answer:
     return Answer(f"**{_count(len(sandboxes), 'sandbox', 'sandboxes')}**", columns(rows), "sandboxes.txt")
 
 
-def status(health: SandboxHealth, names: GuildNames, events: int, *, now: datetime) -> Answer:
+def status(health: SandboxHealth, names: GuildNames, events: int, *, limits: Limits, now: datetime) -> Answer:
     """The answer to `status NAME`; `events` is the number of events in the last minute."""
     sandbox = health.sandbox
     running = sandbox.status is SandboxStatus.RUNNING
@@ -95,6 +97,10 @@ def status(health: SandboxHealth, names: GuildNames, events: int, *, now: dateti
         f"Servers: {_guilds(sandbox.guild_ids, names)}",
         f"Events in the last minute: {events}",
     ]
+    if sandbox.events_dropped_since is not None:
+        since = _moment(sandbox.events_dropped_since)
+        lines.append(f"Events dropped: {sandbox.events_dropped:,}, since {since}: NATS did not take them.")
+    lines += [f"{place}: {text}" for place, text in limit_lines(health, limits, now)]
     lines += [
         f"{_HEALTH_MARK[part.state]} {part.store}: {part.state}, {part.latency_ms:.0f} ms; {part.detail}"
         for part in health.parts

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from typing import TYPE_CHECKING
 
@@ -11,21 +10,19 @@ import discord
 import structlog
 from discord import app_commands
 
+from sandbox_cogs._acknowledge import TakenElsewhere, acknowledged, answer_for_another, is_acknowledged
 from sandbox_cogs._core import CORE_ATTRIBUTE, AnyBot
 from sandbox_cogs._requests import answered
 from sandbox_core.error_text import explain
 from sandbox_core.errors import SandboxError
 
 from . import _outcome, _render
-from ._acknowledge import TakenElsewhere, acknowledged, is_acknowledged
 
 if TYPE_CHECKING:
     from sandbox_core.bootstrap import Core
 
 _log = structlog.get_logger("sandbox.discord")
 _REPORTED = "sandbox:reported"
-_ANSWERED_WITHIN = 15.0
-"""Seconds in which a process that lives has answered what it acknowledged by "thinking…"."""
 
 
 async def report(interaction: discord.Interaction[AnyBot], error: BaseException) -> None:
@@ -40,7 +37,12 @@ async def report(interaction: discord.Interaction[AnyBot], error: BaseException)
     cause = error.original if isinstance(error, app_commands.CommandInvokeError) else error
     if isinstance(cause, TakenElsewhere):
         _log.info("interaction_taken_elsewhere", **_facts(interaction))
-        await _answer_for_another(interaction)
+        try:
+            await answer_for_another(interaction, _render.stopped())
+        except (discord.HTTPException, aiohttp.ClientError, OSError) as failure:
+            _log.warning(
+                "interaction_not_answered", reason=str(failure) or repr(failure), **_facts(interaction)
+            )
         return
     if interaction.type is not discord.InteractionType.autocomplete:
         _outcome.count(interaction, _outcome.outcome_of(cause))
@@ -71,17 +73,6 @@ async def on_tree_error(
     """
     if not isinstance(error, app_commands.CommandNotFound):
         await report(interaction, error)
-
-
-async def _answer_for_another(interaction: discord.Interaction[AnyBot]) -> None:
-    """Say that it is not known what was done, if the caller still sees that the bot is "thinking"."""
-    await asyncio.sleep(_ANSWERED_WITHIN)
-    try:
-        message = await answered(interaction.original_response)
-        if message.flags.loading:
-            await answered(lambda: interaction.edit_original_response(embed=_render.stopped()))
-    except (discord.HTTPException, aiohttp.ClientError, OSError) as failure:
-        _log.warning("interaction_not_answered", reason=str(failure) or repr(failure), **_facts(interaction))
 
 
 async def _send(interaction: discord.Interaction[AnyBot], embed: discord.Embed) -> None:

@@ -10,12 +10,12 @@ from uuid import UUID
 
 import discord
 
+from sandbox_cogs._acknowledge import acknowledged
 from sandbox_cogs._core import AnyBot, core_of
 from sandbox_cogs._correlation import correlated
 
 from . import _render
 from ._access import actor_of
-from ._acknowledge import acknowledged
 from ._errors import report
 from ._once import Once
 from ._reply import Answer, answer_anew

@@ -16,7 +16,7 @@ from sandbox_cogs._core import AnyBot
 from sandbox_cogs._correlation import correlated
 from sandbox_core.models import SandboxStatus
 
-from . import _connect, _create, _destroy, _extend, _help, _list, _register, _status, _unregister
+from . import _connect, _create, _destroy, _extend, _help, _list, _register, _rotate, _status, _unregister
 from ._access import may_use_unasked
 from ._autocomplete import Choices, GuildSuggestions, leave_to_others, suggest_sandboxes
 from ._errors import report
@@ -110,6 +110,12 @@ class SandboxCommands(app_commands.Group, name="sandbox", description="Sandboxes
         """`/sandbox connect name`."""
         await self._answer(interaction, _connect.connect(self._core, interaction, name))
 
+    @app_commands.command(description="New credentials for your sandbox; the old ones are cut at once")
+    @app_commands.describe(name=f"{_NAME} of yours")
+    async def rotate(self, interaction: Interaction, name: str) -> None:
+        """`/sandbox rotate name`."""
+        await self._answer(interaction, _rotate.rotate(self._core, interaction, name))
+
     @app_commands.command(
         name="register-guild", description="Send a server's live events to a sandbox instead of production"
     )
@@ -162,6 +168,7 @@ class SandboxCommands(app_commands.Group, name="sandbox", description="Sandboxes
 
     @status.autocomplete("name")
     @connect.autocomplete("name")
+    @rotate.autocomplete("name")
     @register_guild.autocomplete("name")
     @unregister_guild.autocomplete("name")
     @extend.autocomplete("name")

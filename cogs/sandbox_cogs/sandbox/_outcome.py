@@ -10,6 +10,7 @@ from sandbox_cogs._core import CORE_ATTRIBUTE, AnyBot
 from sandbox_core.errors import (
     CleanupFailed,
     DependencyUnavailable,
+    IsolationImpossible,
     SandboxError,
     SchemaCreationFailed,
     StillWritten,
@@ -24,7 +25,7 @@ def outcome_of(cause: BaseException) -> CommandOutcome:
     """Return the outcome for a failure: refused by a rule, a server away, or a fault of the program."""
     if isinstance(cause, DependencyUnavailable):
         return "unavailable"
-    if isinstance(cause, SchemaCreationFailed | CleanupFailed | StillWritten):
+    if isinstance(cause, SchemaCreationFailed | CleanupFailed | StillWritten | IsolationImpossible):
         return "failed"
     return "refused" if isinstance(cause, SandboxError) else "failed"
 

@@ -11,12 +11,12 @@ from uuid import UUID
 
 import discord
 
+from sandbox_cogs._acknowledge import acknowledged
 from sandbox_cogs._core import AnyBot, core_of
 from sandbox_cogs._correlation import correlated
 
 from . import _connect, _destroy, _diversion, _extend, _list, _question, _register, _render, _status
 from ._access import check_may_use
-from ._acknowledge import acknowledged
 from ._errors import report
 from ._reply import answer_anew, answer_in_place
 
@@ -117,7 +117,8 @@ _HANDLERS: Mapping[str, tuple[re.Pattern[str], Callable[[Press], Awaitable[None]
 
 
 class Pressed(
-    discord.ui.DynamicItem[discord.ui.Item[Any]], template=r"sandbox:(?P<verb>[^:]*):?(?P<arguments>.*)"
+    discord.ui.DynamicItem[discord.ui.Item[Any]],
+    template=r"sandbox:(?!owner:)(?P<verb>[^:]*):?(?P<arguments>.*)",
 ):
     """A pressed button or a used menu of ours."""
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import discord
 
+from sandbox_cogs._acknowledge import acknowledged
 from sandbox_cogs._core import AnyBot
 from sandbox_core.errors import NotPermitted, SandboxError
 
 from . import _render
-from ._acknowledge import acknowledged
 from ._buttons import button
 from ._once import Once
 from ._reply import Answer, answer_after

@@ -14,9 +14,12 @@ from sandbox_core.error_text import ErrorText
 from sandbox_core.event_router import LastEvent
 from sandbox_core.health import SandboxHealth
 from sandbox_core.last_event_text import last_event_text
+from sandbox_core.limits_text import Limits
+from sandbox_core.limits_text import lines as limit_lines
 from sandbox_core.manager import Changed, Extension, Registration
-from sandbox_core.models import GuildAccess, Sandbox, SandboxStatus
+from sandbox_core.models import GuildAccess, Sandbox, SandboxStatus, isolation_text
 from sandbox_core.namespaces import PartHealth
+from sandbox_core.stored import Level
 from sandbox_core.words import counted
 
 from ._text import (
@@ -92,6 +95,7 @@ def status(
     health: SandboxHealth,
     names: GuildNames,
     *,
+    limits: Limits,
     now: datetime,
     events_last_minute: int,
     watched_until: datetime | None = None,
@@ -111,6 +115,8 @@ def status(
     if sandbox.status is SandboxStatus.RUNNING and not sandbox.routes_at(now):
         mark, colour = STATUS_LOOK[SandboxStatus.EXPIRED]
         state = f"{mark} expired; its servers' events go to production and cleanup removes it"
+    if full := [stored.store for stored in sandbox.storage if stored.level is Level.FULL]:
+        state += f"\nIt stores as much as it may in {' and '.join(full)}."
     if watched_until is not None:
         state += f"\nThis message is kept up to date; that ends {relative(watched_until)}."
     if not_watched:
@@ -120,6 +126,12 @@ def status(
     _add_servers(embed, sandbox, names)
     events = counted(events_last_minute, "event", "events")
     embed.add_field(name="In the last minute", value=f"{events} received", inline=False)
+    if sandbox.events_dropped_since is not None:
+        dropped = counted(sandbox.events_dropped, "event", "events")
+        text = f"{dropped} dropped, since {relative(sandbox.events_dropped_since)}: NATS did not take them."
+        embed.add_field(name="Dropped", value=text, inline=False)
+    used = "\n".join(f"{place}: {text}" for place, text in limit_lines(health, limits, now))
+    embed.add_field(name="Limits", value=cut(used, FIELD_LIMIT), inline=False)
     for part in health.parts:
         embed.add_field(name=f"{HEALTH_LOOK[part.state][0]} {part.store}"[:TITLE_LIMIT], value=_part(part))
     embed.set_footer(text="As of")
@@ -178,13 +190,15 @@ def extended(extension: Extension) -> discord.Embed:
     return add_unconfirmed(discord.Embed(title="Sandbox extended", description=text, colour=GREEN), extension)
 
 
-def environment(sandbox: Sandbox, variables: Mapping[str, str]) -> tuple[discord.Embed, discord.File]:
-    """The answer to `connect`: a block for a shell, a command that does the same, and a `.env` file."""
+def environment(
+    sandbox: Sandbox, variables: Mapping[str, str], title: str
+) -> tuple[discord.Embed, discord.File]:
+    """The answer to `connect` and `rotate`: a block for a shell, a command that does the same, and a file."""
     exports = "\n".join(f'export {name}="{value}"' for name, value in variables.items())
     text = f"```sh\n{exports}\n```"
     if len(text) > DESCRIPTION_LIMIT:
         text = "The environment is too long to show here; the attached file has all of it."
-    embed = discord.Embed(title=f"Environment of {sandbox.name}", description=text, colour=BLUE)
+    embed = discord.Embed(title=title, description=text, colour=BLUE)
     line = f'```sh\neval "$(sandboxctl connect {sandbox.name})"\n```'
     embed.add_field(name="Where sandboxctl is installed, one line does the same", value=line, inline=False)
     embed.set_footer(text="Paste the block into a shell, or save the file as .env beside your worker.")
@@ -296,6 +310,7 @@ def _add_identity(embed: discord.Embed, sandbox: Sandbox) -> None:
     embed.add_field(name="Expires", value=expires)
     embed.add_field(name="Schema", value=f"`{sandbox.schema_name}`")
     embed.add_field(name="Id", value=f"`{sandbox.id}`", inline=False)
+    embed.add_field(name="Isolation", value=isolation_text(sandbox), inline=False)
 
 
 def _add_servers(embed: discord.Embed, sandbox: Sandbox, names: GuildNames) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import discord
 
+from sandbox_cogs._acknowledge import TakenElsewhere, acknowledged
 from sandbox_cogs._core import AnyBot
 from sandbox_cogs._late import perhaps_changed, what_is_away
 from sandbox_cogs._requests import answered
@@ -19,7 +20,6 @@ from sandbox_core.tasks import within
 
 from . import _outcome
 from ._access import check_may_use
-from ._acknowledge import TakenElsewhere, acknowledged
 from ._errors import report, report_unshown
 
 if TYPE_CHECKING:

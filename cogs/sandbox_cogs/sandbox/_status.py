@@ -13,6 +13,7 @@ from sandbox_cogs._late import what_is_away
 from sandbox_cogs._requests import answered
 from sandbox_core.error_text import explain
 from sandbox_core.errors import SandboxError, SandboxNotFound, SandboxNotNamed
+from sandbox_core.limits_text import Limits
 from sandbox_core.manager import utc_now
 from sandbox_core.tasks import within
 
@@ -94,6 +95,7 @@ async def _look(
     embed = _render.status(
         health,
         await guild_names(interaction, health.sandbox, core.settings),
+        limits=Limits.of(core.settings),
         now=utc_now(),
         events_last_minute=core.router.activity.sandbox_events_last_minute(str(health.sandbox.id)),
         watched_until=until,

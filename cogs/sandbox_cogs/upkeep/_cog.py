@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -55,6 +56,7 @@ class Upkeep(commands.Cog):
         self._tasks: list[asyncio.Task[None]] = []
         self._trouble: dict[str, str] = {}
         self._touched: dict[UUID, datetime] = {}
+        self._dropped: dict[UUID, tuple[int, float]] = {}
 
     async def cog_load(self) -> None:
         """Start the loops."""
@@ -64,9 +66,12 @@ class Upkeep(commands.Cog):
             "tell": self.tell,
             "count": self.count,
             "letters": self.count_letters,
+            "credentials": self.keep_credentials,
+            # Each for itself: one store may be away, or large.
+            **{f"measure {store}": partial(self.measure, store) for store in self._core.measuring.stores},
         }
         self._tasks = [
-            asyncio.create_task(self._forever(name, work), name=f"upkeep-{name}")
+            asyncio.create_task(self._forever(name, work), name=f"upkeep-{name.replace(' ', '-')}")
             for name, work in loops.items()
         ]
 
@@ -77,6 +82,7 @@ class Upkeep(commands.Cog):
         if tasks:
             try:
                 await self._record_activity()
+                await self._record_dropped()
             except DependencyUnavailable as error:
                 _log.warning(
                     "activity_lost",
@@ -110,6 +116,9 @@ class Upkeep(commands.Cog):
         report = await self._core.cleanup.cleanup_expired()
         for sandbox in report.destroyed:
             _log.info("sandbox_removed", sandbox_id=str(sandbox.id), name=sandbox.name)
+        return await self._until_next_due()
+
+    async def _until_next_due(self) -> float:
         moment = await self._core.cleanup.next_due()
         if moment is None:
             return LATEST
@@ -124,6 +133,17 @@ class Upkeep(commands.Cog):
             _log.warning("orphans_unknown", count=len(orphans.spared), hint="`orphans` shows them")
         return self._core.settings.sandbox_cleanup_interval_minutes * 60
 
+    async def keep_credentials(self) -> float:
+        """Refuse the credentials of sandboxes as they expire; make again what a server has lost."""
+        for store, sandbox_id in await self._core.cleanup.keep_credentials():
+            _log.info("credentials_made_again", store=store, sandbox_id=str(sandbox_id))
+        return await self._until_next_due()
+
+    async def measure(self, store: str) -> float:
+        """Measure what sandboxes store there, if it is this process's turn."""
+        # Others may begin right after this one has ended.
+        return max(SOONEST, await self._core.measuring.turn(store))
+
     async def tell(self) -> float:
         """Send the notices that are due, once the bot can send messages."""
         if self._bot.is_ready():
@@ -134,9 +154,11 @@ class Upkeep(commands.Cog):
         return TELL_EVERY
 
     async def count(self) -> float:
-        """Bring the gauges and `last_activity_at` up to date."""
+        """Bring the gauges, `last_activity_at` and the numbers of dropped events up to date."""
         await self._core.cleanup.refresh_gauges()
+        await self._core.measuring.refresh_gauges()
         await self._record_activity()
+        await self._record_dropped()
         return COUNT_EVERY
 
     async def count_letters(self) -> float:
@@ -155,3 +177,11 @@ class Upkeep(commands.Cog):
         for sandbox_id, moment in touched.items():
             if self._touched.get(sandbox_id) == moment:
                 del self._touched[sandbox_id]
+
+    async def _record_dropped(self) -> None:
+        # As above. Two turns never overlap, and the last one comes after the loops.
+        for sandbox_id, lost in self._core.router.sandboxes.budgets.drain_dropped().items():
+            events, since = self._dropped.get(UUID(sandbox_id), (0, lost.since))
+            self._dropped[UUID(sandbox_id)] = (events + lost.events, since)
+        await self._core.cleanup.record_dropped(self._dropped)
+        self._dropped = {}

@@ -6,10 +6,14 @@ import discord
 
 from sandbox_core.cleanup import Notice, NoticeKind
 from sandbox_core.error_text import shown
+from sandbox_core.limits_text import REDIS
+from sandbox_core.models import Sandbox
 from sandbox_core.sharding.registered import MEND, TwoPublishers
+from sandbox_core.stored import Level, StorageLimit, Stored, mebibytes
 
 _AMBER = discord.Colour(0xD9912B)
 _GREY = discord.Colour(0x7A7F87)
+_GREEN = discord.Colour(0x2E9E5B)
 _RED = discord.Colour(0xC8453B)
 
 
@@ -22,6 +26,8 @@ def notice(notice: Notice) -> discord.Embed:
             return _gone(notice)
         case NoticeKind.STUCK:
             return _stuck(notice)
+        case NoticeKind.STORAGE:
+            return _storage(notice)
 
 
 def two_publishers(notice: TwoPublishers) -> discord.Embed:
@@ -90,3 +96,38 @@ def _stuck(notice: Notice) -> discord.Embed:
         embed.add_field(name="Reason", value=shown(failure.reason), inline=False)
     embed.add_field(name="Id", value=f"`{sandbox.id}`", inline=False)
     return embed
+
+
+def _storage(notice: Notice) -> discord.Embed:
+    name, stored, limit = notice.sandbox.name, notice.stored, notice.limit
+    store = shown(stored.store) if stored is not None else ""
+    amount = "" if stored is None or limit is None else _amount(stored, limit)
+    if stored is not None and stored.level is Level.FULL:
+        title, colour, text = f"Sandbox {name} is full", _RED, _what_full_means(notice.sandbox, store)
+    elif stored is not None and stored.before is Level.FULL:
+        title, colour = f"Sandbox {name} has room again", _GREEN
+        text = "It may write again." if notice.sandbox.generation else ""
+    else:
+        title, colour = f"Sandbox {name} is nearly full", _AMBER
+        text = "Nothing is refused yet."
+    description = f"In {store} it stores {amount}. {text}".strip()
+    embed = discord.Embed(title=title, description=description, colour=colour)
+    embed.set_footer(text=f"/sandbox status name:{name} shows what it uses.")
+    return embed
+
+
+def _amount(stored: Stored, limit: StorageLimit) -> str:
+    size = f"{mebibytes(stored.bytes)} of {mebibytes(limit.bytes)} MiB"
+    return size if limit.items is None else f"{size}, and {stored.items:,} of {limit.items:,} keys"
+
+
+def _what_full_means(sandbox: Sandbox, store: str) -> str:
+    again = "Until it stores less than 90 % of that, you can't create another sandbox"
+    if not sandbox.generation:
+        return f"{again}."
+    if store == REDIS:
+        return f"{again}, and its login may read and delete there, but not write."
+    return (
+        f"{again}, and its new sessions there are read-only. To delete something, begin with "
+        "`SET default_transaction_read_only = off;`. `TRUNCATE` and `VACUUM FULL` give the room back."
+    )

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from sandbox_core.addresses import NatsAddress
 from sandbox_core.context import SandboxContext, environment
 from sandbox_core.models import Sandbox
 from sandbox_core.settings import TAKES, SettingsError
@@ -77,3 +78,15 @@ def test_names_are_derived_where_only_the_id_is_given(sandbox: Sandbox) -> None:
     world = SandboxContext.from_env(SERVERS | {"SANDBOX_ID": str(sandbox.id)}).world
     assert (world.name, world.schema) == (sandbox.short_id, sandbox.schema_name)
     assert (world.redis_prefix, world.nats_prefix) == (redis_prefix(sandbox.id), nats_prefix(sandbox.id))
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_worker_in_a_sandbox_goes_to_the_sandboxes_nats_server(sandbox: Sandbox, *, inside: bool) -> None:
+    variables = (
+        SERVERS | {"SANDBOX_NATS_URL": "nats://tenants:4223"} | (environment(sandbox) if inside else {})
+    )
+    servers = SandboxContext.from_env(variables)._servers
+    assert servers.nats.where == ("tenants:4223" if inside else NatsAddress.parse(SERVERS["NATS_URL"]).where)
+    assert servers.nats.variable == ("SANDBOX_NATS_URL" if inside else "NATS_URL")
+    with pytest.raises(SettingsError, match="SANDBOX_NATS_URL" if inside else "NATS_URL"):
+        SandboxContext.from_env(variables | {servers.nats.variable: "http://x"})

@@ -100,7 +100,6 @@ async def valkey(servers: EmbeddedServers, redis_url: str) -> AsyncIterator[Redi
     async with Redis.from_url(redis_url, decode_responses=True) as client:
         yield client
         await client.execute_command("ACL", "DELUSER", "odd", "narrow")
-        await client.config_set("requirepass", "")
 
 
 async def test_redis_takes_odd_passwords_and_says_whose_login_it_refused(
@@ -136,7 +135,7 @@ async def test_redis_other_refusals_are_named(valkey: Redis, redis_url: str) -> 
     where = f"{url.hostname}:{url.port}"
     everything_needed = ("+client", "+hello", "+select", "+info")
     await valkey.execute_command("ACL", "SETUSER", "narrow", "reset", "on", ">pw", *everything_needed)
-    await valkey.config_set("requirepass", "needed")
+    await valkey.execute_command("ACL", "SETUSER", "default", "on", "resetpass", ">needed", "~*", "+@all")
     try:
         for text, user, problem in (
             (f"redis://narrow:pw@{where}{url.path}", "narrow", "its user may not do this"),
@@ -148,7 +147,7 @@ async def test_redis_other_refusals_are_named(valkey: Redis, redis_url: str) -> 
                     await client.ping()
             assert (refused.value.user, refused.value.problem) == (user, problem)
     finally:
-        await valkey.config_set("requirepass", "")
+        await valkey.execute_command("ACL", "SETUSER", "default", "reset")
 
 
 async def test_postgres_that_lets_nobody_in_from_here(servers: EmbeddedServers, database_url: str) -> None:

@@ -15,7 +15,14 @@ from redis.asyncio import Redis
 
 from sandbox_core.manager import ManagerLimits, SandboxManager
 from sandbox_core.models import Actor, AuditEntry, GuildAccess, Route, Sandbox, Switch
-from sandbox_core.namespaces import Namespace, NatsNamespace, PartHealth, RedisNamespace, SchemaProvisioner
+from sandbox_core.namespaces import (
+    Credentials,
+    Namespace,
+    NatsNamespace,
+    PartHealth,
+    RedisNamespace,
+    SchemaProvisioner,
+)
 from sandbox_core.nats.streams import StreamLimits, stream_configs
 from sandbox_core.postgres import Pool, audit, connected, create_pool, sandboxes
 from sandbox_core.redis.client import create_client
@@ -91,6 +98,10 @@ class Interposed:
     @property
     def store(self) -> str:
         return self.inner.store
+
+    @property
+    def credentials(self) -> Credentials | None:
+        return self.inner.credentials
 
     async def provision(self, sandbox: Sandbox) -> None:
         await self._play(self.before_provision)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -11,6 +12,8 @@ from sandbox_cogs._requests import answered
 
 _ALREADY_ACKNOWLEDGED = 40060
 _TAKEN = "sandbox:acknowledged"
+_ANSWERED_WITHIN = 15.0
+"""Seconds in which a process that lives has answered what it acknowledged by "thinking…"."""
 
 
 class TakenElsewhere(Exception):
@@ -67,3 +70,14 @@ async def acknowledged(
         if session is not None:
             interaction._session = session
     return True
+
+
+async def answer_for_another(interaction: discord.Interaction[Any], embed: discord.Embed) -> None:
+    """Show the embed after a time if the caller still sees that the bot is "thinking": that process is gone.
+
+    Raises what an edit raises.
+    """
+    await asyncio.sleep(_ANSWERED_WITHIN)
+    message = await answered(interaction.original_response)
+    if message.flags.loading:
+        await answered(lambda: interaction.edit_original_response(embed=embed))

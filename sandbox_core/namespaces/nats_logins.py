@@ -1,0 +1,140 @@
+"""A login to the sandboxes' NATS server for each sandbox, confined to the account of its slot."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Collection, Mapping
+from datetime import timedelta
+from functools import partial
+from uuid import UUID
+
+from sandbox_core.addresses import NatsAddress
+from sandbox_core.credentials import CredentialsKey, redis_hash
+from sandbox_core.errors import DependencyUnavailable, IsolationImpossible
+from sandbox_core.models import Sandbox
+from sandbox_core.nats.tenant.callout import LoginOf, SlotLogin
+from sandbox_core.nats.tenant.servers import NO_ACCOUNTS, TenantServers
+from sandbox_core.postgres import nats_slots
+from sandbox_core.postgres.pool import Pool, connected
+from sandbox_core.subjects import sandbox_user
+
+from .nats_lending import SlotLending
+
+STORE = "NATS"
+
+
+class SlotLogins:
+    """The logins `sandbox-{id}`; see `Credentials`. PostgreSQL has them, and the NATS server asks the bot."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        servers: TenantServers,
+        address: NatsAddress,
+        key: CredentialsKey,
+        lending: SlotLending,
+        *,
+        longest_life: timedelta,
+    ) -> None:
+        """`address` is the server's as workers reach it; `longest_life` is from a sandbox's creation."""
+        self._pool = pool
+        self._servers = servers
+        self._address = address
+        self._key = key
+        self._lending = lending
+        self._longest_life = longest_life
+
+    async def require(self) -> None:
+        """Do as `Credentials` documents."""
+        try:
+            slots = await self._servers.slots()
+        except DependencyUnavailable as error:
+            if error.problem != NO_ACCOUNTS:
+                raise
+            slots = frozenset()
+        if not slots:
+            raise IsolationImpossible(
+                STORE,
+                self._servers.where,
+                "its configuration has no accounts for sandboxes",
+                "Start it with the configuration that `sandboxctl tenant-nats` prints.",
+            )
+
+    async def make(self, sandbox: Sandbox) -> None:
+        """Do as `Credentials` documents; a sandbox from before this server gets its slot."""
+        if await self._lending.slot_of(sandbox.id) is None:
+            await self._lending.take(sandbox.id)
+        async with connected(self._pool) as connection:
+            await nats_slots.set_login(
+                connection,
+                sandbox.id,
+                generation=sandbox.generation,
+                password_hash=self._hash(sandbox),
+                until=sandbox.expires_at,
+                at_most_until=max(sandbox.expires_at, sandbox.created_at + self._longest_life),
+            )
+
+    async def cut(self, sandbox: Sandbox) -> None:
+        """Do as `Credentials` documents."""
+        async with connected(self._pool) as connection:
+            row = await nats_slots.of_sandbox(connection, sandbox.id)
+        if row is not None:
+            present = (str(sandbox.id), row.generation)
+            await self._servers.cut(row.slot, lambda each: (each.sandbox_id, each.generation) != present)
+
+    async def revoke(self, sandbox: Sandbox) -> None:
+        """Do as `Credentials` documents."""
+        async with connected(self._pool) as connection:
+            await nats_slots.clear_login(connection, sandbox.id)
+            row = await nats_slots.of_sandbox(connection, sandbox.id)
+        if row is not None:
+            await self._servers.cut(row.slot)
+
+    async def lacking(self, sandboxes: Collection[Sandbox]) -> set[UUID]:
+        """Do as `Credentials` documents; also those with a connection of an older login.
+
+        A connection that no login stands for any more is ended here: its client had begun to log in before
+        the end of its sandbox, and finished afterwards.
+        """
+        # In this order: a row is not older than the connections that it is compared with.
+        connections = await self._servers.connections()
+        async with connected(self._pool) as connection:
+            rows = {row.sandbox_id: row for row in await nats_slots.taken(connection)}
+        by_slot = {row.slot: row for row in rows.values()}
+        stale: set[UUID] = set()
+        for each in connections:
+            row = by_slot.get(each.slot)
+            if row is None or not row.generation:
+                await self._servers.cut(each.slot, partial(operator.eq, each))
+            elif (each.sandbox_id, each.generation) != (str(row.sandbox_id), row.generation):
+                stale.add(row.sandbox_id)
+        return {
+            each.id
+            for each in sandboxes
+            if self._key.made(each) and (each.id in stale or not self._has(each, rows.get(each.id)))
+        }
+
+    def _has(self, sandbox: Sandbox, row: nats_slots.SlotRow | None) -> bool:
+        present = (sandbox.generation, self._hash(sandbox), sandbox.expires_at)
+        return row is not None and (row.generation, row.password_hash, row.until) == present
+
+    def variables(self, sandbox: Sandbox) -> Mapping[str, str]:
+        """Return `NATS_URL`."""
+        password = self._key.password(STORE, sandbox)
+        return {"NATS_URL": self._address.url_of(sandbox_user(sandbox.id), password)}
+
+    def _hash(self, sandbox: Sandbox) -> str:
+        return redis_hash(self._key.password(STORE, sandbox))
+
+
+def logins_in(pool: Pool) -> LoginOf:
+    """Return where the server's questions are looked up."""
+
+    async def login_of(sandbox_id: UUID) -> SlotLogin | None:
+        async with connected(pool) as connection:
+            row = await nats_slots.of_sandbox(connection, sandbox_id)
+        if row is None or row.until is None or row.at_most_until is None:
+            return None
+        return SlotLogin(row.slot, row.generation, row.password_hash, row.until, row.at_most_until)
+
+    return login_of

@@ -1,0 +1,388 @@
+"""A PostgreSQL role for each sandbox, which can log in to the tenants' database and owns its tables there.
+
+What the bot's own role does there touches catalogues only: no trigger, policy, rule or function of a sandbox
+ever runs as the bot. Nothing waits for a lock that a sandbox can take, so there are no advisory locks here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+import asyncpg
+import structlog
+
+from sandbox_core.addresses import PostgresAddress
+from sandbox_core.credentials import CredentialsKey, scram_verifier
+from sandbox_core.errors import DependencyUnavailable, IsolationImpossible, LoginRefused
+from sandbox_core.models import Sandbox
+from sandbox_core.postgres import Connection, Pool, connected, login, transaction
+from sandbox_core.postgres.pool import CONNECT_TIMEOUT
+
+from .postgres_abilities import ABILITIES, TRUSTS, lacking_abilities, quoted
+
+_log = structlog.get_logger("sandbox.namespaces")
+
+STORE = "PostgreSQL"
+_ROUNDS = 50
+"""The most looks for sessions that still run; the server ends one within milliseconds."""
+_PAUSE = 0.02
+_TRIES = 4
+_LOCK_WITHIN_MS = 200
+_GRACE = timedelta(seconds=2)
+"""How long after the limit of a statement its session is ended."""
+_TEMPORARY = "1GB"
+"""The most temporary files of one session, where the server lets the bot limit them."""
+_DONE = re.compile(
+    r"; generation (?P<generation>\d+) of (?P<key>[0-9a-f]*)(?P<full>, full)?"
+    r"(?:; since (?P<since>[0-9.]+))?\Z"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RoleLimits:
+    """What one sandbox's role may use."""
+
+    connections: int = 20
+    statement_timeout: timedelta = timedelta(minutes=1)
+    """The default of its sessions. A session can lift it; then the bot ends it, see `end_overdue`."""
+
+
+class SandboxRoles:
+    """The roles `sandbox_{short_id}` of one installation; see `Credentials`."""
+
+    def __init__(
+        self,
+        tenants: Pool,
+        address: PostgresAddress,
+        key: CredentialsKey,
+        *,
+        installation: str,
+        limits: RoleLimits | None = None,
+    ) -> None:
+        """`address` is the server's as workers reach it; `installation` marks the roles of this one."""
+        self._tenants = tenants
+        self._address = address
+        self._key = key
+        self._mark = installation
+        self.limits = limits or RoleLimits()
+        self._asks_for_passwords = False
+
+    @property
+    def where(self) -> str:
+        """The server's host and port."""
+        return str(getattr(self._tenants, "where", "")) or self._address.where
+
+    async def require(self) -> None:
+        """Do as `Credentials` documents."""
+        async with connected(self._tenants) as connection:
+            found = await connection.fetchrow(ABILITIES)
+        assert found is not None  # noqa: S101 (the role that asks exists)
+        lacking = lacking_abilities(found)
+        if not lacking and not self._asks_for_passwords:
+            if await self._lets_anybody_in():
+                lacking.append(TRUSTS)
+            else:
+                self._asks_for_passwords = True
+        for problem, mend in lacking:
+            raise IsolationImpossible(STORE, self.where, problem, mend)
+
+    async def _lets_anybody_in(self) -> bool:
+        """Return whether a role that does not exist is refused for that, and not for its password.
+
+        With the method `trust` the server does not ask for one.
+        """
+        nobody = PostgresAddress.parse(self._address.url_of("sandbox_nobody", secrets.token_hex(8)))
+        try:
+            connection = await login.connect(nobody, timeout=CONNECT_TIMEOUT)
+        except (LoginRefused, DependencyUnavailable, OSError) as error:
+            # From here the workers' address may lead nowhere; then this is not known.
+            return "there is no such role" in str(error) and "password" not in str(error)
+        await connection.close()
+        return True
+
+    async def create(self, connection: Connection, sandbox: Sandbox) -> None:
+        """Create the role in the caller's transaction, and give it the schema, which exists, with its tables.
+
+        Raises asyncpg's `DuplicateObjectError` when there is a role with the name.
+        """
+        role = sandbox.schema_name
+        database = await connection.fetchval("SELECT quote_ident(current_database())")
+        tables = await connection.fetch(
+            "SELECT c.relname::text AS name FROM pg_class AS c "
+            "WHERE c.relnamespace = to_regnamespace($1) AND c.relkind = 'r'",
+            role,
+        )
+        statements = [
+            f"CREATE ROLE {role} NOCREATEDB NOCREATEROLE NOINHERIT {self._attributes(sandbox)}",
+            self._comment(sandbox, since=""),
+            f"GRANT {role} TO CURRENT_USER",
+            f"GRANT CONNECT, TEMPORARY ON DATABASE {database} TO {role}",
+            f"GRANT USAGE, CREATE ON SCHEMA {role} TO {role}",
+            *(f"ALTER TABLE {role}.{quoted(table['name'])} OWNER TO {role}" for table in tables),
+            *await self._defaults(connection, sandbox),
+        ]
+        await connection.execute(";".join(statements))
+        await self._finish(connection, sandbox)
+
+    async def make(self, sandbox: Sandbox) -> None:
+        """Do as `Credentials` documents."""
+        role = sandbox.schema_name
+        async with transaction(self._tenants) as connection:
+            known = await self._known(connection, [role])
+            if not known:
+                await self.create(connection, sandbox)
+                return
+            defaults = await self._defaults(connection, sandbox)
+        now = known[role]
+        changes = (f"ALTER ROLE {role} {self._attributes(sandbox)}", *defaults)
+        await self._change(role, *changes, self._comment(sandbox, since=now.since_of(sandbox)))
+        if not now.since_of(sandbox):
+            async with connected(self._tenants) as connection:
+                await self._finish(connection, sandbox)
+
+    async def _change(self, role: str, *statements: str) -> None:
+        """Change the role in one transaction.
+
+        A sandbox may change its own role, too, and leave its transaction open, which would hold this one up
+        for ever. Then its sessions that have written something are ended.
+        """
+        hindered = False
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                async with transaction(self._tenants) as connection:
+                    await connection.execute(f"SET LOCAL lock_timeout = {_LOCK_WITHIN_MS}")
+                    if hindered:
+                        # Right before: this waits in front of whoever comes back and does it again.
+                        await connection.execute(
+                            "SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity AS a "
+                            "WHERE a.usename = $1 AND a.backend_xid IS NOT NULL",
+                            role,
+                        )
+                    await connection.execute(";".join(statements))
+                return
+            except DependencyUnavailable as error:
+                hindered = isinstance(error.__cause__, asyncpg.LockNotAvailableError)
+                # The other: "tuple concurrently updated", also by another process of the bot.
+                if not tries_left or not (
+                    hindered or isinstance(error.__cause__, asyncpg.InternalServerError)
+                ):
+                    raise
+
+    async def _defaults(self, connection: Connection, sandbox: Sandbox) -> list[str]:
+        """Return the statements that set what the role's new sessions begin with."""
+        about = await connection.fetchrow(
+            "SELECT quote_ident(current_database()) AS database, "
+            "has_parameter_privilege('temp_file_limit', 'SET') AS limits_files"
+        )
+        assert about is not None  # noqa: S101 (a row without a table)
+        role = sandbox.schema_name
+        settings = {
+            "search_path": role,
+            "statement_timeout": str(int(self.limits.statement_timeout.total_seconds() * 1000)),
+            # Its owner can lift it, to make room.
+            "default_transaction_read_only": "on" if sandbox.is_full(STORE) else "off",
+        }
+        if about["limits_files"]:
+            # Unlike the others, a session can't lift it; an administrator must have granted it.
+            settings["temp_file_limit"] = f"'{_TEMPORARY}'"
+        every = f"ALTER ROLE {role} IN DATABASE {about['database']} SET"
+        return [f"{every} {name} = {value}" for name, value in settings.items()]
+
+    async def _finish(self, connection: Connection, sandbox: Sandbox) -> None:
+        """Note since when the login holds: whoever began to log in before may have used an older one.
+
+        Outside of the transaction that changed it: a client can stretch its login over a minute.
+        """
+        since = await connection.fetchval("SELECT extract(epoch FROM clock_timestamp())::text")
+        await connection.execute(self._comment(sandbox, since=str(since)))
+
+    async def cut(self, sandbox: Sandbox) -> None:
+        """Do as `Credentials` documents."""
+        await self._end_sessions(sandbox.schema_name, older=True)
+
+    async def revoke(self, sandbox: Sandbox) -> None:
+        """Do as `Credentials` documents."""
+        await self.revoke_role(sandbox.schema_name)
+
+    async def revoke_role(self, role: str) -> None:
+        """Do the same for a role's name."""
+        async with connected(self._tenants) as connection:
+            known = await self._known(connection, [role])
+            if not known:
+                return
+        if known[role].can_login:
+            await self._change(role, f"ALTER ROLE {role} NOLOGIN")
+        # Once more after a former call only for what that has not ended.
+        await self._end_sessions(role, older=False, looks=2 if known[role].can_login else 1)
+
+    async def drop(self, connection: Connection, role: str) -> None:
+        """Drop the role, which nobody uses any more, with all that it owns in this database."""
+        if await self._known(connection, [role]):
+            # What the role owns is the bot's to drop as its member.
+            await connection.execute(
+                f"GRANT {role} TO CURRENT_USER; DROP OWNED BY {role} CASCADE; DROP ROLE {role}"
+            )
+
+    async def lacking(self, sandboxes: Collection[Sandbox]) -> set[UUID]:
+        """Do as `Credentials` documents.
+
+        It also ends sessions that slipped in during a rotation, and those that break the limit of statements.
+        """
+        ours = [sandbox for sandbox in sandboxes if self._key.made(sandbox)]
+        await self.end_overdue([sandbox.schema_name for sandbox in sandboxes])
+        async with connected(self._tenants) as connection:
+            known = await self._known(connection, [sandbox.schema_name for sandbox in ours])
+            await connection.execute(
+                "SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity AS a "
+                "JOIN unnest($1::text[], $2::float8[]) AS r (name, since) ON r.name = a.usename "
+                "WHERE extract(epoch FROM a.backend_start) < r.since",
+                [name for name, role in known.items() if role.since],
+                [float(role.since) for role in known.values() if role.since],
+            )
+        return {
+            sandbox.id
+            for sandbox in ours
+            if (role := known.get(sandbox.schema_name)) is None or not role.fits(sandbox)
+        }
+
+    async def end_overdue(self, roles: Collection[str]) -> list[str]:
+        """End the sessions whose statement runs for longer than it may. Return their roles.
+
+        Whoever keeps the limit is ended by the server before, and only the statement.
+        """
+        async with connected(self._tenants) as connection:
+            rows = await connection.fetch(
+                """
+                SELECT a.usename::text AS role, pg_terminate_backend(a.pid) FROM pg_stat_activity AS a
+                WHERE a.usename = ANY ($1) AND a.backend_type = 'client backend'
+                  AND a.state IN ('active', 'fastpath function call')
+                  AND a.query_start < clock_timestamp() - $2::interval
+                """,
+                list(roles),
+                self.limits.statement_timeout + _GRACE,
+            )
+        ended = [row["role"] for row in rows]
+        for role in ended:
+            _log.warning("sandbox_statement_ended", role=role, after=str(self.limits.statement_timeout))
+        return ended
+
+    def variables(self, sandbox: Sandbox) -> Mapping[str, str]:
+        """Return `DATABASE_URL`."""
+        password = self._key.password(STORE, sandbox)
+        return {"DATABASE_URL": self._address.url_of(sandbox.schema_name, password)}
+
+    async def connections(self, sandbox: Sandbox) -> int:
+        """Return how many connections the sandbox has now."""
+        async with connected(self._tenants) as connection:
+            return int(
+                await connection.fetchval(
+                    "SELECT count(*) FROM pg_stat_activity WHERE usename = $1", sandbox.schema_name
+                )
+            )
+
+    async def names(self) -> list[str]:
+        """Return the names of all roles of this installation."""
+        async with connected(self._tenants) as connection:
+            return list(await self._known(connection, None))
+
+    def _attributes(self, sandbox: Sandbox) -> str:
+        verifier = scram_verifier(self._key.password(STORE, sandbox))
+        return (
+            f"LOGIN CONNECTION LIMIT {self.limits.connections} "
+            f"PASSWORD '{verifier}' VALID UNTIL '{sandbox.expires_at.isoformat()}'"
+        )
+
+    def _comment(self, sandbox: Sandbox, *, since: str) -> str:
+        at = f"; since {since}" if since else ""
+        full = ", full" if sandbox.is_full(STORE) else ""
+        text = f"{self._mark}; generation {sandbox.generation} of {sandbox.key_id}{full}{at}"
+        return f"COMMENT ON ROLE {sandbox.schema_name} IS '{_escaped(text)}'"
+
+    async def _known(self, connection: Connection, names: Collection[str] | None) -> dict[str, _Role]:
+        rows = await connection.fetch(
+            """
+            SELECT r.rolname::text AS name, r.rolcanlogin AS can_login, r.rolconnlimit AS connections,
+                   extract(epoch FROM r.rolvaliduntil)::float8 AS valid_until, d.description AS note
+            FROM pg_roles AS r
+            JOIN pg_shdescription AS d ON d.objoid = r.oid AND d.classoid = 'pg_authid'::regclass
+            WHERE r.rolname ~ '^sandbox_[0-9a-f]{8}$' AND starts_with(d.description, $1)
+              AND ($2::text[] IS NULL OR r.rolname = ANY ($2))
+            """,
+            f"{self._mark};",
+            None if names is None else list(names),
+        )
+        return {row["name"]: _Role.of(row, self.limits) for row in rows}
+
+    async def _end_sessions(self, role: str, *, older: bool, looks: int = 2) -> None:
+        """End them, until so many looks in a row find none.
+
+        Two, for a session that began while the login was refused.
+        """
+        async with connected(self._tenants) as connection:
+            quiet = 0
+            for _ in range(_ROUNDS):
+                ended = await connection.fetchval(
+                    """
+                    SELECT count(pg_terminate_backend(a.pid)) FROM pg_stat_activity AS a
+                    JOIN pg_roles AS r ON r.oid = a.usesysid
+                    LEFT JOIN pg_shdescription AS d ON d.objoid = r.oid AND d.classoid = 'pg_authid'::regclass
+                    WHERE r.rolname = $1 AND a.pid <> pg_backend_pid() AND (
+                        NOT $2 OR extract(epoch FROM a.backend_start)
+                                  < substring(d.description FROM '; since ([0-9.]+)$')::float8
+                    )
+                    """,
+                    role,
+                    older,
+                )
+                quiet = 0 if ended else quiet + 1
+                if quiet == looks:
+                    return
+                await asyncio.sleep(_PAUSE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Role:
+    """A sandbox's role as the server has it."""
+
+    can_login: bool
+    usable: bool
+    valid_until: float
+    generation: int
+    key: str
+    full: bool
+    """Whether its sessions begin as read-only ones."""
+    since: str
+    """Since when the present login holds; "" when the change was interrupted."""
+
+    @classmethod
+    def of(cls, row: asyncpg.Record, limits: RoleLimits) -> _Role:
+        match = _DONE.search(row["note"])
+        return cls(
+            can_login=row["can_login"],
+            usable=row["can_login"] and row["connections"] == limits.connections,
+            valid_until=row["valid_until"] or 0.0,
+            generation=int(match["generation"]) if match else -1,
+            key=match["key"] if match else "",
+            full=match is not None and match["full"] is not None,
+            since=(match["since"] or "") if match else "",
+        )
+
+    def since_of(self, sandbox: Sandbox) -> str:
+        """Return since when this sandbox's present login holds; "" when it does not yet."""
+        present = (sandbox.generation, sandbox.key_id, sandbox.is_full(STORE))
+        return self.since if (self.generation, self.key, self.full) == present else ""
+
+    def fits(self, sandbox: Sandbox) -> bool:
+        """Return whether the role is as it must be."""
+        in_time = abs(self.valid_until - sandbox.expires_at.timestamp()) < 1.0
+        return self.usable and in_time and bool(self.since_of(sandbox))
+
+
+def _escaped(text: str) -> str:
+    return text.replace("'", "''")

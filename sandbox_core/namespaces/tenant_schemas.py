@@ -1,0 +1,202 @@
+"""Sandboxes' schemas in the tenants' database, which is not the one with the bot's own tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from uuid import UUID
+
+import asyncpg
+
+from sandbox_core.errors import SchemaCreationFailed
+from sandbox_core.models import Sandbox
+from sandbox_core.postgres import Connection, Pool, connected, transaction
+from sandbox_core.postgres.errors import unavailable
+from sandbox_core.subjects import schema_name
+
+from .amounts import Amount, Pace
+from .base import IsOrphan, PartHealth, PartState
+from .credentials import WILL_BE_MADE
+from .postgres import DROP_WITHIN, SchemaProvisioner, SchemaStats, lock_schema, unused
+from .postgres_roles import SandboxRoles
+
+_AT_ONCE = 50
+"""The most objects for one transaction to drop: each takes a place in the server's table of locks, which a
+sandbox could outgrow. Then it could never be removed."""
+# The newest first: what depends on others is younger than they are.
+_OBJECTS = """
+    SELECT format('DROP %s IF EXISTS %s CASCADE', CASE o.type
+               WHEN 'composite type' THEN 'TYPE' WHEN 'statistics object' THEN 'STATISTICS' ELSE upper(o.type)
+           END, o.identity) AS statement
+    FROM pg_depend AS d, LATERAL pg_identify_object(d.classid, d.objid, 0) AS o
+    WHERE d.refclassid = 'pg_namespace'::regclass AND d.refobjid = to_regnamespace($1)
+      AND d.deptype = 'n' AND d.classid <> 'pg_default_acl'::regclass
+    ORDER BY d.objid DESC LIMIT $2
+"""
+_INDEXES = """
+    SELECT 'DROP INDEX IF EXISTS ' || i.indexrelid::regclass AS statement
+    FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indrelid
+    WHERE c.relnamespace = to_regnamespace($1) AND NOT i.indisunique LIMIT $2
+"""
+_LARGE_OBJECTS = """
+    SELECT format('SELECT lo_unlink(%s)', l.oid) AS statement
+    FROM pg_largeobject_metadata AS l WHERE l.lomowner = to_regrole($1) LIMIT $2
+"""
+
+
+class TenantSchemas(SchemaProvisioner):
+    """The same as `SchemaProvisioner`, in another database, and with `roles` for each sandbox a role's own.
+
+    The bot's role owns the schema, and the sandbox's role the tables in it. The tables are made before the
+    role can log in, and rows are counted from statistics, so nothing of a sandbox runs as the bot.
+    """
+
+    def __init__(
+        self, control: Pool, tenants: Pool, *, installation: str, roles: SandboxRoles | None
+    ) -> None:
+        """`control` is the bot's own database; `installation` marks the schemas of this one."""
+        super().__init__(control)
+        self._tenants = tenants
+        self._mark = installation
+        self._roles = roles
+        self.credentials = roles
+
+    async def create(self, schema: str) -> None:
+        """Create the schema with its tables, without a role."""
+        await self._create(schema, None)
+
+    async def _make(self, sandbox: Sandbox) -> None:
+        await self._create(sandbox.schema_name, sandbox if sandbox.generation else None)
+
+    async def _create(self, schema: str, sandbox: Sandbox | None) -> None:
+        part = self.extract_sandbox_id(schema)
+        # The lock is in the bot's database, where no sandbox can take it.
+        async with transaction(self._pool) as control:
+            await lock_schema(control, schema)
+            tables = await control.fetchval("SELECT sandbox_tenant_tables($1)", part)
+            mark = self._mark.replace("'", "''")
+            await _lock_rights(control)
+            async with transaction(self._tenants) as connection:
+                try:
+                    await connection.execute(
+                        f"CREATE SCHEMA {schema}; COMMENT ON SCHEMA {schema} IS '{mark}'; {tables}"
+                    )
+                    if self._roles is not None and sandbox is not None:
+                        await self._roles.create(connection, sandbox)
+                except asyncpg.PostgresError as error:
+                    if unavailable(error) is not None:
+                        raise
+                    raise SchemaCreationFailed(schema, str(error.args[0])) from error
+
+    async def drop_schema(self, schema: str, *, within: float = DROP_WITHIN) -> None:
+        """Refuse the role's logins, then drop the schema and the role; what is missing is no error."""
+        self.extract_sandbox_id(schema)
+        await self._drop(schema, within)
+
+    async def _drop(self, schema: str, within: float) -> bool:
+        if self._roles is not None:
+            await self._roles.revoke_role(schema)
+        for query in (_OBJECTS, _INDEXES, _LARGE_OBJECTS):
+            while await self._drop_some(schema, query, within):
+                pass
+        async with transaction(self._tenants) as connection:
+            await connection.execute("SET LOCAL client_min_messages = warning")
+            found = await self._exists(connection, schema)
+            if found:
+                await connection.execute(f"DROP SCHEMA {schema} CASCADE", timeout=within)
+        if self._roles is not None:
+            # By itself, because the rest may take long, and others wait for the lock.
+            async with transaction(self._pool) as control:
+                await _lock_rights(control)
+                async with transaction(self._tenants) as connection:
+                    await self._roles.drop(connection, schema)
+        return found
+
+    async def _drop_some(self, schema: str, query: str, within: float) -> bool:
+        """Drop a part of what is too much for one statement. Return whether there may be more."""
+        async with connected(self._tenants) as connection:
+            rows = await connection.fetch(query, schema, _AT_ONCE)
+            # One of another installation is left alone.
+            if len(rows) < _AT_ONCE or not await self._exists(connection, schema):
+                return False
+            statements = ["SET client_min_messages = warning", *(row["statement"] for row in rows)]
+            # Together they are one transaction. The pool takes the setting back.
+            await connection.execute(";".join(statements), timeout=within)
+        return True
+
+    async def exists(self, schema: str) -> bool:
+        """Return whether the schema exists."""
+        self.extract_sandbox_id(schema)
+        async with connected(self._tenants) as connection:
+            return await self._exists(connection, schema)
+
+    async def _exists(self, connection: Connection, schema: str) -> bool:
+        found = await connection.fetchval(
+            "SELECT true FROM pg_namespace AS n WHERE n.nspname = $1 "
+            "AND obj_description(n.oid, 'pg_namespace') = $2",
+            schema,
+            self._mark,
+        )
+        return found is not None
+
+    async def stats(self, schema: str) -> SchemaStats:
+        """Count the tables, and estimate the rows from the server's statistics."""
+        self.extract_sandbox_id(schema)
+        async with connected(self._tenants) as connection:
+            rows = await connection.fetch(
+                """
+                SELECT c.relname::text AS name,
+                       coalesce(nullif(pg_stat_get_live_tuples(c.oid), 0), greatest(c.reltuples, 0))::bigint
+                           AS rows
+                FROM pg_class AS c
+                WHERE c.relnamespace = to_regnamespace($1) AND c.relkind IN ('r', 'p') ORDER BY 1
+                """,
+                schema,
+            )
+        return SchemaStats(schema, {row["name"]: row["rows"] for row in rows}, exact=False)
+
+    async def check(self, sandbox: Sandbox) -> PartHealth:
+        """Check also the sandbox's login; `facts` has its `connections`, and how many it may have."""
+        health = await super().check(sandbox)
+        if self._roles is None or not sandbox.generation or health.state is not PartState.HEALTHY:
+            return health
+        used, most = await self._roles.connections(sandbox), self._roles.limits.connections
+        facts = {**health.facts, "connections": used, "connections_limit": most}
+        if await self._roles.lacking([sandbox]):
+            lacks = f"{health.detail}; its login {WILL_BE_MADE}"
+            return replace(health, state=PartState.DEGRADED, detail=lacks, facts=facts)
+        return replace(health, facts=facts)
+
+    async def measure(self, sandboxes: Sequence[Sandbox], pace: Pace) -> Mapping[UUID, Amount]:
+        """Do as `SchemaProvisioner`; also what a sandbox's role has outside of its schema."""
+        return await self._measured(self._tenants, sandboxes, pace)
+
+    async def list_schemas(self) -> list[str]:
+        """Return every schema and role of this installation with an exact name of ours, sorted."""
+        async with connected(self._tenants) as connection:
+            rows = await connection.fetch(
+                "SELECT n.nspname::text AS name FROM pg_namespace AS n "
+                "WHERE n.nspname ~ '^sandbox_[0-9a-f]{8}$' AND obj_description(n.oid, 'pg_namespace') = $1",
+                self._mark,
+            )
+        roles = [] if self._roles is None else await self._roles.names()
+        return sorted({*(row["name"] for row in rows), *roles})
+
+    async def drop_orphan(self, schema: str, _is_orphan: IsOrphan | None = None) -> bool:
+        """Do as `SchemaProvisioner`."""
+        schema = schema_name(self.extract_sandbox_id(schema))
+        async with connected(self._pool) as control, control.transaction():
+            await lock_schema(control, schema)
+            # Check under the lock: a creation may have taken the name meanwhile.
+            if not await unused(control, [schema]):
+                return False
+            return await self._drop(schema, DROP_WITHIN)
+
+
+async def _lock_rights(control: Connection) -> None:
+    """Lock the rights on the tenants' database until the transaction ends.
+
+    Every role has some there: all of them change one row of the catalogue, and PostgreSQL refuses the second
+    of two changes at the same time ("tuple concurrently updated"). The lock is in the bot's own database.
+    """
+    await control.execute("SELECT pg_advisory_xact_lock(hashtext('sandbox_rights'), 0)")

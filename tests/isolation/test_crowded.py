@@ -1,0 +1,124 @@
+"""A sandbox that makes more than one transaction can drop is removed all the same."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import pytest
+from pydantic import SecretStr
+
+from sandbox_bot.embedded import PostgresServer
+from sandbox_bot.embedded._process import ProcessPlan
+from sandbox_bot.migrate import migrate
+from sandbox_core.addresses import PostgresAddress
+from sandbox_core.credentials import CredentialsKey
+from sandbox_core.errors import SchemaCreationFailed
+from sandbox_core.models import Sandbox
+from sandbox_core.namespaces import SandboxRoles, TenantSchemas
+from sandbox_core.postgres import create_pool
+from tests.contract.stores.conftest import new_sandbox
+
+__all__ = ["new_sandbox"]
+
+MANY = 1200
+"""Above the server's table of locks: in one transaction, each of these fails with `out of shared memory`."""
+STATEMENTS = {
+    "tables": "CREATE TABLE t%1$s (i int)",
+    "partitions": "CREATE TABLE p%1$s PARTITION OF parts FOR VALUES IN (%1$s)",
+    "views": "CREATE VIEW v%1$s AS SELECT * FROM communities",
+    "functions": "CREATE FUNCTION f%1$s() RETURNS int LANGUAGE sql AS ''SELECT 1''",
+    "types": "CREATE TYPE e%1$s AS ENUM (''a'')",
+    "records": "CREATE TYPE r%1$s AS (i int)",
+    "sequences": "CREATE SEQUENCE s%1$s",
+    "indexes": "CREATE INDEX ON communities (id) WHERE id > %1$s",
+    "large objects": "SELECT lo_create(0)",
+    "collations": 'CREATE COLLATION c%1$s FROM "C"',
+}
+KEY = CredentialsKey(SecretStr("k" * 32))
+
+
+class _Small(PostgresServer):
+    """With a small table of locks."""
+
+    def _plan(self) -> ProcessPlan:
+        plan = super()._plan()
+        small = ("max_connections=20", "reserved_connections=3", "max_locks_per_transaction=10")
+        return replace(plan, command=[*plan.command, *(word for each in small for word in ("-c", each))])
+
+
+@dataclass(frozen=True)
+class Place:
+    """The parts under test, and a superuser."""
+
+    roles: SandboxRoles
+    schemas: TenantSchemas
+    admin: asyncpg.Connection
+    of: Callable[[str], TenantSchemas]
+    """The part of the installation with this mark."""
+
+
+@pytest.fixture(scope="module")
+async def place(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Place]:
+    directory = tmp_path_factory.mktemp("small")
+    server = _Small(directory / "data", directory / "log", fast=True)
+    await server.start()
+    try:
+        await migrate(server.url)
+        control = await create_pool(server.url)
+        tenants = await create_pool(server.tenants_url, search_path="pg_catalog")
+
+        def of(mark: str) -> TenantSchemas:
+            roles = SandboxRoles(tenants, PostgresAddress.parse(server.tenants_url), KEY, installation=mark)
+            return TenantSchemas(control, tenants, installation=mark, roles=roles)
+
+        schemas = of("here")
+        assert isinstance(schemas.credentials, SandboxRoles)
+        admin = await asyncpg.connect(server.admin_url)
+        yield Place(schemas.credentials, schemas, admin, of)
+        await admin.close()
+        await tenants.close()
+        await control.close()
+    finally:
+        await server.kill()
+
+
+@pytest.mark.parametrize("what", STATEMENTS)
+async def test_everything_is_dropped(place: Place, new_sandbox: Callable[..., Sandbox], what: str) -> None:
+    soon = datetime.now(UTC) + timedelta(hours=1)
+    sandbox = new_sandbox(generation=1, key_id=KEY.fingerprint, expires_at=soon)
+    await place.schemas.provision(sandbox)
+    connection = await asyncpg.connect(place.roles.variables(sandbox)["DATABASE_URL"])
+    await connection.execute("CREATE TABLE parts (i int) PARTITION BY LIST (i)")
+    for start in range(0, MANY, 50):
+        loop = f"FOR i IN {start}..{start + 49} LOOP EXECUTE format('{STATEMENTS[what]}', i); END LOOP"
+        await connection.execute(f"DO $$BEGIN {loop}; END$$")
+    await connection.close()
+    await place.schemas.drop(sandbox)
+    assert await place.schemas.list_ids() == set()
+    left = "SELECT count(*) FROM pg_roles WHERE rolname = $1"
+    assert await place.admin.fetchval(left, sandbox.schema_name) == 0
+
+
+async def test_another_installations_is_left_alone(
+    place: Place,
+    new_sandbox: Callable[..., Sandbox],
+) -> None:
+    soon = datetime.now(UTC) + timedelta(hours=1)
+    sandbox = new_sandbox(generation=1, key_id=KEY.fingerprint, expires_at=soon)
+    await place.schemas.provision(sandbox)
+    connection = await asyncpg.connect(place.roles.variables(sandbox)["DATABASE_URL"])
+    for number in range(60):
+        await connection.execute(f"CREATE TABLE t{number} (i int)")
+
+    other = place.of("there")
+    assert await other.list_ids() == set()
+    await other.drop(sandbox)
+    with pytest.raises(SchemaCreationFailed):
+        await other.provision(sandbox)
+    assert await connection.fetchval("SELECT count(*) FROM t59") == 0
+    await connection.close()
+    assert await place.schemas.list_ids() == {sandbox.short_id}
+    await place.schemas.drop(sandbox)
