@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,7 +15,7 @@ from sandbox_bot.client import SandboxBot
 from sandbox_bot.embedded import EmbeddedServers, embedded_servers
 from sandbox_bot.migrate import migrate
 from sandbox_bot.runner import run_bot
-from sandbox_cogs.owner._isolation import IsolationPressed, isolation_button
+from sandbox_cogs.owner._isolation import isolation_button
 from sandbox_core.ops import OpsServer
 from sandbox_core.settings import load_settings
 
@@ -79,6 +80,12 @@ async def bot(
         discord.http.Route.BASE = base
 
 
+def proofs() -> set[asyncio.Task[Any]]:
+    """What runs now, and from now on. Loading an extension imports its modules anew."""
+    running: set[asyncio.Task[Any]] = sys.modules["sandbox_cogs.owner._isolation"].IsolationPressed.running
+    return running
+
+
 async def press(sim: DiscordSim, who: Any, message: Any) -> Any:
     """Press the button; returns when the answer is there."""
     pressed = await sim.click(message, who, label=LABEL, timeout=60)
@@ -137,14 +144,14 @@ async def test_others_are_refused(sim: DiscordSim, bot: SandboxBot, dev: SimGuil
     pressed = await press(sim, sim.owner, sim_message(sim, sent))
     assert pressed.ephemeral
     assert "the bot's owners, in a direct message" in pressed.content
-    assert not IsolationPressed.running
+    assert not proofs()
 
 
 async def test_one_at_a_time(sim: DiscordSim, bot: SandboxBot) -> None:
     (health,) = await sim.dm(sim.owner, "health")
     first = await sim.click(health, sim.owner, label=LABEL, wait=False)
     async with asyncio.timeout(20):
-        while not IsolationPressed.running:
+        while not proofs():
             await asyncio.sleep(0.005)
     second = await press(sim, sim.owner, health)
     assert second.content == "A proof runs already; its answer comes within a minute."
@@ -159,8 +166,10 @@ async def test_the_bot_stops_midway(sim: DiscordSim, bot: SandboxBot, closed: Em
     async with asyncio.timeout(20):
         while len(await core.manager.list()) < 2:
             await asyncio.sleep(0.005)
+    running = proofs()
+    assert running
     await bot.unload_extension("sandbox_cogs.owner")
-    assert not IsolationPressed.running
+    assert not running
     assert await core.manager.list() == []
 
 

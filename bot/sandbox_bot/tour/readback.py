@@ -119,7 +119,12 @@ async def read_stream(js: JetStreamContext, stream: str, subject: str) -> list[S
         subject,
         stream=stream,
         config=ConsumerConfig(
-            deliver_policy=DeliverPolicy.ALL, ack_policy=AckPolicy.NONE, mem_storage=True, num_replicas=1
+            deliver_policy=DeliverPolicy.ALL,
+            ack_policy=AckPolicy.NONE,
+            mem_storage=True,
+            num_replicas=1,
+            # Who reads may stand still for longer than the five seconds after which the server removes it.
+            inactive_threshold=60.0,
         ),
     )
     consumer = (await subscription.consumer_info()).name
