@@ -152,6 +152,10 @@ class NatsNamespace:
                 return set()
         return found
 
+    async def list_whole(self) -> set[str]:
+        """Return none: a part may be empty."""
+        return set()
+
     def always_has(self, _sandbox: Sandbox) -> str:
         """Return "": a part may be empty."""
         return ""

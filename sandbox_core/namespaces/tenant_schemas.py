@@ -173,14 +173,21 @@ class TenantSchemas(SchemaProvisioner):
 
     async def list_schemas(self) -> list[str]:
         """Return every schema and role of this installation with an exact name of ours, sorted."""
+        roles = [] if self._roles is None else await self._roles.names()
+        return sorted({*await self._schemas(), *roles})
+
+    async def list_whole(self) -> set[str]:
+        """Return those with a schema: a role that is missing is made again, and tables are not."""
+        return {self.extract_sandbox_id(schema) for schema in await self._schemas()}
+
+    async def _schemas(self) -> list[str]:
         async with connected(self._tenants) as connection:
             rows = await connection.fetch(
                 "SELECT n.nspname::text AS name FROM pg_namespace AS n "
                 "WHERE n.nspname ~ '^sandbox_[0-9a-f]{8}$' AND obj_description(n.oid, 'pg_namespace') = $1",
                 self._mark,
             )
-        roles = [] if self._roles is None else await self._roles.names()
-        return sorted({*(row["name"] for row in rows), *roles})
+        return [row["name"] for row in rows]
 
     async def drop_orphan(self, schema: str, _is_orphan: IsOrphan | None = None) -> bool:
         """Do as `SchemaProvisioner`."""

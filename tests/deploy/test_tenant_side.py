@@ -20,7 +20,7 @@ from sandbox_bot.embedded import PostgresServer
 from sandbox_bot.embedded._programs import postgres_programs, valkey_program
 from sandbox_core.credentials import CredentialsKey
 from sandbox_core.hindrance import hindrance
-from sandbox_core.namespaces.postgres_roles import _ABILITIES, _lacking
+from sandbox_core.namespaces.postgres_abilities import ABILITIES, lacking_abilities
 from sandbox_core.nats.tenant.keys import TenantKeys
 from sandbox_core.settings import Settings
 from tests.conftest import ROOT
@@ -81,10 +81,10 @@ async def test_postgres_script_makes_what_isolation_needs(tmp_path: Path) -> Non
         assert await admin.fetchval("SELECT rolpassword FROM pg_authid WHERE rolname = 'postgres'") is None
         await admin.close()
         tenants = await asyncpg.connect(f"postgresql://sandbox:the-bots@127.0.0.1:{server.port}/tenants")
-        found = await tenants.fetchrow(_ABILITIES)
+        found = await tenants.fetchrow(ABILITIES)
         assert found is not None
         await tenants.close()
-        assert _lacking(found) == []
+        assert lacking_abilities(found) == []
     finally:
         await server.kill()
 

@@ -300,7 +300,7 @@ async def test_a_refusal_that_waiting_does_not_mend_is_raised(
     """Somebody has made the consumer in a way that can't be changed."""
     await js.add_consumer(SANDBOX_STREAM, ConsumerConfig(durable_name="fixed", ack_policy=AckPolicy.NONE))
     config = context._consumer((), "worker")
-    config.durable_name = "fixed"
+    config.name = config.durable_name = "fixed"
     monkeypatch.setattr(context, "_consumer", lambda *_: config)
     with pytest.raises(InvalidInput) as refused:
         await anext(context.events())
