@@ -233,8 +233,8 @@ OWN_HARM = (
         ("a dead letter", "REQ {own}events.dead_letter.X Nats-Msg-Id=s:0:2 x"),
     ),
     *possible(
-        "A consumer with `max_ack_pending` -1 has no limit of its own: the list of unacknowledged events is as "
-        "long as the stream.",
+        "A consumer with `max_ack_pending` -1 has no limit of its own: the list of unacknowledged events is "
+        "as long as the stream.",
         ("no limit of a consumer", _consumer("u", ack_policy="explicit", max_ack_pending=-1)),
     ),
     *possible(
