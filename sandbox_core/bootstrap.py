@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-import asyncpg
 import structlog
 from nats.js import JetStreamContext
 from redis.asyncio import Redis
@@ -40,8 +39,8 @@ from .nats.route_announcements import RouteAnnouncements
 from .nats.stored import StoredEvents
 from .nats.stream_guilds import StreamGuilds
 from .nats.streams import StreamLimits, Streams
-from .postgres import login, sandboxes
-from .postgres.pool import CONNECT_TIMEOUT, Pool, connected
+from .postgres import sandboxes
+from .postgres.pool import Pool, connected
 from .postgres.processes import GatewayProcess, Processes
 from .postgres.routes import RouteRows
 from .postgres.switches import SwitchRequests
@@ -191,7 +190,7 @@ async def open_core(
             metrics,
             pool,
             redis,
-            follower=_follower(settings, announced) if follow_routes else None,
+            follower=clients.route_follower(settings, announced) if follow_routes else None,
             announcements=announcements,
         )
         at_end("routes", routes.close)
@@ -391,17 +390,3 @@ async def _leave(processes: Processes, process: GatewayProcess, closing: Shutdow
             return
     # Other processes wait for this one until it counts as gone.
     _log.info("process_not_removed", process=process.name)
-
-
-def _follower(settings: Settings, process: GatewayProcess | None) -> RouteFollower:
-    async def connect() -> asyncpg.Connection[Any]:
-        return await login.connect(
-            settings.database,
-            timeout=CONNECT_TIMEOUT,
-            server_settings={
-                "application_name": f"{APPLICATION}-routes",
-                "search_path": settings.sandbox_control_schema,
-            },
-        )
-
-    return RouteFollower(connect, process=process, where=settings.database.where)

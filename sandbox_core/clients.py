@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
+from typing import Any
 
+import asyncpg
 import structlog
 from nats.js import JetStreamContext
 from redis.asyncio import Redis
@@ -18,8 +20,11 @@ from .nats.every_stream import EveryStream, Reads, StreamReads
 from .nats.message_ids import MessageIds
 from .nats.sandbox_streams import SandboxReads, SandboxStreams
 from .nats.streams import StreamLimits
-from .postgres.pool import Pool, create_pool
+from .postgres import login
+from .postgres.pool import CONNECT_TIMEOUT, Pool, create_pool
+from .postgres.processes import GatewayProcess
 from .redis.client import create_client
+from .route_provider import RouteFollower
 from .settings import Settings
 from .shutdown import ShutdownBudget
 
@@ -44,6 +49,22 @@ def at_end(
 ) -> None:
     """Call `close` at the end, within the remaining time."""
     stack.push_async_callback(closing.finish, name, close, at_most=CLOSE_EACH_WITHIN)
+
+
+def route_follower(settings: Settings, process: GatewayProcess | None) -> RouteFollower:
+    """Return what follows changes of routes, in a connection of its own."""
+
+    async def connect() -> asyncpg.Connection[Any]:
+        return await login.connect(
+            settings.database,
+            timeout=CONNECT_TIMEOUT,
+            server_settings={
+                "application_name": f"{APPLICATION}-routes",
+                "search_path": settings.sandbox_control_schema,
+            },
+        )
+
+    return RouteFollower(connect, process=process, where=settings.database.where)
 
 
 async def open_clients(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from . import subjects
+from . import subjects, words
 from .addresses import NatsAddress, PostgresAddress, RedisAddress
 from .credentials import CredentialsKey
 from .secret_files import SettingsError
@@ -33,6 +33,7 @@ from .setting_values import (
 
 __all__ = (
     "MAX_DELIVERIES",
+    "OF_A_SANDBOX",
     "TAKES",
     "DatabaseSettings",
     "Settings",
@@ -41,6 +42,10 @@ __all__ = (
     "load_settings",
     "require_discord",
 )
+
+
+OF_A_SANDBOX = "the login of a sandbox"
+"""What the bot's variables must not have."""
 
 
 class TenantNatsSettings(NatsLimitSettings):
@@ -61,6 +66,19 @@ class DatabaseSettings(Sources):
     def database(self) -> PostgresAddress:
         """The parsed `database_url`."""
         return PostgresAddress.parse(self.database_url.get_secret_value())
+
+    @model_validator(mode="after")
+    def _are_the_bots(self) -> Self:
+        """What `connect` prints has the same names: such a login would be refused, or find no tables."""
+        theirs = list(self._of_a_sandbox())
+        if theirs:
+            raise SettingsError([_theirs(theirs)])
+        return self
+
+    def _of_a_sandbox(self) -> Iterator[str]:
+        """Yield the variables that have a sandbox's own login."""
+        if subjects.is_schema_name(self.database.user or ""):
+            yield "DATABASE_URL"
 
 
 class Settings(DatabaseSettings, NatsLimitSettings, StorageLimitSettings):
@@ -234,6 +252,12 @@ class Settings(DatabaseSettings, NatsLimitSettings, StorageLimitSettings):
         if self.sandbox_nats_url is not None and set(self.sandbox_nats.endpoints) & set(self.nats.endpoints):
             yield "SANDBOX_NATS_URL names the server of NATS_URL: it must be another one."
 
+    def _of_a_sandbox(self) -> Iterator[str]:
+        yield from super()._of_a_sandbox()
+        for variable, user in (("REDIS_URL", self.redis.user), ("NATS_URL", self.nats.user)):
+            if subjects.sandbox_of_user(user or "") is not None:
+                yield variable
+
     @cached_property
     def tenant_database(self) -> PostgresAddress | None:
         """The parsed `sandbox_database_url`."""
@@ -306,6 +330,14 @@ class Settings(DatabaseSettings, NatsLimitSettings, StorageLimitSettings):
     def max_ttl(self) -> timedelta:
         """The longest life of a sandbox, from its creation."""
         return timedelta(hours=self.sandbox_max_ttl_hours)
+
+
+def _theirs(variables: Sequence[str]) -> str:
+    have, them = ("has", "it") if len(variables) == 1 else ("have", "them")
+    return (
+        f"{words.listed(variables)} {have} {OF_A_SANDBOX}, as `sandboxctl connect` prints it, "
+        f"and not the bot's. Run this in another shell, or unset {them}."
+    )
 
 
 def load_settings(**overrides: Any) -> Settings:

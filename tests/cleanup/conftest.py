@@ -148,6 +148,9 @@ class Watched:
     async def list_ids(self) -> set[str]:
         return await self.inner.list_ids()
 
+    async def list_whole(self) -> set[str]:
+        return await self.inner.list_whole()
+
     def always_has(self, sandbox: Sandbox) -> str:
         return self.inner.always_has(sandbox)
 

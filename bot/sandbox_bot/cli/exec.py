@@ -23,8 +23,9 @@ def exec_(
     owner: options.Owner = None,
 ) -> None:
     """Run a command inside a sandbox's environment: sandboxctl exec NAME -- python worker.py."""
-    settings = load_settings()
+    # First: it says plainly which settings are wrong.
     own = run(environment_of(name, owner))
+    settings = load_settings()
     # A worker finds the servers also when only `.env` names them.
     variables = worker_addresses(settings) | own
     # A worker with credentials of its own gets none of the bot's.

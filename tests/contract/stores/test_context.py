@@ -303,7 +303,7 @@ async def test_a_refusal_that_waiting_does_not_mend_is_raised(
         stream_of(sandbox.id), ConsumerConfig(durable_name="fixed", ack_policy=AckPolicy.NONE)
     )
     config = context._consumer((), "worker")
-    config.durable_name = "fixed"
+    config.name = config.durable_name = "fixed"
     monkeypatch.setattr(context, "_consumer", lambda *_: config)
     with pytest.raises(InvalidInput) as refused:
         await anext(context.events())

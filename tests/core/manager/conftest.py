@@ -124,6 +124,9 @@ class Interposed:
     async def list_ids(self) -> set[str]:
         return await self.inner.list_ids()
 
+    async def list_whole(self) -> set[str]:
+        return await self.inner.list_whole()
+
     @staticmethod
     async def _play(script: list[object]) -> None:
         """Take one turn: an exception is raised, a function is awaited; nothing left means no turn."""
