@@ -123,7 +123,7 @@ class _Side:
 async def _side(code: Code, name: str) -> AsyncIterator[_Side]:
     """The version on servers and a simulator of its own: both stay up, and neither has to share a shard."""
     async with field(guilds=500, mappings=250) as ground:
-        await ground.clean()
+        await ground.clean(code)
         # More events than come: its own measurement is not what is wanted here.
         task = replace(ground.task, events=1 << 40)
         async with ground.contender(_BOT, task, code=code, looks=False) as process:

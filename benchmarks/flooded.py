@@ -20,6 +20,7 @@ from nats.js import JetStreamContext
 from redis.asyncio import Redis
 
 from sandbox_bot.embedded import EmbeddedServers
+from sandbox_core.nats.sandbox_streams import SandboxStreams
 from sandbox_core.nats.streams import StreamLimits, Streams
 
 from .rig import SimProcess, servers, sim_process
@@ -33,6 +34,8 @@ _LOOKS = ("-m", "benchmarks.contender")
 _ONLY_UP = ("-c", "from benchmarks import contender; contender._POLL = 1e9; contender.main()")
 ROOT = Path(__file__).resolve().parents[1]
 _SUBJECTS = {"EVENTS": "events.MESSAGE_CREATE", "SANDBOX": "sandbox.*.events.MESSAGE_CREATE"}
+# A flood is not to push anything out of a stream before it is counted.
+_LIMITS = StreamLimits(sandbox_bytes=2 << 30)
 
 
 @dataclass(frozen=True)
@@ -117,11 +120,17 @@ class Field:
         finally:
             await running.end()
 
-    async def clean(self) -> None:
+    async def clean(self, code: Code | None = None) -> None:
         """Empty streams, and no session that a next process would go on with."""
-        await Streams(self.js, StreamLimits()).ensure()
-        for stream in _SUBJECTS:
-            await self.js.purge_stream(stream)
+        streams = SandboxStreams(self.js, _LIMITS)
+        await Streams(self.js, _LIMITS).ensure()
+        await self.js.purge_stream("EVENTS")
+        for stream in await self._of_sandboxes():
+            await self.js.delete_stream(stream)
+        # Sandboxes shared one stream in earlier versions, which make that themselves.
+        if code is None or (code.root / "sandbox_core/nats/sandbox_streams.py").exists():
+            for sandbox_id in set(self.task.mapped.values()):
+                await streams.make(sandbox_id)
         async with Redis.from_url(self.servers.redis_url) as redis:
             await redis.flushdb()
         connection = await asyncpg.connect(self.servers.database_url)
@@ -133,12 +142,18 @@ class Field:
             await connection.close()
 
     async def stored(self) -> dict[str, int]:
-        """MESSAGE_CREATEs in each stream, counted by the server."""
-        counts = {}
-        for stream, subject in _SUBJECTS.items():
-            info = await self.js.stream_info(stream, subjects_filter=subject)
-            counts[stream] = sum((info.state.subjects or {}).values())
+        """MESSAGE_CREATEs of each side, counted by the server."""
+        counts = {"EVENTS": 0, "SANDBOX": 0}
+        for stream in ("EVENTS", *await self._of_sandboxes()):
+            side = "EVENTS" if stream == "EVENTS" else "SANDBOX"
+            info = await self.js.stream_info(stream, subjects_filter=_SUBJECTS[side])
+            counts[side] += sum((info.state.subjects or {}).values())
         return counts
+
+    async def _of_sandboxes(self) -> list[str]:
+        streams = SandboxStreams(self.js, _LIMITS)
+        shared = ["SANDBOX"] if await streams.has_shared() else []
+        return [*await streams.names(), *shared]
 
     async def flood(
         self, kind: str, events: int, warm_up: int, *, profile: bool = False, code: Code | None = None
@@ -147,7 +162,7 @@ class Field:
 
         Raises `ContenderError` when the streams don't hold exactly what was sent.
         """
-        await self.clean()
+        await self.clean(code)
         task = replace(self.task, events=events, warm_up=warm_up, profile=profile)
         async with self.contender(kind, task, code=code) as process:
             floods = []

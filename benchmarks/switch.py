@@ -11,6 +11,8 @@ from typing import Any
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig
 
+from sandbox_bot.tour.readback import sandboxes_streams
+
 from .flooded import Field, field
 from .report import Section, Spread, percentile
 
@@ -117,9 +119,10 @@ async def _change(ground: Field, guild: str, turn: int) -> tuple[str, str, float
 
 
 async def _stored(js: JetStreamContext) -> dict[tuple[str, str], list[float]]:
-    """When each guild's messages were stored, by stream."""
+    """When each guild's messages were stored, by side."""
     times: dict[tuple[str, str], list[float]] = {}
-    for stream in ("EVENTS", "SANDBOX"):
+    for stream in ("EVENTS", *await sandboxes_streams(js)):
+        side = "EVENTS" if stream == "EVENTS" else "SANDBOX"
         total = (await js.stream_info(stream)).state.messages
         consumer = await js.add_consumer(
             stream, ConsumerConfig(ack_policy=AckPolicy.NONE, headers_only=True, inactive_threshold=30)
@@ -130,7 +133,7 @@ async def _stored(js: JetStreamContext) -> dict[tuple[str, str], list[float]]:
             total -= len(batch)
             for message in batch:
                 guild = (message.headers or {}).get("Discord-Guild-Id", "")
-                times.setdefault((stream, guild), []).append(message.metadata.timestamp.timestamp())
+                times.setdefault((side, guild), []).append(message.metadata.timestamp.timestamp())
     return times
 
 

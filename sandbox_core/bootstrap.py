@@ -10,8 +10,8 @@ from datetime import timedelta
 from enum import Enum
 from functools import partial
 from typing import Any
+from uuid import UUID
 
-import asyncpg
 import structlog
 from nats.js import JetStreamContext
 from redis.asyncio import Redis
@@ -29,19 +29,18 @@ from .manager import LoggedManager, ManagerLimits, SandboxManager
 from .measuring import Measuring, StorageMetrics
 from .metrics import Metrics
 from .namespaces import Namespace
-from .namespaces.nats_letters import SlotDeadLetters
+from .namespaces.nats_letters import SandboxDeadLetters
 from .namespaces.nats_reading import SlotReads
-from .nats.both_streams import BothStreams
 from .nats.connection import NatsConnection
-from .nats.dead_letters import DeadLetters
+from .nats.every_stream import EveryStream
 from .nats.message_ids import MessageIds
 from .nats.publisher import AckPublisher
 from .nats.route_announcements import RouteAnnouncements
 from .nats.stored import StoredEvents
 from .nats.stream_guilds import StreamGuilds
 from .nats.streams import StreamLimits, Streams
-from .postgres import login
-from .postgres.pool import CONNECT_TIMEOUT, Pool
+from .postgres import sandboxes
+from .postgres.pool import Pool, connected
 from .postgres.processes import GatewayProcess, Processes
 from .postgres.routes import RouteRows
 from .postgres.switches import SwitchRequests
@@ -110,9 +109,9 @@ class Core:
     resume_points: ResumePoints
     """The points where gateway sessions can be resumed."""
     stored_events: StoredEvents
-    dead_letters: DeadLetters | SlotDeadLetters
+    dead_letters: SandboxDeadLetters
     """The events that sandboxes' workers could not handle."""
-    message_ids: BothStreams
+    message_ids: EveryStream
     """Reads the streams back."""
     publishing: PublishingState
     """The shards that other processes publish instead of this one."""
@@ -191,7 +190,7 @@ async def open_core(
             metrics,
             pool,
             redis,
-            follower=_follower(settings, announced) if follow_routes else None,
+            follower=clients.route_follower(settings, announced) if follow_routes else None,
             announcements=announcements,
         )
         at_end("routes", routes.close)
@@ -202,15 +201,13 @@ async def open_core(
         routes.start()
 
         tracing = find_tracing()
-        message_ids = sides.message_ids(
-            None if tenant_nats is None else SlotReads(pool, tenant_nats.streams, sides.shared_reads())
-        )
-        stored = StoredEvents(message_ids, names=settings.stream_names, within=_STORED_WITHIN)
+        message_ids = sides.reads(None if tenant_nats is None else SlotReads(pool, tenant_nats.streams))
         publishers = open_publishers(
             nats,
-            sides.sandbox_nats,
+            sides.streams_nats,
             StreamLimits.of(settings),
             router,
+            living=partial(_without_account, pool),
             tracing=tracing,
             tenant=tenant_nats,
         )
@@ -298,7 +295,7 @@ async def open_core(
             process=process,
             processes=processes,
             resume_points=ResumePoints(GatewaySessions(redis), ResumePointRows(pool)),
-            stored_events=stored,
+            stored_events=StoredEvents(message_ids, within=_STORED_WITHIN),
             dead_letters=side.dead_letters,
             message_ids=message_ids,
             publishing=PublishingState(),
@@ -383,23 +380,14 @@ def _last_events(
     return LastEvents(router.activity, LastEventRecord(redis), stream if looks else None)
 
 
+async def _without_account(pool: Pool) -> set[UUID]:
+    async with connected(pool) as connection:
+        return await sandboxes.without_credentials(connection, running=True)
+
+
 async def _leave(processes: Processes, process: GatewayProcess, closing: ShutdownBudget) -> None:
     with suppress(DependencyUnavailable):
         if await closing.step("leave", partial(processes.leave, process), at_most=CLOSE_EACH_WITHIN):
             return
     # Other processes wait for this one until it counts as gone.
     _log.info("process_not_removed", process=process.name)
-
-
-def _follower(settings: Settings, process: GatewayProcess | None) -> RouteFollower:
-    async def connect() -> asyncpg.Connection[Any]:
-        return await login.connect(
-            settings.database,
-            timeout=CONNECT_TIMEOUT,
-            server_settings={
-                "application_name": f"{APPLICATION}-routes",
-                "search_path": settings.sandbox_control_schema,
-            },
-        )
-
-    return RouteFollower(connect, process=process, where=settings.database.where)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
+from typing import Any
 
+import asyncpg
 import structlog
 from nats.js import JetStreamContext
 from redis.asyncio import Redis
@@ -13,11 +15,16 @@ from redis.asyncio import Redis
 from .cleanup import AT_MOST
 from .dependencies import SANDBOX_NATS, Question, sandbox_nats_question
 from .errors import DependencyUnavailable
-from .nats.both_streams import BothStreams, Reads
 from .nats.connection import NatsConnection
+from .nats.every_stream import EveryStream, Reads, StreamReads
 from .nats.message_ids import MessageIds
-from .postgres.pool import Pool, create_pool
+from .nats.sandbox_streams import SandboxReads, SandboxStreams
+from .nats.streams import StreamLimits
+from .postgres import login
+from .postgres.pool import CONNECT_TIMEOUT, Pool, create_pool
+from .postgres.processes import GatewayProcess
 from .redis.client import create_client
+from .route_provider import RouteFollower
 from .settings import Settings
 from .shutdown import ShutdownBudget
 
@@ -42,6 +49,22 @@ def at_end(
 ) -> None:
     """Call `close` at the end, within the remaining time."""
     stack.push_async_callback(closing.finish, name, close, at_most=CLOSE_EACH_WITHIN)
+
+
+def route_follower(settings: Settings, process: GatewayProcess | None) -> RouteFollower:
+    """Return what follows changes of routes, in a connection of its own."""
+
+    async def connect() -> asyncpg.Connection[Any]:
+        return await login.connect(
+            settings.database,
+            timeout=CONNECT_TIMEOUT,
+            server_settings={
+                "application_name": f"{APPLICATION}-routes",
+                "search_path": settings.sandbox_control_schema,
+            },
+        )
+
+    return RouteFollower(connect, process=process, where=settings.database.where)
 
 
 async def open_clients(
@@ -71,9 +94,10 @@ class NatsSides:
     sandbox_nats: NatsConnection
     """To the sandboxes' server."""
     sandbox_js: JetStreamContext
-    shared_nats: NatsConnection
-    """To the server of the stream that sandboxes share: it is not that of sandboxes with accounts."""
-    shared_js: JetStreamContext
+    streams_nats: NatsConnection
+    """To the server of the streams of sandboxes without an account."""
+    streams: SandboxStreams
+    """Theirs."""
 
     @classmethod
     def of(
@@ -90,12 +114,14 @@ class NatsSides:
         `tenant` is the bot's connection to a server with an account for each sandbox.
         """
         js = jetstream(nats)
+        limits = StreamLimits.of(settings)
         if tenant is not None:
-            return cls(settings, nats, js, tenant, jetstream(tenant), nats, js)
+            streams = sandbox_streams(nats, limits)
+            return cls(settings, nats, js, tenant, jetstream(tenant), nats, streams)
         apart = settings.sandbox_nats_url is not None
         sandbox_nats = open_nats(stack, closing) if apart else nats
-        sandbox_js = jetstream(sandbox_nats)
-        return cls(settings, nats, js, sandbox_nats, sandbox_js, sandbox_nats, sandbox_js)
+        streams = sandbox_streams(sandbox_nats, limits)
+        return cls(settings, nats, js, sandbox_nats, streams.js, sandbox_nats, streams)
 
     @property
     def apart(self) -> bool:
@@ -114,18 +140,25 @@ class NatsSides:
             return {}
         return {SANDBOX_NATS: sandbox_nats_question(self.sandbox_js, self.sandbox_nats)}
 
-    def shared_reads(self) -> MessageIds:
-        """Reads the stream back that sandboxes share."""
-        return MessageIds(self.shared_nats.client, self.shared_js)
+    def reads(self, tenants: Reads | None = None) -> EveryStream:
+        """Read everything back; `tenants` reads the streams of sandboxes with an account."""
+        names = self.settings.stream_names
+        message_ids = MessageIds(self.nats.client, self.js)
+        production = StreamReads(message_ids, names.events, names.events_subjects)
+        here = sandbox_reads(self.streams_nats, self.streams)
+        if tenants is not None:
+            return EveryStream([production, here], [tenants])
+        return EveryStream([production], [here]) if self.apart else EveryStream([production, here])
 
-    def message_ids(self, sandboxes: Reads | None = None) -> BothStreams:
-        """Reads both streams back; `sandboxes` reads theirs, where they have more than the shared one."""
-        return BothStreams(
-            MessageIds(self.nats.client, self.js),
-            sandboxes or self.shared_reads(),
-            self.settings.stream_names.sandbox,
-            apart=self.apart,
-        )
+
+def sandbox_streams(nats: NatsConnection, limits: StreamLimits) -> SandboxStreams:
+    """The streams of sandboxes without an account, on this connection's server."""
+    return SandboxStreams(jetstream(nats), limits, server=lambda: nats.server)
+
+
+def sandbox_reads(nats: NatsConnection, streams: SandboxStreams) -> SandboxReads:
+    """Reads them back, over the same connection."""
+    return SandboxReads(MessageIds(nats.client, streams.js), streams)
 
 
 def jetstream(nats: NatsConnection) -> JetStreamContext:

@@ -16,7 +16,7 @@ class NatsLimitSettings(Sources):
     sandbox_stream_mb: Annotated[int, Field(ge=16)] = 32
     """The memory of one sandbox's streams at SANDBOX_NATS_URL: five eighths are for events that wait, an
     eighth for dead letters. With more, the oldest go. `sandboxctl tenant-nats` writes it into the server's
-    configuration."""
+    configuration. With `convention` all of it is for one stream at NATS_URL, which is made with it."""
     sandbox_stream_messages: Annotated[int, Field(ge=1000)] = 500_000
     """The most events in one sandbox's stream; with more, the oldest go. For sandboxes that are made from
     then on."""

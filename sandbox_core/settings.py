@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from . import subjects
+from . import subjects, words
 from .addresses import NatsAddress, PostgresAddress, RedisAddress
 from .client_endpoint import NOBODY, ClientEndpoint, user_id_in
 from .credentials import CredentialsKey
@@ -35,6 +35,7 @@ from .setting_values import (
 
 __all__ = (
     "MAX_DELIVERIES",
+    "OF_A_SANDBOX",
     "TAKES",
     "DatabaseSettings",
     "Settings",
@@ -43,6 +44,10 @@ __all__ = (
     "load_settings",
     "require_discord",
 )
+
+
+OF_A_SANDBOX = "the login of a sandbox"
+"""What the bot's variables must not have."""
 
 
 class TenantNatsSettings(NatsLimitSettings):
@@ -63,6 +68,19 @@ class DatabaseSettings(Sources):
     def database(self) -> PostgresAddress:
         """The parsed `database_url`."""
         return PostgresAddress.parse(self.database_url.get_secret_value())
+
+    @model_validator(mode="after")
+    def _are_the_bots(self) -> Self:
+        """What `connect` prints has the same names: such a login would be refused, or find no tables."""
+        theirs = list(self._of_a_sandbox())
+        if theirs:
+            raise SettingsError([_theirs(theirs)])
+        return self
+
+    def _of_a_sandbox(self) -> Iterator[str]:
+        """Yield the variables that have a sandbox's own login."""
+        if subjects.is_schema_name(self.database.user or ""):
+            yield "DATABASE_URL"
 
 
 class Settings(DatabaseSettings, NatsLimitSettings, StorageLimitSettings):
@@ -111,7 +129,8 @@ class Settings(DatabaseSettings, NatsLimitSettings, StorageLimitSettings):
     nats_events_prefix: Annotated[str, named(subjects.is_production_prefix)] = subjects.EVENTS_PREFIX
     """The prefix of the subjects of production's events: `events` gives `events.MESSAGE_CREATE`."""
     nats_sandbox_stream: Annotated[str, named(subjects.is_stream_name)] = subjects.SANDBOX_STREAM
-    """The stream of the sandboxes' events, `sandbox.>`. The bot does not change a stream of others."""
+    """With `convention`, what the names of sandboxes' streams begin with: `SANDBOX` gives
+    `SANDBOX_3f2a9c01`, with the begin of the sandbox's id."""
 
     sandbox_isolation: Literal["enforced", "convention"] = "enforced"
     """How sandboxes are kept apart. `enforced`: the servers do it, each sandbox has logins of its own, and no
@@ -207,7 +226,9 @@ class Settings(DatabaseSettings, NatsLimitSettings, StorageLimitSettings):
             raise ValueError("SANDBOX_MAX_PENDING_ALL_MB")
         if self.sandbox_gateway_rest_per_sandbox > self.sandbox_gateway_rest_per_second:
             raise ValueError("SANDBOX_GATEWAY_REST_PER_SANDBOX")
-        if self.nats_sandbox_stream == self.nats_events_stream:
+        if self.nats_events_stream == self.nats_sandbox_stream or self.stream_names.is_sandbox_stream(
+            self.nats_events_stream
+        ):
             raise ValueError("NATS_SANDBOX_STREAM")
         self._check_tenant_side()
         if self.discord_shard_ids is not None:
@@ -246,6 +267,12 @@ class Settings(DatabaseSettings, NatsLimitSettings, StorageLimitSettings):
             yield "SANDBOX_REDIS_URL names the server of REDIS_URL: it must be another one."
         if self.sandbox_nats_url is not None and set(self.sandbox_nats.endpoints) & set(self.nats.endpoints):
             yield "SANDBOX_NATS_URL names the server of NATS_URL: it must be another one."
+
+    def _of_a_sandbox(self) -> Iterator[str]:
+        yield from super()._of_a_sandbox()
+        for variable, user in (("REDIS_URL", self.redis.user), ("NATS_URL", self.nats.user)):
+            if subjects.sandbox_of_user(user or "") is not None:
+                yield variable
 
     @cached_property
     def tenant_database(self) -> PostgresAddress | None:
@@ -307,11 +334,6 @@ class Settings(DatabaseSettings, NatsLimitSettings, StorageLimitSettings):
             return None
         return self.sandbox_nats
 
-    @cached_property
-    def shared_nats(self) -> NatsAddress:
-        """The server of the stream that sandboxes share: those without credentials."""
-        return self.sandbox_nats if self.tenant_nats is None else self.nats
-
     @property
     def stream_names(self) -> subjects.StreamNames:
         """The names of the streams, and the prefix of production's subjects."""
@@ -333,6 +355,14 @@ class Settings(DatabaseSettings, NatsLimitSettings, StorageLimitSettings):
     def max_ttl(self) -> timedelta:
         """The longest life of a sandbox, from its creation."""
         return timedelta(hours=self.sandbox_max_ttl_hours)
+
+
+def _theirs(variables: Sequence[str]) -> str:
+    have, them = ("has", "it") if len(variables) == 1 else ("have", "them")
+    return (
+        f"{words.listed(variables)} {have} {OF_A_SANDBOX}, as `sandboxctl connect` prints it, "
+        f"and not the bot's. Run this in another shell, or unset {them}."
+    )
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -16,7 +16,8 @@ EVENTS_STREAM = "EVENTS"
 EVENTS_PREFIX = "events"
 SANDBOX_STREAM = "SANDBOX"
 """The names where no setting gives others; what works with streams takes `StreamNames`."""
-SANDBOX_SUBJECTS = "sandbox.>"
+SHARED_SUBJECTS = "sandbox.>"
+"""Those of the one stream that sandboxes shared before each had its own."""
 
 ROUTE_KEY_PREFIX = "sandbox:route:"
 ROUTE_MOMENT_KEY_PREFIX = "sandbox:route-moment:"
@@ -28,6 +29,7 @@ _EVENT_TYPE = re.compile(r"[A-Z][A-Z0-9_]{0,63}\Z")
 _GUILD_ID = re.compile(r"[1-9][0-9]{16,19}\Z")
 _SNOWFLAKE = re.compile(r"(?:0|[1-9][0-9]{0,19})\Z")
 _LARGEST_ID = (1 << 64) - 1
+_SHORT_ID = re.compile(r"[0-9a-f]{8}\Z")
 _SCHEMA = re.compile(r"sandbox_[0-9a-f]{8}\Z")
 _CONTROL_SCHEMA = re.compile(r"(?!pg_|information_schema\Z)[a-z_][a-z0-9_]{0,39}\Z")
 _OWN_SUBJECT = re.compile(r"sandbox\.([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})\.")
@@ -51,7 +53,7 @@ class StreamNames:
     prefix: str = EVENTS_PREFIX
     """What production's subjects begin with."""
     sandbox: str = SANDBOX_STREAM
-    """The stream of the sandboxes' events."""
+    """What the names of the sandboxes' streams begin with, where isolation is by convention."""
 
     @property
     def events_subjects(self) -> str:
@@ -63,14 +65,19 @@ class StreamNames:
         """The events of every type: `events.*`. One token, so that `events.dead_letter.…` is none of them."""
         return f"{self.prefix}.*"
 
-    @property
-    def both(self) -> tuple[tuple[str, str], tuple[str, str]]:
-        """The streams, each with all its subjects."""
-        return (self.events, self.events_subjects), (self.sandbox, SANDBOX_SUBJECTS)
+    def sandbox_stream(self, sandbox_id: UUID | str) -> str:
+        """`SANDBOX_{short id}`: the stream of one sandbox, where isolation is by convention."""
+        return f"{self.sandbox}_{checked_sandbox_id(sandbox_id)[:8]}"
+
+    def is_sandbox_stream(self, name: str) -> bool:
+        """True for the names that sandboxes' streams can have."""
+        begin, _, rest = name.rpartition("_")
+        return begin == self.sandbox and _SHORT_ID.match(rest) is not None
 
     def stream_of(self, subject: str) -> str:
         """The stream that keeps what is published on this subject."""
-        return self.sandbox if subject.startswith(SANDBOX_SUBJECTS[:-1]) else self.events
+        sandbox_id = sandbox_of(subject)
+        return self.events if sandbox_id is None else self.sandbox_stream(sandbox_id)
 
     @property
     def route_announcements_subject(self) -> str:
@@ -117,6 +124,11 @@ def is_event_type(text: str) -> bool:
 def sandbox_subject(sandbox_id: UUID | str, event_type: str) -> str:
     """`sandbox.{sandbox_id}.events.{TYPE}`. Raises `InvalidInput` for a bad type or id."""
     return f"{nats_prefix(sandbox_id)}events.{_checked_type(event_type)}"
+
+
+def sandbox_subjects(sandbox_id: UUID | str) -> str:
+    """`sandbox.{sandbox_id}.events.>`: what a sandbox's stream keeps, where isolation is by convention."""
+    return f"{nats_prefix(sandbox_id)}events.>"
 
 
 def sandbox_events(sandbox_id: UUID | str) -> str:

@@ -9,7 +9,7 @@ that cancels a task and waits for its end must repeat the cancellation.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 import structlog
@@ -17,6 +17,7 @@ import structlog
 from .errors import DependencyUnavailable
 
 T = TypeVar("T")
+U = TypeVar("U")
 _log = structlog.get_logger("sandbox.tasks")
 
 _AGAIN_AFTER = 1.0
@@ -145,6 +146,26 @@ async def ended_within(seconds: float, work: Coroutine[Any, Any, T], *, name: st
     if task.cancelled() and not in_time:
         raise Overdue
     return task.result()
+
+
+async def few_at_once(ask: Callable[[U], Awaitable[T]], about: Iterable[U], *, at_once: int) -> list[T]:
+    """Return what `ask` returns of each, in their order, with at most `at_once` at a time.
+
+    After one has failed, or a cancellation, nobody waits for the others.
+    """
+    few = asyncio.Semaphore(at_once)
+
+    async def one(each: U) -> T:
+        async with few:
+            return await ask(each)
+
+    asked = [asyncio.ensure_future(one(each)) for each in about]
+    try:
+        return await asyncio.gather(*asked)
+    finally:
+        for task in asked:
+            task.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
 
 
 def _always() -> bool:

@@ -25,8 +25,7 @@ from .namespaces import (
     Sides,
     TenantSchemas,
 )
-from .namespaces.nats_letters import SlotDeadLetters
-from .nats.dead_letters import DeadLetters
+from .namespaces.nats_letters import SandboxDeadLetters
 from .nats.tenant.configuration import TenantLimits
 from .postgres import Pool
 from .settings import Settings
@@ -47,7 +46,7 @@ class TenantSide:
     every_keys: Sequence[RedisNamespace]
     """The same as `redis_part`, each server for itself."""
     nats_part: Namespace
-    dead_letters: DeadLetters | SlotDeadLetters
+    dead_letters: SandboxDeadLetters
     database: ServerCheck | None
     """The server of the sandboxes' database, if it is not the bot's own database."""
     keys: ServerCheck | None
@@ -84,8 +83,7 @@ async def open_tenant_side(
         server = ServerCheck(
             TENANT_REDIS, partial(ask_redis, tenant_redis), where=settings.tenant_redis.where
         )
-    shared = DeadLetters(sides.shared_js, settings.nats_sandbox_stream)
-    letters = shared if tenant is None else SlotDeadLetters(pool, tenant.streams, shared)
+    letters = SandboxDeadLetters(pool, None if tenant is None else tenant.streams, sides.streams)
     return TenantSide(
         _schemas(settings, pool, tenants),
         keys,
@@ -132,7 +130,7 @@ async def connect_tenant_nats(
 
 def _nats(settings: Settings, sides: NatsSides, tenant: TenantNats | None) -> Namespace:
     """Return the namespace of the sandboxes' events."""
-    here = NatsNamespace(sides.shared_js, stream=settings.nats_sandbox_stream)
+    here = NatsNamespace(sides.streams)
     variable, enforced = "SANDBOX_NATS_URL and SANDBOX_CREDENTIALS_KEY", settings.enforced
     if tenant is None:
         return Sides(here, settings=variable, enforced=enforced)

@@ -242,8 +242,9 @@ async def delete_streams(nats_url: str) -> None:
     client = await nats.connect(nats_url)
     try:
         manager = client.jetstream()
-        for stream in await manager.streams_info():
-            await manager.delete_stream(str(stream.config.name))
+        while streams := await manager.streams_info():
+            for stream in streams:
+                await manager.delete_stream(str(stream.config.name))
     finally:
         await client.close()
 

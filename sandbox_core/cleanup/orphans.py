@@ -6,7 +6,7 @@ Only exact names of this project count: `sandbox_prod_backup` and `sandbox:cache
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from datetime import datetime
 
 import structlog
@@ -54,7 +54,7 @@ class OrphanSearch:
             running = await sandboxes.select(connection, status=SandboxStatus.RUNNING)
             lost = await orphan_rows.lost_mappings(connection)
             mapped = await orphan_rows.mappings(connection)
-        listed, unreadable = await self._list()
+        listed, unreadable = await self._list(lambda namespace: namespace.list_ids())
         # Read the stores before the ids: a new resource then has its sandbox's row.
         ids = {each for found in listed.values() for each in found}
         async with connected(self._pool) as connection:
@@ -68,17 +68,20 @@ class OrphanSearch:
             Orphan(MAPPINGS, guild_id, f"server {guild_id} to {sandbox.name}", known=True)
             for guild_id, sandbox in mapped
         ]
+        whole, gone = await self._list(lambda namespace: namespace.list_whole(), among=listed)
         degraded = [
             damage
-            for store, found in listed.items()
+            for store, found in whole.items()
             for damage in await self._damaged(running, self._namespaces[store], found)
         ]
         degraded += [Damage(sandbox, f"the mapping of server {guild_id}") for guild_id, sandbox in lost]
-        return OrphanReport(tuple(orphans), tuple(degraded), unreadable)
+        return OrphanReport(tuple(orphans), tuple(degraded), unreadable | gone)
 
-    async def _list(self) -> tuple[dict[str, set[str]], dict[str, str]]:
-        stores = list(self._namespaces.values())
-        results = await asyncio.gather(*(_listed(namespace) for namespace in stores), return_exceptions=True)
+    async def _list(
+        self, ids: Callable[[Namespace], Awaitable[set[str]]], *, among: Collection[str] | None = None
+    ) -> tuple[dict[str, set[str]], dict[str, str]]:
+        stores = [each for each in self._namespaces.values() if among is None or each.store in among]
+        results = await asyncio.gather(*(_listed(ids(each)) for each in stores), return_exceptions=True)
         listed: dict[str, set[str]] = {}
         unreadable: dict[str, str] = {}
         for namespace, result in zip(stores, results, strict=True):
@@ -189,6 +192,6 @@ class OrphanSearch:
         return True
 
 
-async def _listed(namespace: Namespace) -> set[str]:
+async def _listed(ids: Awaitable[set[str]]) -> set[str]:
     async with asyncio.timeout(_LIST_TIMEOUT):
-        return await namespace.list_ids()
+        return await ids

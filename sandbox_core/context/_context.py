@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
@@ -55,7 +55,7 @@ def environment(
     """Return the variables for a worker in the sandbox; none of them is a secret.
 
     The stream's name and the number of deliveries are among them only if they are not the defaults.
-    `names` counts for a sandbox that shares its stream: one with credentials has a stream of its own.
+    `names` counts for a sandbox without an account: with one, its stream's name is no setting's.
     """
     others: dict[str, str] = {}
     if names.sandbox != subjects.SANDBOX_STREAM and not sandbox.generation:
@@ -95,13 +95,17 @@ class World:
     guild_ids: tuple[str, ...] = ()
     names: StreamNames = DEFAULT_NAMES
     """The names of the streams, and the prefix of production's events."""
+    has_account: bool = False
+    """True where the sandbox has an account of its own on NATS."""
     max_deliveries: int = MAX_DELIVERIES
     """How often an event is delivered before it becomes a dead letter."""
 
     @property
     def stream(self) -> str:
         """The JetStream stream with this world's events."""
-        return self.names.events if self.sandbox_id is None else self.names.sandbox
+        if self.sandbox_id is None:
+            return self.names.events
+        return subjects.SLOT_STREAM if self.has_account else self.names.sandbox_stream(self.sandbox_id)
 
     def event_subjects(self, *types: str) -> list[str]:
         """Return the subjects of these event types, or of all. Raises `InvalidInput` for an invalid type."""
@@ -159,12 +163,10 @@ class SandboxContext:
         variable = "SANDBOX_NATS_URL" if in_sandbox else "NATS_URL"
         nats = _address(partial(NatsAddress.parse, variable=variable), variable, source, problems)
         world = _world(source, problems)
-        if own:
-            world = replace(world, names=replace(world.names, sandbox=subjects.SLOT_STREAM))
         if problems or database is None or redis is None or nats is None:
             raise SettingsError(problems)
         servers = Servers(database, redis, nats)
-        return cls(world, servers)
+        return cls(replace(world, has_account=own), servers)
 
     async def __aenter__(self) -> Self:
         show_plain_tracebacks()
@@ -242,7 +244,12 @@ class SandboxContext:
         config = self._consumer(types, consumer)
         js = self._nats.client.jetstream(timeout=_JETSTREAM_TIMEOUT)
         return Events(
-            lambda: self._subscribe(js, config), self._nats, self._letters, batch=batch, max_deliveries=limit
+            lambda: self._subscribe(js, config),
+            self._nats,
+            self._letters,
+            batch=batch,
+            max_deliveries=limit,
+            wanted=frozenset(self.world.event_subjects(*types)) if len(types) > 1 else None,
         )
 
     async def for_each(
@@ -274,9 +281,17 @@ class SandboxContext:
                 "consumer", consumer, "it is not 1 to 32 of A-Z, a-z, 0-9, _ and -", "`worker`"
             )
         in_sandbox = self.world.sandbox_id is not None
+        subjects = self.world.event_subjects(*types)
+        name = f"{self.world.sandbox_id}-{consumer}" if in_sandbox else consumer
+        if in_sandbox:
+            # The sandboxes' server takes one filter only. Of several types the loop sorts the others out.
+            one = subjects if len(subjects) == 1 else self.world.event_subjects()
+            filters: dict[str, Any] = {"name": name, "filter_subject": one[0]}
+        else:
+            filters = {"filter_subjects": subjects}
         return ConsumerConfig(
-            durable_name=f"{self.world.sandbox_id}-{consumer}" if in_sandbox else consumer,
-            filter_subjects=self.world.event_subjects(*types),
+            **filters,
+            durable_name=name,
             ack_policy=AckPolicy.EXPLICIT,
             ack_wait=ACK_WAIT_SECONDS,
             deliver_policy=DeliverPolicy.ALL if in_sandbox else DeliverPolicy.NEW,

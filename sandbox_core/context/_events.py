@@ -46,7 +46,10 @@ class Events(AsyncIterator[Event]):
         *,
         batch: int,
         max_deliveries: int,
+        wanted: frozenset[str] | None = None,
     ) -> None:
+        """`wanted` are the subjects that the caller gets; without it, all of the consumer's."""
+        self._wanted = wanted
         self._subscribe = subscribe
         self._connection = connection
         self._letters = letters
@@ -119,6 +122,10 @@ class Events(AsyncIterator[Event]):
                         size = self._batch if all(map(_is_first_delivery, messages)) else 1
                         fetched.extend(await _alone(messages))
                     while fetched:
+                        if self._wanted is not None and fetched[0].subject not in self._wanted:
+                            with translating():
+                                await fetched.popleft().ack()
+                            continue
                         if fetched[0].metadata.num_delivered > self._max_deliveries:
                             await self._bury(fetched.popleft(), None)
                             continue

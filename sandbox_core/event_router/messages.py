@@ -46,7 +46,9 @@ class Messages:
 def place_of(names: StreamNames, destination: Destination, event_type: str) -> tuple[str, str]:
     """The stream and the subject of the destination's events of one type."""
     if destination.sandbox_id is not None:
-        return names.sandbox, sandbox_subject(destination.sandbox_id, event_type)
+        return names.sandbox_stream(destination.sandbox_id), sandbox_subject(
+            destination.sandbox_id, event_type
+        )
     match destination.side:
         case Side.PRODUCTION:
             return names.events, names.production_subject(event_type)

@@ -15,13 +15,13 @@ from sandbox_core.subjects import SLOT_STREAM
 from .attacks import Table, denied, nothing, possible
 
 
-def _consumer(name: str, **config: str | int) -> str:
-    """The line that makes a durable consumer."""
-    parts = {"durable_name": name, "ack_policy": "none", **config}
-    inner = ",".join(f'"{key}":{json.dumps(value)}' for key, value in parts.items())
+def _consumer(name: str, *, of: str = "{own}events.*", api: str = "", **config: str | int | list[str]) -> str:
+    """The line that makes a durable consumer with the filter `of`; `api` is the subject of another way."""
+    parts = {"durable_name": name, "name": name, "ack_policy": "none", "filter_subject": of, **config}
+    inner = ",".join(f'"{key}":{json.dumps(value)}' for key, value in parts.items() if value)
     # Doubled, because `str.format_map` fills in the names of the stage.
     request = f'{{{{"stream_name":"{SLOT_STREAM}","config":{{{{{inner}}}}}}}}}'
-    return f"REQ $JS.API.CONSUMER.DURABLE.CREATE.SANDBOX.{name} {request}"
+    return f"REQ $JS.API.CONSUMER.{api or f'CREATE.SANDBOX.{name}.{of}'} {request}"
 
 
 LISTENING = denied(
@@ -124,8 +124,19 @@ STREAMS = denied(
     ("a durable consumer of dead letters", "REQ $JS.API.CONSUMER.DURABLE.CREATE.DEAD_LETTERS.c {{}}"),
     ("the next dead letter", "REQ $JS.API.CONSUMER.MSG.NEXT.DEAD_LETTERS.c 1"),
     ("delete dead letters", "REQ $JS.API.STREAM.PURGE.DEAD_LETTERS"),
+    # Ways to give a list of filters, which the server compares with each other.
+    ("a consumer without a filter in its subject", _consumer("l", api="CREATE.SANDBOX.l", filter_subject="")),
+    ("a durable consumer the old way", _consumer("l", api="DURABLE.CREATE.SANDBOX.l", filter_subject="")),
+    ("a consumer without a name the old way", "REQ $JS.API.CONSUMER.CREATE.SANDBOX {{}}"),
 )
 JETSTREAM = (
+    *denied(
+        "10137",
+        (
+            "a consumer with a list of filters",
+            _consumer("l", filter_subject="", filter_subjects=["{own}events.A", "{own}events.B"]),
+        ),
+    ),
     *denied(
         "10121",
         (
@@ -180,7 +191,7 @@ QUIET = nothing(
     ),
     (
         "a consumer of the neighbour's subjects",
-        _consumer("f", filter_subject="{other}events.*"),
+        _consumer("f", of="{other}events.*"),
     ),
     ("answers to others", "SUB _INBOX.>"),
     ("its own subjects", "SUB {own}>"),
@@ -220,6 +231,11 @@ OWN_HARM = (
     *possible(
         "Dead letters are the worker's to write; the oldest go when there are too many.",
         ("a dead letter", "REQ {own}events.dead_letter.X Nats-Msg-Id=s:0:2 x"),
+    ),
+    *possible(
+        "A consumer with `max_ack_pending` -1 has no limit of its own: the list of unacknowledged events is "
+        "as long as the stream.",
+        ("no limit of a consumer", _consumer("u", ack_policy="explicit", max_ack_pending=-1)),
     ),
     *possible(
         "Consumers of its own events are the worker's to make, to change and to delete.",

@@ -28,7 +28,8 @@ from sandbox_core.errors import (
     TransitionNotAllowed,
 )
 from sandbox_core.models import Actor, AuditEvent, Sandbox, SandboxStatus
-from sandbox_core.namespaces import Namespace
+from sandbox_core.namespaces import Namespace, SchemaProvisioner
+from sandbox_core.namespaces.base import drop_orphan
 from sandbox_core.postgres import Connection, audit, connected, guild_mappings, sandboxes, transaction
 from sandbox_core.postgres import cleanup as cleanup_rows
 from sandbox_core.postgres import routes as route_rows
@@ -103,6 +104,11 @@ async def undo(
         async with asyncio.timeout(UNDO_TIMEOUT), tools.claims.hold(sandbox_id):
             destroying = await begin(tools, actor, sandbox_id, details)
             if destroying is None:
+                # Whoever took it for abandoned may have removed its parts before the last one was made. A
+                # schema's name can be another sandbox's by now; a whole id can't.
+                for namespace in made:
+                    if namespace.store != SchemaProvisioner.store:
+                        await drop_orphan(namespace, str(sandbox_id), _is_gone)
                 return True
             if await drop_parts(tools, made, destroying.sandbox, patience=UNDO_TIMEOUT) is None:
                 await finish(tools, actor, destroying.sandbox, details)
@@ -113,6 +119,10 @@ async def undo(
         # The caller needs the error that stopped the creation, not this one.
         _log.exception("creation_not_undone", sandbox_id=str(sandbox_id))
     return False
+
+
+async def _is_gone() -> bool:
+    return True
 
 
 async def expire(tools: TeardownTools, actor: Actor, sandbox_id: UUID) -> bool:

@@ -87,6 +87,10 @@ class Namespace(Protocol):
         """
         ...
 
+    async def list_whole(self) -> set[str]:
+        """Return the ids of parts that have what a running sandbox always has here, of the same kind."""
+        ...
+
     def always_has(self, sandbox: Sandbox) -> str:
         """Return what a running sandbox must have here, as text; "" when its part may be empty."""
         ...

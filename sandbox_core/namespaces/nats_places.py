@@ -14,7 +14,7 @@ from .nats_lending import SlotLending
 
 
 class SlotPlaces:
-    """The slots of sandboxes; for the publisher what `Streams` is where all sandboxes have one stream.
+    """The slots of sandboxes; for the publisher what `LivingStreams` is where no sandbox has an account.
 
     A sandbox has the same slot from its creation to its end. One that is not known here, because it was just
     made, keeps its subject: nobody takes that, so the publisher calls `ensure` and sends again.
@@ -28,7 +28,7 @@ class SlotPlaces:
         self._lending = lending
         self._streams = streams
         self._slots: dict[str, int] = {}
-        self._sharing: frozenset[str] = frozenset()
+        self._without: frozenset[str] = frozenset()
         self.changes = 0
         """Counted up with each reading."""
         self.ready = False
@@ -47,17 +47,17 @@ class SlotPlaces:
     async def look(self) -> None:
         """Read the slots, and which sandboxes need none. Raises `DependencyUnavailable`."""
         async with connected(self._pool) as connection:
-            sharing = await sandboxes.without_credentials(connection)
+            without = await sandboxes.without_credentials(connection)
             rows = await nats_slots.taken(connection)
         self._slots = {str(row.sandbox_id): row.slot for row in rows}
-        self._sharing = frozenset(map(str, sharing)) - self._slots.keys()
+        self._without = frozenset(map(str, without)) - self._slots.keys()
         self.changes += 1
 
-    def shares(self, sandbox_id: str) -> bool | None:
-        """Return whether the sandbox shares a stream with others; None when that is not known."""
+    def has(self, sandbox_id: str) -> bool | None:
+        """Return whether the sandbox has a slot; None when that is not known."""
         if sandbox_id in self._slots:
-            return False
-        return True if sandbox_id in self._sharing else None
+            return True
+        return False if sandbox_id in self._without else None
 
     def subject(self, subject: str) -> str:
         """Return where to publish for a subject of a sandbox's events: `slot.000.{id}.events.…`."""

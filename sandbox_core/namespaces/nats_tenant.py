@@ -114,6 +114,10 @@ class SlotNamespace:
         """Return the UUIDs of sandboxes with a slot, or with something in a slot that nobody has."""
         return {each for each in await self._lending.holders() if is_sandbox_id(each)}
 
+    async def list_whole(self) -> set[str]:
+        """Return the same: streams that are missing are made again."""
+        return await self.list_ids()
+
     def always_has(self, sandbox: Sandbox) -> str:
         """Return the account, for a sandbox with logins of its own."""
         return "its account on NATS" if sandbox.generation else ""

@@ -201,6 +201,10 @@ class SchemaProvisioner:
         """Return short ids: a schema's name contains no more."""
         return {self.extract_sandbox_id(schema) for schema in await self.list_schemas()}
 
+    async def list_whole(self) -> set[str]:
+        """Return the same: there is nothing but the schema."""
+        return await self.list_ids()
+
     def always_has(self, sandbox: Sandbox) -> str:
         """Return the schema."""
         return f"the schema {sandbox.schema_name}"

@@ -104,6 +104,10 @@ class RedisNamespace:
                 found.update(match[1] for key in keys if (match := OWN_KEY.match(key)))
         return found
 
+    async def list_whole(self) -> set[str]:
+        """Return none: a part may be empty."""
+        return set()
+
     def always_has(self, _sandbox: Sandbox) -> str:
         """Return "": a part may be empty."""
         return ""

@@ -94,6 +94,10 @@ class Sides:
         """Return the ids on every side."""
         return {each for side in self._every for each in await side.list_ids()}
 
+    async def list_whole(self) -> set[str]:
+        """Return the ids on every side."""
+        return {each for side in self._every for each in await side.list_whole()}
+
     def always_has(self, sandbox: Sandbox) -> str:
         """Do as the first side."""
         return self._new.always_has(sandbox)

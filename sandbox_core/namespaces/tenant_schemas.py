@@ -8,7 +8,7 @@ from uuid import UUID
 
 import asyncpg
 
-from sandbox_core.errors import SchemaCreationFailed
+from sandbox_core.errors import DependencyUnavailable, SchemaCreationFailed
 from sandbox_core.models import Sandbox
 from sandbox_core.postgres import Connection, Pool, connected, transaction
 from sandbox_core.postgres.errors import unavailable
@@ -19,29 +19,7 @@ from .base import IsOrphan, PartHealth, PartState
 from .credentials import WILL_BE_MADE
 from .postgres import DROP_WITHIN, SchemaProvisioner, SchemaStats, lock_schema, unused
 from .postgres_roles import SandboxRoles
-
-_AT_ONCE = 50
-"""The most objects for one transaction to drop: each takes a place in the server's table of locks, which a
-sandbox could outgrow. Then it could never be removed."""
-# The newest first: what depends on others is younger than they are.
-_OBJECTS = """
-    SELECT format('DROP %s IF EXISTS %s CASCADE', CASE o.type
-               WHEN 'composite type' THEN 'TYPE' WHEN 'statistics object' THEN 'STATISTICS' ELSE upper(o.type)
-           END, o.identity) AS statement
-    FROM pg_depend AS d, LATERAL pg_identify_object(d.classid, d.objid, 0) AS o
-    WHERE d.refclassid = 'pg_namespace'::regclass AND d.refobjid = to_regnamespace($1)
-      AND d.deptype = 'n' AND d.classid <> 'pg_default_acl'::regclass
-    ORDER BY d.objid DESC LIMIT $2
-"""
-_INDEXES = """
-    SELECT 'DROP INDEX IF EXISTS ' || i.indexrelid::regclass AS statement
-    FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indrelid
-    WHERE c.relnamespace = to_regnamespace($1) AND NOT i.indisunique LIMIT $2
-"""
-_LARGE_OBJECTS = """
-    SELECT format('SELECT lo_unlink(%s)', l.oid) AS statement
-    FROM pg_largeobject_metadata AS l WHERE l.lomowner = to_regrole($1) LIMIT $2
-"""
+from .tenant_removal import QUERIES, ROUNDS, STEPS, unhindered
 
 
 class TenantSchemas(SchemaProvisioner):
@@ -96,32 +74,51 @@ class TenantSchemas(SchemaProvisioner):
     async def _drop(self, schema: str, within: float) -> bool:
         if self._roles is not None:
             await self._roles.revoke_role(schema)
-        for query in (_OBJECTS, _INDEXES, _LARGE_OBJECTS):
-            while await self._drop_some(schema, query, within):
-                pass
-        async with transaction(self._tenants) as connection:
-            await connection.execute("SET LOCAL client_min_messages = warning")
-            found = await self._exists(connection, schema)
-            if found:
-                await connection.execute(f"DROP SCHEMA {schema} CASCADE", timeout=within)
+        found = False
+        for size in STEPS:
+            try:
+                found = await self._drop_in_parts(schema, size, within)
+                break
+            except DependencyUnavailable as error:
+                if size == STEPS[-1] or not isinstance(error.__cause__, asyncpg.OutOfMemoryError):
+                    raise
         if self._roles is not None:
             # By itself, because the rest may take long, and others wait for the lock.
             async with transaction(self._pool) as control:
                 await _lock_rights(control)
-                async with transaction(self._tenants) as connection:
+                async with (
+                    transaction(self._tenants) as connection,
+                    unhindered(self._tenants, connection, self._mark),
+                ):
                     await self._roles.drop(connection, schema)
         return found
 
-    async def _drop_some(self, schema: str, query: str, within: float) -> bool:
+    async def _drop_in_parts(self, schema: str, size: int, within: float) -> bool:
+        for query in QUERIES:
+            for _ in range(ROUNDS):
+                if not await self._drop_some(schema, query, size, within):
+                    break
+        async with (
+            transaction(self._tenants) as connection,
+            unhindered(self._tenants, connection, self._mark),
+        ):
+            await connection.execute("SET LOCAL client_min_messages = warning")
+            found = await self._exists(connection, schema)
+            if found:
+                await connection.execute(f"DROP SCHEMA {schema} CASCADE", timeout=within)
+        return found
+
+    async def _drop_some(self, schema: str, query: str, size: int, within: float) -> bool:
         """Drop a part of what is too much for one statement. Return whether there may be more."""
         async with connected(self._tenants) as connection:
-            rows = await connection.fetch(query, schema, _AT_ONCE)
+            rows = await connection.fetch(query, schema, size)
             # One of another installation is left alone.
-            if len(rows) < _AT_ONCE or not await self._exists(connection, schema):
+            if len(rows) < size or not await self._exists(connection, schema):
                 return False
             statements = ["SET client_min_messages = warning", *(row["statement"] for row in rows)]
-            # Together they are one transaction. The pool takes the setting back.
-            await connection.execute(";".join(statements), timeout=within)
+            async with unhindered(self._tenants, connection, self._mark):
+                # Together they are one transaction. The pool takes the setting back.
+                await connection.execute(";".join(statements), timeout=within)
         return True
 
     async def exists(self, schema: str) -> bool:
@@ -173,14 +170,21 @@ class TenantSchemas(SchemaProvisioner):
 
     async def list_schemas(self) -> list[str]:
         """Return every schema and role of this installation with an exact name of ours, sorted."""
+        roles = [] if self._roles is None else await self._roles.names()
+        return sorted({*await self._schemas(), *roles})
+
+    async def list_whole(self) -> set[str]:
+        """Return those with a schema: a role that is missing is made again, and tables are not."""
+        return {self.extract_sandbox_id(schema) for schema in await self._schemas()}
+
+    async def _schemas(self) -> list[str]:
         async with connected(self._tenants) as connection:
             rows = await connection.fetch(
                 "SELECT n.nspname::text AS name FROM pg_namespace AS n "
                 "WHERE n.nspname ~ '^sandbox_[0-9a-f]{8}$' AND obj_description(n.oid, 'pg_namespace') = $1",
                 self._mark,
             )
-        roles = [] if self._roles is None else await self._roles.names()
-        return sorted({*(row["name"] for row in rows), *roles})
+        return [row["name"] for row in rows]
 
     async def drop_orphan(self, schema: str, _is_orphan: IsOrphan | None = None) -> bool:
         """Do as `SchemaProvisioner`."""

@@ -1,36 +1,25 @@
-"""What both streams hold of some guilds, with its content."""
+"""What the streams hold of some guilds, with its content."""
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
-from typing import Protocol
-
-from sandbox_core.subjects import DEFAULT_NAMES, StreamNames
 
 from .dead_letters import CONSUMER, ORIGIN
 from .errors import translating
+from .every_stream import Reads
 from .message_ids import Content
 from .stored import CLOCK_MARGIN
 
 _GZIP = 16 + zlib.MAX_WBITS
 
 
-class ReadsContents(Protocol):
-    """Reads a stream; see `MessageIds`."""
-
-    async def read_whole(
-        self, stream: str, subject: str, begin: datetime, found: Callable[[Content], None]
-    ) -> None: ...
-
-
 class StoredContents:
     """Reads stored events back."""
 
-    def __init__(self, contents: ReadsContents, names: StreamNames = DEFAULT_NAMES) -> None:
-        self._contents = contents
-        self._names = names
+    def __init__(self, reads: Reads) -> None:
+        self._reads = reads
 
     async def read(
         self, guild_ids: Collection[str], since: float, found: Callable[[str, bytes, float], None]
@@ -51,8 +40,7 @@ class StoredContents:
 
         begin = datetime.fromtimestamp(max(since - CLOCK_MARGIN, 0.0), UTC)
         with translating():
-            for stream, subject in self._names.both:
-                await self._contents.read_whole(stream, subject, begin, on_content)
+            await self._reads.read_whole(begin, on_content)
 
 
 def _payload(content: Content) -> bytes:

@@ -1,7 +1,7 @@
 """The events that a sandbox's worker could not handle: what such a letter says, and what is done with it.
 
-A letter lies in the sandboxes' stream under `sandbox.{id}.events.dead_letter.{REASON}`. It goes with its
-sandbox, and does not age before.
+A letter lies under `sandbox.{id}.events.dead_letter.{REASON}`, with an account in a stream of letters, else
+among the sandbox's events. It goes with its sandbox, and does not age before.
 """
 
 from __future__ import annotations
@@ -90,7 +90,10 @@ class DeadLetter:
 
 
 class DeadLetters:
-    """Reads, repeats and removes letters. Each method raises `DependencyUnavailable` when NATS is away."""
+    """Reads, repeats and removes the letters in one stream.
+
+    Each method raises `DependencyUnavailable` when NATS is away.
+    """
 
     def __init__(self, js: JetStreamContext, stream: str) -> None:
         self._js = js

@@ -1,4 +1,4 @@
-"""The publisher of the sandboxes where some have a place of their own, and others share a stream."""
+"""The publisher of the sandboxes where some have an account of their own, and others have none."""
 
 from __future__ import annotations
 
@@ -21,39 +21,40 @@ _ASK_AGAIN_AFTER = 0.5
 class KnowsPlaces(Protocol):
     """See `SlotPlaces`."""
 
-    def shares(self, sandbox_id: str) -> bool | None:
-        """Whether it shares the stream; None when that is not known."""
+    def has(self, sandbox_id: str) -> bool | None:
+        """Whether it has an account; None when that is not known."""
 
     async def look(self) -> None:
         """Read it anew. Raises `DependencyUnavailable`."""
 
 
 class DividedPublisher:
-    """Gives each publication to `own` or to `shared`. One of an unknown sandbox waits until it is known.
+    """Gives each publication to `own` or to `here`. One of an unknown sandbox waits until it is known.
 
-    `shared` starts with the first that it gets: an installation without such sandboxes has no such stream.
+    `here` is for sandboxes without an account, and starts with the first that it gets: an installation
+    without such sandboxes needs nothing of it.
     """
 
-    def __init__(self, places: KnowsPlaces, own: AckPublisher, shared: AckPublisher) -> None:
+    def __init__(self, places: KnowsPlaces, own: AckPublisher, here: AckPublisher) -> None:
         self._places = places
         self._own = own
-        self._shared = shared
+        self._here = here
         self._waiting: dict[Publication, None] = {}
         self._asking = tasks.OnDemand(self._ask, "sandbox-places")
-        self._starting = tasks.OnDemand(shared.start, "shared-publisher")
+        self._starting = tasks.OnDemand(here.start, "sandbox-publisher")
 
     def submit(self, publication: Publication) -> None:
         """Give it to the one whose it is."""
-        shares = self._places.shares(_sandbox(publication))
-        if shares is None:
+        has = self._places.has(_sandbox(publication))
+        if has is None:
             self._waiting[publication] = None
             self._asking.begin()
         else:
-            self._hand_on(publication, shares=shares)
+            self._hand_on(publication, has=has)
 
     def in_flight(self) -> list[Publication]:
         """What was taken and is not acknowledged yet."""
-        return [*self._waiting, *self._own.in_flight(), *self._shared.in_flight()]
+        return [*self._waiting, *self._own.in_flight(), *self._here.in_flight()]
 
     def withdraw(self, publication: Publication) -> None:
         """Send the publication no more."""
@@ -61,19 +62,17 @@ class DividedPublisher:
             del self._waiting[publication]
             return
         # Their numbers overlap.
-        whose: Publisher = self._shared if self._has(self._shared, publication) else self._own
+        is_here = self._here.awaited.get(publication.number) is publication
+        whose: Publisher = self._here if is_here else self._own
         whose.withdraw(publication)
 
-    def _has(self, publisher: AckPublisher, publication: Publication) -> bool:
-        return publisher.awaited.get(publication.number) is publication
-
-    def _hand_on(self, publication: Publication, *, shares: bool) -> None:
-        if not shares:
+    def _hand_on(self, publication: Publication, *, has: bool) -> None:
+        if has:
             self._own.submit(publication)
             return
-        if not self._shared.started:
+        if not self._here.started:
             self._starting.begin()
-        self._shared.submit(publication)
+        self._here.submit(publication)
 
     async def _ask(self) -> None:
         await tasks.repeat(
@@ -90,7 +89,7 @@ class DividedPublisher:
         waiting, self._waiting = self._waiting, {}
         for publication in waiting:
             # One that nobody knows has ended: its own side refuses its events.
-            self._hand_on(publication, shares=bool(self._places.shares(_sandbox(publication))))
+            self._hand_on(publication, has=self._places.has(_sandbox(publication)) is not False)
 
     async def close(self) -> None:
         """Hand nothing on any more."""

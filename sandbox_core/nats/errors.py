@@ -18,6 +18,7 @@ _SILENT = "JetStream does not answer: it is off, or its cluster has no leader"
 _CODES = {
     10008: "JetStream's cluster has no leader: more than half of its servers have to run",
     10023: "JetStream has no room left",
+    10028: "JetStream has no room left",
     10039: "the user's account has no JetStream",
     10047: "JetStream has no room left",
     10076: "JetStream is off",

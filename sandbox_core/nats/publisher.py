@@ -19,7 +19,7 @@ import structlog
 
 from sandbox_core import tasks
 from sandbox_core.lease_trust import LeaseTrust
-from sandbox_core.subjects import DEFAULT_NAMES, StreamNames
+from sandbox_core.subjects import DEFAULT_NAMES, SLOT_STREAM, StreamNames
 
 from .ack_inbox import STEP, OneInbox, PubAckError
 from .connection import NatsConnection
@@ -91,7 +91,9 @@ class AckPublisher:
         self._wake = asyncio.Event()
         self._empty: asyncio.Event | None = None
         """Set when nothing is outstanding, while somebody waits for that."""
-        self._refusals = RefusalLog(names, lambda: connection.server)
+        self._refusals = RefusalLog(
+            names.stream_of if places is None else _slot_stream, lambda: connection.server
+        )
         self.inbox: OneInbox = OneInbox(self._client) if beside is None else beside.inbox
         self._next_number = self.inbox.join(self)
         self._gate = Gate(connection, streams, self._prepare)
@@ -392,3 +394,7 @@ def _note_sending(publication: Publication, now: float) -> None:
     publication.unanswered += 1
     if publication.unanswered == 1:
         publication.unanswered_since = now
+
+
+def _slot_stream(_subject: str) -> str:
+    return SLOT_STREAM

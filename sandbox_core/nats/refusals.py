@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterable
 
 import structlog
 
-from sandbox_core.subjects import StreamNames
-
 from .ack_inbox import PubAckError
 from .errors import meaning
 from .publication import Publication
@@ -24,15 +22,16 @@ class RefusalLog:
     """Every guild tries again four times a second: a full disk must not be filled by what tells of it.
 
     A nats-server whose disk is full does not even refuse: it does not answer, and after the disk has room
-    again it goes on so until it is restarted. `names` are the streams', `server` tells the server's place.
+    again it goes on so until it is restarted. `stream_of` names the stream of a
+    subject, `server` tells the server's place.
     """
 
-    def __init__(self, names: StreamNames, server: Callable[[], str]) -> None:
+    def __init__(self, stream_of: Callable[[str], str], server: Callable[[], str]) -> None:
         self.numbers: set[int] = set()
         """The publications that are still to be taken."""
         self.trouble = ""
         """What JetStream says, or does not, and of which stream; "" when it takes everything."""
-        self._names = names
+        self._stream_of = stream_of
         self._server = server
         self._told: set[str] = set()
         self._counts: Counter[int] = Counter()
@@ -53,7 +52,7 @@ class RefusalLog:
         )
 
     def _note(self, event: str, publication: Publication, code: int, problem: str) -> None:
-        self.trouble = f"the stream {self._names.stream_of(publication.subject)} {problem}"
+        self.trouble = f"the stream {self._stream_of(publication.subject)} {problem}"
         if self.trouble not in self._told:
             self._told.add(self.trouble)
             codes = {} if code == _NO_ANSWER else {"code": code}

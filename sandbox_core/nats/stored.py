@@ -9,29 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Protocol
 
 import structlog
 
-from sandbox_core.subjects import DEFAULT_NAMES, StreamNames
-
 from .duplicates import own_id
 from .errors import translating
+from .every_stream import Reads
 
 _log = structlog.get_logger("sandbox.nats")
 
 # The moment comes from another machine's clock.
 CLOCK_MARGIN = 15.0
-
-
-class ReadsMessageIds(Protocol):
-    """Reads a stream; see `MessageIds`."""
-
-    async def read(
-        self, stream: str, subject: str, begin: datetime, found: Callable[[str], None]
-    ) -> None: ...
 
 
 class _Question:
@@ -46,23 +36,15 @@ class _Question:
 
 
 class StoredEvents:
-    """Finds sessions' sequences in both streams, or in the `only` one.
+    """Finds sessions' sequences in the streams that `reads` reads.
 
     What is asked while a reading goes on is answered by the next one, together: a process takes all the
     shards of one that died in the same moment. A reading goes on for at most `within` seconds; without, to
     its end.
     """
 
-    def __init__(
-        self,
-        message_ids: ReadsMessageIds,
-        *,
-        names: StreamNames = DEFAULT_NAMES,
-        only: str | None = None,
-        within: float | None = None,
-    ) -> None:
-        self._message_ids = message_ids
-        self._streams = [each for each in names.both if only in {None, each[0]}]
+    def __init__(self, reads: Reads, *, within: float | None = None) -> None:
+        self._reads = reads
         self._within = within
         self._asked: list[_Question] = []
         self._reader: asyncio.Task[None] | None = None
@@ -113,8 +95,7 @@ class StoredEvents:
         begin = datetime.fromtimestamp(max(since - CLOCK_MARGIN, 0.0), UTC)
         try:
             async with asyncio.timeout(self._within) as limit:
-                for stream, subject in self._streams:
-                    await self._message_ids.read(stream, subject, begin, found)
+                await self._reads.read(begin, found)
         except TimeoutError:
             # NATS's own means that it does not answer.
             if not limit.expired():

@@ -15,11 +15,13 @@ from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, RetentionPolicy, StreamConfig
 from nats.js.errors import NotFoundError
 
-from sandbox_core.subjects import SANDBOX_SUBJECTS
+from sandbox_core.subjects import sandbox_of
 
 MADE_BY = "made-by"
 """The key of the mark in a stream's metadata."""
 MARK = "discord-server-sandboxes"
+OWNER = "sandbox"
+"""The key of the sandbox's id, in the metadata of its streams."""
 
 DECIDED = (
     "subjects",
@@ -52,7 +54,6 @@ class FaultKind(StrEnum):
     SEALED = "sealed"
     NO_ACK = "no_ack"
     TRANSFORMED = "transformed"
-    DENIES_PURGE = "denies_purge"
     FIXED = "fixed"
     """It is of another kind than needed, and can't be changed."""
     DIFFERS = "differs"
@@ -83,9 +84,15 @@ def is_ours(present: StreamConfig) -> bool:
 
 def judge(present: StreamConfig, wanted: StreamConfig) -> list[StreamFault]:
     """All that is wrong with a stream that is there, the worst first; nothing when it is as it has to be."""
-    if not is_ours(present):
+    if _lacking(present, wanted):
         return [_foreign(present, wanted)]
     return [*_unusable(present, wanted), *_differing(present, wanted), *_limits(present)]
+
+
+def _lacking(present: StreamConfig, wanted: StreamConfig) -> list[str]:
+    """What the metadata of a stream of ours has, as far as this one's has not."""
+    has = present.metadata or {}
+    return [f"{key}={value}" for key, value in (wanted.metadata or {}).items() if has.get(key) != value]
 
 
 async def find_overlap(js: JetStreamContext, wanted: StreamConfig) -> StreamFault | None:
@@ -135,23 +142,26 @@ def _listed(subjects: Sequence[str] | None) -> str:
 
 
 def _foreign(present: StreamConfig, wanted: StreamConfig) -> StreamFault:
-    mend = _elsewhere(wanted, name_too=True)
+    mend, lacking = _elsewhere(wanted, name_too=True), _lacking(present, wanted)
     if present.subjects == wanted.subjects:
-        mend += (
-            " If it was made for this bot, mark it as such: "
-            f"nats stream edit {present.name} --metadata {MADE_BY}={MARK}"
+        mend += f" If it was made for this bot, mark it as such: nats stream edit {present.name} " + " ".join(
+            f"--metadata {each}" for each in lacking
         )
     return StreamFault(
         FaultKind.FOREIGN,
-        f"is not this bot's (subjects {_listed(present.subjects)}; no {MADE_BY}={MARK} in its metadata) "
+        f"is not this bot's (subjects {_listed(present.subjects)}; no {', '.join(lacking)} in its metadata) "
         "and is left alone",
         mend,
         settings=_settings_elsewhere(wanted, name_too=True),
     )
 
 
+def _is_sandboxs(config: StreamConfig) -> bool:
+    return sandbox_of((config.subjects or [""])[0]) is not None
+
+
 def _elsewhere(wanted: StreamConfig, *, name_too: bool) -> str:
-    if wanted.subjects == [SANDBOX_SUBJECTS]:
+    if _is_sandboxs(wanted):
         name = "Set NATS_SANDBOX_STREAM to another name. " if name_too else ""
         return (
             f"{name}Where somebody else's subjects begin with sandbox., use a NATS account of the bot's own."
@@ -164,7 +174,7 @@ def _elsewhere(wanted: StreamConfig, *, name_too: bool) -> str:
 
 
 def _settings_elsewhere(wanted: StreamConfig, *, name_too: bool) -> tuple[str, ...]:
-    if wanted.subjects == [SANDBOX_SUBJECTS]:
+    if _is_sandboxs(wanted):
         return ("NATS_SANDBOX_STREAM=DISCORD_SANDBOX",) if name_too else ()
     name = ("NATS_EVENTS_STREAM=DISCORD_EVENTS",) if name_too else ()
     return (*name, "NATS_EVENTS_PREFIX=discord.events")
@@ -203,12 +213,6 @@ def _unusable(present: StreamConfig, wanted: StreamConfig) -> list[StreamFault]:
                 FaultKind.TRANSFORMED,
                 "has a subject_transform, so workers do not find its events",
                 f"nats stream edit {name} --no-transform",
-            )
-        )
-    if present.deny_purge and wanted.subjects == [SANDBOX_SUBJECTS]:
-        found.append(
-            StreamFault(
-                FaultKind.DENIES_PURGE, "has deny_purge set, so a sandbox's events can't be removed", anew
             )
         )
     for field in _fixed(present):
@@ -268,7 +272,7 @@ def _limits(present: StreamConfig) -> list[StreamFault]:
         if value is None or value <= 0:
             continue
         refuses = full_refuses and field == "max_bytes"
-        then = _SANDBOX_REFUSES if present.subjects == [SANDBOX_SUBJECTS] else _REFUSES
+        then = _SANDBOX_REFUSES if _is_sandboxs(present) else _REFUSES
         found.append(
             StreamFault(
                 FaultKind.LIMIT,

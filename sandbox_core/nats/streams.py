@@ -1,6 +1,6 @@
-"""The two streams: made at start, made again whenever they are missing, and changed with the settings.
+"""Makes streams, at the start and whenever they are missing, and changes them with the settings.
 
-A memory stream is gone, not only empty, after its server restarts.
+Production's stream is here, and what `sandbox_streams` needs too.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfi
 
 from sandbox_core.errors import DependencyUnavailable, LoginRefused, StreamUnusable
 from sandbox_core.settings import Settings
-from sandbox_core.subjects import DEFAULT_NAMES, SANDBOX_SUBJECTS, StreamNames
+from sandbox_core.subjects import DEFAULT_NAMES, StreamNames
 
 from .errors import DEPENDENCY, meaning, translating, unavailable
 from .stream_faults import (
@@ -41,18 +41,18 @@ __all__ = (
     "FaultKind",
     "StreamFault",
     "StreamLimits",
+    "StreamMaker",
     "Streams",
+    "events_config",
     "find_overlap",
     "is_ours",
     "judge",
     "overlap",
-    "stream_configs",
 )
 
 _log = structlog.get_logger("sandbox.nats")
 
-_SANDBOX_MAX_AGE = timedelta(minutes=5)
-_SANDBOX_MAX_MESSAGES = 500_000
+_MIB = 1024 * 1024
 NO_SEQUENCE = 2**53 - 1
 """A stream with a million events a second reaches this number after centuries."""
 DUPLICATE_WINDOW = timedelta(minutes=5)
@@ -62,8 +62,11 @@ JetStream allows no window longer than a stream's age, and Discord keeps a sessi
 minutes.
 """
 
+SANDBOX_MAX_AGE = timedelta(minutes=5)
+"""How long a sandbox's events are kept."""
+
 # JetStream's JSStreamSubjectOverlapErr and JSStreamNameExistErr.
-_SUBJECTS_OVERLAP = 10065
+SUBJECTS_OVERLAP = 10065
 _NAME_IN_USE = 10058
 
 
@@ -75,19 +78,29 @@ class StreamLimits:
     events_max_age: timedelta = timedelta(hours=24)
     duplicate_window: timedelta = DUPLICATE_WINDOW
     names: StreamNames = DEFAULT_NAMES
+    sandbox_bytes: int = 32 * _MIB
+    """How much one sandbox's stream may hold."""
+    sandbox_messages: int = 500_000
+    sandbox_consumers: int = 50
 
     @classmethod
     def of(cls, settings: Settings) -> StreamLimits:
         """Those of these settings."""
-        max_age = timedelta(hours=settings.events_max_age_hours)
-        return cls(settings.nats_replicas, max_age, names=settings.stream_names)
+        return cls(
+            settings.nats_replicas,
+            timedelta(hours=settings.events_max_age_hours),
+            names=settings.stream_names,
+            sandbox_bytes=settings.sandbox_stream_mb * _MIB,
+            sandbox_messages=settings.sandbox_stream_messages,
+            sandbox_consumers=settings.sandbox_stream_consumers,
+        )
 
 
-def stream_configs(limits: StreamLimits) -> tuple[StreamConfig, StreamConfig]:
-    """The configurations of production's stream and of the sandboxes'."""
+def events_config(limits: StreamLimits) -> StreamConfig:
+    """The configuration of production's stream."""
     names = limits.names
     window = limits.duplicate_window.total_seconds()
-    events = StreamConfig(
+    return StreamConfig(
         name=names.events,
         subjects=[names.events_subjects],
         retention=RetentionPolicy.LIMITS,
@@ -99,80 +112,35 @@ def stream_configs(limits: StreamLimits) -> tuple[StreamConfig, StreamConfig]:
         allow_direct=True,
         metadata={MADE_BY: MARK},
     )
-    sandbox = StreamConfig(
-        name=names.sandbox,
-        subjects=[SANDBOX_SUBJECTS],
-        retention=RetentionPolicy.LIMITS,
-        storage=StorageType.MEMORY,
-        max_age=_SANDBOX_MAX_AGE.total_seconds(),
-        max_msgs=_SANDBOX_MAX_MESSAGES,
-        duplicate_window=window,
-        discard=DiscardPolicy.OLD,
-        num_replicas=limits.replicas,
-        allow_direct=True,
-        # For dead letters, which do not age.
-        allow_msg_ttl=True,
-        metadata={MADE_BY: MARK},
-    )
-    return events, sandbox
 
 
-class Streams:
-    """Ensures that the streams exist. `ready` is True while they are known to.
+class StreamMaker:
+    """Makes a stream that is missing, and brings one of ours to its configuration.
 
-    `server` names the server, as host and port, for the sentence about a stream that can't be used. With
-    `only`, a stream's name, the other one is left to another `Streams`.
+    `server` names the server, as host and port, for the sentence about a stream that can't be used.
     """
 
-    def __init__(
-        self,
-        js: JetStreamContext,
-        limits: StreamLimits,
-        *,
-        server: Callable[[], str] = lambda: "",
-        only: str | None = None,
-    ) -> None:
+    def __init__(self, js: JetStreamContext, server: Callable[[], str]) -> None:
         self._js = js
-        self.limits = limits
-        self.name = only or ""
-        """The only stream."""
-        self._configs = [c for c in stream_configs(limits) if only in {None, c.name}]
         self._server = server
-        self._lock = asyncio.Lock()
-        self.ready = False
-        self.obstacle: StreamUnusable | None = None
-        """Why the streams can't be used as they are, until `ensure` succeeds or fails for another reason."""
 
-    async def ensure(self) -> None:
-        """Make each stream that is missing, and bring one of ours to the settings.
+    async def ensure(self, config: StreamConfig) -> None:
+        """Make the stream, or change what differs.
 
         What the settings say nothing of, such as a size limit or a placement, stays as an operator has set
         it. Raises `StreamUnusable` for a stream that is not ours or can't be what it has to be, which is
         left as it is, and `DependencyUnavailable` when NATS does not answer.
         """
-        async with self._lock:
-            self.ready = False
-            self.obstacle = None
-            try:
-                for config in self._configs:
-                    await self._ensure_one(config)
-                    await self._read(str(config.name))
-            except StreamUnusable as error:
-                self.obstacle = error
-                raise
-            self.ready = True
-
-    async def _ensure_one(self, config: StreamConfig) -> None:
         name = str(config.name)
         with translating():
             try:
                 present = (await self._js.stream_info(name)).config
             except nats.js.errors.NotFoundError:
-                await self._add(config)
+                await self.add(config)
                 return
             for fault in judge(present, config):
                 if fault.stops:
-                    raise self._unusable(name, fault)
+                    raise self.unusable(name, fault)
             changes = differing(present, config)
             if not changes:
                 return
@@ -187,7 +155,7 @@ class Streams:
                 raise await self._refused(config, error, fault) from error
             _log.info("stream_updated", stream=name, changed=list(changes))
 
-    async def _read(self, name: str) -> None:
+    async def read(self, name: str) -> None:
         """Ask for a message that no stream has, as a duplicate will be asked for. See `duplicates`."""
         try:
             with translating(), suppress(nats.js.errors.NotFoundError):
@@ -203,7 +171,8 @@ class Streams:
                 f'In nats-server\'s configuration, let the user publish to "{subject}", and reload it.',
             ) from error
 
-    async def _add(self, config: StreamConfig) -> None:
+    async def add(self, config: StreamConfig) -> None:
+        """Make the stream. Raises as `ensure`, and nats-py's errors."""
         try:
             await self._js.add_stream(config)
         except nats.js.errors.APIError as error:
@@ -219,7 +188,7 @@ class Streams:
         self, config: StreamConfig, error: nats.js.errors.APIError, fault: StreamFault
     ) -> Exception:
         """What JetStream's refusal means; `fault` unless it is about subjects, or passes by itself."""
-        if error.err_code == _SUBJECTS_OVERLAP:
+        if error.err_code == SUBJECTS_OVERLAP:
             fault = await overlap(self._js, config)
         elif error.err_code == _NAME_IN_USE:
             # It is looked at, and changed if need be, at the next attempt.
@@ -228,7 +197,40 @@ class Streams:
             )
         elif not isinstance(error, nats.js.errors.BadRequestError | nats.js.errors.ServerError):
             return unavailable(error) or error
-        return self._unusable(str(config.name), fault)
+        return self.unusable(str(config.name), fault)
 
-    def _unusable(self, name: str, fault: StreamFault) -> StreamUnusable:
+    def unusable(self, name: str, fault: StreamFault) -> StreamUnusable:
+        """The error for a stream with this fault."""
         return StreamUnusable(name, self._server(), fault.problem, fault.mend)
+
+
+class Streams:
+    """Ensures that production's stream exists. `ready` is True while it is known to.
+
+    `server` is as for `StreamMaker`.
+    """
+
+    def __init__(
+        self, js: JetStreamContext, limits: StreamLimits, *, server: Callable[[], str] = lambda: ""
+    ) -> None:
+        self.limits = limits
+        self._config = events_config(limits)
+        self.name = str(self._config.name)
+        self._maker = StreamMaker(js, server)
+        self._lock = asyncio.Lock()
+        self.ready = False
+        self.obstacle: StreamUnusable | None = None
+        """Why the stream can't be used as it is, until `ensure` succeeds or fails for another reason."""
+
+    async def ensure(self) -> None:
+        """Do as `StreamMaker` documents."""
+        async with self._lock:
+            self.ready = False
+            self.obstacle = None
+            try:
+                await self._maker.ensure(self._config)
+                await self._maker.read(self.name)
+            except StreamUnusable as error:
+                self.obstacle = error
+                raise
+            self.ready = True

@@ -190,11 +190,13 @@ async def with_credentials(connection: Connection) -> list[Sandbox]:
     return [sandbox_from_row(row) for row in rows]
 
 
-async def without_credentials(connection: Connection) -> set[UUID]:
-    """Return the ids of the sandboxes that keep apart by convention."""
+async def without_credentials(connection: Connection, *, running: bool = False) -> set[UUID]:
+    """Return the ids of the sandboxes that keep apart by convention; `running` leaves all others out."""
     with translating():
         rows = await connection.fetch(
             "SELECT id FROM sandboxes WHERE status <> 'destroyed' AND credentials_generation = 0"
+            " AND (status = 'running' OR NOT $1)",
+            running,
         )
     return {row["id"] for row in rows}
 

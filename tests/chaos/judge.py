@@ -242,7 +242,7 @@ class Judge:
             verdict.delivered += 1
             return
         for frame in event.frames:
-            acks = [ack for ack in self._acks.get(identity(frame), ()) if ack.stream == "SANDBOX"]
+            acks = [ack for ack in self._acks.get(identity(frame), ()) if ack.stream != "EVENTS"]
             if acks:
                 verdict.delivered += 1
                 verdict.gone += 1

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import gzip
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,8 +15,12 @@ import nats.errors
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamInfo
+from nats.js.errors import NotFoundError
 
+from sandbox_core.errors import SandboxError
 from sandbox_core.nats.lasting import LastingClient
+from sandbox_core.tasks import end
+from tests.streams import EVERY_SANDBOX, names_of
 
 _BATCH = 1000
 _PAUSE = 0.2
@@ -50,8 +54,12 @@ class Stored:
 class StreamReader:
     """Every message that one stream has held since the reader began."""
 
-    def __init__(self, client: Client, stream: str, name: str = "") -> None:
-        """`name` is what it is called here, where it is not the stream's own."""
+    def __init__(self, client: Client, stream: str, name: str = "", *, may_go: bool = False) -> None:
+        """`name` is what it is called here, where it is not the stream's own.
+
+        `may_go` is for a stream that is removed with its sandbox.
+        """
+        self._may_go = may_go
         self._client = client
         self._name = name or stream
         self._js: JetStreamContext = client.jetstream(timeout=_ANSWER_WITHIN)
@@ -85,8 +93,10 @@ class StreamReader:
         async with self._reading:
             try:
                 return await self._catch_up()
-            except (nats.errors.Error, OSError):
+            except (nats.errors.Error, OSError) as error:
                 await self._forget_consumer()
+                if self._may_go and isinstance(error, NotFoundError):
+                    return True
                 raise
 
     async def _catch_up(self) -> bool:
@@ -179,7 +189,53 @@ async def reading(
     servers: Sequence[str], streams: Mapping[str, str]
 ) -> AsyncIterator[dict[str, StreamReader]]:
     """Readers of these streams, by their names here, that follow until the body is left."""
+    async with _connected(servers) as client:
+        readers = {name: StreamReader(client, stream, name) for name, stream in streams.items()}
+        tasks = [asyncio.create_task(reader.follow()) for reader in readers.values()]
+        try:
+            yield readers
+        finally:
+            await _end(readers.values(), tasks)
 
+
+@asynccontextmanager
+async def reading_sandboxes(servers: Sequence[str], readers: dict[str, StreamReader]) -> AsyncIterator[None]:
+    """Add a reader to `readers` for the stream of each sandbox, as soon as it is there."""
+    async with _connected(servers) as client:
+        own: list[StreamReader] = []
+        tasks: list[asyncio.Task[None]] = []
+
+        async def look() -> None:
+            js = client.jetstream(timeout=_ANSWER_WITHIN)
+            while True:
+                with contextlib.suppress(SandboxError, nats.errors.Error, OSError):
+                    for name in await names_of(js, EVERY_SANDBOX):
+                        if name not in readers:
+                            readers[name] = StreamReader(client, name, may_go=True)
+                            own.append(readers[name])
+                            tasks.append(asyncio.create_task(readers[name].follow()))
+                await asyncio.sleep(_PAUSE)
+
+        looking = asyncio.create_task(look())
+        try:
+            yield
+        finally:
+            await end(looking)
+            await _end(own, tasks)
+
+
+async def _end(readers: Iterable[StreamReader], tasks: Sequence[asyncio.Task[None]]) -> None:
+    for reader in readers:
+        reader.stopped = True
+    for task in tasks:
+        task.cancel()
+    for failure in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(failure, Exception):
+            raise failure
+
+
+@asynccontextmanager
+async def _connected(servers: Sequence[str]) -> AsyncIterator[LastingClient]:
     async def silent(_error: Exception) -> None:
         """The servers are killed on purpose."""
 
@@ -191,21 +247,11 @@ async def reading(
         reconnect_time_wait=0.2,
         connect_timeout=2,
     )
-    readers = {name: StreamReader(client, stream, name) for name, stream in streams.items()}
-    tasks = [asyncio.create_task(reader.follow()) for reader in readers.values()]
     try:
-        yield readers
+        yield client
     finally:
-        for reader in readers.values():
-            reader.stopped = True
-        for task in tasks:
-            task.cancel()
-        ended = await asyncio.gather(*tasks, return_exceptions=True)
         with contextlib.suppress(TimeoutError):
             # Nothing is left to be written, so nothing is lost when a half-open connection does not end.
             async with asyncio.timeout(_CLOSES_WITHIN):
                 client.leave()
                 await client.close()
-        for failure in ended:
-            if isinstance(failure, Exception):
-                raise failure

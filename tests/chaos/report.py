@@ -86,9 +86,10 @@ def explain(console: Console) -> None:
     console.print(
         "Discord's gaps: events no session was there for, or of a session that Discord had ended. "
         "unattr.: guild-less events of a guild's channel that went to events.unattributed. "
-        "gone: acknowledged, then removed with their sandbox or with the server's memory (SANDBOX is in "
-        "memory). again: stored once more because the memory that knew of them was lost. dropped: events "
-        "that sandboxes lost because their stream took none; exactly those that the bot has counted.",
+        "gone: acknowledged, then removed with their sandbox or with the server's memory (their "
+        "streams are in memory). again: stored once more because the memory that knew of them was lost. "
+        "dropped: events that sandboxes lost because their stream took none; exactly those that the bot has "
+        "counted.",
         style="dim",
     )
 

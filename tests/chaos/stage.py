@@ -26,7 +26,7 @@ from .bots import Bot, Bots, ChaosError, Start, bots, start_host, start_program
 from .cluster import nats_cluster
 from .judge import Judge, Verdict, identity, is_published
 from .kills import Kills
-from .reader import StreamReader, read_to_the_end, reading
+from .reader import StreamReader, read_to_the_end, reading, reading_sandboxes
 from .sides import Sides
 from .tap import Ack, NatsTap
 from .tenants import Tenants, tenant_side
@@ -223,8 +223,10 @@ async def _stage(stack: AsyncExitStack, scenario: Scenario, seed: int, logs: Pat
     }
     logs.mkdir(parents=True, exist_ok=True)
     running = await stack.enter_async_context(bots(environment, logs, start))
-    streams = {"EVENTS": "EVENTS"} if scenario.isolated else {"EVENTS": "EVENTS", "SANDBOX": "SANDBOX"}
-    readers = await stack.enter_async_context(reading([node.url for node in nodes], streams))
+    sources = [node.url for node in nodes]
+    readers = await stack.enter_async_context(reading(sources, {"EVENTS": "EVENTS"}))
+    if not scenario.isolated:
+        await stack.enter_async_context(reading_sandboxes(sources, readers))
     way, database_url_there = None, ""
     if scenario.proxied:
         way, database_url_there = await stack.enter_async_context(proxied(servers.database_url))
@@ -278,7 +280,7 @@ async def _play(stage: Stage, seconds: float, verdict: Verdict) -> None:
         await stage.host.end(signal.SIGKILL)
     for bot in stage.bots.running:
         await stage.bots.stop(bot)
-    for reader in stage.readers.values():
+    for reader in list(stage.readers.values()):
         await read_to_the_end(reader)
     if any(session.last_client_close in (1000, 1001) for session in sim.sessions):
         verdict.problems.append("a session was closed with 1000 or 1001")

@@ -1,7 +1,7 @@
 """A TCP proxy in front of nats-server that notes every acknowledgement and can be slow.
 
-`SANDBOX` lies in memory and is purged when a sandbox is destroyed: what was stored there and is gone can't be
-read back. The acknowledgement that JetStream gave for it is the proof that it was delivered.
+A sandbox's stream lies in memory and goes when the sandbox is destroyed: what was stored there and is gone
+can't be read back. The acknowledgement that JetStream gave for it is the proof that it was delivered.
 
 The text protocol: https://docs.nats.io/reference/reference-protocols/nats-protocol
 """

@@ -27,15 +27,14 @@ from sandbox_core.namespaces import (
 )
 from sandbox_core.namespaces.amounts import Amount, Pace
 from sandbox_core.namespaces.base import IsOrphan, drop_orphan
-from sandbox_core.nats.streams import StreamLimits, stream_configs
 from sandbox_core.postgres import Pool, audit, connected, create_pool, sandboxes
 from sandbox_core.redis.client import create_client
 from sandbox_core.subjects import (
-    SANDBOX_STREAM,
     redis_prefix,
     sandbox_filter,
     sandbox_subject,
 )
+from tests.streams import stream_of, streams_at
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 GUILDS = [f"10000000000000000{number}" for number in range(4)]
@@ -149,6 +148,9 @@ class Watched:
     async def list_ids(self) -> set[str]:
         return await self.inner.list_ids()
 
+    async def list_whole(self) -> set[str]:
+        return await self.inner.list_whole()
+
     def always_has(self, sandbox: Sandbox) -> str:
         return self.inner.always_has(sandbox)
 
@@ -209,7 +211,7 @@ class Yard:
         await self.redis.set(redis_prefix(sandbox.id) + "greeting", "hello")
         await self.js.publish(sandbox_subject(sandbox.id, "MESSAGE_CREATE"), b"{}")
         await self.js.add_consumer(
-            SANDBOX_STREAM,
+            stream_of(sandbox.id),
             ConsumerConfig(
                 durable_name=f"worker-{sandbox.short_id}",
                 ack_policy=AckPolicy.EXPLICIT,
@@ -279,9 +281,8 @@ async def yard(database_url: str, redis_url: str, nats_url: str) -> AsyncIterato
     redis = create_client(redis_url)
     connection = await nats.connect(nats_url, reconnect_time_wait=0.1, max_reconnect_attempts=-1)
     js = connection.jetstream(timeout=2)
-    await make_stream(js)
     schemas, keys = SchemaProvisioner(pool), RedisNamespace(redis)
-    parts = (Watched(schemas), Watched(keys), Watched(NatsNamespace(js)))
+    parts = (Watched(schemas), Watched(keys), Watched(NatsNamespace(streams_at(js))))
     clock, routes, faults = Clock(), RecordedRoutes(), Faults()
     made = Yard(
         pool=pool,
@@ -307,10 +308,6 @@ async def yard(database_url: str, redis_url: str, nats_url: str) -> AsyncIterato
         # A test that failed may have left a task with a connection, which would be waited for.
         async with asyncio.timeout(30):
             await pool.close()
-
-
-async def make_stream(js: JetStreamContext) -> None:
-    await js.add_stream(stream_configs(StreamLimits())[1])
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ from sandbox_core.redis.client import create_client
 from sandbox_core.redis.route_cache import RouteCache
 from sandbox_core.route_provider import RouteProvider
 from sandbox_core.subjects import redis_prefix, sandbox_subject
+from tests.streams import streams_at
 
 ALICE = Actor("200000000000000001", "Alice")
 SESSIONS = "mortal"
@@ -47,7 +48,7 @@ async def _live(task: dict[str, Any]) -> None:
     redis = create_client(task["redis_url"])
     js = (await nats.connect(task["nats_url"])).jetstream(timeout=2)
     schemas, keys = SchemaProvisioner(pool), RedisNamespace(redis)
-    namespaces = (schemas, keys, NatsNamespace(js))
+    namespaces = (schemas, keys, NatsNamespace(streams_at(js)))
     routes = RouteProvider(
         RouteRows(pool), RouteCache(redis, timedelta(minutes=10)), RoutingMetrics(), follower=None
     )

@@ -15,7 +15,8 @@ from sandbox_core.errors import DependencyUnavailable, SandboxError
 from sandbox_core.manager import SandboxManager
 from sandbox_core.models import AuditEvent, Route, Sandbox, SandboxStatus
 from sandbox_core.postgres import audit, connected
-from sandbox_core.subjects import SANDBOX_STREAM, redis_prefix, sandbox_subject
+from sandbox_core.subjects import redis_prefix, sandbox_subject
+from tests.streams import streams_at
 
 from .conftest import GUILDS, START, Yard
 from .life_model import (
@@ -60,7 +61,8 @@ class Life:
             await self.yard.schemas.drop_schema(schema)
         await self.yard.pool.execute("TRUNCATE sandboxes, sandbox_audit_log CASCADE")
         await self.yard.redis.flushdb()
-        await self.yard.js.purge_stream(SANDBOX_STREAM)
+        for stream in await streams_at(self.yard.js).names():
+            await self.yard.js.delete_stream(stream)
 
     async def step(self, command: Command) -> None:
         if isinstance(command, Wait):
@@ -194,7 +196,7 @@ class Life:
         assert {row.status for row in rows} <= {SandboxStatus.DESTROYED}
         assert await self.yard.schemas.list_ids() == set()
         assert await self.yard.redis.keys("*") == []
-        assert (await self.yard.js.stream_info(SANDBOX_STREAM)).state.messages == 0
+        assert await streams_at(self.yard.js).names() == []
         self._routed([])
 
 

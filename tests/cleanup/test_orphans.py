@@ -12,8 +12,10 @@ from sandbox_core.cleanup import CLEANUP, Orphan
 from sandbox_core.cleanup.results import MAPPINGS
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.models import Actor, GuildAccess, Sandbox, short_id
+from sandbox_core.nats.streams import MADE_BY, MARK
 from sandbox_core.postgres import connected
-from sandbox_core.subjects import SANDBOX_STREAM, sandbox_filter, sandbox_subject
+from sandbox_core.subjects import sandbox_filter, sandbox_subject
+from tests.streams import stream_of, streams_at
 
 from .conftest import GUILDS, Yard
 
@@ -40,8 +42,14 @@ FOREIGN_KEYS = [
     "sandbox:*:a",
     "other",
 ]
-FOREIGN_SUBJECTS = ["sandbox.prod.events.MESSAGE_CREATE", "sandbox.{ID}.events.X", "sandbox.{id}x.events.X"]
-FOREIGN_FILTERS = ["sandbox.>", "sandbox.*.events.X", "sandbox.prod.>"]
+FOREIGN_STREAMS = [
+    "SANDBOX",
+    "SANDBOX_",
+    "SANDBOX_prod",
+    "SANDBOX_{SHORT}",
+    "SANDBOX_{short}_old",
+    "XSANDBOX_{short}",
+]
 
 
 async def schemas(yard: Yard) -> set[str]:
@@ -57,9 +65,10 @@ async def leave(yard: Yard, sandbox_id: UUID) -> None:
     async with connected(yard.pool) as connection:
         await connection.execute("SELECT create_sandbox_schema($1)", short_id(sandbox_id))
     await yard.redis.set(f"sandbox:{sandbox_id}:left", "x")
+    await streams_at(yard.js).make(sandbox_id)
     await yard.js.publish(sandbox_subject(sandbox_id, "MESSAGE_CREATE"), b"{}")
     await yard.js.add_consumer(
-        SANDBOX_STREAM,
+        stream_of(sandbox_id),
         ConsumerConfig(
             durable_name=f"left-{short_id(sandbox_id)}",
             ack_policy=AckPolicy.EXPLICIT,
@@ -107,7 +116,8 @@ async def test_what_destroyed_sandboxes_left_is_found_and_only_then_removed(yard
     assert (done.spared, dict(done.failed)) == ((), {})
     assert await yard.left_of(gone) == []
     assert await yard.left_of(live) == ["schema", "keys", "events"]
-    assert {consumer.name for consumer in await yard.js.consumers_info(SANDBOX_STREAM)} == {
+    assert await streams_at(yard.js).names() == [stream_of(live.id)]
+    assert {consumer.name for consumer in await yard.js.consumers_info(stream_of(live.id))} == {
         f"worker-{live.short_id}"
     }
     assert yard.routes.current[GUILDS[0]] is None
@@ -149,20 +159,18 @@ async def test_names_that_only_look_like_ours_survive(yard: Yard, alice: Actor) 
     gone = await yard.sandbox(alice, "gone")
     await yard.manager.destroy(alice, "gone")
     shapes = {"id": str(gone.id), "ID": str(gone.id).upper()}
+    shorts = {"short": gone.short_id, "SHORT": gone.short_id.upper()}
     async with connected(yard.pool) as connection:
         for name in FOREIGN_SCHEMAS:
             await connection.execute('CREATE SCHEMA "' + name.replace('"', '""') + '"')
     keys = [shape.format(**shapes) for shape in FOREIGN_KEYS]
     await yard.redis.mset(dict.fromkeys(keys, "x"))
-    for shape in FOREIGN_SUBJECTS:
-        await yard.js.publish(shape.format(**shapes), b"{}")
-    for number, subject in enumerate(FOREIGN_FILTERS):
-        await yard.js.add_consumer(
-            SANDBOX_STREAM,
-            ConsumerConfig(
-                durable_name=f"foreign-{number}", ack_policy=AckPolicy.EXPLICIT, filter_subject=subject
-            ),
-        )
+    streams = [shape.format(**shorts) for shape in FOREIGN_STREAMS]
+    # Of others, though one has our name, and of ours, though not made for a sandbox.
+    streams += ["SANDBOX_0123abcd", "SANDBOX_4567abcd"]
+    for number, stream in enumerate(streams):
+        metadata = {MADE_BY: MARK} if stream == "SANDBOX_4567abcd" else None
+        await yard.js.add_stream(name=stream, subjects=[f"foreign.{number}"], metadata=metadata)
     await leave(yard, gone.id)
     before = await schemas(yard)
 
@@ -171,8 +179,7 @@ async def test_names_that_only_look_like_ours_survive(yard: Yard, alice: Actor) 
     assert stores(done.removed) == [("NATS", True), ("PostgreSQL", True), ("Redis", True)]
     assert before - await schemas(yard) == {gone.schema_name}
     assert sorted(await yard.redis.keys("*")) == sorted(keys)
-    assert (await yard.js.stream_info(SANDBOX_STREAM)).state.messages == len(FOREIGN_SUBJECTS)
-    assert len(await yard.js.consumers_info(SANDBOX_STREAM)) == len(FOREIGN_FILTERS)
+    assert {str(info.config.name) for info in await yard.js.streams_info()} == set(streams)
 
 
 async def test_other_streams_are_not_touched(yard: Yard, alice: Actor) -> None:
@@ -296,7 +303,7 @@ async def test_a_missing_stream_is_nothing_to_clean(yard: Yard, alice: Actor, me
     sandbox = await yard.sandbox(alice, "mine")
     for _ in range(messages):
         await yard.js.publish(sandbox_subject(sandbox.id, "X"), b"{}")
-    await yard.js.delete_stream(SANDBOX_STREAM)
+    await yard.js.delete_stream(stream_of(sandbox.id))
     assert (await yard.cleanup.find_orphaned_resources()).orphans == ()
     await yard.manager.destroy(alice, "mine")
     assert await yard.left_of(sandbox) == []

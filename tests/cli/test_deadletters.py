@@ -10,7 +10,7 @@ import pytest
 
 from sandbox_bot.embedded import EmbeddedServers
 from sandbox_core.context import SandboxContext
-from sandbox_core.nats.streams import StreamLimits, Streams
+from tests.streams import stream_of
 
 from .conftest import ALICE, BOB, NOBODY_LISTENS, Shell
 from .schemas import check
@@ -39,7 +39,6 @@ async def test_dead_letters_are_listed_shown_replayed_and_dropped(
     subject = f"sandbox.{sandbox_id}.events.MESSAGE_CREATE"
     client = await nats.connect(servers.nats_url)
     js = client.jetstream()
-    await Streams(js, StreamLimits()).ensure()
     assert await _letters(shell, "letters") == []
     assert (await shell.ok("deadletters", "letters")).out == "There are no dead letters.\n"
 
@@ -72,7 +71,7 @@ async def test_dead_letters_are_listed_shown_replayed_and_dropped(
     replayed = (await shell.ok("deadletters", "letters", "replay", first["id"], "--json")).json
     check("deadletters replay", replayed)
     assert replayed == {"replayed": [first["id"]], "failed": []}
-    back = await js.get_last_msg("SANDBOX", subject)
+    back = await js.get_last_msg(stream_of(sandbox_id), subject)
     assert back.headers is not None
     assert (back.headers["Sandbox-Origin"], back.headers["Discord-Guild-Id"]) == (
         "replayed",
@@ -91,9 +90,6 @@ async def test_dead_letters_are_listed_shown_replayed_and_dropped(
 
 
 async def test_how_it_ends_otherwise(shell: Shell, servers: EmbeddedServers) -> None:
-    client = await nats.connect(servers.nats_url)
-    await Streams(client.jetstream(), StreamLimits()).ensure()
-    await client.close()
     await shell.ok("create", "letterless", "--owner", ALICE)
     for arguments, code, text in (
         (("letterless", "show"), 2, "Say which"),

@@ -61,6 +61,44 @@ async def test_eval_sets_exactly_the_values(
     assert not (shell.home / "pwned").exists()
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("list",),
+        ("status", "x"),
+        ("create", "x", "--owner", ALICE),
+        ("connect", "x"),
+        ("rotate", "x"),
+        ("exec", "x", "--", "true"),
+        ("psql", "--", "-c", "SELECT 1"),
+        ("deadletters", "x"),
+        ("orphans",),
+        ("cleanup",),
+        ("audit", "x"),
+        ("doctor",),
+        ("migrate",),
+        ("run",),
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("there", ["127.0.0.1:1", ""], ids=["away", "there"])
+async def test_a_shell_of_a_sandbox_is_told_apart(
+    shell: Shell, arguments: tuple[str, ...], there: str
+) -> None:
+    """After `eval "$(sandboxctl connect …)"`, whether the login would be refused or not."""
+    host = there or urlsplit(shell.env["DATABASE_URL"]).netloc.rsplit("@", 1)[-1]
+    inside = shell.having(
+        SANDBOX_ID="0a1b2c3d-0000-4000-8000-000000000000",
+        DATABASE_URL=f"postgresql://sandbox_0a1b2c3d:hidden@{host}/tenants",
+    )
+    ended = await inside(*arguments)
+    said = ended.err + ended.out
+    assert ended.code == 2
+    assert "DATABASE_URL has the login of a sandbox, as `sandboxctl connect` prints it" in said
+    assert "another shell" in said
+    assert "Traceback" not in said
+
+
 async def test_a_refused_connect_leaves_the_shell_as_it_was(shell: Shell) -> None:
     ended = await shell.script('eval "$(sandboxctl connect nope)"; echo "[$SANDBOX_ID]"')
     assert ended.out == "[]\n"

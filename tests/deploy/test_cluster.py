@@ -9,12 +9,11 @@ from urllib.parse import urlsplit
 import pytest
 from nats.js.api import StorageType
 
-from sandbox_core.subjects import EVENTS_STREAM, SANDBOX_STREAM
+from sandbox_core.subjects import EVENTS_STREAM
 from tests.deploy.cluster import Cluster, running_cluster
 from tests.e2e.conftest import StartLive
 from tests.e2e.harness import Flood, Live, eventually, jetstream
-
-_STREAMS = (EVENTS_STREAM, SANDBOX_STREAM)
+from tests.streams import stream_of
 
 
 @pytest.fixture
@@ -23,29 +22,30 @@ async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
         yield running
 
 
-async def replicated(cluster: Cluster) -> bool:
-    """Whether both streams are complete on all three nodes, and consumers can be made to read them."""
-    return await cluster.led() and all([await cluster.replicated(stream) for stream in _STREAMS])
+async def replicated(cluster: Cluster, *streams: str) -> bool:
+    """Whether the streams are complete on all three nodes, and consumers can be made to read them."""
+    return await cluster.led() and all([await cluster.replicated(stream) for stream in streams])
 
 
 async def test_nodes_die_while_events_flow(start_live: StartLive, cluster: Cluster) -> None:
     live = await start_live(nats_url=cluster.url, nats_replicas=3)
-    await live.mapped()
+    sandbox_id, _ = await live.mapped()
+    streams = EVENTS_STREAM, stream_of(sandbox_id)
     async with jetstream(live.run.settings) as js:
-        events, sandbox = [(await js.stream_info(stream)).config for stream in _STREAMS]
+        events, sandbox = [(await js.stream_info(stream)).config for stream in streams]
     assert (events.num_replicas, sandbox.num_replicas) == (3, 3)
     assert (events.storage, sandbox.storage) == (StorageType.FILE, StorageType.MEMORY)
 
     flood = Flood(live.sim, 1_500, rate=200)
     # One after the other: the leader of each stream, and the node the bot is connected to.
-    for number, find in enumerate((_leader(EVENTS_STREAM), _leader(SANDBOX_STREAM), _connected), start=1):
+    for number, find in enumerate((*map(_leader, streams), _connected), start=1):
         await flood.reached(number * 250)
         victim = await find(live, cluster)
         await cluster.kill(victim)
         acknowledged = _routed(live)
         await eventually(lambda acknowledged=acknowledged: _routed(live) > acknowledged + 100)
         await cluster.start(victim)
-        await eventually(lambda: replicated(cluster))
+        await eventually(lambda: replicated(cluster, *streams))
     await flood.over()
     await live.checked()
     assert len(live.sim.identifies) == 1
@@ -55,10 +55,11 @@ async def test_without_a_majority_events_wait_and_none_is_lost(
     start_live: StartLive, cluster: Cluster
 ) -> None:
     live = await start_live(nats_url=cluster.url, nats_replicas=3)
-    await live.mapped()
+    sandbox_id, _ = await live.mapped()
+    streams = EVENTS_STREAM, stream_of(sandbox_id)
     await live.sim.flood(200)
     await eventually(lambda: live.run.bot.sandbox_core.router.pending == 0)
-    await eventually(lambda: replicated(cluster))
+    await eventually(lambda: replicated(cluster, *streams))
     await cluster.kill("nats-2")
     await cluster.kill("nats-3")
     await live.sim.flood(200)
@@ -70,7 +71,7 @@ async def test_without_a_majority_events_wait_and_none_is_lost(
     await cluster.start("nats-3")
     await eventually(lambda: live.run.bot.sandbox_core.router.pending == 0)
     # A stream that nothing was published to may still be without a leader to read it from.
-    await eventually(lambda: replicated(cluster))
+    await eventually(lambda: replicated(cluster, *streams))
     await live.checked()
 
 

@@ -24,7 +24,7 @@ import pytest
 
 from sandbox_bot.embedded._programs import nats_program, postgres_programs, valkey_program
 from sandbox_core.settings import Settings, SettingsError, load_settings
-from tests.deploy.tools import DEPLOY, ROOT, read_yaml, wheel_program
+from tests.deploy.tools import DEPLOY, ROOT, wheel_program
 from tests.docs.markdown import blocks
 
 _COMPOSE = ROOT / "docker-compose.yml"
@@ -396,13 +396,3 @@ def _dependencies(service: dict[str, Any]) -> dict[str, str]:
 
 def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def test_prometheus_is_given_the_files_its_configuration_names() -> None:
-    configuration = read_yaml(DEPLOY / "prometheus" / "prometheus.yml")
-    mounted = {volume["target"] for volume in services()["prometheus"]["volumes"]}
-    assert {f"/etc/prometheus/{name}" for name in configuration["rule_files"]} <= mounted
-    (job,) = configuration["scrape_configs"]
-    (targets,) = job["dns_sd_configs"]
-    assert targets["names"] == ["bot"]
-    assert str(targets["port"]) == services()["bot"]["environment"]["OPS_PORT"]

@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from sandbox_bot.embedded import EmbeddedServers
 from sandbox_core.postgres import connected
+from tests.deploy.test_containers import services
 from tests.deploy.tools import DEPLOY, ROOT, alert_rules, anchors, needed, read_yaml
 from tests.e2e.harness import PATIENCE, Live, eventually, free_port
 
@@ -313,3 +314,13 @@ async def prometheus(directory: Path, target: str) -> AsyncIterator[_Query]:
     finally:
         process.kill()
         await process.wait()
+
+
+def test_prometheus_is_given_the_files_its_configuration_names() -> None:
+    configuration = read_yaml(DEPLOY / "prometheus" / "prometheus.yml")
+    mounted = {volume["target"] for volume in services()["prometheus"]["volumes"]}
+    assert {f"/etc/prometheus/{name}" for name in configuration["rule_files"]} <= mounted
+    (job,) = configuration["scrape_configs"]
+    (targets,) = job["dns_sd_configs"]
+    assert targets["names"] == ["bot"]
+    assert str(targets["port"]) == services()["bot"]["environment"]["OPS_PORT"]

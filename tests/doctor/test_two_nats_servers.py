@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import nats
 import pytest
 
 from sandbox_bot.doctor.nats_permissions import publications, subscriptions
 from sandbox_core.dependencies import SANDBOX_NATS
+from sandbox_core.nats.sandbox_streams import SandboxStreams
+from sandbox_core.nats.streams import StreamLimits
 from sandbox_core.subjects import DEFAULT_NAMES
 from tests.doctor.conftest import Doctor
 from tests.doctor.servers import nats_server
@@ -32,16 +36,21 @@ async def test_each_server_is_asked_for_its_own_stream(doctor: Doctor, tmp_path:
             "nats_url": production.url.replace("//", "//bot:secret-of-it@"),
             "sandbox_nats_url": sandboxes.url.replace("//", "//bot:secret-of-it@"),
         }
-        found = await doctor("NATS", **urls)
-        found.well()
-        assert ("EVENTS" in found.text, "SANDBOX" in found.text) == (True, False)
         found = await doctor(SANDBOX_NATS, **urls)
         found.well()
-        assert ("EVENTS" in found.text, "SANDBOX" in found.text) == (False, True)
+        client = await nats.connect(urls["sandbox_nats_url"])
+        await SandboxStreams(client.jetstream(), StreamLimits()).make(uuid4())
+        await client.close()
+        found = await doctor("NATS", **urls)
+        found.well()
+        assert ("EVENTS" in found.text, "stream of a sandbox" in found.text) == (True, False)
+        found = await doctor(SANDBOX_NATS, **urls)
+        found.well()
+        assert ("EVENTS" in found.text, "stream of a sandbox" in found.text) == (False, True)
         assert all(each.where == sandboxes.url.split("//")[1] for each in found.findings)
 
 
-@pytest.mark.parametrize("subject", ["$JS.API.STREAM.MSG.GET.SANDBOX", "sandbox.>"])
+@pytest.mark.parametrize("subject", ["$JS.API.STREAM.MSG.GET.*", "$JS.API.STREAM.NAMES", "sandbox.>"])
 async def test_what_the_sandboxes_server_forbids_is_named(
     doctor: Doctor, tmp_path: Path, subject: str
 ) -> None:

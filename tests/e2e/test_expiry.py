@@ -7,11 +7,14 @@ import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from nats.js.api import AckPolicy, ConsumerConfig
+from nats.js.errors import NotFoundError
 
 from discord_sim import SimGuild
-from sandbox_core.subjects import SANDBOX_STREAM, redis_prefix, sandbox_filter
+from sandbox_core.subjects import redis_prefix, sandbox_filter
 from tests.e2e.harness import Live, StoredEvent, eventually, jetstream, of_types
+from tests.streams import stream_of
 
 LEFT = timedelta(seconds=2)
 GONE_WITHIN = timedelta(seconds=10)
@@ -93,7 +96,7 @@ async def test_it_is_gone_within_ten_seconds_and_its_owner_hears_of_it(live: Liv
     await core.redis.set(f"{redis_prefix(sandbox_id)}greeting", "hello")
     async with jetstream(live.run.settings) as js:
         await js.add_consumer(
-            SANDBOX_STREAM,
+            stream_of(sandbox_id),
             ConsumerConfig(
                 durable_name="worker",
                 ack_policy=AckPolicy.EXPLICIT,
@@ -111,8 +114,8 @@ async def test_it_is_gone_within_ten_seconds_and_its_owner_hears_of_it(live: Liv
         assert moment <= gone_at < moment + GONE_WITHIN
         assert not await core.pool.fetchval("SELECT sandbox_schema_exists($1)", sandbox_id[:8])
         assert await core.redis.keys(f"{redis_prefix(sandbox_id)}*") == []
-        stream = await js.stream_info(SANDBOX_STREAM)
-        assert (stream.state.messages, stream.state.consumer_count) == (0, 0)
+        with pytest.raises(NotFoundError):
+            await js.stream_info(stream_of(sandbox_id))
         assert await core.pool.fetchval("SELECT count(*) FROM sandbox_guild_mapping") == 0
     assert_flipped_at(moment, live, guild, await in_production(live, guild))
 

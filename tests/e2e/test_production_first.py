@@ -20,15 +20,17 @@ from sandbox_core.manager import utc_now
 from tests.doctor.servers import nats_server
 from tests.e2e.conftest import StartLive
 from tests.e2e.harness import Live, eventually, jetstream
+from tests.streams import EVERY_SANDBOX, count_of, names_of, stream_of
 
 _BUDGET = 20
 
 
 async def _limit(js: JetStreamContext, *, full: bool) -> None:
-    info = await js.stream_info("SANDBOX")
-    info.config.max_bytes = info.state.bytes + 1 if full else -1
-    info.config.discard = DiscardPolicy.NEW if full else DiscardPolicy.OLD
-    await js.update_stream(info.config)
+    for name in await names_of(js, EVERY_SANDBOX):
+        info = await js.stream_info(name)
+        info.config.max_bytes = info.state.bytes + 1 if full else -1
+        info.config.discard = DiscardPolicy.NEW if full else DiscardPolicy.OLD
+        await js.update_stream(info.config)
 
 
 async def _says(live: Live, status: str, word: str) -> bool:
@@ -44,7 +46,7 @@ async def test_a_full_sandbox_stream_degrades_and_its_owner_is_told_what_was_los
 ) -> None:
     live = await start_live(sandbox_max_pending=_BUDGET, router_max_pending=100)
     sandbox_id, guild = await live.mapped()
-    core = live.run.bot.sandbox_core
+    core, stream = live.run.bot.sandbox_core, stream_of(sandbox_id)
     async with jetstream(live.run.bot.sandbox_core.settings) as js:
         await _limit(js, full=True)
         for _ in range(100):
@@ -52,7 +54,9 @@ async def test_a_full_sandbox_stream_degrades_and_its_owner_is_told_what_was_los
         await live.sim.flood(500)
         await eventually(lambda: core.router.backlog.count == 0 and live.sim.sent[-1].seq == _received(live))
         assert core.router.pending <= _BUDGET
-        await eventually(lambda: _says(live, "degraded", "the stream SANDBOX takes no events: maximum bytes"))
+        await eventually(
+            lambda: _says(live, "degraded", f"the stream {stream} takes no events: maximum bytes")
+        )
         code, body = await live.get("/readyz")
         assert (code, "127.0.0.1:" in json.loads(body)["degraded"]["Sandboxes"]) == (200, True)
         await _limit(js, full=False)
@@ -101,9 +105,9 @@ async def test_a_sandboxes_server_that_is_away_delays_nothing_of_production(
             live.sim.message(guild)
         await eventually(lambda: core.metrics.routing.routed["sandbox"] >= before + 20)
         client = await nats.connect(tenant.url)
-        state = (await client.jetstream().stream_info("SANDBOX")).state
+        stored = await count_of(client.jetstream(), EVERY_SANDBOX)
         await client.close()
-        assert state.messages == core.metrics.routing.routed["sandbox"]
+        assert stored == core.metrics.routing.routed["sandbox"]
         assert [info.config.name for info in await core.js.streams_info()] == ["EVENTS"]
         os.kill(tenant.pid, signal.SIGSTOP)
         try:

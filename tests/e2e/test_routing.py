@@ -9,6 +9,7 @@ import pytest
 from discord_sim import Frame, SimGuild
 from discord_sim.interactions import COMMAND
 from tests.e2e.harness import Live, eventually, of_types
+from tests.streams import stream_of
 
 MESSAGE = "MESSAGE_CREATE"
 
@@ -23,7 +24,7 @@ async def test_a_registered_guilds_event_is_in_the_sandbox_and_nowhere_else(live
     assert event.payload == frame.raw
     assert event.headers == {
         "Nats-Msg-Id": f"{frame.session_id}:0:{frame.seq}",
-        "Nats-Expected-Stream": "SANDBOX",
+        "Nats-Expected-Stream": stream_of(sandbox_id),
         "Discord-Event": "MESSAGE_CREATE",
         "Discord-Guild-Id": str(guild.id),
         "Discord-Shard": "0",

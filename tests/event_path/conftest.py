@@ -20,6 +20,7 @@ from sandbox_core.nats.connection import NatsConnection
 from sandbox_core.nats.publication import Publication
 from sandbox_core.nats.wire import Label
 from sandbox_core.routing import PRODUCTION, sandbox_destination
+from tests.streams import messages_of
 
 GUILD_A, GUILD_B = "413625648685547541", "513625648685547541"
 SANDBOX_1 = "3f2a9c01-7b1c-4b7e-9d55-0d3f0a1b2c3d"
@@ -72,11 +73,5 @@ async def reader(nats_url: str) -> AsyncIterator[Client]:
 
 
 async def read_back(client: Client, stream: str) -> list[Any]:
-    """Every message of a stream, in its order."""
-    js = client.jetstream()
-    info = await js.stream_info(stream)
-    return [
-        await js.get_msg(stream, seq)
-        for seq in range(info.state.first_seq, info.state.last_seq + 1)
-        if info.state.messages
-    ]
+    """Every message of a stream, or of all sandboxes' streams, in its order."""
+    return await messages_of(client.jetstream(), stream)

@@ -24,28 +24,32 @@ from structlog.testing import capture_logs
 from sandbox_core.error_text import explain
 from sandbox_core.errors import DependencyUnavailable, StreamUnusable
 from sandbox_core.nats.connection import NatsConnection
-from sandbox_core.nats.message_ids import MessageIds
 from sandbox_core.nats.publication import Publication
 from sandbox_core.nats.publisher import AckPublisher
+from sandbox_core.nats.sandbox_streams import sandbox_config
 from sandbox_core.nats.stored import StoredEvents
+from sandbox_core.nats.stream_faults import OWNER
 from sandbox_core.nats.streams import (
     MADE_BY,
     MARK,
     FaultKind,
     StreamLimits,
     Streams,
+    events_config,
     find_overlap,
     is_ours,
     judge,
-    stream_configs,
 )
 from sandbox_core.nats.wire import Label
 from sandbox_core.subjects import StreamNames
 from tests.conftest import ROOT
+from tests.streams import StreamsOf, reads_of
 
-from .conftest import until
+from .conftest import SANDBOX_1, SANDBOX_2, until
 
 OURS = {MADE_BY: MARK}
+EVENTS, SANDBOX = events_config(StreamLimits()), sandbox_config(StreamLimits(), SANDBOX_1)
+STREAM = str(SANDBOX.name)
 
 
 async def facts(client: Client, stream: str) -> Any:
@@ -56,13 +60,18 @@ async def facts(client: Client, stream: str) -> Any:
 
 
 async def refusal(connection: NatsConnection, limits: StreamLimits | None = None) -> StreamUnusable:
-    streams = Streams(
-        connection.client.jetstream(timeout=2), limits or StreamLimits(), server=lambda: connection.server
+    streams = StreamsOf(
+        connection.client.jetstream(timeout=2), SANDBOX_1, limits=limits, server=lambda: connection.server
     )
     with pytest.raises(StreamUnusable) as refused:
         await streams.ensure()
-    assert not streams.ready
-    assert streams.obstacle is refused.value
+    if refused.value.stream.startswith("SANDBOX"):
+        # Other sandboxes' events do not wait for that.
+        assert streams.sandboxes.ready
+        assert streams.sandboxes.obstacle is refused.value
+    else:
+        assert not streams.production.ready
+        assert streams.production.obstacle is refused.value
     return refused.value
 
 
@@ -104,7 +113,8 @@ async def test_an_unmarked_stream_with_our_subjects_may_be_ours_and_is_still_lef
         ("events.>", "EVENTS", "NATS_EVENTS_PREFIX"),
         ("events.MESSAGE_CREATE", "EVENTS", "NATS_EVENTS_PREFIX"),
         ("events.*", "EVENTS", "NATS_EVENTS_PREFIX"),
-        ("sandbox.jobs", "SANDBOX", "account"),
+        (f"sandbox.{SANDBOX_1}.events.X", STREAM, "account"),
+        ("sandbox.>", STREAM, "account"),
     ],
 )
 async def test_subjects_that_another_stream_takes_are_named_with_it(
@@ -118,7 +128,7 @@ async def test_subjects_that_another_stream_takes_are_named_with_it(
     assert refused.stream == wanted
     assert f"OTHER (subjects {subjects})" in refused.reason
     assert setting in refused.mend
-    for config in stream_configs(StreamLimits()):
+    for config in (EVENTS, SANDBOX):
         fault = await find_overlap(js, config)
         # What `ensure` would say can be asked before.
         assert (fault is not None) == (config.name == wanted)
@@ -135,9 +145,9 @@ async def test_subjects_that_another_stream_takes_are_named_with_it(
         ("EVENTS", {"subject_transform": SubjectTransform("events.>", "other.>")}, "subject_transform"),
         ("EVENTS", {"retention": RetentionPolicy.WORK_QUEUE}, "a work queue"),
         ("EVENTS", {"storage": StorageType.MEMORY}, "other storage"),
-        ("SANDBOX", {"storage": StorageType.FILE}, "other storage"),
-        ("SANDBOX", {"deny_purge": True}, "deny_purge"),
-        ("SANDBOX", {"no_ack": True}, "no_ack"),
+        (STREAM, {"storage": StorageType.FILE}, "other storage"),
+        (STREAM, {"no_ack": True}, "no_ack"),
+        (STREAM, {"metadata": {MADE_BY: MARK, OWNER: SANDBOX_2}}, f"no sandbox={SANDBOX_1}"),
     ],
 )
 async def test_one_of_ours_that_cannot_work_is_refused_and_untouched(
@@ -145,8 +155,7 @@ async def test_one_of_ours_that_cannot_work_is_refused_and_untouched(
 ) -> None:
     js = reader.jetstream()
     await js.add_stream(StreamConfig(name="SOURCE", subjects=["source.>"]))
-    (config,) = (each for each in stream_configs(StreamLimits()) if each.name == stream)
-    await js.add_stream(config.evolve(**odd))
+    await js.add_stream((EVENTS if stream == "EVENTS" else SANDBOX).evolve(**odd))
     before = await facts(reader, stream)
     refused = await refusal(connection)
     assert refused.stream == stream
@@ -169,7 +178,7 @@ async def test_what_jetstream_itself_refuses_is_told_in_its_words(
 
 async def test_what_can_be_changed_in_one_of_ours_is(connection: NatsConnection, reader: Client) -> None:
     js = reader.jetstream()
-    config = stream_configs(StreamLimits())[0]
+    config = EVENTS
     await js.add_stream(config.evolve(retention=RetentionPolicy.INTEREST))
     await Streams(connection.client.jetstream(timeout=2), StreamLimits()).ensure()
     assert judge((await js.stream_info("EVENTS")).config, config) == []
@@ -187,7 +196,7 @@ async def test_subjects_that_are_wanted_anew_may_be_taken(connection: NatsConnec
 
 async def test_a_sealed_stream_is_refused(connection: NatsConnection, reader: Client) -> None:
     js = reader.jetstream()
-    config = stream_configs(StreamLimits())[0]
+    config = EVENTS
     await js.add_stream(config)
     await js.update_stream(config.evolve(sealed=True))
     assert "is sealed" in (await refusal(connection)).reason
@@ -197,14 +206,12 @@ async def test_a_stream_that_an_operator_made_with_the_mark_is_used(
     connection: NatsConnection, reader: Client
 ) -> None:
     js = reader.jetstream()
-    for config in stream_configs(StreamLimits()):
+    for config in (EVENTS, SANDBOX):
         # What deny_delete forbids is never done, and the rest is an operator's to decide.
-        await js.add_stream(config.evolve(max_bytes=10**8, deny_delete=True, description="by hand"))
-    before = [await facts(reader, name) for name in ("EVENTS", "SANDBOX")]
-    streams = Streams(connection.client.jetstream(timeout=2), StreamLimits())
-    await streams.ensure()
-    assert streams.ready
-    assert [await facts(reader, name) for name in ("EVENTS", "SANDBOX")] == before
+        await js.add_stream(config.evolve(max_bytes=10**7, deny_delete=True, description="by hand"))
+    before = [await facts(reader, name) for name in ("EVENTS", STREAM)]
+    await StreamsOf(connection.client.jetstream(timeout=2), SANDBOX_1).ensure()
+    assert [await facts(reader, name) for name in ("EVENTS", STREAM)] == before
 
 
 async def test_the_configurations_in_the_guide_are_what_the_bot_would_make(
@@ -215,14 +222,13 @@ async def test_the_configurations_in_the_guide_are_what_the_bot_would_make(
         json.loads(block) for block in re.findall(r"^```json\n(.*?)^```$", guide, re.MULTILINE | re.DOTALL)
     ]
     names = [config["name"] for config in given]
-    assert names == ["EVENTS", "SANDBOX"]
+    assert names == ["EVENTS"]
     for config in given:
         question = f"$JS.API.STREAM.CREATE.{config['name']}"
         answer = await reader.request(question, json.dumps(config).encode())
         assert "error" not in json.loads(answer.data), answer.data
     before = [await facts(reader, name) for name in names]
-    for wanted in stream_configs(StreamLimits()):
-        assert judge((await reader.jetstream().stream_info(str(wanted.name))).config, wanted) == []
+    assert judge((await reader.jetstream().stream_info("EVENTS")).config, EVENTS) == []
     await Streams(connection.client.jetstream(timeout=2), StreamLimits()).ensure()
     assert [await facts(reader, name) for name in names] == before
 
@@ -237,36 +243,39 @@ async def test_the_reason_goes_with_the_obstacle(connection: NatsConnection, rea
     await streams.ensure()
     assert streams.ready
     assert streams.obstacle is None
-    for name in ("EVENTS", "SANDBOX"):
-        assert is_ours((await js.stream_info(name)).config)
+    assert is_ours((await js.stream_info("EVENTS")).config)
 
 
 async def test_what_a_foreign_stream_holds_is_not_even_read(
     connection: NatsConnection, reader: Client
 ) -> None:
     js = reader.jetstream()
-    for name, subjects in (("EVENTS", "events.>"), ("SANDBOX", "sandbox.>")):
+    for name, subjects in (("EVENTS", "events.>"), (STREAM, "sandbox.>")):
         await js.add_stream(
             StreamConfig(name=name, subjects=[subjects], retention=RetentionPolicy.WORK_QUEUE)
         )
     await js.publish("events.MESSAGE_CREATE", b"{}", headers={"Nats-Msg-Id": "session:0:7"})
-    client = connection.client
-    stored = StoredEvents(MessageIds(client, client.jetstream(timeout=2)))
+    await js.publish(f"sandbox.{SANDBOX_1}.events.X", b"{}", headers={"Nats-Msg-Id": "session:0:8"})
+    stored = StoredEvents(reads_of(connection))
     assert await stored.sequences("session", 0, after=0, since=0.0) == set()
-    for name in ("EVENTS", "SANDBOX"):
+    for name in ("EVENTS", STREAM):
         state = (await facts(reader, name))["state"]
         assert state["consumer_count"] == 0
 
 
 async def test_streams_have_the_names_of_the_settings(connection: NatsConnection, reader: Client) -> None:
     names = StreamNames("PROD_EVENTS", "acme.discord", "ACME_SANDBOX")
-    await Streams(connection.client.jetstream(timeout=2), StreamLimits(names=names)).ensure()
+    limits = StreamLimits(names=names)
+    await StreamsOf(connection.client.jetstream(timeout=2), SANDBOX_1, limits=limits).ensure()
     made = {info.config.name: info.config.subjects for info in await reader.jetstream().streams_info()}
-    assert made == {"PROD_EVENTS": ["acme.discord.>"], "ACME_SANDBOX": ["sandbox.>"]}
+    assert made == {
+        "PROD_EVENTS": ["acme.discord.>"],
+        "ACME_SANDBOX_3f2a9c01": [f"sandbox.{SANDBOX_1}.events.>"],
+    }
 
 
 def test_the_judgement_tells_apart_what_stops_what_changes_and_what_is_told() -> None:
-    wanted = stream_configs(StreamLimits())[0]
+    wanted = EVENTS
     assert judge(wanted, wanted) == []
     (foreign,) = judge(wanted.evolve(metadata=None, no_ack=True, max_bytes=1), wanted)
     assert (foreign.kind, foreign.stops) == (FaultKind.FOREIGN, True)
@@ -317,11 +326,11 @@ async def test_events_wait_until_the_stream_can_be_used_and_each_reason_is_told_
             assert "nats:4222" in told()[0]
             assert "NATS_EVENTS_STREAM" in told()[0]
             await js.delete_stream("EVENTS")
-            await js.add_stream(stream_configs(StreamLimits())[0].evolve(no_ack=True))
+            await js.add_stream(EVENTS.evolve(no_ack=True))
             await until(lambda: len(told()) == 2)
             assert "no_ack" in told()[1]
             assert not recorder.acknowledged_contexts
-            await js.update_stream(stream_configs(StreamLimits())[0])
+            await js.update_stream(EVENTS)
             await until(lambda: recorder.acknowledged_contexts == ["first"])
             assert len(told()) == 2
         finally:

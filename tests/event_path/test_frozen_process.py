@@ -16,13 +16,12 @@ from sandbox_core.lease_trust import LeaseTrust
 from sandbox_core.metrics import RoutingMetrics
 from sandbox_core.models import ResumePoint, Route
 from sandbox_core.nats.connection import NatsConnection
-from sandbox_core.nats.message_ids import MessageIds
 from sandbox_core.nats.publisher import AckPublisher
 from sandbox_core.nats.stored import StoredEvents
-from sandbox_core.nats.streams import StreamLimits, Streams
 from sandbox_core.routing import RouteTable
 from sandbox_core.settings import load_settings
 from sandbox_core.sharding.sessions import SessionBook
+from tests.streams import StreamsOf, reads_of
 
 from .conftest import GUILD_A, GUILD_B, SANDBOX_1, connected, dispatch, read_back, until
 from .test_router import Routes, Slow, intake, router, routes, send, slow
@@ -39,7 +38,7 @@ class Process:
         self.ahead = 0.0
         self.routes = Routes()
         self.routes.current_table = table
-        streams = Streams(connection.client.jetstream(timeout=3), StreamLimits())
+        streams = StreamsOf(connection.client.jetstream(timeout=3), SANDBOX_1)
         self.router = EventRouter(self.routes, RoutingMetrics(), max_pending=100, now=lambda: 500.0)
         self.publisher = AckPublisher(
             connection, streams, self.router, monotonic=lambda: time.monotonic() + self.ahead
@@ -77,7 +76,7 @@ async def test_what_was_decided_before_a_freeze_is_not_sent_after_it(
     send(frozen.intake, dispatch(1, guild_id=GUILD_B), 1)
     frozen.ahead += 10
 
-    stored = StoredEvents(MessageIds(elsewhere.client, elsewhere.client.jetstream(timeout=3)))
+    stored = StoredEvents(reads_of(elsewhere))
     holder.routes.current_table = RouteTable({GUILD_A: Route(SANDBOX_1, 1e12)})
     holder.intake.adopt("session", 0, 0, await stored.sequences("session", 0, after=0, since=began))
     await holder.start()

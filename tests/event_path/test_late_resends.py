@@ -17,12 +17,12 @@ from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.nats.ack_inbox import PubAckError
 from sandbox_core.nats.connection import NatsConnection
 from sandbox_core.nats.late import LateResends
-from sandbox_core.nats.message_ids import MessageIds
 from sandbox_core.nats.publication import Publication
 from sandbox_core.nats.publisher import AckPublisher
 from sandbox_core.nats.stored import StoredEvents
 from sandbox_core.nats.streams import StreamLimits, Streams
 from sandbox_core.nats.wire import Label
+from tests.streams import StreamsOf, reads_of
 
 from .conftest import SANDBOX_1, read_back, until
 from .test_publisher import Clock, Recorder, publication
@@ -47,9 +47,9 @@ async def publisher(
     js = connection.client.jetstream(timeout=2)
     publisher = AckPublisher(
         connection,
-        Streams(js, StreamLimits(duplicate_window=_WINDOW)),
+        StreamsOf(js, SANDBOX_1, limits=StreamLimits(duplicate_window=_WINDOW)),
         recorder,
-        stored=StoredEvents(MessageIds(connection.client, js)),
+        stored=StoredEvents(reads_of(connection)),
         duplicate_window=_WINDOW,
         monotonic=clock,
     )

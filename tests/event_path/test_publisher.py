@@ -21,6 +21,8 @@ from sandbox_core.nats.publication import Publication
 from sandbox_core.nats.publisher import AckPublisher
 from sandbox_core.nats.streams import MADE_BY, MARK, StreamLimits, Streams
 from sandbox_core.nats.wire import Label
+from sandbox_core.subjects import DEFAULT_NAMES
+from tests.streams import StreamsOf
 
 from .conftest import SANDBOX_1, read_back, until
 
@@ -58,13 +60,13 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def streams(connection: NatsConnection) -> Streams:
-    return Streams(connection.client.jetstream(timeout=2), StreamLimits())
+def streams(connection: NatsConnection) -> StreamsOf:
+    return StreamsOf(connection.client.jetstream(timeout=2), SANDBOX_1)
 
 
 @pytest.fixture
 async def publisher(
-    connection: NatsConnection, streams: Streams, recorder: Recorder, clock: Clock
+    connection: NatsConnection, streams: StreamsOf, recorder: Recorder, clock: Clock
 ) -> AsyncIterator[AckPublisher]:
     publisher = AckPublisher(connection, streams, recorder, monotonic=clock)
     await publisher.start()
@@ -167,7 +169,7 @@ async def test_what_is_too_large_goes_compressed(
 
 async def test_what_stays_too_large_goes_to_the_dead_letters(
     connection: NatsConnection,
-    streams: Streams,
+    streams: StreamsOf,
     recorder: Recorder,
     reader: Client,
     monkeypatch: pytest.MonkeyPatch,
@@ -282,14 +284,15 @@ async def test_unforeseen_faults_are_logged_and_publishing_goes_on(
         await swept.wait()
 
 
-async def test_streams_are_made_once_with_their_limits(streams: Streams, reader: Client) -> None:
+async def test_streams_are_made_once_with_their_limits(streams: StreamsOf, reader: Client) -> None:
     await asyncio.gather(streams.ensure(), streams.ensure())
-    assert streams.ready
-    sandbox = (await reader.jetstream().stream_info("SANDBOX")).config
+    assert (streams.production.ready, streams.sandboxes.ready) == (True, True)
+    sandbox = (await reader.jetstream().stream_info(DEFAULT_NAMES.sandbox_stream(SANDBOX_1))).config
     events = (await reader.jetstream().stream_info("EVENTS")).config
     assert (sandbox.storage, sandbox.max_age, sandbox.max_msgs) == ("memory", 300, 500_000)
+    assert (sandbox.max_bytes, sandbox.max_consumers) == (32 * 1024 * 1024, 50)
     assert (events.storage, events.max_age, events.num_replicas) == ("file", 86400, 1)
-    assert (events.subjects, sandbox.subjects) == (["events.>"], ["sandbox.>"])
+    assert (events.subjects, sandbox.subjects) == (["events.>"], [f"sandbox.{SANDBOX_1}.events.>"])
 
 
 async def test_a_server_that_is_away_is_named_and_waited_for(servers: EmbeddedServers, nats_url: str) -> None:
@@ -325,11 +328,11 @@ async def test_a_stream_that_cannot_be_what_it_has_to_be_is_named(reader: Client
     js = reader.jetstream()
     await js.add_stream(
         StreamConfig(
-            name="SANDBOX", subjects=["sandbox.>"], storage=StorageType.FILE, metadata={MADE_BY: MARK}
+            name="EVENTS", subjects=["events.>"], storage=StorageType.MEMORY, metadata={MADE_BY: MARK}
         )
     )
     streams = Streams(js, StreamLimits())
-    with pytest.raises(DependencyUnavailable, match="stream SANDBOX has other storage"):
+    with pytest.raises(DependencyUnavailable, match="stream EVENTS has other storage"):
         await streams.ensure()
     assert not streams.ready
 

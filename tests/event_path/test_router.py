@@ -19,9 +19,9 @@ from sandbox_core.models import Route
 from sandbox_core.nats.connection import NatsConnection
 from sandbox_core.nats.publication import Publication
 from sandbox_core.nats.publisher import AckPublisher
-from sandbox_core.nats.streams import StreamLimits, Streams
 from sandbox_core.nats.wire import Label
 from sandbox_core.routing import RouteTable, TrustedTable
+from tests.streams import StreamsOf
 
 from .conftest import GUILD_A, GUILD_B, SANDBOX_1, SANDBOX_2, dispatch, read_back, until
 
@@ -135,7 +135,7 @@ async def test_subject_headers_and_payload(intake: GatewayIntake, slow: Slow) ->
     assert sandboxed.payload is raw
     assert sandboxed.headers == {
         "Nats-Msg-Id": "session:0:1",
-        "Nats-Expected-Stream": "SANDBOX",
+        "Nats-Expected-Stream": "SANDBOX_3f2a9c01",
         "Discord-Event": "MESSAGE_CREATE",
         "Discord-Guild-Id": GUILD_A,
         "Discord-Shard": "0",
@@ -317,7 +317,7 @@ async def test_a_flood_reaches_both_streams_once_and_in_order(
 ) -> None:
     metrics = RoutingMetrics()
     router = EventRouter(routes, metrics, max_pending=5000, now=lambda: 500.0)
-    publisher = AckPublisher(connection, Streams(connection.client.jetstream(), StreamLimits()), router)
+    publisher = AckPublisher(connection, StreamsOf(connection.client.jetstream(), SANDBOX_1), router)
     router.attach(publisher)
     await publisher.start()
     intake = GatewayIntake(router)
@@ -349,7 +349,7 @@ async def test_what_is_too_large_for_its_sandbox_is_a_dead_letter_and_the_guild_
     monkeypatch.setattr(type(connection.client), "max_payload", property(lambda _: 2000))
     metrics = RoutingMetrics()
     router = EventRouter(routes, metrics, max_pending=10, now=lambda: 500.0)
-    publisher = AckPublisher(connection, Streams(connection.client.jetstream(), StreamLimits()), router)
+    publisher = AckPublisher(connection, StreamsOf(connection.client.jetstream(), SANDBOX_1), router)
     router.attach(publisher)
     await publisher.start()
     intake = GatewayIntake(router)

@@ -22,15 +22,19 @@ from sandbox_core.event_router import BudgetLimits, EventRouter, GatewayIntake
 from sandbox_core.metrics import RoutingMetrics
 from sandbox_core.models import Route
 from sandbox_core.nats.connection import NatsConnection
-from sandbox_core.nats.streams import StreamLimits, stream_configs
+from sandbox_core.nats.sandbox_streams import sandbox_config
+from sandbox_core.nats.streams import StreamLimits
 from sandbox_core.publishers import Publishers, open_publishers
 from sandbox_core.routing import RouteTable, TrustedTable
+from sandbox_core.subjects import DEFAULT_NAMES
+from tests.streams import living
 
 from .conftest import GUILD_A, GUILD_B, SANDBOX_1, SANDBOX_2, dispatch, read_back, until
 
 GUILD_C = "613625648685547541"
 _BUDGET = 50
-_SUBJECT = f"sandbox.{SANDBOX_2}.events.FLOOD"
+_SUBJECT = f"sandbox.{SANDBOX_1}.events.FLOOD"
+_STREAM = DEFAULT_NAMES.sandbox_stream(SANDBOX_1)
 
 
 class FixedRoutes:
@@ -67,6 +71,7 @@ class World:
             sandboxes or connection,
             StreamLimits(),
             self.router,
+            living=living(SANDBOX_1, SANDBOX_2),
             tracing=None,
             monotonic=self.clock,
         )
@@ -148,28 +153,28 @@ async def _sealed(js: JetStreamContext) -> None:
 
 
 async def _taken(js: JetStreamContext) -> None:
-    await js.delete_stream("SANDBOX")
-    await js.add_stream(StreamConfig(name="OTHER", subjects=["sandbox.>"]))
+    await js.delete_stream(_STREAM)
+    await js.add_stream(StreamConfig(name="OTHER", subjects=[f"sandbox.{SANDBOX_1}.>"]))
 
 
 async def _elsewhere(js: JetStreamContext) -> None:
-    await js.delete_stream("SANDBOX")
-    await js.add_stream(StreamConfig(name="SANDBOX", subjects=["other.>"]))
+    await js.delete_stream(_STREAM)
+    await js.add_stream(StreamConfig(name=_STREAM, subjects=["other.>"]))
 
 
 async def _edited_back(js: JetStreamContext) -> None:
-    await js.purge_stream("SANDBOX")
+    await js.purge_stream(_STREAM)
     await js.update_stream(_sandbox())
 
 
 async def _deleted(js: JetStreamContext) -> None:
-    for name in ("OTHER", "SANDBOX"):
+    for name in ("OTHER", _STREAM):
         with suppress(NotFoundError):
             await js.delete_stream(name)
 
 
 def _sandbox(**changes: object) -> StreamConfig:
-    return stream_configs(StreamLimits())[1].evolve(**changes)
+    return sandbox_config(StreamLimits(), SANDBOX_1).evolve(**changes)
 
 
 Act = Callable[[JetStreamContext], Awaitable[None]]
@@ -249,24 +254,23 @@ async def test_a_stream_that_never_answers_costs_its_sandbox_only(world: World) 
 
 async def test_another_sandbox_s_flood_costs_a_quiet_one_nothing(world: World) -> None:
     await world.js.update_stream(_sandbox(max_msgs=1, discard=DiscardPolicy.NEW))
-    world.send(GUILD_C)
+    world.send(GUILD_A)
     await until(lambda: world.router.pending == 0)
-    for _ in range(5):
+    for _ in range(6):
         world.send(GUILD_C)
     await world.flood(200)
     await world.production_is_done()
+    assert await world.stored(GUILD_C) == world.sent[GUILD_C]
     await world.js.update_stream(_sandbox())
     await until(lambda: world.router.pending == 0)
-    assert await world.stored(GUILD_C) == world.sent[GUILD_C]
-    assert len(await world.stored(GUILD_A)) + world.dropped == 200
+    assert len(await world.stored(GUILD_A)) + world.dropped == 201
     assert world.router.sandboxes.budgets.drain_dropped().keys() == {SANDBOX_1}
 
 
 @pytest.mark.parametrize(("more", "reason"), [(5, "refused"), (20, "budget")])
 async def test_what_would_be_production_s_is_never_dropped(world: World, more: int, reason: str) -> None:
     await world.js.update_stream(_sandbox(max_msgs=1, discard=DiscardPolicy.NEW))
-    world.send(GUILD_C)
-    await until(lambda: world.router.pending == 0)
+    await world.js.publish(_SUBJECT, b"{}")
     for _ in range(40):
         world.send(GUILD_A)
     await until(lambda: world.publishers.sandboxes.refused)

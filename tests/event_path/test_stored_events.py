@@ -17,15 +17,17 @@ from sandbox_bot.embedded import EmbeddedServers
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.nats import message_ids, wire
 from sandbox_core.nats.connection import NatsConnection
+from sandbox_core.nats.every_stream import StreamReads
 from sandbox_core.nats.message_ids import MessageIds
 from sandbox_core.nats.stored import StoredEvents
 from sandbox_core.nats.streams import StreamLimits, Streams
+from tests.streams import EVERY_SANDBOX, StreamsOf, names_of, reads_of
 
 from .conftest import SANDBOX_1, until
 
 
 def stored_events(connection: NatsConnection) -> StoredEvents:
-    return StoredEvents(MessageIds(connection.client, connection.client.jetstream(timeout=1)))
+    return StoredEvents(reads_of(connection))
 
 
 async def test_the_sessions_later_events_are_found_in_both_streams(
@@ -34,7 +36,8 @@ async def test_the_sessions_later_events_are_found_in_both_streams(
     js = connection.client.jetstream(timeout=3)
     stored = stored_events(connection)
     assert await stored.sequences("session", 0, after=0, since=time.time()) == set()
-    await Streams(js, StreamLimits()).ensure()
+    await StreamsOf(js, SANDBOX_1).ensure()
+    every = ["EVENTS", *await names_of(js, EVERY_SANDBOX)]
     began = time.time()
     for seq in range(1, 1201):
         subject = f"sandbox.{SANDBOX_1}.events.X" if seq % 3 == 0 else "events.X"
@@ -43,13 +46,13 @@ async def test_the_sessions_later_events_are_found_in_both_streams(
         await reader.publish("events.X", b"", headers={"Nats-Msg-Id": other} if other else None)
     await reader.flush()
     async with asyncio.timeout(60):
-        while sum([(await js.stream_info(stream)).state.messages for stream in ("EVENTS", "SANDBOX")]) < 1205:
+        while sum([(await js.stream_info(stream)).state.messages for stream in every]) < 1205:
             await asyncio.sleep(0.02)
     assert await stored.sequences("session", 0, after=1000, since=began) == set(range(1001, 1201))
     assert await stored.sequences("session", 1, after=0, since=began) == {1300}
     # The margin for another machine's clock included, all this is too early.
     assert await stored.sequences("session", 0, after=0, since=time.time() + 60) == set()
-    for stream in ("EVENTS", "SANDBOX"):
+    for stream in every:
         assert (await js.stream_info(stream)).state.consumer_count == 0
 
 
@@ -89,7 +92,7 @@ async def test_when_the_time_is_over_what_was_found_counts(
             await super().read(stream, subject, begin, found)
             await asyncio.Event().wait()
 
-    stored = StoredEvents(Slow(connection.client, js), within=0.5)
+    stored = StoredEvents(StreamReads(Slow(connection.client, js), "EVENTS", "events.>"), within=0.5)
     with capture_logs() as logs:
         found = await stored.sequences("session", 1, after=0, since=began)
     assert found == set(range(1, 2001, 4))

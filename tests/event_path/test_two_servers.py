@@ -14,12 +14,11 @@ from nats.aio.client import Client
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from sandbox_core.nats.both_streams import BothStreams
 from sandbox_core.nats.connection import NatsConnection
-from sandbox_core.nats.message_ids import MessageIds
 from sandbox_core.nats.stored import StoredEvents
 from sandbox_core.routing import RouteTable
 from tests.doctor.servers import ConfiguredNats, nats_server
+from tests.streams import EVERY_SANDBOX, messages_of, reads_of
 
 from .conftest import GUILD_A, GUILD_B, until
 from .test_sandbox_refusals import World
@@ -57,8 +56,7 @@ async def _in_sandbox(tenant: ConfiguredNats) -> list[str]:
     client = await nats.connect(tenant.url)
     try:
         js = client.jetstream()
-        state = (await js.stream_info("SANDBOX")).state
-        found = [await js.get_msg("SANDBOX", n) for n in range(state.first_seq, state.last_seq + 1)]
+        found = await messages_of(js, EVERY_SANDBOX)
     finally:
         await client.close()
     return [str((message.headers or {})["Nats-Msg-Id"]) for message in found]
@@ -159,11 +157,7 @@ async def test_a_session_is_taken_over_without_the_sandboxes_server(
     world.send(GUILD_B)
     await until(lambda: world.router.pending == 0)
 
-    def reads(each: NatsConnection) -> MessageIds:
-        return MessageIds(each.client, each.client.jetstream(timeout=1))
-
-    both = BothStreams(reads(connection), reads(sandbox_connection), "SANDBOX", apart=True)
-    stored = StoredEvents(both, within=30)
+    stored = StoredEvents(reads_of(connection, sandbox_connection), within=30)
     assert await stored.sequences("session", 0, after=0, since=0) == {1, 2}
     if how == "away":
         await tenant.kill()
@@ -192,8 +186,10 @@ async def test_a_full_server_of_sandboxes_costs_production_nothing(
             await world.flood(300)
             await world.production_is_done()
         assert world.publishers.production.takes
-        assert [line["event"] for line in logs if "refus" in line["event"]] == ["publish_refused"], "once"
-        assert "the stream SANDBOX takes no events" in world.publishers.sandboxes_trouble
+        told = [line["reason"] for line in logs if line["event"] == "sandbox_stream_unusable"]
+        assert told == []
+        trouble = "the stream SANDBOX_3f2a9c01 can't be made: JetStream has no room left"
+        assert trouble in world.publishers.sandboxes_trouble
         assert str(tenant.port) in world.publishers.sandboxes_trouble
         await until(lambda: world.dropped > 0)
         assert world.publishers.production_lacks() == ""

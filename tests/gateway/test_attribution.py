@@ -17,6 +17,7 @@ from discord_sim.world.messages import SimMessage
 from sandbox_core.bootstrap import Core, NatsUse, open_core
 from sandbox_core.models import Actor, GuildAccess
 from sandbox_core.settings import load_settings
+from tests.streams import messages_of
 
 from .conftest import StartProcess, until
 
@@ -87,9 +88,7 @@ async def sides_of(reader: Client, frames: list[Frame]) -> list[str]:
         while True:
             found: dict[str, str] = {}
             for stream in ("EVENTS", "SANDBOX"):
-                state = (await js.stream_info(stream)).state
-                for number in range(state.first_seq, state.last_seq + 1 if state.messages else 0):
-                    stored = await js.get_msg(stream, number)
+                for stored in await messages_of(js, stream):
                     identity = (stored.headers or {})["Nats-Msg-Id"]
                     if identity in wanted:
                         assert identity not in found

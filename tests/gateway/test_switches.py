@@ -17,6 +17,7 @@ from discord_sim import DiscordSim, SimGuild
 from sandbox_core.bootstrap import Core, NatsUse, open_core
 from sandbox_core.models import Actor, GuildAccess, Sandbox
 from sandbox_core.settings import load_settings
+from tests.streams import names_of
 
 from .conftest import BotProcess, StartProcess, until
 from .test_resume import sent_messages
@@ -46,21 +47,22 @@ def access_to(guild: SimGuild) -> GuildAccess:
 
 
 async def stored(client: Client, stream: str) -> dict[str, bytes]:
-    """Every MESSAGE_CREATE of a stream, by message id."""
+    """Every MESSAGE_CREATE of a stream, or of all sandboxes' streams, by message id."""
     js = client.jetstream()
     config = ConsumerConfig(ack_policy=AckPolicy.NONE, mem_storage=True)
-    subscription = await js.pull_subscribe(">", stream=stream, config=config)
     found: dict[str, bytes] = {}
-    left = (await subscription.consumer_info()).num_pending or 0
-    while left:
-        messages = await subscription.fetch(min(left, 500), timeout=60)
-        left -= len(messages)
-        for message in messages:
-            headers = message.headers or {}
-            if headers["Discord-Event"] == "MESSAGE_CREATE":
-                assert headers["Nats-Msg-Id"] not in found
-                found[headers["Nats-Msg-Id"]] = message.data
-    await js.delete_consumer(stream, (await subscription.consumer_info()).name)
+    for name in await names_of(js, stream):
+        subscription = await js.pull_subscribe(">", stream=name, config=config)
+        left = (await subscription.consumer_info()).num_pending or 0
+        while left:
+            messages = await subscription.fetch(min(left, 500), timeout=60)
+            left -= len(messages)
+            for message in messages:
+                headers = message.headers or {}
+                if headers["Discord-Event"] == "MESSAGE_CREATE":
+                    assert headers["Nats-Msg-Id"] not in found
+                    found[headers["Nats-Msg-Id"]] = message.data
+        await js.delete_consumer(name, (await subscription.consumer_info()).name)
     return found
 
 

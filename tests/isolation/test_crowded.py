@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -36,7 +37,24 @@ STATEMENTS = {
     "indexes": "CREATE INDEX ON communities (id) WHERE id > %1$s",
     "large objects": "SELECT lo_create(0)",
     "collations": 'CREATE COLLATION c%1$s FROM "C"',
+    "constraints": "ALTER TABLE communities ADD CONSTRAINT c%1$s CHECK (id > %1$s)",
+    "constraints of a domain": "ALTER DOMAIN d ADD CONSTRAINT c%1$s CHECK (VALUE > %1$s)",
+    "triggers": "CREATE TRIGGER t%1$s BEFORE INSERT ON communities EXECUTE FUNCTION f()",
+    "policies": "CREATE POLICY p%1$s ON communities USING (id > %1$s)",
+    "rules": "CREATE RULE r%1$s AS ON INSERT TO communities DO ALSO NOTHING",
+    "unique indexes": "CREATE UNIQUE INDEX u%1$s ON communities (id)",
+    "aggregates": "CREATE AGGREGATE a%1$s(*) (sfunc = plus, stype = int)",
+    "ranges": "CREATE TYPE range%1$s AS RANGE (subtype = float8)",
+    "domains": "CREATE DOMAIN d%1$s AS int CHECK (VALUE > 0)",
+    "defaults": "CREATE TABLE t%1$s (a int DEFAULT 1, b int DEFAULT 1, c int DEFAULT 1, d int DEFAULT 1)",
+    "names with everything": 'CREATE TABLE ".;""--%1$s" (i int)',
 }
+READY = """
+    CREATE TABLE parts (i int) PARTITION BY LIST (i);
+    CREATE DOMAIN d AS int;
+    CREATE FUNCTION plus(int) RETURNS int LANGUAGE sql AS 'SELECT $1';
+    CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RETURN NEW; END$$;
+"""
 KEY = CredentialsKey(SecretStr("k" * 32))
 
 
@@ -76,7 +94,7 @@ async def place(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Place
 
         schemas = of("here")
         assert isinstance(schemas.credentials, SandboxRoles)
-        admin = await asyncpg.connect(server.admin_url)
+        admin = await asyncpg.connect(server.admin_url.removesuffix("/postgres") + "/tenants")
         yield Place(schemas.credentials, schemas, admin, of)
         await admin.close()
         await tenants.close()
@@ -91,7 +109,7 @@ async def test_everything_is_dropped(place: Place, new_sandbox: Callable[..., Sa
     sandbox = new_sandbox(generation=1, key_id=KEY.fingerprint, expires_at=soon)
     await place.schemas.provision(sandbox)
     connection = await asyncpg.connect(place.roles.variables(sandbox)["DATABASE_URL"])
-    await connection.execute("CREATE TABLE parts (i int) PARTITION BY LIST (i)")
+    await connection.execute(READY)
     for start in range(0, MANY, 50):
         loop = f"FOR i IN {start}..{start + 49} LOOP EXECUTE format('{STATEMENTS[what]}', i); END LOOP"
         await connection.execute(f"DO $$BEGIN {loop}; END$$")
@@ -122,3 +140,52 @@ async def test_another_installations_is_left_alone(
     await connection.close()
     assert await place.schemas.list_ids() == {sandbox.short_id}
     await place.schemas.drop(sandbox)
+
+
+async def test_a_table_with_more_than_fits_goes_alone(
+    place: Place, new_sandbox: Callable[..., Sandbox]
+) -> None:
+    """Fewer tables than one transaction drops, and each has many columns with a default."""
+    soon = datetime.now(UTC) + timedelta(hours=1)
+    sandbox = new_sandbox(generation=1, key_id=KEY.fingerprint, expires_at=soon)
+    await place.schemas.provision(sandbox)
+    connection = await asyncpg.connect(place.roles.variables(sandbox)["DATABASE_URL"])
+    columns = ", ".join(f"c{number} int DEFAULT 1" for number in range(200))
+    for number in range(20):
+        await connection.execute(f"CREATE TABLE t{number} ({columns})")
+    await connection.close()
+    await place.schemas.drop(sandbox)
+    assert await place.schemas.list_ids() == set()
+
+
+@pytest.mark.parametrize("lock", ["ACCESS SHARE", "ACCESS EXCLUSIVE"])
+async def test_what_another_sandbox_has_locked_holds_no_removal_up(
+    place: Place, new_sandbox: Callable[..., Sandbox], lock: str
+) -> None:
+    """Policies on its tables that name the role."""
+    soon = datetime.now(UTC) + timedelta(hours=1)
+    removed, other, third = (
+        new_sandbox(generation=1, key_id=KEY.fingerprint, expires_at=soon) for _ in range(3)
+    )
+    for each in (removed, other):
+        await place.schemas.provision(each)
+    hostile = await asyncpg.connect(place.roles.variables(other)["DATABASE_URL"])
+    for number in range(MANY):
+        # More than one transaction can take away.
+        await hostile.execute(f"CREATE POLICY p{number} ON badges TO {removed.schema_name} USING (true)")
+        await hostile.execute(f"GRANT SELECT (id) ON badges TO {removed.schema_name}")
+    both = f"{removed.schema_name}, {other.schema_name}"
+    for number in range(60):
+        await hostile.execute(f"CREATE POLICY p{number} ON communities TO {both} USING (true)")
+    await hostile.execute(f"BEGIN; LOCK TABLE communities IN {lock} MODE")
+    began = time.monotonic()
+    await place.schemas.drop(removed)
+    await place.schemas.provision(third)
+    assert time.monotonic() - began < 5
+    left = "SELECT count(*) FROM pg_policy WHERE polrelid = $1::regclass"
+    assert await place.admin.fetchval(left.replace("$1", f"'{other.schema_name}.badges'")) == 0
+    assert await place.admin.fetchval(left.replace("$1", f"'{other.schema_name}.communities'")) == 60
+    assert await place.schemas.list_ids() == {other.short_id, third.short_id}
+    hostile.terminate()
+    for each in (other, third):
+        await place.schemas.drop(each)

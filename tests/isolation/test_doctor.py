@@ -30,6 +30,7 @@ async def test_all_is_well_and_nothing_is_left(core: Core, admin: asyncpg.Connec
         mine = [finding for finding in findings if finding.area == area]
         assert not any(finding.wrong for finding in mine), mine
         assert "a trial's part and login were made" in [finding.detail for finding in mine]
+    assert "its accounts have the limits of the settings" in [finding.detail for finding in findings]
     assert any("the server of the bot's own database" in finding.detail for finding in findings)
     assert await admin.fetchval("SELECT count(*) FROM pg_roles WHERE rolname ~ '^sandbox_'") == 0
     assert await core.namespaces[1].list_ids() == set()
@@ -46,6 +47,17 @@ async def test_what_is_missing_is_named_with_its_remedy(core: Core, admin: async
     assert [finding.state for finding in wrong] == [State.FAILED]
     assert "may not make roles" in wrong[0].detail
     assert 'ALTER ROLE "sandbox" CREATEROLE;' in wrong[0].mend
+
+
+async def test_accounts_with_other_limits_than_the_settings_are_said(closed: EmbeddedServers) -> None:
+    """The server's configuration was printed before the settings changed."""
+    changed = settings_of(closed, sandbox_stream_mb=24, sandbox_stream_consumers=7)
+    async with opened(changed) as core:
+        (wrong,) = [finding for finding in await found(core, SANDBOX_NATS) if finding.wrong]
+    assert wrong.state == State.FAILED
+    assert "33,554,432 bytes of memory (SANDBOX_STREAM_MB) and not 25,165,824" in wrong.detail
+    assert "50 consumers (SANDBOX_STREAM_CONSUMERS) and not 7" in wrong.detail
+    assert "sandboxctl tenant-nats" in wrong.mend
 
 
 async def test_a_tenant_server_that_is_away_is_told_apart(core: Core, closed: EmbeddedServers) -> None:

@@ -60,6 +60,15 @@ async def test_no_trap_closes_on_the_bot(
     await connection.execute(_TRAPS.replace("{own}", mine.schema))
     await connection.execute(f"INSERT INTO communities (guild_id, name) VALUES ('{GUILD}', 'x')")
     await connection.execute("INSERT INTO indexed VALUES (1); ANALYZE indexed; SELECT * FROM seen")
+    trap = f"{mine.schema}.trap"
+    # More than one transaction drops: such are dropped one by one.
+    for number in range(60):
+        await connection.execute(
+            f"CREATE UNIQUE INDEX ON indexed ({trap}_int(i)) WHERE {trap}_int({number}) = 1;"
+            f"ALTER TABLE generated ADD CHECK ({trap}()); ALTER DOMAIN d ADD CHECK ({trap}());"
+            f"CREATE POLICY p{number} ON communities USING ({trap}());"
+            f"CREATE TABLE t{number} (i int DEFAULT {trap}_int(1), CHECK ({trap}()))"
+        )
     await _told(admin)
     itself = f"{mine.schema} {mine.schema}"
     assert set(trapped) == {itself}

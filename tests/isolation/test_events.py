@@ -17,6 +17,7 @@ from sandbox_core.context import SandboxContext, environment
 from sandbox_core.models import Actor
 from sandbox_core.settings import Settings
 from tests.conftest import revive
+from tests.streams import EVERY_SANDBOX, count_of, names_of
 
 from .conftest import ALICE, BOB, Held, held, hold, opened, settings_of
 from .gateway import (
@@ -179,7 +180,7 @@ async def test_a_server_that_restarts_or_hangs_holds_up_nothing_of_production(
         assert (await reads.next()).headers["Nats-Msg-Id"] == waiting
 
 
-async def test_sandboxes_from_before_share_their_stream_further_on(closed: EmbeddedServers) -> None:
+async def test_sandboxes_from_before_keep_their_streams(closed: EmbeddedServers) -> None:
     conventional = settings_of(
         closed,
         sandbox_isolation="convention",
@@ -200,11 +201,11 @@ async def test_sandboxes_from_before_share_their_stream_further_on(closed: Embed
         await gateway.done()
         health = {name: (await bot.manager.health(name)).parts[2] for name in ("old", "new")}
         assert {name: part.facts["messages"] for name, part in health.items()} == {"old": 2, "new": 1}
-        assert (await bot.js.stream_info("SANDBOX")).state.messages == 2
+        assert await count_of(bot.js, EVERY_SANDBOX) == 2
         found = await bot.stored_events.sequences(gateway.session, 0, after=0, since=time.time() - 60)
         assert len(found) == len(expected)
         await bot.manager.destroy(ALICE, "old")
-        assert (await bot.js.stream_info("SANDBOX")).state.messages == 0
+        assert await names_of(bot.js, EVERY_SANDBOX) == []
         assert (await bot.manager.health("new")).parts[2].facts["messages"] == 1
         assert new.sandbox.generation == 1
 
@@ -218,7 +219,7 @@ async def test_sandboxes_from_before_share_their_stream_further_on(closed: Embed
         gateway.send(MINE)
         await gateway.done()
         assert (await after.manager.health("new")).parts[2].facts["messages"] == 2
-        assert (await after.js.stream_info("SANDBOX")).state.messages == 1
+        assert await count_of(after.js, EVERY_SANDBOX) == 1
         await after.manager.destroy(ALICE, "plain")
         await after.manager.destroy(ALICE, "new")
-        await after.js.delete_stream("SANDBOX")
+        assert await names_of(after.js, EVERY_SANDBOX) == []

@@ -224,6 +224,22 @@ async def test_what_somebody_has_changed_is_mended(core: Core, mine: Held, admin
     await both_work(mine)
 
 
+async def test_a_schema_that_is_gone_is_damage_though_its_role_is_there(
+    core: Core, mine: Held, other: Held, admin: asyncpg.Connection
+) -> None:
+    await admin.execute(f"DROP SCHEMA {mine.schema} CASCADE")
+    assert await core.cleanup.keep_credentials() == []
+    found = await core.cleanup.find_orphaned_resources()
+    assert {(each.sandbox.name, each.missing) for each in found.degraded} == {
+        ("mine", f"the schema {mine.schema}")
+    }
+    assert (found.orphans, dict(found.unreadable)) == ((), {})
+    # Its role alone is no orphan, and goes with the sandbox.
+    await core.manager.destroy(ALICE, "mine")
+    assert (await core.cleanup.find_orphaned_resources()).degraded == ()
+    assert await admin.fetchval("SELECT count(*) FROM pg_roles WHERE rolname = $1", mine.schema) == 0
+
+
 async def test_a_rotation_goes_on_once_its_server_is_back(
     core: Core, mine: Held, closed: EmbeddedServers
 ) -> None:

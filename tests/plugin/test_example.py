@@ -17,6 +17,7 @@ from discord.ext import commands
 
 from discord_sim import DiscordSim, SimGuild, SimUser
 from sandbox_core.bootstrap import Core
+from tests.streams import messages_of
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "plugin_example.py"
 
@@ -106,8 +107,7 @@ async def events(nats_url: str, stream: str, guild: SimGuild) -> list[str]:
     client = await nats.connect(nats_url)
     try:
         js = client.jetstream()
-        last = (await js.stream_info(stream)).state.last_seq
-        stored = [await js.get_msg(stream, seq) for seq in range(1, last + 1)]
+        stored = await messages_of(js, stream)
     finally:
         await client.close()
     frames = [json.loads(message.data) for message in stored if message.data]

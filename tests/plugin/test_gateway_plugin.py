@@ -16,6 +16,7 @@ from discord.ext import commands
 
 from discord_sim import DiscordSim
 from sandbox_core.bootstrap import Core
+from tests.streams import messages_of
 
 from .host import register, until
 
@@ -44,8 +45,7 @@ async def messages(nats_url: str, stream: str) -> list[Any]:
     client = await nats.connect(nats_url)
     try:
         js = client.jetstream()
-        last = (await js.stream_info(stream)).state.last_seq
-        found = [await js.get_msg(stream, seq) for seq in range(1, last + 1)]
+        found = await messages_of(js, stream)
     finally:
         await client.close()
     return [message for message in found if message.headers["Discord-Event"] == "MESSAGE_CREATE"]
@@ -166,11 +166,7 @@ async def test_a_frame_nested_however_deep_is_routed_and_the_hosts_connection_st
     sent = {frame.raw for frame in sim.sent if frame.type == "ODD_EVENT"}
     client = await nats.connect(nats_url)
     js = client.jetstream()
-    stored = [
-        (await js.get_msg(stream, seq)).data
-        for stream in ("SANDBOX", "EVENTS")
-        for seq in range(1, (await js.stream_info(stream)).state.last_seq + 1)
-    ]
+    stored = [message.data for stream in ("SANDBOX", "EVENTS") for message in await messages_of(js, stream)]
     await client.close()
     assert sent <= set(stored)
     assert len(sent) == 4

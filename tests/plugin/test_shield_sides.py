@@ -12,6 +12,7 @@ import pytest
 
 from discord_sim import DiscordSim, SimGuild
 from sandbox_bot.embedded import EmbeddedServers
+from tests.streams import messages_of
 
 from .host import HostBot, connected, core_of, everything_came, register, unregister, until
 
@@ -23,9 +24,7 @@ async def read_back(nats_url: str, stream: str, guild: SimGuild) -> list[int]:
     client = await nats.connect(nats_url)
     try:
         js = client.jetstream()
-        subscription = await js.subscribe(">", stream=stream, ordered_consumer=True)
-        left = (await js.stream_info(stream)).state.messages
-        messages = [await subscription.next_msg(timeout=30) for _ in range(left)]
+        messages = await messages_of(js, stream)
     finally:
         await client.close()
     frames = [json.loads(message.data) for message in messages]

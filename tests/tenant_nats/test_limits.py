@@ -103,13 +103,37 @@ async def test_consumers_are_counted_for_each_sandbox(bot: Bot, sandbox: Sandbox
     async with worker(bot.url(sandbox)) as client:
         answers = []
         for number in range(LIMITS.consumers + 1):
-            config = {"durable_name": f"c{number}", "ack_policy": "none"}
+            every = f"sandbox.{sandbox.id}.events.*"
+            config = {"durable_name": f"c{number}", "ack_policy": "none", "filter_subject": every}
             request = json.dumps({"stream_name": SLOT_STREAM, "config": config}).encode()
-            subject = f"$JS.API.CONSUMER.DURABLE.CREATE.{SLOT_STREAM}.c{number}"
+            subject = f"$JS.API.CONSUMER.CREATE.{SLOT_STREAM}.c{number}.{every}"
             answers.append(json.loads((await client.client.request(subject, request, timeout=5)).data))
         assert ["error" in each for each in answers] == [False] * LIMITS.consumers + [True]
         assert answers[-1]["error"]["err_code"] == 10026
     await is_well(bot, other)
+
+
+async def test_a_list_of_filters_keeps_no_neighbour_waiting(
+    bot: Bot, sandbox: Sandbox, other: Sandbox
+) -> None:
+    """Compared with each other, so many took the server hours, and JetStream answered nobody meanwhile."""
+    config = {"durable_name": "f", "ack_policy": "none", "filter_subjects": [f"f{n}" for n in range(40_000)]}
+    request = json.dumps({"stream_name": SLOT_STREAM, "config": config}).encode()
+    asked = f"$JS.API.CONSUMER.CREATE.{SLOT_STREAM}.f"
+    async with worker(bot.url(sandbox)) as client:
+        for subject in (
+            asked,
+            f"{asked}.sandbox.{sandbox.id}.events.*",
+            asked.replace("CREATE", "DURABLE.CREATE"),
+        ):
+            for _ in range(20):
+                await client.client.publish(subject, request, reply="_INBOX.x")
+        await client.client.flush(timeout=10)
+        async with asyncio.timeout(3):
+            await is_well(bot, other)
+            made = await bot.sandbox()
+        await bot.namespace.drop(made)
+    assert (await bot.streams.infos(await bot.slot(sandbox)))[SLOT_STREAM].state.consumer_count == 0
 
 
 async def test_a_message_that_is_too_large_ends_its_own_connection(

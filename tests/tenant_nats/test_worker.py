@@ -9,8 +9,9 @@ import pytest
 from sandbox_core.context import SandboxContext, environment
 from sandbox_core.errors import InvalidInput
 from sandbox_core.models import Sandbox
-from sandbox_core.namespaces.nats_letters import SlotDeadLetters
+from sandbox_core.namespaces.nats_letters import SandboxDeadLetters
 from sandbox_core.subjects import SLOT_DEAD_LETTERS
+from tests.streams import streams_at
 
 from .conftest import Bot, sandbox_of
 
@@ -35,7 +36,7 @@ async def test_it_gets_events_unmodified(bot: Bot, sandbox: Sandbox, variables: 
 async def test_its_dead_letters_are_shown_repeated_and_dropped(
     bot: Bot, sandbox: Sandbox, variables: dict[str, str]
 ) -> None:
-    letters = SlotDeadLetters(bot.pool, bot.streams)
+    letters = SandboxDeadLetters(bot.pool, bot.streams, streams_at(bot.nats.bot.client.jetstream()))
     await bot.send(sandbox, FRAME.decode(), "s:0:1")
 
     async with (

@@ -16,19 +16,19 @@ from sandbox_core.nats.publisher import AckPublisher
 from sandbox_core.nats.wire import Label
 from tests.e2e.harness import eventually
 
-OWN, SHARED, UNKNOWN = "own", "shared", "unknown"
+OWN, HERE, UNKNOWN = "own", "here", "unknown"
 
 
 class Places:
     """PostgreSQL's rows of accounts, and what of them was read; `away` while it does not answer."""
 
     def __init__(self) -> None:
-        self.rows = {OWN: False, SHARED: True, UNKNOWN: False}
-        self.known = {OWN: False, SHARED: True}
+        self.rows = {OWN: True, HERE: False, UNKNOWN: True}
+        self.known = {OWN: True, HERE: False}
         self.away = True
         self.asked = 0
 
-    def shares(self, sandbox_id: str) -> bool | None:
+    def has(self, sandbox_id: str) -> bool | None:
         return self.known.get(sandbox_id)
 
     async def look(self) -> None:
@@ -61,9 +61,9 @@ class Taker:
 
 class Divided:
     def __init__(self) -> None:
-        self.places, self.own, self.shared = Places(), Taker(), Taker()
+        self.places, self.own, self.here = Places(), Taker(), Taker()
         self.publisher = DividedPublisher(
-            self.places, cast("AckPublisher", self.own), cast("AckPublisher", self.shared)
+            self.places, cast("AckPublisher", self.own), cast("AckPublisher", self.here)
         )
 
     def submit(self, sandbox_id: str, number: int = 0) -> Publication:
@@ -83,10 +83,10 @@ async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Divided]:
 
 async def test_those_whose_place_is_known_do_not_wait(world: Divided) -> None:
     waiting = world.submit(UNKNOWN)
-    own, shared = world.submit(OWN), world.submit(SHARED)
-    assert (world.own.in_flight(), world.shared.in_flight()) == ([own], [shared])
-    assert world.publisher.in_flight() == [waiting, own, shared]
-    await eventually(lambda: world.shared.started)
+    own, here = world.submit(OWN), world.submit(HERE)
+    assert (world.own.in_flight(), world.here.in_flight()) == ([own], [here])
+    assert world.publisher.in_flight() == [waiting, own, here]
+    await eventually(lambda: world.here.started)
     assert not world.own.started, "whoever opened it starts it"
 
 
@@ -95,11 +95,11 @@ async def test_the_others_wait_in_their_order_until_it_is_back(world: Divided) -
     await eventually(lambda: world.places.asked >= 3)
     assert (world.own.in_flight(), world.publisher.in_flight()) == ([], waiting)
     # One more, of another sandbox: it is of before accounts, which nobody can know yet.
-    world.places.rows["old"] = True
+    world.places.rows["old"] = False
     old = world.submit("old")
     world.places.away = False
     await eventually(lambda: len(world.publisher.in_flight()) == 6 and not world.publisher._waiting)
-    assert (world.own.in_flight(), world.shared.in_flight()) == (waiting, [old])
+    assert (world.own.in_flight(), world.here.in_flight()) == (waiting, [old])
     # Nobody is asked any more.
     asked = world.places.asked
     world.submit(UNKNOWN, 6)
@@ -118,10 +118,10 @@ async def test_one_that_waits_can_be_withdrawn(world: Divided) -> None:
 
 
 async def test_a_withdrawal_takes_the_right_one_of_equal_numbers(world: Divided) -> None:
-    own, shared = world.submit(OWN), world.submit(SHARED)
-    assert own.number == shared.number
+    own, here = world.submit(OWN), world.submit(HERE)
+    assert own.number == here.number
     world.publisher.withdraw(own)
-    assert world.publisher.in_flight() == [shared]
+    assert world.publisher.in_flight() == [here]
 
 
 async def test_a_reading_that_fails_otherwise_is_tried_again(

@@ -51,7 +51,7 @@ def test_every_documented_event_of_a_mapped_guild(event_type: str, location: Gui
     else:
         assert destination == sandbox_destination(SANDBOX)
         place = place_of(DEFAULT_NAMES, destination, event_type)
-        assert place == ("SANDBOX", f"sandbox.{SANDBOX}.events.{event_type}")
+        assert place == ("SANDBOX_3f2a9c01", f"sandbox.{SANDBOX}.events.{event_type}")
 
 
 @pytest.mark.parametrize(("event_type", "location"), EVENTS)

@@ -6,7 +6,13 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from sandbox_core.settings import Settings, SettingsError, load_settings, require_discord
+from sandbox_core.settings import (
+    Settings,
+    SettingsError,
+    load_database_settings,
+    load_settings,
+    require_discord,
+)
 from sandbox_core.subjects import StreamNames
 
 SERVERS = {
@@ -15,6 +21,7 @@ SERVERS = {
     "NATS_URL": "nats://127.0.0.1:4222, tls://nats.example:4222",
 }
 GUILD = "613425648685547541"
+_ID = "0a1b2c3d-0000-4000-8000-000000000000"
 
 
 @pytest.fixture
@@ -153,6 +160,38 @@ def test_a_wrong_value_is_one_line_with_the_variable(
     (problem,) = failed.value.problems
     assert problem.startswith(f"{name} can't be used: it takes ")
     assert "secret" not in problem
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        (
+            {"DATABASE_URL": "postgresql://sandbox_0a1b2c3d:x@h/tenants"},
+            "DATABASE_URL has the login of a sandbox",
+        ),
+        ({"REDIS_URL": f"redis://sandbox-{_ID}:x@h/0"}, "REDIS_URL has the login of a sandbox"),
+        (
+            {"NATS_URL": f"nats://sandbox-{_ID}:x@h", "REDIS_URL": f"redis://sandbox-{_ID}:x@h/0"},
+            "REDIS_URL and NATS_URL have the login of a sandbox",
+        ),
+    ],
+)
+def test_a_sandboxs_login_is_not_taken_for_the_bots(
+    environ: pytest.MonkeyPatch, variables: dict[str, str], said: str
+) -> None:
+    """As in a shell after `eval "$(sandboxctl connect …)"`."""
+    for name, value in variables.items():
+        environ.setenv(name, value)
+    with pytest.raises(SettingsError) as refused:
+        load_settings()
+    (problem,) = refused.value.problems
+    assert problem.startswith(said)
+    assert problem.endswith(
+        "Run this in another shell, or unset " + ("it." if len(variables) == 1 else "them.")
+    )
+    if "DATABASE_URL" in variables:
+        with pytest.raises(SettingsError, match="the login of a sandbox"):
+            load_database_settings()
 
 
 def test_shards_lie_below_their_count(environ: pytest.MonkeyPatch) -> None:

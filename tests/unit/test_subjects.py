@@ -61,7 +61,15 @@ def test_no_code_beside_the_builders_knows_a_stream_or_its_subjects_by_heart() -
 
 def test_an_installation_may_have_other_names() -> None:
     names = StreamNames("PROD_EVENTS", "acme.discord", "ACME_SANDBOX")
-    assert names.both == (("PROD_EVENTS", "acme.discord.>"), ("ACME_SANDBOX", "sandbox.>"))
+    assert names.sandbox_stream("3f2a9c01-7b1c-4b7e-9d55-0d3f0a1b2c3d") == "ACME_SANDBOX_3f2a9c01"
+    taken = [
+        "ACME_SANDBOX_3f2a9c01",
+        "ACME_SANDBOX",
+        "ACME_SANDBOX_",
+        "SANDBOX_3f2a9c01",
+        "ACME_SANDBOX_3F2A9C01",
+    ]
+    assert [names.is_sandbox_stream(name) for name in taken] == [True, False, False, False, False]
     assert names.production_subject("MESSAGE_CREATE") == "acme.discord.MESSAGE_CREATE"
     assert names.unattributed_subject("MESSAGE_CREATE") == "acme.discord.unattributed.MESSAGE_CREATE"
     assert names.dead_letter_subject("TOO_LARGE") == "acme.discord.dead_letter.TOO_LARGE"

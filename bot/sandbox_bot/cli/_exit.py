@@ -11,7 +11,7 @@ from typing import Any, NoReturn, TypeVar
 import typer
 
 from sandbox_core.errors import CleanupFailed, DependencyUnavailable, SandboxError
-from sandbox_core.settings import SettingsError
+from sandbox_core.settings import OF_A_SANDBOX, SettingsError
 
 from .._streams import OutputLost
 from ..exit_codes import ExitCode
@@ -45,7 +45,7 @@ def run(work: Coroutine[Any, Any, _Result], *, interrupted: ExitCode = ExitCode.
     except CommandFailed as failed:
         fail(failed.lines, failed.code)
     except SettingsError as error:
-        fail([*error.problems, *_inside()], ExitCode.USAGE)
+        fail([*error.problems, *_inside(error.problems)], ExitCode.USAGE)
     except SandboxError as error:
         fail([error_line(error)], exit_code(error))
     except KeyboardInterrupt:
@@ -92,8 +92,8 @@ def fail(lines: Sequence[str], code: int) -> NoReturn:
     raise typer.Exit(code)
 
 
-def _inside() -> list[str]:
+def _inside(problems: Sequence[str]) -> list[str]:
     """Say where the servers' addresses may come from: what `connect` shows replaces the bot's own."""
-    if "SANDBOX_ID" not in os.environ:
+    if "SANDBOX_ID" not in os.environ or any(OF_A_SANDBOX in each for each in problems):
         return []
-    return ["SANDBOX_ID is set: this shell has the addresses of a sandbox. Use another shell, or unset them."]
+    return ["SANDBOX_ID is set: this shell may have the addresses of a sandbox. Use another shell."]

@@ -9,7 +9,7 @@ import typer
 
 from sandbox_core.bootstrap import NatsUse
 from sandbox_core.misspelt import misspelt_settings
-from sandbox_core.settings import SettingsError, load_settings
+from sandbox_core.settings import OF_A_SANDBOX, SettingsError, load_settings
 
 from ..doctor import Finding, State, check_servers
 from ..exit_codes import ExitCode
@@ -68,7 +68,13 @@ def _settings() -> list[Finding]:
         load_settings()
     except SettingsError as error:
         return [
-            Finding("Settings", State.FAILED, problem, "Set it in the environment or in .env.")
+            Finding(
+                "Settings",
+                State.FAILED,
+                problem,
+                # That sentence says itself what to do.
+                "" if OF_A_SANDBOX in problem else "Set it in the environment or in .env.",
+            )
             for problem in error.problems
         ]
     misspelt = [

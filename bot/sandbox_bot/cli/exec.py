@@ -49,8 +49,9 @@ def exec_(
     A bot on discord.py, py-cord, nextcord, disnake, hikari, interactions.py or discord.js connects to the
     sandbox as it is.
     """
-    settings = load_settings()
+    # First: it says plainly which settings are wrong.
     own = run(environment_of(name, owner))
+    settings = load_settings()
     # A worker finds the servers also when only `.env` names them.
     variables = worker_addresses(settings) | own
     # A worker with credentials of its own gets none of the bot's.

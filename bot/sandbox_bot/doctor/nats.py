@@ -73,7 +73,8 @@ async def look_at_nats(server: Server, look: Look, place: Place, clock: Callable
             _not_permitted(look, place, patterns, ())
         else:
             look.note(f"the bot may not make or change the stream {stream}: if it is gone, events wait")
-    _room(look, account, missing, {config.storage for config in server.configs})
+    kinds = {StorageType.FILE: server.has_events, StorageType.MEMORY: server.has_sandboxes}
+    _room(look, account, missing, [kind for kind, is_here in kinds.items() if is_here])
     _replicas(look, server.settings.nats_replicas, about)
 
 

@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from nats.aio.msg import Msg
 
@@ -46,7 +46,7 @@ class Need:
 def publications(names: StreamNames, only: str | None = None) -> list[Need]:
     """Return what the bot publishes, and what it requests from JetStream.
 
-    With `only`, a stream's name, what it does on the server of that one; the other has one of its own.
+    With `only` what it does on the server of that side, production's stream or sandboxes' by their names.
     """
     asked = [*_asked(names, only), *(need for name, need in events(names).items() if only in {None, name})]
     if only == names.sandbox:
@@ -55,13 +55,17 @@ def publications(names: StreamNames, only: str | None = None) -> list[Need]:
 
 
 def events(names: StreamNames) -> dict[str, Need]:
-    """Return, for each stream, an event that the stream would refuse."""
+    """Return, for each side, an event that its stream would refuse."""
     return {
         names.events: _event(names.events, names.events_subjects, names.production_subject(_TYPE)),
-        names.sandbox: _event(
-            names.sandbox, subjects.SANDBOX_SUBJECTS, subjects.sandbox_subject(uuid4(), _TYPE)
-        ),
+        names.sandbox: event_of_sandbox(names, uuid4()),
     }
+
+
+def event_of_sandbox(names: StreamNames, sandbox_id: UUID | str) -> Need:
+    """Return an event that the sandbox's stream would refuse."""
+    subject = subjects.sandbox_subject(sandbox_id, _TYPE)
+    return _event(names.sandbox_stream(sandbox_id), "sandbox.>", subject)
 
 
 def _others(names: StreamNames) -> Iterator[Need]:
@@ -95,33 +99,37 @@ def _answers() -> Need:
 
 def _asked(names: StreamNames, only: str | None) -> Iterator[Need]:
     nothing = f"doctor-{uuid4().hex}"
-    other_name = json.dumps({"name": nothing})
     yield Need(f"{_API}.INFO", f"{_API}.INFO")
-    for stream in (each for each, _ in names.both if only in {None, each}):
+    if only in {None, names.events}:
         # It names the stream that has taken the subjects.
         whose = f"{_API}.STREAM.NAMES"
-        yield Need(whose, whose, json.dumps({"subject": nothing}), makes=stream)
-        for verb in ("CREATE", "UPDATE"):
-            subject = f"{_API}.STREAM.{verb}.{stream}"
-            yield Need(subject, subject, other_name, makes=stream)
-        yield Need(f"{_API}.STREAM.INFO.{stream}", f"{_API}.STREAM.INFO.{stream}")
-        create = f"{_API}.CONSUMER.CREATE.{stream}"
-        yield Need(create, create, json.dumps({"stream_name": nothing, "config": {}}))
-        for verb in ("INFO", "DELETE", "MSG.NEXT"):
-            yield Need(f"{_API}.CONSUMER.{verb}.{stream}.*", f"{_API}.CONSUMER.{verb}.{stream}.{nothing}")
-        subject = f"{_API}.STREAM.MSG.GET.{stream}"
-        yield Need(subject, subject, json.dumps({"seq": NO_SEQUENCE}))
+        makes = names.events if only == names.events else ""
+        yield Need(whose, whose, json.dumps({"subject": nothing}), makes=makes)
+        yield from _asked_of(names.events, names.events, nothing, makes=names.events)
     if only == names.events:
         return
-    stream = names.sandbox
-    no_sandbox = subjects.sandbox_filter(uuid4())
-    for verb, payload in (
-        ("STREAM.PURGE", {"filter": no_sandbox}),
-        ("STREAM.MSG.DELETE", {"seq": NO_SEQUENCE}),
-        ("CONSUMER.LIST", {"offset": 0}),
-    ):
-        subject = f"{_API}.{verb}.{stream}"
-        yield Need(subject, subject, json.dumps(payload))
+    # The last part of these names is a sandbox's id, which no permission can be for: it takes a whole name.
+    stream = names.sandbox_stream(uuid4())
+    if only is not None:
+        yield Need(f"{_API}.STREAM.NAMES", f"{_API}.STREAM.NAMES", json.dumps({"subject": nothing}))
+    yield from _asked_of("*", stream, nothing)
+    for verb, payload in (("DELETE", {}), ("MSG.DELETE", {"seq": NO_SEQUENCE})):
+        yield Need(f"{_API}.STREAM.{verb}.*", f"{_API}.STREAM.{verb}.{stream}", json.dumps(payload))
+
+
+def _asked_of(pattern: str, stream: str, nothing: str, *, makes: str = "") -> Iterator[Need]:
+    """What is asked of each stream of `pattern`; `stream` is one of them."""
+    for verb in ("CREATE", "UPDATE"):
+        subject = f"{_API}.STREAM.{verb}"
+        yield Need(f"{subject}.{pattern}", f"{subject}.{stream}", json.dumps({"name": nothing}), makes=makes)
+    yield Need(f"{_API}.STREAM.INFO.{pattern}", f"{_API}.STREAM.INFO.{stream}")
+    create, wrong = f"{_API}.CONSUMER.CREATE", json.dumps({"stream_name": nothing, "config": {}})
+    yield Need(f"{create}.{pattern}", f"{create}.{stream}", wrong)
+    for verb in ("INFO", "DELETE", "MSG.NEXT"):
+        subject = f"{_API}.CONSUMER.{verb}"
+        yield Need(f"{subject}.{pattern}.*", f"{subject}.{stream}.{nothing}")
+    get = f"{_API}.STREAM.MSG.GET"
+    yield Need(f"{get}.{pattern}", f"{get}.{stream}", json.dumps({"seq": NO_SEQUENCE}))
 
 
 def _told(names: StreamNames) -> Iterator[Need]:
@@ -176,7 +184,7 @@ async def denied(connection: NatsConnection, names: StreamNames, only: str | Non
     published, heard_not = violations.of("publish"), violations.of("subscription")
     making = {
         stream: _patterns([need for need in told if need.makes == stream], published)
-        for stream, _ in names.both
+        for stream in (names.events,)
     }
     return Denied(
         _patterns([need for need in told if not need.makes], published),

@@ -1,4 +1,4 @@
-"""Checks both streams: their configuration, storing an event, reading, and removing a sandbox's events.
+"""Checks production's stream and sandboxes': their configuration, storing an event, and reading.
 
 The check never creates a missing stream, nor a trial stream: that would prove little, because limits and
 permissions depend on the name and on the streams that exist. Instead it checks whether the bot could create
@@ -8,7 +8,7 @@ the stream: the permissions, the account's limits, and the streams that have its
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import uuid4
@@ -22,12 +22,13 @@ from sandbox_core.bootstrap import Core
 from sandbox_core.nats.connection import NatsConnection
 from sandbox_core.nats.errors import meaning
 from sandbox_core.nats.message_ids import MessageIds
-from sandbox_core.nats.streams import StreamFault, StreamLimits, judge, overlap, stream_configs
+from sandbox_core.nats.sandbox_streams import SandboxStreams, sandbox_config
+from sandbox_core.nats.streams import StreamFault, StreamLimits, events_config, find_overlap, judge, overlap
 from sandbox_core.settings import Settings
-from sandbox_core.subjects import sandbox_filter
+from sandbox_core.words import counted
 
 from .findings import Look
-from .nats_permissions import events
+from .nats_permissions import Need, event_of_sandbox, events
 
 _ANSWER_WITHIN = 2.0
 _SKEW_LIMIT = 10.0
@@ -38,7 +39,7 @@ _ANOTHER_STREAM = 10060  # JetStream's JSStreamNotMatchErr
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One NATS server in use. With `only`, a stream's name, the other stream is on another one."""
+    """One NATS server in use. With `only`, a side as `publications` has it, the other is on another one."""
 
     nats: NatsConnection
     js: JetStreamContext
@@ -59,9 +60,14 @@ class Server:
         ]
 
     @property
-    def configs(self) -> list[StreamConfig]:
-        """What its streams have to be."""
-        return [c for c in stream_configs(StreamLimits.of(self.settings)) if self.only in {None, c.name}]
+    def has_events(self) -> bool:
+        """True for the server of production's stream."""
+        return self.only in {None, self.settings.stream_names.events}
+
+    @property
+    def has_sandboxes(self) -> bool:
+        """True for the server of the streams of sandboxes without an account."""
+        return self.only in {None, self.settings.stream_names.sandbox}
 
 
 async def look_at_streams(server: Server, look: Look, clock: Callable[[], datetime]) -> list[StreamConfig]:
@@ -71,26 +77,56 @@ async def look_at_streams(server: Server, look: Look, clock: Callable[[], dateti
         DependencyUnavailable, nats.errors.TimeoutError, nats.errors.NoRespondersError,
         ServiceUnavailableError: JetStream does not answer, at least not for one of the streams.
     """
-    missing, clock_is_known = [], False
-    for wanted in server.configs:
-        name = str(wanted.name)
+    limits, missing = StreamLimits.of(server.settings), []
+    if server.has_events:
+        wanted = events_config(limits)
         try:
-            info = await server.js.stream_info(name)
+            info = await server.js.stream_info(str(wanted.name))
         except NotFoundError:
             if await _could_be_made(server, look, wanted):
                 missing.append(wanted)
-            continue
-        if not clock_is_known:
-            clock_is_known = True
-            await _clocks(server, look, name, clock)
-        if (
-            _as_needed(look, info, wanted)
-            and await _takes_events(server, look, name)
-            and await _serves(server, look, wanted)
-            and await _stores(server, look, wanted)
-        ):
-            look.ok(f"the stream {name} holds {info.state.messages} messages; its use was tried")
+        else:
+            await _clocks(server, look, str(wanted.name), clock)
+            if await _usable(server, look, info, wanted, events(limits.names)[limits.names.events]):
+                look.ok(f"the stream {wanted.name} holds {info.state.messages} messages; its use was tried")
+    if server.has_sandboxes:
+        present = await SandboxStreams(server.js, limits).present()
+        missing += await _sandboxes(server, look, limits, present)
+        if present and not server.has_events:
+            await _clocks(server, look, limits.names.sandbox_stream(next(iter(present))), clock)
     return missing
+
+
+async def _sandboxes(
+    server: Server, look: Look, limits: StreamLimits, present: Mapping[str, StreamInfo]
+) -> list[StreamConfig]:
+    """Check the streams of sandboxes; without any, return one that could be created."""
+    if not present:
+        wanted = sandbox_config(limits, uuid4())
+        fault = await find_overlap(server.js, wanted)
+        if fault is None or await SandboxStreams(server.js, limits).has_shared():
+            return [wanted]
+        _tell(look, f"{limits.names.sandbox}_…", fault)
+        return []
+    usable = [
+        await _usable(server, look, info, sandbox_config(limits, each), event_of_sandbox(limits.names, each))
+        for each, info in present.items()
+    ]
+    if all(usable):
+        said = counted(len(usable), "stream of a sandbox holds", "streams of sandboxes hold")
+        total = sum(info.state.messages for info in present.values())
+        look.ok(f"{said} {total} messages; their use was tried")
+    return []
+
+
+async def _usable(server: Server, look: Look, info: StreamInfo, wanted: StreamConfig, event: Need) -> bool:
+    name = str(wanted.name)
+    return (
+        _as_needed(look, info, wanted)
+        and await _takes_events(server, look, name, event)
+        and await _serves(server, look, wanted)
+        and await _stores(server, look, wanted)
+    )
 
 
 async def _could_be_made(server: Server, look: Look, wanted: StreamConfig) -> bool:
@@ -138,9 +174,8 @@ def _command_of(mend: str) -> tuple[str, str]:
     return mend, ""
 
 
-async def _takes_events(server: Server, look: Look, name: str) -> bool:
+async def _takes_events(server: Server, look: Look, name: str, event: Need) -> bool:
     """Publish an event that the stream must refuse for its sequence: then publish and answer work."""
-    event = events(server.settings.stream_names)[name]
     answer = await server.nats.client.request(
         event.subject, b"", timeout=_ANSWER_WITHIN, headers=event.headers
     )
@@ -162,21 +197,17 @@ async def _takes_events(server: Server, look: Look, name: str) -> bool:
 
 
 async def _serves(server: Server, look: Look, wanted: StreamConfig) -> bool:
-    """Read the stream as the bot does, and remove the events of a sandbox that does not exist."""
+    """Read the stream as the bot does."""
     name, subject = str(wanted.name), (wanted.subjects or [""])[0]
     try:
         await MessageIds(server.nats.client, server.js).read(
             name, subject, datetime.now(UTC), lambda _id: None
         )
-        if name == server.settings.stream_names.sandbox:
-            await server.js.purge_stream(name, subject=sandbox_filter(uuid4()))
     except ServiceUnavailableError:
         raise
     except APIError as error:
         said = error.description
-        look.failed(
-            f"the stream {name} can't be read or cleared: {said}", "Fix the reason; then run doctor again."
-        )
+        look.failed(f"the stream {name} can't be read: {said}", "Fix the reason; then run doctor again.")
         return False
     return True
 

@@ -13,8 +13,10 @@ from sandbox_core.errors import IsolationImpossible, SandboxError
 from sandbox_core.hindrance import hindrance
 from sandbox_core.models import Sandbox, SandboxStatus, short_id
 from sandbox_core.namespaces import Namespace
+from sandbox_core.nats.tenant.configuration import TenantLimits
 from sandbox_core.settings import Settings
-from sandbox_core.subjects import schema_name
+from sandbox_core.subjects import schema_name, slot_account
+from sandbox_core.tenant_nats import TenantNats
 
 from .findings import Look
 
@@ -49,6 +51,8 @@ async def look_at_tenants(
         look.failed(error.problem, error.mend)
         return
     await _trial(core, look, namespace, clock())
+    if namespace.store == "NATS" and core.tenants.nats is not None:
+        await _compare_accounts(core.settings, look, core.tenants.nats)
     if namespace.store == "PostgreSQL" and _shared(core):
         look.note(
             "it is the server of the bot's own database: a sandbox that fills its disk, its table of locks "
@@ -81,6 +85,39 @@ async def _trial(core: Core, look: Look, namespace: Namespace, now: datetime) ->
     else:
         look.ok("a trial's part and login were made")
     await namespace.drop(trial)
+
+
+async def _compare_accounts(settings: Settings, look: Look, nats: TenantNats) -> None:
+    """Compare the accounts' limits with the settings: the server's configuration may be of older ones.
+
+    The server tells those of JetStream, and not those of connections and subscriptions.
+    """
+    limits = TenantLimits.of(settings, replicas=settings.sandbox_nats_replicas)
+    wanted = {
+        "bytes of memory (SANDBOX_STREAM_MB)": limits.account_memory,
+        "consumers (SANDBOX_STREAM_CONSUMERS)": limits.consumers,
+        "unacknowledged events of a consumer": limits.unacknowledged,
+        "streams": limits.streams,
+    }
+    others: dict[str, list[str]] = {}
+    for slot in sorted(await nats.servers.slots()):
+        has = (await nats.streams.account(slot)).limits
+        found = (has.max_memory, has.max_consumers, has.max_ack_pending, has.max_streams)
+        unlike = [
+            f"{'any number of' if there < 0 else f'{there:,}'} {what} and not {most:,}"
+            for (what, most), there in zip(wanted.items(), found, strict=True)
+            if there != most
+        ]
+        if unlike:
+            others.setdefault("; ".join(unlike), []).append(slot_account(slot))
+    for problem, accounts in others.items():
+        more = f" and {len(accounts) - 1} more" if len(accounts) > 1 else ""
+        look.failed(
+            f"the account {accounts[0]}{more} may have {problem}, as the settings say",
+            "Print its configuration again with `sandboxctl tenant-nats`, and have every server read it.",
+        )
+    if not others:
+        look.ok("its accounts have the limits of the settings")
 
 
 def _shared(core: Core) -> bool:

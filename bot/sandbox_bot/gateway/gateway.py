@@ -36,7 +36,7 @@ class Gateway:
         self.url = yarl.URL(url)
         self.turns = IdentifyGate(IdentifyRows(core.pool, application_id), limit, lambda: start_limit(client))
         connected = client.sessions.is_connected
-        contents = StoredContents(core.message_ids, settings.stream_names)
+        contents = StoredContents(core.message_ids)
         self._succession = Succession(core.intake, contents, core.metrics, connected)
         self._shards = ShardSet(client, self.turns, self._may_connect, self._succession)
         count = settings.discord_shard_count

@@ -247,7 +247,7 @@ class Life:
     def _traffic(self, guild_of: Mapping[str, int | None], stored: Sequence[StoredEvent]) -> None:
         """Show, per guild, the events of `guild_of` (message id to guild) and where they are stored."""
         sent = Counter(guild_id for guild_id in guild_of.values() if guild_id is not None)
-        found: dict[str, Counter[int]] = {stream: Counter() for stream, _ in DEFAULT_NAMES.both}
+        found: dict[str, Counter[int]] = {stream: Counter() for stream in (DEFAULT_NAMES.events, SLOT_STREAM)}
         for event in stored:
             guild_id = guild_of.get(event.message_id)
             if guild_id is not None:
@@ -256,7 +256,7 @@ class Life:
             self._place.guilds,
             sent,
             found[DEFAULT_NAMES.events],
-            found[DEFAULT_NAMES.sandbox],
+            found[SLOT_STREAM],
             sandbox_events(self._sandbox_id).replace(self._sandbox_id[8:], "…"),
         )
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from discord_sim import Frame
+from sandbox_core.nats.sandbox_streams import SandboxStreams
+from sandbox_core.nats.streams import StreamLimits
 from sandbox_core.subjects import DEFAULT_NAMES, StreamNames, sandbox_subject
 
 _BATCH = 500
@@ -26,6 +28,7 @@ class StoredEvent:
     """One message in a stream; `position` is its sequence number there."""
 
     stream: str
+    """Its name; of a sandbox's without an account what all of their names begin with."""
     position: int
     subject: str
     headers: Mapping[str, str]
@@ -81,14 +84,31 @@ class Comparison:
 
 
 async def stored_count(js: JetStreamContext, names: StreamNames = DEFAULT_NAMES) -> int:
-    """Return the number of messages in both streams."""
-    counts = [(await js.stream_info(stream)).state.messages for stream, _ in names.both]
-    return sum(counts)
+    """Return the number of messages in production's stream and in the sandboxes'."""
+    every = [names.events, *await sandboxes_streams(js, names)]
+    return sum([(await js.stream_info(stream)).state.messages for stream in every])
 
 
 async def read_streams(js: JetStreamContext, names: StreamNames = DEFAULT_NAMES) -> list[StoredEvent]:
-    """Return every message of both streams, each stream in its order."""
-    return [event for stream, subject in names.both for event in await read_stream(js, stream, subject)]
+    """Return every message of production's stream and of the sandboxes', each stream in its order."""
+    return [
+        *await read_stream(js, names.events, names.events_subjects),
+        *await read_sandboxes(js, names),
+    ]
+
+
+async def read_sandboxes(js: JetStreamContext, names: StreamNames = DEFAULT_NAMES) -> list[StoredEvent]:
+    """Return every message of all sandboxes without an account, each sandbox's in their order."""
+    return [
+        replace(event, stream=names.sandbox)
+        for stream in await sandboxes_streams(js, names)
+        for event in await read_stream(js, stream, "sandbox.>")
+    ]
+
+
+async def sandboxes_streams(js: JetStreamContext, names: StreamNames = DEFAULT_NAMES) -> list[str]:
+    """Return the names of the streams of sandboxes without an account."""
+    return await SandboxStreams(js, StreamLimits(names=names)).names()
 
 
 async def read_stream(js: JetStreamContext, stream: str, subject: str) -> list[StoredEvent]:

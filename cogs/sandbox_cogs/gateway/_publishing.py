@@ -34,7 +34,7 @@ class Publishing:
         """By shard, the number of its connection; 0 while it has none, or while its replay goes on."""
         self._made = 0
         self._wanted: set[int] = set()
-        contents = StoredContents(core.message_ids, core.settings.stream_names)
+        contents = StoredContents(core.message_ids)
         self._succession = Succession(core.intake, contents, core.metrics, self._is_connected)
         self._keeping: _Keeping | None = None
 

@@ -39,6 +39,7 @@ class TenantLimits:
     consumers: int = 50
     unacknowledged: int = 1000
     """How many events one consumer may have without an acknowledgement: their list is in no other limit."""
+    streams: int = 2
     max_payload: int = 8 * _MIB
     messages: int = 500_000
     """How many events one stream may have. It is in the streams' own configuration."""
@@ -161,7 +162,7 @@ def _slot(slot: int, limits: TenantLimits) -> Mapping[str, Any]:
         "jetstream": {
             "max_mem": limits.account_memory,
             "max_file": 0,
-            "max_streams": 2,
+            "max_streams": limits.streams,
             "max_consumers": limits.consumers,
             "max_ack_pending": limits.unacknowledged,
         },

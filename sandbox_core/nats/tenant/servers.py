@@ -22,11 +22,10 @@ from sandbox_core.subjects import slot_account, slot_of_account
 
 from ..connection import NatsConnection
 from ..errors import DEPENDENCY, translating
+from ..stream_faults import OWNER
 
 NO_ACCOUNTS = "it has no accounts for sandboxes"
 """The problem with a server that has another configuration than the sandboxes' must have."""
-OWNER = "sandbox"
-"""The key of the sandbox's id in a stream's metadata."""
 _PING = "$SYS.REQ.SERVER.PING"
 _ANSWERS_WITHIN = 0.7
 """The limit in seconds for all servers' answers: connections are to be cut within a second."""

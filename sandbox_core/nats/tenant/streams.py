@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import timedelta
 from uuid import UUID
 
 from nats.js import JetStreamContext
@@ -26,13 +25,11 @@ from sandbox_core.subjects import SLOT_DEAD_LETTERS, SLOT_STREAM, slot_api, slot
 from ..connection import NatsConnection
 from ..errors import DEPENDENCY, translating
 from ..message_ids import MessageIds
-from ..stream_faults import MADE_BY, MARK
-from ..streams import DUPLICATE_WINDOW
+from ..stream_faults import MADE_BY, MARK, OWNER
+from ..streams import DUPLICATE_WINDOW, SANDBOX_MAX_AGE
 from .configuration import DEFAULT_LIMITS, TenantLimits
-from .servers import OWNER
 
 _TIMEOUT = 3.0
-_MAX_AGE = timedelta(minutes=5)
 # With streams as large as their account the server refuses messages, instead of discarding the oldest.
 _SHARES, _OF = {SLOT_STREAM: 5, SLOT_DEAD_LETTERS: 1}, 8
 _NAME_IN_USE = 10058
@@ -90,7 +87,7 @@ class SlotStreams:
             retention=RetentionPolicy.LIMITS,
             storage=StorageType.MEMORY,
             # Dead letters go with their sandbox, and do not age before.
-            max_age=_MAX_AGE.total_seconds() if name == SLOT_STREAM else 0,
+            max_age=SANDBOX_MAX_AGE.total_seconds() if name == SLOT_STREAM else 0,
             max_msgs=self._messages,
             max_bytes=memory * _SHARES[name] // _OF,
             duplicate_window=DUPLICATE_WINDOW.total_seconds(),

@@ -15,10 +15,10 @@ from redis.asyncio import Redis
 from sandbox_core.context import SandboxContext, environment
 from sandbox_core.models import Sandbox, SandboxStatus, short_id
 from sandbox_core.namespaces import SchemaProvisioner
-from sandbox_core.nats.streams import StreamLimits, stream_configs
 from sandbox_core.postgres import Pool, create_pool
 from sandbox_core.redis.client import create_client
 from sandbox_core.subjects import schema_name
+from tests.streams import streams_at
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -51,9 +51,9 @@ def js(nats_client: Client) -> JetStreamContext:
 
 
 @pytest.fixture
-async def sandbox_stream(js: JetStreamContext) -> None:
-    """The stream `SANDBOX`, empty."""
-    await js.add_stream(stream_configs(StreamLimits())[1])
+async def sandbox_stream(js: JetStreamContext, sandbox: Sandbox) -> None:
+    """The sandbox's stream, empty."""
+    await streams_at(js).make(sandbox.id)
 
 
 @pytest.fixture

@@ -1,16 +1,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gzip
 from collections.abc import Callable
 from contextlib import aclosing
 from typing import Any
 
 import pytest
+from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, StreamConfig
-from nats.js.errors import APIError, NotFoundError
+from nats.js.errors import APIError
 from redis.asyncio import Redis
 
 from sandbox_bot.embedded import EmbeddedServers
@@ -19,9 +19,9 @@ from sandbox_core.errors import DependencyUnavailable, InvalidInput
 from sandbox_core.models import Sandbox
 from sandbox_core.subjects import (
     EVENTS_STREAM,
-    SANDBOX_STREAM,
     sandbox_subject,
 )
+from tests.streams import stream_of, streams_at
 
 GUILD = "100000000000000001"
 SERVERS = {
@@ -65,15 +65,14 @@ async def test_tables_and_keys_are_the_sandboxs(
 
 
 async def test_published_below_the_prefix(
-    context: SandboxContext, js: JetStreamContext, sandbox: Sandbox
+    context: SandboxContext, nats_client: Client, sandbox: Sandbox
 ) -> None:
+    heard = await nats_client.subscribe(f"sandbox.{sandbox.id}.jobs.*")
+    await nats_client.flush()
     await context.publish("jobs.resize", b"payload", headers={"Size": "2"})
     await context.publish("jobs.done", b"")
-    message = None
-    while message is None:
-        # Stored without an acknowledgement: a moment later.
-        with contextlib.suppress(NotFoundError):
-            message = await js.get_last_msg(SANDBOX_STREAM, f"sandbox.{sandbox.id}.jobs.resize")
+    message = await heard.next_msg(60)
+    assert message.subject == f"sandbox.{sandbox.id}.jobs.resize"
     assert (message.data, message.headers) == (b"payload", {"Size": "2"})
 
 
@@ -94,7 +93,9 @@ async def test_names_that_are_none(sandbox: Sandbox, types: tuple[str, ...], con
 async def test_events_of_the_sandbox_alone(
     context: SandboxContext, js: JetStreamContext, sandbox: Sandbox, new_sandbox: Callable[..., Sandbox]
 ) -> None:
-    await emit(js, new_sandbox(), "MESSAGE_CREATE", "somebody else's")
+    other = new_sandbox()
+    await streams_at(js).make(other.id)
+    await emit(js, other, "MESSAGE_CREATE", "somebody else's")
     await emit(js, sandbox, "TYPING_START", "not asked for")
     await emit(js, sandbox, "MESSAGE_CREATE", "one")
     await js.publish(
@@ -170,12 +171,12 @@ async def test_headers_of_an_event_that_are_copied_are_no_orders_to_the_server(
     )
     (event,) = await take(context, 1)
     for headers in (event.headers, {**event.headers, "nats-expected-stream": "ANOTHER"}):
-        await context.publish("jobs.x", b"body", headers=headers)
-    await context.publish("jobs.y", b"")
+        await context.publish("events.MINE", b"body", headers=headers)
+    await context.publish("events.OTHER", b"")
     info = None
     while info is None or info.state.messages < 4:
-        info = await js.stream_info(SANDBOX_STREAM)
-    stored = await js.get_last_msg(SANDBOX_STREAM, f"sandbox.{sandbox.id}.jobs.x")
+        info = await js.stream_info(stream_of(sandbox.id))
+    stored = await js.get_last_msg(stream_of(sandbox.id), f"sandbox.{sandbox.id}.events.MINE")
     assert (stored.data, stored.headers) == (b"body", {"Discord-Event": "MESSAGE_CREATE"})
 
 
@@ -211,7 +212,7 @@ async def test_the_stream_is_lost_and_made_again(
     worker = asyncio.create_task(work())
     await emit(js, sandbox, "MESSAGE_CREATE", "before")
     assert await asyncio.wait_for(received.get(), 60) == "before"
-    config = (await js.stream_info(SANDBOX_STREAM)).config
+    config = (await js.stream_info(stream_of(sandbox.id))).config
     refused = asyncio.Event()
     subscribe = context._subscribe
 
@@ -223,7 +224,7 @@ async def test_the_stream_is_lost_and_made_again(
             raise
 
     monkeypatch.setattr(context, "_subscribe", noting_refusals)
-    await js.delete_stream(SANDBOX_STREAM)
+    await js.delete_stream(stream_of(sandbox.id))
     await asyncio.wait_for(refused.wait(), 60)
     await js.add_stream(config)
     await emit(js, sandbox, "MESSAGE_CREATE", "after")
@@ -251,7 +252,7 @@ async def test_nats_restarts_under_a_worker(
     worker = asyncio.create_task(work())
     await emit(js, sandbox, "MESSAGE_CREATE", "before")
     assert await asyncio.wait_for(received.get(), 60) == "before"
-    config = (await js.stream_info(SANDBOX_STREAM)).config
+    config = (await js.stream_info(stream_of(sandbox.id))).config
     await servers.nats.kill()
     await servers.nats.start()
     for _ in range(200):
@@ -295,12 +296,14 @@ async def test_a_server_that_is_away_stops_the_entering(servers_env: dict[str, s
 
 
 async def test_a_refusal_that_waiting_does_not_mend_is_raised(
-    context: SandboxContext, js: JetStreamContext, monkeypatch: pytest.MonkeyPatch
+    context: SandboxContext, js: JetStreamContext, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody has made the consumer in a way that can't be changed."""
-    await js.add_consumer(SANDBOX_STREAM, ConsumerConfig(durable_name="fixed", ack_policy=AckPolicy.NONE))
+    await js.add_consumer(
+        stream_of(sandbox.id), ConsumerConfig(durable_name="fixed", ack_policy=AckPolicy.NONE)
+    )
     config = context._consumer((), "worker")
-    config.durable_name = "fixed"
+    config.name = config.durable_name = "fixed"
     monkeypatch.setattr(context, "_consumer", lambda *_: config)
     with pytest.raises(InvalidInput) as refused:
         await anext(context.events())
@@ -312,20 +315,22 @@ async def test_a_consumer_removed_under_a_worker_is_made_again(
 ) -> None:
     monkeypatch.setattr("sandbox_core.context._events._RETRY_SECONDS", 0.02)
     first = asyncio.create_task(anext(context.events("MESSAGE_CREATE")))
-    while not (made := await js.consumers_info(SANDBOX_STREAM)) or not made[0].num_waiting:
+    while not (made := await js.consumers_info(stream_of(sandbox.id))) or not made[0].num_waiting:
         await asyncio.sleep(0.01)
-    await js.delete_consumer(SANDBOX_STREAM, made[0].name)
+    await js.delete_consumer(stream_of(sandbox.id), made[0].name)
     await emit(js, sandbox, "MESSAGE_CREATE", "after")
     assert (await asyncio.wait_for(first, 60)).data == {"content": "after"}
 
 
-async def test_a_stream_without_room_for_a_consumer(context: SandboxContext, js: JetStreamContext) -> None:
+async def test_a_stream_without_room_for_a_consumer(
+    context: SandboxContext, js: JetStreamContext, sandbox: Sandbox
+) -> None:
     """A limit that an operator has set; its text is JetStream's."""
-    config = (await js.stream_info(SANDBOX_STREAM)).config
-    await js.delete_stream(SANDBOX_STREAM)
+    config = (await js.stream_info(stream_of(sandbox.id))).config
+    await js.delete_stream(stream_of(sandbox.id))
     config.max_consumers = 1
     await js.add_stream(config)
-    await js.add_consumer(SANDBOX_STREAM, ConsumerConfig(durable_name="only"))
+    await js.add_consumer(stream_of(sandbox.id), ConsumerConfig(durable_name="only"))
     with pytest.raises(APIError, match="maximum consumers"):
         await anext(context.events())
 

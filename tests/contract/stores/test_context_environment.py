@@ -59,7 +59,7 @@ def test_the_names_of_streams_come_from_the_same_variables_as_the_bots(sandbox: 
     theirs = environment(sandbox, StreamNames("PROD", "acme.discord", "BOXES"))
     assert theirs == environment(sandbox) | {"NATS_SANDBOX_STREAM": "BOXES"}
     inside = SandboxContext.from_env(SERVERS | theirs).world
-    assert inside.stream == "BOXES"
+    assert inside.stream == f"BOXES_{sandbox.id.hex[:8]}"
     assert inside.event_subjects() == [f"sandbox.{sandbox.id}.events.*"]
     assert inside.event_subjects("X") == [sandbox_subject(sandbox.id, "X")]
     for name, wrong in (("NATS_EVENTS_STREAM", "a.b"), ("NATS_EVENTS_PREFIX", "sandbox.x")):

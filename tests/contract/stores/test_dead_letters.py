@@ -18,12 +18,14 @@ from sandbox_core.context import Event, SandboxContext, environment
 from sandbox_core.errors import DependencyUnavailable, InvalidInput
 from sandbox_core.models import Sandbox
 from sandbox_core.namespaces import NatsNamespace
+from sandbox_core.namespaces.nats_letters import SandboxDeadLetters
 from sandbox_core.nats.contents import StoredContents
-from sandbox_core.nats.dead_letters import DeadLetters
 from sandbox_core.nats.message_ids import MessageIds
-from sandbox_core.nats.streams import StreamLimits, Streams
+from sandbox_core.nats.sandbox_streams import SandboxReads
+from sandbox_core.postgres import Pool
 from sandbox_core.settings import SettingsError
-from sandbox_core.subjects import SANDBOX_STREAM, sandbox_subject
+from sandbox_core.subjects import sandbox_subject
+from tests.streams import stream_of, streams_at
 
 GUILD = "100000000000000001"
 
@@ -42,8 +44,8 @@ async def emit(js: JetStreamContext, sandbox: Sandbox, *texts: str) -> None:
 
 
 @pytest.fixture
-def letters(js: JetStreamContext) -> DeadLetters:
-    return DeadLetters(js, SANDBOX_STREAM)
+def letters(pool: Pool, js: JetStreamContext) -> SandboxDeadLetters:
+    return SandboxDeadLetters(pool, None, streams_at(js))
 
 
 async def run(context: SandboxContext, handled: list[str], expected: int, **named: int) -> None:
@@ -72,7 +74,7 @@ async def lives(context: SandboxContext, expected: int, **named: int) -> tuple[l
 
 
 async def test_a_poison_event_does_not_stop_the_events_behind_it(
-    context: SandboxContext, js: JetStreamContext, sandbox: Sandbox, letters: DeadLetters
+    context: SandboxContext, js: JetStreamContext, sandbox: Sandbox, letters: SandboxDeadLetters
 ) -> None:
     good = [f"good {number}" for number in range(30)]
     await emit(js, sandbox, "poison", *good)
@@ -104,7 +106,7 @@ async def test_the_number_of_deliveries_is_a_parameter_before_it_is_a_variable(
     context: SandboxContext,
     js: JetStreamContext,
     sandbox: Sandbox,
-    letters: DeadLetters,
+    letters: SandboxDeadLetters,
 ) -> None:
     variables = environment(sandbox, max_deliveries=2)
     assert variables["SANDBOX_MAX_DELIVERIES"] == "2"
@@ -135,7 +137,7 @@ async def test_a_loop_over_a_handler_goes_on_whatever_it_raises(
     context: SandboxContext,
     js: JetStreamContext,
     sandbox: Sandbox,
-    letters: DeadLetters,
+    letters: SandboxDeadLetters,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("sandbox_core.context._events._PAUSE_GROWS", 0.001)
@@ -150,7 +152,7 @@ async def test_a_loop_over_a_handler_goes_on_whatever_it_raises(
         handled.put_nowait(event.data["content"])
 
     async def waiting() -> tuple[int | None, int | None]:
-        info = await js.consumer_info(SANDBOX_STREAM, f"{sandbox.id}-worker")
+        info = await js.consumer_info(stream_of(sandbox.id), f"{sandbox.id}-worker")
         return info.num_ack_pending, info.num_pending
 
     await emit(js, sandbox, "poison", "one", "two")
@@ -181,7 +183,7 @@ async def test_workers_that_are_killed(
     context: SandboxContext,
     js: JetStreamContext,
     sandbox: Sandbox,
-    letters: DeadLetters,
+    letters: SandboxDeadLetters,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """They give nothing back and tell nothing; those behind the poison are delivered as often, and live."""
@@ -214,7 +216,7 @@ async def test_it_is_acknowledged_only_when_the_letter_is_stored(
     context: SandboxContext,
     js: JetStreamContext,
     sandbox: Sandbox,
-    letters: DeadLetters,
+    letters: SandboxDeadLetters,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A kill in between: the event comes again, and its letter is there once."""
@@ -229,16 +231,16 @@ async def test_it_is_acknowledged_only_when_the_letter_is_stored(
     with pytest.raises(asyncio.CancelledError):
         await run(context, [], 9, max_deliveries=1)
     assert len(await letters.list(sandbox.id, limit=9)) == 1
-    info = await js.consumer_info(SANDBOX_STREAM, f"{sandbox.id}-worker")
+    info = await js.consumer_info(stream_of(sandbox.id), f"{sandbox.id}-worker")
     assert info.num_ack_pending
     monkeypatch.undo()
     info.config.ack_wait = 0.1
-    await js.add_consumer(SANDBOX_STREAM, info.config)
+    await js.add_consumer(stream_of(sandbox.id), info.config)
     handled: list[str] = []
     monkeypatch.setattr("sandbox_core.context._context.ACK_WAIT_SECONDS", 0.1)
     async with asyncio.timeout(60):
         await run(context, handled, 1, max_deliveries=1)
-        while (await js.consumer_info(SANDBOX_STREAM, f"{sandbox.id}-worker")).num_redelivered:
+        while (await js.consumer_info(stream_of(sandbox.id), f"{sandbox.id}-worker")).num_redelivered:
             await asyncio.sleep(0.05)
             async with aclosing(context.events(max_deliveries=1)) as events:
                 with pytest.raises(TimeoutError):
@@ -248,13 +250,13 @@ async def test_it_is_acknowledged_only_when_the_letter_is_stored(
 
 
 async def test_a_letter_that_can_not_be_stored_does_not_stop_the_loop(
-    context: SandboxContext, js: JetStreamContext, sandbox: Sandbox, letters: DeadLetters
+    context: SandboxContext, js: JetStreamContext, sandbox: Sandbox, letters: SandboxDeadLetters
 ) -> None:
-    config = (await js.stream_info(SANDBOX_STREAM)).config
+    config = (await js.stream_info(stream_of(sandbox.id))).config
     await emit(js, sandbox, "poison")
     with pytest.raises(PoisonError):
         await run(context, [], 1, max_deliveries=2)
-    await js.update_stream(config.evolve(subjects=["sandbox.*.events.MESSAGE_CREATE"]))
+    await js.update_stream(config.evolve(subjects=[f"sandbox.{sandbox.id}.events.MESSAGE_CREATE"]))
     await emit(js, sandbox, "good")
     with capture_logs() as logs:
         handled, deaths = await lives(context, 1, max_deliveries=2)
@@ -266,7 +268,11 @@ async def test_a_letter_that_can_not_be_stored_does_not_stop_the_loop(
 
 
 async def test_a_large_event_keeps_its_payload_or_tells_how_large_it_was(
-    nats_client: Client, context: SandboxContext, js: JetStreamContext, sandbox: Sandbox, letters: DeadLetters
+    nats_client: Client,
+    context: SandboxContext,
+    js: JetStreamContext,
+    sandbox: Sandbox,
+    letters: SandboxDeadLetters,
 ) -> None:
     most = nats_client.max_payload
     subject = sandbox_subject(sandbox.id, "GUILD_CREATE")
@@ -293,7 +299,7 @@ async def test_a_large_event_keeps_its_payload_or_tells_how_large_it_was(
 
 
 async def test_a_letter_is_replayed_once_and_marked_as_such(
-    context: SandboxContext, js: JetStreamContext, sandbox: Sandbox, letters: DeadLetters
+    context: SandboxContext, js: JetStreamContext, sandbox: Sandbox, letters: SandboxDeadLetters
 ) -> None:
     await emit(js, sandbox, "poison")
     with pytest.raises(PoisonError):
@@ -315,7 +321,11 @@ async def test_a_letter_is_replayed_once_and_marked_as_such(
 
 
 async def test_letters_and_replayed_events_are_no_copies_of_what_the_gateway_published(
-    nats_client: Client, context: SandboxContext, js: JetStreamContext, sandbox: Sandbox, letters: DeadLetters
+    nats_client: Client,
+    context: SandboxContext,
+    js: JetStreamContext,
+    sandbox: Sandbox,
+    letters: SandboxDeadLetters,
 ) -> None:
     await emit(js, sandbox, "poison", "poison too")
     for _ in range(2):
@@ -323,7 +333,7 @@ async def test_letters_and_replayed_events_are_no_copies_of_what_the_gateway_pub
             await run(context, [], 1, max_deliveries=1)
     await letters.replay((await letters.list(sandbox.id, limit=1))[0])
     found: list[bytes] = []
-    contents = StoredContents(MessageIds(nats_client, js))
+    contents = StoredContents(SandboxReads(MessageIds(nats_client, js), streams_at(js)))
     await contents.read({GUILD}, 0.0, lambda _guild, payload, _at: found.append(payload))
     assert [b"poison too" in payload for payload in found] == [False, True]
 
@@ -333,7 +343,7 @@ async def test_letters_of_others_and_forged_ones(
     js: JetStreamContext,
     sandbox: Sandbox,
     new_sandbox: Callable[..., Sandbox],
-    letters: DeadLetters,
+    letters: SandboxDeadLetters,
 ) -> None:
     other = new_sandbox()
     forged = {
@@ -364,19 +374,19 @@ async def test_they_outlive_events_and_go_with_their_sandbox(
     context: SandboxContext,
     js: JetStreamContext,
     sandbox: Sandbox,
-    letters: DeadLetters,
+    letters: SandboxDeadLetters,
 ) -> None:
     """Also in a stream that an earlier version made: it is brought to what this one needs."""
-    config = (await js.stream_info(SANDBOX_STREAM)).config
-    await js.delete_stream(SANDBOX_STREAM)
+    config = (await js.stream_info(stream_of(sandbox.id))).config
+    await js.delete_stream(stream_of(sandbox.id))
     await js.add_stream(config.evolve(allow_msg_ttl=None))
     await emit(js, sandbox, "poison early")
     with pytest.raises(PoisonError):
         await run(context, [], 1, max_deliveries=1)
     assert len(await letters.list(sandbox.id, limit=9)) == 1
-    await js.purge_stream(SANDBOX_STREAM)
-    await Streams(js, StreamLimits()).ensure()
-    present = (await js.stream_info(SANDBOX_STREAM)).config
+    await js.purge_stream(stream_of(sandbox.id))
+    await streams_at(js).make(sandbox.id)
+    present = (await js.stream_info(stream_of(sandbox.id))).config
     assert present.allow_msg_ttl
     await emit(js, sandbox, "poison", "poison too", "good")
     for _ in range(2):
@@ -384,10 +394,10 @@ async def test_they_outlive_events_and_go_with_their_sandbox(
             await run(context, [], 1, max_deliveries=1)
     await js.update_stream(present.evolve(max_age=0.2, duplicate_window=0.2))
     async with asyncio.timeout(60):
-        while (await js.stream_info(SANDBOX_STREAM)).state.messages > 2:
+        while (await js.stream_info(stream_of(sandbox.id))).state.messages > 2:
             await asyncio.sleep(0.05)
     assert len(await letters.list(sandbox.id, limit=9)) == 2
-    namespace = NatsNamespace(js)
+    namespace = NatsNamespace(streams_at(js))
     health = await namespace.check(sandbox)
     assert (health.facts["dead_letters"], health.facts["messages"]) == (2, 0)
     assert health.detail == "no events waiting, 2 dead letters"

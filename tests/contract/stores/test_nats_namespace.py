@@ -9,150 +9,126 @@ import nats.js.errors
 import pytest
 from nats.aio.client import Client
 from nats.js import JetStreamContext
-from nats.js.api import ConsumerConfig, RawStreamMsg, StreamConfig
+from nats.js.api import ConsumerConfig, RawStreamMsg, StorageType, StreamConfig
 
 from sandbox_bot.embedded import EmbeddedServers
 from sandbox_core.errors import DependencyUnavailable, StreamUnusable
 from sandbox_core.models import Sandbox
 from sandbox_core.namespaces import NatsNamespace, PartState
 from sandbox_core.nats.errors import translating
-from sandbox_core.nats.streams import StreamLimits, stream_configs
-from sandbox_core.subjects import SANDBOX_STREAM, StreamNames, nats_prefix, sandbox_filter, sandbox_subject
+from sandbox_core.nats.sandbox_streams import SandboxStreams
+from sandbox_core.nats.streams import MADE_BY, MARK, StreamLimits
+from sandbox_core.subjects import SANDBOX_STREAM, StreamNames, sandbox_subject
+from tests.streams import stream_of, streams_at
 
 
 @pytest.fixture
 def namespace(js: JetStreamContext) -> NatsNamespace:
-    return NatsNamespace(js)
+    return NatsNamespace(streams_at(js))
 
 
-async def consumer(js: JetStreamContext, name: str, *filters: str) -> None:
-    await js.add_consumer(SANDBOX_STREAM, ConsumerConfig(durable_name=name, filter_subjects=list(filters)))
+async def consumer(js: JetStreamContext, sandbox: Sandbox, name: str, *filters: str) -> None:
+    await js.add_consumer(
+        stream_of(sandbox.id), ConsumerConfig(durable_name=name, filter_subjects=list(filters))
+    )
 
 
-async def consumers(js: JetStreamContext) -> list[str]:
-    return sorted(info.name for info in await js.consumers_info(SANDBOX_STREAM))
-
-
-@pytest.mark.usefixtures("sandbox_stream")
-async def test_only_what_is_the_sandboxs_alone_goes(
+async def test_each_sandbox_has_a_stream_that_goes_with_it(
     namespace: NatsNamespace, js: JetStreamContext, new_sandbox: Callable[..., Sandbox]
 ) -> None:
     mine, other = new_sandbox(), new_sandbox()
-    await namespace.provision(mine)
     for sandbox in (mine, other):
+        await namespace.provision(sandbox)
+        await namespace.provision(sandbox)
         await js.publish(sandbox_subject(sandbox.id, "MESSAGE_CREATE"), b"{}")
-        await js.publish(nats_prefix(sandbox.id) + "jobs.resize", b"x")
-    await consumer(js, "mine", sandbox_filter(mine.id))
-    await consumer(
-        js, "mine-two", sandbox_subject(mine.id, "MESSAGE_CREATE"), sandbox_subject(mine.id, "TYPING_START")
-    )
-    await consumer(js, "both", sandbox_filter(mine.id), sandbox_filter(other.id))
-    await consumer(js, "other", sandbox_filter(other.id))
-    await js.add_consumer(SANDBOX_STREAM, ConsumerConfig(durable_name="everything"))
+        await consumer(js, sandbox, "worker", sandbox_subject(sandbox.id, "MESSAGE_CREATE"))
+    config = (await js.stream_info(stream_of(mine.id))).config
+    assert (config.subjects, config.storage) == ([f"sandbox.{mine.id}.events.>"], "memory")
+    assert (config.max_age, config.max_msgs) == (300, 500_000)
+    assert (config.max_bytes, config.max_consumers) == (32 * 1024 * 1024, 50)
+    assert (config.metadata or {}).items() >= {MADE_BY: MARK, "sandbox": str(mine.id)}.items()
     assert await namespace.list_ids() == {str(mine.id), str(other.id)}
 
     await namespace.drop(mine)
     await namespace.drop(mine)
 
-    assert await consumers(js) == ["both", "everything", "other"]
-    info = await js.stream_info(SANDBOX_STREAM, subjects_filter=">")
-    assert info.state.subjects == {
-        sandbox_subject(other.id, "MESSAGE_CREATE"): 1,
-        nats_prefix(other.id) + "jobs.resize": 1,
-    }
+    assert await namespace.list_ids() == {str(other.id)}
+    (left,) = await js.streams_info()
+    assert (left.config.name, left.state.messages, left.state.consumer_count) == (stream_of(other.id), 1, 1)
 
 
-@pytest.mark.usefixtures("sandbox_stream")
-async def test_a_consumer_alone_is_found(
+async def test_the_limits_are_the_settings(js: JetStreamContext, sandbox: Sandbox) -> None:
+    limits = StreamLimits(sandbox_bytes=16 * 1024 * 1024, sandbox_messages=1000, sandbox_consumers=1)
+    await NatsNamespace(SandboxStreams(js, limits)).provision(sandbox)
+    config = (await js.stream_info(stream_of(sandbox.id))).config
+    assert (config.max_bytes, config.max_msgs, config.max_consumers) == (16 * 1024 * 1024, 1000, 1)
+
+
+async def test_more_streams_than_one_answer_names(
     namespace: NatsNamespace, js: JetStreamContext, sandbox: Sandbox
 ) -> None:
-    await js.publish("sandbox.not-a-uuid.events.X", b"")
-    assert await namespace.list_ids() == set()
-    await consumer(js, "lonely", sandbox_filter(sandbox.id))
+    """The server names 1,024 streams at a time."""
+    await namespace.provision(sandbox)
+    few = asyncio.Semaphore(40)
+
+    async def another(number: int) -> None:
+        async with few:
+            await js.add_stream(name=f"A{number:04}", subjects=[f"a.{number}"], storage=StorageType.MEMORY)
+
+    await asyncio.gather(*(another(number) for number in range(1030)))
     assert await namespace.list_ids() == {str(sandbox.id)}
 
 
-@pytest.mark.usefixtures("sandbox_stream")
-async def test_more_consumers_than_one_answer_holds(
-    namespace: NatsNamespace, js: JetStreamContext, new_sandbox: Callable[..., Sandbox]
-) -> None:
-    """The server lists 256 consumers at a time."""
-    mine, other = new_sandbox(), new_sandbox()
-    for start in range(0, 280, 40):
-        await asyncio.gather(
-            *(
-                consumer(js, f"c{number:03}", sandbox_filter(mine.id if number % 2 else other.id))
-                for number in range(start, start + 40)
-            )
-        )
-    await namespace.drop(mine)
-    left = await consumers(js)
-    assert len(left) == 140
-    assert (await namespace.check(other)).facts["consumers"] == 140
-
-
-@pytest.mark.usefixtures("sandbox_stream")
 async def test_health(namespace: NatsNamespace, js: JetStreamContext, sandbox: Sandbox) -> None:
+    await namespace.provision(sandbox)
     quiet = await namespace.check(sandbox)
     assert (quiet.store, quiet.state, quiet.detail) == ("NATS", PartState.HEALTHY, "no events waiting")
     for kind in ("MESSAGE_CREATE", "MESSAGE_CREATE", "TYPING_START"):
         await js.publish(sandbox_subject(sandbox.id, kind), b"{}")
-    await consumer(js, "mine", sandbox_filter(sandbox.id))
-    later = NatsNamespace(js, clock=lambda: datetime.now(UTC) + timedelta(seconds=90))
+    await consumer(js, sandbox, "mine", sandbox_subject(sandbox.id, "TYPING_START"))
+    later = NatsNamespace(streams_at(js), clock=lambda: datetime.now(UTC) + timedelta(seconds=90))
     busy = await later.check(sandbox)
     assert busy.state is PartState.HEALTHY
-    assert (busy.facts["messages"], busy.facts["consumers"]) == (3, 1)
+    assert (busy.facts["messages"], busy.facts["messages_limit"]) == (3, 500_000)
+    assert (busy.facts["consumers"], busy.facts["consumers_limit"]) == (1, 50)
+    assert 0 < int(busy.facts["bytes"]) < int(busy.facts["bytes_limit"]) == 32 * 1024 * 1024
     assert 90 <= float(busy.facts["last_event_age_s"]) < 120
     assert busy.detail.startswith("3 events waiting, the last one ")
     assert busy.latency_ms > 0
-    behind = NatsNamespace(js, clock=lambda: datetime.now(UTC) - timedelta(hours=1))
+    behind = NatsNamespace(streams_at(js), clock=lambda: datetime.now(UTC) - timedelta(hours=1))
     assert (await behind.check(sandbox)).facts["last_event_age_s"] == 0
 
 
-@pytest.mark.usefixtures("sandbox_stream")
 async def test_an_event_without_a_time(
     namespace: NatsNamespace, js: JetStreamContext, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def timeless(*_: object) -> RawStreamMsg:
         return RawStreamMsg()
 
+    await namespace.provision(sandbox)
+    await js.publish(sandbox_subject(sandbox.id, "MESSAGE_CREATE"), b"{}")
     monkeypatch.setattr(js, "get_last_msg", timeless)
     assert "last_event_age_s" not in (await namespace.check(sandbox)).facts
 
 
-async def test_a_missing_stream_is_an_empty_one(namespace: NatsNamespace, sandbox: Sandbox) -> None:
+async def test_a_missing_stream_is_an_empty_one(
+    namespace: NatsNamespace, js: JetStreamContext, sandbox: Sandbox
+) -> None:
     await namespace.provision(sandbox)
-    await namespace.drop(sandbox)
+    await js.delete_stream(stream_of(sandbox.id))
     assert await namespace.list_ids() == set()
     part = await namespace.check(sandbox)
     assert part.state is PartState.DEGRADED
     assert part.facts["messages"] == 0
     assert "will be created again" in part.detail
-
-
-@pytest.mark.usefixtures("sandbox_stream")
-async def test_a_consumer_that_left_by_itself(
-    namespace: NatsNamespace, js: JetStreamContext, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await consumer(js, "mine", sandbox_filter(sandbox.id))
-    await js.publish(sandbox_subject(sandbox.id, "MESSAGE_CREATE"), b"{}")
-    real = js.delete_consumer
-
-    async def twice(stream: str, name: str) -> bool:
-        await real(stream, name)
-        return await real(stream, name)
-
-    monkeypatch.setattr(js, "delete_consumer", twice)
     await namespace.drop(sandbox)
-    assert await namespace.list_ids() == set()
 
 
 async def test_a_stream_of_somebody_else_is_left_alone(
     namespace: NatsNamespace, js: JetStreamContext, sandbox: Sandbox
 ) -> None:
-    await js.add_stream(StreamConfig(name=SANDBOX_STREAM, subjects=["sandbox.>"]))
+    await js.add_stream(StreamConfig(name=stream_of(sandbox.id), subjects=["sandbox.>"]))
     await js.publish(sandbox_subject(sandbox.id, "MESSAGE_CREATE"), b"theirs")
-    await consumer(js, "theirs", sandbox_filter(sandbox.id))
     with pytest.raises(StreamUnusable, match="not this bot's"):
         await namespace.provision(sandbox)
     await namespace.drop(sandbox)
@@ -160,21 +136,34 @@ async def test_a_stream_of_somebody_else_is_left_alone(
     health = await namespace.check(sandbox)
     assert health.state is PartState.UNHEALTHY
     assert "not this bot's" in health.detail
-    assert await consumers(js) == ["theirs"]
-    assert (await js.stream_info(SANDBOX_STREAM)).state.messages == 1
+    assert (await js.stream_info(stream_of(sandbox.id))).state.messages == 1
 
 
-async def test_the_stream_may_have_another_name(js: JetStreamContext, sandbox: Sandbox) -> None:
-    config = stream_configs(StreamLimits(names=StreamNames(sandbox="ACME_SANDBOX")))[1]
-    await js.add_stream(config)
-    await js.add_stream(StreamConfig(name=SANDBOX_STREAM, subjects=["billing.>"]))
-    namespace = NatsNamespace(js, stream="ACME_SANDBOX")
+@pytest.mark.parametrize("ours", [True, False])
+async def test_the_stream_that_sandboxes_shared_before_makes_room(
+    namespace: NatsNamespace, js: JetStreamContext, sandbox: Sandbox, *, ours: bool
+) -> None:
+    metadata = {MADE_BY: MARK} if ours else None
+    await js.add_stream(StreamConfig(name=SANDBOX_STREAM, subjects=["sandbox.>"], metadata=metadata))
+    await js.publish(sandbox_subject(sandbox.id, "MESSAGE_CREATE"), b"{}")
+    if not ours:
+        with pytest.raises(StreamUnusable, match=r"SANDBOX \(subjects sandbox\.>\) takes subjects"):
+            await namespace.provision(sandbox)
+        assert (await js.stream_info(SANDBOX_STREAM)).state.messages == 1
+        return
+    await namespace.provision(sandbox)
+    assert [info.config.name for info in await js.streams_info()] == [stream_of(sandbox.id)]
+
+
+async def test_the_streams_may_have_other_names(js: JetStreamContext, sandbox: Sandbox) -> None:
+    await js.add_stream(StreamConfig(name=stream_of(sandbox.id), subjects=["billing.>"]))
+    namespace = NatsNamespace(SandboxStreams(js, StreamLimits(names=StreamNames(sandbox="ACME_SANDBOX"))))
     await namespace.provision(sandbox)
     await js.publish(sandbox_subject(sandbox.id, "MESSAGE_CREATE"), b"{}")
     assert await namespace.list_ids() == {str(sandbox.id)}
     assert (await namespace.check(sandbox)).facts["messages"] == 1
     await namespace.drop(sandbox)
-    assert await namespace.list_ids() == set()
+    assert [info.config.name for info in await js.streams_info()] == [stream_of(sandbox.id)]
 
 
 async def test_nats_away(

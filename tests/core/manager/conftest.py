@@ -23,10 +23,10 @@ from sandbox_core.namespaces import (
     RedisNamespace,
     SchemaProvisioner,
 )
-from sandbox_core.nats.streams import StreamLimits, stream_configs
 from sandbox_core.postgres import Pool, audit, connected, create_pool, sandboxes
 from sandbox_core.redis.client import create_client
-from sandbox_core.subjects import SANDBOX_STREAM, redis_prefix, sandbox_subject
+from sandbox_core.subjects import redis_prefix, sandbox_subject
+from tests.streams import streams_at
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 PROTECTED = "100000000000000099"
@@ -106,7 +106,12 @@ class Interposed:
     async def provision(self, sandbox: Sandbox) -> None:
         await self._play(self.before_provision)
         await self.inner.provision(sandbox)
-        await self._play(self.after_provision)
+        try:
+            await self._play(self.after_provision)
+        except Exception:
+            # What raises leaves nothing behind, as each namespace promises.
+            await self.inner.drop(sandbox)
+            raise
 
     async def drop(self, sandbox: Sandbox) -> None:
         await self._play(self.before_drop)
@@ -118,6 +123,9 @@ class Interposed:
 
     async def list_ids(self) -> set[str]:
         return await self.inner.list_ids()
+
+    async def list_whole(self) -> set[str]:
+        return await self.inner.list_whole()
 
     @staticmethod
     async def _play(script: list[object]) -> None:
@@ -210,7 +218,6 @@ async def world(database_url: str, redis_url: str, nats_url: str) -> AsyncIterat
     redis = create_client(redis_url)
     connection = await nats.connect(nats_url)
     js = connection.jetstream(timeout=2)
-    await js.add_stream(stream_configs(StreamLimits())[1])
     limits = ManagerLimits(
         default_ttl=timedelta(hours=24),
         max_ttl=timedelta(hours=168),
@@ -226,7 +233,7 @@ async def world(database_url: str, redis_url: str, nats_url: str) -> AsyncIterat
         observed=Observed(),
         postgres_part=Interposed(SchemaProvisioner(pool)),
         redis_part=Interposed(RedisNamespace(redis)),
-        nats_part=Interposed(NatsNamespace(js)),
+        nats_part=Interposed(NatsNamespace(streams_at(js))),
         manager=None,  # type: ignore[arg-type]  # needs the parts above
         limits=limits,
     )
@@ -234,7 +241,8 @@ async def world(database_url: str, redis_url: str, nats_url: str) -> AsyncIterat
     try:
         yield made
     finally:
-        await js.delete_stream(SANDBOX_STREAM)
+        for stream in await streams_at(js).names():
+            await js.delete_stream(stream)
         await connection.close()
         await redis.aclose()
         await pool.close()
