@@ -187,8 +187,8 @@ async def serve(
 def _places(core: Core) -> StreamPlaces:
     settings = core.settings
     if settings.tenant_nats is None:
-        return StreamPlaces(core.pool, None, core.sandbox_nats, settings.nats_sandbox_stream)
-    return StreamPlaces(core.pool, core.sandbox_nats, core.nats, settings.nats_sandbox_stream)
+        return StreamPlaces(core.pool, None, core.sandbox_nats, settings.stream_names)
+    return StreamPlaces(core.pool, core.sandbox_nats, core.nats, settings.stream_names)
 
 
 async def run_endpoint(

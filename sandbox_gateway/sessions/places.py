@@ -1,4 +1,4 @@
-"""Where a sandbox's events are: a stream of its own, or the one that sandboxes by convention share."""
+"""Where a sandbox's events are: a stream of its own, in its account or by convention beside others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sandbox_core.nats.errors import DEPENDENCY, translating
 from sandbox_core.nats.tenant.streams import SlotStreams
 from sandbox_core.postgres import nats_slots
 from sandbox_core.postgres.pool import Pool, connected
-from sandbox_core.subjects import SLOT_STREAM, sandbox_events, slot_api
+from sandbox_core.subjects import SLOT_STREAM, StreamNames, sandbox_events, slot_api
 
 _MICROSECONDS = 1_000_000
 
@@ -68,13 +68,13 @@ class StreamPlaces:
     """Finds the streams of sandboxes; a sandbox has the same one from its creation to its end."""
 
     def __init__(
-        self, pool: Pool, tenant: NatsConnection | None, shared: NatsConnection, shared_stream: str
+        self, pool: Pool, tenant: NatsConnection | None, shared: NatsConnection, names: StreamNames
     ) -> None:
         """`tenant` is the bot's connection to the server with an account for each sandbox."""
         self._pool = pool
         self._tenant = tenant
         self._shared = shared
-        self._shared_stream = shared_stream
+        self._names = names
         self._known: dict[UUID, StreamPlace] = {}
 
     async def of(self, sandbox_id: UUID, *, credentials: int) -> StreamPlace:
@@ -92,7 +92,9 @@ class StreamPlaces:
         events = sandbox_events(sandbox_id)
         if not credentials:
             js = self._shared.client.jetstream()
-            return StreamPlace(self._shared, js, "$JS.API", self._shared_stream, events, own=False)
+            stream = self._names.sandbox_stream(sandbox_id)
+            # Its dead letters are in it, too.
+            return StreamPlace(self._shared, js, "$JS.API", stream, events, own=False)
         if self._tenant is None:
             raise DependencyUnavailable(
                 DEPENDENCY, "SANDBOX_NATS_URL is not set, where the sandbox's events are"

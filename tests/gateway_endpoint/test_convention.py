@@ -1,4 +1,4 @@
-"""Sandboxes by convention share one stream: each client still gets its own events only."""
+"""Sandboxes by convention have streams in one account: each client still gets its own events only."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def shared(sim: DiscordSim, database_url: str, redis_url: str, nats_url: s
         yield made
 
 
-async def test_events_and_resumes_in_a_shared_stream(shared: Stage) -> None:
+async def test_events_and_resumes(shared: Stage) -> None:
     process, other = await shared.start(), await shared.start()
     ours, theirs, nobodys = shared.guilds
     mine = await shared.sandbox("mine", ours)
