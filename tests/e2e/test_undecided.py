@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
 
+from discord_sim import SimGuild
 from sandbox_core.errors import DependencyUnavailable
+from sandbox_core.event_router.lane import LaneState
 from sandbox_core.models import Actor, GuildAccess
 from sandbox_core.routing import RouteTable
 from tests.e2e.harness import Live, eventually
@@ -39,14 +40,14 @@ class Unanswered:
 
 @asynccontextmanager
 async def unanswered(
-    live: Live, monkeypatch: pytest.MonkeyPatch, send: Callable[[], Any]
+    live: Live, monkeypatch: pytest.MonkeyPatch, guild: SimGuild
 ) -> AsyncIterator[Unanswered]:
-    """What `send` sends waits for an answer meanwhile."""
+    """A message in the guild waits for an answer meanwhile."""
     waiting = Unanswered(live, monkeypatch)
     router = waiting.core.router
     waiting.core.routes.trusted.until = -math.inf
-    send()
-    await eventually(lambda: router.lanes.unknown == 1)
+    live.sim.message(guild, content="before")
+    await eventually(lambda: router.lanes[str(guild.id)].state is LaneState.UNKNOWN)
     yield waiting
     waiting.may_answer.set()
     await router.idle()
@@ -54,7 +55,7 @@ async def unanswered(
 
 async def test_it_goes_where_it_belonged_before(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     sandbox_id, guild = await live.mapped()
-    async with unanswered(live, monkeypatch, lambda: live.sim.message(guild, content="before")) as waiting:
+    async with unanswered(live, monkeypatch, guild) as waiting:
         command = asyncio.create_task(live.unregister(guild, sandbox_id))
         async with asyncio.timeout(60):
             await waiting.waited_for.wait()
@@ -81,7 +82,7 @@ async def test_nothing_is_changed_where_nobody_answers(
         "create": lambda: core.manager.create(actor, name="another", guilds=[access]),
         "destroy": lambda: core.manager.destroy(actor, "box"),
     }
-    async with unanswered(live, monkeypatch, lambda: live.sim.message(guild, content="before")):
+    async with unanswered(live, monkeypatch, guild):
         with pytest.raises(DependencyUnavailable, match="it is not known yet where earlier events"):
             await work[command]()
     (sandbox,) = await core.manager.list()

@@ -64,7 +64,9 @@ async def test_what_they_are_can_be_seen(core: Core, enforced: Settings) -> None
         assert entries[-1].event_type.value == "sandbox_destroyed"
     # Nobody gets a notice of them: not by their removal, and their owner is nobody that could.
     leads = [timedelta(seconds=90), timedelta(hours=1)]
-    assert [each async for each in Notices(core.pool, leads=leads).take()] == []
+    names = [each.sandbox.name async for each in Notices(core.pool, leads=leads).take()]
+    # Other tests' sandboxes have been on the same servers.
+    assert [name for name in names if name.startswith("isolation-trial-")] == []
 
 
 async def test_no_secret_is_in_the_report(enforced: Settings) -> None:
