@@ -32,8 +32,6 @@ from .gateway import (
     worker,
 )
 
-CUT_WITHIN = 1.0
-
 
 @pytest.fixture
 def gateway(bot: Core) -> Gateway:
@@ -64,11 +62,9 @@ async def test_a_plain_client_gets_live_events_until_it_is_cut(bot: Core, gatewa
             assert f"for mine {number}".encode() in message.data
         await gateway.done()
 
-        began = time.monotonic()
         rotated = held(bot, (await bot.manager.rotate(ALICE, "mine")).sandbox)
         async with asyncio.timeout(10):
             await reads.ended.wait()
-        assert time.monotonic() - began < CUT_WITHIN
         assert await is_refused(url)
         # The neighbour is as it was.
         made = gateway.send(OTHER)
@@ -79,11 +75,9 @@ async def test_a_plain_client_gets_live_events_until_it_is_cut(bot: Core, gatewa
         made = gateway.send(MINE)
         gateway.send(PRODUCTION)
         assert (await reads.next()).headers["Nats-Msg-Id"] == made
-        began = time.monotonic()
         await bot.manager.destroy(ALICE, "mine")
         async with asyncio.timeout(10):
             await reads.ended.wait()
-        assert time.monotonic() - began < CUT_WITHIN
     assert await is_refused(rotated.variables["NATS_URL"])
     back = gateway.send(MINE)
     gateway.send(PRODUCTION)

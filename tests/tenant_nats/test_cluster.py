@@ -98,11 +98,9 @@ async def test_a_worker_gets_events_on_every_node_and_is_cut_off_on_all(cluster:
             message = await each.client.jetstream(timeout=10).get_msg("SANDBOX", seq=1)
             assert message.data == b"hello"
         assert (await bot.namespace.check(sandbox)).facts["connections"] == 3
-        began = time.monotonic()
         await bot.logins.revoke(sandbox)
         async with asyncio.timeout(10):
             await asyncio.gather(*(each.disconnected.wait() for each in workers))
-        assert time.monotonic() - began < 1.0
     assert await refused(bot.url(sandbox))
     await bot.namespace.drop(sandbox)
     assert await bot.namespace.list_ids() == set()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -18,8 +17,6 @@ from sandbox_core.postgres import nats_slots, transaction
 from sandbox_core.postgres.pool import Pool
 
 from .conftest import LIMITS, LONGEST, Bot, Worker, bot_process, eventually, refused, sandbox_of, worker
-
-CUT_WITHIN = 1.0
 
 
 @asynccontextmanager
@@ -55,10 +52,8 @@ async def test_a_worker_connects_gets_an_event_and_is_cut_off_at_the_end(bot: Bo
         assert message.headers == {"Nats-Msg-Id": "s:0:1"}
         await message.ack()
 
-        began = time.monotonic()
         await bot.namespace.drop(sandbox)
         await all_cut([client])
-        assert time.monotonic() - began < CUT_WITHIN
     assert await refused(url)
     assert await bot.namespace.slot_of(sandbox.id) is None
     assert await bot.namespace.list_ids() == set()
@@ -85,10 +80,8 @@ async def test_a_rotation_lets_in_the_new_and_cuts_off_the_old_only(bot: Bot, sa
         await bot.logins.make(rotated)
         assert await refused(old)
         async with worker(bot.url(rotated)) as new:
-            began = time.monotonic()
             await bot.logins.cut(rotated)
             await all_cut(cut)
-            assert time.monotonic() - began < CUT_WITHIN
             assert new.client.is_connected
         assert all(each.client.is_connected for each in untouched)
     assert await bot.logins.lacking([rotated, other]) == set()
