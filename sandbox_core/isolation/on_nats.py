@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import nats.errors
+from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.api import PubAck
 from pydantic import SecretStr
@@ -190,14 +191,18 @@ class PlainClient:
 
     async def close(self) -> None:
         """Close the connection."""
-        if self.client.is_connected:
-            await self.client.close()
-        # nats-py 2.16 leaves the socket of a refused connection open.
-        transport: Any = self.client._transport
-        if transport is not None:
-            transport.close()
-            with suppress(OSError):
-                await transport.wait_closed()
+        await close_wholly(self.client)
+
+
+async def close_wholly(client: Client) -> None:
+    """Close nats-py's client, which in 2.16 leaves the socket of a refused connection open."""
+    if client.is_connected:
+        await client.close()
+    transport: Any = client._transport
+    if transport is not None:
+        transport.close()
+        with suppress(OSError):
+            await transport.wait_closed()
 
 
 @asynccontextmanager

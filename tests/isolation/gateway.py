@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 import nats.errors
@@ -13,6 +13,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from sandbox_core.bootstrap import Core, NatsUse, open_core
+from sandbox_core.isolation.on_nats import close_wholly
 from sandbox_core.models import GuildAccess
 from sandbox_core.settings import Settings
 
@@ -114,14 +115,7 @@ class Worker:
         return message
 
     async def close(self) -> None:
-        if not self.client.is_closed:
-            await self.client.close()
-        transport: Any = self.client._transport
-        if transport is not None:
-            # nats-py 2.16 leaves the socket of a refused connection open.
-            transport.close()
-            with suppress(OSError):
-                await transport.wait_closed()
+        await close_wholly(self.client)
 
 
 @asynccontextmanager

@@ -14,10 +14,10 @@ from discord_sim import DiscordSim, SimGuild
 from sandbox_bot.client import SandboxBot
 from sandbox_bot.embedded import EmbeddedServers, embedded_servers
 from sandbox_bot.migrate import migrate
-from sandbox_bot.runner import run_bot
 from sandbox_cogs.owner._isolation import isolation_button
-from sandbox_core.ops import OpsServer
 from sandbox_core.settings import load_settings
+
+from .standalone import standalone_bot
 
 LABEL = "Prove the isolation"
 
@@ -61,23 +61,8 @@ async def bot(
         discord_dev_guild_ids=str(dev.id),
         ops_port=0,
     )
-    base = discord.http.Route.BASE
-    stop = asyncio.Event()
-    started: asyncio.Future[SandboxBot] = asyncio.get_running_loop().create_future()
-
-    async def on_started(bot: SandboxBot, _ops: OpsServer) -> None:
-        started.set_result(bot)
-
-    run = asyncio.create_task(run_bot(settings, stop=stop, on_started=on_started))
-    try:
-        await asyncio.wait({run, started}, timeout=20, return_when=asyncio.FIRST_COMPLETED)
-        if run.done():
-            await run
-        yield started.result()
-    finally:
-        stop.set()
-        await run
-        discord.http.Route.BASE = base
+    async with standalone_bot(settings) as running:
+        yield running
 
 
 def proofs() -> set[asyncio.Task[Any]]:

@@ -7,16 +7,15 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
-import discord
 import nats
 import pytest
 
 from discord_sim import DiscordSim, SimGuild
 from sandbox_bot.client import SandboxBot
-from sandbox_bot.runner import run_bot
 from sandbox_core.models import Actor
-from sandbox_core.ops import OpsServer
 from sandbox_core.settings import load_settings
+
+from .standalone import standalone_bot
 
 
 @pytest.fixture
@@ -45,23 +44,8 @@ async def bot(
         discord_dev_guild_ids=str(dev.id),
         ops_port=0,
     )
-    base = discord.http.Route.BASE
-    stop = asyncio.Event()
-    started: asyncio.Future[SandboxBot] = asyncio.get_running_loop().create_future()
-
-    async def on_started(bot: SandboxBot, _ops: OpsServer) -> None:
-        started.set_result(bot)
-
-    run = asyncio.create_task(run_bot(settings, stop=stop, on_started=on_started))
-    try:
-        await asyncio.wait({run, started}, timeout=20, return_when=asyncio.FIRST_COMPLETED)
-        if run.done():
-            await run
-        yield started.result()
-    finally:
-        stop.set()
-        await run
-        discord.http.Route.BASE = base
+    async with standalone_bot(settings) as running:
+        yield running
 
 
 async def published(bot: SandboxBot, nats_url: str) -> list[tuple[str, str, str]]:
