@@ -131,6 +131,7 @@ async def open_endpoint(
         )
         sessions = Sessions(service)
         tenants.on_change.append(sessions.tenant_changed)
+        metrics.ready.set_function(lambda: not tenants.stale)
         gateway = Gateway(service, Beginnings(service, sessions))
 
         async def troubles() -> Mapping[str, str]:
