@@ -58,6 +58,7 @@ async def test_labels_are_words_of_ours_whatever_is_sent(guard: Rig) -> None:
         "foreign_place",
         "content_type",
         "never",
+        "token_not_seen",
     }
 
 
