@@ -25,6 +25,7 @@ from .namespaces import (
     Sides,
     TenantSchemas,
 )
+from .namespaces.client_traces import ClientTraces
 from .namespaces.nats_letters import SandboxDeadLetters
 from .nats.tenant.configuration import TenantLimits
 from .postgres import Pool
@@ -161,7 +162,7 @@ def _keys(
     settings: Settings, control: Redis, tenants: Redis | None
 ) -> tuple[Namespace, list[RedisNamespace]]:
     """Return the namespace of the sandboxes' keys, and its sides."""
-    here = RedisNamespace(control)
+    here = RedisNamespace(control, traces=ClientTraces(control))
     variable, enforced = "SANDBOX_REDIS_URL and SANDBOX_CREDENTIALS_KEY", settings.enforced
     address, key = settings.tenant_redis, settings.credentials_key
     if tenants is None or address is None:

@@ -86,7 +86,7 @@ async def open_guard(
     """Open the guard over the core's servers. Raises `ValueError` without the bot's token."""
     async with (
         open_upstream(core.settings, Share(core.redis, limits), UpstreamMetrics(registry)) as upstream,
-        recording(core.redis) as calls,
+        recording(core.redis, lambda sandbox_id: tenants.current(sandbox_id) is not None) as calls,
     ):
         places, seen = Places(upstream), RedisSeen(core.redis)
         patient = UpstreamCommands(upstream, ApplicationId(upstream), patience=_PATIENCE)

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from sandbox_core.bootstrap import Core, NatsUse, open_core
 from sandbox_core.client_endpoint import ClientEndpoint
+from sandbox_core.namespaces.client_traces import ClientTraces
 from sandbox_core.postgres.switches import SwitchRequests
 from sandbox_core.settings import TAKES, Settings, SettingsError
 
@@ -34,6 +35,7 @@ from .sessions.registry import Sessions
 from .sessions.service import Service, SessionTuning
 from .sessions.session_ids import SessionIds
 from .share import ShareLimits
+from .sweeping import Sweeper
 
 _log = structlog.get_logger("sandbox.client_gateway")
 
@@ -131,6 +133,8 @@ async def open_endpoint(
         )
         sessions = Sessions(service)
         tenants.on_change.append(sessions.tenant_changed)
+        sweeper = Sweeper(ClientTraces(core.redis), lambda each: tenants.current(each) is not None)
+        tenants.on_change.append(sweeper.tenant_changed)
         metrics.ready.set_function(lambda: not tenants.stale)
         gateway = Gateway(service, Beginnings(service, sessions))
 
@@ -144,6 +148,7 @@ async def open_endpoint(
             yield Endpoint(tenants, gateway, sessions, app, metrics)
         finally:
             await sessions.close()
+            await sweeper.close()
             await tenants.close()
 
 

@@ -98,7 +98,7 @@ class Beginnings:
             feed.add(session)
             stack.callback(feed.remove, session)
             self._sessions.add(session)
-            stack.callback(self._sessions.remove, session)
+            stack.push_async_callback(self._sessions.leave, session)
             await self._sessions.save_quietly([session])
             self._count("accepted")
             session.report("identified", shard=shard, shards=count, intents=asked.intents)
@@ -136,7 +136,8 @@ class Beginnings:
                 feed.add(session)
                 stack.callback(feed.remove, session)
                 self._sessions.add(session)
-                stack.callback(self._sessions.remove, session)
+                stack.push_async_callback(self._sessions.leave, session)
+                await self._sessions.take(session)
             except DependencyUnavailable as error:
                 _log.warning("client_resume_waits", reason=error.reason)
                 raise _LATER from None

@@ -7,6 +7,7 @@ has the number of the event before: so every process finds the same number for t
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -17,6 +18,7 @@ import structlog
 
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.models import shard_of
+from sandbox_core.subjects import HOLDER_DIGITS
 
 from ..tenants import TablesStale, Tenant
 from . import intents
@@ -24,7 +26,7 @@ from .client import Client
 from .frames import Divided, with_body
 from .protocol import CloseCode, Closing
 from .reading import StreamEvent
-from .records import Record, Told
+from .records import Held, Record, Told
 from .service import Bot, Service
 from .session_ids import SessionId
 
@@ -104,6 +106,8 @@ class Session:
         """Why the session ends here."""
         self.unsaved = True
         """Whether another process would not know where it is."""
+        self.holder = secrets.token_hex(HOLDER_DIGITS // 2)
+        """Tells this connection from others with the same session."""
 
     def report(self, what: str, **details: object) -> None:
         """Keep for the sandbox's owner what happened."""
@@ -116,6 +120,13 @@ class Session:
         """End the connection."""
         if not self.ended.done():
             self.ended.set_result(closing)
+
+    @property
+    def over(self) -> bool:
+        """Whether nobody can go on with it."""
+        closing = self.ended.result() if self.ended.done() else None
+        failed = closing is not None and closing.code is CloseCode.AUTHENTICATION_FAILED
+        return failed or closing is LOST or self.behind
 
     def offer(self, event: StreamEvent) -> None:
         """See `Listener`."""
@@ -173,6 +184,10 @@ class Session:
     def behind(self) -> bool:
         """Whether the client claims to have more than there was."""
         return self.sequence < self._received
+
+    def held(self, *, always: bool = False) -> Held:
+        """Return it for `Records`, with its record if that is not saved, or `always`."""
+        return Held(self.identity, self.holder, self.record() if self.unsaved or always else None)
 
     def record(self) -> Record:
         """Return what another process has to know of it."""
