@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
+from uuid import UUID
 
 from .dependencies import Question
 from .error_text import explain
@@ -31,6 +32,8 @@ class SandboxHealth:
 
     sandbox: Sandbox
     parts: tuple[PartHealth, ...]
+    clients: int | None = None
+    """How many ordinary bots are connected; None when that is not known."""
 
     @property
     def overall(self) -> PartState:
@@ -119,6 +122,8 @@ class Routes(Protocol):
     async def resolve(self, guild_ids: Collection[str]) -> RouteTable: ...
 
 
+ConnectedClients = Callable[[UUID | None], Awaitable[Mapping[str, int]]]
+"""Returns how many ordinary bots are connected, by sandbox; of one, or of all."""
 LostGuilds = Callable[[Sandbox], Awaitable[Collection[str]]]
 """Returns the guilds that by the audit log are registered with a running sandbox, but not mapped to it."""
 
@@ -177,10 +182,16 @@ class HealthChecker:
     """Runs all checks of a sandbox or the system; what is away or slow is a result, not an error."""
 
     def __init__(
-        self, parts: Sequence[Part], *, system: Sequence[SystemCheck] = (), timeout: float = DEFAULT_TIMEOUT
+        self,
+        parts: Sequence[Part],
+        *,
+        system: Sequence[SystemCheck] = (),
+        clients: ConnectedClients | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
     ) -> None:
         """`timeout` is the limit in seconds for each check."""
         self._parts = tuple(parts)
+        self._clients = clients
         self._system = tuple(system)
         self._timeout = timeout
         self._places = {check.store: check.where for check in self._system}
@@ -190,7 +201,22 @@ class HealthChecker:
     async def check(self, sandbox: Sandbox) -> SandboxHealth:
         """Check all parts of the sandbox at once, in at most the timeout."""
         asked = {part.store: self._begin(part.store, part.check(sandbox)) for part in self._parts}
-        return SandboxHealth(sandbox, await self._answers(asked, self._timeout))
+        counting = asyncio.create_task(self._connected(sandbox.id), name="health-clients")
+        try:
+            parts = await self._answers(asked, self._timeout)
+            return SandboxHealth(sandbox, parts, await counting)
+        finally:
+            self._late.cancel(counting)
+
+    async def _connected(self, sandbox_id: UUID) -> int | None:
+        if self._clients is None:
+            return None
+        try:
+            async with asyncio.timeout(self._timeout):
+                return (await self._clients(sandbox_id)).get(str(sandbox_id), 0)
+        except (SandboxError, TimeoutError):
+            # The check of its server says why.
+            return None
 
     async def check_system(self, *, within: float | None = None) -> SystemHealth:
         """Check the whole system at once, in at most `within` seconds, or the timeout.

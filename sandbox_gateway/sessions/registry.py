@@ -128,8 +128,8 @@ class Sessions:
                 for each in by_holder.values():
                     each.unsaved = True
                 raise
-            for each in taken:
-                by_holder[each.holder].end(REPLACED)
+            for held_by_others in taken:
+                by_holder[held_by_others.holder].end(REPLACED)
 
     async def take(self, session: Session) -> None:
         """Have the session from now on, and no other connection. Raises `DependencyUnavailable`."""
