@@ -63,6 +63,10 @@ NOT_RUN: Mapping[tuple[str, str], str] = {
     ): "test_inline.py does, where fish is installed",
     ("docs/runbook.md", "alias sandboxctl='docker compose run --rm --no-deps bot sandboxctl'"): _DOCKER,
     ("docs/runbook.md", "docker compose stop bot"): _DOCKER,
+    (
+        "docs/runbook.md",
+        "sandboxctl gateway --reuse-port >> gateway.log 2>&1 &",
+    ): "tests/gateway_endpoint/test_processes.py does, with a bot that goes on",
     ("docs/runbook.md", "sandboxctl doctor --isolation"): _ENFORCED,
     ("docs/security.md", "sandboxctl doctor --isolation"): _ENFORCED,
     ("docs/runbook.md", "docker compose up --build --detach"): _DOCKER,
