@@ -102,6 +102,7 @@ class Session:
         self._queue: deque[Item] = deque()
         self._bytes = 0
         self._wake = asyncio.Event()
+        self._room = asyncio.Event()
         self.ended: asyncio.Future[Closing] = asyncio.get_running_loop().create_future()
         """Why the session ends here."""
         self.unsaved = True
@@ -120,6 +121,11 @@ class Session:
         """End the connection."""
         if not self.ended.done():
             self.ended.set_result(closing)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """How much waits for the client."""
+        return self._bytes
 
     @property
     def over(self) -> bool:
@@ -144,6 +150,14 @@ class Session:
         """Have it handled after everything before it."""
         self._queue.append(item)
         self._wake.set()
+
+    async def answer(self, frame: Divided) -> None:
+        """Have what the client has asked for sent behind everything before; waits while it does not read."""
+        while self._bytes > self._service.tuning.answers_from:
+            self._room.clear()
+            await self._room.wait()
+        self._bytes += len(frame.after)
+        self.put(Answer(frame))
 
     def changed(self, tenant: Tenant | None) -> Iterable[str]:
         """The sandbox has changed. Return the servers that it has no more."""
@@ -211,8 +225,9 @@ class Session:
         while True:
             while self._queue:
                 item = self._queue.popleft()
-                if isinstance(item, StreamEvent):
+                if isinstance(item, StreamEvent | Answer):
                     self._bytes -= len(item.frame.after)
+                    self._room.set()
                 await self.handle(item)
             self._wake.clear()
             await self._wake.wait()
