@@ -134,6 +134,7 @@ class Calls:
         self._some.clear()
 
     async def _write(self, batch: list[tuple[Kind, UUID, bytes]]) -> None:
+        keys: set[str] = set()
         async with self._redis.pipeline(transaction=False) as pipeline:
             for kind, sandbox_id, text in batch:
                 # Of one that has ended nothing is left.
@@ -141,6 +142,8 @@ class Calls:
                     continue
                 key = subjects.ring_key(kind, sandbox_id)
                 pipeline.xadd(key, {_FIELD: text}, maxlen=KEPT, approximate=True)
+                keys.add(key)
+            for key in keys:
                 pipeline.pexpire(key, _FOR_MS)
             with translating():
                 await pipeline.execute()

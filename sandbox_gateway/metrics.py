@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from sandbox_core.metrics import PlainHistogram
 
 from .sessions.protocol import CloseCode
 
@@ -39,13 +43,9 @@ class ClientMetrics:
         self.resumes = Counter(
             "sandbox_client_resumes_total", "RESUMEs, by result.", ["result"], registry=registry
         )
-        self.events = Counter("sandbox_client_events_total", "Events sent to clients.", registry=registry)
-        self.lag = Histogram(
-            "sandbox_client_event_lag_seconds",
-            "From an event's storage in the stream to its sending to a client.",
-            buckets=_LAG_BUCKETS,
-            registry=registry,
-        )
+        self.lag = PlainHistogram(_LAG_BUCKETS)
+        """Of each event that was sent, from its storage in the stream on."""
+        registry.register(_Sent(self.lag))
         self.closed = Counter(
             "sandbox_client_closed_total",
             "Connections that were ended here, by code.",
@@ -57,11 +57,30 @@ class ClientMetrics:
         _begin(self.closed, [str(int(code)) for code in CloseCode])
 
 
+class _Sent(Collector):
+    """What is counted for each event to each client."""
+
+    def __init__(self, lag: PlainHistogram) -> None:
+        self._lag = lag
+
+    def collect(self) -> Iterator[Metric]:
+        """Return its metrics now."""
+        yield CounterMetricFamily(
+            "sandbox_client_events", "Events sent to clients.", value=sum(self._lag.counts)
+        )
+        lag = HistogramMetricFamily(
+            "sandbox_client_event_lag_seconds",
+            "From an event's storage in the stream to its sending to a client.",
+        )
+        lag.add_metric([], self._lag.cumulative(), self._lag.total)
+        yield lag
+
+
 class UpstreamMetrics:
     """Counts what Discord answered to all sandboxes, and how much of their share they use."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._answers = Counter(
+        answers = Counter(
             "sandbox_client_upstream_answers_total",
             "Discord's answers to sandboxes, by status; `away` without one.",
             ["status"],
@@ -78,7 +97,7 @@ class UpstreamMetrics:
             "This process's calls to Discord in the last minute, by what all sandboxes may ask in it.",
             registry=registry,
         )
-        _begin(self._answers, _ANSWERS)
+        self._answers = {status: answers.labels(status) for status in _ANSWERS}
         _begin(self.stops, _STOPS)
 
     def answered(self, status: int | None, *, authorized: bool) -> None:
@@ -89,7 +108,7 @@ class UpstreamMetrics:
             label = str(status)
         else:
             label = f"{status // 100}xx"
-        self._answers.labels(label).inc()
+        self._answers[label].inc()
 
 
 class LastMinute:

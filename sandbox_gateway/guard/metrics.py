@@ -21,7 +21,7 @@ class GuardMetrics:
             ["reason"],
             registry=registry,
         )
-        self._answered = Counter(
+        answered = Counter(
             "sandbox_client_rest_answered",
             "Calls of sandboxes' bots that Discord answered, by the class of the status",
             ["status"],
@@ -46,13 +46,12 @@ class GuardMetrics:
         # There from the start, so that the first one is an increase.
         for reason in (*UNAVAILABLE, *TOO_MANY):
             self._refused.labels(reason)
-        for status in _STATUSES:
-            self._answered.labels(status)
+        self._answered = {status: answered.labels(status) for status in _STATUSES}
 
     def ended(self, status: int, refused: str, seconds: float) -> None:
         """Count a call with what its bot got."""
         if refused:
             self._refused.labels(refused).inc()
         else:
-            self._answered.labels("429" if status == 429 else f"{status // 100}xx").inc()
+            self._answered["429" if status == 429 else f"{status // 100}xx"].inc()
         self._seconds.observe(seconds)

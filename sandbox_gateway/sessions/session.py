@@ -269,7 +269,6 @@ class Session:
         elif intents.loses_content(event.type, self.identity.intents):
             frame = intents.without_content(frame, self._bot.user_id)
         await self._client.send(frame)
-        self._service.metrics.events.inc()
         self._service.metrics.lag.observe(max(0.0, time.time() - event.stored_at))
 
     def _gets(self, event: StreamEvent) -> bool:
