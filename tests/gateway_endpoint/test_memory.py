@@ -23,12 +23,6 @@ def transport_of(raw: Raw) -> asyncio.Transport:
     return found
 
 
-def read_again(raw: Raw) -> None:
-    found = transport_of(raw)
-    found.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
-    found.resume_reading()
-
-
 def stop_reading(raw: Raw) -> None:
     found = transport_of(raw)
     # The system reads little in its place, too.
@@ -77,7 +71,10 @@ async def test_what_a_client_asks_for_waits_until_it_reads(stage: Stage) -> None
     async with connected(process) as raw:
         await raw.identify(token)
         (session,) = process.endpoint.sessions
-        stop_reading(raw)
+        transport = session._client._request.transport
+        assert transport is not None
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
+        transport_of(raw).pause_reading()
         asked = 40
         largest = 0
         for number in range(asked):
@@ -92,7 +89,7 @@ async def test_what_a_client_asks_for_waits_until_it_reads(stage: Stage) -> None
             await asyncio.sleep(0.01)
         # One chunk of each that is read at the same time.
         assert largest < tuning.answers_from + 4 * 60_000
-        read_again(raw)
+        transport_of(raw).resume_reading()
         nonces = set()
         while len(nonces) < asked:
             payload = await raw.receive()
