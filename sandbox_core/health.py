@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
+from uuid import UUID
 
 from .dependencies import Question
 from .error_text import explain
@@ -31,6 +32,8 @@ class SandboxHealth:
 
     sandbox: Sandbox
     parts: tuple[PartHealth, ...]
+    clients: int | None = None
+    """How many ordinary bots are connected; None when that is not known."""
 
     @property
     def overall(self) -> PartState:
@@ -119,6 +122,8 @@ class Routes(Protocol):
     async def resolve(self, guild_ids: Collection[str]) -> RouteTable: ...
 
 
+ConnectedClients = Callable[[UUID | None], Awaitable[Mapping[str, int]]]
+"""Returns how many ordinary bots are connected, by sandbox; of one, or of all."""
 LostGuilds = Callable[[Sandbox], Awaitable[Collection[str]]]
 """Returns the guilds that by the audit log are registered with a running sandbox, but not mapped to it."""
 
@@ -190,10 +195,12 @@ class HealthChecker:
         *,
         system: Sequence[SystemCheck] = (),
         place: Place = _unknown,
+        clients: ConnectedClients | None = None,
         timeout: float = DEFAULT_TIMEOUT,
     ) -> None:
         """`timeout` is the limit in seconds for each check."""
         self._parts = tuple(parts)
+        self._clients = clients
         self._system = tuple(system)
         self._place = place
         self._timeout = timeout
@@ -208,7 +215,22 @@ class HealthChecker:
             part.store: self._begin(part.store, part.check(sandbox), places[part.store])
             for part in self._parts
         }
-        return SandboxHealth(sandbox, await self._answers(asked, self._timeout, places))
+        counting = asyncio.create_task(self._connected(sandbox.id), name="health-clients")
+        try:
+            parts = await self._answers(asked, self._timeout, places)
+            return SandboxHealth(sandbox, parts, await counting)
+        finally:
+            self._late.cancel(counting)
+
+    async def _connected(self, sandbox_id: UUID) -> int | None:
+        if self._clients is None:
+            return None
+        try:
+            async with asyncio.timeout(self._timeout):
+                return (await self._clients(sandbox_id)).get(str(sandbox_id), 0)
+        except (SandboxError, TimeoutError):
+            # The check of its server says why.
+            return None
 
     async def check_system(self, *, within: float | None = None) -> SystemHealth:
         """Check the whole system at once, in at most `within` seconds, or the timeout.

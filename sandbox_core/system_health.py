@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from .dependencies import SANDBOX_NATS, Question
-from .health import HealthChecker, LostGuilds, RoutingCheck, ServerCheck, SystemCheck
+from .health import ConnectedClients, HealthChecker, LostGuilds, RoutingCheck, ServerCheck, SystemCheck
 from .models import Sandbox
 from .namespaces import Namespace
 from .nats.connection import NatsConnection
@@ -40,18 +40,21 @@ def checker(
     hindrance: Callable[[], str] | None,
     follows_routes: bool,
     tenants: Sequence[SystemCheck],
+    clients: ConnectedClients | None,
 ) -> HealthChecker:
     """Check all parts of sandboxes, the servers, and the routes of a process that follows them.
 
     `hindrance` tells why production's events can't be published, where they are; `tenants` are the servers
-    that only sandboxes need.
+    that only sandboxes need, `clients` says how many ordinary bots are connected.
     """
     routing = RoutingCheck(routes, lost=_lost_guilds(pool))
 
     system = [*_servers(settings, asked, hindrance or (lambda: "")), *tenants]
     if follows_routes:
         system.append(routing)
-    return HealthChecker((*namespaces, routing), system=system, place=partial(_place, settings))
+    return HealthChecker(
+        (*namespaces, routing), system=system, place=partial(_place, settings), clients=clients
+    )
 
 
 def _place(settings: Settings, sandbox: Sandbox, store: str) -> str:
