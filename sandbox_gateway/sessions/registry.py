@@ -12,7 +12,7 @@ import structlog
 from sandbox_core import tasks
 from sandbox_core.errors import DependencyUnavailable
 
-from ..tenants import Tenant
+from ..tenants import Holder
 from .protocol import CloseCode, Closing
 from .service import Service
 from .session import Departure, Session
@@ -68,7 +68,7 @@ class Sessions:
             self._sessions.pop(session.identity.sandbox_id, None)
         self._service.metrics.sessions.set(len(self))
 
-    def tenant_changed(self, sandbox_id: UUID, tenant: Tenant | None) -> None:
+    def tenant_changed(self, sandbox_id: UUID, tenant: Holder | None) -> None:
         """See `following.Changed`."""
         leaving: dict[Session, frozenset[str]] = {}
         for session in tuple(self._sessions.get(sandbox_id, {}).values()):
