@@ -68,6 +68,17 @@ class ClientEndpoint:
         }
 
 
+OF_PRODUCTION = (
+    "DISCORD_TOKEN is the one that `sandboxctl production-token` prints, and not the bot's. "
+    "Run this in another shell, or unset it."
+)
+
+
+def is_productions(token: str) -> bool:
+    """Return whether it has the form of production's token for the endpoint."""
+    return token.split(".")[1:2] == [PRODUCTION_WORD]
+
+
 def user_id_in(token: str) -> str:
     """Return the bot's user id, which a token of Discord begins with; `NOBODY` when it does not."""
     first = token.partition(".")[0]

@@ -23,7 +23,7 @@ from .relaying import relay
 from .rules import Matched, Rules
 
 _OWN = f"/{PRODUCTION_WORD}/"
-_TARGET = re.compile(r"/api(?:/v([0-9]{1,3}))?(/[!-~]*)\Z")
+_TARGET = re.compile(r"/api(?:/v([0-9]{1,3}))?((?!/v[0-9])/[!-~]+)\Z")
 _NEWEST = 10
 _GATEWAY = frozenset({"/gateway", "/gateway/bot"})
 _HOP_BY_HOP = frozenset(
