@@ -48,7 +48,7 @@ def production_token(
     else:
         write(_WRITERS[form](found.variables), newline=False)
     if too_many:
-        note(too_many)
+        typer.echo(too_many, err=True)
     if rotate:
         note("The token is a new one. The old one and its connections are cut.")
     elif found.made:
