@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 
 from .client_endpoint import PRODUCTION, ClientEndpoint
 from .errors import NotPermitted, ProductionTokenOutdated
-from .models import Actor, AuditEvent
+from .models import Actor, AuditEntry, AuditEvent
 from .postgres import audit, transaction
-from .postgres.pool import Connection, Pool
+from .postgres.pool import Connection, Pool, connected
 from .postgres.production import TokenRow, read, write
 
 MOST_SERVERS = 100
@@ -91,6 +91,12 @@ class ProductionToken:
             at=self._clock(),
             details={"what": what, "number": number},
         )
+
+
+async def history(pool: Pool, *, limit: int) -> list[AuditEntry]:
+    """Return who changed production's token, oldest first. Raises `DependencyUnavailable`."""
+    async with connected(pool) as connection:
+        return await audit.entries(connection, PRODUCTION, limit=limit)
 
 
 def check_owner(actor: Actor, what: str) -> None:

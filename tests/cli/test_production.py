@@ -43,6 +43,9 @@ async def test_it_is_made_shown_rotated_and_revoked(owners: Shell) -> None:
         "production-token --revoke", (await owners.ok("production-token", "--revoke", "--yes", "--json")).json
     )
     assert "no valid token" in (await owners.ok("production-token", "--revoke", "--yes")).out
+    audited = (await owners.ok("audit", "--production", "--json")).json
+    check("audit", audited)
+    assert [each["details"]["what"] for each in audited["entries"][-3:]] == ["made", "rotated", "revoked"]
     later = await owners.ok("production-token", "--json")
     assert later.json["DISCORD_TOKEN"] not in rotated.out + first.out
 
