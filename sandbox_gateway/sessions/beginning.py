@@ -142,6 +142,8 @@ class Beginnings:
                 stack.callback(feed.remove, session)
                 self._sessions.add(session)
                 stack.callback(self._sessions.remove, session)
+                # Before it sends anything: an older connection of the session must not save any more.
+                await self._sessions.save([session])
             except DependencyUnavailable as error:
                 _log.warning("client_resume_waits", reason=error.reason)
                 raise _LATER from None
@@ -265,7 +267,8 @@ class Beginnings:
         present = self._service.tenant(session.tenant.sandbox_id)
         self._sessions.tenant_changed(session.tenant.sandbox_id, present)
         if present is not None:
-            self._sessions.left(session, [each for each in session.known if each not in present.guild_ids])
+            told = session.known | session.uncertain
+            self._sessions.left(session, [each for each in told if each not in present.guild_ids])
             for guild_id in session.of_shard(await self._service.lists.now(present)):
                 session.put(Arrival(guild_id))
 

@@ -108,9 +108,11 @@ class Sessions:
 
     async def save(self, sessions: Iterable[Session]) -> None:
         """Save where these sessions are. Raises `DependencyUnavailable`."""
-        records = {each.identity: each.record() for each in sessions}
-        if records:
-            await self._service.records.save(records)
+        saved = {each.identity: each for each in sessions}
+        if saved:
+            records = {identity: each.record() for identity, each in saved.items()}
+            for identity in await self._service.records.save(records):
+                saved[identity].end(REPLACED)
 
     async def save_quietly(self, sessions: Iterable[Session]) -> None:
         """Do the same; without Redis an older record, or the session's id alone, has to do."""

@@ -92,6 +92,8 @@ class Session:
         self.position = identity.position
         self.known: set[str] = set()
         """The servers that the client was told of."""
+        self.uncertain: set[str] = set()
+        """Those that it may know or not; it has still to be told."""
         self._strangers: set[str] = set()
         """Servers with events in the stream that are not the sandbox's any more, or without the bot."""
         self._received = 0
@@ -105,6 +107,7 @@ class Session:
         self._wake = asyncio.Event()
         self.ended: asyncio.Future[Closing] = asyncio.get_running_loop().create_future()
         """Why the session ends here."""
+        self._life = 0
         self.unsaved = True
         """Whether another process would not know where it is."""
 
@@ -172,7 +175,9 @@ class Session:
         self._received = received
         self._client.acknowledged = received
         self._marks = deque([mark])
-        self.known = record.guilds_at(received)
+        self.uncertain = record.uncertain_at(received)
+        self.known = record.guilds_at(received) - self.uncertain
+        self._life = record.life + 1
 
     @property
     def behind(self) -> bool:
@@ -192,7 +197,9 @@ class Session:
             first, *others, last = self._marks
             self._marks = deque([first, *others[1::2], last])
         self.unsaved = False
-        return Record(list(self._marks), sorted(self.known), list(self._told))
+        return Record(
+            list(self._marks), sorted(self.known), list(self._told), sorted(self.uncertain), self._life
+        )
 
     # What it does
 
@@ -297,13 +304,14 @@ class Session:
         due = [guild_id for guild_id, position in self._departures.items() if position <= self.position]
         for guild_id in due:
             del self._departures[guild_id]
-            if guild_id in self.known and not await self._is_ours(guild_id):
+            if guild_id in self.known | self.uncertain and not await self._is_ours(guild_id):
                 self._note(guild_id, present=False)
                 body = unavailable(guild_id)
                 await self._client.send(with_body("GUILD_DELETE", body).numbered(self.sequence))
 
     def _note(self, guild_id: str, *, present: bool) -> None:
         (self.known.add if present else self.known.discard)(guild_id)
+        self.uncertain.discard(guild_id)
         self._told.append(Told(self.sequence, guild_id, present))
         self.unsaved = True
 

@@ -140,6 +140,46 @@ async def test_what_comes_back_while_the_client_is_away_is_told_after_the_missed
         }
 
 
+async def test_what_the_client_was_told_last_is_told_as_it_is_now(
+    stage: Stage, process: Process, token: str
+) -> None:
+    """Of a server of which it was told at its last number nobody knows whether that arrived."""
+    guild = stage.guilds[0]
+    await stage.sandbox("mine")
+    async with connected(process) as raw:
+        await raw.identify(token)
+        await stage.register("mine", guild)
+        assert (await raw.until_event("GUILD_DELETE"))[-1]["d"]["id"] == str(guild.id)
+    session_id, sequence = raw.session_id, raw.sequence or 0
+    await stage.unregister(guild)
+    for present in (True, False, True):
+        # Twice, as the first connection may not have been saved.
+        for _ in range(2):
+            async with connected(process) as again:
+                await again.resume(token, session_id, sequence)
+                found = (await again.until(lambda each: each["t"] in {"GUILD_CREATE", "GUILD_DELETE"}))[-1]
+                assert (found["d"]["id"], found["d"]["unavailable"]) == (str(guild.id), not present)
+                assert found["s"] == sequence
+        await (stage.register("mine", guild) if present else stage.unregister(guild))
+
+
+async def test_a_connection_that_was_left_saves_nothing_more(
+    stage: Stage, process: Process, token: str
+) -> None:
+    async with connected(process) as raw:
+        await raw.identify(token)
+        (older,) = process.endpoint.sessions
+        other = await stage.start()
+        async with connected(other) as again:
+            await again.resume(token, raw.session_id, raw.sequence or 0)
+            await again.until_event("RESUMED")
+            await process.endpoint.sessions.save([older])
+            assert await raw.close_code() == 4000
+        record = await older._service.records.load(older.identity)
+        assert record is not None
+        assert record.life == 1
+
+
 async def test_a_server_comes_back_when_its_sandbox_ends(stage: Stage, process: Process, token: str) -> None:
     guild = stage.guilds[0]
     await stage.sandbox("mine", guild)
