@@ -13,14 +13,12 @@ from sandbox_core import tasks
 from sandbox_core.errors import DependencyUnavailable
 
 from ..tenants import Holder
-from .protocol import CloseCode, Closing
 from .service import Service
-from .session import Departure, Session
+from .session import REPLACED, Departure, Session
 
 _log = structlog.get_logger("sandbox.client_gateway")
 
 _AGAIN_AFTER = 1.0
-REPLACED = Closing(CloseCode.RECONNECT, "the session goes on in another connection")
 
 
 class Sessions:

@@ -235,7 +235,7 @@ class Session:
             self.unsaved = True
             return
         guild_id = event.guild_id
-        if self.sequence + 1 > self._received and guild_id is not None:
+        if guild_id is not None:
             await self._meet(event, guild_id)
         self.sequence += 1
         self.position = event.position
@@ -253,13 +253,15 @@ class Session:
 
     async def _meet(self, event: StreamEvent, guild_id: str) -> None:
         """Before an event of a server: the client knows the server, unless the event is what tells it."""
-        if guild_id in self.known:
-            if event.type == "GUILD_DELETE" and not _IS_OUTAGE.search(event.frame.after):
+        if event.type == "GUILD_DELETE":
+            if guild_id in self.known and not _IS_OUTAGE.search(event.frame.after):
                 # The bot is in it no more.
                 self._note(guild_id, present=False)
+        elif guild_id in self.known:
+            return
         elif event.type == "GUILD_CREATE":
             self._note(guild_id, present=True)
-        elif event.type != "GUILD_DELETE" and await self._is_ours(guild_id):
+        elif self.sequence + 1 > self._received and await self._is_ours(guild_id):
             await self._arrive(guild_id)
 
     def _gets(self, event: StreamEvent) -> bool:
@@ -297,17 +299,26 @@ class Session:
             # Such as where the bot's application is with a person: Discord is not asked for each event.
             self._strangers.add(guild_id)
             return
-        self._note(guild_id, present=True)
-        await self._client.send(with_body("GUILD_CREATE", body).numbered(self.sequence))
+        await self._tell(guild_id, with_body("GUILD_CREATE", body), present=True)
 
     async def _depart(self) -> None:
         due = [guild_id for guild_id, position in self._departures.items() if position <= self.position]
         for guild_id in due:
             del self._departures[guild_id]
             if guild_id in self.known | self.uncertain and not await self._is_ours(guild_id):
-                self._note(guild_id, present=False)
-                body = unavailable(guild_id)
-                await self._client.send(with_body("GUILD_DELETE", body).numbered(self.sequence))
+                gone = with_body("GUILD_DELETE", unavailable(guild_id))
+                await self._tell(guild_id, gone, present=False)
+
+    async def _tell(self, guild_id: str, frame: Divided, *, present: bool) -> None:
+        """Send what no other process can find in the stream, once every other one may know of it."""
+        self._note(guild_id, present=present)
+        try:
+            if await self._service.records.save({self.identity: self.record()}):
+                self.end(REPLACED)
+        except DependencyUnavailable as error:
+            # A process that goes on with the session may then not tell of the server again.
+            _log.warning("client_session_not_saved", dependency=error.dependency, reason=error.reason)
+        await self._client.send(frame.numbered(self.sequence))
 
     def _note(self, guild_id: str, *, present: bool) -> None:
         (self.known.add if present else self.known.discard)(guild_id)
@@ -358,5 +369,6 @@ def unavailable(guild_id: str) -> bytes:
     return msgspec.json.encode({"id": guild_id, "unavailable": True})
 
 
+REPLACED = Closing(CloseCode.RECONNECT, "the session goes on in another connection")
 LOST = Closing(CloseCode.RECONNECT, "the stream no longer has all events")
 """The session can't go on: its client has to identify anew."""
