@@ -89,6 +89,7 @@ EXAMPLES: Mapping[type[errors.SandboxError], errors.SandboxError] = {
         'As a superuser: ALTER ROLE "sandbox" CREATEROLE;',
     ),
     errors.NoCredentials: errors.NoCredentials("welcome-flow", outdated=True),
+    errors.ProductionTokenOutdated: errors.ProductionTokenOutdated(),
 }
 """One of each error, as it might really happen."""
 

@@ -42,6 +42,11 @@ class CredentialsKey:
         digest = self._hmac("password", store, str(sandbox.id), str(sandbox.generation))
         return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
+    def production_password(self, generation: int) -> str:
+        """Return the password of this generation of production's token, of the same form."""
+        digest = self._hmac("production", str(generation))
+        return base64.urlsafe_b64encode(digest).decode().rstrip("=")
+
     def secret(self, purpose: str) -> bytes:
         """Return 32 bytes for this purpose, always the same ones."""
         return self._hmac("secret", purpose)

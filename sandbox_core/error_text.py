@@ -258,6 +258,13 @@ def _isolation(error: errors.IsolationImpossible) -> tuple[str, str]:
     )
 
 
+def _production_token_outdated(error: errors.ProductionTokenOutdated) -> tuple[str, str]:
+    return (
+        "The token of production's own bot was made with another SANDBOX_CREDENTIALS_KEY.",
+        "`sandboxctl production-token --rotate` makes a new one.",
+    )
+
+
 def _no_credentials(error: errors.NoCredentials) -> tuple[str, str]:
     name = shown(error.sandbox_name)
     if error.outdated:
@@ -302,4 +309,5 @@ _TEXTS: dict[type, Callable[[Any], tuple[str, str]]] = {
     errors.StreamUnusable: _stream_unusable,
     errors.IsolationImpossible: _isolation,
     errors.NoCredentials: _no_credentials,
+    errors.ProductionTokenOutdated: _production_token_outdated,
 }

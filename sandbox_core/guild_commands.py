@@ -34,7 +34,7 @@ TOO_MANY_CREATES = {
 ONLY_GLOBAL = ("contexts", "dm_permission", "handler", "integration_types")
 """Fields that a server's command does not have."""
 _OF_DISCORD = frozenset({"application_id", "guild_id", "version", *ONLY_GLOBAL})
-_OWN = frozenset({(1, "sandbox")})
+OWN = frozenset({(1, "sandbox")})
 """`/sandbox` is published by the bot itself."""
 _NOT_THERE = frozenset({10004, 50001})
 """Discord's codes for a server that it does not have, or that the bot is not in."""
@@ -172,8 +172,8 @@ class GuildCommands:
                 return Brought()
             return Brought(refused=listed)
         found: dict[Key, Json] = {key_of(each): each for each in listed.value}
-        ours = {key for key, each in found.items() if _is_ours(rows.get(key), each)}
-        taken = frozenset(key for key in wanted if key in _OWN or (key in found and key not in ours))
+        ours = {key for key, each in found.items() if is_sandboxs(rows.get(key), each)}
+        taken = frozenset(key for key in wanted if key in OWN or (key in found and key not in ours))
         change = _Change(
             create=[key for key in wanted if key not in found and key not in taken],
             update=[key for key in wanted if key in ours and rows[key].digest != wanted[key].digest],
@@ -256,8 +256,9 @@ class _Change:
         return len(self.create) + len(self.update) + len(self.delete)
 
 
-def _is_ours(row: Written | None, found: Json) -> bool:
-    if row is None or row.others or row.key in _OWN:
+def is_sandboxs(row: Written | None, found: Json) -> bool:
+    """Return whether a command of Discord's is there because of a sandbox; `row` is of its kind and name."""
+    if row is None or row.others or row.key in OWN:
         return False
     return row.command_id is None or row.command_id == str(found.get("id"))
 

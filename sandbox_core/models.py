@@ -71,6 +71,7 @@ class AuditEvent(StrEnum):
     STATUS_CHANGED = "status_changed"
     CREDENTIALS_ROTATED = "credentials_rotated"
     REST_LEVEL_CHANGED = "rest_level_changed"
+    PRODUCTION_ACCESS_CHANGED = "production_access_changed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from . import subjects, words
 from .addresses import NatsAddress, PostgresAddress, RedisAddress
-from .client_endpoint import NOBODY, ClientEndpoint, user_id_in
+from .client_endpoint import NOBODY, OF_PRODUCTION, ClientEndpoint, is_productions, user_id_in
 from .credentials import CredentialsKey
 from .secret_files import SettingsError
 from .setting_limits import NatsLimitSettings, StorageLimitSettings
@@ -230,6 +230,8 @@ class Settings(DatabaseSettings, NatsLimitSettings, StorageLimitSettings):
             self.nats_events_stream
         ):
             raise ValueError("NATS_SANDBOX_STREAM")
+        if self.discord_token is not None and is_productions(self.discord_token.get_secret_value()):
+            raise SettingsError([OF_PRODUCTION])
         self._check_tenant_side()
         if self.discord_shard_ids is not None:
             count = self.discord_shard_count

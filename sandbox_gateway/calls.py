@@ -24,7 +24,7 @@ from sandbox_core import subjects, tasks
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.redis.errors import translating
 
-from .tenants import Tenant
+from .tenants import Holder
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -103,7 +103,7 @@ class Calls:
         """Keep a call."""
         self._put("calls", sandbox_id, record)
 
-    def record_session(self, tenant: Tenant, what: str, details: Mapping[str, Any]) -> None:
+    def record_session(self, tenant: Holder, what: str, details: Mapping[str, Any]) -> None:
         """Keep what happened to a session."""
         self._put("sessions", tenant.sandbox_id, SessionRecord(self._clock(), what, dict(details)))
 

@@ -15,25 +15,28 @@ import structlog
 from asyncpg.pool import PoolConnectionProxy
 
 from sandbox_core import tasks
+from sandbox_core.client_endpoint import PRODUCTION
 from sandbox_core.credentials import CredentialsKey
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.models import Sandbox
+from sandbox_core.postgres import production as production_token
 from sandbox_core.postgres import sandboxes
 from sandbox_core.postgres.channels import channel
 from sandbox_core.postgres.kept_connection import KeptConnection
 from sandbox_core.postgres.pool import Pool
+from sandbox_core.postgres.production import TokenRow
 from sandbox_core.postgres.routes import CHANNEL
 
 from . import tokens
-from .tenants import TablesStale, Tenant
+from .tenants import AllBut, Production, TablesStale, Tenant
 
 _log = structlog.get_logger("sandbox.client_gateway")
 
 _READ_WITHIN = 3.0
 _AGAIN_AFTER = 0.5
 
-Changed = Callable[[UUID, Tenant | None], None]
-"""Told a sandbox that has changed, and what it is now: None when it has ended."""
+Changed = Callable[[UUID, Tenant | Production | None], None]
+"""Told a sandbox that has changed, or production, and what it is now: None when it has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,9 @@ class FollowedTenants:
         self._rows: dict[str, Sandbox] = {}
         """Running sandboxes by their short ids."""
         self._tenants: dict[UUID, Tenant] = {}
+        self._token: TokenRow | None = None
+        """Production's."""
+        self._production: Production | None = None
         self._read_at = -math.inf
         self._wake = asyncio.Event()
         self._waiting: list[asyncio.Future[None]] = []
@@ -97,12 +103,17 @@ class FollowedTenants:
         tenant = self._tenants.get(sandbox_id)
         return tenant if tenant is not None and self._clock() < tenant.expires_at else None
 
+    @property
+    def production(self) -> Production | None:
+        """See `Tenants`."""
+        return self._production
+
     def by_guild(self, guild_id: str) -> Tenant | None:
         """Return the running sandbox that has the guild, without I/O; None when none has it."""
         found = next((each for each in self._tenants.values() if guild_id in each.guild_ids), None)
         return None if found is None else self.current(found.sandbox_id)
 
-    async def by_token(self, token: str) -> Tenant | None:
+    async def by_token(self, token: str) -> Tenant | Production | None:
         """See `Tenants`."""
         presented = tokens.read(token)
         if presented is None:
@@ -112,11 +123,14 @@ class FollowedTenants:
             # It may be a moment old.
             await self.refresh()
             found = self._holder(presented)
-        elif self.stale:
+        elif self.stale and isinstance(found, Tenant):
             raise TablesStale
         return found
 
-    def _holder(self, presented: tokens.PresentedToken) -> Tenant | None:
+    def _holder(self, presented: tokens.PresentedToken) -> Tenant | Production | None:
+        if presented.short_id is None:
+            known = self._token is not None and presented.is_of_production(self._token, self._key)
+            return self._production if known else None
         row = self._rows.get(presented.short_id)
         if row is None or not presented.is_of(row, self._key):
             return None
@@ -143,10 +157,12 @@ class FollowedTenants:
                     began_at = self._monotonic()
                     async with asyncio.timeout(_READ_WITHIN):
                         found = await sandboxes.running(connection)
+                        token = await production_token.read(connection)
                 except BaseException:
                     self._waiting = waiting + self._waiting
                     raise
                 self._read_at = began_at
+                self._token = token
                 self._take(found)
                 for done in waiting:
                     if not done.done():
@@ -178,8 +194,18 @@ class FollowedTenants:
         for sandbox_id in before.keys() | tenants.keys():
             now = tenants.get(sandbox_id)
             if before.get(sandbox_id) != now:
-                for told in self.on_change:
-                    told(sandbox_id, now)
+                self._tell(sandbox_id, now)
+        had = frozenset().union(*(each.guild_ids for each in tenants.values()))
+        token = self._token
+        valid = token is not None and tokens.is_valid(token, self._key)
+        production = Production(token.generation, AllBut(had)) if token is not None and valid else None
+        if production != self._production:
+            self._production = production
+            self._tell(PRODUCTION, production)
+
+    def _tell(self, sandbox_id: UUID, now: Tenant | Production | None) -> None:
+        for told in self.on_change:
+            told(sandbox_id, now)
 
     async def _listen(self, connection: PoolConnectionProxy[Any]) -> None:
         self._channel = await channel(connection, CHANNEL)

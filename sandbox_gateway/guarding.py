@@ -19,10 +19,12 @@ from sandbox_core.guild_commands import GuildCommands
 from .app import Handler
 from .calls import recording
 from .commands.keeping import CommandKeeper
+from .commands.production import ProductionCommands
 from .commands.rest import ApplicationId, UpstreamCommands
 from .commands.service import SandboxCommands
 from .following import FollowedTenants
 from .guard.metrics import GuardMetrics
+from .guard.passing import Passing
 from .guard.places import Places
 from .guard.seen import RedisSeen
 from .guard.service import Guard
@@ -103,6 +105,7 @@ async def open_guard(
             calls=calls,
             metrics=metrics,
             gateway_url=lambda: gateway_url,
+            passing=Passing(upstream, ProductionCommands(core.pool, upstream)),
         )
 
         async def handle(request: web.Request) -> web.StreamResponse:

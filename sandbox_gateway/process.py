@@ -21,7 +21,7 @@ from sandbox_core.settings import TAKES, Settings, SettingsError
 from .app import EndpointApp
 from .following import FollowedTenants, Pace
 from .guarding import Guarded, open_guard
-from .guilds import GuildSnapshots
+from .guilds import GuildLists, GuildSnapshots
 from .guilds.asking import Asking
 from .identity import BotIdentity
 from .metrics import ClientMetrics
@@ -123,6 +123,7 @@ async def open_endpoint(
             ids=SessionIds(key),
             limits=IdentifyLimits(core.redis, every=tuning.identify_every),
             snapshots=GuildSnapshots(asking, identity.user_id, guarded.learn),
+            lists=GuildLists(asking),
             bot=identity.get,
             gateway_url=place.gateway_url,
             metrics=metrics,
@@ -197,8 +198,8 @@ async def serve(
 def _places(core: Core) -> StreamPlaces:
     settings = core.settings
     if settings.tenant_nats is None:
-        return StreamPlaces(core.pool, None, core.sandbox_nats, settings.stream_names)
-    return StreamPlaces(core.pool, core.sandbox_nats, core.nats, settings.stream_names)
+        return StreamPlaces(core.pool, None, core.sandbox_nats, core.nats, settings.stream_names)
+    return StreamPlaces(core.pool, core.sandbox_nats, core.nats, core.nats, settings.stream_names)
 
 
 async def run_endpoint(

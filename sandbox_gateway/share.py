@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from sandbox_core import subjects
+from sandbox_core.client_endpoint import PRODUCTION
 from sandbox_core.redis.errors import translating
 from sandbox_core.settings import Settings
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 STRANGERS = UUID(int=0)
 """Whose share calls without a known sandbox have: those with a webhook's own token."""
 
+_NO_LIMIT = 1_000_000_000
 _WINDOW_MS = 1000
 _INVALID_MS = 600_000
 
@@ -74,6 +76,8 @@ class ShareLimits:
 
     all_sandboxes: int = 10
     each: int = 5
+    production: int = 20
+    """What the endpoint itself asks for production's sessions. It takes nothing of the sandboxes' share."""
     longest_wait: float = 2.0
     """The time in seconds that a call may wait in line."""
     invalid_each: int = 1000
@@ -89,10 +93,13 @@ class ShareLimits:
             each=settings.sandbox_gateway_rest_per_sandbox,
         )
 
-    @property
-    def line(self) -> int:
+    def rate(self, sandbox_id: UUID) -> int:
+        """How many calls the sandbox has in a second, or production's sessions have."""
+        return self.production if sandbox_id == PRODUCTION else self.each
+
+    def line(self, sandbox_id: UUID) -> int:
         """How many calls of one sandbox may wait in one process."""
-        return max(1, int(self.each * self.longest_wait))
+        return max(1, int(self.rate(sandbox_id) * self.longest_wait))
 
 
 @dataclass(slots=True)
@@ -125,8 +132,8 @@ class Share:
         to interactions either, and they have three seconds.
         """
         line = self._lines.setdefault(sandbox_id, _Line())
-        if line.waiting >= self.limits.line:
-            raise ShareUsed(line.waiting / self.limits.each, "share_of_sandbox")
+        if line.waiting >= self.limits.line(sandbox_id):
+            raise ShareUsed(line.waiting / self.limits.rate(sandbox_id), "share_of_sandbox")
         line.waiting += 1
         try:
             # One after the other, so that a sandbox with many calls does not come before one with a few.
@@ -157,8 +164,12 @@ class Share:
             subjects.rest_share_key(sandbox_id),
             subjects.rest_share_key(),
         ]
+        invalid_each, invalid_all = limits.invalid_each, limits.invalid_all
+        if sandbox_id == PRODUCTION:
+            # The others give way to it, not it to them.
+            invalid_each, invalid_all, of_all = _NO_LIMIT, _NO_LIMIT, False
         arguments = [
-            *(limits.invalid_each, limits.invalid_all, limits.each, limits.all_sandboxes),
+            *(invalid_each, invalid_all, limits.rate(sandbox_id), limits.all_sandboxes),
             *(int(of_all), _WINDOW_MS),
         ]
         with translating():

@@ -16,7 +16,7 @@ from sandbox_core import tasks
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.namespaces.client_traces import ClientTraces
 
-from .tenants import Tenant
+from .tenants import Holder
 
 _log = structlog.get_logger("sandbox.client_gateway")
 
@@ -33,7 +33,7 @@ class Sweeper:
         self._lives = lives
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def tenant_changed(self, sandbox_id: UUID, tenant: Tenant | None) -> None:
+    def tenant_changed(self, sandbox_id: UUID, tenant: Holder | None) -> None:
         """See `following.Changed`."""
         if tenant is None:
             task = asyncio.create_task(self._sweep(sandbox_id), name="client-sweep")

@@ -1,4 +1,7 @@
-"""Reads the tokens of unmodified bots: `base64url(bot user id).sbx-{short id}.{43 characters}`."""
+"""Reads the tokens of unmodified bots: `base64url(bot user id).sbx-{short id}.{43 characters}`.
+
+Production's has the word `production` in the middle.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,14 @@ import hmac
 import re
 from dataclasses import dataclass
 
-from sandbox_core.client_endpoint import STORE
+from sandbox_core.client_endpoint import PRODUCTION_WORD, STORE
 from sandbox_core.credentials import CredentialsKey
 from sandbox_core.models import Sandbox
+from sandbox_core.postgres.production import TokenRow
 
-_TOKEN = re.compile(r"[A-Za-z0-9_-]{2,30}\.sbx-([0-9a-f]{8})\.([A-Za-z0-9_-]{43})\Z")
+_TOKEN = re.compile(
+    rf"[A-Za-z0-9_-]{{2,30}}\.(?:sbx-([0-9a-f]{{8}})|{PRODUCTION_WORD})\.([A-Za-z0-9_-]{{43}})\Z"
+)
 _PREFIX = "Bot "
 
 
@@ -18,7 +24,8 @@ _PREFIX = "Bot "
 class PresentedToken:
     """What a client has sent as its token."""
 
-    short_id: str
+    short_id: str | None
+    """The sandbox's; None: production's."""
     secret: str
 
     def is_of(self, sandbox: Sandbox, key: CredentialsKey) -> bool:
@@ -27,11 +34,22 @@ class PresentedToken:
             return False
         return hmac.compare_digest(self.secret, key.password(STORE, sandbox))
 
+    def is_of_production(self, row: TokenRow, key: CredentialsKey) -> bool:
+        """Return whether it is production's present token, in constant time."""
+        if not is_valid(row, key):
+            return False
+        return hmac.compare_digest(self.secret, key.production_password(row.generation))
+
 
 def read(token: str) -> PresentedToken | None:
     """Read a token, with or without `Bot ` before it: some libraries send that to the gateway, too.
 
-    None when it can't be a sandbox's.
+    None when it can't be one of ours.
     """
     match = _TOKEN.match(token.removeprefix(_PREFIX))
     return None if match is None else PresentedToken(match[1], match[2])
+
+
+def is_valid(row: TokenRow, key: CredentialsKey) -> bool:
+    """Return whether production's last token can be used: not revoked, and made with this key."""
+    return row.valid and row.key_id == key.fingerprint

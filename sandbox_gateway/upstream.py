@@ -17,6 +17,8 @@ from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 from yarl import URL
 
+from sandbox_core.client_endpoint import PRODUCTION
+from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.settings import Settings
 
 from .metrics import LastMinute, UpstreamMetrics
@@ -111,9 +113,15 @@ class Upstream:
         token: SecretStr,
         share: Share,
         metrics: UpstreamMetrics | None = None,
+        *,
+        for_production: aiohttp.ClientSession | None = None,
     ) -> None:
-        """`base` is the address of the API, with or without its version."""
+        """`base` is the address of the API, with or without its version.
+
+        `for_production` is another client for what production sends: it waits for no sandbox's upload.
+        """
         self._http = http
+        self._for_production = for_production or http
         self._base = _VERSION.sub("", base.rstrip("/"))
         self._token = token
         self.share = share
@@ -152,7 +160,7 @@ class Upstream:
             sent["Authorization"] = f"Bot {self._token.get_secret_value()}"
         url = URL(f"{self._base}/v{version}{path}{'?' if query else ''}{query}", encoded=True)
         try:
-            sending = await self._sent(method, url, headers=sent, body=body)
+            sending = await self._sent(self._http, method, url, headers=sent, body=body)
         except UpstreamAway:
             self._metrics.answered(None, authorized=authorized)
             raise
@@ -163,8 +171,38 @@ class Upstream:
                 await self._judge(answer, sandbox_id)
             yield answer
 
+    @asynccontextmanager
+    async def pass_on(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: CIMultiDict[str],
+        body: bytes | AsyncIterator[bytes] | None,
+        version: int,
+        authorized: bool,
+    ) -> AsyncIterator[OpenAnswer]:
+        """Send a request of production's as it is. It waits for no share, and for no server of ours.
+
+        Raises `UpstreamAway`.
+        """
+        if authorized:
+            headers["Authorization"] = f"Bot {self._token.get_secret_value()}"
+        url = URL(f"{self._base}/v{version}{path}", encoded=True)
+        http = self._for_production
+        async with await self._sent(http, method, url, headers=headers, body=body) as response:
+            answer = OpenAnswer(response.status, response.headers, response)
+            if response.status in _INVALID:
+                try:
+                    # The sandboxes give way: it is the same bot, and the same address.
+                    await self._judge(answer, PRODUCTION)
+                except DependencyUnavailable as error:
+                    _log.debug("share_not_counted", dependency=error.dependency, reason=error.reason)
+            yield answer
+
     async def _sent(
         self,
+        http: aiohttp.ClientSession,
         method: str,
         url: URL,
         *,
@@ -174,7 +212,7 @@ class Upstream:
         # Without a body of its own aiohttp would name a content type.
         skipped = None if body is not None else ("Content-Type",)
         with _translating():
-            return await self._http.request(
+            return await http.request(
                 method,
                 url,
                 headers=headers,
@@ -257,10 +295,15 @@ async def open_upstream(
     """Open the client with the settings' token. Raises `ValueError` without one."""
     if settings.discord_token is None:
         raise ValueError("DISCORD_TOKEN is not set")
-    async with aiohttp.ClientSession(
+    base, token = settings.discord_api_url or DISCORD, settings.discord_token
+    async with _client() as http, _client() as for_production:
+        yield Upstream(http, base, token, share, metrics, for_production=for_production)
+
+
+def _client() -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
         # No cookie of one sandbox's answer comes with another's request.
         cookie_jar=aiohttp.DummyCookieJar(),
         connector=aiohttp.TCPConnector(limit=100, keepalive_timeout=30),
         requote_redirect_url=False,
-    ) as http:
-        yield Upstream(http, settings.discord_api_url or DISCORD, settings.discord_token, share, metrics)
+    )

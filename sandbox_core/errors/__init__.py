@@ -28,6 +28,7 @@ SandboxError
 │   └── StreamUnusable        SANDBOX_012
 ├── IsolationImpossible       SANDBOX_013
 ├── NoCredentials             SANDBOX_013
+├── ProductionTokenOutdated   SANDBOX_013
 ├── GuildLimitReached         SANDBOX_014
 ├── SlotsUsedUp               SANDBOX_014
 └── StorageUsedUp             SANDBOX_014
@@ -41,6 +42,7 @@ from ._base import (
 from ._isolation import (
     IsolationImpossible,
     NoCredentials,
+    ProductionTokenOutdated,
     SlotsUsedUp,
 )
 from ._requests import (
@@ -97,6 +99,7 @@ __all__ = [
     "NotPermitted",
     "OutcomeUnknown",
     "OwnerLimitReached",
+    "ProductionTokenOutdated",
     "RotationUnfinished",
     "SandboxError",
     "SandboxNotFound",

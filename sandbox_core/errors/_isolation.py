@@ -35,6 +35,12 @@ class NoCredentials(SandboxError):
         self.outdated = outdated
 
 
+class ProductionTokenOutdated(SandboxError):
+    """The token of production's own bot was made with another SANDBOX_CREDENTIALS_KEY than the bot's."""
+
+    code = "SANDBOX_013"
+
+
 class SlotsUsedUp(SandboxError):
     """The sandboxes' NATS server has an account for each of `slots` sandboxes, and none is free."""
 

@@ -14,7 +14,7 @@ from sandbox_core import tasks
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.guild_commands import GuildCommands, ServerBusy
 from sandbox_gateway.share import ShareUsed
-from sandbox_gateway.tenants import Tenant
+from sandbox_gateway.tenants import Holder
 from sandbox_gateway.upstream import UpstreamAway
 
 _log = structlog.get_logger("sandbox.commands")
@@ -70,7 +70,7 @@ class CommandKeeper:
             await tasks.end(self._task)
             self._task = None
 
-    def tenant_changed(self, sandbox_id: UUID, tenant: Tenant | None) -> None:
+    def tenant_changed(self, sandbox_id: UUID, tenant: Holder | None) -> None:
         """Look now: a sandbox has other servers, or has ended."""
         self._wake.set()
 

@@ -10,7 +10,7 @@ from uuid import UUID
 from aiohttp import web
 
 from sandbox_gateway.share import STRANGERS
-from sandbox_gateway.tenants import Tenant
+from sandbox_gateway.tenants import Production, Tenant, present
 
 from . import levels
 from .answers import (
@@ -75,7 +75,7 @@ class Decider:
         self._places = places
         self._common = common
 
-    async def tenant_by_token(self, request: web.Request) -> Tenant | None:
+    async def tenant_by_token(self, request: web.Request) -> Tenant | Production | None:
         """Return whose token the request has; None for a request without one."""
         given = request.headers.getall("Authorization", [])
         if not given:
@@ -87,7 +87,21 @@ class Decider:
             raise unauthorized()
         return tenant
 
-    async def tenant_by_path(self, matched: Matched) -> Tenant:
+    async def production_by_call(self, request: web.Request) -> tuple[Production, bool]:
+        """Return production for a call to its own path, and whether the call has production's token.
+
+        Without one it has a token in its path, or somebody's own of OAuth, as anybody may send to Discord.
+        """
+        production = self._tenants.production
+        if production is None:
+            raise unavailable("tenants_stale") if self._tenants.stale else unauthorized("no_production")
+        if not any(given.startswith(_PREFIX) for given in request.headers.getall("Authorization", [])):
+            return production, False
+        if not isinstance(found := await self.tenant_by_token(request), Production):
+            raise unauthorized()
+        return found, True
+
+    async def tenant_by_path(self, matched: Matched) -> Tenant | Production:
         """Return whose interaction, or whose webhook, the path is about."""
         if self._tenants.stale:
             raise unavailable("tenants_stale")
@@ -108,10 +122,10 @@ class Decider:
             raise unknown_webhook()
         return tenant
 
-    async def _seen_by(self, id_name: str | None, token: str, matched: Matched) -> Tenant | None:
+    async def _seen_by(self, id_name: str | None, token: str, matched: Matched) -> Tenant | Production | None:
         entity_id = None if id_name is None else matched.values[id_name]
         sandbox_id = await self._seen.whose("interaction", entity_id, token)
-        return None if sandbox_id is None else self._tenants.current(sandbox_id)
+        return None if sandbox_id is None else present(self._tenants, sandbox_id)
 
     async def place(self, call: Call) -> None:
         """Check the path: the rule's place, and whose application it names."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, Protocol
 from uuid import UUID
 
-from sandbox_gateway.tenants import Tenant, Tenants
+from sandbox_gateway.tenants import Holder, Tenant, Tenants
 
 SeenKind = Literal["interaction", "webhook"]
 
@@ -30,7 +30,7 @@ class Seen(Protocol):
     """
 
     async def note(
-        self, tenant: Tenant, kind: SeenKind, entity_id: str, token: str, *, guild_id: str | None = None
+        self, tenant: Holder, kind: SeenKind, entity_id: str, token: str, *, guild_id: str | None = None
     ) -> None:
         """Note the token before its event is sent to the client.
 

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from sandbox_core import subjects
 from sandbox_core.redis.errors import translating
-from sandbox_gateway.tenants import Tenant
+from sandbox_gateway.tenants import Holder, Tenant
 
 from .ports import SeenKind
 
@@ -31,7 +31,7 @@ class RedisSeen:
         self._redis = redis
 
     async def note(
-        self, tenant: Tenant, kind: SeenKind, entity_id: str, token: str, *, guild_id: str | None = None
+        self, tenant: Holder, kind: SeenKind, entity_id: str, token: str, *, guild_id: str | None = None
     ) -> None:
         """See `Seen`."""
         value = f"{tenant.sandbox_id} {_digest(entity_id)} {guild_id or _ANYWHERE}"

@@ -16,7 +16,7 @@ from sandbox_core.errors import DependencyUnavailable
 from sandbox_gateway.calls import CallRecord, Calls
 from sandbox_gateway.commands import CommandCall, Commands
 from sandbox_gateway.share import ShareUsed
-from sandbox_gateway.tenants import TablesStale, Tenant
+from sandbox_gateway.tenants import Holder, Production, TablesStale
 from sandbox_gateway.upstream import OpenAnswer, Upstream, UpstreamAway
 
 from . import bodies, paths, rewrites
@@ -35,9 +35,11 @@ from .deciding import Call, Decider, written
 from .ids import JsonValue
 from .levels import check_operation
 from .metrics import GuardMetrics
+from .passing import Passing, ProductionCall, is_own_path
 from .paths import is_snowflake
 from .places import Places
 from .ports import KnownTenants, Seen
+from .relaying import relay
 from .rules import Matched, Rule, Rules
 
 _log = structlog.get_logger("sandbox.client_gateway")
@@ -47,8 +49,6 @@ _SENT = ("X-Audit-Log-Reason", "X-RateLimit-Precision", "Accept-Language", "X-Di
 _PASSED = ("Content-Type", "Retry-After", "Via", "Cache-Control", "Content-Disposition")
 """The headers of Discord's answer that a client gets, with those of its rate limits."""
 _LIMITS = "x-ratelimit-"
-_AT_ONCE = 256 * 1024
-"""An answer of so many bytes is read first, and sent as one."""
 _LARGEST_CHECKED = 8 * 1024 * 1024
 
 
@@ -57,7 +57,7 @@ class _Trace:
     """What is told of a call at its end."""
 
     started: float
-    tenant: Tenant | None = None
+    tenant: Holder | None = None
     rule: Rule | None = None
 
 
@@ -75,6 +75,7 @@ class Guard:
         calls: Calls,
         metrics: GuardMetrics,
         gateway_url: Callable[[], str],
+        passing: Passing | None = None,
         rules: Rules | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -88,6 +89,7 @@ class Guard:
         self._clock = clock
         self._common = Common(upstream)
         metrics.records_lost.set_function(lambda: calls.lost)
+        self._passing = passing or Passing(upstream, None)
         self._decider = Decider(tenants, seen, places, self._common)
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
@@ -112,7 +114,8 @@ class Guard:
 
     def _ended(self, request: web.Request, trace: _Trace, status: int, refused: str) -> None:
         seconds = time.perf_counter() - trace.started
-        self._metrics.ended(status, refused, seconds)
+        if not isinstance(trace.tenant, Production):
+            self._metrics.ended(status, refused, seconds)
         route = "" if trace.rule is None else trace.rule.template.text
         # A client may write anything in place of a method.
         method = request.method if trace.rule is not None else "?"
@@ -126,20 +129,26 @@ class Guard:
             self._calls.record_call(trace.tenant.sandbox_id, record)
 
     async def _answer(self, request: web.Request, trace: _Trace) -> web.StreamResponse:
+        if is_own_path(request.raw_path):
+            return await self._of_production(request, trace)
         # Before the route: Discord tells nobody without a token which there are, and a call has an owner.
-        trace.tenant = await self._decider.tenant_by_token(request)
+        tenant = trace.tenant = await self._decider.tenant_by_token(request)
+        if isinstance(tenant, Production):
+            return await self._pass(request, trace, authorized=True)
         matched = self._rules.match(request.method, paths.split(request.raw_path))
         rule = trace.rule = matched.rule
         if rule.decision == "answer" and rule.note == "gateway":
             return json_response(200, {"url": self._gateway_url()})
-        if trace.tenant is None:
+        if tenant is None:
             if not rule.has_own_token:
                 raise unauthorized("no_token")
-            trace.tenant = await self._decider.tenant_by_path(matched)
-        call = Call(matched, trace.tenant)
+            tenant = trace.tenant = await self._decider.tenant_by_path(matched)
+            if isinstance(tenant, Production):
+                return await self._pass(request, trace, authorized=False)
+        call = Call(matched, tenant)
         if rule.decision == "refuse":
             raise missing_permissions(rule.note, "never")
-        check_operation(matched, trace.tenant)
+        check_operation(matched, tenant)
         await self._decider.place(call)
         await self._decider.query(call)
         if rule.decision == "answer":
@@ -149,6 +158,23 @@ class Guard:
         if rule.decision == "rewrite" and rule.note == "guilds":
             return json_response(200, await rewrites.guilds(self._upstream, call.query, call.tenant))
         return await self._send(request, call)
+
+    async def _of_production(self, request: web.Request, trace: _Trace) -> web.StreamResponse:
+        """Answer a call to the path that only production's variables name."""
+        holder, authorized = await self._decider.production_by_call(request)
+        trace.tenant = holder
+        return await self._pass(request, trace, authorized=authorized)
+
+    async def _pass(self, request: web.Request, trace: _Trace, *, authorized: bool) -> web.StreamResponse:
+        call = ProductionCall(request, self._rules)
+        trace.rule = None if call.matched is None else call.matched.rule
+        if call.asks_for_the_gateway and trace.rule is not None:
+            if trace.rule.note == "gateway":
+                return json_response(200, {"url": self._gateway_url()})
+            return self._own_answer(trace.rule)
+        if not authorized and not call.has_own_token and "Authorization" not in request.headers:
+            raise unauthorized("no_token")
+        return await self._passing.answer(request, call, authorized=authorized)
 
     def _own_answer(self, rule: Rule) -> web.Response:
         if rule.note == "nothing":
@@ -215,21 +241,7 @@ class Guard:
             body = await _bounded(answer)
             _check_answer(call, body)
             return web.Response(status=answer.status, body=body, headers=headers)
-        length = answer.length
-        if answer.status == 204 or (length is not None and length <= _AT_ONCE):
-            return web.Response(status=answer.status, body=await answer.body(), headers=headers)
-        response = web.StreamResponse(status=answer.status, headers=headers)
-        response.content_length = length
-        await response.prepare(request)
-        try:
-            async for chunk in answer.chunks():
-                await response.write(chunk)
-            await response.write_eof()
-        except UpstreamAway:
-            # Half an answer can't become another one: the connection's end says that it is none.
-            if request.transport is not None:
-                request.transport.abort()
-        return response
+        return await relay(request, answer, headers)
 
 
 async def _bounded(answer: OpenAnswer) -> bytes:

@@ -11,7 +11,7 @@ import msgspec
 
 from ..sessions import intents as wanted
 from ..sessions.protocol import RequestMembers
-from ..tenants import Tenant
+from ..tenants import Holder
 from .asking import Asking
 from .members import chunks
 
@@ -35,7 +35,7 @@ class GuildSnapshots:
         self._learn = learn
 
     async def guild_create(
-        self, tenant: Tenant, guild_id: str, *, intents: int, large_threshold: int
+        self, tenant: Holder, guild_id: str, *, intents: int, large_threshold: int
     ) -> bytes | None:
         """See `Snapshots`."""
         path, whose = f"/guilds/{guild_id}", tenant.sandbox_id
@@ -72,11 +72,11 @@ class GuildSnapshots:
             }
         )
 
-    async def members(self, tenant: Tenant, asked: RequestMembers) -> list[bytes]:
+    async def members(self, tenant: Holder, asked: RequestMembers) -> list[bytes]:
         """See `Snapshots`."""
         return await chunks(self._asking, tenant.sandbox_id, asked)
 
-    async def sounds(self, tenant: Tenant, guild_id: str) -> bytes:
+    async def sounds(self, tenant: Holder, guild_id: str) -> bytes:
         """See `Snapshots`."""
         found = await self._asking.get(f"/guilds/{guild_id}/soundboard-sounds", tenant.sandbox_id)
         return msgspec.json.encode(

@@ -15,7 +15,8 @@ from prometheus_client import Counter
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.models import shard_of
 
-from ..tenants import TablesStale, Tenant
+from ..guilds.listing import TooManyServers
+from ..tenants import Holder, TablesStale
 from . import intents
 from .client import Client
 from .frames import with_body
@@ -77,10 +78,15 @@ class Beginnings:
                 )
                 # The position first, and all that Discord is asked for afterwards: nothing falls between.
                 position = max(feed.position, (await feed.place.state()).last)
+                listed = await service.lists.at_beginning(tenant)
             except DependencyUnavailable as error:
                 _log.warning("client_identify_waits", reason=error.reason)
                 raise _LATER from None
-            guild_ids = [each for each in sorted(tenant.guild_ids) if shard_of(each, count) == shard]
+            except TooManyServers as error:
+                self._count("too_many_servers")
+                _log.error("production_refused", reason=str(error))
+                raise Closing(CloseCode.SHARDING_REQUIRED, str(error)) from None
+            guild_ids = [each for each in listed if shard_of(each, count) == shard]
             identity = SessionId(
                 tenant.sandbox_id,
                 tenant.credentials,
@@ -152,13 +158,13 @@ class Beginnings:
                     raise Closing(CloseCode.INVALID_SEQUENCE, "the session has no such sequence number")
                 body = msgspec.json.encode({"_trace": []})
                 await client.send(with_body("RESUMED", body).numbered(session.sequence))
-                self._catch_up(session)
+                await self._catch_up(session)
                 service.metrics.resumes.labels("accepted").inc()
                 session.report("resumed", sequence=asked.seq, missed=session.sequence - asked.seq)
 
             yield Opened(session, greet)
 
-    async def _tenant(self, token: str, counted: Counter) -> Tenant:
+    async def _tenant(self, token: str, counted: Counter) -> Holder:
         try:
             tenant = await self._service.tenants.by_token(token)
         except TablesStale:
@@ -168,14 +174,14 @@ class Beginnings:
             raise Closing(CloseCode.AUTHENTICATION_FAILED, "this is no running sandbox's token")
         return tenant
 
-    async def _bot(self, tenant: Tenant) -> Bot:
+    async def _bot(self, tenant: Holder) -> Bot:
         try:
             return await self._service.bot(tenant.sandbox_id)
         except DependencyUnavailable as error:
             _log.warning("client_bot_unknown", reason=error.reason)
             raise _LATER from None
 
-    async def _limit(self, tenant: Tenant) -> None:
+    async def _limit(self, tenant: Holder) -> None:
         limits = self._service.limits
         try:
             if await limits.too_soon(tenant.sandbox_id):
@@ -256,14 +262,15 @@ class Beginnings:
         for event in missed:
             await session.handle(event)
 
-    def _catch_up(self, session: Session) -> None:
+    async def _catch_up(self, session: Session) -> None:
         """Have a client that was away told which servers have come and gone meanwhile."""
         present = self._service.tenant(session.tenant.sandbox_id)
         self._sessions.tenant_changed(session.tenant.sandbox_id, present)
         if present is not None:
-            for guild_id in session.guilds():
+            told = session.known | session.uncertain
+            self._sessions.left(session, [each for each in told if each not in present.guild_ids])
+            for guild_id in session.of_shard(await self._service.lists.now(present)):
                 session.put(Arrival(guild_id))
-            self._sessions.left(session, session.known - present.guild_ids)
 
     def _count(self, result: str) -> None:
         self._service.metrics.identifies.labels(result).inc()

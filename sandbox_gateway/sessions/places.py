@@ -1,4 +1,4 @@
-"""Where a sandbox's events are: a stream of its own, in its account or by convention beside others."""
+"""Where events are: a sandbox's in a stream of its own, in its account or by convention, or production's."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from uuid import UUID
 from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 
+from sandbox_core.client_endpoint import PRODUCTION
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.nats.connection import NatsConnection
 from sandbox_core.nats.errors import DEPENDENCY, translating
@@ -39,9 +40,11 @@ class StreamPlace:
     """What the subjects of requests begin with."""
     stream: str
     subject: str
-    """The sandbox's events in it."""
+    """The events in it."""
     own: bool
-    """Whether nothing else is in the stream, so that a gap in its numbers means lost events."""
+    """Whether all of it is read, so that a gap in its numbers means lost events."""
+    read_subject: str = ""
+    """What is read where that is more than the events."""
 
     async def state(self) -> StreamState:
         """Return what the stream has."""
@@ -53,6 +56,10 @@ class StreamPlace:
         made = info.created
         birth = 0 if made is None else round(made.timestamp() * _MICROSECONDS)
         return StreamState(birth, info.state.first_seq, info.state.last_seq)
+
+    def is_event(self, subject: bytes) -> bool:
+        """Whether what was read on this subject is an event; their pattern ends with one word of any kind."""
+        return not self.read_subject or subject.count(b".") == self.subject.count(".")
 
     async def last(self) -> int:
         """Return the number of the sandbox's last event in the stream; 0 without one."""
@@ -68,17 +75,28 @@ class StreamPlaces:
     """Finds the streams of sandboxes; a sandbox has the same one from its creation to its end."""
 
     def __init__(
-        self, pool: Pool, tenant: NatsConnection | None, shared: NatsConnection, names: StreamNames
+        self,
+        pool: Pool,
+        tenant: NatsConnection | None,
+        shared: NatsConnection,
+        production: NatsConnection,
+        names: StreamNames,
     ) -> None:
-        """`tenant` is the bot's connection to the server with an account for each sandbox."""
+        """`tenant` is the bot's connection to the server with an account for each sandbox.
+
+        `shared` is to the server of all other sandboxes' streams, `production` to that of production's.
+        """
         self._pool = pool
         self._tenant = tenant
         self._shared = shared
+        self._production = production
         self._names = names
         self._known: dict[UUID, StreamPlace] = {}
 
     async def of(self, sandbox_id: UUID, *, credentials: int) -> StreamPlace:
-        """Return where the sandbox's events are. Raises `DependencyUnavailable`."""
+        """Return where the sandbox's events are, or production's. Raises `DependencyUnavailable`."""
+        if sandbox_id == PRODUCTION:
+            return self._of_production()
         known = self._known.get(sandbox_id)
         if known is None:
             known = self._known[sandbox_id] = await self._find(sandbox_id, credentials)
@@ -87,6 +105,13 @@ class StreamPlaces:
     def forget(self, sandbox_id: UUID) -> None:
         """The sandbox has ended."""
         self._known.pop(sandbox_id, None)
+
+    def _of_production(self) -> StreamPlace:
+        names = self._names
+        js = self._production.client.jetstream()
+        # All of it is read, so that a gap is seen. What can't be attributed, or published, is no event.
+        everything, events = names.events_subjects, names.production_events
+        return StreamPlace(self._production, js, "$JS.API", names.events, events, True, everything)
 
     async def _find(self, sandbox_id: UUID, credentials: int) -> StreamPlace:
         events = sandbox_events(sandbox_id)

@@ -1,4 +1,4 @@
-"""Reads a sandbox's events from its stream, in order, and says so when some are lost.
+"""Reads the events of a sandbox, or of production, from its stream, in order, and says so when some are lost.
 
 The consumer is one of the account's, and the sandbox's worker may remove it: it is then made again behind the
 last event that was read.
@@ -87,7 +87,7 @@ class StreamReader:
         self._batches = Batches()
         self._taken = 0
         """How many of the consumer's messages were told."""
-        self._early: dict[int, tuple[int, Content]] = {}
+        self._early: dict[int, tuple[int, Content, bytes]] = {}
         """Those that came before their turn, by their numbers."""
 
     async def run(self) -> None:
@@ -140,7 +140,7 @@ class StreamReader:
             deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
             opt_start_seq=self.position + 1,
             ack_policy=AckPolicy.NONE,
-            filter_subject=self._place.subject,
+            filter_subject=self._place.read_subject or self._place.subject,
             mem_storage=True,
             num_replicas=1,
             inactive_threshold=_UNUSED_SECONDS,
@@ -192,12 +192,12 @@ class StreamReader:
         place = place_of(self._batches.reply)
         if number is None or place is None:
             return
-        self._early[number] = (place[0], content)
+        self._early[number] = (place[0], content, self._batches.subject)
         while (following := self._early.pop(self._taken + 1, None)) is not None:
             self._taken += 1
             self._tell(*following)
 
-    def _tell(self, position: int, content: Content) -> None:
+    def _tell(self, position: int, content: Content, subject: bytes) -> None:
         if self._lost or position <= self.position:
             return
         if self._place.own and position != self.position + 1:
@@ -205,6 +205,8 @@ class StreamReader:
             self._interrupted.set()
             return
         self.position = position
+        if not self._place.is_event(subject):
+            return
         event = content.header("Discord-Event")
         frame = None if event is None else divide(content.payload)
         # Whatever else JetStream was made to store there is no event of Discord's.

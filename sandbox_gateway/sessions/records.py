@@ -63,6 +63,8 @@ class Record(msgspec.Struct):
     """The servers that the client knows."""
     told: list[Told] = []
     """Of the last of these it is not certain that they have arrived."""
+    uncertain: list[str] = []
+    """Servers of which an earlier connection does not know whether the client knows them."""
 
     def mark_for(self, sequence: int) -> tuple[int, int] | None:
         """Return the last mark that is not behind this number."""
@@ -70,15 +72,19 @@ class Record(msgspec.Struct):
         return max(fitting, default=None)
 
     def guilds_at(self, sequence: int) -> set[str]:
-        """Return the servers that a client surely knows whose last number is this one.
-
-        What it was told at that number, or later, may not have arrived, and is told again.
-        """
+        """Return the servers that a client knew before whatever it was told at this number, or later."""
         known = set(self.guilds)
         for each in reversed(self.told):
             if each.sequence >= sequence:
                 (known.discard if each.present else known.add)(each.guild_id)
         return known
+
+    def uncertain_at(self, sequence: int) -> set[str]:
+        """Return the servers of which a client was told at this number, or later.
+
+        That may have arrived or not. It is told how it is now, whatever that is.
+        """
+        return {*self.uncertain, *(each.guild_id for each in self.told if each.sequence >= sequence)}
 
 
 _DECODER = msgspec.json.Decoder(Record)

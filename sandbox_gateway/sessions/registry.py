@@ -13,16 +13,14 @@ import structlog
 from sandbox_core import tasks
 from sandbox_core.errors import DependencyUnavailable
 
-from ..tenants import Tenant
-from .protocol import CloseCode, Closing
+from ..tenants import Holder
 from .records import Held
 from .service import Service
-from .session import Departure, Session
+from .session import REPLACED, Departure, Session
 
 _log = structlog.get_logger("sandbox.client_gateway")
 
 _AGAIN_AFTER, _LEFT_WITHIN = 1.0, 1.0
-REPLACED = Closing(CloseCode.RECONNECT, "the session goes on in another connection")
 
 
 class Sessions:
@@ -79,7 +77,7 @@ class Sessions:
             self._sessions.pop(session.identity.sandbox_id, None)
         self._service.metrics.sessions.set(len(self))
 
-    def tenant_changed(self, sandbox_id: UUID, tenant: Tenant | None) -> None:
+    def tenant_changed(self, sandbox_id: UUID, tenant: Holder | None) -> None:
         """See `following.Changed`."""
         leaving: dict[Session, frozenset[str]] = {}
         for session in tuple(self._sessions.get(sandbox_id, {}).values()):

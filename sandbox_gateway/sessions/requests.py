@@ -58,6 +58,6 @@ async def sounds(service: Service, session: Session, asked: RequestSounds) -> No
 
 
 def refuse_voice(session: Session) -> None:
-    """Op 4 is not passed on: voice in a sandbox would be the production bot's voice."""
+    """Op 4 is not passed on: the connection that has the bot's voice is not the client's."""
     _log.info("client_voice_refused", sandbox_id=str(session.tenant.sandbox_id))
-    session.report("voice_refused", reason="there is no voice in a sandbox")
+    session.report("voice_refused", reason="there is no voice here")

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from ..metrics import ClientMetrics
-from ..tenants import Tenant, Tenants
+from ..tenants import Holder, Tenant, Tenants, present
 from .feeds import Feeds
 from .limits import IdentifyLimits
 from .protocol import HEARTBEAT_MS
@@ -20,7 +20,7 @@ class Snapshots(Protocol):
     """What Discord says now of servers."""
 
     async def guild_create(
-        self, tenant: Tenant, guild_id: str, *, intents: int, large_threshold: int
+        self, tenant: Holder, guild_id: str, *, intents: int, large_threshold: int
     ) -> bytes | None:
         """Return the `d` of GUILD_CREATE, asked for later than this call; None when the bot is not in it.
 
@@ -28,12 +28,27 @@ class Snapshots(Protocol):
         """
         ...
 
-    async def members(self, tenant: Tenant, asked: Any) -> list[bytes]:
+    async def members(self, tenant: Holder, asked: Any) -> list[bytes]:
         """Return the `d` of each GUILD_MEMBERS_CHUNK. Raises `DependencyUnavailable`."""
         ...
 
-    async def sounds(self, tenant: Tenant, guild_id: str) -> bytes:
+    async def sounds(self, tenant: Holder, guild_id: str) -> bytes:
         """Return the `d` of SOUNDBOARD_SOUNDS. Raises `DependencyUnavailable`."""
+        ...
+
+
+class GuildLists(Protocol):
+    """Which servers there are."""
+
+    async def at_beginning(self, holder: Holder) -> list[str]:
+        """Return those that a session begins with, asked for later than this call, in order.
+
+        Raises `DependencyUnavailable`, and `guilds.listing.TooManyServers`.
+        """
+        ...
+
+    async def now(self, holder: Holder) -> list[str]:
+        """Return the same, however many there are. Raises `DependencyUnavailable`."""
         ...
 
 
@@ -41,7 +56,7 @@ class Seen(Protocol):
     """Notes which interactions a sandbox has seen; the guard asks for it."""
 
     async def note(
-        self, tenant: Tenant, kind: Any, entity_id: str, token: str, *, guild_id: str | None = None
+        self, tenant: Holder, kind: Any, entity_id: str, token: str, *, guild_id: str | None = None
     ) -> None:
         """Note it, before the client gets it. Raises `DependencyUnavailable`."""
         ...
@@ -58,7 +73,7 @@ class Commands(Protocol):
 class SessionReports(Protocol):
     """Keeps what happened to sessions, for their owners."""
 
-    def record_session(self, tenant: Tenant, what: str, details: Mapping[str, Any]) -> None:
+    def record_session(self, tenant: Holder, what: str, details: Mapping[str, Any]) -> None:
         """Keep one thing that happened to a session."""
         ...
 
@@ -75,17 +90,17 @@ class NothingKept:
     """`Seen` and `SessionReports` where nobody asks."""
 
     async def note(
-        self, tenant: Tenant, kind: Any, entity_id: str, token: str, *, guild_id: str | None = None
+        self, tenant: Holder, kind: Any, entity_id: str, token: str, *, guild_id: str | None = None
     ) -> None:
         """Do nothing."""
 
-    def record_session(self, tenant: Tenant, what: str, details: Mapping[str, Any]) -> None:
+    def record_session(self, tenant: Holder, what: str, details: Mapping[str, Any]) -> None:
         """Do nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bot:
-    """The one bot that all sandboxes' clients are."""
+    """The one bot that all clients are."""
 
     user: Mapping[str, Any]
     application_id: str
@@ -126,6 +141,7 @@ class Service:
     ids: SessionIds
     limits: IdentifyLimits
     snapshots: Snapshots
+    lists: GuildLists
     bot: Callable[[UUID], Awaitable[Bot]]
     """Who the bot is; asked on behalf of a sandbox. Raises `DependencyUnavailable`."""
     gateway_url: str
@@ -135,6 +151,6 @@ class Service:
     reports: SessionReports = field(default_factory=NothingKept)
     tuning: SessionTuning = field(default_factory=SessionTuning)
 
-    def tenant(self, sandbox_id: UUID) -> Tenant | None:
-        """Return what is known now of the sandbox."""
-        return self.tenants.current(sandbox_id)
+    def tenant(self, sandbox_id: UUID) -> Holder | None:
+        """Return what is known now of the sandbox, or of production."""
+        return present(self.tenants, sandbox_id)

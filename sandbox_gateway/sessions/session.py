@@ -7,6 +7,7 @@ has the number of the event before: so every process finds the same number for t
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 import time
 from collections import deque
@@ -20,7 +21,7 @@ from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.models import shard_of
 from sandbox_core.subjects import HOLDER_DIGITS
 
-from ..tenants import TablesStale, Tenant
+from ..tenants import Holder, TablesStale, Tenant
 from . import intents
 from .client import Client
 from .frames import Divided, with_body
@@ -41,7 +42,7 @@ _TRIES = 6
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A server is the sandbox's now."""
+    """A server is the sandbox's, or production's, now."""
 
     guild_id: str
 
@@ -74,13 +75,15 @@ class _InteractionFrame(msgspec.Struct):
 
 
 _INTERACTION = msgspec.json.Decoder(_InteractionFrame)
+# Of a GUILD_DELETE, which has nothing else than the id beside it.
+_IS_OUTAGE = re.compile(rb'"unavailable"\s*:\s*true')
 
 
 class Session:
     """The state of one session, and the one task that sends what is in its queue."""
 
     def __init__(
-        self, service: Service, bot: Bot, client: Client, tenant: Tenant, identity: SessionId
+        self, service: Service, bot: Bot, client: Client, tenant: Holder, identity: SessionId
     ) -> None:
         self._service = service
         self._bot = bot
@@ -91,8 +94,10 @@ class Session:
         self.position = identity.position
         self.known: set[str] = set()
         """The servers that the client was told of."""
+        self.uncertain: set[str] = set()
+        """Those that it may know or not; it has still to be told."""
         self._strangers: set[str] = set()
-        """Servers with events in the stream that are not the sandbox's any more."""
+        """Servers with events in the stream that are not the sandbox's any more, or without the bot."""
         self._received = 0
         """The client has the events up to this number already."""
         self._marks: deque[tuple[int, int]] = deque([(self.sequence, self.position)])
@@ -159,10 +164,12 @@ class Session:
         self._bytes += len(frame.after)
         self.put(Answer(frame))
 
-    def changed(self, tenant: Tenant | None) -> Iterable[str]:
+    def changed(self, tenant: Holder | None) -> Iterable[str]:
         """The sandbox has changed. Return the servers that it has no more."""
         if tenant is None or tenant.credentials != self.tenant.credentials:
             what = "the sandbox has ended" if tenant is None else "the sandbox has other credentials now"
+            if not isinstance(self.tenant, Tenant):
+                what = "this is production's token no more"
             self.end(Closing(CloseCode.AUTHENTICATION_FAILED, what))
             return ()
         before, self.tenant = self.tenant, tenant
@@ -170,7 +177,7 @@ class Session:
         for guild_id in sorted(tenant.guild_ids - before.guild_ids):
             if self._is_of_shard(guild_id):
                 self.put(Arrival(guild_id))
-        return [each for each in before.guild_ids - tenant.guild_ids if self._is_of_shard(each)]
+        return self.of_shard(before.guild_ids - tenant.guild_ids)
 
     def members_wait(self, guild_id: str, every: float) -> float:
         """Return for how many seconds all members of the server can't be asked for; 0 notes a request."""
@@ -182,9 +189,9 @@ class Session:
 
     # Its beginning
 
-    def guilds(self) -> list[str]:
-        """Return the sandbox's servers that belong to the session's shard, in order."""
-        return sorted(filter(self._is_of_shard, self.tenant.guild_ids))
+    def of_shard(self, guild_ids: Iterable[str]) -> list[str]:
+        """Return those of these servers that belong to the session's shard."""
+        return [each for each in guild_ids if self._is_of_shard(each)]
 
     def resume(self, record: Record, mark: tuple[int, int], received: int) -> None:
         """Go on at `mark` with a client that has the events up to the number `received`."""
@@ -192,7 +199,8 @@ class Session:
         self._received = received
         self._client.acknowledged = received
         self._marks = deque([mark])
-        self.known = record.guilds_at(received)
+        self.uncertain = record.uncertain_at(received)
+        self.known = record.guilds_at(received) - self.uncertain
 
     @property
     def behind(self) -> bool:
@@ -216,7 +224,7 @@ class Session:
             first, *others, last = self._marks
             self._marks = deque([first, *others[1::2], last])
         self.unsaved = False
-        return Record(list(self._marks), sorted(self.known), list(self._told))
+        return Record(list(self._marks), sorted(self.known), list(self._told), sorted(self.uncertain))
 
     # What it does
 
@@ -253,11 +261,8 @@ class Session:
             self.unsaved = True
             return
         guild_id = event.guild_id
-        if self.sequence + 1 > self._received and guild_id is not None and guild_id not in self.known:
-            if event.type == "GUILD_CREATE":
-                self._note(guild_id, present=True)
-            elif await self._is_ours(guild_id):
-                await self._arrive(guild_id)
+        if guild_id is not None:
+            await self._meet(event, guild_id)
         self.sequence += 1
         self.position = event.position
         self.unsaved = True
@@ -270,6 +275,19 @@ class Session:
             frame = intents.without_content(frame, self._bot.user_id)
         await self._client.send(frame)
         self._service.metrics.lag.observe(max(0.0, time.time() - event.stored_at))
+
+    async def _meet(self, event: StreamEvent, guild_id: str) -> None:
+        """Before an event of a server: the client knows the server, unless the event is what tells it."""
+        if event.type == "GUILD_DELETE":
+            if guild_id in self.known and not _IS_OUTAGE.search(event.frame.after):
+                # The bot is in it no more.
+                self._note(guild_id, present=False)
+        elif guild_id in self.known:
+            return
+        elif event.type == "GUILD_CREATE":
+            self._note(guild_id, present=True)
+        elif self.sequence + 1 > self._received and await self._is_ours(guild_id):
+            await self._arrive(guild_id)
 
     def _gets(self, event: StreamEvent) -> bool:
         """Whether the event counts in this session: by what never changes in it."""
@@ -302,21 +320,34 @@ class Session:
             return
         self._departures.pop(guild_id, None)
         body = await self.snapshot(guild_id)
-        if body is not None:
-            self._note(guild_id, present=True)
-            await self._client.send(with_body("GUILD_CREATE", body).numbered(self.sequence))
+        if body is None:
+            # Such as where the bot's application is with a person: Discord is not asked for each event.
+            self._strangers.add(guild_id)
+            return
+        await self._tell(guild_id, with_body("GUILD_CREATE", body), present=True)
 
     async def _depart(self) -> None:
         due = [guild_id for guild_id, position in self._departures.items() if position <= self.position]
         for guild_id in due:
             del self._departures[guild_id]
-            if guild_id in self.known and not await self._is_ours(guild_id):
-                self._note(guild_id, present=False)
-                body = unavailable(guild_id)
-                await self._client.send(with_body("GUILD_DELETE", body).numbered(self.sequence))
+            if guild_id in self.known | self.uncertain and not await self._is_ours(guild_id):
+                gone = with_body("GUILD_DELETE", unavailable(guild_id))
+                await self._tell(guild_id, gone, present=False)
+
+    async def _tell(self, guild_id: str, frame: Divided, *, present: bool) -> None:
+        """Send what no other process can find in the stream, once every other one may know of it."""
+        self._note(guild_id, present=present)
+        try:
+            if await self._service.records.save([self.held(always=True)]):
+                self.end(REPLACED)
+        except DependencyUnavailable as error:
+            # A process that goes on with the session may then not tell of the server again.
+            _log.warning("client_session_not_saved", dependency=error.dependency, reason=error.reason)
+        await self._client.send(frame.numbered(self.sequence))
 
     def _note(self, guild_id: str, *, present: bool) -> None:
         (self.known.add if present else self.known.discard)(guild_id)
+        self.uncertain.discard(guild_id)
         self._told.append(Told(self.sequence, guild_id, present))
         self.unsaved = True
 
@@ -342,8 +373,20 @@ class Session:
             # Of another form than is known: nobody can answer it through the guard.
             _log.warning("client_interaction_unreadable", sandbox_id=str(self.tenant.sandbox_id))
         else:
-            await self._service.seen.note(self.tenant, "interaction", seen.id, seen.token, guild_id=guild_id)
+            await self._note_interaction(seen, guild_id)
+        # Production's commands have Discord's own ids.
+        if not isinstance(self.tenant, Tenant):
+            return frame
         return await self._service.commands.to_client(self.tenant, frame)
+
+    async def _note_interaction(self, seen: _Interaction, guild_id: str | None) -> None:
+        try:
+            await self._service.seen.note(self.tenant, "interaction", seen.id, seen.token, guild_id=guild_id)
+        except DependencyUnavailable as error:
+            if isinstance(self.tenant, Tenant):
+                raise
+            # Production's events wait for nobody; its own path lets the answer through all the same.
+            _log.warning("client_interaction_not_noted", dependency=error.dependency, reason=error.reason)
 
 
 def unavailable(guild_id: str) -> bytes:
@@ -351,5 +394,6 @@ def unavailable(guild_id: str) -> bytes:
     return msgspec.json.encode({"id": guild_id, "unavailable": True})
 
 
+REPLACED = Closing(CloseCode.RECONNECT, "the session goes on in another connection")
 LOST = Closing(CloseCode.RECONNECT, "the stream no longer has all events")
 """The session can't go on: its client has to identify anew."""

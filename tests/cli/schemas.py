@@ -128,6 +128,8 @@ SCHEMAS: dict[str, Schema] = {
         unconfirmed=PROCESSES,
     ),
     "level": keys(sandbox=SANDBOX, level={"enum": ["read_only", "no_moderation", "full"]}),
+    "production-token": keys(DISCORD_TOKEN=TEXT, DISCORD_API_URL=TEXT, DISCORD_GATEWAY_URL=TEXT),
+    "production-token --revoke": keys(revoked={"type": "boolean"}),
     "sessions": keys(sessions=listed(keys(at=MOMENT, what=TEXT, details={"type": "object"}))),
     "calls": keys(
         calls=listed(

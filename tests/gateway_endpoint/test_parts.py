@@ -137,4 +137,7 @@ def test_what_may_not_have_arrived_is_told_again() -> None:
     assert record.guilds_at(9) == {"a"}
     assert record.guilds_at(6) == {"a", "b"}
     assert record.guilds_at(5) == {"b"}
+    assert [record.uncertain_at(number) for number in (10, 9, 6)] == [set(), {"c"}, {"b", "c"}]
+    record.uncertain = ["d"]
+    assert record.uncertain_at(10) == {"d"}
     assert (record.mark_for(3), record.mark_for(4), record.mark_for(100)) == (None, (4, 40), (8, 80))

@@ -29,7 +29,7 @@ from sandbox_gateway.guard.seen import RedisSeen
 from sandbox_gateway.guard.service import Guard
 from sandbox_gateway.metrics import UpstreamMetrics
 from sandbox_gateway.share import Share, ShareLimits
-from sandbox_gateway.tenants import TablesStale, Tenant
+from sandbox_gateway.tenants import Production, TablesStale, Tenant
 from sandbox_gateway.upstream import Upstream
 
 REAL_TOKEN = "real.bot.token-that-nobody-sees"
@@ -65,8 +65,12 @@ class ToldTenants:
 
     known: dict[str, Tenant] = field(default_factory=dict)
     stale: bool = False
+    production: Production | None = None
+    """Its token is `production`."""
 
-    async def by_token(self, token: str) -> Tenant | None:
+    async def by_token(self, token: str) -> Tenant | Production | None:
+        if token == "production" and self.production is not None:
+            return self.production
         if self.stale:
             raise TablesStale
         return self.known.get(token)

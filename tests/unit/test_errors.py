@@ -42,6 +42,7 @@ SAMPLES: list[errors.SandboxError] = [
     errors.IsolationImpossible("Redis", "h:1", "it is Redis 6", "Take Redis 7."),
     errors.NoCredentials("flow"),
     errors.NoCredentials("flow", outdated=True),
+    errors.ProductionTokenOutdated(),
     errors.StreamUnusable("EVENTS", "127.0.0.1:4222", "is sealed", "Remove it."),
 ]
 

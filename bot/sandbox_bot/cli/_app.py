@@ -23,6 +23,7 @@ from .level import level
 from .list import list_
 from .migrate import migrate
 from .orphans import orphans
+from .production_token import production_token
 from .psql import psql
 from .register_guild import register_guild
 from .rotate import rotate
@@ -74,6 +75,7 @@ app.command("audit", rich_help_panel=_UPKEEP)(audit)
 app.command("doctor", rich_help_panel=_UPKEEP)(doctor)
 app.command("run", rich_help_panel=_PROCESS)(run)
 app.command("gateway", rich_help_panel=_PROCESS)(gateway)
+app.command("production-token", rich_help_panel=_PROCESS)(production_token)
 app.command("tour", rich_help_panel=_PROCESS)(tour)
 app.command("migrate", rich_help_panel=_PROCESS)(migrate)
 app.command("tenant-nats", rich_help_panel=_PROCESS)(tenant_nats)

@@ -45,6 +45,13 @@ OwnerFilter = Annotated[
     str | None,
     typer.Option("--owner", metavar="USER_ID", callback=_user_id, help="Only this Discord user's."),
 ]
+NameUnlessProduction = Annotated[
+    str | None, typer.Argument(metavar="[NAME]", help=_NAME_HELP, autocompletion=suggest_names)
+]
+Production = Annotated[
+    bool,
+    typer.Option("--production", help="Production's own bot, in place of a sandbox's; for the bot's owner."),
+]
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on with each as it comes, until Ctrl-C.")]
 Newest = Annotated[int, typer.Option("--limit", "-n", min=1, max=KEPT, help="The newest so many.")]
 Json = Annotated[bool, typer.Option("--json", help="Write only JSON to standard output.")]

@@ -11,12 +11,14 @@ from uuid import UUID
 from redis.asyncio import Redis
 
 from sandbox_core.bootstrap import Core
+from sandbox_core.client_endpoint import PRODUCTION
+from sandbox_core.production import check_owner
 from sandbox_gateway.calls import Ring
 
 from ..exit_codes import ExitCode
 from . import _caller as caller
 from . import _json as json
-from ._exit import run
+from ._exit import run, usage
 from ._screen import Grid, Line, busy, emit, show
 from ._session import opened
 
@@ -35,27 +37,36 @@ class Shown:
     as_json: Callable[[Any], json.Json]
 
 
-def show_ring(kind: Shown, name: str, owner: str | None, limit: int, *, follow: bool, as_json: bool) -> None:
+@dataclass(frozen=True, slots=True)
+class Whose:
+    """The sandbox `name`, or production; asked for by `owner`, or by the operator."""
+
+    name: str | None
+    production: bool
+    owner: str | None
+
+
+def show_ring(kind: Shown, whose: Whose, limit: int, *, follow: bool, as_json: bool) -> None:
     """Show the newest records, and with `follow` all further ones until Ctrl-C."""
     if follow:
-        run(_follow(kind, name, owner, limit, as_json=as_json), interrupted=ExitCode.DONE)
+        run(_follow(kind, whose, limit, as_json=as_json), interrupted=ExitCode.DONE)
         return
     with busy("Reading"):
-        records = run(_last(kind, name, owner, limit))
+        records = run(_last(kind, whose, limit))
     if as_json:
         emit({kind.name: [kind.as_json(each) for each in records]})
         return
     show(kind.table(records) if records else Line(f"There were no {kind.name} of late."))
 
 
-async def _last(kind: Shown, name: str, owner: str | None, limit: int) -> list[Any]:
+async def _last(kind: Shown, whose: Whose, limit: int) -> list[Any]:
     async with opened() as core:
-        return await (await _ring(core, kind, name, owner)).last(limit)
+        return await (await _ring(core, kind, whose)).last(limit)
 
 
-async def _follow(kind: Shown, name: str, owner: str | None, limit: int, *, as_json: bool) -> None:
+async def _follow(kind: Shown, whose: Whose, limit: int, *, as_json: bool) -> None:
     async with opened() as core:
-        ring = await _ring(core, kind, name, owner)
+        ring = await _ring(core, kind, whose)
         records = await ring.last(limit)
         while True:
             for record in records:
@@ -67,7 +78,13 @@ async def _follow(kind: Shown, name: str, owner: str | None, limit: int, *, as_j
             records = await ring.further()
 
 
-async def _ring(core: Core, kind: Shown, name: str, owner: str | None) -> Ring:
-    sandbox = await core.manager.get(name)
-    core.manager.check_may_manage(caller.actor(owner, core.settings), sandbox, f"read the {kind.name} of")
+async def _ring(core: Core, kind: Shown, whose: Whose) -> Ring:
+    actor = caller.actor(whose.owner, core.settings)
+    if whose.production == (whose.name is not None):
+        raise usage("Say whose: the sandbox's NAME, or --production.")
+    if whose.name is None:
+        check_owner(actor, f"read the {kind.name} of production's bot")
+        return kind.ring(core.redis, PRODUCTION)
+    sandbox = await core.manager.get(whose.name)
+    core.manager.check_may_manage(actor, sandbox, f"read the {kind.name} of")
     return kind.ring(core.redis, sandbox.id)

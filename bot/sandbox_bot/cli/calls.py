@@ -9,20 +9,22 @@ from sandbox_gateway.calls import CallRecord, Ring
 
 from . import _json as json
 from . import _options as options
-from ._rings import Shown, show_ring
+from ._rings import Shown, Whose, show_ring
 from ._screen import Cell, Grid
 from ._words import iso
 
 
 def calls(
-    name: options.Name,
+    name: options.NameUnlessProduction = None,
+    *,
+    production: options.Production = False,
     follow: options.Follow = False,
     limit: options.Newest = 50,
     owner: options.Owner = None,
     as_json: options.Json = False,
 ) -> None:
     """Show what the bot of a sandbox asked of Discord: route, status, and why a call was refused."""
-    show_ring(_CALLS, name, owner, limit, follow=follow, as_json=as_json)
+    show_ring(_CALLS, Whose(name, production, owner), limit, follow=follow, as_json=as_json)
 
 
 def _table(records: Sequence[CallRecord]) -> Grid:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -15,6 +15,7 @@ from .. import pointing
 from . import _options as options
 from ._become import become
 from ._exit import run, usage
+from ._production import access
 from ._servers import secret_variables, worker_addresses
 from ._worker import environment_of
 
@@ -31,8 +32,15 @@ def _variable(value: str | None) -> str | None:
 def exec_(
     name: options.Name,
     command: Annotated[
-        list[str], typer.Argument(metavar="COMMAND...", help="What to run, and its arguments.")
-    ],
+        list[str] | None, typer.Argument(metavar="COMMAND...", help="What to run, and its arguments.")
+    ] = None,
+    production: Annotated[
+        bool,
+        typer.Option(
+            "--production",
+            help="Without NAME: as production's bot, in the servers that no sandbox has; owners only.",
+        ),
+    ] = False,
     owner: options.Owner = None,
     token_variable: Annotated[
         str | None,
@@ -49,6 +57,11 @@ def exec_(
     A bot on discord.py, py-cord, nextcord, disnake, hikari, interactions.py or discord.js connects to the
     sandbox as it is.
     """
+    words = command or []
+    if production:
+        _exec_production([name, *words], owner, token_variable)
+    if not words:
+        run(_nothing_to_run())
     # First: it says plainly which settings are wrong.
     own = run(environment_of(name, owner))
     settings = load_settings()
@@ -57,23 +70,42 @@ def exec_(
     # A worker with credentials of its own gets none of the bot's.
     without = secret_variables(settings) if "DATABASE_URL" in own else ()
     # The parser leaves this in front of the command.
-    if command[0] == "--" and len(command) > 1:
-        command = command[1:]
-    become(command, variables | _for_ordinary_bots(command, own, token_variable), without=without)
+    if words[0] == "--" and len(words) > 1:
+        words = words[1:]
+    become(words, variables | _for_ordinary_bots(words, own, token_variable), without=without)
+
+
+def _exec_production(command: list[str], owner: str | None, token_variable: str | None) -> NoReturn:
+    """Run production's own bot. Of the servers it has what its own environment says."""
+    found, too_many = run(access(owner))
+    if too_many:
+        typer.echo(f"Note: {too_many}", err=True)
+    pointed = _for_ordinary_bots(command, found.variables, token_variable, has_servers=True)
+    without = {f"{name}_FILE" for name in found.variables}
+    become(command, found.variables | pointed, without=without)
 
 
 def _for_ordinary_bots(
-    command: Sequence[str], own: Mapping[str, str], token_variable: str | None
+    command: Sequence[str],
+    own: Mapping[str, str],
+    token_variable: str | None,
+    *,
+    has_servers: bool = False,
 ) -> dict[str, str]:
     """Return the variables that point a bot at the endpoint, and say what will not work."""
     if _TOKEN not in own:
         if token_variable is not None:
             run(_no_token())
         return {}
-    for sentence in pointing.warnings(command, own["DISCORD_API_URL"], own.get("SANDBOX_GUILD_IDS", "")):
+    guild_ids = "some" if has_servers else own.get("SANDBOX_GUILD_IDS", "")
+    for sentence in pointing.warnings(command, own["DISCORD_API_URL"], guild_ids):
         typer.echo(f"Note: {sentence}", err=True)
     named = {} if token_variable is None else {token_variable: own[_TOKEN]}
     return pointing.variables(os.environ, os.pathsep) | named
+
+
+async def _nothing_to_run() -> None:
+    raise usage("There is nothing to run: sandboxctl exec NAME -- python mybot.py")
 
 
 async def _no_token() -> None:

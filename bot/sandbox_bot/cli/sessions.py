@@ -9,20 +9,22 @@ from sandbox_gateway.calls import Ring, SessionRecord
 
 from . import _json as json
 from . import _options as options
-from ._rings import Shown, show_ring
+from ._rings import Shown, Whose, show_ring
 from ._screen import Grid
 from ._words import iso
 
 
 def sessions(
-    name: options.Name,
+    name: options.NameUnlessProduction = None,
+    *,
+    production: options.Production = False,
     follow: options.Follow = False,
     limit: options.Newest = 50,
     owner: options.Owner = None,
     as_json: options.Json = False,
 ) -> None:
     """Show what happened to the connections of a sandbox's bot: identified, resumed, and why not."""
-    show_ring(_SESSIONS, name, owner, limit, follow=follow, as_json=as_json)
+    show_ring(_SESSIONS, Whose(name, production, owner), limit, follow=follow, as_json=as_json)
 
 
 def _table(records: Sequence[SessionRecord]) -> Grid:

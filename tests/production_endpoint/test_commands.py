@@ -1,0 +1,96 @@
+"""Production's commands: really its own, and never at the cost of a sandbox's, or of `/sandbox`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+
+from discord_sim import SimGuild
+from sandbox_core.postgres import commands as table
+from sandbox_core.postgres.pool import connected
+from tests.gateway_endpoint.calls import Caller, calling, names, slash
+from tests.gateway_endpoint.stage import Process, Stage, until
+
+
+@pytest.fixture
+async def bot(stage: Stage, process: Process, token: str) -> AsyncIterator[Caller]:
+    """Production's bot, without a library."""
+    async with aiohttp.ClientSession() as http:
+        yield Caller(http, process, token, stage.sim.application_id)
+
+
+def everywhere(stage: Stage) -> list[str]:
+    """The names of the global commands that Discord has."""
+    return sorted(each["name"] for each in stage.sim.world.commands.in_scope(None))
+
+
+async def test_global_commands_are_discords_own(stage: Stage, bot: Caller) -> None:
+    stage.sim.world.commands.create(None, slash("sandbox"))
+    status, made = await bot.ask("PUT", body=[slash("ping"), slash("pong", contexts=[0, 1])])
+    assert status == 200
+    assert [each["name"] for each in made] == ["ping", "pong"]
+    assert made[1]["contexts"] == [0, 1]
+    assert everywhere(stage) == ["ping", "pong", "sandbox"]
+    discords = {each["name"]: each["id"] for each in stage.sim.world.commands.in_scope(None)}
+    assert {each["name"]: each["id"] for each in made} == {name: discords[name] for name in ("ping", "pong")}
+    assert [each["name"] for each in (await bot.ask("GET"))[1]] == ["ping", "pong"]
+    status, one = await bot.ask("POST", body=slash("one"))
+    assert status == 201
+    assert (await bot.ask("PATCH", command_id=one["id"], body={"name": "uno"}))[1]["name"] == "uno"
+    assert await bot.ask("DELETE", command_id=one["id"]) == (204, None)
+    # Its own /sandbox, if it has one, is its own.
+    await bot.ask("PUT", body=[slash("sandbox", "of production")])
+    (found,) = stage.sim.world.commands.in_scope(None)
+    assert found["description"] == "of production"
+    assert await bot.ask("PUT", body=[]) == (200, [])
+    assert everywhere(stage) == ["sandbox"]
+
+
+async def test_a_servers_commands_do_not_lose_the_sandboxs(
+    stage: Stage, process: Process, bot: Caller
+) -> None:
+    guild, free = stage.guilds[:2]
+    registry = stage.sim.world.commands
+    registry.create(guild.id, slash("sandbox"))
+    mine = await stage.sandbox("mine", guild)
+    async with calling(stage, mine, process) as theirs:
+        await theirs.ask("PUT", body=[slash("hello"), slash("deploy")])
+        assert names(stage.sim, guild) == ["deploy", "hello", "sandbox"]
+        assert await bot.ask("GET", guild) == (200, [])
+        status, made = await bot.ask("PUT", guild, body=[slash("own"), slash("deploy", "production's")])
+        assert (status, [each["name"] for each in made]) == (200, ["own", "deploy"])
+        assert names(stage.sim, guild) == ["deploy", "hello", "own", "sandbox"]
+        # What production names is production's, and the keeper leaves it so.
+        await theirs.ask("POST", body=slash("more"))
+        assert _description(stage, guild, "deploy") == "production's"
+        assert sorted(each["name"] for each in (await bot.ask("GET", guild))[1]) == ["deploy", "own"]
+        assert await bot.ask("PUT", guild, body=[]) == (200, [])
+        assert names(stage.sim, guild) == ["hello", "more", "sandbox"]
+        await bot.ask("POST", guild, body=slash("hello", "production's"))
+        async with connected(stage.core.pool) as connection:
+            rows = {row.name: row.others for row in await table.written(connection, str(guild.id))}
+        assert rows["hello"] is True
+    # Where no sandbox is, nothing is kept.
+    await bot.ask("PUT", free, body=[slash("a"), slash("b")])
+    assert names(stage.sim, free) == ["a", "b"]
+    assert await bot.ask("PUT", free, body=[]) == (200, [])
+    assert names(stage.sim, free) == []
+    await stage.unregister(guild)
+    await until(lambda: names(stage.sim, guild) == ["hello", "sandbox"])
+    assert _description(stage, guild, "hello") == "production's"
+
+
+async def test_what_discord_refuses_is_refused(stage: Stage, bot: Caller) -> None:
+    guild = stage.guilds[0]
+    status, answer = await bot.ask("PUT", guild, body=[slash("UPPER CASE")])
+    assert (status, answer["code"]) == (400, 50035)
+    status, answer = await bot.ask("PUT", guild, body={"no": "list"})
+    assert status == 400
+    assert names(stage.sim, guild) == []
+
+
+def _description(stage: Stage, guild: SimGuild, name: str) -> str:
+    found = next(each for each in stage.sim.world.commands.in_scope(guild.id) if each["name"] == name)
+    return str(found["description"])
