@@ -61,7 +61,7 @@ class WarmServer:
             assert said.readline() == b"serving\n"
 
     def stop(self) -> None:
-        """End it. What it has started goes on."""
+        """End it. What it has started goes on, and nobody is told of its end."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait()
