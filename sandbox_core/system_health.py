@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from .dependencies import SANDBOX_NATS, Question
 from .health import HealthChecker, LostGuilds, RoutingCheck, ServerCheck, SystemCheck
@@ -50,7 +51,18 @@ def checker(
     system = [*_servers(settings, asked, hindrance or (lambda: "")), *tenants]
     if follows_routes:
         system.append(routing)
-    return HealthChecker((*namespaces, routing), system=system)
+    return HealthChecker((*namespaces, routing), system=system, place=partial(_place, settings))
+
+
+def _place(settings: Settings, sandbox: Sandbox, store: str) -> str:
+    # One that was made with credentials keeps them, whatever the settings say now.
+    own = sandbox.generation > 0
+    places = {
+        "PostgreSQL": ((own and settings.tenant_database) or settings.database).where,
+        "Redis": ((own and settings.tenant_redis) or settings.redis).where,
+        "NATS": settings.sandbox_nats.where,
+    }
+    return places.get(store, "")
 
 
 def _servers(
