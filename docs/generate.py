@@ -222,18 +222,18 @@ def settings_page() -> str:
         "",
         _ABOUT_SETTINGS.format(files=", ".join(f"`{name.upper()}_FILE`" for name in secret_settings())),
     ]
-    purposes = _purposes()
+    written = purposes()
     for group, prefixes in GROUPS.items():
         lines += ["", f"## {group}", "", "| variable | what for | it takes | default |", "|---|---|---|---|"]
         for name, field in Settings.model_fields.items():
             if name.startswith(prefixes):
                 variable = name.upper()
-                purpose = " ".join(purposes.get(name, "").split())
+                purpose = " ".join(written.get(name, "").split())
                 lines.append(f"| `{variable}` | {purpose} | {TAKES[variable]} | {_default(name, field)} |")
     return "\n".join(lines) + "\n"
 
 
-def _purposes() -> dict[str, str]:
+def purposes() -> dict[str, str]:
     """What is written below each setting, in its own class or in one that this inherits from.
 
     pydantic can read it, too, but at each start of a program.
