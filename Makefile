@@ -38,10 +38,10 @@ run: $(TO_RUN)
 	fi
 
 # Each process has servers of its own; there are more than two cores need, as many tests wait for other
-# processes, and no more, as each takes seconds to begin. A file's tests stay together, and files go in the order
-# of the collection (see tests/conftest.py).
+# processes, and no more, as each takes nine seconds of a core to begin: it collects all tests, too. A file's tests
+# stay together, and files go in the order of the collection (see tests/conftest.py).
 # Measuring coverage makes everything half as slow again, so it has to be asked for.
-WORKERS ?= 8
+WORKERS ?= 6
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(if $(COVERAGE),$(MEASURED)) $(ARGS)

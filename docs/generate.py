@@ -6,15 +6,19 @@ fails while a page is not what this program would write.
 
 from __future__ import annotations
 
+import ast
+import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
+from pydantic_settings import BaseSettings
 
 from sandbox_core import errors
 from sandbox_core.error_text import explain
@@ -220,14 +224,33 @@ def settings_page() -> str:
         "",
         _ABOUT_SETTINGS.format(files=", ".join(f"`{name.upper()}_FILE`" for name in secret_settings())),
     ]
+    written = purposes()
     for group, prefixes in GROUPS.items():
         lines += ["", f"## {group}", "", "| variable | what for | it takes | default |", "|---|---|---|---|"]
         for name, field in Settings.model_fields.items():
             if name.startswith(prefixes):
                 variable = name.upper()
-                purpose = " ".join((field.description or "").split())
+                purpose = " ".join(written.get(name, "").split())
                 lines.append(f"| `{variable}` | {purpose} | {TAKES[variable]} | {_default(name, field)} |")
     return "\n".join(lines) + "\n"
+
+
+def purposes() -> dict[str, str]:
+    """What is written below each setting, in its own class or in one that this inherits from.
+
+    pydantic can read it, too, but at each start of a program.
+    """
+    found: dict[str, str] = {}
+    for cls in reversed(Settings.__mro__[: Settings.__mro__.index(BaseSettings)]):
+        lines: list[ast.stmt] = getattr(ast.parse(inspect.getsource(cls)).body[0], "body", [])
+        for field, below in pairwise(lines):
+            match field, below:
+                case (
+                    ast.AnnAssign(target=ast.Name(id=name)),
+                    ast.Expr(value=ast.Constant(value=str(text))),
+                ):
+                    found[name] = text
+    return found
 
 
 def secret_settings() -> list[str]:

@@ -22,7 +22,6 @@ class Sources(BaseSettings):
         extra="ignore",
         frozen=True,
         env_ignore_empty=True,
-        use_attribute_docstrings=True,
     )
 
     @classmethod

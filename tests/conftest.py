@@ -7,6 +7,7 @@ may stop, kill and restart a server: the next test finds it running again, on th
 from __future__ import annotations
 
 import asyncio.selector_events
+import functools
 import gc
 import inspect
 import itertools
@@ -24,6 +25,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import nats
 import pytest
+import redis.utils
 import structlog
 from hypothesis import settings
 from redis.asyncio import Redis
@@ -87,6 +89,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # spoilt; see `sandbox_core.stream_writes`.
     transport = asyncio.selector_events._SelectorSocketTransport  # type: ignore[attr-defined]
     transport.writelines = asyncio.WriteTransport.writelines
+    # Redis' client reads its own version from the disk for each connection, a third of what that takes.
+    redis.utils.get_lib_version = functools.cache(redis.utils.get_lib_version)
     # How long an example takes says more about the machine than about the code.
     settings.register_profile("no-deadline", deadline=None)
     settings.load_profile("no-deadline")

@@ -27,6 +27,7 @@ _MODULES = (
     *("sandbox_bot.cli", "sandbox_bot.runner", "sandbox_bot.embedded", "sandbox_bot.tour", "sandbox_cogs"),
     *("sandbox_cogs.gateway", "sandbox_cogs.owner", "sandbox_cogs.sandbox", "sandbox_cogs.upkeep"),
     *("discord_sim.__main__", "docs.worker_example", "tests.cleanup.mortal", "tests.publishers.host"),
+    *("tests.isolation.mortal", "tests.isolation.mortal_proof", "tests.tenant_nats.mortal"),
     *("benchmarks.__main__", "benchmarks.beside"),
 )
 _LIMIT = 1 << 20
@@ -60,7 +61,7 @@ class WarmServer:
             assert said.readline() == b"serving\n"
 
     def stop(self) -> None:
-        """End it. What it has started goes on."""
+        """End it. What it has started goes on, and nobody is told of its end."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait()
@@ -137,12 +138,14 @@ async def start_forked(
     directory: Path | None = None,
     own_stderr: bool = False,
     streams: Mapping[int, int] = MappingProxyType({}),
+    given: bytes = b"",
     endpoint: Path | None = None,
 ) -> ForkedProcess:
     """Start `python -m MODULE` as a fork of the run's server, or of the one at `endpoint`.
 
-    Standard error goes to `stdout` unless it is to have a stream of its own. `streams` has descriptors of the
-    caller's that are to be its standard input, output or error.
+    Standard error goes to `stdout` unless it is to have a stream of its own. Standard input has what is
+    `given`, a few kilobytes at most. `streams` has descriptors of the caller's that are to be its standard
+    input, output or error.
     """
     request = {
         "module": module,
@@ -153,7 +156,7 @@ async def start_forked(
     }
     connection = socket.socket(socket.AF_UNIX)
     # The ends that are the process's, and those that are read here.
-    theirs: dict[int, int] = {0: os.open(os.devnull, os.O_RDONLY)}
+    theirs: dict[int, int] = {0: _holding(given) if given else os.open(os.devnull, os.O_RDONLY)}
     ours: dict[int, int] = {}
     for number in (1, 2):
         if number not in streams and (number == 1 or own_stderr):
@@ -169,6 +172,14 @@ async def start_forked(
     readers = {number: await _reader(descriptor) for number, descriptor in ours.items()}
     pid = int(await answers.readline())
     return ForkedProcess(pid, readers.get(1), readers.get(2), answers, writer)
+
+
+def _holding(given: bytes) -> int:
+    """The reading end of a pipe that holds this."""
+    reading, writing = os.pipe()
+    os.write(writing, given)
+    os.close(writing)
+    return reading
 
 
 async def _all_of(stream: asyncio.StreamReader | None) -> bytes:

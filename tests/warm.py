@@ -13,6 +13,7 @@ server ends with its standard input.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import gc
 import importlib
@@ -25,6 +26,7 @@ import socket
 import sys
 import threading
 import traceback
+from collections.abc import Collection
 from typing import Any
 
 _STREAMS = 3
@@ -39,35 +41,63 @@ def serve(path: str, modules: list[str]) -> None:
         print("serving", flush=True)
         for module in modules:
             importlib.import_module(module)
-        _remember_signatures()
+        _do_once()
         # What is there already is garbage in no fork, and is not looked at again in any.
         gc.collect()
         gc.freeze()
-        # Nobody waits for the forks that answer: the system collects them.
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-        while sys.stdin not in select.select([listener, sys.stdin], [], [])[0]:
-            connection, _ = listener.accept()
-            if os.fork() == 0:
-                listener.close()
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                _answer(connection)
-            connection.close()
+        running: dict[int, socket.socket] = {}
+        woken, wakes = os.pipe()
+        for end in (woken, wakes):
+            os.set_blocking(end, False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(wakes)
+        while sys.stdin not in (ready := select.select([listener, sys.stdin, woken], [], [])[0]):
+            if woken in ready:
+                os.read(woken, 1 << 16)
+                _tell_ends(running)
+            if listener in ready:
+                connection, _ = listener.accept()
+                if child := _start(connection, [listener, *running.values()], [woken, wakes]):
+                    running[child] = connection
 
 
-def _remember_signatures() -> None:
-    """Read the commands' signatures once: typer does so at every start, half of what a small command does."""
+def _do_once() -> None:
+    """Do what every start of a command does again, half of what a small one does.
+
+    Typer makes commands of their signatures, pydantic reads the settings' annotations, and modules are loaded
+    where they are first needed.
+    """
     if (cli := sys.modules.get("sandbox_bot.cli")) is not None:
         typer = sys.modules["typer.main"]
         typer.get_params_from_function = functools.cache(typer.get_params_from_function)  # type: ignore[attr-defined]
+        typer.get_command = functools.cache(typer.get_command)  # type: ignore[attr-defined]
         typer.get_command(cli.app)  # type: ignore[attr-defined]
+        settings = sys.modules["sandbox_core.settings"]
+        with contextlib.suppress(settings.SettingsError):  # type: ignore[attr-defined]
+            settings.load_settings()  # type: ignore[attr-defined]
+    for module in ("uvloop", "typer._adapters"):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(module)
 
 
-def _answer(connection: socket.socket) -> None:
+def _start(
+    connection: socket.socket, others: Collection[socket.socket], descriptors: Collection[int]
+) -> int | None:
+    """Run what a client asks for in a fork, which closes all of these; returns its id."""
     request, streams, _, _ = socket.recv_fds(connection, 1 << 20, _STREAMS)
-    command = marshal.loads(request)  # noqa: S302 (of this suite's own processes)
+    if not request:
+        # The client was killed before it had asked.
+        connection.close()
+        return None
     child = os.fork()
     if child == 0:
-        connection.close()
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for each in (connection, *others):
+            each.close()
+        for number in descriptors:
+            os.close(number)
+        command = marshal.loads(request)  # noqa: S302 (of this suite's own processes)
         for number in set(range(_STREAMS)) - set(command["streams"]):
             os.close(number)
         for number, stream in zip(command["streams"], streams, strict=True):
@@ -76,10 +106,24 @@ def _answer(connection: socket.socket) -> None:
         os._exit(_run(command))
     for stream in streams:
         os.close(stream)
-    connection.sendall(f"{child}\n".encode())
-    _, status = os.waitpid(child, 0)
-    connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
-    os._exit(0)
+    _tell(connection, child)
+    return child
+
+
+def _tell_ends(running: dict[int, socket.socket]) -> None:
+    """Tell the clients of those that have ended."""
+    while running:
+        child, status = os.waitpid(-1, os.WNOHANG)
+        if child == 0:
+            return
+        with running.pop(child) as connection:
+            _tell(connection, os.waitstatus_to_exitcode(status))
+
+
+def _tell(connection: socket.socket, number: int) -> None:
+    # The client itself may have been killed.
+    with contextlib.suppress(OSError):
+        connection.sendall(f"{number}\n".encode())
 
 
 def _run(command: dict[str, Any]) -> int:

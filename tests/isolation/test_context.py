@@ -16,6 +16,7 @@ from sandbox_core.bootstrap import Core
 from sandbox_core.context import SandboxContext, environment
 from sandbox_core.settings import Settings
 from tests.conftest import ROOT
+from tests.forked import start_forked
 
 from .conftest import ALICE, Held, settings_of
 from .gateway import publishing
@@ -58,15 +59,16 @@ async def run(closed: EmbeddedServers, home: Path, *words: str) -> tuple[int, st
             **closed.tenant_settings,
         }.items()
     }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "sandbox_bot",
+    process = await start_forked(
         *words,
-        cwd=home,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "DISCORD_TOKEN": "the-bots", **settings},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+        directory=home,
+        environment={
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(ROOT),
+            "DISCORD_TOKEN": "the-bots",
+            **settings,
+        },
+        own_stderr=True,
     )
     async with asyncio.timeout(60):
         out, err = await process.communicate()

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import sys
 from typing import Any
 
 import asyncpg
@@ -18,6 +17,7 @@ from sandbox_core.bootstrap import Core
 from sandbox_core.models import Sandbox
 from sandbox_core.postgres import connected
 from tests.conftest import ROOT
+from tests.forked import start_forked
 
 from .conftest import ALICE, Held, held, hold
 from .gateway import Worker, is_refused
@@ -57,19 +57,15 @@ async def die(
         "sandbox_isolation": "enforced",
         **servers.tenant_settings,
     }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        f"tests.isolation.{program}",
-        cwd=ROOT,
-        env=dict(os.environ),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
     task = {"settings": settings, "do": what, "die_at": point, "times": times}
+    process = await start_forked(
+        module=f"tests.isolation.{program}",
+        directory=ROOT,
+        environment=os.environ,
+        given=json.dumps(task).encode(),
+    )
     async with asyncio.timeout(60):
-        out, _ = await process.communicate(json.dumps(task).encode())
+        out, _ = await process.communicate()
     assert process.returncode == -signal.SIGKILL, out.decode()
 
 

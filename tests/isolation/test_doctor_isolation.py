@@ -8,9 +8,9 @@ import os
 import pty
 import re
 import signal
-import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import asyncpg
 import pytest
@@ -19,6 +19,7 @@ from sandbox_bot.embedded import EmbeddedServers
 from sandbox_core.bootstrap import Core
 from tests.cli.schemas import check
 from tests.conftest import ROOT
+from tests.forked import ForkedProcess, start_forked
 
 from .test_proof import nothing_is_left
 from .test_proof_ends import let_expire
@@ -41,19 +42,14 @@ class Doctor:
         self._home = home
 
     async def start(
-        self, *words: str, stdout: int = asyncio.subprocess.PIPE, **changed: str
-    ) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "sandbox_bot",
-            "doctor",
-            "--isolation",
-            *words,
-            cwd=self._home,
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **self.settings, **changed},
-            stdout=stdout,
-            stderr=asyncio.subprocess.PIPE,
+        self, *words: str, streams: Mapping[int, int] = MappingProxyType({}), **changed: str
+    ) -> ForkedProcess:
+        return await start_forked(
+            *("doctor", "--isolation", *words),
+            directory=self._home,
+            environment={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **self.settings, **changed},
+            own_stderr=True,
+            streams=streams,
         )
 
     async def __call__(self, *words: str, **changed: str) -> tuple[int | None, str, str]:
@@ -197,7 +193,7 @@ async def test_killed(doctor: Doctor, core: Core) -> None:
 
 async def test_on_a_terminal(doctor: Doctor) -> None:
     ours, theirs = pty.openpty()
-    process = await doctor.start(stdout=theirs, TERM="xterm-256color", COLUMNS="120")
+    process = await doctor.start(streams={1: theirs}, TERM="xterm-256color", COLUMNS="120")
     os.close(theirs)
     written = b""
     async with asyncio.timeout(60):

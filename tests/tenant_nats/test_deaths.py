@@ -6,29 +6,19 @@ import asyncio
 import json
 import os
 import signal
-import sys
 
 import pytest
 
 from sandbox_bot.embedded import TenantNatsServer
 from sandbox_core.models import Sandbox
 from tests.conftest import ROOT
+from tests.forked import start_forked
 
 from .conftest import Bot, refused, sandbox_of, worker
 
 
 async def die(what: str, sandbox: Sandbox, server: TenantNatsServer, database_url: str, step: str) -> None:
     """Do it in a process that dies there."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "tests.tenant_nats.mortal",
-        cwd=ROOT,
-        env=dict(os.environ),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
     task = {
         "do": what,
         "id": str(sandbox.id),
@@ -37,8 +27,14 @@ async def die(what: str, sandbox: Sandbox, server: TenantNatsServer, database_ur
         "database_url": database_url,
         "die_at": step,
     }
+    process = await start_forked(
+        module="tests.tenant_nats.mortal",
+        directory=ROOT,
+        environment=os.environ,
+        given=json.dumps(task).encode(),
+    )
     async with asyncio.timeout(60):
-        out, _ = await process.communicate(json.dumps(task).encode())
+        out, _ = await process.communicate()
     assert process.returncode == -signal.SIGKILL, out.decode()
 
 
