@@ -1,7 +1,8 @@
 # Every target sets up what it needs; the machine has to have only Python 3.11+ and make.
 #
 #   make run     play one sandbox's life offline; with DISCORD_TOKEN set, run the bot (KEEP=1 stays up)
-#   make test    all tests, on real servers started from wheels (COVERAGE=1 measures, and holds to, the domain's)
+#   make test    the tests but the slow ones, on real servers started from wheels (ALL=1 runs every test;
+#                COVERAGE=1, too, and measures the domain's coverage and holds to it)
 #   make check   lint, formatting, strict types, import directions
 #   make docs    write the pages that are made from the code
 #   make chaos   faults of every kind while events flow, compared event by event (ARGS="--seed 7 --only redis")
@@ -43,8 +44,13 @@ run: $(TO_RUN)
 # Measuring coverage makes everything half as slow again, so it has to be asked for.
 WORKERS ?= 6
 
+# Two thirds of the time are these: processes, installations and outages. `.ci/run` runs them, and so does
+# whoever names a test in ARGS, or ALL=1.
+SLOW := chaos cli deploy docs e2e embedded gateway gateway_endpoint isolation packaging production_endpoint publishers
+LEFT_OUT = $(if $(or $(ALL),$(COVERAGE),$(findstring tests/,$(ARGS))),,$(SLOW:%=--ignore=tests/%))
+
 test: $(STAMP)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(if $(COVERAGE),$(MEASURED)) $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(LEFT_OUT) $(if $(COVERAGE),$(MEASURED)) $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .
