@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import secrets
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -18,6 +19,7 @@ import structlog
 
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.models import shard_of
+from sandbox_core.subjects import HOLDER_DIGITS
 
 from ..tenants import Holder, TablesStale, Tenant
 from . import intents
@@ -25,7 +27,7 @@ from .client import Client
 from .frames import Divided, with_body
 from .protocol import CloseCode, Closing
 from .reading import StreamEvent
-from .records import Record, Told
+from .records import Held, Record, Told
 from .service import Bot, Service
 from .session_ids import SessionId
 
@@ -105,11 +107,13 @@ class Session:
         self._queue: deque[Item] = deque()
         self._bytes = 0
         self._wake = asyncio.Event()
+        self._room = asyncio.Event()
         self.ended: asyncio.Future[Closing] = asyncio.get_running_loop().create_future()
         """Why the session ends here."""
-        self._life = 0
         self.unsaved = True
         """Whether another process would not know where it is."""
+        self.holder = secrets.token_hex(HOLDER_DIGITS // 2)
+        """Tells this connection from others with the same session."""
 
     def report(self, what: str, **details: object) -> None:
         """Keep for the sandbox's owner what happened."""
@@ -122,6 +126,18 @@ class Session:
         """End the connection."""
         if not self.ended.done():
             self.ended.set_result(closing)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """How much waits for the client."""
+        return self._bytes
+
+    @property
+    def over(self) -> bool:
+        """Whether nobody can go on with it."""
+        closing = self.ended.result() if self.ended.done() else None
+        failed = closing is not None and closing.code is CloseCode.AUTHENTICATION_FAILED
+        return failed or closing is LOST or self.behind
 
     def offer(self, event: StreamEvent) -> None:
         """See `Listener`."""
@@ -139,6 +155,14 @@ class Session:
         """Have it handled after everything before it."""
         self._queue.append(item)
         self._wake.set()
+
+    async def answer(self, frame: Divided) -> None:
+        """Have what the client has asked for sent behind everything before; waits while it does not read."""
+        while self._bytes > self._service.tuning.answers_from:
+            self._room.clear()
+            await self._room.wait()
+        self._bytes += len(frame.after)
+        self.put(Answer(frame))
 
     def changed(self, tenant: Holder | None) -> Iterable[str]:
         """The sandbox has changed. Return the servers that it has no more."""
@@ -177,12 +201,15 @@ class Session:
         self._marks = deque([mark])
         self.uncertain = record.uncertain_at(received)
         self.known = record.guilds_at(received) - self.uncertain
-        self._life = record.life + 1
 
     @property
     def behind(self) -> bool:
         """Whether the client claims to have more than there was."""
         return self.sequence < self._received
+
+    def held(self, *, always: bool = False) -> Held:
+        """Return it for `Records`, with its record if that is not saved, or `always`."""
+        return Held(self.identity, self.holder, self.record() if self.unsaved or always else None)
 
     def record(self) -> Record:
         """Return what another process has to know of it."""
@@ -197,9 +224,7 @@ class Session:
             first, *others, last = self._marks
             self._marks = deque([first, *others[1::2], last])
         self.unsaved = False
-        return Record(
-            list(self._marks), sorted(self.known), list(self._told), sorted(self.uncertain), self._life
-        )
+        return Record(list(self._marks), sorted(self.known), list(self._told), sorted(self.uncertain))
 
     # What it does
 
@@ -208,8 +233,9 @@ class Session:
         while True:
             while self._queue:
                 item = self._queue.popleft()
-                if isinstance(item, StreamEvent):
+                if isinstance(item, StreamEvent | Answer):
                     self._bytes -= len(item.frame.after)
+                    self._room.set()
                 await self.handle(item)
             self._wake.clear()
             await self._wake.wait()
@@ -248,7 +274,6 @@ class Session:
         elif intents.loses_content(event.type, self.identity.intents):
             frame = intents.without_content(frame, self._bot.user_id)
         await self._client.send(frame)
-        self._service.metrics.events.inc()
         self._service.metrics.lag.observe(max(0.0, time.time() - event.stored_at))
 
     async def _meet(self, event: StreamEvent, guild_id: str) -> None:
@@ -313,7 +338,7 @@ class Session:
         """Send what no other process can find in the stream, once every other one may know of it."""
         self._note(guild_id, present=present)
         try:
-            if await self._service.records.save({self.identity: self.record()}):
+            if await self._service.records.save([self.held(always=True)]):
                 self.end(REPLACED)
         except DependencyUnavailable as error:
             # A process that goes on with the session may then not tell of the server again.

@@ -6,7 +6,6 @@ Several whole cores in one process, each with its own connections: to the server
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -220,9 +219,7 @@ async def test_a_process_that_postgresql_does_not_reach_is_named_and_fenced(
         proxy.cut()
         if redis_is_away:
             await servers.valkey.kill()
-        began = time.monotonic()
         registered = await asking.core.manager.register_guild(ALICE, "mine", ACCESS)
-        assert time.monotonic() - began < 8
         assert registered.unconfirmed == (cut_off.core.process.name,)
         assert cut_off.core.routes.current_table is None
         # It does not know it from PostgreSQL, and yet nothing goes where it went before.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -178,10 +177,9 @@ async def test_what_another_sandbox_has_locked_holds_no_removal_up(
     for number in range(60):
         await hostile.execute(f"CREATE POLICY p{number} ON communities TO {both} USING (true)")
     await hostile.execute(f"BEGIN; LOCK TABLE communities IN {lock} MODE")
-    began = time.monotonic()
+    # The lock is held until the end of the test, so both must get by without it.
     await place.schemas.drop(removed)
     await place.schemas.provision(third)
-    assert time.monotonic() - began < 5
     left = "SELECT count(*) FROM pg_policy WHERE polrelid = $1::regclass"
     assert await place.admin.fetchval(left.replace("$1", f"'{other.schema_name}.badges'")) == 0
     assert await place.admin.fetchval(left.replace("$1", f"'{other.schema_name}.communities'")) == 60
