@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -34,6 +35,7 @@ _INVALID = frozenset({401, 403, 429})
 _PAGE_STOPS = 60.0
 """How long a page of Cloudflare's stops everything that does not say it itself, in seconds."""
 _LONGEST_STOP = 24 * 3600.0
+_COUNTED_WITHIN = 0.5
 
 
 class UpstreamAway(Exception):
@@ -193,11 +195,11 @@ class Upstream:
         async with await self._sent(http, method, url, headers=headers, body=body) as response:
             answer = OpenAnswer(response.status, response.headers, response)
             if response.status in _INVALID:
-                try:
-                    # The sandboxes give way: it is the same bot, and the same address.
-                    await self._judge(answer, PRODUCTION)
-                except DependencyUnavailable as error:
-                    _log.debug("share_not_counted", dependency=error.dependency, reason=error.reason)
+                await answer.body()
+                # The sandboxes give way: it is the same bot, and the same address. Production does not wait.
+                with suppress(DependencyUnavailable, TimeoutError):
+                    async with asyncio.timeout(_COUNTED_WITHIN):
+                        await self._judge(answer, PRODUCTION)
             yield answer
 
     async def _sent(

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from discord_sim import SimGuild
+from sandbox_core.subjects import client_session_key
 from sandbox_gateway.tenants import AllBut
 from tests.gateway_endpoint.raw import Raw, connected
 from tests.gateway_endpoint.stage import ALICE, Process, Stage, until
@@ -175,9 +176,9 @@ async def test_a_connection_that_was_left_saves_nothing_more(
             await again.until_event("RESUMED")
             await process.endpoint.sessions.save([older])
             assert await raw.close_code() == 4000
-        record = await older._service.records.load(older.identity)
-        assert record is not None
-        assert record.life == 1
+            (newer,) = other.endpoint.sessions
+            key = client_session_key(older.identity.sandbox_id, older.identity.number)
+            assert str(await stage.core.redis.get(key)).startswith(newer.holder)
 
 
 async def test_a_server_comes_back_when_its_sandbox_ends(stage: Stage, process: Process, token: str) -> None:
