@@ -330,9 +330,11 @@ class Session:
         due = [guild_id for guild_id, position in self._departures.items() if position <= self.position]
         for guild_id in due:
             del self._departures[guild_id]
-            if guild_id in self.known | self.uncertain and not await self._is_ours(guild_id):
+            if guild_id in self.known | self.uncertain:
                 gone = with_body("GUILD_DELETE", unavailable(guild_id))
                 await self._tell(guild_id, gone, present=False)
+                # It may be back already, and what happened to it meanwhile the client was not told.
+                await self._arrive(guild_id)
 
     async def _tell(self, guild_id: str, frame: Divided, *, present: bool) -> None:
         """Send what no other process can find in the stream, once every other one may know of it."""
