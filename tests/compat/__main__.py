@@ -1,13 +1,13 @@
 """`make compat`: an ordinary bot on each client library, unmodified, in a sandbox; prints what passed.
 
-Each library is installed into an environment of its own below `.compat`.
+Each library is installed into an environment of its own below `.compat`. Without names all are tried; what
+is no library's name is an option of pytest's.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
 
 import pytest
 from rich.console import Console
@@ -37,26 +37,28 @@ class Results:
         """Return all of them, a column for each library."""
         tests = list(dict.fromkeys(test for results in self.of.values() for test in results))
         table = Table("", *self.of)
-        table.add_row("", *(library.version() for library in _named(self.of)))
+        table.add_row("", *(_named()[name].version() for name in self.of))
         for test in tests:
             marks = (_MARKS.get(results.get(test, ""), "") for results in self.of.values())
             table.add_row(test.removeprefix("test_").replace("_", " "), *marks)
         return table
 
 
-def _named(names: Iterable[str]) -> list[Library]:
-    by_name = {library.name: library for library in LIBRARIES}
-    return [by_name[name] for name in names]
+def _named() -> dict[str, Library]:
+    return {library.name: library for library in LIBRARIES}
 
 
 def main() -> int:
     """Install, run, and show."""
-    for library in LIBRARIES:
+    names = [word for word in sys.argv[1:] if word in _named()]
+    wanted = [_named()[name] for name in names] or list(LIBRARIES)
+    for library in wanted:
         print(f"{library.name} {library.version()}", flush=True)
         library.install()
-    os.environ["SANDBOX_COMPAT"] = "1"
+    os.environ["SANDBOX_COMPAT"] = " ".join(library.name for library in wanted)
     results = Results()
-    code = int(pytest.main(["-q", "tests/compat", *sys.argv[1:]], plugins=[results]))
+    options = [word for word in sys.argv[1:] if word not in names]
+    code = int(pytest.main(["-q", "tests/compat", *options], plugins=[results]))
     Console(width=max(120, Console().width)).print(results.table())
     return code
 

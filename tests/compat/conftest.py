@@ -10,12 +10,12 @@ import pytest
 from sandbox_bot.embedded import EmbeddedServers
 from tests.isolation.conftest import closed
 
-from .libraries import IN_CI, LIBRARIES, Library, NotInstalled
+from .libraries import Library, NotInstalled, chosen
 from .place import LibrarysBot, Place, place_for
 
 __all__ = ["closed"]
 
-CHOSEN = LIBRARIES if os.environ.get("SANDBOX_COMPAT") else IN_CI
+CHOSEN = chosen(os.environ.get("SANDBOX_COMPAT", ""))
 
 
 def require(library: Library) -> tuple[str, ...]:

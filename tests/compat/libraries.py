@@ -118,6 +118,11 @@ LIBRARIES = (
 IN_CI = tuple(library for library in LIBRARIES if not library.requires)
 
 
+def chosen(names: str) -> tuple[Library, ...]:
+    """Return the libraries of these names, with spaces between; without any, those of CI."""
+    return tuple(each for each in LIBRARIES if each.name in names.split()) or IN_CI
+
+
 def _npm(*words: str) -> None:
     npm = shutil.which("npm")
     if npm is None:

@@ -1,4 +1,4 @@
-"""Where the libraries' bots live: a local Discord, two processes of the endpoint behind one address, sandboxes.
+"""Where the libraries' bots live: a local Discord, two processes of the endpoint behind one address.
 
 Each bot is a process below `sandboxctl exec`, in a sandbox of its own, and all run at the same time.
 """
@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import signal
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -72,10 +73,14 @@ class LibrarysBot:
         return self.all_said(word)
 
     async def has_seen_all(self) -> None:
-        """Wait for the last event; nothing was lost, nothing doubled, and the order is Discord's."""
+        """Wait for the last event; nothing was lost, nothing doubled, each server's in their order."""
         await self._until(lambda: len(self.seen) >= len(self.known))
         assert self.program.running, self.program.errors
-        assert self.seen == self.known
+        for guild in (self.guild, self.later):
+            there = str(guild.id)
+            seen, known = ([each for each in all_ if there in each] for all_ in (self.seen, self.known))
+            assert seen == known, (seen[-50:], known[-50:])
+        assert len(self.seen) == len(self.known)
 
     async def _until(self, what: Callable[[], bool]) -> None:
         """Wait for it, or for the program's end; whoever asks says then what is missing."""
@@ -160,9 +165,21 @@ class Place:
         """Have events in each of these bots' small servers, or in those that are registered later."""
         for _ in range(count):
             for bot in bots:
-                text = str(next(self._numbers))
-                self.sim.message(bot.later if later else bot.guild, content=f"event {text}")
-                bot.known.append(text)
+                guild = bot.later if later else bot.guild
+                bot.known.append(f"{guild.id}-{next(self._numbers)}")
+                self.sim.message(guild, content=f"event {bot.known[-1]}")
+
+    @contextmanager
+    def alone(self, bot: LibrarysBot) -> Iterator[None]:
+        """Have the other bots stand still in the body."""
+        others = [each.program for each in self.bots.values() if each is not bot and each.program.running]
+        for other in others:
+            other.signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for other in others:
+                other.signal(signal.SIGCONT)
 
     async def forget(self, bot: LibrarysBot) -> None:
         """Remove from the sandbox's stream what the bot has not read yet, but for the last event."""
@@ -195,3 +212,6 @@ async def place_for(
         for library in libraries:
             await place.start_bot(library)
         yield place
+        for name, bot in place.bots.items():
+            # For whoever looks why a test has failed.
+            print(name, bot.said[-3:], bot.program.errors[-2000:])

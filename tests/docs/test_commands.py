@@ -50,10 +50,6 @@ NOT_RUN: Mapping[tuple[str, str], str] = {
     ): "runs until it is stopped: tests/e2e/test_worker_example.py does that",
     (
         "docs/guide.md",
-        "sandboxctl exec welcome-flow -- python mybot.py",
-    ): "a bot of the reader's: tests/gateway_endpoint/test_unmodified_programs.py runs some",
-    (
-        "docs/guide.md",
         "SANDBOX_GATEWAY_HOST=0.0.0.0 SANDBOX_GATEWAY_PORT=443 sandboxctl gateway --tls-self-signed tls",
     ): "tests/gateway_endpoint/test_tls.py does, and maps the names itself",
     (

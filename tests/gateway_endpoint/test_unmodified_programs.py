@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from pathlib import Path
 
+import pytest
+
+from sandbox_bot import pointing
 from tests.conftest import ROOT
 from tests.e2e.harness import free_port
 from tests.e2e.programs import program
@@ -55,3 +59,25 @@ async def test_what_will_not_work_is_said_before(stage: Stage, tmp_path: Path) -
     async with program("sandbox_bot", *wrong, directory=tmp_path, **settings) as bot:
         assert await bot.exit_code() == 2
         assert "MY-TOKEN" in bot.errors or "BOT_TOKEN" in bot.errors
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["python3.13", "mybot.py"], ""),
+        (["python", "-W", "error", "-Im", "mybot"], "With -Im Python does not read"),
+        (["python", "-X", "dev", "mybot.py", "-I"], ""),
+        (["python", "-m", "mybot", "-E"], ""),
+        (["node", "index.js"], ""),
+        (["npm", "start"], ""),
+        (["/opt/bun/bin/bun", "index.ts"], "Bun reads no NODE_OPTIONS"),
+        (["Deno.exe", "run", "main.ts"], "Deno reads no NODE_OPTIONS"),
+        (["java", "-jar", "bot.jar"], "Java reads no file of sandboxctl's"),
+        (["docker", "run", "my-bot"], "docker does not hand this environment over"),
+    ],
+)
+def test_programs_that_nothing_points_there(command: list[str], said: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/api/v10"
+        found = list(pointing.warnings(command, url, "1"))
+    assert [sentence[: len(said)] for sentence in found] == ([said] if said else [])

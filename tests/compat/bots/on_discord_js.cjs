@@ -13,7 +13,8 @@ const bot = new Client({
   ],
 });
 
-bot.on("shardReady", () => console.log("ready", ...[...bot.guilds.cache.keys()].sort()));
+const here = () => [...bot.guilds.cache.filter((guild) => guild.available).keys()].sort();
+bot.on("shardReady", () => console.log("ready", ...here()));
 bot.on("shardResume", () => console.log("resumed"));
 
 bot.once("clientReady", async () => {

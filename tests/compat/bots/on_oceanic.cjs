@@ -8,7 +8,8 @@ const bot = new Client({
   gateway: { intents: ["GUILDS", "GUILD_MEMBERS", "GUILD_MESSAGES", "MESSAGE_CONTENT"] },
 });
 
-bot.on("shardReady", () => console.log("ready", ...[...bot.guilds.keys()].sort()));
+// Oceanic emits shardReady after a RESUME, too.
+bot.on("packet", ({ t, d }) => t === "READY" && console.log("ready", ...d.guilds.map(({ id }) => id).sort()));
 bot.on("shardResume", () => console.log("resumed"));
 bot.on("error", (error) => console.error(error));
 
