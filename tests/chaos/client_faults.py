@@ -29,8 +29,8 @@ async def _replace_first(stage: Stage, end: signal.Signals) -> None:
 async def gateways_killed(stage: Stage, seconds: float) -> None:
     """SIGKILL, a planned restart, and cut connections, in turn: every session goes on."""
     made = _endpoints(stage)
-    for end in (signal.SIGKILL, signal.SIGTERM) * 2:
-        await asyncio.sleep(stage.chance.uniform(0.1, 0.2) * seconds)
+    for end in (signal.SIGKILL, signal.SIGTERM):
+        await asyncio.sleep(stage.chance.uniform(0.1, 0.3) * seconds)
         await _replace_first(stage, end)
         made.front.cut()
     for name, client in made.clients.items():

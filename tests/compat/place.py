@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 import signal
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
@@ -180,6 +181,12 @@ class Place:
         finally:
             for other in others:
                 other.signal(signal.SIGCONT)
+
+    async def refused_tokens(self) -> int:
+        """How many calls with a wrong token the processes have refused."""
+        pages = [(await get(f"http://127.0.0.1:{port}", "/metrics"))[1] for port in self.processes]
+        line = re.compile(r'^sandbox_client_rest_refused_total\{reason="token"\} (\S+)$', re.MULTILINE)
+        return sum(int(float(count)) for page in pages for count in line.findall(page))
 
     async def forget(self, bot: LibrarysBot) -> None:
         """Remove from the sandbox's stream what the bot has not read yet, but for the last event."""
