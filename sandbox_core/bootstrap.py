@@ -232,6 +232,7 @@ async def open_core(
             hindrance=publishers.production_lacks if use_nats is NatsUse.EVENTS else None,
             follows_routes=follow_routes,
             tenants=side.checks,
+            clients=None if settings.client_endpoint is None else side.traces.connected,
         )
         at_end("health", health.close)
         limits = storage_limits(settings)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
+from uuid import UUID
 
 from .dependencies import Question
 from .error_text import explain
@@ -31,6 +32,8 @@ class SandboxHealth:
 
     sandbox: Sandbox
     parts: tuple[PartHealth, ...]
+    clients: int | None = None
+    """How many ordinary bots are connected; None when that is not known."""
 
     @property
     def overall(self) -> PartState:
@@ -119,6 +122,8 @@ class Routes(Protocol):
     async def resolve(self, guild_ids: Collection[str]) -> RouteTable: ...
 
 
+ConnectedClients = Callable[[UUID | None], Awaitable[Mapping[str, int]]]
+"""Returns how many ordinary bots are connected, by sandbox; of one, or of all."""
 LostGuilds = Callable[[Sandbox], Awaitable[Collection[str]]]
 """Returns the guilds that by the audit log are registered with a running sandbox, but not mapped to it."""
 
@@ -173,15 +178,31 @@ class RoutingCheck:
         return PartHealth(self.store, PartState.HEALTHY, "current", 0.0)
 
 
+Place = Callable[[Sandbox, str], str]
+"""Returns host and port of the server on which the sandbox has its part in this store, or ""."""
+
+
+def _unknown(_sandbox: Sandbox, _store: str) -> str:
+    return ""
+
+
 class HealthChecker:
     """Runs all checks of a sandbox or the system; what is away or slow is a result, not an error."""
 
     def __init__(
-        self, parts: Sequence[Part], *, system: Sequence[SystemCheck] = (), timeout: float = DEFAULT_TIMEOUT
+        self,
+        parts: Sequence[Part],
+        *,
+        system: Sequence[SystemCheck] = (),
+        place: Place = _unknown,
+        clients: ConnectedClients | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
     ) -> None:
         """`timeout` is the limit in seconds for each check."""
         self._parts = tuple(parts)
+        self._clients = clients
         self._system = tuple(system)
+        self._place = place
         self._timeout = timeout
         self._places = {check.store: check.where for check in self._system}
         self._asking: dict[str, asyncio.Task[PartHealth]] = {}
@@ -189,8 +210,27 @@ class HealthChecker:
 
     async def check(self, sandbox: Sandbox) -> SandboxHealth:
         """Check all parts of the sandbox at once, in at most the timeout."""
-        asked = {part.store: self._begin(part.store, part.check(sandbox)) for part in self._parts}
-        return SandboxHealth(sandbox, await self._answers(asked, self._timeout))
+        places = {part.store: self._place(sandbox, part.store) for part in self._parts}
+        asked = {
+            part.store: self._begin(part.store, part.check(sandbox), places[part.store])
+            for part in self._parts
+        }
+        counting = asyncio.create_task(self._connected(sandbox.id), name="health-clients")
+        try:
+            parts = await self._answers(asked, self._timeout, places)
+            return SandboxHealth(sandbox, parts, await counting)
+        finally:
+            self._late.cancel(counting)
+
+    async def _connected(self, sandbox_id: UUID) -> int | None:
+        if self._clients is None:
+            return None
+        try:
+            async with asyncio.timeout(self._timeout):
+                return (await self._clients(sandbox_id)).get(str(sandbox_id), 0)
+        except (SandboxError, TimeoutError):
+            # The check of its server says why.
+            return None
 
     async def check_system(self, *, within: float | None = None) -> SystemHealth:
         """Check the whole system at once, in at most `within` seconds, or the timeout.
@@ -199,8 +239,8 @@ class HealthChecker:
         """
         for check in self._system:
             if check.store not in self._asking or self._asking[check.store].done():
-                self._asking[check.store] = self._begin(check.store, check.check_system())
-        found = await self._answers(dict(self._asking), within or self._timeout, shared=True)
+                self._asking[check.store] = self._begin(check.store, check.check_system(), check.where)
+        found = await self._answers(dict(self._asking), within or self._timeout, self._places, shared=True)
         return SystemHealth(tuple(_named(each, self._places[each.store]) for each in found))
 
     async def close(self) -> None:
@@ -208,11 +248,16 @@ class HealthChecker:
         self._late.cancel(*self._asking.values())
         await self._late.wait(_CLOSE_WITHIN)
 
-    def _begin(self, store: str, check: Awaitable[PartHealth]) -> asyncio.Task[PartHealth]:
-        return asyncio.create_task(self._bounded(store, check), name=f"health-{store}")
+    def _begin(self, store: str, check: Awaitable[PartHealth], where: str) -> asyncio.Task[PartHealth]:
+        return asyncio.create_task(self._bounded(store, check, where), name=f"health-{store}")
 
     async def _answers(
-        self, asked: dict[str, asyncio.Task[PartHealth]], within: float, *, shared: bool = False
+        self,
+        asked: dict[str, asyncio.Task[PartHealth]],
+        within: float,
+        places: Mapping[str, str],
+        *,
+        shared: bool = False,
     ) -> tuple[PartHealth, ...]:
         """Return the results. Cancel a late check, unless it is `shared`."""
         try:
@@ -222,21 +267,18 @@ class HealthChecker:
             if not shared:
                 self._late.cancel(*asked.values())
         return tuple(
-            task.result() if task.done() else self._overdue(store, within) for store, task in asked.items()
+            task.result() if task.done() else _overdue(store, within, places[store])
+            for store, task in asked.items()
         )
 
-    def _overdue(self, store: str, within: float) -> PartHealth:
-        fault = _no_answer(store, within, self._places.get(store, ""))
-        return PartHealth(store, PartState.UNHEALTHY, fault.reason, within * 1000, fault=fault)
-
-    async def _bounded(self, store: str, check: Awaitable[PartHealth]) -> PartHealth:
+    async def _bounded(self, store: str, check: Awaitable[PartHealth], where: str) -> PartHealth:
         fault = None
         started = time.perf_counter()
         try:
             async with asyncio.timeout(self._timeout):
                 return await check
         except TimeoutError:
-            fault = _no_answer(store, self._timeout, self._places.get(store, ""))
+            fault = _no_answer(store, self._timeout, where)
             detail = fault.reason
         except SandboxError as error:
             if isinstance(error, DependencyUnavailable):
@@ -253,6 +295,11 @@ def _named(found: PartHealth, where: str) -> PartHealth:
     if found.state is PartState.HEALTHY or not where or where in found.detail:
         return found
     return replace(found, detail=f"{found.detail} (at {where})")
+
+
+def _overdue(store: str, within: float, where: str) -> PartHealth:
+    fault = _no_answer(store, within, where)
+    return PartHealth(store, PartState.UNHEALTHY, fault.reason, within * 1000, fault=fault)
 
 
 def _no_answer(store: str, seconds: float, where: str) -> DependencyUnavailable:

@@ -259,6 +259,12 @@ def level_text(level: RestLevel) -> str:
     return _LEVEL_TEXTS[level]
 
 
+def bots_text(sandbox: Sandbox, clients: int | None) -> str:
+    """Return how many ordinary bots are connected, if that is known, and what they may do."""
+    connected = "" if clients is None else f"{clients or 'none'} connected; "
+    return f"{connected}may {level_text(sandbox.rest_level)}"
+
+
 _LEVEL_TEXTS = {
     RestLevel.READ_ONLY: "read in the sandbox's servers, and change nothing (read_only)",
     RestLevel.NO_MODERATION: "do everything in the sandbox's servers but moderate (no_moderation)",

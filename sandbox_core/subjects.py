@@ -222,6 +222,19 @@ def interaction_guild_key(interaction_id: str) -> str:
     return f"sandbox:gateway:interaction:{_checked_snowflake(interaction_id)}"
 
 
+GATEWAY_KEYS = "sandbox:gateway:*"
+CLIENT_SESSION_KEYS = "sandbox:gateway:client:*"
+SEEN_TOKEN_KEYS = "sandbox:gateway:seen:"  # noqa: S105 (a prefix)
+HOLDER_DIGITS = 16
+NO_HOLDER = "-" * HOLDER_DIGITS
+"""What the value of a session's key begins with: the connection that has it, or nobody."""
+
+
+def client_session_keys(sandbox_id: UUID) -> str:
+    """The pattern of the keys of all sessions of a sandbox's bots."""
+    return f"sandbox:gateway:client:{sandbox_id}:*"
+
+
 def client_session_key(sandbox_id: UUID, session: str) -> str:
     """`sandbox:gateway:client:{sandbox}:{session}`: what a RESUME of an unmodified bot needs.
 
@@ -257,7 +270,7 @@ def rest_invalid_key(sandbox_id: UUID | None = None) -> str:
 
 def seen_token_key(kind: str, digest: str) -> str:
     """`sandbox:gateway:seen:{kind}:{digest}`: which sandbox's events had this token."""
-    return f"sandbox:gateway:seen:{kind}:{digest}"
+    return f"{SEEN_TOKEN_KEYS}{kind}:{digest}"
 
 
 def ring_key(kind: str, sandbox_id: UUID) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from .dependencies import SANDBOX_NATS, Question
-from .health import HealthChecker, LostGuilds, RoutingCheck, ServerCheck, SystemCheck
+from .health import ConnectedClients, HealthChecker, LostGuilds, RoutingCheck, ServerCheck, SystemCheck
 from .models import Sandbox
 from .namespaces import Namespace
 from .nats.connection import NatsConnection
@@ -39,18 +40,32 @@ def checker(
     hindrance: Callable[[], str] | None,
     follows_routes: bool,
     tenants: Sequence[SystemCheck],
+    clients: ConnectedClients | None,
 ) -> HealthChecker:
     """Check all parts of sandboxes, the servers, and the routes of a process that follows them.
 
     `hindrance` tells why production's events can't be published, where they are; `tenants` are the servers
-    that only sandboxes need.
+    that only sandboxes need, `clients` says how many ordinary bots are connected.
     """
     routing = RoutingCheck(routes, lost=_lost_guilds(pool))
 
     system = [*_servers(settings, asked, hindrance or (lambda: "")), *tenants]
     if follows_routes:
         system.append(routing)
-    return HealthChecker((*namespaces, routing), system=system)
+    return HealthChecker(
+        (*namespaces, routing), system=system, place=partial(_place, settings), clients=clients
+    )
+
+
+def _place(settings: Settings, sandbox: Sandbox, store: str) -> str:
+    # One that was made with credentials keeps them, whatever the settings say now.
+    own = sandbox.generation > 0
+    places = {
+        "PostgreSQL": ((own and settings.tenant_database) or settings.database).where,
+        "Redis": ((own and settings.tenant_redis) or settings.redis).where,
+        "NATS": settings.sandbox_nats.where,
+    }
+    return places.get(store, "")
 
 
 def _servers(

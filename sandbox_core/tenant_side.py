@@ -25,6 +25,7 @@ from .namespaces import (
     Sides,
     TenantSchemas,
 )
+from .namespaces.client_traces import ClientTraces
 from .namespaces.nats_letters import SandboxDeadLetters
 from .nats.tenant.configuration import TenantLimits
 from .postgres import Pool
@@ -43,6 +44,8 @@ class TenantSide:
 
     schemas: Namespace
     redis_part: Namespace
+    traces: ClientTraces
+    """What the gateway endpoint keeps of sandboxes."""
     every_keys: Sequence[RedisNamespace]
     """The same as `redis_part`, each server for itself."""
     nats_part: Namespace
@@ -74,7 +77,8 @@ async def open_tenant_side(
     `pool` and `redis` are the bot's; `tenant` is what `connect_tenant_nats` has returned.
     """
     tenants, tenant_redis = await open_tenant_clients(settings, stack, closing)
-    keys, every_keys = _keys(settings, redis, tenant_redis)
+    traces = ClientTraces(redis)
+    keys, every_keys = _keys(settings, redis, tenant_redis, traces)
     database, server = None, None
     if tenants is not None and settings.tenant_database is not None:
         question = partial(ask_postgres, tenants)
@@ -87,6 +91,7 @@ async def open_tenant_side(
     return TenantSide(
         _schemas(settings, pool, tenants),
         keys,
+        traces,
         every_keys,
         _nats(settings, sides, tenant),
         letters,
@@ -158,10 +163,10 @@ def _schemas(settings: Settings, control: Pool, tenants: Pool | None) -> Namespa
 
 
 def _keys(
-    settings: Settings, control: Redis, tenants: Redis | None
+    settings: Settings, control: Redis, tenants: Redis | None, traces: ClientTraces
 ) -> tuple[Namespace, list[RedisNamespace]]:
     """Return the namespace of the sandboxes' keys, and its sides."""
-    here = RedisNamespace(control)
+    here = RedisNamespace(control, traces=traces)
     variable, enforced = "SANDBOX_REDIS_URL and SANDBOX_CREDENTIALS_KEY", settings.enforced
     address, key = settings.tenant_redis, settings.credentials_key
     if tenants is None or address is None:

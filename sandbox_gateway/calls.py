@@ -12,11 +12,12 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
+import msgspec
 import structlog
 
 from sandbox_core import subjects, tasks
@@ -82,11 +83,18 @@ class SessionRecord:
 class Calls:
     """Writes records, later and together. `run` has to be running."""
 
-    def __init__(self, redis: Redis, *, clock: Callable[[], float] = time.time) -> None:
-        """`clock` is in seconds since the epoch."""
+    def __init__(
+        self,
+        redis: Redis,
+        lives: Callable[[UUID], bool] = lambda _: True,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`lives` says whether a sandbox has not ended; `clock` is in seconds since the epoch."""
         self._redis = redis
+        self._lives = lives
         self._clock = clock
-        self._waiting: deque[tuple[Kind, UUID, str]] = deque()
+        self._waiting: deque[tuple[Kind, UUID, bytes]] = deque()
         self._some = asyncio.Event()
         self.lost = 0
         """Records that could not be written."""
@@ -103,7 +111,7 @@ class Calls:
         if len(self._waiting) >= _WAITING:
             self.lost += 1
             return
-        self._waiting.append((kind, sandbox_id, json.dumps(asdict(record), separators=(",", ":"))))
+        self._waiting.append((kind, sandbox_id, msgspec.json.encode(record)))
         self._some.set()
 
     async def run(self) -> None:
@@ -125,20 +133,26 @@ class Calls:
                 _log.debug("calls_not_recorded", reason=error.problem, number=len(batch))
         self._some.clear()
 
-    async def _write(self, batch: list[tuple[Kind, UUID, str]]) -> None:
+    async def _write(self, batch: list[tuple[Kind, UUID, bytes]]) -> None:
+        keys: set[str] = set()
         async with self._redis.pipeline(transaction=False) as pipeline:
             for kind, sandbox_id, text in batch:
+                # Of one that has ended nothing is left.
+                if not self._lives(sandbox_id):
+                    continue
                 key = subjects.ring_key(kind, sandbox_id)
                 pipeline.xadd(key, {_FIELD: text}, maxlen=KEPT, approximate=True)
+                keys.add(key)
+            for key in keys:
                 pipeline.pexpire(key, _FOR_MS)
             with translating():
                 await pipeline.execute()
 
 
 @asynccontextmanager
-async def recording(redis: Redis) -> AsyncIterator[Calls]:
-    """Write records while the context is entered."""
-    calls = Calls(redis)
+async def recording(redis: Redis, lives: Callable[[UUID], bool] = lambda _: True) -> AsyncIterator[Calls]:
+    """Write records while the context is entered; for `lives` see `Calls`."""
+    calls = Calls(redis, lives)
     task = asyncio.create_task(calls.run(), name="calls")
     try:
         yield calls

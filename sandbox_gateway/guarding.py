@@ -27,6 +27,7 @@ from .guard.places import Places
 from .guard.seen import RedisSeen
 from .guard.service import Guard
 from .guilds.asking import Rest
+from .metrics import UpstreamMetrics
 from .sessions.service import Commands, NothingKept, Seen, SessionReports, Unchanged
 from .share import Share, ShareLimits, ShareUsed
 from .upstream import Upstream, UpstreamAnswer, UpstreamAway, open_upstream
@@ -84,13 +85,15 @@ async def open_guard(
 ) -> AsyncIterator[Guarded]:
     """Open the guard over the core's servers. Raises `ValueError` without the bot's token."""
     async with (
-        open_upstream(core.settings, Share(core.redis, limits)) as upstream,
-        recording(core.redis) as calls,
+        open_upstream(core.settings, Share(core.redis, limits), UpstreamMetrics(registry)) as upstream,
+        recording(core.redis, lambda sandbox_id: tenants.current(sandbox_id) is not None) as calls,
     ):
         places, seen = Places(upstream), RedisSeen(core.redis)
         patient = UpstreamCommands(upstream, ApplicationId(upstream), patience=_PATIENCE)
         keeper = CommandKeeper(GuildCommands(core.pool, patient))
         commands = SandboxCommands(core.pool, upstream, keeper)
+        metrics = GuardMetrics(registry)
+        metrics.unwritten.set_function(lambda: keeper.failing)
         guard = Guard(
             tenants=tenants,
             upstream=upstream,
@@ -98,7 +101,7 @@ async def open_guard(
             places=places,
             commands=commands,
             calls=calls,
-            metrics=GuardMetrics(registry),
+            metrics=metrics,
             gateway_url=lambda: gateway_url,
         )
 

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from sandbox_core.bootstrap import Core, NatsUse, open_core
 from sandbox_core.client_endpoint import ClientEndpoint
+from sandbox_core.namespaces.client_traces import ClientTraces
 from sandbox_core.postgres.switches import SwitchRequests
 from sandbox_core.settings import TAKES, Settings, SettingsError
 
@@ -34,6 +35,7 @@ from .sessions.registry import Sessions
 from .sessions.service import Service, SessionTuning
 from .sessions.session_ids import SessionIds
 from .share import ShareLimits
+from .sweeping import Sweeper
 
 _log = structlog.get_logger("sandbox.client_gateway")
 
@@ -131,6 +133,9 @@ async def open_endpoint(
         )
         sessions = Sessions(service)
         tenants.on_change.append(sessions.tenant_changed)
+        sweeper = Sweeper(ClientTraces(core.redis), lambda each: tenants.current(each) is not None)
+        tenants.on_change.append(sweeper.tenant_changed)
+        metrics.ready.set_function(lambda: not tenants.stale)
         gateway = Gateway(service, Beginnings(service, sessions))
 
         async def troubles() -> Mapping[str, str]:
@@ -143,6 +148,7 @@ async def open_endpoint(
             yield Endpoint(tenants, gateway, sessions, app, metrics)
         finally:
             await sessions.close()
+            await sweeper.close()
             await tenants.close()
 
 
@@ -154,15 +160,17 @@ async def serve(
     *,
     leave_within: float = LEAVE_WITHIN,
     tls: ssl.SSLContext | None = None,
+    reuse_port: bool = False,
 ) -> AsyncIterator[str]:
     """Serve on `host` and `port`, and send the clients away at the end. The value is the address.
 
+    With `reuse_port` another process may listen there, too: it gets whoever comes from the end on.
     Raises `EndpointAddressError`.
     """
     runner = web.AppRunner(endpoint.app.application(), access_log=None, shutdown_timeout=_CLOSE_WITHIN)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port, ssl_context=tls)
+        site = web.TCPSite(runner, host, port, ssl_context=tls, reuse_port=reuse_port or None)
         try:
             await site.start()
         except OSError as error:
@@ -178,6 +186,8 @@ async def serve(
         finally:
             endpoint.app.leaving = True
             await endpoint.sessions.save_quietly(endpoint.sessions)
+            if reuse_port:
+                await site.stop()
             await endpoint.gateway.leave(leave_within)
             await endpoint.sessions.save_quietly(endpoint.sessions)
     finally:
@@ -197,11 +207,15 @@ async def run_endpoint(
     stop: asyncio.Event,
     tuning: EndpointTuning = DEFAULT_TUNING,
     tls: ssl.SSLContext | None = None,
+    reuse_port: bool = False,
 ) -> None:
     """Run until `stop` is set. Raises `EndpointAddressError` or `SettingsError`."""
     require_endpoint(settings)
     opening = open_core(settings, follow_routes=False, use_nats=NatsUse.SANDBOXES)
     async with opening as core, open_endpoint(core, tuning) as endpoint:
         host, port = settings.sandbox_gateway_host, settings.sandbox_gateway_port
-        async with serve(endpoint, host, port, leave_within=tuning.leave_within, tls=tls):
+        serving = serve(
+            endpoint, host, port, leave_within=tuning.leave_within, tls=tls, reuse_port=reuse_port
+        )
+        async with serving:
             await stop.wait()

@@ -13,11 +13,13 @@ from uuid import UUID
 import aiohttp
 import structlog
 from multidict import CIMultiDict, CIMultiDictProxy
+from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 from yarl import URL
 
 from sandbox_core.settings import Settings
 
+from .metrics import LastMinute, UpstreamMetrics
 from .share import Share
 
 _log = structlog.get_logger("sandbox.client_gateway")
@@ -102,12 +104,23 @@ class OpenAnswer:
 class Upstream:
     """Asks Discord for a sandbox, within its share."""
 
-    def __init__(self, http: aiohttp.ClientSession, base: str, token: SecretStr, share: Share) -> None:
+    def __init__(
+        self,
+        http: aiohttp.ClientSession,
+        base: str,
+        token: SecretStr,
+        share: Share,
+        metrics: UpstreamMetrics | None = None,
+    ) -> None:
         """`base` is the address of the API, with or without its version."""
         self._http = http
         self._base = _VERSION.sub("", base.rstrip("/"))
         self._token = token
         self.share = share
+        self._metrics = metrics or UpstreamMetrics(CollectorRegistry())
+        self._asked = asked = LastMinute()
+        most = share.limits.all_sandboxes * 60
+        self._metrics.share_used.set_function(lambda: asked.count / most)
 
     @asynccontextmanager
     async def open(
@@ -130,13 +143,21 @@ class Upstream:
         Raises `ShareUsed`, `UpstreamAway`, and `DependencyUnavailable` when Redis is away.
         """
         await self.share.enter(sandbox_id, of_all=of_all)
+        if of_all:
+            self._asked.note()
         last_look()
         sent = CIMultiDict(headers or {})
         sent["User-Agent"] = _USER_AGENT
         if authorized:
             sent["Authorization"] = f"Bot {self._token.get_secret_value()}"
         url = URL(f"{self._base}/v{version}{path}{'?' if query else ''}{query}", encoded=True)
-        async with await self._sent(method, url, headers=sent, body=body) as response:
+        try:
+            sending = await self._sent(method, url, headers=sent, body=body)
+        except UpstreamAway:
+            self._metrics.answered(None, authorized=authorized)
+            raise
+        async with sending as response:
+            self._metrics.answered(response.status, authorized=authorized)
             answer = OpenAnswer(response.status, response.headers, response)
             if response.status in _INVALID:
                 await self._judge(answer, sandbox_id)
@@ -193,29 +214,33 @@ class Upstream:
     async def _judge(self, answer: OpenAnswer, sandbox_id: UUID) -> None:
         """Count an answer of those that get an address banned, and stop everything where it says so."""
         await self.share.invalid(sandbox_id)
-        seconds = _stop_seconds(answer.status, answer.headers, await answer.body())
+        seconds, reason = _stop(answer.status, answer.headers, await answer.body())
         if seconds:
             answer.stopped = seconds
-            _log.warning("discord_stops_sandboxes", status=answer.status, seconds=seconds)
+            self._metrics.stops.labels(reason).inc()
+            _log.warning("discord_stops_sandboxes", status=answer.status, seconds=seconds, reason=reason)
             await self.share.stop(seconds)
 
 
-def _stop_seconds(status: int, headers: Mapping[str, str], body: bytes) -> float:
-    """Return for how long an answer stops all sandboxes; 0 when it is about one route."""
+def _stop(status: int, headers: Mapping[str, str], body: bytes) -> tuple[float, str]:
+    """Return for how long an answer stops all sandboxes, and why; 0 when it is about one route.
+
+    What is no JSON is Cloudflare's, which blocks the address.
+    """
     is_json = headers.get("Content-Type", "").startswith("application/json")
     told = _number(headers.get("Retry-After"))
     if not is_json and status != 401:
-        return min(told or _PAGE_STOPS, _LONGEST_STOP)
+        return min(told or _PAGE_STOPS, _LONGEST_STOP), "address_blocked"
     if status != 429:
-        return 0.0
+        return 0.0, ""
     try:
         said = json.loads(body)
     except ValueError:
         said = None
     said = said if isinstance(said, dict) else {}
     if headers.get("X-RateLimit-Global", "").lower() == "true" or said.get("global") is True:
-        return min(_number(said.get("retry_after")) or told or 1.0, _LONGEST_STOP)
-    return 0.0
+        return min(_number(said.get("retry_after")) or told or 1.0, _LONGEST_STOP), "global_limit"
+    return 0.0, ""
 
 
 def _number(value: object) -> float:
@@ -226,7 +251,9 @@ def _number(value: object) -> float:
 
 
 @asynccontextmanager
-async def open_upstream(settings: Settings, share: Share) -> AsyncIterator[Upstream]:
+async def open_upstream(
+    settings: Settings, share: Share, metrics: UpstreamMetrics
+) -> AsyncIterator[Upstream]:
     """Open the client with the settings' token. Raises `ValueError` without one."""
     if settings.discord_token is None:
         raise ValueError("DISCORD_TOKEN is not set")
@@ -236,4 +263,4 @@ async def open_upstream(settings: Settings, share: Share) -> AsyncIterator[Upstr
         connector=aiohttp.TCPConnector(limit=100, keepalive_timeout=30),
         requote_redirect_url=False,
     ) as http:
-        yield Upstream(http, settings.discord_api_url or DISCORD, settings.discord_token, share)
+        yield Upstream(http, settings.discord_api_url or DISCORD, settings.discord_token, share, metrics)

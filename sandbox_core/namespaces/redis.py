@@ -19,6 +19,7 @@ from sandbox_core.words import counted
 
 from .amounts import Amount, Pace
 from .base import IsOrphan, PartHealth, PartState, drop_orphan
+from .client_traces import ClientTraces
 from .credentials import WILL_BE_MADE, Credentials
 from .key_removal import KeyRemoval, scan
 from .redis_amounts import OWN_KEY, measure_keys
@@ -33,9 +34,15 @@ class RedisNamespace:
 
     store = "Redis"
 
-    def __init__(self, redis: Redis, users: SandboxUsers | None = None) -> None:
-        """`redis` must decode replies to text, as a client of `create_client` does."""
+    def __init__(
+        self, redis: Redis, users: SandboxUsers | None = None, *, traces: ClientTraces | None = None
+    ) -> None:
+        """`redis` must decode replies to text, as a client of `create_client` does.
+
+        `traces` is what the gateway endpoint keeps, on the control plane's server.
+        """
         self._redis = redis
+        self._traces = traces
         self._users = users
         self.credentials: Credentials | None = users
 
@@ -61,6 +68,8 @@ class RedisNamespace:
         if self._users is not None:
             await self._users.revoke(sandbox)
         await self.delete_keys(sandbox.id)
+        if self._traces is not None:
+            await self._traces.drop(sandbox.id)
 
     async def delete_keys(self, sandbox_id: UUID) -> int:
         """Remove every key of this id in batches, which do not block the server. Return their number.
@@ -97,11 +106,13 @@ class RedisNamespace:
         return await measure_keys(self._redis, [each.id for each in sandboxes], pace)
 
     async def list_ids(self) -> set[str]:
-        """Return the UUIDs of sandboxes with keys or a user; it scans every key of the server."""
+        """Return the UUIDs of sandboxes with keys, traces or a user; it scans every key of the server."""
         found: set[str] = set() if self._users is None else await self._users.ids()
         with translating():
             async for _, keys in scan(self._redis, "sandbox:*", Cancellations()):
                 found.update(match[1] for key in keys if (match := OWN_KEY.match(key)))
+        if self._traces is not None:
+            found |= await self._traces.ids()
         return found
 
     async def list_whole(self) -> set[str]:

@@ -24,6 +24,7 @@ from .errors import DEPENDENCY, meaning, translating, unavailable
 from .stream_faults import (
     MADE_BY,
     MARK,
+    OWNER,
     FaultKind,
     StreamFault,
     differing,
@@ -182,7 +183,9 @@ class StreamMaker:
                 "Change what hinders it at the server, or NATS_REPLICAS.",
             )
             raise await self._refused(config, error, fault) from error
-        _log.info("stream_created", stream=config.name)
+        # An operation is one line, and makes the stream of its sandbox.
+        log = _log.debug if OWNER in (config.metadata or {}) else _log.info
+        log("stream_created", stream=config.name)
 
     async def _refused(
         self, config: StreamConfig, error: nats.js.errors.APIError, fault: StreamFault

@@ -54,6 +54,11 @@ class CommandKeeper:
         """By server: how many, and until when it is left alone."""
         self._looked: dict[str, float] = {}
 
+    @property
+    def failing(self) -> int:
+        """How many servers could not be brought to what is wanted."""
+        return len(self._failures)
+
     def start(self) -> None:
         """Begin."""
         loop = tasks.repeat(self._turn, failed=_failed, pause=self._pace.every)
@@ -107,6 +112,8 @@ class CommandKeeper:
         for guild_id in self._looked.keys() - due:
             if now - self._looked[guild_id] > 2 * self._pace.look_every:
                 del self._looked[guild_id]
+        for guild_id in self._failures.keys() - due:
+            del self._failures[guild_id]
         ready = [guild_id for guild_id in sorted(due) if self._failures.get(guild_id, (0, now))[1] <= now]
         turns = asyncio.Semaphore(_AT_ONCE)
         async with asyncio.TaskGroup() as group:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import msgspec
 import structlog
+from prometheus_client import Counter
 
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.models import shard_of
@@ -58,7 +59,7 @@ class Beginnings:
     async def identify(self, client: Client, asked: Identify) -> AsyncIterator[Opened]:
         """Begin a session with READY and every server. Raises `Closing` or `Refused`."""
         service = self._service
-        tenant = await self._tenant(asked.token)
+        tenant = await self._tenant(asked.token, service.metrics.identifies)
         shard, count = asked.shard or (0, 1)
         if not 0 <= shard < count <= 0xFFFF:
             raise Closing(CloseCode.INVALID_SHARD, "there is no such shard")
@@ -97,7 +98,7 @@ class Beginnings:
             feed.add(session)
             stack.callback(feed.remove, session)
             self._sessions.add(session)
-            stack.callback(self._sessions.remove, session)
+            stack.push_async_callback(self._sessions.leave, session)
             await self._sessions.save_quietly([session])
             self._count("accepted")
             session.report("identified", shard=shard, shards=count, intents=asked.intents)
@@ -113,7 +114,7 @@ class Beginnings:
     async def resume(self, client: Client, asked: Resume) -> AsyncIterator[Opened]:
         """Go on with a session, first with what was missed. Raises `Closing` or `Refused`."""
         service = self._service
-        tenant = await self._tenant(asked.token)
+        tenant = await self._tenant(asked.token, service.metrics.resumes)
         identity = service.ids.read(asked.session_id)
         present = (tenant.sandbox_id, tenant.credentials)
         if identity is None or (identity.sandbox_id, identity.credentials) != present:
@@ -135,7 +136,8 @@ class Beginnings:
                 feed.add(session)
                 stack.callback(feed.remove, session)
                 self._sessions.add(session)
-                stack.callback(self._sessions.remove, session)
+                stack.push_async_callback(self._sessions.leave, session)
+                await self._sessions.take(session)
             except DependencyUnavailable as error:
                 _log.warning("client_resume_waits", reason=error.reason)
                 raise _LATER from None
@@ -156,13 +158,13 @@ class Beginnings:
 
             yield Opened(session, greet)
 
-    async def _tenant(self, token: str) -> Tenant:
+    async def _tenant(self, token: str, counted: Counter) -> Tenant:
         try:
             tenant = await self._service.tenants.by_token(token)
         except TablesStale:
             raise _LATER from None
         if tenant is None:
-            self._count("token_refused")
+            counted.labels("token_refused").inc()
             raise Closing(CloseCode.AUTHENTICATION_FAILED, "this is no running sandbox's token")
         return tenant
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from aiohttp import web
+from aiohttp import WSMsgType, web
 
 from .compression import Encoder
 from .protocol import CloseCode, Closing, Op, operation
@@ -29,11 +29,8 @@ class Client:
         """Send a payload; waits while the client does not read. Raises `ConnectionResetError`."""
         if self._socket.closed:
             raise ConnectionResetError("the client has gone")
-        encoded = self._encoder.encode(payload)
-        if self._encoder.binary:
-            await self._socket.send_bytes(encoded)
-        else:
-            await self._socket.send_str(encoded.decode())
+        kind = WSMsgType.BINARY if self._encoder.binary else WSMsgType.TEXT
+        await self._socket.send_frame(self._encoder.encode(payload), kind)
 
     async def operate(self, op: Op, body: object = None) -> None:
         """Send what is no event."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, suppress
+from functools import partial
 from typing import Any
 
 import structlog
@@ -41,6 +42,8 @@ _PATIENCE = 1.5
 """How many heartbeats' time a client may be silent."""
 _AGAIN = 0.5
 """Seconds until a client that comes to a process which ends is sent away again."""
+_ANSWERS_AT_ONCE, _ANSWERS_WAITING = 3, 120
+"""Of one client: an answer may be all members of a large server."""
 _QUIET = frozenset({Op.PRESENCE, Op.REQUEST_CHANNEL_INFO})
 
 
@@ -58,6 +61,7 @@ class Conversation:
         self._session: Session | None = None
         self._life: asyncio.Task[None] | None = None
         self._answers: set[asyncio.Task[None]] = set()
+        self._few = asyncio.Semaphore(_ANSWERS_AT_ONCE)
 
     async def run(self, socket: web.WebSocketResponse, version: str, encoding: str) -> None:
         """Talk until the connection ends."""
@@ -107,10 +111,10 @@ class Conversation:
                 self._begin(self._beginnings.resume(self._client, read_body(message.d, Resume)))
             case Op.REQUEST_MEMBERS:
                 asked = read_body(message.d, RequestMembers)
-                self._answer(requests.members(self._service, self._present(), asked))
+                self._answer(partial(requests.members, self._service, self._present(), asked))
             case Op.REQUEST_SOUNDS:
                 wanted = read_body(message.d, RequestSounds)
-                self._answer(requests.sounds(self._service, self._present(), wanted))
+                self._answer(partial(requests.sounds, self._service, self._present(), wanted))
             case Op.VOICE_STATE:
                 requests.refuse_voice(self._present())
             case op if op in _QUIET:
@@ -163,6 +167,8 @@ class Conversation:
             await self.close(Closing(CloseCode.RECONNECT, "an internal error; resume"))
         finally:
             self._session = None
+            # They are of this session, and nobody reads its queue any more.
+            await tasks.end(*self._answers)
 
     async def _serve(self, opened: Opened) -> None:
         session = opened.session
@@ -185,10 +191,16 @@ class Conversation:
             raise Refused
         raise closing
 
-    def _answer(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work, name="client-answer")
+    def _answer(self, work: Callable[[], Awaitable[None]]) -> None:
+        if len(self._answers) >= _ANSWERS_WAITING:
+            raise Closing(CloseCode.RATE_LIMITED, "it asks for more than it reads")
+        task = asyncio.create_task(self._in_turn(work), name="client-answer")
         self._answers.add(task)
         task.add_done_callback(self._answers.discard)
+
+    async def _in_turn(self, work: Callable[[], Awaitable[None]]) -> None:
+        async with self._few:
+            await work()
 
 
 class Gateway:

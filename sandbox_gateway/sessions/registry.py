@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
@@ -14,12 +15,13 @@ from sandbox_core.errors import DependencyUnavailable
 
 from ..tenants import Tenant
 from .protocol import CloseCode, Closing
+from .records import Held
 from .service import Service
 from .session import Departure, Session
 
 _log = structlog.get_logger("sandbox.client_gateway")
 
-_AGAIN_AFTER = 1.0
+_AGAIN_AFTER, _LEFT_WITHIN = 1.0, 1.0
 REPLACED = Closing(CloseCode.RECONNECT, "the session goes on in another connection")
 
 
@@ -59,8 +61,17 @@ class Sessions:
             earlier.end(REPLACED)
         self._service.metrics.sessions.set(len(self))
 
-    def remove(self, session: Session) -> None:
-        """The session is not connected here any more."""
+    async def leave(self, session: Session) -> None:
+        """The session is not connected here any more: another process may know exactly where it is."""
+        self._remove(session)
+        ended = self._service.tenant(session.identity.sandbox_id) is None or session.over
+        held = Held(session.identity, session.holder, None if ended else session.record())
+        # Without it an older record has to do.
+        with suppress(DependencyUnavailable, TimeoutError):
+            async with asyncio.timeout(_LEFT_WITHIN):
+                await self._service.records.leave(held)
+
+    def _remove(self, session: Session) -> None:
         others = self._sessions.get(session.identity.sandbox_id, {})
         if others.get(session.identity.number) is session:
             del others[session.identity.number]
@@ -107,10 +118,22 @@ class Sessions:
                 session.put(Departure(guild_id, last))
 
     async def save(self, sessions: Iterable[Session]) -> None:
-        """Save where these sessions are. Raises `DependencyUnavailable`."""
-        records = {each.identity: each.record() for each in sessions}
-        if records:
-            await self._service.records.save(records)
+        """Save where these sessions are, and end those that others have. Raises `DependencyUnavailable`."""
+        by_holder = {each.holder: each for each in sessions}
+        if by_holder:
+            held = [each.held() for each in by_holder.values()]
+            try:
+                taken = await self._service.records.save(held)
+            except DependencyUnavailable:
+                for each in by_holder.values():
+                    each.unsaved = True
+                raise
+            for held_by_others in taken:
+                by_holder[held_by_others.holder].end(REPLACED)
+
+    async def take(self, session: Session) -> None:
+        """Have the session from now on, and no other connection. Raises `DependencyUnavailable`."""
+        await self._service.records.take(session.held(always=True))
 
     async def save_quietly(self, sessions: Iterable[Session]) -> None:
         """Do the same; without Redis an older record, or the session's id alone, has to do."""
@@ -121,7 +144,7 @@ class Sessions:
 
     async def _save_after_a_while(self) -> None:
         await asyncio.sleep(self._service.tuning.save_every)
-        await self.save_quietly([each for each in self if each.unsaved])
+        await self.save_quietly(self)
 
 
 def _failed() -> None:

@@ -12,7 +12,7 @@ from . import intents
 from .frames import with_body
 from .protocol import Op, RequestMembers, RequestSounds
 from .service import Service
-from .session import Answer, Session
+from .session import Session
 
 _log = structlog.get_logger("sandbox.client_gateway")
 
@@ -33,7 +33,7 @@ async def members(service: Service, session: Session, asked: RequestMembers) -> 
     if everybody and not asked.limit and (wait := session.members_wait(guild_id, MEMBERS_EVERY)):
         meta = {"guild_id": guild_id, **({} if asked.nonce is None else {"nonce": asked.nonce})}
         limited = {"opcode": int(Op.REQUEST_MEMBERS), "retry_after": round(wait, 3), "meta": meta}
-        session.put(Answer(with_body("RATE_LIMITED", msgspec.json.encode(limited))))
+        await session.answer(with_body("RATE_LIMITED", msgspec.json.encode(limited)))
         return
     try:
         chunks = await service.snapshots.members(session.tenant, asked)
@@ -41,7 +41,7 @@ async def members(service: Service, session: Session, asked: RequestMembers) -> 
         _log.warning("client_members_not_read", guild_id=guild_id, reason=error.reason)
         return
     for chunk in chunks:
-        session.put(Answer(with_body("GUILD_MEMBERS_CHUNK", chunk)))
+        await session.answer(with_body("GUILD_MEMBERS_CHUNK", chunk))
 
 
 async def sounds(service: Service, session: Session, asked: RequestSounds) -> None:
@@ -54,7 +54,7 @@ async def sounds(service: Service, session: Session, asked: RequestSounds) -> No
         except DependencyUnavailable as error:
             _log.warning("client_sounds_not_read", guild_id=guild_id, reason=error.reason)
             continue
-        session.put(Answer(with_body("SOUNDBOARD_SOUNDS", found)))
+        await session.answer(with_body("SOUNDBOARD_SOUNDS", found))
 
 
 def refuse_voice(session: Session) -> None:

@@ -105,6 +105,8 @@ class SessionTuning:
     waiting_events: int = 5000
     """The most events that may wait for a client that does not read."""
     waiting_bytes: int = 16 * 1024 * 1024
+    answers_from: int = 4 * 1024 * 1024
+    """With more bytes than this waiting, what a client has asked for is not added before it has read some."""
     save_every: float = 1.0
     """Seconds between two savings of where sessions are."""
 

@@ -7,6 +7,7 @@ has the number of the event before: so every process finds the same number for t
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -17,6 +18,7 @@ import structlog
 
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.models import shard_of
+from sandbox_core.subjects import HOLDER_DIGITS
 
 from ..tenants import TablesStale, Tenant
 from . import intents
@@ -24,7 +26,7 @@ from .client import Client
 from .frames import Divided, with_body
 from .protocol import CloseCode, Closing
 from .reading import StreamEvent
-from .records import Record, Told
+from .records import Held, Record, Told
 from .service import Bot, Service
 from .session_ids import SessionId
 
@@ -100,10 +102,13 @@ class Session:
         self._queue: deque[Item] = deque()
         self._bytes = 0
         self._wake = asyncio.Event()
+        self._room = asyncio.Event()
         self.ended: asyncio.Future[Closing] = asyncio.get_running_loop().create_future()
         """Why the session ends here."""
         self.unsaved = True
         """Whether another process would not know where it is."""
+        self.holder = secrets.token_hex(HOLDER_DIGITS // 2)
+        """Tells this connection from others with the same session."""
 
     def report(self, what: str, **details: object) -> None:
         """Keep for the sandbox's owner what happened."""
@@ -116,6 +121,18 @@ class Session:
         """End the connection."""
         if not self.ended.done():
             self.ended.set_result(closing)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """How much waits for the client."""
+        return self._bytes
+
+    @property
+    def over(self) -> bool:
+        """Whether nobody can go on with it."""
+        closing = self.ended.result() if self.ended.done() else None
+        failed = closing is not None and closing.code is CloseCode.AUTHENTICATION_FAILED
+        return failed or closing is LOST or self.behind
 
     def offer(self, event: StreamEvent) -> None:
         """See `Listener`."""
@@ -133,6 +150,14 @@ class Session:
         """Have it handled after everything before it."""
         self._queue.append(item)
         self._wake.set()
+
+    async def answer(self, frame: Divided) -> None:
+        """Have what the client has asked for sent behind everything before; waits while it does not read."""
+        while self._bytes > self._service.tuning.answers_from:
+            self._room.clear()
+            await self._room.wait()
+        self._bytes += len(frame.after)
+        self.put(Answer(frame))
 
     def changed(self, tenant: Tenant | None) -> Iterable[str]:
         """The sandbox has changed. Return the servers that it has no more."""
@@ -174,6 +199,10 @@ class Session:
         """Whether the client claims to have more than there was."""
         return self.sequence < self._received
 
+    def held(self, *, always: bool = False) -> Held:
+        """Return it for `Records`, with its record if that is not saved, or `always`."""
+        return Held(self.identity, self.holder, self.record() if self.unsaved or always else None)
+
     def record(self) -> Record:
         """Return what another process has to know of it."""
         mark = (self.sequence, self.position)
@@ -196,8 +225,9 @@ class Session:
         while True:
             while self._queue:
                 item = self._queue.popleft()
-                if isinstance(item, StreamEvent):
+                if isinstance(item, StreamEvent | Answer):
                     self._bytes -= len(item.frame.after)
+                    self._room.set()
                 await self.handle(item)
             self._wake.clear()
             await self._wake.wait()
@@ -239,7 +269,6 @@ class Session:
         elif intents.loses_content(event.type, self.identity.intents):
             frame = intents.without_content(frame, self._bot.user_id)
         await self._client.send(frame)
-        self._service.metrics.events.inc()
         self._service.metrics.lag.observe(max(0.0, time.time() - event.stored_at))
 
     def _gets(self, event: StreamEvent) -> bool:

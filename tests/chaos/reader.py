@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
+import secrets
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -120,9 +121,13 @@ class StreamReader:
 
     async def _read(self, info: StreamInfo) -> int:
         if self._subscription is None:
+            (subjects,) = info.config.subjects or []
             consumer = await self._js.add_consumer(
                 self._stream,
                 ConsumerConfig(
+                    # A sandbox's login may make consumers with a name and one filter.
+                    name=f"reader-{secrets.token_hex(8)}",
+                    filter_subject=subjects,
                     deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
                     opt_start_seq=self._last + 1,
                     ack_policy=AckPolicy.NONE,

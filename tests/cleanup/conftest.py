@@ -27,12 +27,17 @@ from sandbox_core.namespaces import (
 )
 from sandbox_core.namespaces.amounts import Amount, Pace
 from sandbox_core.namespaces.base import IsOrphan, drop_orphan
+from sandbox_core.namespaces.client_traces import ClientTraces
 from sandbox_core.postgres import Pool, audit, connected, create_pool, sandboxes
 from sandbox_core.redis.client import create_client
 from sandbox_core.subjects import (
+    NO_HOLDER,
+    client_session_key,
     redis_prefix,
+    ring_key,
     sandbox_filter,
     sandbox_subject,
+    seen_token_key,
 )
 from tests.streams import stream_of, streams_at
 
@@ -209,6 +214,10 @@ class Yard:
                 f"INSERT INTO {sandbox.schema_name}.communities (guild_id, name) VALUES ($1, 'x')", GUILDS[0]
             )
         await self.redis.set(redis_prefix(sandbox.id) + "greeting", "hello")
+        # What the gateway endpoint keeps: a session, a ring, a token that its events had.
+        await self.redis.set(client_session_key(sandbox.id, "1"), f"{NO_HOLDER}{{}}", ex=3600)
+        await self.redis.xadd(ring_key("calls", sandbox.id), {"r": "{}"})
+        await self.redis.set(seen_token_key("webhook", sandbox.short_id), f"{sandbox.id} digest -", ex=3600)
         await self.js.publish(sandbox_subject(sandbox.id, "MESSAGE_CREATE"), b"{}")
         await self.js.add_consumer(
             stream_of(sandbox.id),
@@ -226,6 +235,9 @@ class Yard:
             left.append("schema")
         if str(sandbox.id) in await self.keys.list_ids():
             left.append("keys")
+            assert (str(sandbox.id) in await ClientTraces(self.redis).ids()) is bool(
+                await self.redis.exists(ring_key("calls", sandbox.id))
+            )
         if str(sandbox.id) in await self.nats_part.list_ids():
             left.append("events")
         async with connected(self.pool) as connection:
@@ -281,7 +293,7 @@ async def yard(database_url: str, redis_url: str, nats_url: str) -> AsyncIterato
     redis = create_client(redis_url)
     connection = await nats.connect(nats_url, reconnect_time_wait=0.1, max_reconnect_attempts=-1)
     js = connection.jetstream(timeout=2)
-    schemas, keys = SchemaProvisioner(pool), RedisNamespace(redis)
+    schemas, keys = SchemaProvisioner(pool), RedisNamespace(redis, traces=ClientTraces(redis))
     parts = (Watched(schemas), Watched(keys), Watched(NatsNamespace(streams_at(js))))
     clock, routes, faults = Clock(), RecordedRoutes(), Faults()
     made = Yard(

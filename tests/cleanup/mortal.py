@@ -21,6 +21,7 @@ from sandbox_core.manager import ManagerLimits, SandboxManager
 from sandbox_core.metrics import RoutingMetrics
 from sandbox_core.models import Actor, GuildAccess
 from sandbox_core.namespaces import NatsNamespace, RedisNamespace, SchemaProvisioner
+from sandbox_core.namespaces.client_traces import ClientTraces
 from sandbox_core.postgres import create_pool
 from sandbox_core.postgres.routes import RouteRows
 from sandbox_core.redis.client import create_client
@@ -47,7 +48,7 @@ async def _live(task: dict[str, Any]) -> None:
     pool = await create_pool(task["database_url"], max_size=12, application_name=SESSIONS)
     redis = create_client(task["redis_url"])
     js = (await nats.connect(task["nats_url"])).jetstream(timeout=2)
-    schemas, keys = SchemaProvisioner(pool), RedisNamespace(redis)
+    schemas, keys = SchemaProvisioner(pool), RedisNamespace(redis, traces=ClientTraces(redis))
     namespaces = (schemas, keys, NatsNamespace(streams_at(js)))
     routes = RouteProvider(
         RouteRows(pool), RouteCache(redis, timedelta(minutes=10)), RoutingMetrics(), follower=None

@@ -46,6 +46,7 @@ SANDBOX = keys(
     receives_events={"type": "boolean"},
     guild_ids=listed(SNOWFLAKE),
     isolation={"enum": ["enforced", "convention"]},
+    level={"enum": ["read_only", "no_moderation", "full"]},
     schema=TEXT,
     redis_prefix=TEXT,
     nats_prefix=TEXT,
@@ -57,6 +58,12 @@ SANDBOX = keys(
     events_dropped_since=MAYBE_MOMENT,
     stored=listed(_STORED),
 )
+_CLIENTS: Schema = {"type": ["integer", "null"], "minimum": 0}
+_LISTED: Schema = {
+    **SANDBOX,
+    "properties": {**SANDBOX["properties"], "clients": _CLIENTS},
+    "required": [*SANDBOX["required"], "clients"],
+}
 _LIMIT = keys(
     store=TEXT,
     what=TEXT,
@@ -96,9 +103,10 @@ _NOT_DONE = keys(id=_NUMBER, code=TEXT, message=TEXT)
 PROCESSES: Schema = listed(TEXT)
 SCHEMAS: dict[str, Schema] = {
     "create": keys(sandbox=SANDBOX, unconfirmed=PROCESSES),
-    "list": keys(sandboxes=listed(SANDBOX)),
+    "list": keys(sandboxes=listed(_LISTED)),
     "status": keys(
         sandbox=SANDBOX,
+        clients=_CLIENTS,
         overall={"enum": ["healthy", "degraded", "unhealthy"]},
         parts=listed(_PART),
         limits=listed(_LIMIT),

@@ -69,7 +69,7 @@ async def test_what_a_pipe_gets_is_plain(shell: Shell) -> None:
     await shell.ok("create", "plain", "--owner", ALICE)
     listing = (await shell.ok("list")).out
     headings, *rows = listing.splitlines()
-    assert headings.split() == ["NAME", "ID", "OWNER", "STATUS", "SERVERS", "ENDS"]
+    assert headings.split() == ["NAME", "ID", "OWNER", "STATUS", "SERVERS", "LEVEL", "BOTS", "ENDS"]
     assert [row.split()[0] for row in rows] == ["plain"]
     assert rows[0].split()[2:5] == [ALICE, "running", "0"]
     assert "Overall:" in (await shell.ok("status", "plain")).out

@@ -16,7 +16,7 @@ from sandbox_core.event_router import DAY, LastEvent
 from sandbox_core.health import SandboxHealth
 from sandbox_core.limits_text import Limits
 from sandbox_core.manager import Changed, Extension, Registration
-from sandbox_core.models import GuildAccess, Sandbox, SandboxStatus
+from sandbox_core.models import GuildAccess, RestLevel, Sandbox, SandboxStatus
 from sandbox_core.namespaces import PartHealth, PartState
 from sandbox_core.stored import StorageLimit
 
@@ -282,3 +282,20 @@ def test_a_line_that_does_not_fit_is_left_out_whole() -> None:
     assert _text.joined(["aaaa", "bbbb"], 9, "\n") == "aaaa\nbbbb"
     assert _text.joined(["a" * 10, "b" * 10, "c" * 30], 40, "\n") == "aaaaaaaaaa\nbbbbbbbbbb\n… and 1 more"
     assert _text.joined([], 10, "\n") == ""
+
+
+@pytest.mark.parametrize(
+    ("clients", "shown"),
+    [
+        (None, "may read in the sandbox's servers, and change nothing (read_only)"),
+        (0, "none connected; may read in the sandbox's servers, and change nothing (read_only)"),
+        (2, "2 connected; may read in the sandbox's servers, and change nothing (read_only)"),
+    ],
+)
+def test_status_says_what_ordinary_bots_may_do_and_how_many_there_are(
+    clients: int | None, shown: str
+) -> None:
+    sandbox = a_sandbox(rest_level=RestLevel.READ_ONLY)
+    health = SandboxHealth(sandbox, parts(), clients)
+    embed = _render.status(health, {}, limits=LIMITS, now=NOW, events_last_minute=0)
+    assert {field.name: field.value for field in embed.fields}["Ordinary bots"] == shown

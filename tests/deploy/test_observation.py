@@ -7,7 +7,7 @@ import json
 import math
 import re
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,15 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from discord_sim import SimGuild
 from sandbox_bot.embedded import EmbeddedServers
+from sandbox_core.bootstrap import NatsUse, open_core
 from sandbox_core.postgres import connected
+from sandbox_gateway.process import open_endpoint, serve
 from tests.deploy.test_containers import services
 from tests.deploy.tools import DEPLOY, ROOT, alert_rules, anchors, needed, read_yaml
-from tests.e2e.harness import PATIENCE, Live, eventually, free_port
+from tests.e2e.conftest import StartLive
+from tests.e2e.harness import PATIENCE, Live, eventually, free_port, get
 
 _PROMETHEUS = DEPLOY / "prometheus"
 _DASHBOARD = DEPLOY / "grafana" / "dashboards" / "sandboxes.json"
@@ -30,6 +34,7 @@ _COMPARISON = re.compile(r"\s*(?:>|==)\s*[\d.]+\s*\Z")
 _METRIC = re.compile(r"\bsandbox_[a-z_]+\b")
 _ALERTS_ON_ABSENCE = {
     "SandboxTargetDown": 'up{job="sandboxes"}',
+    "SandboxClientTargetDown": 'up{job="gateway"}',
     "SandboxGatewayShardGone": "max by (shard) (max_over_time(sandbox_gateway_connected[1h]))",
     "SandboxGatewayNeverConnected": "sandbox_gateway_connected",
 }
@@ -136,7 +141,7 @@ def test_the_dashboard_is_laid_out() -> None:
 
 # Panel types and units as Grafana's own dashboard schema and `@grafana/data` name them.
 _TYPES = {"stat", "timeseries"}
-_UNITS = {"short", "s", "eps"}
+_UNITS = {"short", "s", "eps", "percentunit"}
 
 
 def test_every_panel_says_what_it_shows() -> None:
@@ -183,18 +188,24 @@ def test_grafana_finds_dashboard_and_datasource() -> None:
 
 
 async def test_every_expression_has_data_in_a_real_prometheus(
-    live: Live, servers: EmbeddedServers, tmp_path: Path
+    start_live: StartLive, servers: EmbeddedServers, tmp_path: Path
 ) -> None:
-    _, body = await live.get("/metrics")
+    live = await start_live(sandbox_credentials_key="k" * 32)
+    async with _endpoint(live) as endpoint:
+        await _all_have_data(live, endpoint, servers, tmp_path)
+
+
+async def _all_have_data(live: Live, endpoint: str, servers: EmbeddedServers, tmp_path: Path) -> None:
+    body = "".join([(await get(url, "/metrics"))[1] for url in (live.run.url, endpoint)])
     families = text_string_to_metric_families(body)
     exported = {sample.name for family in families for sample in family.samples}
     expressions = panel_expressions() + [measured(rule) for rule in alert_rules()]
     named = {name for expression in expressions for name in _METRIC.findall(expression)}
     assert named <= exported, named - exported
 
-    async with prometheus(tmp_path, live.run.url) as query:
+    async with prometheus(tmp_path, {"sandboxes": live.run.url, "gateway": endpoint}) as query:
         # From here on: a rate, and what is computed of rates, needs a scrape before something happens.
-        await _a_bit_of_everything(live, servers)
+        await _a_bit_of_everything(live, endpoint, servers)
         without: set[str] = set()
 
         async def all_have_data() -> bool:
@@ -216,9 +227,39 @@ def _numbers(results: list[dict[str, Any]]) -> bool:
     return bool(results) and not any(math.isnan(float(result["value"][1])) for result in results)
 
 
-async def _a_bit_of_everything(live: Live, servers: EmbeddedServers) -> None:
+@asynccontextmanager
+async def _endpoint(live: Live) -> AsyncIterator[str]:
+    """The gateway endpoint for the bot's sandboxes."""
+    port = free_port()
+    settings = live.run.settings.model_copy(update={"sandbox_gateway_port": port})
+    async with (
+        open_core(settings, follow_routes=False, use_nats=NatsUse.SANDBOXES) as core,
+        open_endpoint(core) as endpoint,
+        serve(endpoint, "127.0.0.1", port) as url,
+    ):
+        yield url
+
+
+async def _an_ordinary_bot(live: Live, endpoint: str, guild: SimGuild) -> None:
+    """It is told of an event, and asks Discord for something."""
+    manager = live.run.bot.sandbox_core.manager
+    token = manager.credentials(await manager.get("box"))["DISCORD_TOKEN"]
+    async with aiohttp.ClientSession() as http, http.ws_connect(endpoint) as socket:
+        await socket.send_json({"op": 2, "d": {"token": token, "intents": 1 << 9, "properties": {}}})
+        while (await socket.receive_json())["t"] != "GUILD_CREATE":
+            pass
+        live.sim.message(guild, content="hello")
+        while (await socket.receive_json())["t"] != "MESSAGE_CREATE":
+            pass
+        headers = {"Authorization": f"Bot {token}"}
+        async with http.get(f"{endpoint}/api/v10/guilds/{guild.id}", headers=headers) as answer:
+            assert answer.status == 200
+
+
+async def _a_bit_of_everything(live: Live, endpoint: str, servers: EmbeddedServers) -> None:
     """Something for every panel: commands, events, a cleanup pass, and look-ups behind the route table."""
-    await live.mapped()
+    _, guild = await live.mapped()
+    await _an_ordinary_bot(live, endpoint, guild)
     await live.create("gone")
     question = await live.slash("destroy", name="gone")
     answer = await live.sim.click(question, live.alice, label="Destroy it")
@@ -279,14 +320,15 @@ class _Query:
 
 
 @asynccontextmanager
-async def prometheus(directory: Path, target: str) -> AsyncIterator[_Query]:
-    """A Prometheus with the deployed alerts, which scrapes `target`; gone when left."""
+async def prometheus(directory: Path, targets: Mapping[str, str]) -> AsyncIterator[_Query]:
+    """A Prometheus with the deployed alerts, which scrapes these, by job; gone when left."""
     program = needed("prometheus", "prometheus")
     configuration = {
         "global": {"scrape_interval": "500ms", "evaluation_interval": "500ms", "scrape_timeout": "500ms"},
         "rule_files": [str(_PROMETHEUS / "alerts.yml")],
         "scrape_configs": [
-            {"job_name": "sandboxes", "static_configs": [{"targets": [target.removeprefix("http://")]}]}
+            {"job_name": job, "static_configs": [{"targets": [target.removeprefix("http://")]}]}
+            for job, target in targets.items()
         ],
     }
     (directory / "prometheus.yml").write_text(yaml.safe_dump(configuration))
@@ -307,7 +349,10 @@ async def prometheus(directory: Path, target: str) -> AsyncIterator[_Query]:
 
             async def up() -> bool:
                 assert process.returncode is None, (directory / "prometheus.log").read_text()
-                return await query.ready() and bool(await query("up == 1")) and await query.rules_work()
+                if not await query.ready():
+                    return False
+                seen = len(await query("up == 1")) == len(targets)
+                return seen and await query.rules_work()
 
             await eventually(up)
             yield query
@@ -320,7 +365,11 @@ def test_prometheus_is_given_the_files_its_configuration_names() -> None:
     configuration = read_yaml(DEPLOY / "prometheus" / "prometheus.yml")
     mounted = {volume["target"] for volume in services()["prometheus"]["volumes"]}
     assert {f"/etc/prometheus/{name}" for name in configuration["rule_files"]} <= mounted
-    (job,) = configuration["scrape_configs"]
-    (targets,) = job["dns_sd_configs"]
-    assert targets["names"] == ["bot"]
-    assert str(targets["port"]) == services()["bot"]["environment"]["OPS_PORT"]
+    ports = {"bot": "OPS_PORT", "gateway": "SANDBOX_GATEWAY_PORT"}
+    looked_at = {}
+    for job in configuration["scrape_configs"]:
+        (targets,) = job["dns_sd_configs"]
+        (name,) = targets["names"]
+        looked_at[job["job_name"]] = name
+        assert str(targets["port"]) == services()[name]["environment"][ports[name]]
+    assert looked_at == {"sandboxes": "bot", "gateway": "gateway"}

@@ -33,7 +33,7 @@ from tests.e2e.programs import Program, program
 # Those that the documents name.
 DEVELOPER = "268473310986240001"
 GUILD, OTHER_GUILD = "613425648685547541", "613425648685547542"
-OPS, NEXT_OPS_PORT = "127.0.0.1:9464", "9465"
+OPS, NEXT_OPS_PORT, ENDPOINT = "127.0.0.1:9464", "9465", "127.0.0.1:9470"
 _SUCCESSOR = "run.pid"
 _REDIS_DATABASE = "/62"
 _WITHIN = 60.0
@@ -56,6 +56,7 @@ class Place:
     """The address of the sandboxes' database for PostgreSQL's superuser."""
     identifies: int = 0
     """How many sessions had been begun when a drill began."""
+    endpoint_port: int = field(default_factory=free_port)
     bot: Program | None = None
     ends: list[contextlib.AsyncExitStack] = field(default_factory=list)
 
@@ -83,9 +84,29 @@ class Place:
         await eventually(at_work)
         self.environment["BOT_PID"] = str(self.bot.pid)
 
+    async def start_endpoint(self) -> None:
+        """`sandboxctl gateway`, ready."""
+        stack = contextlib.AsyncExitStack()
+        self.ends.append(stack)
+        environment = {key: value for key, value in self.environment.items() if key != "PATH"}
+        environment["SANDBOX_GATEWAY_PORT"] = str(self.endpoint_port)
+        running = program("sandbox_bot", "gateway", directory=self.directory, **environment)
+        endpoint = await stack.enter_async_context(running)
+
+        async def at_work() -> bool:
+            assert endpoint.running, endpoint.errors
+            return (await get(f"http://127.0.0.1:{self.endpoint_port}", "/readyz"))[0] == 200
+
+        await eventually(at_work)
+
+    async def end_endpoint(self) -> None:
+        """End it."""
+        await self.ends.pop().aclose()
+
     async def shell(self, script: str) -> str:
         """Run a script and return what it printed; a command in it that fails, fails the test."""
         local = script.replace(OPS, f"127.0.0.1:{self.port}").replace(NEXT_OPS_PORT, str(self.next_port))
+        local = local.replace(ENDPOINT, f"127.0.0.1:{self.endpoint_port}")
         process = await asyncio.create_subprocess_exec(
             # With something after the last command bash stays its parent, as a person's shell does.
             *("bash", "-euo", "pipefail", "-c", f"{local}\n:"),

@@ -8,6 +8,7 @@ with its fault. Commands within sentences are those of test_inline.py.
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 from collections.abc import Awaitable, Callable, Mapping
@@ -58,6 +59,10 @@ NOT_RUN: Mapping[tuple[str, str], str] = {
     ): "test_inline.py does, where fish is installed",
     ("docs/runbook.md", "alias sandboxctl='docker compose run --rm --no-deps bot sandboxctl'"): _DOCKER,
     ("docs/runbook.md", "docker compose stop bot"): _DOCKER,
+    (
+        "docs/runbook.md",
+        "sandboxctl gateway --reuse-port >> gateway.log 2>&1 &",
+    ): "tests/gateway_endpoint/test_processes.py does, with a bot that goes on",
     ("docs/runbook.md", "sandboxctl doctor --isolation"): _ENFORCED,
     ("docs/security.md", "sandboxctl doctor --isolation"): _ENFORCED,
     ("docs/runbook.md", "docker compose up --build --detach"): _DOCKER,
@@ -227,10 +232,23 @@ async def _as_it_was(place: Place) -> None:
     assert await place.shell(psql) == "kept\n"
 
 
+async def _an_endpoint(place: Place) -> None:
+    await place.start_endpoint()
+
+
+async def _the_endpoint_answers(place: Place) -> None:
+    status, body = await get(f"http://127.0.0.1:{place.endpoint_port}", "/readyz")
+    assert (status, json.loads(body)) == (200, {"status": "ready"})
+    await place.end_endpoint()
+
+
 DRILLS: Mapping[str, tuple[Step | None, Step | None]] = {
     "RB-SB-001": (_two_more, _nothing_lives),
     "RB-SB-002": (_stuck, _nothing_is_stuck),
     "RB-SB-003": (_orphans, _only_ours_went),
+    **dict.fromkeys(
+        ("RB-SB-011", "RB-SB-012", "RB-SB-013", "RB-SB-014"), (_an_endpoint, _the_endpoint_answers)
+    ),
     "Emergency": (_two_sandboxes, _all_to_production_and_stopped),
     "Backup": (_stopped, _as_it_was),
     "Routine": (_look_at_the_sessions, _the_new_process_has_taken_over),

@@ -16,10 +16,11 @@ from nats.js import JetStreamContext
 from redis.asyncio import Redis
 
 from discord_sim import SimGuild
-from sandbox_core.subjects import EVENTS_STREAM, SANDBOX_STREAM, schema_name
+from sandbox_core.subjects import EVENTS_STREAM, schema_name
 from tests.e2e.harness import Live, eventually, jetstream
 from tests.e2e.programs import Program, program
 from tests.forked import ROOT
+from tests.streams import EVERY_SANDBOX, names_of
 
 EXAMPLE = ROOT / "docs" / "worker_example.py"
 
@@ -72,7 +73,11 @@ async def keys(redis_url: str, pattern: str) -> dict[str, dict[str, str] | None]
 
 
 async def listening(js: JetStreamContext, stream: str) -> bool:
-    return any(consumer.num_waiting for consumer in await js.consumers_info(stream))
+    """Whether a consumer of the stream, or of a sandbox's stream, waits for events."""
+    for name in await names_of(js, stream):
+        if any(consumer.num_waiting for consumer in await js.consumers_info(name)):
+            return True
+    return False
 
 
 async def rank(live: Live, guild: SimGuild) -> str:
@@ -112,7 +117,7 @@ async def test_one_worker_in_both_worlds(live: Live, urls: dict[str, str], tmp_p
                 **environment,
             ) as sandboxed,
         ):
-            for stream in (EVENTS_STREAM, SANDBOX_STREAM):
+            for stream in (EVENTS_STREAM, EVERY_SANDBOX):
                 await eventually(lambda stream=stream: listening(js, stream))
             assert "working in production" in production.errors
             assert "working in box" in sandboxed.errors

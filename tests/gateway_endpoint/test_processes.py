@@ -63,6 +63,63 @@ async def test_a_bot_goes_on_at_another_process(stage: Stage, tmp_path: Path, en
                 assert secret not in one.errors + two.errors
 
 
+async def test_a_restart_on_one_port_loses_nothing_and_refuses_nobody(stage: Stage, tmp_path: Path) -> None:
+    guild = stage.guilds[0]
+    mine = await stage.sandbox("mine", guild)
+    port = free_port()
+    address = Addresses(f"http://127.0.0.1:{port}")
+    settings = environment_of(stage.settings, sandbox_gateway_url=address.url, sandbox_gateway_port=port)
+    words = ("sandbox_bot", "gateway", "--reuse-port")
+    refused: list[str] = []
+
+    async def connect_again_and_again() -> None:
+        while True:
+            try:
+                (await asyncio.open_connection("127.0.0.1", port))[1].close()
+            except ConnectionRefusedError as error:
+                refused.append(str(error))
+            await asyncio.sleep(0.001)
+
+    async with program(*words, directory=tmp_path, **settings) as one:
+        await eventually(lambda: ready(port))
+        knocking = asyncio.create_task(connect_again_and_again())
+        async with (
+            running(stage.token(mine), address) as bot,
+            program(*words, directory=tmp_path, **settings) as two,
+        ):
+            expected = [f"{number}" for number in range(300)]
+            for number, text in enumerate(expected):
+                stage.sim.message(guild, content=text)
+                if number == 100:
+                    await until(lambda: len(bot.contents) > 50)
+                    await eventually(lambda: "client_gateway_listening" in two.errors)
+                    one.signal(signal.SIGTERM)
+                await asyncio.sleep(0.005)
+            await until(lambda: len(bot.contents) >= len(expected), within=40)
+            assert await one.exit_code() == 0
+            assert bot.contents == expected
+            assert (bot.identified, bot.resumed) == (1, 1)
+            assert refused == []
+            knocking.cancel()
+            await asyncio.gather(knocking, return_exceptions=True)
+            two.signal(signal.SIGTERM)
+            assert await two.exit_code() == 0
+            assert "Traceback" not in one.errors + two.errors
+
+
+async def test_without_the_option_a_port_is_one_process_s(stage: Stage, tmp_path: Path) -> None:
+    port = free_port()
+    settings = environment_of(stage.settings, sandbox_gateway_port=port)
+    async with program("sandbox_bot", "gateway", directory=tmp_path, **settings) as one:
+        await eventually(lambda: ready(port))
+        for option in ((), ("--reuse-port",)):
+            async with program("sandbox_bot", "gateway", *option, directory=tmp_path, **settings) as two:
+                assert await two.exit_code() == 2
+                assert f"can't listen on 127.0.0.1:{port}" in two.errors
+        one.signal(signal.SIGTERM)
+        assert await one.exit_code() == 0
+
+
 async def test_run_embedded_starts_and_ends_it(sim: DiscordSim, tmp_path: Path) -> None:
     alice = sim.add_user("alice")
     dev = sim.add_guild("dev", owner=alice)

@@ -27,6 +27,7 @@ from sandbox_gateway.guard.metrics import GuardMetrics
 from sandbox_gateway.guard.places import Places
 from sandbox_gateway.guard.seen import RedisSeen
 from sandbox_gateway.guard.service import Guard
+from sandbox_gateway.metrics import UpstreamMetrics
 from sandbox_gateway.share import Share, ShareLimits
 from sandbox_gateway.tenants import TablesStale, Tenant
 from sandbox_gateway.upstream import Upstream
@@ -175,9 +176,10 @@ async def rig(
         outgoing = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=jar))
         http = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=jar))
         share = Share(redis, limits)
-        upstream = Upstream(outgoing, base, SecretStr(real_token), share)
+        registry = CollectorRegistry()
+        upstream = Upstream(outgoing, base, SecretStr(real_token), share, UpstreamMetrics(registry))
         tenants, seen, places = ToldTenants({"mine": tenant()}), RedisSeen(redis), Places(upstream)
-        noted, registry = NotedCommands(), CollectorRegistry()
+        noted = NotedCommands()
         calls = await stack.enter_async_context(recording(redis))
         guard = Guard(
             tenants=tenants,

@@ -118,7 +118,7 @@ async def test_the_command_line_says_the_same(core: Core) -> None:
     assert uses["NATS", "messages"]["limit"] == 500_000
     assert uses["NATS", "connections"]["limit"] == 10
     assert uses["Discord", "guilds"]["limit"] == 100
-    (listed,) = _json.listing(await core.manager.list(), now)["sandboxes"]
+    (listed,) = _json.listing(await core.manager.list(), {}, now)["sandboxes"]
     assert [(each["store"], each["level"]) for each in listed["stored"]] == [
         ("PostgreSQL", "room"),
         ("Redis", "room"),

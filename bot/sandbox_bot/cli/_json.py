@@ -27,15 +27,24 @@ def created(made: Changed, now: datetime) -> Json:
     return {"sandbox": _sandbox(made.sandbox, now), "unconfirmed": list(made.unconfirmed)}
 
 
-def listing(sandboxes: Iterable[Sandbox], now: datetime) -> Json:
+def listing(sandboxes: Iterable[Sandbox], clients: Mapping[str, int] | None, now: datetime) -> Json:
     """`list`."""
-    return {"sandboxes": [_sandbox(sandbox, now) for sandbox in sandboxes]}
+    return {
+        "sandboxes": [
+            {
+                **_sandbox(sandbox, now),
+                "clients": None if clients is None else clients.get(str(sandbox.id), 0),
+            }
+            for sandbox in sandboxes
+        ]
+    }
 
 
 def status(health: SandboxHealth, limits: Limits, now: datetime) -> Json:
     """`status`."""
     return {
         "sandbox": _sandbox(health.sandbox, now),
+        "clients": health.clients,
         "overall": health.overall.value,
         "parts": [
             {
@@ -243,6 +252,7 @@ def _sandbox(sandbox: Sandbox, now: datetime) -> Json:
         "receives_events": sandbox.routes_at(now),
         "guild_ids": list(sandbox.guild_ids),
         "isolation": "enforced" if sandbox.generation else "convention",
+        "level": sandbox.rest_level.value,
         "schema": sandbox.schema_name,
         "redis_prefix": subjects.redis_prefix(sandbox.id),
         "nats_prefix": subjects.nats_prefix(sandbox.id),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from sandbox_core import subjects
@@ -11,7 +11,7 @@ from sandbox_core.cleanup import OrphanReport
 from sandbox_core.health import SandboxHealth
 from sandbox_core.limits_text import Limits
 from sandbox_core.limits_text import lines as limit_lines
-from sandbox_core.models import AuditEntry, Sandbox, SandboxStatus, isolation_text
+from sandbox_core.models import AuditEntry, Sandbox, SandboxStatus, bots_text, isolation_text
 from sandbox_core.namespaces import PartState
 from sandbox_core.words import counted
 
@@ -29,10 +29,12 @@ _STATUS_STYLE = {
 _STATE_STYLE = {PartState.HEALTHY: "green", PartState.DEGRADED: "yellow", PartState.UNHEALTHY: "red"}
 
 
-def listing(sandboxes: Sequence[Sandbox], now: datetime, *, absolute: bool) -> Grid:
-    """One row for each sandbox; `absolute` times are for files and scripts."""
+def listing(
+    sandboxes: Sequence[Sandbox], clients: Mapping[str, int] | None, now: datetime, *, absolute: bool
+) -> Grid:
+    """One row for each sandbox; `clients` are their bots, `absolute` times are for files and scripts."""
     return Grid(
-        ("name", "id", "owner", "status", "servers", "ends"),
+        ("name", "id", "owner", "status", "servers", "level", "bots", "ends"),
         [
             (
                 Cell(sandbox.name, "bold"),
@@ -40,6 +42,8 @@ def listing(sandboxes: Sequence[Sandbox], now: datetime, *, absolute: bool) -> G
                 _owner(sandbox),
                 status_cell(sandbox, now),
                 str(len(sandbox.guild_ids)),
+                sandbox.rest_level.value,
+                "?" if clients is None else str(clients.get(str(sandbox.id), 0)),
                 _end(sandbox, now, absolute=absolute),
             )
             for sandbox in sandboxes
@@ -89,6 +93,7 @@ def health(state: SandboxHealth, limits: Limits, now: datetime) -> list[Block]:
     used = Grid(("limits", "used"), limit_lines(state, limits, now))
     blocks: list[Block] = [
         identity(state.sandbox, now),
+        Facts([("Ordinary bots", bots_text(state.sandbox, state.clients))]),
         Grid(("part", "state", "took", "detail"), rows),
         used,
     ]

@@ -34,15 +34,22 @@ def gateway(
             help="Serve TLS for Discord's own names, with a certificate that is made in this folder.",
         ),
     ] = None,
+    reuse_port: Annotated[
+        bool,
+        typer.Option(
+            "--reuse-port",
+            help="Let another process of this installation listen on the same port, to take over.",
+        ),
+    ] = False,
 ) -> None:
     """Run the endpoint where the sandboxes' own bots connect: Discord's gateway and REST, as each may see it.
 
     Any number of these processes can run; a bot's session goes on at any of them.
     """
-    run_command(_run(tls_self_signed, while_stdin_is_open=while_stdin_is_open))
+    run_command(_run(tls_self_signed, while_stdin_is_open=while_stdin_is_open, reuse_port=reuse_port))
 
 
-async def _run(tls_folder: Path | None, *, while_stdin_is_open: bool) -> None:
+async def _run(tls_folder: Path | None, *, while_stdin_is_open: bool, reuse_port: bool) -> None:
     with loading():
         from sandbox_gateway.process import EndpointAddressError, require_endpoint, run_endpoint  # noqa: PLC0415
 
@@ -66,7 +73,7 @@ async def _run(tls_folder: Path | None, *, while_stdin_is_open: bool) -> None:
     try:
         with stop_on_signals(stop):
             async with _ending_with_stdin(stop, watched=while_stdin_is_open):
-                await run_endpoint(settings, stop=stop, tls=tls)
+                await run_endpoint(settings, stop=stop, tls=tls, reuse_port=reuse_port)
     except EndpointAddressError as error:
         raise CommandFailed([str(error)], ExitCode.USAGE) from None
 

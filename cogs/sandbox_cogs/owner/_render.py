@@ -20,7 +20,7 @@ from sandbox_core.health import SandboxHealth, SystemHealth
 from sandbox_core.limits_text import Limits
 from sandbox_core.limits_text import lines as limit_lines
 from sandbox_core.manager import Changed, Extension
-from sandbox_core.models import AuditEntry, Route, Sandbox, SandboxStatus
+from sandbox_core.models import AuditEntry, Route, Sandbox, SandboxStatus, bots_text
 from sandbox_core.namespaces import PartState
 from sandbox_core.switch_text import unconfirmed_text
 
@@ -95,6 +95,7 @@ def status(health: SandboxHealth, names: GuildNames, events: int, *, limits: Lim
         f"Id: `{sandbox.id}`, schema `{sandbox.schema_name}`",
         f"Created {created}, expires {expires} ({discord.utils.format_dt(sandbox.expires_at, 'R')})",
         f"Servers: {_guilds(sandbox.guild_ids, names)}",
+        f"Ordinary bots: {bots_text(sandbox, health.clients)}",
         f"Events in the last minute: {events}",
     ]
     if sandbox.events_dropped_since is not None:

@@ -17,7 +17,7 @@ from sandbox_core.last_event_text import last_event_text
 from sandbox_core.limits_text import Limits
 from sandbox_core.limits_text import lines as limit_lines
 from sandbox_core.manager import Changed, Extension, Registration
-from sandbox_core.models import GuildAccess, Sandbox, SandboxStatus, isolation_text, level_text
+from sandbox_core.models import GuildAccess, Sandbox, SandboxStatus, bots_text, isolation_text, level_text
 from sandbox_core.namespaces import PartHealth
 from sandbox_core.stored import Level
 from sandbox_core.words import counted
@@ -124,6 +124,7 @@ def status(
     embed = discord.Embed(title=f"Sandbox {sandbox.name}", description=state, colour=colour, timestamp=now)
     _add_identity(embed, sandbox)
     _add_servers(embed, sandbox, names)
+    embed.add_field(name="Ordinary bots", value=bots_text(sandbox, health.clients), inline=False)
     events = counted(events_last_minute, "event", "events")
     embed.add_field(name="In the last minute", value=f"{events} received", inline=False)
     if sandbox.events_dropped_since is not None:
