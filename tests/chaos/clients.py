@@ -21,7 +21,7 @@ from tests.gateway_endpoint.front import Front, front
 
 from .bots import RECOVERS_WITHIN, Bot, Bots, ChaosError, Process, start_words, until
 from .judge import Verdict
-from .reader import StreamReader
+from .reader import StreamReader, read_to_the_end
 from .sides import Sides
 
 if TYPE_CHECKING:
@@ -118,11 +118,12 @@ class Endpoints:
     async def caught_up(self, readers: Mapping[str, StreamReader]) -> None:
         """Return when each client has seen the last event of its sandbox."""
         for name, client in self.clients.items():
+            await read_to_the_end(readers[name])
             keys = [key for message in readers[name].messages if (key := _stored(message.payload))]
             if not keys:
                 raise ChaosError(f"{name} got no events")
             await until(
-                lambda client=client, last=keys[-1]: client.sessions and last in client.sessions[-1][-50:],
+                lambda client=client, last=keys[-1]: client.sessions and last in client.sessions[-1],
                 RECOVERS_WITHIN,
                 f"the last event at the client of {name}",
             )
