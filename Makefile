@@ -2,9 +2,10 @@
 #
 #   make run     play one sandbox's life offline; with DISCORD_TOKEN set, run the bot (KEEP=1 stays up)
 #   make test    the tests but the slow ones, on real servers started from wheels (ALL=1 runs every test;
-#                COVERAGE=1, too, and measures the domain's coverage and holds to it)
+#                COVERAGE=1, too, and measures the domain and the endpoint)
 #   make check   lint, formatting, strict types, import directions
 #   make docs    write the pages that are made from the code
+#   make compat  an unmodified bot on each of nine client libraries, in a sandbox (installs them; needs Node and npm)
 #   make chaos   faults of every kind while events flow, compared event by event (ARGS="--seed 7 --only redis")
 #   make bench   reproducible measurements (ARGS="throughput latency" for some of them)
 #   make format  rewrite the code in the project's format
@@ -21,15 +22,15 @@ TO_RUN := $(VENV)/.installed-to-run
 STAMP := $(VENV)/.installed
 
 PACKAGES := bot/sandbox_bot cogs/sandbox_cogs sandbox_core sandbox_gateway discord_sim
-# The domain's coverage gate, in per cent of lines and branches.
+# The coverage gate of the domain and of the gateway endpoint, in per cent of lines and branches.
 COVERAGE_MIN := 95
-MEASURED := --cov=sandbox_core --cov-branch --cov-report=term --cov-fail-under=$(COVERAGE_MIN)
+MEASURED := --cov=sandbox_core --cov=sandbox_gateway --cov-branch --cov-report=term --cov-fail-under=$(COVERAGE_MIN)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Tests and benchmarks start hundreds of processes; each would compile every module anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test check docs chaos bench format lock clean setup
+.PHONY: run test check docs compat chaos bench format lock clean setup
 
 run: $(TO_RUN)
 	@if [ -n "$$DISCORD_TOKEN" ] || grep -qs '^DISCORD_TOKEN=..*' .env; then \
@@ -46,7 +47,7 @@ WORKERS ?= 6
 
 # Two thirds of the time are these: processes, installations and outages. `.ci/run` runs them, and so does
 # whoever names a test in ARGS, or ALL=1.
-SLOW := chaos cli deploy docs e2e embedded gateway gateway_endpoint isolation packaging production_endpoint publishers
+SLOW := chaos cli compat deploy docs e2e embedded gateway gateway_endpoint isolation packaging production_endpoint publishers
 LEFT_OUT = $(if $(or $(ALL),$(COVERAGE),$(findstring tests/,$(ARGS))),,$(SLOW:%=--ignore=tests/%))
 
 test: $(STAMP)
@@ -60,6 +61,9 @@ check: $(STAMP)
 
 docs: $(STAMP)
 	$(BIN)/python docs/generate.py
+
+compat: $(STAMP)
+	$(BIN)/python -m tests.compat $(ARGS)
 
 chaos: $(STAMP)
 	$(BIN)/python -m tests.chaos $(ARGS)
@@ -84,7 +88,7 @@ lock: $(TO_RUN)
 	echo 'uv>=0.9' | $(COMPILE) - --upgrade --output-file deploy/installer.lock
 
 clean:
-	rm -rf .venv .venv-* .local build dist .coverage .coverage.* htmlcov .pytest_cache .mypy_cache .ruff_cache \
+	rm -rf .venv .venv-* .compat .local build dist .coverage .coverage.* htmlcov .pytest_cache .mypy_cache .ruff_cache \
 		.hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

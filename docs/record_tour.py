@@ -19,7 +19,7 @@ from rich.text import Text
 ROOT = Path(__file__).resolve().parent.parent
 PICTURE = ROOT / "docs" / "tour.svg"
 
-_FIRST, _AFTER_LAST = "3 A developer makes a sandbox", "6 How is it doing?"
+_FIRST, _AFTER_LAST = "3 A developer makes a sandbox", "7 How is it doing?"
 _COLUMNS = 100
 _FONTS = "ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', 'Liberation Mono', monospace"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from discord_sim.errors import ApiError
+from discord_sim.errors import ApiError, unknown
 from discord_sim.jsontypes import JsonValue
 from discord_sim.rest.routing import NO_CONTENT, Answer, Call, RouteTable
 
@@ -72,3 +72,10 @@ async def command_permissions(call: Call) -> JsonValue:
     """Answer that the Integrations page has no overrides."""
     _scope(call)
     return []
+
+
+@ROUTES.add("GET", GUILD + "/{command_id}/permissions")
+async def one_commands_permissions(call: Call) -> JsonValue:
+    """Answer that the Integrations page has none for the command."""
+    call.backend.world.commands.get(_scope(call), call.id("command_id"))
+    raise unknown("application command permissions", 10066)

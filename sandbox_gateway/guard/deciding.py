@@ -187,7 +187,8 @@ class Decider:
 
     async def query(self, call: Call) -> None:
         """Read and check the query."""
-        text = call.matched.target.query
+        # Eris begins its queries with `?&`. What is sent is written anew, without the empty pieces.
+        text = "&".join(filter(None, call.matched.target.query.split("&")))
         if not text:
             return
         try:

@@ -58,6 +58,7 @@ class Asking:
         task = self._planned.get(key)
         if task is None:
             task = asyncio.create_task(self._after(key, path, sandbox_id, written), name="discord-question")
+            task.add_done_callback(_looked_at)
             self._planned[key] = task
         return await asyncio.shield(task)
 
@@ -83,3 +84,9 @@ class Asking:
             return msgspec.json.decode(answer.body)
         except msgspec.DecodeError:
             raise DependencyUnavailable("Discord", "its JSON can't be read") from None
+
+
+def _looked_at(done: asyncio.Task[Any]) -> None:
+    """Whoever waited has its failure; when nobody is left, it is nobody's."""
+    if not done.cancelled():
+        done.exception()

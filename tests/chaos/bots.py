@@ -207,15 +207,16 @@ async def bots(environment: Mapping[str, str], logs: Path, start: Start) -> Asyn
 
 async def start_program(environment: Mapping[str, str]) -> Process:
     """`python -m sandbox_bot run`."""
-    return await _start_words((sys.executable, "-m", "sandbox_bot", "run"), environment)
+    return await start_words((sys.executable, "-m", "sandbox_bot", "run"), environment)
 
 
 async def start_host(environment: Mapping[str, str]) -> Process:
     """A bot of somebody else's, with the plugin in it."""
-    return await _start_words(HOST, environment)
+    return await start_words(HOST, environment)
 
 
-async def _start_words(words: Sequence[str], environment: Mapping[str, str]) -> Process:
+async def start_words(words: Sequence[str], environment: Mapping[str, str]) -> Process:
+    """Start a program of this checkout."""
     return await asyncio.create_subprocess_exec(
         *words,
         cwd=ROOT,

@@ -6,6 +6,7 @@ Each fault acts for so many seconds while traffic runs, and heals at its end.
 from __future__ import annotations
 
 from . import (
+    client_faults,
     closed_for_good,
     discord_faults,
     discord_pages,
@@ -106,6 +107,22 @@ SCENARIOS = {
                 tenant_faults.postgres_killed,
                 tenant_faults.postgres_hung,
                 tenant_faults.postgres_full,
+            )
+        ),
+        *(
+            Scenario(
+                name,
+                fault,
+                least=16,
+                rate=200,
+                isolated=True,
+                clients=True,
+                drops=drops,
+                environment={"SANDBOX_MAX_PENDING": "20", "SANDBOX_MAX_PENDING_ALL": "60"} if drops else {},
+            )
+            for name, fault, drops in (
+                ("sandboxes' gateways killed", client_faults.gateways_killed, False),
+                ("sandboxes' gateways and nats killed", client_faults.gateways_and_nats_killed, True),
             )
         ),
         Scenario(

@@ -22,6 +22,7 @@ from sandbox_bot.embedded import EmbeddedServer, EmbeddedServers, NatsServer, em
 from sandbox_bot.migrate import migrate
 from tests.event_path.proxy import Proxy, proxied
 
+from . import clients
 from .bots import Bot, Bots, ChaosError, Start, bots, start_host, start_program
 from .cluster import nats_cluster
 from .judge import Judge, Verdict, identity, is_published
@@ -51,6 +52,7 @@ class Scenario:
     `may_store_dropped` a server that hung stores what it was sent before, and was counted as dropped: of each
     guild one event at most. With `isolated` sandboxes have logins of their own, to servers of their own, of
     which PostgreSQL has `small_disk` megabytes; a run without the fault goes on beside.
+    With `clients` each sandbox has a bot of its own at the gateway endpoint, which two processes serve.
     With `upgrades` there are such servers, and sandboxes begin without logins.
     """
 
@@ -72,6 +74,7 @@ class Scenario:
     may_store_dropped: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
     isolated: bool = False
+    clients: bool = False
     upgrades: bool = False
     small_disk: int = 0
 
@@ -101,6 +104,8 @@ class Stage:
     database_url_there: str = ""
     tenants: Tenants | None = None
     """The sandboxes' side, when they have logins of their own."""
+    endpoints: clients.Endpoints | None = None
+    """Where the bots of sandboxes are connected, when the scenario has some."""
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     operator: Operator | None = None
     guilds: Sequence[SimGuild] = ()
@@ -266,6 +271,7 @@ async def _play(stage: Stage, seconds: float, verdict: Verdict) -> None:
         )
     for number, guild in enumerate(guilds[: len(guilds) // 2]):
         await operator.register(guild, names[number % len(names)])
+    await clients.connect(stage)
     async with _traffic(stage, operator, guilds, names) as traffic:
         await scenario.faults(stage, seconds)
     verdict.gaps += traffic.flood.unheard
@@ -275,6 +281,7 @@ async def _play(stage: Stage, seconds: float, verdict: Verdict) -> None:
     except ChaosError as error:
         verdict.problems.append(str(error))
     dropped = await stage.dropped()
+    await clients.catch_up(stage, verdict)
     if stage.host is not None:
         # discord.py ends its session when it is stopped.
         await stage.host.end(signal.SIGKILL)
@@ -293,6 +300,7 @@ async def _play(stage: Stage, seconds: float, verdict: Verdict) -> None:
     judge.drops = scenario.drops
     messages = (message for reader in stage.readers.values() for message in reader.messages)
     judge.judge(sim.sent, messages, verdict)
+    clients.judge(stage, sides, verdict)
     if stage.readers["EVENTS"].missed:
         verdict.problems.append(f"{stage.readers['EVENTS'].missed} messages of EVENTS were not read")
     stored_all_the_same = scenario.guilds if scenario.may_store_dropped else 0

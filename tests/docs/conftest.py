@@ -211,6 +211,8 @@ async def place(
         await client.flushdb()
     await delete_streams(servers.nats_url)
     (directory / "worker.py").write_text("import os\nprint(os.environ['SANDBOX_NAME'])\n")
+    # The reader's own bots; tests/compat has real ones.
+    (directory / "mybot.py").write_text("import os\nassert '.sbx-' in os.environ['DISCORD_TOKEN']\n")
     async with contextlib.AsyncExitStack() as stack:
         sim = await stack.enter_async_context(DiscordSim())
         alice = sim.add_user("alice", id=int(DEVELOPER))
@@ -261,6 +263,10 @@ def _write_programs(directory: Path, sandboxctl: list[str]) -> None:
     (directory / "bin").mkdir()
     # A bot that runs in the background is a process of its own, which signals reach.
     bot = shlex.join([sys.executable, "-m", "sandbox_bot"])
+    # Not every machine has Node.
+    node = directory / "bin" / "node"
+    node.write_text('#!/bin/sh\ntest "$1" = index.js && case "$BOT_TOKEN" in *.sbx-*) ;; *) exit 1;; esac\n')
+    node.chmod(0o755)
     note = shlex.quote(str(directory / _SUCCESSOR))
     # And installing completion looks for the shell among its own parents.
     itself = (

@@ -51,10 +51,6 @@ NOT_RUN: Mapping[tuple[str, str], str] = {
     ): "runs until it is stopped: tests/e2e/test_worker_example.py does that",
     (
         "docs/guide.md",
-        "sandboxctl exec welcome-flow -- python mybot.py",
-    ): "a bot of the reader's: tests/gateway_endpoint/test_unmodified_programs.py runs some",
-    (
-        "docs/guide.md",
         "sandboxctl exec --production -- python mybot.py",
     ): "a bot of the reader's: tests/production_endpoint/test_programs.py runs some",
     (

@@ -44,7 +44,7 @@ NOT_RUN: Mapping[str, str] = {
     "sandboxctl run --embedded": "tests/packaging does, as installed",
     "sandboxctl gateway": "tests/gateway_endpoint does",
     "sandboxctl gateway --tls-self-signed FOLDER": "tests/gateway_endpoint/test_tls.py does",
-    "sandboxctl exec NAME -- python mybot.py": "tests/gateway_endpoint/test_unmodified_programs.py does",
+    "sandboxctl exec NAME -- python mybot.py": "tests/compat does",
     "sandboxctl exec --production -- python mybot.py": "tests/production_endpoint/test_programs.py does",
     "sandboxctl calls NAME [--follow]": "the form of a command, with an option in brackets",
     "sandboxctl tour": "tests/packaging does, as installed",

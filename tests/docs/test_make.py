@@ -34,7 +34,9 @@ _ENDS: Mapping[str, tuple[str, ...]] = {
 """Those that end by themselves, with what they are given besides."""
 _STAYS_UP = "make run KEEP=1"
 _BY_CI = "make check"
-MADE = {*_ENDS, _STAYS_UP, _BY_CI}
+_BY_HAND = "make compat"
+"""It installs what other people publish that day."""
+MADE = {*_ENDS, _STAYS_UP, _BY_CI, _BY_HAND}
 OTHER_PYTHON = "make test PYTHON=python3.13"
 
 
@@ -45,6 +47,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     left_out = shutil.ignore_patterns(
         ".git",
         ".venv*",
+        ".compat",
         ".local",
         ".coverage*",
         ".hypothesis",

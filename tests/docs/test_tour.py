@@ -12,7 +12,7 @@ from tests.docs.markdown import ROOT
 from tests.e2e.harness import eventually
 from tests.e2e.programs import program
 
-_FIRST, _AFTER_LAST = "3 A developer makes a sandbox", "6 How is it doing?"
+_FIRST, _AFTER_LAST = "3 A developer makes a sandbox", "7 How is it doing?"
 _TEXT = re.compile(r'<text [^>]*\bx="([\d.]+)"[^>]*\by="([\d.]+)"[^>]*>(.*?)</text>')
 _FRAMES = re.compile(r"[\s─│╭╮╰╯▌]+")
 # What differs from run to run: ids, names made of them, moments, counts and durations.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 from pydantic import SecretStr
 
@@ -32,29 +32,67 @@ class Front:
     def __init__(self) -> None:
         self.ports = [free_port(), free_port()]
         self.port = free_port()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._copies: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self._open = asyncio.Event()
+        self._open.set()
+        self._server: asyncio.Server | None = None
+        self._refuses = False
+        self.refused = 0
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        for port in self.ports:
+    async def listen(self) -> None:
+        """Take connections."""
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+
+    @contextmanager
+    def refusing(self) -> Iterator[None]:
+        """Refuse connections in the body; those that are there stay. `refused` counts them."""
+        self._refuses, self.refused = True, 0
+        try:
+            yield
+        finally:
+            self._refuses = False
+
+    def cut(self) -> None:
+        """Lose every connection, as a broken network does."""
+        for writer in self._copies.values():
+            writer.transport.abort()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Take connections, but forward nothing of them before the body's end."""
+        self._open.clear()
+        try:
+            yield
+        finally:
+            self._open.set()
+
+    async def close(self) -> None:
+        """End it."""
+        assert self._server is not None
+        self._server.close()
+        self._open.set()
+        for task in tuple(self._copies):
+            task.cancel()
+        await asyncio.gather(*self._copies, return_exceptions=True)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await self._open.wait()
+        self.refused += self._refuses
+        for port in () if self._refuses else self.ports:
             try:
                 away, back = await asyncio.open_connection("127.0.0.1", port)
             except OSError:
                 continue
             for source, target in ((reader, back), (away, writer)):
                 task = asyncio.create_task(_copy(source, target))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._copies[task] = target
+                task.add_done_callback(self._copies.pop)
             return
         writer.transport.abort()
-
-    async def close(self) -> None:
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
@@ -69,9 +107,8 @@ async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> N
 async def front() -> AsyncIterator[Front]:
     """A front that listens."""
     made = Front()
-    server = await asyncio.start_server(made.accept, "127.0.0.1", made.port)
+    await made.listen()
     try:
         yield made
     finally:
-        server.close()
         await made.close()

@@ -16,13 +16,15 @@ import aiohttp
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from tests.compat.conftest import require
+from tests.compat.libraries import IN_CI, Library
+from tests.compat.place import said_by
 from tests.e2e.harness import eventually, free_port
 from tests.e2e.programs import command, program
 
 from .calls import names
 from .front import environment_of
 from .stage import Stage, until
-from .test_unmodified_programs import NODE_MODULES, said, start_of
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
 
@@ -89,8 +91,9 @@ def may_map_names() -> bool:
     return subprocess.run([unshare, "-m", "true"], capture_output=True, check=False).returncode == 0
 
 
-@pytest.mark.parametrize("name", ["on_discord_py.py", "on_hikari.py", "on_discord_js.cjs"])
-async def test_a_program_that_nothing_points_anywhere(stage: Stage, tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("library", IN_CI, ids=lambda library: library.name)
+async def test_a_program_that_nothing_points_anywhere(stage: Stage, tmp_path: Path, library: Library) -> None:
+    start = require(library)
     if not may_map_names():
         pytest.skip("needs the right to map names for one program, and port 443")
     guild, foreign = stage.guilds[:2]
@@ -108,18 +111,18 @@ async def test_a_program_that_nothing_points_anywhere(stage: Stage, tmp_path: Pa
             "DISCORD_TOKEN": stage.token(mine),
             "SSL_CERT_FILE": str(folder / "bundle.pem"),
             "NODE_EXTRA_CA_CERTS": str(folder / "authority.pem"),
-            "NODE_PATH": NODE_MODULES,
+            **library.variables,
         }
-        script = f"mount --bind {hosts} /etc/hosts && exec {shlex.join(start_of(name))}"
+        script = f"mount --bind {hosts} /etc/hosts && exec {shlex.join(start)}"
         async with command("unshare", "-m", "sh", "-c", script, directory=tmp_path, **variables) as bot:
-            await until(lambda: said(bot) or not bot.running, within=40)
-            assert said(bot) == [["ready", str(guild.id)]], bot.errors
-            await until(lambda: names(stage.sim, guild) == ["echo"])
+            await until(lambda: said_by(bot) or not bot.running, within=40)
+            assert said_by(bot) == [["ready", str(guild.id)]], bot.errors
+            await until(lambda: "echo" in names(stage.sim, guild))
             answer = await stage.sim.slash(alice, guild.default_channel, "echo", text="this")
             assert answer.content == "echo this"
             stage.sim.message(guild, content=f"elsewhere {foreign.default_channel.id}")
-            await until(lambda: len(said(bot)) > 1)
-            assert said(bot)[1:] == [["refused", "403", "50001"]]
+            await until(lambda: len(said_by(bot)) > 1)
+            assert said_by(bot)[1:] == [["refused", "403", "50001"]]
         assert "Traceback" not in running.errors
 
 

@@ -107,6 +107,7 @@ async def test_emojis_stay_as_they_are(guard: Rig, discord: Recorder, emoji: str
     [
         f"channel_id={C_FOREIGN}",
         f"channel_id={C1}&channel_id={C_FOREIGN}",
+        f"&channel_id={C1}&&channel_id={C_FOREIGN}&",
         f"channel_id=%31{C_FOREIGN[1:]}",
         f"guild_id={FOREIGN}",
         f"thread_id={C_FOREIGN}",
@@ -130,7 +131,7 @@ async def test_queries_that_name_another_place(guard: Rig, discord: Recorder, qu
 
 async def test_a_query_is_written_anew(guard: Rig, discord: Recorder) -> None:
     reply = await guard.ask(
-        "GET", f"/guilds/{G1}/messages/search?channel_id={C1}&content=a;b%26guild_id%3D1+2&limit=1"
+        "GET", f"/guilds/{G1}/messages/search?&channel_id={C1}&content=a;b%26guild_id%3D1+2&&limit=1"
     )
     assert reply.status == 200
     sent = discord.calls(f"/guilds/{G1}/messages/search")[0].query

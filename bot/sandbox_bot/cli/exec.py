@@ -54,8 +54,8 @@ def exec_(
 ) -> None:
     """Run a command inside a sandbox's environment: sandboxctl exec NAME -- python mybot.py.
 
-    A bot on discord.py, py-cord, nextcord, disnake, hikari, interactions.py or discord.js connects to the
-    sandbox as it is.
+    A bot on discord.py, py-cord, nextcord, disnake, hikari, interactions.py, discord.js, Eris or Oceanic
+    connects to the sandbox as it is.
     """
     words = command or []
     if production:

@@ -24,6 +24,7 @@ _POINTED_BY_ITSELF = {
     "go": "Go reads no file of sandboxctl's",
     "cargo": "a Rust program reads no file of sandboxctl's",
 }
+_HANDS_OVER_NOTHING = frozenset({"docker", "podman", "sudo", "ssh"})
 
 
 def variables(present: Mapping[str, str], separator: str = ":") -> dict[str, str]:
@@ -46,6 +47,11 @@ def warnings(command: Sequence[str], api_url: str, guild_ids: str) -> Iterator[s
         )
     elif (why := _POINTED_BY_ITSELF.get(program.removesuffix(".exe"))) is not None:
         yield f"{why}: the bot itself has to read DISCORD_API_URL and DISCORD_GATEWAY_URL."
+    elif program.removesuffix(".exe") in _HANDS_OVER_NOTHING:
+        yield (
+            f"{program} does not hand this environment over by itself: the bot needs DISCORD_TOKEN there, "
+            "and has to read DISCORD_API_URL and DISCORD_GATEWAY_URL."
+        )
     if not _answers(api_url):
         place = urlsplit(api_url).netloc
         yield f"Nothing listens at {place}: a bot can't connect before `sandboxctl gateway` runs there."

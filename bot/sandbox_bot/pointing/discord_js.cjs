@@ -1,5 +1,5 @@
-// Points discord.js at the sandbox's endpoint: `sandboxctl exec` names this file in NODE_OPTIONS. The gateway's
-// address is asked for there. The address has no version: discord.js adds its own.
+// Points discord.js, Eris and Oceanic at the sandbox's endpoint: `sandboxctl exec` names this file in NODE_OPTIONS.
+// The gateway's address is asked for there. The address has no version: each library adds its own.
 "use strict";
 
 const Module = require("node:module");
@@ -45,7 +45,34 @@ function changeImported() {
   }
 }
 
+// Eris sends by node:https, Oceanic by fetch, and both to the one address that they know.
+function changeRequests() {
+  const http = require("node:http");
+  const https = require("node:https");
+  const place = new URL(api);
+  const known = "https://discord.com/api/";
+  const { request } = https;
+  https.request = function (options, ...others) {
+    const { host, hostname = host, path = "" } = options || {};
+    if (hostname !== "discord.com" || !path.startsWith("/api/")) {
+      return request.call(this, options, ...others);
+    }
+    const there = { protocol: place.protocol, host: place.hostname, hostname: place.hostname, port: place.port };
+    const moved = { ...options, ...there, path: place.pathname + path.slice("/api".length), agent: undefined };
+    return (place.protocol === "https:" ? request : http.request)(moved, ...others);
+  };
+  Module.syncBuiltinESMExports();
+  const { fetch } = globalThis;
+  if (fetch) {
+    globalThis.fetch = (resource, ...others) => {
+      const url = typeof resource === "string" ? resource : "";
+      return fetch(url.startsWith(known) ? `${api}/${url.slice(known.length)}` : resource, ...others);
+    };
+  }
+}
+
 if (api) {
+  changeRequests();
   changeRequired();
   changeImported();
 }

@@ -29,6 +29,7 @@ from ..runner import StartRefusedError, stop_on_signals
 from . import stage
 from ._screen import Screen, StepFailed
 from .life import Life
+from .shell import Shell
 
 _SENTENCES = (StepFailed, SimError, EmbeddedServerError, MigrationError, OpsAddressError, StartRefusedError)
 _SERVER_FAULTS = (asyncpg.PostgresError, asyncpg.InterfaceError, RedisError, nats.errors.Error, OSError)
@@ -79,12 +80,14 @@ async def _play(screen: Screen, log: Path, keep_until: asyncio.Event | None) -> 
             place = await stack.enter_async_context(stage.world())
             settings = stage.tour_settings(servers, place)
             output = stack.enter_context(_private_log(log))
+            shell = Shell(servers, place, settings, log.parent)
+            await stack.enter_async_context(shell.endpoint())
             _, ops = await stack.enter_async_context(stage.running_bot(settings, output))
 
-        await Life(screen, place, stores, ops.url).play()
+        await Life(screen, place, stores, shell, ops.url).play()
         screen.closing(time.monotonic() - started)
         if keep_until is not None:
-            screen.addresses(stage.addresses(servers, place, ops, log))
+            screen.addresses(stage.addresses(servers, place, ops, shell.file, log))
             place.sim.record = False
             await keep_until.wait()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -85,6 +86,24 @@ class Screen:
         if self._answers:
             self.console.print()
         self.console.print(_discord_look.typed(who, where, command, options or {}))
+
+    def shell(self, command: str) -> None:
+        """Print a command in a developer's shell."""
+        self._show(Text.assemble(("$ ", "bold cyan"), (command, "bold")))
+
+    def greetings(self, guilds: Sequence[SimGuild], answers: Mapping[int, Sequence[str]]) -> None:
+        """Print who answered where."""
+        table = Table(
+            box=box.SIMPLE, show_edge=False, pad_edge=False, border_style="#4e5058", header_style="bold"
+        )
+        table.add_column("“hello” in", min_width=20)
+        table.add_column("is answered")
+        usual = Counter(text for texts in answers.values() for text in texts).most_common(1)[0][0]
+        for guild in guilds:
+            texts = answers[guild.id]
+            table.add_row(guild.name, " / ".join(texts), style="" if texts == [usual] else "bold green")
+        self._show(table)
+        self.console.print()
 
     def click(self, who: SimUser, label: str) -> None:
         """Print a pressed button."""

@@ -19,14 +19,18 @@ from discord_sim import InteractionResult
 from sandbox_core.addresses import NatsAddress
 from sandbox_core.subjects import DEFAULT_NAMES, SLOT_STREAM, redis_prefix, sandbox_events
 
+from ..embedded._process import GuardedProcess
+from . import greetings
 from ._screen import Screen, StepFailed
 from .readback import Expected, StoredEvent, compare, message_id, read_stream
+from .shell import Shell
 from .stage import Stores, World
 
 _NAME = "try-login"
 _EVENTS = 2_000
 _EVENTS_AFTERWARDS = 500
 _STORED_WITHIN = 20.0
+_CUT_OFF_WITHIN = 10.0
 _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _NATS_URL = re.compile(r"NATS_URL=\W?(nats://[^\s'\"]+)")
 
@@ -34,11 +38,12 @@ _NATS_URL = re.compile(r"NATS_URL=\W?(nats://[^\s'\"]+)")
 class Life:
     """One developer, one sandbox, from `/sandbox create` to `/sandbox destroy`."""
 
-    def __init__(self, screen: Screen, place: World, stores: Stores, ops_url: str) -> None:
+    def __init__(self, screen: Screen, place: World, stores: Stores, shell: Shell, ops_url: str) -> None:
         self._screen = screen
         self._place = place
         self._sim = place.sim
         self._stores = stores
+        self._shell = shell
         self._ops_url = ops_url
         self._js: JetStreamContext = stores.nats.jetstream()
         self._sandbox_id = ""
@@ -53,9 +58,16 @@ class Life:
         await self._create()
         await self._connect()
         await self._register()
-        await self._live_events()
-        await self._look()
-        await self._destroy()
+        command = f"sandboxctl exec {_NAME} -- python mybot.py"
+        await self._shell.endpoint_listens()
+        async with self._shell.running(command, "mybot") as bot:
+            await self._run_bot(command, bot)
+            await self._live_events()
+            await self._look()
+            await self._destroy()
+            if await bot.wait(_CUT_OFF_WITHIN) is None:
+                raise StepFailed("The developer's bot goes on without its sandbox.")
+            self._screen.right("the bot that ran in it is cut off")
         await self._nothing_left()
         await self._production_again()
 
@@ -108,6 +120,19 @@ class Life:
         )
         await self._yes(question, "Server registered")
         self._registered = range(len(self._sim.sent), 2**63)
+
+    async def _run_bot(self, command: str, bot: GuardedProcess) -> None:
+        self._screen.step("…and runs her bot there, with not a line changed")
+        self._screen.shell(command)
+        self._screen.note("an ordinary bot on discord.py, with a new greeting; production has the old one")
+        await self._shell.has_said("mybot", "ready", bot)
+        async with greetings.production(self._js, self._place):
+            found = await greetings.answers(self._place)
+        self._screen.greetings(self._place.guilds, found)
+        new = {guild_id for guild_id, texts in found.items() if "new login" in "".join(texts)}
+        if new != {self._place.test_guild.id} or any(len(texts) != 1 for texts in found.values()):
+            raise StepFailed("Not each server was answered once, and by the right bot.")
+        self._screen.right("one answer in each server: her bot's in hers, production's in the others")
 
     async def _live_events(self) -> None:
         self._screen.step(f"{_EVENTS:,} live events of {len(self._place.guilds)} servers")

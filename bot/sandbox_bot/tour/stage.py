@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import shlex
-import sys
+import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -28,7 +26,6 @@ from sandbox_core.settings import Settings, load_settings
 
 from ..client import SandboxBot
 from ..embedded import EmbeddedServers, embedded_servers
-from ..embedded._programs import postgres_programs
 from ..logs import configure_logging
 from ..migrate import migrate
 from ..runner import run_bot
@@ -116,7 +113,14 @@ def tour_settings(servers: EmbeddedServers, place: World) -> Settings:
         discord_api_url=place.sim.api_url,
         discord_dev_guild_ids=str(place.dev_guild.id),
         ops_port=0,
+        sandbox_gateway_port=_free_port(),
     )
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
 
 
 def default_settings(**ours: object) -> Settings:
@@ -176,27 +180,9 @@ async def describe(servers: EmbeddedServers, stores: Stores) -> list[tuple[str, 
     ]
 
 
-def _shell_file(servers: EmbeddedServers, place: World, directory: Path) -> Path:
-    """Write a script that prepares a shell for this tour: settings, `sandboxctl` and `psql` on the path."""
-    settings = {
-        "DATABASE_URL": servers.database_url,
-        "REDIS_URL": servers.redis_url,
-        "NATS_URL": servers.nats_url,
-        **{name.upper(): value for name, value in servers.tenant_settings.items()},
-        "DISCORD_TOKEN": place.sim.token,
-        "DISCORD_API_URL": place.sim.api_url,
-        "DISCORD_DEV_GUILD_IDS": str(place.dev_guild.id),
-        "SANDBOX_OWNER": str(place.developer.id),
-    }
-    programs = f"{Path(sys.executable).parent}{os.pathsep}{postgres_programs()}"
-    lines = [f"export {name}={shlex.quote(value)}" for name, value in settings.items()]
-    file = directory / "shell"
-    file.touch(mode=0o600)
-    file.write_text("\n".join((*lines, f"export PATH={shlex.quote(programs)}{os.pathsep}$PATH", "")))
-    return file
-
-
-def addresses(servers: EmbeddedServers, place: World, ops: OpsServer, log: Path) -> list[tuple[str, str]]:
+def addresses(
+    servers: EmbeddedServers, place: World, ops: OpsServer, shell: Path, log: Path
+) -> list[tuple[str, str]]:
     """Return the addresses and commands for looking around while everything is up; without passwords."""
     database = PostgresAddress.parse(servers.database_url)
     without_password = f"postgresql://{database.who}@{database.where}/{database.database}"
@@ -206,7 +192,7 @@ def addresses(servers: EmbeddedServers, place: World, ops: OpsServer, log: Path)
     return [
         ("ops endpoint", f"{ops.url}/readyz  /healthz  /metrics"),
         ("DATABASE_URL", f"{without_password}  (its password is in the next line's file)"),
-        ("in a shell", f". {_shell_file(servers, place, log.parent)}"),
+        ("in a shell", f". {shell}"),
         ("REDIS_URL", f"redis://{redis.who}@{redis.where}/{redis.database}  (likewise)"),
         ("NATS_URL", servers.nats_url),
         ("Discord API", place.sim.api_url),
