@@ -30,7 +30,8 @@ SandboxError
 ├── NoCredentials             SANDBOX_013
 ├── GuildLimitReached         SANDBOX_014
 ├── SlotsUsedUp               SANDBOX_014
-└── StorageUsedUp             SANDBOX_014
+├── StorageUsedUp             SANDBOX_014
+└── DoesNotFit                SANDBOX_015
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ from ._isolation import (
 from ._requests import (
     BotNotInGuild,
     ConfirmationNeeded,
+    DoesNotFit,
     GuildAlreadyMapped,
     GuildLimitReached,
     GuildNotRegistered,
@@ -83,6 +85,7 @@ __all__ = [
     "CutOff",
     "DependencyFaulty",
     "DependencyUnavailable",
+    "DoesNotFit",
     "GuildAlreadyMapped",
     "GuildLimitReached",
     "GuildNotRegistered",
