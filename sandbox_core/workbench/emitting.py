@@ -66,7 +66,7 @@ def guild_to_use(sandbox: Sandbox, asked: str | None) -> str:
             "sandbox",
             sandbox.name,
             "no server is registered with it, so no event can happen there",
-            f"`/sandbox register-guild name:{sandbox.name}`",
+            f"`/sandbox register-guild name:{sandbox.name} guild:613425648685547541`",
         )
     return sandbox.guild_ids[0]
 
