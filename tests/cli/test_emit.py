@@ -125,7 +125,7 @@ async def test_how_it_ends_otherwise(shell: Shell) -> None:
         (("unlucky", "MESSAGE_CREATE", "--set", "content=x"), 1, "SANDBOX_015: The change content=x"),
         (("unlucky", "MESSAGE_CREATE", "--set", "d.type=x"), 1, "SANDBOX_015: The value x for d.type"),
         (("unlucky", "MESSAGE_CREATE", "--set", "d.guild_id=" + OTHER), 1, "SANDBOX_011"),
-        (("unlucky", "MESSAGE_CREATE", "--guild", OTHER), 1, "SANDBOX_011"),
+        (("unlucky", "MESSAGE_CREATE", "--guild", OTHER), 1, f"register-guild unlucky {OTHER}` registers it"),
         (("unlucky", "MESSAGE_CREATE", "--guild", "x"), 1, "SANDBOX_007"),
         (("unlucky", "MESSAGE_CREATE", "--file", "none.json"), 2, "none.json can't be read"),
         (("unlucky", "MESSAGE_CREATE", "--file", "."), 2, "can't be read"),
