@@ -94,6 +94,11 @@ EXAMPLES: Mapping[type[errors.SandboxError], errors.SandboxError] = {
     ),
     errors.NoCredentials: errors.NoCredentials("welcome-flow", outdated=True),
     errors.ProductionTokenOutdated: errors.ProductionTokenOutdated(),
+    errors.DoesNotFit: errors.DoesNotFit(
+        "The event type MESSAGE_CRATE",
+        "Discord documents none of this name",
+        "Did you mean MESSAGE_CREATE?",
+    ),
 }
 """One of each error, as it might really happen."""
 

@@ -31,6 +31,7 @@ from .metrics import Metrics
 from .namespaces import Namespace
 from .namespaces.nats_letters import SandboxDeadLetters
 from .namespaces.nats_reading import SlotReads
+from .namespaces.nats_writing import SandboxWriting
 from .nats.connection import NatsConnection
 from .nats.every_stream import EveryStream
 from .nats.message_ids import MessageIds
@@ -111,6 +112,8 @@ class Core:
     stored_events: StoredEvents
     dead_letters: SandboxDeadLetters
     """The events that sandboxes' workers could not handle."""
+    writing: SandboxWriting
+    """Puts events into sandboxes' streams."""
     message_ids: EveryStream
     """Reads the streams back."""
     publishing: PublishingState
@@ -298,6 +301,7 @@ async def open_core(
             resume_points=ResumePoints(GatewaySessions(redis), ResumePointRows(pool)),
             stored_events=StoredEvents(message_ids, within=_STORED_WITHIN),
             dead_letters=side.dead_letters,
+            writing=side.writing,
             message_ids=message_ids,
             publishing=PublishingState(),
             publisher_notices=PublisherNotices(pool),

@@ -187,6 +187,12 @@ def _confirmation_needed(error: errors.ConfirmationNeeded) -> tuple[str, str]:
 
 
 def _not_registered(error: errors.GuildNotRegistered) -> tuple[str, str]:
+    if error.sandbox_name:
+        name = shown(error.sandbox_name)
+        return (
+            f"Server {error.guild_id} is not registered with the sandbox `{name}`.",
+            f"`/sandbox register-guild name:{name} guild:{error.guild_id}` registers it.",
+        )
     return (
         f"Server {error.guild_id} is not registered: its events go to production.",
         "`/sandbox register-guild` registers it.",
@@ -278,6 +284,13 @@ def _no_credentials(error: errors.NoCredentials) -> tuple[str, str]:
     )
 
 
+def _does_not_fit(error: errors.DoesNotFit) -> tuple[str, str]:
+    return (
+        f"{shown(error.what, _LONG)} can't be used: {shown(error.problem, _LONG)}.",
+        shown(error.right, _LONG),
+    )
+
+
 # Each writer takes exactly its class; the type of a dict can't express that.
 _TEXTS: dict[type, Callable[[Any], tuple[str, str]]] = {
     errors.NameTaken: _name_taken,
@@ -310,4 +323,5 @@ _TEXTS: dict[type, Callable[[Any], tuple[str, str]]] = {
     errors.IsolationImpossible: _isolation,
     errors.NoCredentials: _no_credentials,
     errors.ProductionTokenOutdated: _production_token_outdated,
+    errors.DoesNotFit: _does_not_fit,
 }

@@ -27,6 +27,7 @@ from .namespaces import (
 )
 from .namespaces.client_traces import ClientTraces
 from .namespaces.nats_letters import SandboxDeadLetters
+from .namespaces.nats_writing import SandboxWriting
 from .nats.tenant.configuration import TenantLimits
 from .postgres import Pool
 from .settings import Settings
@@ -50,6 +51,7 @@ class TenantSide:
     """The same as `redis_part`, each server for itself."""
     nats_part: Namespace
     dead_letters: SandboxDeadLetters
+    writing: SandboxWriting
     database: ServerCheck | None
     """The server of the sandboxes' database, if it is not the bot's own database."""
     keys: ServerCheck | None
@@ -87,14 +89,15 @@ async def open_tenant_side(
         server = ServerCheck(
             TENANT_REDIS, partial(ask_redis, tenant_redis), where=settings.tenant_redis.where
         )
-    letters = SandboxDeadLetters(pool, None if tenant is None else tenant.streams, sides.streams)
+    slots = None if tenant is None else tenant.streams
     return TenantSide(
         _schemas(settings, pool, tenants),
         keys,
         traces,
         every_keys,
         _nats(settings, sides, tenant),
-        letters,
+        SandboxDeadLetters(pool, slots, sides.streams),
+        SandboxWriting(pool, slots, sides.streams),
         database,
         server,
         tenant,

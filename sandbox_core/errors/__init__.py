@@ -31,7 +31,8 @@ SandboxError
 ├── ProductionTokenOutdated   SANDBOX_013
 ├── GuildLimitReached         SANDBOX_014
 ├── SlotsUsedUp               SANDBOX_014
-└── StorageUsedUp             SANDBOX_014
+├── StorageUsedUp             SANDBOX_014
+└── DoesNotFit                SANDBOX_015
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ from ._isolation import (
 from ._requests import (
     BotNotInGuild,
     ConfirmationNeeded,
+    DoesNotFit,
     GuildAlreadyMapped,
     GuildLimitReached,
     GuildNotRegistered,
@@ -85,6 +87,7 @@ __all__ = [
     "CutOff",
     "DependencyFaulty",
     "DependencyUnavailable",
+    "DoesNotFit",
     "GuildAlreadyMapped",
     "GuildLimitReached",
     "GuildNotRegistered",

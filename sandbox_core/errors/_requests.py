@@ -152,13 +152,14 @@ class ConfirmationNeeded(NotPermitted):
 
 
 class GuildNotRegistered(SandboxError):
-    """No sandbox receives this guild's events."""
+    """No sandbox receives this guild's events; or, with `sandbox_name`, that one does not."""
 
     code = "SANDBOX_011"
 
-    def __init__(self, guild_id: str) -> None:
-        super().__init__(guild_id)
+    def __init__(self, guild_id: str, sandbox_name: str = "") -> None:
+        super().__init__(guild_id, *filter(None, [sandbox_name]))
         self.guild_id = guild_id
+        self.sandbox_name = sandbox_name
 
 
 class GuildLimitReached(SandboxError):
@@ -188,3 +189,18 @@ class StorageUsedUp(SandboxError):
         self.limit = limit
         self.sandbox_name = sandbox_name
         self.of_keys = of_keys
+
+
+class DoesNotFit(SandboxError):
+    """An event, a recording or a template is unknown or does not fit.
+
+    `what` names it, `problem` says what is wrong with it, `right` is a sentence about what would be right.
+    """
+
+    code = "SANDBOX_015"
+
+    def __init__(self, what: str, problem: str, right: str) -> None:
+        super().__init__(what, problem, right)
+        self.what = what
+        self.problem = problem
+        self.right = right

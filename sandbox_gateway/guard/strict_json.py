@@ -1,25 +1,23 @@
-"""Reads JSON in the one way that leaves nothing to the next reader's taste."""
+"""Reads and writes the JSON of calls; what can't be read in one way only is refused."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+
+from sandbox_core import strict_json
 
 from .answers import invalid_body
 from .ids import JsonValue
-
-_DEEPEST = 64
 
 
 def parse(data: bytes) -> JsonValue:
     """Return the value. Raises `Refusal` for two fields of one name, NaN, and deep nesting."""
     try:
-        text = data.decode()
-        value: JsonValue = json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
-    except (ValueError, RecursionError) as error:
+        value: JsonValue = strict_json.parse(data)
+    except strict_json.TooDeepError as error:
+        raise invalid_body("it is nested too deeply", "json") from error
+    except ValueError as error:
         raise invalid_body("it is no JSON with each name once", "json") from error
-    if _depth(value) > _DEEPEST:
-        raise invalid_body("it is nested too deeply", "json")
     return value
 
 
@@ -29,27 +27,3 @@ def write(value: JsonValue) -> bytes:
         return json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii")
     except ValueError as error:
         raise invalid_body("a number is too large", "json") from error
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name stands there twice")
-    return found
-
-
-def _constant(word: str) -> float:
-    raise ValueError(f"{word} is no JSON")
-
-
-def _depth(value: JsonValue) -> int:
-    depth, level = 0, [value]
-    while level and depth <= _DEEPEST:
-        depth += 1
-        level = [
-            inner
-            for each in level
-            if isinstance(each, (dict, list))
-            for inner in (each.values() if isinstance(each, dict) else each)
-        ]
-    return depth

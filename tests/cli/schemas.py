@@ -172,6 +172,21 @@ SCHEMAS: dict[str, Schema] = {
     "deadletters list": keys(letters=listed(keys(**_LETTER)), total={"type": "integer"}),
     "deadletters show": keys(letter=keys(**_LETTER, payload={"type": "string"})),
     "deadletters replay": keys(replayed=listed(_NUMBER), failed=listed(_NOT_DONE)),
+    "events emit": keys(
+        emitted=listed(
+            keys(
+                id=_NUMBER,
+                message_id=TEXT,
+                event=TEXT,
+                guild_id=MAYBE_TEXT,
+                bytes={"type": "integer", "minimum": 1},
+            )
+        ),
+        invented=MAYBE_TEXT,
+    ),
+    "events emit --list": keys(
+        types=listed(keys(event=TEXT, about=TEXT, guild_id_at=TEXT, emittable={"type": "boolean"}))
+    ),
     "deadletters drop": keys(dropped=listed(_NUMBER), failed=listed(_NOT_DONE)),
     "cleanup": keys(
         destroyed=listed(SANDBOX),

@@ -72,6 +72,7 @@ async def test_eval_sets_exactly_the_values(
         ("exec", "x", "--", "true"),
         ("psql", "--", "-c", "SELECT 1"),
         ("deadletters", "x"),
+        ("events", "emit", "x", "MESSAGE_CREATE"),
         ("orphans",),
         ("cleanup",),
         ("audit", "x"),

@@ -10,10 +10,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-import typer
 
-from sandbox_bot.cli import app
 from sandbox_core.settings import Settings
+from tests.docs.command_tree import commands, options_of
 from tests.docs.markdown import ROOT, anchors, blocks, links, name_of, pages
 
 SOURCES = ("bot", "cogs", "sandbox_core", "sandbox_gateway")
@@ -128,13 +127,11 @@ def test_each_usual_change_has_one_file_that_exists() -> None:
 
 
 def test_commands_and_their_options_exist() -> None:
-    group = typer.main.get_command(app)
-    commands = group.commands  # type: ignore[attr-defined]
     for page in pages():
         text = page.read_text(encoding="utf-8")
         for name, rest in re.findall(r"sandboxctl (?:\[|)([a-z][a-z-]*)([^`\n|]*)", text):
-            assert name in commands, f"{name_of(page)} names the command {name}"
-            options = {option for parameter in commands[name].params for option in parameter.opts}
+            assert name in commands(), f"{name_of(page)} names the command {name}"
+            options = options_of([name, *rest.split()])
             for option in re.findall(r"(?<!\S)\[?(--[a-z-]+)", rest.split(" -- ")[0]):
                 assert option in options | {"--help"}, f"{name_of(page)}: {name} has no {option}"
         for target in re.findall(r"`make ([a-z]+)", text):

@@ -30,6 +30,7 @@ SAMPLES: list[errors.SandboxError] = [
     errors.GuildProtected("100000000000000001"),
     errors.ConfirmationNeeded("100000000000000001", "Production"),
     errors.GuildNotRegistered("100000000000000001"),
+    errors.GuildNotRegistered("100000000000000001", "flow"),
     errors.DependencyUnavailable("Redis", "it can't be reached"),
     errors.DependencyUnavailable("Redis", "it can't be reached", "h:1"),
     errors.DependencyFaulty("Redis", "its memory is full (OOM)", "h:1"),
@@ -44,6 +45,7 @@ SAMPLES: list[errors.SandboxError] = [
     errors.NoCredentials("flow", outdated=True),
     errors.ProductionTokenOutdated(),
     errors.StreamUnusable("EVENTS", "127.0.0.1:4222", "is sealed", "Remove it."),
+    errors.DoesNotFit("The file", "it is no JSON", "Take another."),
 ]
 
 
@@ -58,7 +60,7 @@ def test_every_class_has_a_sample_here() -> None:
 
 @pytest.mark.parametrize("cls", every_class())
 def test_every_class_has_a_code_and_words(cls: type[errors.SandboxError]) -> None:
-    assert re.fullmatch(r"SANDBOX_0(0[1-9]|1[0-4])", cls.code)
+    assert re.fullmatch(r"SANDBOX_0(0[1-9]|1[0-5])", cls.code)
     assert has_own_text(cls)
 
 
@@ -82,7 +84,7 @@ def test_a_reason_that_is_a_sentence_ends_with_one_full_stop() -> None:
 
 
 def test_every_code_is_used() -> None:
-    assert {cls.code for cls in every_class()} == {f"SANDBOX_{number:03}" for number in range(1, 15)}
+    assert {cls.code for cls in every_class()} == {f"SANDBOX_{number:03}" for number in range(1, 16)}
 
 
 def test_the_tree_in_the_docstring_is_the_tree() -> None:

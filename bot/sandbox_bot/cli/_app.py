@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__, _streams
+from . import events
 from .audit import audit
 from .calls import calls
 from .cleanup import cleanup
@@ -64,6 +65,7 @@ app.command(
     context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True},
 )(exec_)
 app.command("deadletters", rich_help_panel=_WORKERS)(deadletters)
+app.add_typer(events.app, name="events", rich_help_panel=_WORKERS)
 app.command(
     "psql",
     rich_help_panel=_WORKERS,

@@ -30,7 +30,8 @@ def error_line(error: SandboxError) -> str:
         registering = f"sandboxctl register-guild NAME {error.guild_id} --protected {error.guild_id}"
         way_out = f"The operator may, without --owner and SANDBOX_OWNER: `{registering}`."
     elif isinstance(error, GuildNotRegistered):
-        way_out = f"`sandboxctl register-guild NAME {error.guild_id}` registers it."
+        name = error.sandbox_name or "NAME"
+        way_out = f"`sandboxctl register-guild {name} {error.guild_id}` registers it."
     return f"{text.code}: {_for_shell(f'{text.sentence} {way_out}'.strip())}"
 
 

@@ -1,0 +1,1 @@
+"""The workbench: events seen, kept, repeated and made."""

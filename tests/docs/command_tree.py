@@ -1,0 +1,26 @@
+"""The commands of `sandboxctl`, as the documents name them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import typer
+
+from sandbox_bot.cli import app
+
+
+def commands() -> Mapping[str, Any]:
+    """Those of the first level."""
+    return typer.main.get_command(app).commands  # type: ignore[attr-defined, no-any-return]
+
+
+def options_of(words: Sequence[str]) -> set[str]:
+    """The options of a command, such as `connect` or `events emit`; what stands behind it does not matter."""
+    command = commands()[words[0]]
+    for word in words[1:]:
+        inner = getattr(command, "commands", {})
+        if word not in inner:
+            break
+        command = inner[word]
+    return {option for parameter in command.params for option in parameter.opts}
