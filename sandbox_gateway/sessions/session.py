@@ -24,7 +24,7 @@ from sandbox_core.subjects import HOLDER_DIGITS
 from ..tenants import Holder, TablesStale, Tenant
 from . import intents
 from .client import Client
-from .frames import Divided, with_body
+from .frames import Divided, guild_gone, with_body
 from .protocol import CloseCode, Closing
 from .reading import StreamEvent
 from .records import Held, Record, Told
@@ -331,8 +331,7 @@ class Session:
         for guild_id in due:
             del self._departures[guild_id]
             if guild_id in self.known | self.uncertain:
-                gone = with_body("GUILD_DELETE", unavailable(guild_id))
-                await self._tell(guild_id, gone, present=False)
+                await self._tell(guild_id, guild_gone(guild_id), present=False)
                 # It may be back already, and what happened to it meanwhile the client was not told.
                 await self._arrive(guild_id)
 
@@ -389,11 +388,6 @@ class Session:
                 raise
             # Production's events wait for nobody; its own path lets the answer through all the same.
             _log.warning("client_interaction_not_noted", dependency=error.dependency, reason=error.reason)
-
-
-def unavailable(guild_id: str) -> bytes:
-    """Return the `d` of a server that can't be seen now."""
-    return msgspec.json.encode({"id": guild_id, "unavailable": True})
 
 
 REPLACED = Closing(CloseCode.RECONNECT, "the session goes on in another connection")
