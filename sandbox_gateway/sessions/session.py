@@ -144,7 +144,9 @@ class Session:
         self._bytes += len(event.frame.after)
         self.put(event)
         tuning = self._service.tuning
-        if len(self._queue) > tuning.waiting_events or self._bytes > tuning.waiting_bytes:
+        # One event alone may be larger than all that waits: it can't come any smaller after a RESUME.
+        too_many = self._bytes > tuning.waiting_bytes and len(self._queue) > 1
+        if too_many or len(self._queue) > tuning.waiting_events:
             self.end(Closing(CloseCode.RECONNECT, "the client does not read fast enough; it can resume"))
 
     def events_lost(self) -> None:
