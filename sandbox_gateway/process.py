@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from sandbox_core.bootstrap import Core, NatsUse, open_core
 from sandbox_core.client_endpoint import ClientEndpoint
 from sandbox_core.namespaces.client_traces import ClientTraces
+from sandbox_core.namespaces.stream_places import StreamPlaces
 from sandbox_core.postgres.switches import SwitchRequests
 from sandbox_core.settings import TAKES, Settings, SettingsError
 
@@ -29,7 +30,6 @@ from .sessions.beginning import Beginnings
 from .sessions.conversation import Gateway
 from .sessions.feeds import Feeds
 from .sessions.limits import IDENTIFY_EVERY, IdentifyLimits
-from .sessions.places import StreamPlaces
 from .sessions.records import Records
 from .sessions.registry import Sessions
 from .sessions.service import Service, SessionTuning

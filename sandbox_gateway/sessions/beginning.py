@@ -14,15 +14,16 @@ from prometheus_client import Counter
 
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.models import shard_of
+from sandbox_core.nats.stream_place import StreamPlace
+from sandbox_core.nats.stream_reader import EventsLost, Stored, StreamReader
 
 from ..guilds.listing import TooManyServers
 from ..tenants import Holder, TablesStale
 from . import intents
 from .client import Client
+from .events import event_of
 from .frames import guild_gone, with_body
-from .places import StreamPlace
 from .protocol import CloseCode, Closing, Identify, Resume
-from .reading import EventsLost, StreamEvent, StreamReader
 from .records import Record
 from .registry import Sessions
 from .service import Bot, Service
@@ -257,10 +258,11 @@ class Beginnings:
     async def _replay(self, session: Session, place: StreamPlace, birth: int) -> None:
         """Send what the client has missed, up to the stream's last event now."""
         last = await place.last()
-        missed: list[StreamEvent] = []
+        missed: list[Stored] = []
         await StreamReader(place, birth, session.position, missed.append, until=last).run()
-        for event in missed:
-            await session.handle(event)
+        for stored in missed:
+            if (event := event_of(stored)) is not None:
+                await session.handle(event)
 
     async def _catch_up(self, session: Session) -> None:
         """Have a client that was away told which servers have come and gone meanwhile."""

@@ -12,9 +12,11 @@ import structlog
 
 from sandbox_core import tasks
 from sandbox_core.errors import DependencyUnavailable
+from sandbox_core.namespaces.stream_places import StreamPlaces
+from sandbox_core.nats.stream_place import StreamPlace
+from sandbox_core.nats.stream_reader import EventsLost, Stored, StreamReader
 
-from .places import StreamPlace, StreamPlaces
-from .reading import EventsLost, StreamEvent, StreamReader
+from .events import StreamEvent, event_of
 
 _log = structlog.get_logger("sandbox.client_gateway")
 
@@ -63,7 +65,10 @@ class Feed:
         """Read no more."""
         await tasks.end(self._task)
 
-    def _tell(self, event: StreamEvent) -> None:
+    def _tell(self, stored: Stored) -> None:
+        event = event_of(stored)
+        if event is None:
+            return
         for listener in tuple(self._listeners):
             listener.offer(event)
 

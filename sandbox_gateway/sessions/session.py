@@ -24,9 +24,9 @@ from sandbox_core.subjects import HOLDER_DIGITS
 from ..tenants import Holder, TablesStale, Tenant
 from . import intents
 from .client import Client
+from .events import StreamEvent
 from .frames import Divided, guild_gone, with_body
 from .protocol import CloseCode, Closing
-from .reading import StreamEvent
 from .records import Held, Record, Told
 from .service import Bot, Service
 from .session_ids import SessionId

@@ -19,15 +19,13 @@ from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo, DeliverPolicy
 from nats.js.errors import NotFoundError
 
 from sandbox_core.errors import DependencyUnavailable
-from sandbox_core.nats.delivered import unpacked
-from sandbox_core.nats.errors import translating
-from sandbox_core.nats.message_ids import Batches, Content, place_of
-from sandbox_core.nats.wire import Incoming, incoming
 
-from .frames import Divided, divide
-from .places import StreamPlace
+from .errors import translating
+from .message_ids import Batches, Content, place_of
+from .stream_place import StreamPlace
+from .wire import Incoming, incoming
 
-_log = structlog.get_logger("sandbox.client_gateway")
+_log = structlog.get_logger("sandbox.nats")
 
 _BATCH = 1000
 _EXPIRES = 20.0
@@ -43,14 +41,12 @@ class EventsLost(Exception):
     """The stream no longer has all events that were still to be read, or is another one."""
 
 
-class StreamEvent(NamedTuple):
-    """An event in a sandbox's stream."""
+class Stored(NamedTuple):
+    """A message of the stream."""
 
     position: int
-    type: str
-    guild_id: str | None
-    frame: Divided
-    stored_at: float
+    subject: bytes
+    content: Content
 
 
 def _number_of(reply: bytes) -> int | None:
@@ -62,14 +58,8 @@ def _number_of(reply: bytes) -> int | None:
         return None
 
 
-def _frame(content: Content) -> bytes:
-    """Return the frame, which is compressed where it would have been too large for the NATS server."""
-    encoding = content.header("Content-Encoding")
-    return content.payload if encoding is None else unpacked(content.payload, {"Content-Encoding": encoding})
-
-
 class StreamReader:
-    """Reads from behind `position` on, and tells `found` each event.
+    """Reads from behind `position` on, and tells `found` each message.
 
     `birth` names the stream. With `until` it ends at that position, or with the stream's last event.
     """
@@ -79,7 +69,7 @@ class StreamReader:
         place: StreamPlace,
         birth: int,
         position: int,
-        found: Callable[[StreamEvent], None],
+        found: Callable[[Stored], None],
         *,
         until: int | None = None,
     ) -> None:
@@ -106,7 +96,7 @@ class StreamReader:
             except DependencyUnavailable as error:
                 if self._until is not None:
                     raise
-                _log.debug("client_events_wait", reason=error.reason)
+                _log.debug("stream_reading_waits", reason=error.reason)
                 await asyncio.sleep(_AGAIN_AFTER)
 
     async def _read(self) -> bool:
@@ -212,15 +202,8 @@ class StreamReader:
             self._interrupted.set()
             return
         self.position = position
-        if not self._place.is_event(subject):
-            return
-        event = content.header("Discord-Event")
-        frame = None if event is None else divide(_frame(content))
-        # Whatever else JetStream was made to store there is no event of Discord's.
-        if event is None or frame is None:
-            return
-        guild_id = content.header("Discord-Guild-Id")
-        self._found(StreamEvent(position, event, guild_id, frame, content.stored_at))
+        if self._place.is_event(subject):
+            self._found(Stored(position, subject, content))
 
     async def _leave(self, consumer: ConsumerInfo, subscription: Subscription) -> None:
         # The server removes a consumer that nobody uses by itself.
