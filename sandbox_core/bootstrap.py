@@ -32,6 +32,7 @@ from .namespaces import Namespace
 from .namespaces.nats_letters import SandboxDeadLetters
 from .namespaces.nats_reading import SlotReads
 from .namespaces.nats_writing import SandboxWriting
+from .namespaces.stream_places import StreamPlaces
 from .nats.connection import NatsConnection
 from .nats.every_stream import EveryStream
 from .nats.message_ids import MessageIds
@@ -113,6 +114,8 @@ class Core:
     dead_letters: SandboxDeadLetters
     """The events that sandboxes' workers could not handle."""
     writing: SandboxWriting
+    places: StreamPlaces
+    """Where the events of sandboxes, and of production, are."""
     """Puts events into sandboxes' streams."""
     message_ids: EveryStream
     """Reads the streams back."""
@@ -302,10 +305,18 @@ async def open_core(
             stored_events=StoredEvents(message_ids, within=_STORED_WITHIN),
             dead_letters=side.dead_letters,
             writing=side.writing,
+            places=_places(settings, pool, sides),
             message_ids=message_ids,
             publishing=PublishingState(),
             publisher_notices=PublisherNotices(pool),
         )
+
+
+def _places(settings: Settings, pool: Pool, sides: NatsSides) -> StreamPlaces:
+    tenant = None if settings.tenant_nats is None else sides.sandbox_nats
+    # Sandboxes by convention: beside production's, unless a server of theirs has no accounts.
+    shared = sides.sandbox_nats if tenant is None else sides.nats
+    return StreamPlaces(pool, tenant, shared, sides.nats, settings.stream_names)
 
 
 def _routes(

@@ -15,7 +15,6 @@ from prometheus_client import CollectorRegistry
 from sandbox_core.bootstrap import Core, NatsUse, open_core
 from sandbox_core.client_endpoint import ClientEndpoint
 from sandbox_core.namespaces.client_traces import ClientTraces
-from sandbox_core.namespaces.stream_places import StreamPlaces
 from sandbox_core.postgres.switches import SwitchRequests
 from sandbox_core.settings import TAKES, Settings, SettingsError
 
@@ -109,7 +108,7 @@ async def open_endpoint(
     async with guard(core, tenants, metrics.registry, place.gateway_url, share) as guarded:
         asking, requests = Asking(guarded.rest), SwitchRequests(core.pool)
         identity = BotIdentity(asking)
-        places = _places(core)
+        places = core.places
 
         async def switched(guild_ids: frozenset[str]) -> None:
             await requests.ask(guild_ids)
@@ -193,13 +192,6 @@ async def serve(
             await endpoint.sessions.save_quietly(endpoint.sessions)
     finally:
         await runner.cleanup()
-
-
-def _places(core: Core) -> StreamPlaces:
-    settings = core.settings
-    if settings.tenant_nats is None:
-        return StreamPlaces(core.pool, None, core.sandbox_nats, core.nats, settings.stream_names)
-    return StreamPlaces(core.pool, core.sandbox_nats, core.nats, core.nats, settings.stream_names)
 
 
 async def run_endpoint(

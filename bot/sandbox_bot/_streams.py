@@ -122,6 +122,13 @@ def write(text: str, *, newline: bool = True) -> None:
         typer.echo(text, nl=newline)
 
 
+def write_bytes(data: bytes) -> None:
+    """Write bytes to standard output at once, as they are. Raises `OutputLost`."""
+    with _losing():
+        sys.stdout.buffer.write(data)
+        sys.stdout.flush()
+
+
 def give_up(lost: OutputLost) -> ExitCode:
     """Return the exit code after lost output; print the reason, unless the reader closed the pipe."""
     _to_nowhere(_STDOUT)

@@ -61,6 +61,20 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
+class Listing:
+    """Lines that belong together and are never wrapped."""
+
+    lines: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """One line of several values; those without text are left out."""
+
+    cells: Sequence[Cell | str]
+
+
+@dataclass(frozen=True, slots=True)
 class Steps:
     """Instructions: a sentence, then lines to copy, which are never wrapped."""
 
@@ -69,7 +83,7 @@ class Steps:
     commands: Sequence[str] = ()
 
 
-Block = Grid | Facts | Line | Steps
+Block = Grid | Facts | Line | Listing | Parts | Steps
 
 
 def on_terminal() -> bool:
@@ -114,6 +128,10 @@ def _plain(block: Block) -> str:
             return f"{_text(title)}\n{facts}" if title else facts
         case Line(text):
             return clean(text)
+        case Listing(lines):
+            return "\n".join(map(clean, lines))
+        case Parts(cells):
+            return _GAP.join(filter(None, map(_text, cells)))
         case Steps(title, sentence, commands):
             return "\n".join([_text(title), _text(sentence), *_indented(commands)])
 
@@ -158,6 +176,10 @@ def _pretty(block: Block) -> RenderableType:
             return Group(_styled(title), table) if title else table
         case Line(text, style):
             return Text(clean(text), style=style)
+        case Listing(listed):
+            return Group(*(Text(clean(line), no_wrap=True, overflow="ignore") for line in listed))
+        case Parts(cells):
+            return Text(_GAP).join(text for text in map(_styled, cells) if text)
         case Steps(title, sentence, commands):
             lines = [Text(line, no_wrap=True, overflow="ignore") for line in _indented(commands)]
             return Group(_styled(title), _styled(sentence), *lines)

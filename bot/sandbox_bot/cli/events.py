@@ -1,21 +1,217 @@
-"""`events`: a sandbox's events."""
+"""`events`: a sandbox's events, seen and made."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Annotated
+
 import typer
 
+from sandbox_core.bootstrap import NatsUse
+from sandbox_core.client_endpoint import PRODUCTION
+from sandbox_core.manager import utc_now
+from sandbox_core.nats.stream_place import StreamPlace
+from sandbox_core.production import check_owner
+from sandbox_core.validation import parse_duration
+from sandbox_core.workbench.filters import Filter, checked_filter
+from sandbox_core.workbench.seen import SeenEvent
+from sandbox_core.workbench.summary import Names
+from sandbox_core.workbench.watching import Missed, follow, last_events, one_event
+
+from .. import _streams
+from ..exit_codes import ExitCode
+from . import _caller as caller
+from . import _event_views as views
+from . import _options as options
 from ._default_command import DefaultsToList
 from ._emit import emit
+from ._event_names import names_of
+from ._exit import run, usage
+from ._screen import Line, busy, note, show
+from ._screen import emit as emit_json
+from ._session import opened
+
+_MOST = 10_000
+_LONGEST = timedelta(days=7)
 
 app = typer.Typer(
     cls=DefaultsToList,
     no_args_is_help=True,
-    help="Make events in a sandbox.",
+    help="See and make the events of a sandbox. `events NAME` shows the last ones.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where the events are, and the names in there."""
+
+    place: StreamPlace
+    names: Names
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How an event is written."""
+
+    as_json: bool
+    raw: bool
+
+    def write(self, event: SeenEvent, names: Names) -> None:
+        names.learn(event)
+        if self.raw:
+            _streams.write_bytes(event.frame + b"\n")
+        elif self.as_json:
+            emit_json(views.as_json(event, names), compact=True)
+        else:
+            show(views.line(event, names))
+
+
+_Types = Annotated[
+    list[str] | None, typer.Option("--type", "-t", metavar="TYPE", help="Only such, as MESSAGE_CREATE.")
+]
+_Guilds = Annotated[
+    list[str] | None, typer.Option("--guild", metavar="SERVER_ID", help="Only in this server.")
+]
+_Channels = Annotated[
+    list[str] | None, typer.Option("--channel", metavar="CHANNEL_ID", help="Only in this channel.")
+]
+_Users = Annotated[list[str] | None, typer.Option("--user", metavar="USER_ID", help="Only this user's.")]
+_Since = Annotated[str, typer.Option("--since", metavar="DURATION", help="Only the last minutes, as 10m.")]
+_Grep = Annotated[
+    str, typer.Option("--grep", metavar="PATTERN", help="Only where the frame has this regular expression.")
+]
+_Limit = Annotated[int, typer.Option("--limit", "-n", min=0, max=_MOST, help="The newest so many.")]
+_Raw = Annotated[bool, typer.Option("--raw", help="Write the frames as Discord sent them, one a line.")]
+_Lines = Annotated[bool, typer.Option("--json", help="Write one object a line.")]
+_Number = Annotated[str | None, typer.Argument(metavar="ID", help="The event's number, from the list.")]
+
+
+@app.command("list")
+def list_(
+    name: options.NameUnlessProduction = None,
+    *,
+    types: _Types = None,
+    guilds: _Guilds = None,
+    channels: _Channels = None,
+    users: _Users = None,
+    since: _Since = "",
+    grep: _Grep = "",
+    limit: _Limit = 20,
+    following: options.Follow = False,
+    production: options.Production = False,
+    raw: _Raw = False,
+    owner: options.Owner = None,
+    as_json: _Lines = False,
+) -> None:
+    """Show the last events of a sandbox, and with --follow the live ones. Its workers lose none by that."""
+    if raw and as_json:
+        raise typer.BadParameter("either --raw or --json")
+    form = _Form(as_json, raw)
+    whose = _Whose(name, production, owner)
+
+    async def shown() -> int:
+        wanted = checked_filter(
+            types=types or (),
+            guild_ids=guilds or (),
+            channel_ids=channels or (),
+            user_ids=users or (),
+            since=_moment(since),
+            grep=grep,
+        )
+        async with _source(whose) as source:
+            if following:
+                await _follow(source, wanted, limit, form)
+            with busy("Reading"):
+                events, _ = await last_events(source.place, wanted, limit)
+            for event in events:
+                form.write(event, source.names)
+            return len(events)
+
+    count = run(shown(), interrupted=ExitCode.DONE if following else ExitCode.INTERRUPTED)
+    if not (count or following or raw or as_json):
+        show(Line("There are no such events now."))
+
+
+@app.command("show")
+def show_(
+    name: options.NameUnlessProduction = None,
+    number: _Number = None,
+    *,
+    production: options.Production = False,
+    raw: _Raw = False,
+    owner: options.Owner = None,
+    as_json: _Lines = False,
+) -> None:
+    """Show one event, with its headers and its frame."""
+    if production and number is None:
+        # With --production there is no name, so the only word is the number.
+        name, number = None, name
+    if number is None:
+        raise typer.BadParameter("say which event: its number stands in front of it in the list")
+    whose, wanted = _Whose(name, production, owner), number
+
+    async def shown() -> None:
+        async with _source(whose) as source:
+            event = await one_event(source.place, wanted)
+            source.names.learn(event)
+            if raw or as_json:
+                _Form(as_json, raw).write(event, source.names)
+            else:
+                show(*views.whole(event, source.names))
+
+    run(shown())
+
+
 app.command("emit")(emit)
 
 
 @app.callback()
 def _group() -> None:
-    """Make events in a sandbox."""
+    """See and make the events of a sandbox."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Whose:
+    name: str | None
+    production: bool
+    owner: str | None
+
+
+@asynccontextmanager
+async def _source(whose: _Whose) -> AsyncIterator[_Source]:
+    if whose.production == (whose.name is not None):
+        raise usage("Say whose: the sandbox's NAME, or --production.")
+    async with opened(NatsUse.SANDBOXES) as core:
+        actor = caller.actor(whose.owner, core.settings)
+        if whose.name is None:
+            check_owner(actor, "read the events of production")
+            place = await core.places.of(PRODUCTION, credentials=0)
+            yield _Source(place, await names_of(core.settings, None))
+            return
+        sandbox = await core.manager.get(whose.name)
+        core.manager.check_may_manage(actor, sandbox, "read the events of")
+        core.manager.check_running(sandbox)
+        place = await core.places.of(sandbox.id, credentials=sandbox.generation)
+        yield _Source(place, await names_of(core.settings, sandbox.guild_ids))
+
+
+async def _follow(source: _Source, wanted: Filter, limit: int, form: _Form) -> None:
+    events, position = await last_events(source.place, wanted, limit) if limit else ([], None)
+    for event in events:
+        form.write(event, source.names)
+    async for found in follow(source.place, position):
+        if isinstance(found, Missed):
+            count = "Events" if found.events is None else f"{found.events} events or fewer"
+            note(f"{count} were removed before they could be read.")
+        elif wanted.takes(found):
+            form.write(found, source.names)
+        else:
+            source.names.learn(found)
+
+
+def _moment(since: str) -> datetime | None:
+    return utc_now() - parse_duration(since, maximum=_LONGEST, field="time") if since else None
