@@ -22,7 +22,7 @@ _MOST = 500
 """The most ids in one request; an onboarding may have many channels."""
 _QUERY_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
 # The names in queries under which Discord's API description has ids, or any text.
-_QUERY_IDS = frozenset(
+QUERY_IDS = frozenset(
     [
         "after",
         "around",
@@ -123,7 +123,7 @@ def named_in_query(pairs: Iterable[tuple[str, str]]) -> Named:
             raise invalid_body("a name in the query can't be used", "query")
         if (
             _LIKE_AN_ID.search(value)
-            and name not in _QUERY_IDS
+            and name not in QUERY_IDS
             and not _GUILDS.match(name)
             and not _CHANNELS.match(name)
         ):
