@@ -25,7 +25,7 @@ from .protocol import CloseCode, Closing, Identify, Resume
 from .reading import EventsLost, StreamEvent, StreamReader
 from .records import Record
 from .registry import Sessions
-from .service import Bot, Service
+from .service import Bot, Service, SessionTuning
 from .session import Arrival, Session
 from .session_ids import SessionId
 
@@ -47,6 +47,33 @@ class Opened:
     session: Session
     greet: Callable[[], Awaitable[None]]
     """Sends what comes first. Raises `Closing`, `Refused` or `DependencyUnavailable`."""
+
+
+class _Early:
+    """Hears the events that come before there is a session, as many as that may have waiting."""
+
+    def __init__(self, tuning: SessionTuning) -> None:
+        self._tuning = tuning
+        self._events: list[StreamEvent] = []
+        self._bytes = 0
+        self._lost = False
+
+    def offer(self, event: StreamEvent) -> None:
+        """See `Listener`. With more than may wait the session ends at once."""
+        if len(self._events) <= self._tuning.waiting_events and self._bytes <= self._tuning.waiting_bytes:
+            self._events.append(event)
+            self._bytes += len(event.frame.after)
+
+    def events_lost(self) -> None:
+        """See `Listener`."""
+        self._lost = True
+
+    def hand_over(self, session: Session) -> None:
+        """Tell the session what was heard."""
+        for event in self._events:
+            session.offer(event)
+        if self._lost:
+            session.events_lost()
 
 
 class Beginnings:
@@ -77,6 +104,9 @@ class Beginnings:
                     service.feeds.use(tenant.sandbox_id, credentials=tenant.credentials)
                 )
                 # The position first, and all that Discord is asked for afterwards: nothing falls between.
+                early = _Early(service.tuning)
+                feed.add(early)
+                stack.callback(feed.remove, early)
                 position = max(feed.position, (await feed.place.state()).last)
                 listed = await service.lists.at_beginning(tenant)
             except DependencyUnavailable as error:
@@ -101,10 +131,10 @@ class Beginnings:
             )
             session = Session(service, bot, client, tenant, identity)
             session.known.update(guild_ids)
+            early.hand_over(session)
             feed.add(session)
             stack.callback(feed.remove, session)
-            self._sessions.add(session)
-            stack.push_async_callback(self._sessions.leave, session)
+            self._add(stack, session)
             await self._sessions.save_quietly([session])
             self._count("accepted")
             session.report("identified", shard=shard, shards=count, intents=asked.intents)
@@ -112,7 +142,6 @@ class Beginnings:
             async def greet() -> None:
                 await client.send(with_body("READY", self._ready(session, bot, guild_ids)).numbered(1))
                 await self._introduce(session, client, guild_ids, 1)
-                self._sessions.tenant_changed(tenant.sandbox_id, service.tenant(tenant.sandbox_id))
 
             yield Opened(session, greet)
 
@@ -141,8 +170,7 @@ class Beginnings:
                 session.resume(record, self._mark(record, identity, asked.seq), asked.seq)
                 feed.add(session)
                 stack.callback(feed.remove, session)
-                self._sessions.add(session)
-                stack.push_async_callback(self._sessions.leave, session)
+                self._add(stack, session)
                 await self._sessions.take(session)
             except DependencyUnavailable as error:
                 _log.warning("client_resume_waits", reason=error.reason)
@@ -163,6 +191,13 @@ class Beginnings:
                 session.report("resumed", sequence=asked.seq, missed=session.sequence - asked.seq)
 
             yield Opened(session, greet)
+
+    def _add(self, stack: AsyncExitStack, session: Session) -> None:
+        """Have the session told what changes, and what has changed since its client showed its token."""
+        self._sessions.add(session)
+        stack.push_async_callback(self._sessions.leave, session)
+        sandbox_id = session.identity.sandbox_id
+        self._sessions.tenant_changed(sandbox_id, self._service.tenant(sandbox_id))
 
     async def _tenant(self, token: str, counted: Counter) -> Holder:
         try:
