@@ -95,6 +95,9 @@ class Beginnings:
             raise Closing(CloseCode.INVALID_INTENTS, "these are no intents")
         bot = await self._bot(tenant)
         if intents.lacking(asked.intents, bot.flags):
+            # It may have been allowed since Discord was asked.
+            bot = await self._bot(tenant, anew=True)
+        if intents.lacking(asked.intents, bot.flags):
             self._count("disallowed_intents")
             raise Closing(CloseCode.DISALLOWED_INTENTS, "the application lacks a privileged intent")
         await self._limit(tenant)
@@ -127,7 +130,7 @@ class Beginnings:
                 1 + len(guild_ids),
                 feed.birth,
                 position,
-                min(max(asked.large_threshold, _LARGE_AT_LEAST), _LARGE_AT_MOST),
+                min(max(asked.large_threshold or 0, _LARGE_AT_LEAST), _LARGE_AT_MOST),
             )
             session = Session(service, bot, client, tenant, identity)
             session.known.update(guild_ids)
@@ -140,7 +143,8 @@ class Beginnings:
             session.report("identified", shard=shard, shards=count, intents=asked.intents)
 
             async def greet() -> None:
-                await client.send(with_body("READY", self._ready(session, bot, guild_ids)).numbered(1))
+                ready = self._ready(session, bot, guild_ids, client.version)
+                await client.send(with_body("READY", ready).numbered(1))
                 await self._introduce(session, client, guild_ids, 1)
 
             yield Opened(session, greet)
@@ -209,9 +213,9 @@ class Beginnings:
             raise Closing(CloseCode.AUTHENTICATION_FAILED, "this is no running sandbox's token")
         return tenant
 
-    async def _bot(self, tenant: Holder) -> Bot:
+    async def _bot(self, tenant: Holder, *, anew: bool = False) -> Bot:
         try:
-            return await self._service.bot(tenant.sandbox_id)
+            return await self._service.bots.get(tenant.sandbox_id, anew=anew)
         except DependencyUnavailable as error:
             _log.warning("client_bot_unknown", reason=error.reason)
             raise _LATER from None
@@ -239,7 +243,9 @@ class Beginnings:
 
         async def snapshot(guild_id: str) -> bytes | None:
             async with few:
-                return await session.snapshot(guild_id)
+                found = await session.snapshot(guild_id)
+            # What others do there now is not the session's to see.
+            return found if guild_id in session.tenant.guild_ids else None
 
         asked = [asyncio.ensure_future(snapshot(each)) for each in guild_ids]
         try:
@@ -255,11 +261,11 @@ class Beginnings:
                 each.cancel()
             await asyncio.gather(*asked, return_exceptions=True)
 
-    def _ready(self, session: Session, bot: Bot, guild_ids: list[str]) -> bytes:
+    def _ready(self, session: Session, bot: Bot, guild_ids: list[str], version: str) -> bytes:
         identity = session.identity
         return msgspec.json.encode(
             {
-                "v": 10,
+                "v": int(version),
                 "user": bot.user,
                 "user_settings": {},
                 "guilds": [{"id": each, "unavailable": True} for each in guild_ids],
