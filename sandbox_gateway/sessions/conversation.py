@@ -125,6 +125,7 @@ class Conversation:
     async def _heartbeat(self, message: FromClient) -> None:
         sequence = read_body(message.d, object)
         if isinstance(sequence, int) and self._session is not None:
+            sequence = min(sequence, self._session.sequence)
             self._client.acknowledged = max(self._client.acknowledged, sequence)
             # Saved again, so that it does not lapse while nothing happens.
             self._session.unsaved = True

@@ -141,6 +141,9 @@ class Session:
 
     def offer(self, event: StreamEvent) -> None:
         """See `Listener`."""
+        if self.ended.done():
+            # Nobody sends it any more.
+            return
         self._bytes += len(event.frame.after)
         self.put(event)
         tuning = self._service.tuning
