@@ -135,6 +135,7 @@ class Beginnings:
             session = Session(service, bot, client, tenant, identity)
             session.known.update(guild_ids)
             early.hand_over(session)
+            feed.remove(early)
             feed.add(session)
             stack.callback(feed.remove, session)
             self._add(stack, session)
