@@ -34,6 +34,7 @@ from .sessions.service import Commands, NothingKept, Seen, SessionReports, Uncha
 from .share import Share, ShareLimits, ShareUsed
 from .upstream import Upstream, UpstreamAnswer, UpstreamAway, open_upstream
 
+_TOO_SOON = 429
 _PATIENCE = 60.0
 """Seconds for which the gateway waits for its turn."""
 
@@ -66,15 +67,17 @@ class PatientRest:
         end = time.monotonic() + _PATIENCE
         while True:
             try:
-                return await self._upstream.request(method, path, sandbox_id=sandbox_id, query=query)
+                answer = await self._upstream.request(method, path, sandbox_id=sandbox_id, query=query)
+                if answer.status != _TOO_SOON:
+                    return answer
+                wait, why = answer.retry_after, "it limits this route"
             except ShareUsed as used:
-                if time.monotonic() + used.retry_after > end:
-                    raise DependencyUnavailable(
-                        "Discord", f"the sandboxes' share is used up: {used}"
-                    ) from None
-                await asyncio.sleep(used.retry_after)
+                wait, why = used.retry_after, f"the sandboxes' share is used up: {used}"
             except UpstreamAway as away:
                 raise DependencyUnavailable("Discord", f"it does not answer ({away})") from None
+            if time.monotonic() + wait > end:
+                raise DependencyUnavailable("Discord", why)
+            await asyncio.sleep(wait)
 
 
 @asynccontextmanager

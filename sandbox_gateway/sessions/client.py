@@ -10,6 +10,7 @@ from aiohttp import WSMsgType, web
 from .compression import Encoder
 from .protocol import CloseCode, Closing, Op, operation
 
+NEWEST = "10"
 _CLOSE_WITHIN = 1.0
 
 
@@ -20,6 +21,8 @@ class Client:
         self._request = request
         self._socket = socket
         self._encoder = encoder
+        self.version = request.query.get("v", NEWEST)
+        """Of the gateway, as the client has asked for."""
         self.closing: Closing | None = None
         """Why we have ended it."""
         self.acknowledged = 0

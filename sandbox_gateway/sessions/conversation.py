@@ -63,12 +63,12 @@ class Conversation:
         self._answers: set[asyncio.Task[None]] = set()
         self._few = asyncio.Semaphore(_ANSWERS_AT_ONCE)
 
-    async def run(self, socket: web.WebSocketResponse, version: str, encoding: str) -> None:
+    async def run(self, socket: web.WebSocketResponse, encoding: str) -> None:
         """Talk until the connection ends."""
         interval = self._service.tuning.heartbeat_ms
         try:
             await self._client.operate(Op.HELLO, {"heartbeat_interval": interval, "_trace": []})
-            if version not in _VERSIONS:
+            if self._client.version not in _VERSIONS:
                 raise Closing(CloseCode.INVALID_VERSION, "v is 9 or 10")
             if encoding != "json":
                 raise Closing(CloseCode.DECODE_ERROR, "the only encoding here is json")
@@ -125,6 +125,7 @@ class Conversation:
     async def _heartbeat(self, message: FromClient) -> None:
         sequence = read_body(message.d, object)
         if isinstance(sequence, int) and self._session is not None:
+            sequence = min(sequence, self._session.sequence)
             self._client.acknowledged = max(self._client.acknowledged, sequence)
             # Saved again, so that it does not lapse while nothing happens.
             self._session.unsaved = True
@@ -232,7 +233,7 @@ class Gateway:
         self._conversations.add(conversation)
         self._empty.clear()
         try:
-            await conversation.run(socket, query.get("v", "10"), query.get("encoding", "json"))
+            await conversation.run(socket, query.get("encoding", "json"))
         finally:
             self._conversations.discard(conversation)
             if not self._conversations:

@@ -141,6 +141,9 @@ class Session:
 
     def offer(self, event: StreamEvent) -> None:
         """See `Listener`."""
+        if self.ended.done():
+            # Nobody sends it any more.
+            return
         self._bytes += len(event.frame.after)
         self.put(event)
         tuning = self._service.tuning
@@ -295,7 +298,10 @@ class Session:
         """Whether the event counts in this session: by what never changes in it."""
         needed = intents.needed(event.type, in_guild=event.guild_id is not None)
         if needed and not self.identity.intents & needed:
-            return False
+            if event.type != intents.OF_MEMBER:
+                return False
+            if not intents.is_of_bot(event.frame.numbered(0), self._bot.user_id):
+                return False
         return shard_of(event.guild_id, self.identity.shard_count) == self.identity.shard
 
     def _is_of_shard(self, guild_id: str) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 
 import aiohttp
 
-from .stage import Process
+from .stage import Addresses
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -95,7 +95,7 @@ class Raw:
 
 
 @asynccontextmanager
-async def connected(process: Process, query: str = "v=10&encoding=json") -> AsyncIterator[Raw]:
+async def connected(process: Addresses, query: str = "v=10&encoding=json") -> AsyncIterator[Raw]:
     """A connection that has got HELLO."""
     compress = next((each[9:] for each in query.split("&") if each.startswith("compress=")), "")
     async with (
