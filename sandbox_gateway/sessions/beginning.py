@@ -19,14 +19,14 @@ from ..guilds.listing import TooManyServers
 from ..tenants import Holder, TablesStale
 from . import intents
 from .client import Client
-from .frames import with_body
+from .frames import guild_gone, with_body
 from .places import StreamPlace
 from .protocol import CloseCode, Closing, Identify, Resume
 from .reading import EventsLost, StreamEvent, StreamReader
 from .records import Record
 from .registry import Sessions
 from .service import Bot, Service
-from .session import Arrival, Session, unavailable
+from .session import Arrival, Session
 from .session_ids import SessionId
 
 _log = structlog.get_logger("sandbox.client_gateway")
@@ -213,7 +213,7 @@ class Beginnings:
                 frame = with_body("GUILD_CREATE", body) if body else None
                 if frame is None:
                     _log.warning("client_guild_unavailable", guild_id=guild_id)
-                    frame = with_body("GUILD_DELETE", unavailable(guild_id))
+                    frame = guild_gone(guild_id)
                 await client.send(frame.numbered(number))
         finally:
             for each in asked:

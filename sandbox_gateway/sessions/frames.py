@@ -52,3 +52,8 @@ def divide(frame: bytes) -> Divided | None:
 def with_body(event: str, body: bytes) -> Divided:
     """Return an event of our own without its number; `body` is JSON."""
     return Divided(b'{"t":"%b","s":' % event.encode(), b',"op":0,"d":%b}' % body)
+
+
+def guild_gone(guild_id: str) -> Divided:
+    """Return the GUILD_DELETE of a server that can't be seen now."""
+    return with_body("GUILD_DELETE", msgspec.json.encode({"id": guild_id, "unavailable": True}))

@@ -19,6 +19,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo, DeliverPolicy
 from nats.js.errors import NotFoundError
 
 from sandbox_core.errors import DependencyUnavailable
+from sandbox_core.nats.delivered import unpacked
 from sandbox_core.nats.errors import translating
 from sandbox_core.nats.message_ids import Batches, Content, place_of
 from sandbox_core.nats.wire import Incoming, incoming
@@ -59,6 +60,12 @@ def _number_of(reply: bytes) -> int | None:
         return int(words[6 if len(words) == _SHORT_REPLY else 8])
     except (IndexError, ValueError):
         return None
+
+
+def _frame(content: Content) -> bytes:
+    """Return the frame, which is compressed where it would have been too large for the NATS server."""
+    encoding = content.header("Content-Encoding")
+    return content.payload if encoding is None else unpacked(content.payload, {"Content-Encoding": encoding})
 
 
 class StreamReader:
@@ -208,7 +215,7 @@ class StreamReader:
         if not self._place.is_event(subject):
             return
         event = content.header("Discord-Event")
-        frame = None if event is None else divide(content.payload)
+        frame = None if event is None else divide(_frame(content))
         # Whatever else JetStream was made to store there is no event of Discord's.
         if event is None or frame is None:
             return

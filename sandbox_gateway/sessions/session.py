@@ -24,7 +24,7 @@ from sandbox_core.subjects import HOLDER_DIGITS
 from ..tenants import Holder, TablesStale, Tenant
 from . import intents
 from .client import Client
-from .frames import Divided, with_body
+from .frames import Divided, guild_gone, with_body
 from .protocol import CloseCode, Closing
 from .reading import StreamEvent
 from .records import Held, Record, Told
@@ -145,7 +145,9 @@ class Session:
         self._bytes += len(event.frame.after)
         self.put(event)
         tuning = self._service.tuning
-        if len(self._queue) > tuning.waiting_events or self._bytes > tuning.waiting_bytes:
+        # One event alone may be larger than all that waits: it can't come any smaller after a RESUME.
+        too_many = self._bytes > tuning.waiting_bytes and len(self._queue) > 1
+        if too_many or len(self._queue) > tuning.waiting_events:
             self.end(Closing(CloseCode.RECONNECT, "the client does not read fast enough; it can resume"))
 
     def events_lost(self) -> None:
@@ -336,8 +338,7 @@ class Session:
         for guild_id in due:
             del self._departures[guild_id]
             if guild_id in self.known | self.uncertain:
-                gone = with_body("GUILD_DELETE", unavailable(guild_id))
-                await self._tell(guild_id, gone, present=False)
+                await self._tell(guild_id, guild_gone(guild_id), present=False)
                 # It may be back already, and what happened to it meanwhile the client was not told.
                 await self._arrive(guild_id)
 
@@ -385,11 +386,6 @@ class Session:
                 raise
             # Production's events wait for nobody; its own path lets the answer through all the same.
             _log.warning("client_interaction_not_noted", dependency=error.dependency, reason=error.reason)
-
-
-def unavailable(guild_id: str) -> bytes:
-    """Return the `d` of a server that can't be seen now."""
-    return msgspec.json.encode({"id": guild_id, "unavailable": True})
 
 
 REPLACED = Closing(CloseCode.RECONNECT, "the session goes on in another connection")

@@ -294,7 +294,12 @@ async def _play(stage: Stage, seconds: float, verdict: Verdict) -> None:
     if sim.unknown_requests:
         verdict.problems.append(f"unknown requests: {sim.unknown_requests[:3]}")
     judge = Judge(
-        sides, _guilds_of(sim), traffic.oddities.channel_of, _acks(stage), stage.bots.kills, _ended(stage)
+        sides,
+        _guilds_of(sim),
+        traffic.oddities.channel_of,
+        _acks(stage),
+        stage.bots.kills,
+        {key: at for each in stage.readers.values() for key, at in each.ended.items()},
     )
     judge.snapshots = not scenario.plugin
     judge.drops = scenario.drops
@@ -377,10 +382,6 @@ async def _settled(stage: Stage) -> None:
             count = len(missing)
             raise ChaosError(f"{count} frames were not stored {_SETTLE_WITHIN:g} s after the last fault")
         await asyncio.sleep(0.5)
-
-
-def _ended(stage: Stage) -> dict[tuple[str, int], float]:
-    return {key: moment for reader in stage.readers.values() for key, moment in reader.ended.items()}
 
 
 def _acks(stage: Stage) -> Mapping[str, list[Ack]]:

@@ -126,7 +126,7 @@ async def test_a_database_without_migrations(fresh_shell: Shell) -> None:
     for _ in range(2):
         migrated = await fresh_shell.ok("migrate", "--json")
         check("migrate", migrated.json)
-    assert (await fresh_shell.ok("list")).out == "NAME  ID  OWNER  STATUS  SERVERS  ENDS\n"
+    assert (await fresh_shell.ok("list")).out == "NAME  ID  OWNER  STATUS  SERVERS  LEVEL  BOTS  ENDS\n"
     assert (await fresh_shell.ok("list", "--json")).json == {"sandboxes": []}
     assert (await fresh_shell.ok("doctor", "--json")).json["ok"]
 

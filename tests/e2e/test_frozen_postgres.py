@@ -107,6 +107,7 @@ def commands(live: Live) -> dict[str, dict[str, Any]]:
         "status": {"name": "first"},
         "connect": {"name": "first"},
         "rotate": {"name": "first"},
+        "level": {"name": "first", "level": "read_only"},
         "register-guild": {"name": "first", "guild": guild},
         "unregister-guild": {"guild": guild},
         "extend": {"name": "first", "duration": "1h"},

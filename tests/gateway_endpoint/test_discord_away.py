@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from sandbox_core.subjects import client_identify_keys
@@ -105,6 +107,7 @@ async def test_a_day_has_a_thousand_identifies(stage: Stage, process: Process) -
         assert await late.close_code() == 4004
     # The day after, it may again.
     await stage.core.redis.set(key, f"{int(since) - 86_400}:{IDENTIFIES}")
+    await asyncio.sleep(0.02)
     async with connected(process) as again:
         await again.identify(stage.token(mine))
 

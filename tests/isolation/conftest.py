@@ -67,6 +67,10 @@ def enforced(closed: EmbeddedServers) -> Settings:
     return settings_of(closed)
 
 
+LOGINS = {"DATABASE_URL", "REDIS_URL", "NATS_URL"}
+"""The variables with a sandbox's own logins, which one by convention does not have."""
+
+
 def settings_of(servers: EmbeddedServers, **others: object) -> Settings:
     """The settings of a bot on these servers."""
     chosen: dict[str, object] = {

@@ -18,7 +18,7 @@ from sandbox_core.settings import Settings
 from tests.conftest import ROOT
 from tests.forked import start_forked
 
-from .conftest import ALICE, Held, settings_of
+from .conftest import ALICE, LOGINS, Held, settings_of
 from .gateway import publishing
 from .test_life import both_refused
 
@@ -103,7 +103,9 @@ async def test_exec_gives_a_worker_nothing_of_the_bots(
 ) -> None:
     program = "import json, os; print(json.dumps(dict(os.environ)))"
     code, out, err = await run(closed, tmp_path, "exec", "mine", "--", sys.executable, "-c", program)
-    assert (code, err) == (0, "")
+    assert code == 0
+    # Of the endpoint for ordinary bots, which does not run here, and of the servers that it has none of.
+    assert [line for line in err.splitlines() if not line.startswith("Note: ")] == []
     given = json.loads(out)
     assert {name: given[name] for name in mine.variables} == dict(mine.variables)
     secrets = {*closed.tenant_settings.values(), closed.database_url, closed.redis_url, "the-bots"}
@@ -139,14 +141,14 @@ async def test_upgrade_from_convention_with_a_live_sandbox(closed: EmbeddedServe
         await before.redis.set(f"sandbox:{old.id}:x", "x")
 
     # The bot has been started anew, with isolation enforced.
-    assert core.manager.credentials(old) == {}
+    assert not LOGINS & core.manager.credentials(old).keys()
     health = await core.manager.health("old")
     assert [part.state for part in health.parts[:3]] == ["healthy", "healthy", "healthy"]
     assert health.parts[1].facts["keys"] == 1
     assert await core.cleanup.keep_credentials() == []
     assert (await core.cleanup.find_orphaned_resources()).degraded == ()
     new = (await core.manager.create(ALICE, name="new")).sandbox
-    assert set(core.manager.credentials(new)) == {"DATABASE_URL", "REDIS_URL", "NATS_URL"}
+    assert core.manager.credentials(new).keys() >= LOGINS
     await core.manager.destroy(ALICE, "old")
     control = await asyncpg.connect(closed.database_url)
     assert await control.fetchval("SELECT to_regnamespace($1)", old.schema_name) is None

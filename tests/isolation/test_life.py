@@ -93,7 +93,9 @@ async def test_connect_shows_them_again_and_nothing_stores_them(
 ) -> None:
     assert held(core, await core.manager.get("mine")).variables == mine.variables
     await both_work(mine)
-    secrets = [text.split("@")[0].rsplit(":", 1)[1] for text in mine.variables.values()]
+    urls = [value for value in mine.variables.values() if "@" in value]
+    secrets = [url.split("@")[0].rsplit(":", 1)[1] for url in urls]
+    secrets.append(mine.variables["DISCORD_TOKEN"].rsplit(".", 1)[1])
     async with transaction(core.pool) as connection:
         tables = [
             row["name"]
@@ -106,7 +108,7 @@ async def test_connect_shows_them_again_and_nothing_stores_them(
     stored += str(await admin.fetch("SELECT * FROM pg_authid"))
     stored += str(await admin.fetch("SELECT * FROM pg_shdescription"))
     assert not any(secret in stored or secret in repr(mine.sandbox) for secret in secrets)
-    assert len(set(secrets)) == 3
+    assert len(set(secrets)) == 4
 
 
 async def test_a_rotation_cuts_the_old_and_shows_new(core: Core, mine: Held, other: Held) -> None:

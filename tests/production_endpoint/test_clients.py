@@ -12,9 +12,9 @@ import yarl
 from tests.e2e.harness import eventually
 from tests.e2e.programs import program
 from tests.gateway_endpoint.front import environment_of, front
+from tests.gateway_endpoint.hikaribot import started
 from tests.gateway_endpoint.pybot import Addresses, running
 from tests.gateway_endpoint.stage import BOB, Process, Stage, until
-from tests.gateway_endpoint.test_hikari import started
 from tests.gateway_endpoint.test_processes import ready
 
 pytestmark = pytest.mark.usefixtures("discord_untouched")
