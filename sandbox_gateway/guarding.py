@@ -13,6 +13,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from sandbox_core.bootstrap import Core
+from sandbox_core.client_endpoint import PRODUCTION
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.guild_commands import GuildCommands
 
@@ -89,9 +90,14 @@ async def open_guard(
     limits: ShareLimits,
 ) -> AsyncIterator[Guarded]:
     """Open the guard over the core's servers. Raises `ValueError` without the bot's token."""
+
+    def lives(sandbox_id: UUID) -> bool:
+        # What production did is kept also when its token has just been revoked.
+        return sandbox_id == PRODUCTION or tenants.current(sandbox_id) is not None
+
     async with (
         open_upstream(core.settings, Share(core.redis, limits), UpstreamMetrics(registry)) as upstream,
-        recording(core.redis, lambda sandbox_id: tenants.current(sandbox_id) is not None) as calls,
+        recording(core.redis, lives) as calls,
     ):
         places, seen = Places(upstream), RedisSeen(core.redis)
         patient = UpstreamCommands(upstream, ApplicationId(upstream), patience=_PATIENCE)

@@ -37,7 +37,7 @@ _LATER = Closing(CloseCode.RECONNECT, "not possible now; try again")
 
 
 class Refused(Exception):
-    """Answered with op 9: the client has to identify, later or anew."""
+    """Answered with op 9: the client has to identify, later or anew. Its text is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class Beginnings:
     async def identify(self, client: Client, asked: Identify) -> AsyncIterator[Opened]:
         """Begin a session with READY and every server. Raises `Closing` or `Refused`."""
         service = self._service
-        tenant = await self._tenant(asked.token, service.metrics.identifies)
+        tenant = await self._tenant(client, asked.token, service.metrics.identifies)
         shard, count = asked.shard or (0, 1)
         if not 0 <= shard < count <= 0xFFFF:
             raise Closing(CloseCode.INVALID_SHARD, "there is no such shard")
@@ -154,7 +154,7 @@ class Beginnings:
     async def resume(self, client: Client, asked: Resume) -> AsyncIterator[Opened]:
         """Go on with a session, first with what was missed. Raises `Closing` or `Refused`."""
         service = self._service
-        tenant = await self._tenant(asked.token, service.metrics.resumes)
+        tenant = await self._tenant(client, asked.token, service.metrics.resumes)
         identity = service.ids.read(asked.session_id)
         present = (tenant.sandbox_id, tenant.credentials)
         if identity is None or (identity.sandbox_id, identity.credentials) != present:
@@ -204,9 +204,10 @@ class Beginnings:
         sandbox_id = session.identity.sandbox_id
         self._sessions.tenant_changed(sandbox_id, self._service.tenant(sandbox_id))
 
-    async def _tenant(self, token: str, counted: Counter) -> Holder:
+    async def _tenant(self, client: Client, token: str, counted: Counter) -> Holder:
+        client.holder = None
         try:
-            tenant = await self._service.tenants.by_token(token)
+            tenant = client.holder = await self._service.tenants.by_token(token)
         except TablesStale:
             raise _LATER from None
         if tenant is None:
@@ -226,7 +227,7 @@ class Beginnings:
         try:
             if await limits.too_soon(tenant.sandbox_id):
                 self._count("too_soon")
-                raise Refused
+                raise Refused("too_soon")
             used_up = await limits.used_up(tenant.sandbox_id)
         except DependencyUnavailable as error:
             _log.warning("client_identify_waits", reason=error.reason)

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from aiohttp import WSMsgType, web
 
+from ..tenants import Holder
 from .compression import Encoder
 from .protocol import CloseCode, Closing, Op, operation
 
@@ -25,6 +26,8 @@ class Client:
         """Of the gateway, as the client has asked for."""
         self.closing: Closing | None = None
         """Why we have ended it."""
+        self.holder: Holder | None = None
+        """Whose token it has shown."""
         self.acknowledged = 0
         """The last sequence number that the client has confirmed in a heartbeat."""
 

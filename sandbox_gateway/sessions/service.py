@@ -66,7 +66,7 @@ class Commands(Protocol):
     """Puts the ids of commands in place that the client knows."""
 
     async def to_client(self, tenant: Tenant, frame: bytes) -> bytes:
-        """Return the frame of an INTERACTION_CREATE as the client is to see it."""
+        """Return the frame of an event about a command as the client is to see it."""
         ...
 
 
