@@ -13,6 +13,7 @@ from discord_sim.jsontypes import Json, JsonValue
 from discord_sim.snowflake import SnowflakeFactory
 
 CHAT_INPUT = 1
+KINDS = frozenset({1, 2, 3, 4})
 SUB_COMMAND = 1
 SUB_COMMAND_GROUP = 2
 COMMANDS_LIMIT = 100
@@ -50,7 +51,7 @@ class CommandRegistry:
         fresh: dict[int, Json] = {}
         names: set[tuple[str, int]] = set()
         for number, body in enumerate(bodies):
-            key = (body.get("name", ""), body.get("type", CHAT_INPUT))
+            key = (body.get("name", ""), _kind(body))
             if key in names:
                 raise invalid_form(
                     str(number),
@@ -68,7 +69,7 @@ class CommandRegistry:
         """Create a command, or overwrite the one with its name. Return it, and whether it is new."""
         scope = self._scopes.setdefault(guild_id, {})
         for command_id, known in scope.items():
-            if (known["name"], known["type"]) == (body.get("name"), body.get("type", CHAT_INPUT)):
+            if (known["name"], known["type"]) == (body.get("name"), _kind(body)):
                 scope[command_id] = self._command(guild_id, body, command_id)
                 return scope[command_id], False
         command = self._command(guild_id, body, None)
@@ -105,7 +106,7 @@ class CommandRegistry:
         raise SimUnknownCommand(f"/{path} is not synced here; synced: {known or 'nothing'}")
 
     def _command(self, guild_id: int | None, body: Json, command_id: int | None) -> Json:
-        kind = body.get("type") or CHAT_INPUT
+        kind = _kind(body)
         name = body.get("name")
         if not isinstance(name, str) or (kind == CHAT_INPUT and not NAME.match(name)):
             raise invalid_form("name", "APPLICATION_COMMAND_INVALID_NAME", "Command name is invalid")
@@ -135,6 +136,13 @@ class CommandRegistry:
         if kind == CHAT_INPUT:
             command["options"] = _clean(body.get("options") or [])
         return command
+
+
+def _kind(body: Json) -> int:
+    kind = body.get("type") or CHAT_INPUT
+    if not isinstance(kind, int) or kind not in KINDS:
+        raise invalid_form("type", "BASE_TYPE_CHOICES", f"Value must be one of {sorted(KINDS)}")
+    return kind
 
 
 def paths(command: Json) -> Iterator[str]:

@@ -36,6 +36,8 @@ class EndpointApp:
                 web.get("/readyz", self._readyz),
                 web.get("/metrics", self._show_metrics),
                 web.get("/", self._gateway.serve),
+                # twilight writes a slash behind whatever address it has.
+                web.get("//", self._gateway.serve),
                 web.get("/gateway", self._gateway.serve),
                 web.get("/gateway/", self._gateway.serve),
                 # Paths are the guard's to read: it gets them as they came.

@@ -78,19 +78,19 @@ class FollowedTenants:
         self._read_at = -math.inf
         self._wake = asyncio.Event()
         self._waiting: list[asyncio.Future[None]] = []
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self.on_change: list[Changed] = []
 
     async def start(self) -> None:
         """Begin to follow. The table may not be known yet when this returns."""
-        follow = tasks.repeat(self._follow, failed=_failed, pause=_AGAIN_AFTER)
-        self._task = asyncio.create_task(follow, name="tenants")
+        for turn in (self._follow, self._expire):
+            work = tasks.repeat(turn, failed=_failed, pause=_AGAIN_AFTER)
+            self._tasks.append(asyncio.create_task(work, name="tenants"))
 
     async def close(self) -> None:
         """Follow no more."""
-        if self._task is not None:
-            await tasks.end(self._task)
-            self._task = None
+        ending, self._tasks = self._tasks, []
+        await tasks.end(*ending)
         await self._kept.give_back()
 
     @property
@@ -177,17 +177,19 @@ class FollowedTenants:
             if self.stale:
                 _log.warning("tenants_stale", dependency="PostgreSQL", reason=reason)
             await self._kept.give_back()
-            self._take_expired()
             await asyncio.sleep(_AGAIN_AFTER)
+
+    async def _expire(self) -> None:
+        """End what expires, also while PostgreSQL does not answer."""
+        await asyncio.sleep(self._pace.every)
+        now = self._clock()
+        if any(now >= each.expires_at for each in self._tenants.values()):
+            self._changed({key: each for key, each in self._tenants.items() if now < each.expires_at})
 
     def _take(self, found: list[Sandbox]) -> None:
         self._rows = {each.short_id: each for each in found}
         now = self._clock()
         self._changed({each.id: _tenant(each) for each in found if now < each.expires_at})
-
-    def _take_expired(self) -> None:
-        now = self._clock()
-        self._changed({key: each for key, each in self._tenants.items() if now < each.expires_at})
 
     def _changed(self, tenants: Mapping[UUID, Tenant]) -> None:
         before, self._tenants = self._tenants, dict(tenants)

@@ -13,6 +13,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from sandbox_core.bootstrap import Core
+from sandbox_core.client_endpoint import PRODUCTION
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.guild_commands import GuildCommands
 
@@ -34,6 +35,7 @@ from .sessions.service import Commands, NothingKept, Seen, SessionReports, Uncha
 from .share import Share, ShareLimits, ShareUsed
 from .upstream import Upstream, UpstreamAnswer, UpstreamAway, open_upstream
 
+_TOO_SOON = 429
 _PATIENCE = 60.0
 """Seconds for which the gateway waits for its turn."""
 
@@ -66,15 +68,17 @@ class PatientRest:
         end = time.monotonic() + _PATIENCE
         while True:
             try:
-                return await self._upstream.request(method, path, sandbox_id=sandbox_id, query=query)
+                answer = await self._upstream.request(method, path, sandbox_id=sandbox_id, query=query)
+                if answer.status != _TOO_SOON:
+                    return answer
+                wait, why = answer.retry_after, "it limits this route"
             except ShareUsed as used:
-                if time.monotonic() + used.retry_after > end:
-                    raise DependencyUnavailable(
-                        "Discord", f"the sandboxes' share is used up: {used}"
-                    ) from None
-                await asyncio.sleep(used.retry_after)
+                wait, why = used.retry_after, f"the sandboxes' share is used up: {used}"
             except UpstreamAway as away:
                 raise DependencyUnavailable("Discord", f"it does not answer ({away})") from None
+            if time.monotonic() + wait > end:
+                raise DependencyUnavailable("Discord", why)
+            await asyncio.sleep(wait)
 
 
 @asynccontextmanager
@@ -86,9 +90,14 @@ async def open_guard(
     limits: ShareLimits,
 ) -> AsyncIterator[Guarded]:
     """Open the guard over the core's servers. Raises `ValueError` without the bot's token."""
+
+    def lives(sandbox_id: UUID) -> bool:
+        # What production did is kept also when its token has just been revoked.
+        return sandbox_id == PRODUCTION or tenants.current(sandbox_id) is not None
+
     async with (
         open_upstream(core.settings, Share(core.redis, limits), UpstreamMetrics(registry)) as upstream,
-        recording(core.redis, lambda sandbox_id: tenants.current(sandbox_id) is not None) as calls,
+        recording(core.redis, lives) as calls,
     ):
         places, seen = Places(upstream), RedisSeen(core.redis)
         patient = UpstreamCommands(upstream, ApplicationId(upstream), patience=_PATIENCE)

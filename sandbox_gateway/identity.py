@@ -1,4 +1,4 @@
-"""Who the bot is: asked once, and again until Discord has answered."""
+"""Who the bot is: asked once, again until Discord has answered, and where that may have changed."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ class BotIdentity:
         self._known: Bot | None = None
         self._turn = asyncio.Lock()
 
-    async def get(self, sandbox_id: UUID) -> Bot:
-        """Return who it is; asked on behalf of this sandbox. Raises `DependencyUnavailable`."""
-        if self._known is None:
+    async def get(self, sandbox_id: UUID, *, anew: bool = False) -> Bot:
+        """See `Bots`."""
+        known = None if anew else self._known
+        if known is None:
             async with self._turn:
-                if self._known is None:
+                if self._known is None or anew:
                     self._known = await self._ask(sandbox_id)
-        return self._known
+                known = self._known
+        return known
 
     async def user_id(self, sandbox_id: UUID) -> str:
         """Return the id of the bot's account. Raises `DependencyUnavailable`."""

@@ -19,7 +19,7 @@ from sandbox_core.metrics import PlainHistogram
 from .sessions.protocol import CloseCode
 
 _LAG_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
-_IDENTIFIES = ("accepted", "token_refused", "disallowed_intents", "too_soon", "used_up")
+_IDENTIFIES = ("accepted", "token_refused", "disallowed_intents", "too_soon", "used_up", "too_many_servers")
 _RESUMES = ("accepted", "token_refused", "unknown_session", "too_late", "events_lost")
 _ANSWERS = ("2xx", "3xx", "401", "403", "429", "4xx", "5xx", "away")
 _STOPS = ("global_limit", "address_blocked")

@@ -123,7 +123,7 @@ async def open_endpoint(
             limits=IdentifyLimits(core.redis, every=tuning.identify_every),
             snapshots=GuildSnapshots(asking, identity.user_id, guarded.learn),
             lists=GuildLists(asking),
-            bot=identity.get,
+            bots=identity,
             gateway_url=place.gateway_url,
             metrics=metrics,
             seen=guarded.seen,

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 STRANGERS = UUID(int=0)
 """Whose share calls without a known sandbox have: those with a webhook's own token."""
 
+UPKEEP = UUID(int=2)
+"""Whose share the endpoint's own work has: no stranger uses it up."""
 _NO_LIMIT = 1_000_000_000
 _WINDOW_MS = 1000
 _INVALID_MS = 600_000
@@ -82,8 +84,11 @@ class ShareLimits:
     """The time in seconds that a call may wait in line."""
     invalid_each: int = 1000
     """The most answers 401, 403 and 429 to one sandbox in ten minutes."""
-    invalid_all: int = 5000
-    """The same for all together. At 10,000 from one address, production's too, Discord bans the address."""
+    invalid_all: int = 4000
+    """The same for all together. At 10,000 from one address, production's too, Discord bans the address.
+
+    Its ten minutes may have two times as many: the end of one count, and the begin of the next.
+    """
 
     @classmethod
     def of(cls, settings: Settings) -> ShareLimits:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.settings import Settings
 
 from .metrics import LastMinute, UpstreamMetrics
-from .share import Share
+from .share import Share, ShareUsed
 
 _log = structlog.get_logger("sandbox.client_gateway")
 
@@ -36,6 +37,8 @@ _PAGE_STOPS = 60.0
 """How long a page of Cloudflare's stops everything that does not say it itself, in seconds."""
 _LONGEST_STOP = 24 * 3600.0
 _COUNTED_WITHIN = 0.5
+_MOST_OPEN, _OPEN_AGAIN_AFTER = 50, 1.0
+"""Calls of one sandbox at the same time: an upload, or an answer that its bot does not read, may last."""
 
 
 class UpstreamAway(Exception):
@@ -58,6 +61,13 @@ class UpstreamAnswer:
     status: int
     headers: CIMultiDictProxy[str]
     body: bytes
+
+    @property
+    def retry_after(self) -> float:
+        """The seconds after which a call that came too soon may come again."""
+        said = self.json()
+        told = said.get("retry_after") if isinstance(said, dict) else None
+        return _number(told) or _number(self.headers.get("Retry-After")) or 1.0
 
     def json(self) -> Any:
         """Return the body's value; None when it is no JSON."""
@@ -128,6 +138,7 @@ class Upstream:
         self._token = token
         self.share = share
         self._metrics = metrics or UpstreamMetrics(CollectorRegistry())
+        self._open: Counter[UUID] = Counter()
         self._asked = asked = LastMinute()
         most = share.limits.all_sandboxes * 60
         self._metrics.share_used.set_function(lambda: asked.count / most)
@@ -152,26 +163,39 @@ class Upstream:
         `last_look` is called when its turn has come, and may raise. It is the last step before the sending.
         Raises `ShareUsed`, `UpstreamAway`, and `DependencyUnavailable` when Redis is away.
         """
-        await self.share.enter(sandbox_id, of_all=of_all)
-        if of_all:
-            self._asked.note()
-        last_look()
-        sent = CIMultiDict(headers or {})
-        sent["User-Agent"] = _USER_AGENT
-        if authorized:
-            sent["Authorization"] = f"Bot {self._token.get_secret_value()}"
-        url = URL(f"{self._base}/v{version}{path}{'?' if query else ''}{query}", encoded=True)
+        with self._one_more(sandbox_id):
+            await self.share.enter(sandbox_id, of_all=of_all)
+            if of_all:
+                self._asked.note()
+            last_look()
+            sent = CIMultiDict(headers or {})
+            sent["User-Agent"] = _USER_AGENT
+            if authorized:
+                sent["Authorization"] = f"Bot {self._token.get_secret_value()}"
+            url = URL(f"{self._base}/v{version}{path}{'?' if query else ''}{query}", encoded=True)
+            try:
+                sending = await self._sent(self._http, method, url, headers=sent, body=body)
+            except UpstreamAway:
+                self._metrics.answered(None, authorized=authorized)
+                raise
+            async with sending as response:
+                self._metrics.answered(response.status, authorized=authorized)
+                answer = OpenAnswer(response.status, response.headers, response)
+                if response.status in _INVALID:
+                    await self._judge(answer, sandbox_id)
+                yield answer
+
+    @contextmanager
+    def _one_more(self, sandbox_id: UUID) -> Iterator[None]:
+        if self._open[sandbox_id] >= _MOST_OPEN:
+            raise ShareUsed(_OPEN_AGAIN_AFTER, "too_many_at_once")
+        self._open[sandbox_id] += 1
         try:
-            sending = await self._sent(self._http, method, url, headers=sent, body=body)
-        except UpstreamAway:
-            self._metrics.answered(None, authorized=authorized)
-            raise
-        async with sending as response:
-            self._metrics.answered(response.status, authorized=authorized)
-            answer = OpenAnswer(response.status, response.headers, response)
-            if response.status in _INVALID:
-                await self._judge(answer, sandbox_id)
-            yield answer
+            yield
+        finally:
+            self._open[sandbox_id] -= 1
+            if not self._open[sandbox_id]:
+                del self._open[sandbox_id]
 
     @asynccontextmanager
     async def pass_on(
@@ -237,7 +261,7 @@ class Upstream:
         authorized: bool = True,
         of_all: bool = True,
     ) -> UpstreamAnswer:
-        """Do the same as `open`, and read the whole answer."""
+        """Do the same as `open`, and read the whole answer. One that stops the share is `ShareUsed`, too."""
         async with self.open(
             method,
             path,
@@ -249,6 +273,8 @@ class Upstream:
             authorized=authorized,
             of_all=of_all,
         ) as answer:
+            if answer.stopped:
+                raise ShareUsed(answer.stopped, "stopped")
             return UpstreamAnswer(answer.status, answer.headers, await answer.body())
 
     async def _judge(self, answer: OpenAnswer, sandbox_id: UUID) -> None:
@@ -306,6 +332,7 @@ def _client() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         # No cookie of one sandbox's answer comes with another's request.
         cookie_jar=aiohttp.DummyCookieJar(),
-        connector=aiohttp.TCPConnector(limit=100, keepalive_timeout=30),
+        # Each sandbox has its own limit: with one for all, a few uploads that last would stop everybody.
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
         requote_redirect_url=False,
     )

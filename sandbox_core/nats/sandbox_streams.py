@@ -193,7 +193,10 @@ class LivingStreams:
         """Why one of the streams can't be used."""
 
     async def ensure(self) -> None:
-        """Make the streams that are missing. Raises `DependencyUnavailable` when none could be."""
+        """Make the streams that are missing, as far as PostgreSQL says which sandboxes live.
+
+        Raises `DependencyUnavailable` when none could be made.
+        """
         async with self._lock:
             self.ready = False
             told, self.obstacle = self.obstacle, None
@@ -223,9 +226,9 @@ class LivingStreams:
         try:
             self._known = await self._living()
         except DependencyUnavailable:
-            # While PostgreSQL is away nothing begins or ends: what is known of before is still right.
-            if self._known is None:
-                raise
+            # While PostgreSQL is away nothing begins or ends: what is known of before is still right. Without
+            # that, streams are as others have left them, and no event waits for one that is there.
+            return self._known or ()
         return self._known
 
     async def _make(self, sandbox_id: UUID) -> DependencyUnavailable | None:

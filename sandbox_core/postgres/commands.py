@@ -145,11 +145,11 @@ async def store(
 
 
 async def known_as(
-    connection: Connection, sandbox_id: UUID, guild_id: str, command_id: str, key: Key
+    connection: Connection, sandbox_id: UUID, guild_id: str, command_id: str, key: Key | None
 ) -> tuple[str, str | None] | None:
     """Return the id and the guild under which the sandbox's bot knows what Discord calls `command_id`.
 
-    Where Discord's command is somebody else's, the bot's one of the same name is meant.
+    Where Discord's command is somebody else's, the bot's one of the same kind and name, `key`, is meant.
     """
     with translating():
         row = await connection.fetchrow(
@@ -166,7 +166,7 @@ async def known_as(
             sandbox_id,
             guild_id,
             command_id,
-            *key,
+            *(key or (0, "")),
         )
     return None if row is None else (row["id"], row["guild_id"])
 

@@ -33,7 +33,7 @@ class Commands(Protocol):
         ...
 
     async def to_client(self, tenant: Tenant, frame: bytes) -> bytes:
-        """Return an INTERACTION_CREATE as the sandbox's bot is to see it."""
+        """Return an event about the use or the permissions of a command as the sandbox's bot is to see it."""
         ...
 
 

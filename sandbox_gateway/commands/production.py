@@ -151,9 +151,13 @@ def _commands_in(body: bytes | None) -> list[Json] | None:
     """Return the commands of a list; None for what is none."""
     try:
         found = json.loads(body or b"")
-    except ValueError:
-        return None
-    if not isinstance(found, list) or not all(isinstance(each, dict) and "name" in each for each in found):
+        if not isinstance(found, list) or not all(
+            isinstance(each, dict) and "name" in each for each in found
+        ):
+            return None
+        for each in found:
+            key_of(each)
+    except (TypeError, ValueError):
         return None
     return found
 

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.guild_commands import Answer, Json
-from sandbox_gateway.share import STRANGERS, ShareUsed
+from sandbox_gateway.share import UPKEEP, ShareUsed
 from sandbox_gateway.upstream import Upstream, UpstreamAnswer
 
 _HEADERS = {"Content-Type": "application/json"}
@@ -27,7 +27,7 @@ class ApplicationId:
     async def get(self) -> str:
         """Return it. Raises what `Upstream.request` raises, and `DependencyUnavailable`."""
         if not self._known:
-            answer = await self._upstream.request("GET", "/applications/@me", sandbox_id=STRANGERS)
+            answer = await self._upstream.request("GET", "/applications/@me", sandbox_id=UPKEEP)
             found = answer.json() if answer.status == 200 else None
             if not isinstance(found, dict) or "id" not in found:
                 raise DependencyUnavailable("Discord", "it does not say which application the bot's is")
@@ -46,7 +46,7 @@ class UpstreamCommands:
         upstream: Upstream,
         application: ApplicationId,
         *,
-        sandbox_id: UUID = STRANGERS,
+        sandbox_id: UUID = UPKEEP,
         patience: float = 5.0,
     ) -> None:
         self._upstream = upstream

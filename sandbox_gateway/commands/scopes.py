@@ -167,7 +167,7 @@ def _checked(body: JsonValue, path: tuple[str, ...] = ()) -> Json:
     if not isinstance(body, dict):
         raise _invalid(path, "DICT_TYPE_CONVERT", "Only dictionaries may be used in a DictType")
     kind, name = body.get("type"), body.get("name")
-    if kind is not None and (isinstance(kind, bool) or kind not in _KINDS):
+    if kind is not None and (isinstance(kind, bool) or not isinstance(kind, int) or kind not in _KINDS):
         raise _invalid((*path, "type"), "BASE_TYPE_CHOICES", "Value must be one of {1, 2, 3, 4}.")
     if not isinstance(name, str) or not 1 <= len(name) <= _LONGEST_NAME:
         raise _invalid((*path, "name"), "BASE_TYPE_BAD_LENGTH", "Must be between 1 and 32 in length.")

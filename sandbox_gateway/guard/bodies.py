@@ -61,10 +61,13 @@ async def checked(request: web.Request, check: Check) -> Outgoing | None:
 
 async def _read(request: web.Request) -> bytes:
     read = bytearray()
-    async for chunk in request.content.iter_any():
-        read += chunk
-        if len(read) > _LARGEST:
-            raise Refusal(413, "Request entity too large", 40005, reason="too_large")
+    try:
+        async for chunk in request.content.iter_any():
+            read += chunk
+            if len(read) > _LARGEST:
+                raise Refusal(413, "Request entity too large", 40005, reason="too_large")
+    except web.RequestPayloadError as error:
+        raise invalid_body("it can't be read", "payload") from error
     return bytes(read)
 
 

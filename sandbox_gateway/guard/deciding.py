@@ -9,6 +9,7 @@ from uuid import UUID
 
 from aiohttp import web
 
+from sandbox_core.client_endpoint import PRODUCTION
 from sandbox_gateway.share import STRANGERS
 from sandbox_gateway.tenants import Production, Tenant, present
 
@@ -100,6 +101,13 @@ class Decider:
         if not isinstance(found := await self.tenant_by_token(request), Production):
             raise unauthorized()
         return found, True
+
+    async def productions_interaction(self, matched: Matched | None) -> bool:
+        """Return whether the path has the token of an interaction that production has seen."""
+        values = {} if matched is None else matched.values
+        token = values.get("interaction_token") or values.get("webhook_token")
+        whose = await self._seen.whose("interaction", values.get("interaction_id"), token) if token else None
+        return whose == PRODUCTION
 
     async def tenant_by_path(self, matched: Matched) -> Tenant | Production:
         """Return whose interaction, or whose webhook, the path is about."""

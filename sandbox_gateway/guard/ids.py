@@ -21,6 +21,37 @@ _CHANNELS = re.compile(r"(?:(?:\w+_)?channel_ids?|parent_id|thread_ids?|exempt_c
 _MOST = 500
 """The most ids in one request; an onboarding may have many channels."""
 _QUERY_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
+# The names in queries under which Discord's API description has ids, or any text.
+QUERY_IDS = frozenset(
+    [
+        "after",
+        "around",
+        "author_id",
+        "before",
+        "channel_id",
+        "content",
+        "guild_id",
+        "guild_scheduled_event_exception_ids",
+        "guild_scheduled_event_id",
+        "include_roles",
+        "max_id",
+        "mentions",
+        "mentions_role_id",
+        "min_id",
+        "name",
+        "query",
+        "replied_to_message_id",
+        "replied_to_user_id",
+        "sku_ids",
+        "tag",
+        "target_channel_id",
+        "target_id",
+        "target_message_id",
+        "thread_id",
+        "user_id",
+    ]
+)
+_LIKE_AN_ID = re.compile(r"[0-9]{15,}")
 _SELECTED = "channel"
 """The `type` of a value that stands for a channel, as the chosen one of a menu does."""
 
@@ -81,11 +112,22 @@ def _look_at(value: Json, found: Named) -> None:
 
 
 def named_in_query(pairs: Iterable[tuple[str, str]]) -> Named:
-    """Return what a query names. Raises `Refusal` for a name that could be read in two ways."""
+    """Return what a query names.
+
+    Raises `Refusal` for a name that could be read in two ways, and for an id under a name that Discord does
+    not describe: nobody knows of what it is one.
+    """
     found = Named()
     for name, value in pairs:
         if not _QUERY_NAME.match(name):
             raise invalid_body("a name in the query can't be used", "query")
+        if (
+            _LIKE_AN_ID.search(value)
+            and name not in QUERY_IDS
+            and not _GUILDS.match(name)
+            and not _CHANNELS.match(name)
+        ):
+            raise invalid_body(f"`{name}` is no field of a query", "query")
         found.add(name, value)
     return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 UNAVAILABLE = ("control_plane_away", "tenants_stale", "discord_away", "real_token_refused")
-TOO_MANY = ("share_of_all", "share_of_sandbox", "stopped", "invalid_requests")
+TOO_MANY = ("share_of_all", "share_of_sandbox", "too_many_at_once", "stopped", "invalid_requests")
 """The reasons that alerts look at."""
 _STATUSES = ("2xx", "3xx", "4xx", "429", "5xx")
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)

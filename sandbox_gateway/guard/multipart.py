@@ -13,6 +13,7 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 
 from aiohttp import BodyPartReader, MultipartReader, hdrs, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from .answers import Refusal, invalid_body
 
@@ -20,6 +21,8 @@ _LARGEST_FIELD = 1024 * 1024
 _LARGEST = 512 * 1024 * 1024
 _MOST_PARTS = 40
 _CHUNK = 64 * 1024
+_UNREADABLE = (ValueError, AssertionError, HttpProcessingError, web.RequestPayloadError)
+"""What aiohttp raises for a form, or a part's headers, that it can't read."""
 _FILES = re.compile(r"(?:files\[[0-9]{1,3}\]|file[0-9]{0,3}|target_users_file)\Z")
 _TYPE = re.compile(
     r"[A-Za-z0-9!#$&^_.+-]{1,100}/[A-Za-z0-9!#$&^_.+-]{1,100}(?:; ?charset=[A-Za-z0-9-]{1,20})?\Z"
@@ -88,7 +91,7 @@ class Multipart:
     async def _next(self) -> BodyPartReader | None:
         try:
             part = await self._reader.next()
-        except ValueError as error:
+        except _UNREADABLE as error:
             raise invalid_body("it is no form", "multipart") from error
         if part is None:
             return None
@@ -143,7 +146,7 @@ async def _chunks(part: BodyPartReader) -> AsyncIterator[bytes]:
     while not part.at_eof():
         try:
             chunk = await part.read_chunk(_CHUNK)
-        except (ValueError, AssertionError) as error:
+        except _UNREADABLE as error:
             raise invalid_body("it is no form", "multipart") from error
         if chunk:
             yield bytes(chunk)

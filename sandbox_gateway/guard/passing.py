@@ -74,6 +74,13 @@ class ProductionCall:
         """Whether the path has a token, so that libraries send no Authorization header."""
         return self.matched is not None and self.matched.rule.has_own_token
 
+    @property
+    def own_token(self) -> str:
+        """The token by which Discord knows a call without the bot's: in its path, or somebody's own."""
+        values = {} if self.matched is None else self.matched.values
+        in_path = values.get("interaction_token") or values.get("webhook_token")
+        return in_path or str(self.headers.get("Authorization", ""))
+
 
 class Passing:
     """Passes production's calls on."""

@@ -98,9 +98,7 @@ class Places:
     async def _get(self, path: str, sandbox_id: UUID, *, authorized: bool = True) -> UpstreamAnswer:
         answer = await self._upstream.request("GET", path, sandbox_id=sandbox_id, authorized=authorized)
         if answer.status == 429:
-            body = answer.json()
-            seconds = body.get("retry_after") if isinstance(body, dict) else None
-            raise limited(float(seconds) if isinstance(seconds, (int, float)) else 1.0, "look_up_limited")
+            raise limited(answer.retry_after, "look_up_limited")
         if answer.status >= 500 or (answer.status == 401 and authorized):
             raise unavailable("look_up_failed")
         return answer

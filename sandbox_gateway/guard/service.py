@@ -41,6 +41,7 @@ from .places import Places
 from .ports import KnownTenants, Seen
 from .relaying import relay
 from .rules import Matched, Rule, Rules
+from .strangers import Strangers
 
 _log = structlog.get_logger("sandbox.client_gateway")
 
@@ -90,6 +91,7 @@ class Guard:
         self._common = Common(upstream)
         metrics.records_lost.set_function(lambda: calls.lost)
         self._passing = passing or Passing(upstream, None)
+        self._strangers = Strangers()
         self._decider = Decider(tenants, seen, places, self._common)
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
@@ -174,7 +176,14 @@ class Guard:
             return self._own_answer(trace.rule)
         if not authorized and not call.has_own_token and "Authorization" not in request.headers:
             raise unauthorized("no_token")
-        return await self._passing.answer(request, call, authorized=authorized)
+        if authorized:
+            return await self._passing.answer(request, call, authorized=True)
+        token = call.own_token
+        if self._strangers.too_many(token) and not await self._decider.productions_interaction(call.matched):
+            raise unavailable("invalid_requests")
+        response = await self._passing.answer(request, call, authorized=False)
+        self._strangers.answered(token, response.status)
+        return response
 
     def _own_answer(self, rule: Rule) -> web.Response:
         if rule.note == "nothing":
@@ -186,6 +195,8 @@ class Guard:
         answer = await self._common.get(
             call.matched.path, sandbox_id=call.sandbox_id, version=call.matched.target.version
         )
+        if answer.status == 401:
+            raise _real_token_refused()
         if call.matched.rule.note == "application" and answer.status == 200:
             return json_response(200, rewrites.application(answer.json(), call.tenant))
         return web.Response(status=answer.status, body=answer.body, headers=_passed(answer.headers))
@@ -204,7 +215,10 @@ class Guard:
         if matched.rule.decision == "commands":
             if outgoing is not None and not isinstance(outgoing.data, bytes):
                 raise invalid_body("commands take no form with files", "multipart")
-            return await self._commands.handle(call.tenant, _command_call(call, value))
+            response = await self._commands.handle(call.tenant, _command_call(call, value))
+            if response.status == 401:
+                raise _real_token_refused()
+            return response
         headers = CIMultiDict({name: request.headers[name] for name in _SENT if name in request.headers})
         if outgoing is not None:
             headers["Content-Type"] = outgoing.content_type
@@ -234,14 +248,21 @@ class Guard:
         if answer.stopped:
             raise limited(answer.stopped, "stopped")
         if answer.status == 401 and not call.matched.rule.has_own_token:
-            # It is about the real token, of which no bot in a sandbox knows anything.
-            raise unavailable("real_token_refused")
+            raise _real_token_refused()
         headers = _passed(answer.headers)
         if call.matched.rule.decision == "response" and answer.status < 400:
             body = await _bounded(answer)
             _check_answer(call, body)
             return web.Response(status=answer.status, body=body, headers=headers)
         return await relay(request, answer, headers)
+
+
+def _real_token_refused() -> Refusal:
+    """Return the refusal of a call that Discord answered with 401.
+
+    It is about the real token, of which no bot in a sandbox knows anything.
+    """
+    return unavailable("real_token_refused")
 
 
 async def _bounded(answer: OpenAnswer) -> bytes:
@@ -256,7 +277,10 @@ async def _bounded(answer: OpenAnswer) -> bytes:
 def _check_answer(call: Call, body: bytes) -> None:
     """Raise `Refusal` unless the guild in the answer is the sandbox's, or none need be and is there."""
     note = call.matched.rule.note
-    found: Any = json.loads(body)
+    try:
+        found: Any = json.loads(body)
+    except ValueError:
+        raise unavailable("answer_unreadable") from None
     for name in note.removesuffix("?").split("."):
         found = found.get(name) if isinstance(found, dict) else None
     if found is None and note.endswith("?"):

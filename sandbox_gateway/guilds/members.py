@@ -32,10 +32,11 @@ async def chunks(asking: Asking, sandbox_id: UUID, asked: RequestMembers) -> lis
     if asked.user_ids is not None:
         members, missing = await _named(ask, path, asked.user_ids)
     elif asked.query:
-        limit = str(min(max(asked.limit, 1), 100))
-        members = await ask(f"{path}/search", query=asked.query, limit=limit) or []
+        members = await ask(f"{path}/search", query=asked.query, limit=_some(asked.limit)) or []
+    elif asked.limit:
+        members = await ask(path, limit=_some(asked.limit)) or []
     else:
-        members = await _all(ask, path, asked.limit)
+        members = await _all(ask, path)
     parts = [members[start : start + _CHUNK] for start in range(0, len(members), _CHUNK)] or [[]]
     return [
         msgspec.json.encode(
@@ -54,14 +55,19 @@ async def chunks(asking: Asking, sandbox_id: UUID, asked: RequestMembers) -> lis
     ]
 
 
-async def _all(ask: Ask, path: str, limit: int) -> list[Any]:
+def _some(limit: int) -> str:
+    """Return Discord's limit for a part of the members."""
+    return str(min(max(limit, 1), 100))
+
+
+async def _all(ask: Ask, path: str) -> list[Any]:
     found: list[Any] = []
     after = "0"
     while True:
         page = await ask(path, limit=str(_PAGE), after=after) or []
         found += page
-        if len(page) < _PAGE or (limit and len(found) >= limit):
-            return found[:limit] if limit else found
+        if len(page) < _PAGE:
+            return found
         after = page[-1]["user"]["id"]
 
 

@@ -21,12 +21,12 @@ from ..guilds.listing import TooManyServers
 from ..tenants import Holder, TablesStale
 from . import intents
 from .client import Client
-from .events import event_of
+from .events import StreamEvent, event_of
 from .frames import guild_gone, with_body
 from .protocol import CloseCode, Closing, Identify, Resume
 from .records import Record
 from .registry import Sessions
-from .service import Bot, Service
+from .service import Bot, Service, SessionTuning
 from .session import Arrival, Session
 from .session_ids import SessionId
 
@@ -38,7 +38,7 @@ _LATER = Closing(CloseCode.RECONNECT, "not possible now; try again")
 
 
 class Refused(Exception):
-    """Answered with op 9: the client has to identify, later or anew."""
+    """Answered with op 9: the client has to identify, later or anew. Its text is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,33 @@ class Opened:
     session: Session
     greet: Callable[[], Awaitable[None]]
     """Sends what comes first. Raises `Closing`, `Refused` or `DependencyUnavailable`."""
+
+
+class _Early:
+    """Hears the events that come before there is a session, as many as that may have waiting."""
+
+    def __init__(self, tuning: SessionTuning) -> None:
+        self._tuning = tuning
+        self._events: list[StreamEvent] = []
+        self._bytes = 0
+        self._lost = False
+
+    def offer(self, event: StreamEvent) -> None:
+        """See `Listener`. With more than may wait the session ends at once."""
+        if len(self._events) <= self._tuning.waiting_events and self._bytes <= self._tuning.waiting_bytes:
+            self._events.append(event)
+            self._bytes += len(event.frame.after)
+
+    def events_lost(self) -> None:
+        """See `Listener`."""
+        self._lost = True
+
+    def hand_over(self, session: Session) -> None:
+        """Tell the session what was heard."""
+        for event in self._events:
+            session.offer(event)
+        if self._lost:
+            session.events_lost()
 
 
 class Beginnings:
@@ -61,13 +88,16 @@ class Beginnings:
     async def identify(self, client: Client, asked: Identify) -> AsyncIterator[Opened]:
         """Begin a session with READY and every server. Raises `Closing` or `Refused`."""
         service = self._service
-        tenant = await self._tenant(asked.token, service.metrics.identifies)
+        tenant = await self._tenant(client, asked.token, service.metrics.identifies)
         shard, count = asked.shard or (0, 1)
         if not 0 <= shard < count <= 0xFFFF:
             raise Closing(CloseCode.INVALID_SHARD, "there is no such shard")
         if asked.intents is None or asked.intents & ~intents.KNOWN or asked.intents < 0:
             raise Closing(CloseCode.INVALID_INTENTS, "these are no intents")
         bot = await self._bot(tenant)
+        if intents.lacking(asked.intents, bot.flags):
+            # It may have been allowed since Discord was asked.
+            bot = await self._bot(tenant, anew=True)
         if intents.lacking(asked.intents, bot.flags):
             self._count("disallowed_intents")
             raise Closing(CloseCode.DISALLOWED_INTENTS, "the application lacks a privileged intent")
@@ -78,6 +108,9 @@ class Beginnings:
                     service.feeds.use(tenant.sandbox_id, credentials=tenant.credentials)
                 )
                 # The position first, and all that Discord is asked for afterwards: nothing falls between.
+                early = _Early(service.tuning)
+                feed.add(early)
+                stack.callback(feed.remove, early)
                 position = max(feed.position, (await feed.place.state()).last)
                 listed = await service.lists.at_beginning(tenant)
             except DependencyUnavailable as error:
@@ -98,22 +131,23 @@ class Beginnings:
                 1 + len(guild_ids),
                 feed.birth,
                 position,
-                min(max(asked.large_threshold, _LARGE_AT_LEAST), _LARGE_AT_MOST),
+                min(max(asked.large_threshold or 0, _LARGE_AT_LEAST), _LARGE_AT_MOST),
             )
             session = Session(service, bot, client, tenant, identity)
             session.known.update(guild_ids)
+            early.hand_over(session)
+            feed.remove(early)
             feed.add(session)
             stack.callback(feed.remove, session)
-            self._sessions.add(session)
-            stack.push_async_callback(self._sessions.leave, session)
+            self._add(stack, session)
             await self._sessions.save_quietly([session])
             self._count("accepted")
             session.report("identified", shard=shard, shards=count, intents=asked.intents)
 
             async def greet() -> None:
-                await client.send(with_body("READY", self._ready(session, bot, guild_ids)).numbered(1))
+                ready = self._ready(session, bot, guild_ids, client.version)
+                await client.send(with_body("READY", ready).numbered(1))
                 await self._introduce(session, client, guild_ids, 1)
-                self._sessions.tenant_changed(tenant.sandbox_id, service.tenant(tenant.sandbox_id))
 
             yield Opened(session, greet)
 
@@ -121,7 +155,7 @@ class Beginnings:
     async def resume(self, client: Client, asked: Resume) -> AsyncIterator[Opened]:
         """Go on with a session, first with what was missed. Raises `Closing` or `Refused`."""
         service = self._service
-        tenant = await self._tenant(asked.token, service.metrics.resumes)
+        tenant = await self._tenant(client, asked.token, service.metrics.resumes)
         identity = service.ids.read(asked.session_id)
         present = (tenant.sandbox_id, tenant.credentials)
         if identity is None or (identity.sandbox_id, identity.credentials) != present:
@@ -142,8 +176,7 @@ class Beginnings:
                 session.resume(record, self._mark(record, identity, asked.seq), asked.seq)
                 feed.add(session)
                 stack.callback(feed.remove, session)
-                self._sessions.add(session)
-                stack.push_async_callback(self._sessions.leave, session)
+                self._add(stack, session)
                 await self._sessions.take(session)
             except DependencyUnavailable as error:
                 _log.warning("client_resume_waits", reason=error.reason)
@@ -165,9 +198,17 @@ class Beginnings:
 
             yield Opened(session, greet)
 
-    async def _tenant(self, token: str, counted: Counter) -> Holder:
+    def _add(self, stack: AsyncExitStack, session: Session) -> None:
+        """Have the session told what changes, and what has changed since its client showed its token."""
+        self._sessions.add(session)
+        stack.push_async_callback(self._sessions.leave, session)
+        sandbox_id = session.identity.sandbox_id
+        self._sessions.tenant_changed(sandbox_id, self._service.tenant(sandbox_id))
+
+    async def _tenant(self, client: Client, token: str, counted: Counter) -> Holder:
+        client.holder = None
         try:
-            tenant = await self._service.tenants.by_token(token)
+            tenant = client.holder = await self._service.tenants.by_token(token)
         except TablesStale:
             raise _LATER from None
         if tenant is None:
@@ -175,9 +216,9 @@ class Beginnings:
             raise Closing(CloseCode.AUTHENTICATION_FAILED, "this is no running sandbox's token")
         return tenant
 
-    async def _bot(self, tenant: Holder) -> Bot:
+    async def _bot(self, tenant: Holder, *, anew: bool = False) -> Bot:
         try:
-            return await self._service.bot(tenant.sandbox_id)
+            return await self._service.bots.get(tenant.sandbox_id, anew=anew)
         except DependencyUnavailable as error:
             _log.warning("client_bot_unknown", reason=error.reason)
             raise _LATER from None
@@ -187,7 +228,7 @@ class Beginnings:
         try:
             if await limits.too_soon(tenant.sandbox_id):
                 self._count("too_soon")
-                raise Refused
+                raise Refused("too_soon")
             used_up = await limits.used_up(tenant.sandbox_id)
         except DependencyUnavailable as error:
             _log.warning("client_identify_waits", reason=error.reason)
@@ -205,7 +246,9 @@ class Beginnings:
 
         async def snapshot(guild_id: str) -> bytes | None:
             async with few:
-                return await session.snapshot(guild_id)
+                found = await session.snapshot(guild_id)
+            # What others do there now is not the session's to see.
+            return found if guild_id in session.tenant.guild_ids else None
 
         asked = [asyncio.ensure_future(snapshot(each)) for each in guild_ids]
         try:
@@ -221,11 +264,11 @@ class Beginnings:
                 each.cancel()
             await asyncio.gather(*asked, return_exceptions=True)
 
-    def _ready(self, session: Session, bot: Bot, guild_ids: list[str]) -> bytes:
+    def _ready(self, session: Session, bot: Bot, guild_ids: list[str], version: str) -> bytes:
         identity = session.identity
         return msgspec.json.encode(
             {
-                "v": 10,
+                "v": int(version),
                 "user": bot.user,
                 "user_settings": {},
                 "guilds": [{"id": each, "unavailable": True} for each in guild_ids],

@@ -7,9 +7,11 @@ from contextlib import suppress
 
 from aiohttp import WSMsgType, web
 
+from ..tenants import Holder
 from .compression import Encoder
 from .protocol import CloseCode, Closing, Op, operation
 
+NEWEST = "10"
 _CLOSE_WITHIN = 1.0
 
 
@@ -20,8 +22,12 @@ class Client:
         self._request = request
         self._socket = socket
         self._encoder = encoder
+        self.version = request.query.get("v", NEWEST)
+        """Of the gateway, as the client has asked for."""
         self.closing: Closing | None = None
         """Why we have ended it."""
+        self.holder: Holder | None = None
+        """Whose token it has shown."""
         self.acknowledged = 0
         """The last sequence number that the client has confirmed in a heartbeat."""
 

@@ -40,6 +40,8 @@ _VERSIONS = frozenset({"9", "10"})
 _LARGEST_MESSAGE = 64 * 1024
 _PATIENCE = 1.5
 """How many heartbeats' time a client may be silent."""
+_ABNORMAL = 1006
+"""The code of an end without a word."""
 _AGAIN = 0.5
 """Seconds until a client that comes to a process which ends is sent away again."""
 _ANSWERS_AT_ONCE, _ANSWERS_WAITING = 3, 120
@@ -63,18 +65,20 @@ class Conversation:
         self._answers: set[asyncio.Task[None]] = set()
         self._few = asyncio.Semaphore(_ANSWERS_AT_ONCE)
 
-    async def run(self, socket: web.WebSocketResponse, version: str, encoding: str) -> None:
+    async def run(self, socket: web.WebSocketResponse, encoding: str) -> None:
         """Talk until the connection ends."""
         interval = self._service.tuning.heartbeat_ms
         try:
             await self._client.operate(Op.HELLO, {"heartbeat_interval": interval, "_trace": []})
-            if version not in _VERSIONS:
+            if self._client.version not in _VERSIONS:
                 raise Closing(CloseCode.INVALID_VERSION, "v is 9 or 10")
             if encoding != "json":
                 raise Closing(CloseCode.DECODE_ERROR, "the only encoding here is json")
             while True:
                 message = await socket.receive(timeout=interval / 1000 * _PATIENCE)
                 if message.type not in {WSMsgType.TEXT, WSMsgType.BINARY}:
+                    if self._client.closing is None:
+                        self._report("left", code=socket.close_code or _ABNORMAL)
                     break
                 if self._sent.exceeded():
                     raise Closing(CloseCode.RATE_LIMITED, "120 payloads a minute are the most")
@@ -92,10 +96,16 @@ class Conversation:
     async def close(self, closing: Closing) -> None:
         """End the connection."""
         self._service.metrics.closed.labels(str(int(closing.code))).inc()
-        if self._session is not None:
-            self._session.report("closed", code=int(closing.code), reason=closing.reason)
+        self._report("closed", code=int(closing.code), reason=closing.reason)
         _log.info("client_closed", code=int(closing.code), reason=closing.reason)
         await self._client.close(closing)
+
+    def _report(self, what: str, **details: object) -> None:
+        """Keep for the sandbox's owner what happened, if it is known whose client this is."""
+        if self._session is not None:
+            self._session.report(what, **details)
+        elif self._client.holder is not None:
+            self._service.reports.record_session(self._client.holder, what, details)
 
     async def send_away(self) -> None:
         """Ask the client to resume at another process."""
@@ -125,6 +135,7 @@ class Conversation:
     async def _heartbeat(self, message: FromClient) -> None:
         sequence = read_body(message.d, object)
         if isinstance(sequence, int) and self._session is not None:
+            sequence = min(sequence, self._session.sequence)
             self._client.acknowledged = max(self._client.acknowledged, sequence)
             # Saved again, so that it does not lapse while nothing happens.
             self._session.unsaved = True
@@ -153,7 +164,9 @@ class Conversation:
                     await self._serve(opened)
                 except Closing as closing:
                     await self.close(closing)
-        except Refused:
+        except Refused as refused:
+            self._report("refused", reason=str(refused))
+            self._client.holder = None
             await self._client.operate(Op.INVALID_SESSION, False)
         except Closing as closing:
             await self.close(closing)
@@ -187,8 +200,7 @@ class Conversation:
         finally:
             await tasks.end(sending)
         if closing is LOST:
-            session.report("invalidated", reason=closing.reason)
-            raise Refused
+            raise Refused("events_lost")
         raise closing
 
     def _answer(self, work: Callable[[], Awaitable[None]]) -> None:
@@ -232,7 +244,7 @@ class Gateway:
         self._conversations.add(conversation)
         self._empty.clear()
         try:
-            await conversation.run(socket, query.get("v", "10"), query.get("encoding", "json"))
+            await conversation.run(socket, query.get("encoding", "json"))
         finally:
             self._conversations.discard(conversation)
             if not self._conversations:

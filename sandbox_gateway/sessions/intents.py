@@ -57,6 +57,21 @@ _PRIVILEGED = (
 )
 
 
+class _User(msgspec.Struct):
+    id: str
+
+
+class _Member(msgspec.Struct):
+    user: _User
+
+
+class _MemberFrame(msgspec.Struct):
+    d: _Member
+
+
+_MEMBER = msgspec.json.Decoder(_MemberFrame)
+
+
 @lru_cache(maxsize=1024)
 def needed(event: str, *, in_guild: bool) -> int:
     """Return the intents of which an event needs one; 0 for what every session gets."""
@@ -71,6 +86,17 @@ def lacking(intents: int, flags: int) -> int:
     return sum(intent for intent, allowing in _PRIVILEGED if intents & intent and not flags & allowing)
 
 
+OF_MEMBER = "GUILD_MEMBER_UPDATE"
+
+
+def is_of_bot(frame: bytes, bot_id: str) -> bool:
+    """Whether such an event is about the bot: it hears of itself without the intent for members."""
+    try:
+        return _MEMBER.decode(frame).d.user.id == bot_id
+    except msgspec.DecodeError:
+        return False
+
+
 def loses_content(event: str, intents: int) -> bool:
     """Whether a session with these intents may not see the content of this event's message."""
     return event in _MESSAGES and not intents & MESSAGE_CONTENT
@@ -83,10 +109,23 @@ def without_content(frame: bytes, bot_id: str) -> bytes:
     """
     read = msgspec.json.decode(frame)
     message = read["d"]
-    own = (message.get("author") or {}).get("id") == bot_id
-    mentioned = any(user.get("id") == bot_id for user in message.get("mentions") or ())
-    if own or mentioned or "guild_id" not in message:
+    if "guild_id" not in message or _is_for(bot_id, message):
         return frame
+    _empty(message)
+    # What it answers, or passes on, is a message as well.
+    others = [message.get("referenced_message")]
+    others += [each.get("message") for each in message.get("message_snapshots") or ()]
+    for other in others:
+        if isinstance(other, dict) and not _is_for(bot_id, other):
+            _empty(other)
+    return msgspec.json.encode(read)
+
+
+def _is_for(bot_id: str, message: dict[str, Any]) -> bool:
+    own = (message.get("author") or {}).get("id") == bot_id
+    return own or any(user.get("id") == bot_id for user in message.get("mentions") or ())
+
+
+def _empty(message: dict[str, Any]) -> None:
     message.update((key, value) for key, value in _CONTENT.items() if key in message)
     message.pop("poll", None)
-    return msgspec.json.encode(read)

@@ -73,7 +73,7 @@ class Identify(msgspec.Struct):
 
     token: str
     intents: int | None = None
-    large_threshold: int = 50
+    large_threshold: int | None = None
     shard: tuple[int, int] | None = None
 
 
@@ -102,6 +102,8 @@ class RequestSounds(msgspec.Struct):
     guild_ids: list[str | int]
 
 
+# The second one for what is nested too deeply.
+_UNREADABLE = (msgspec.DecodeError, RecursionError)
 _FROM_CLIENT = msgspec.json.Decoder(FromClient)
 
 
@@ -111,7 +113,7 @@ def read(data: str | bytes) -> FromClient:
         raise Closing(CloseCode.DECODE_ERROR, f"a payload is at most {LONGEST} bytes")
     try:
         return _FROM_CLIENT.decode(data)
-    except msgspec.DecodeError:
+    except _UNREADABLE:
         raise Closing(CloseCode.DECODE_ERROR, "this is no payload in JSON") from None
 
 
@@ -119,7 +121,7 @@ def read_body(data: msgspec.Raw, kind: type[Any]) -> Any:
     """Read a payload's `d`. Raises `Closing`."""
     try:
         return msgspec.json.decode(data, type=kind)
-    except msgspec.DecodeError:
+    except _UNREADABLE:
         raise Closing(CloseCode.DECODE_ERROR, "this operation has another body") from None
 
 

@@ -41,7 +41,9 @@ async def members(service: Service, session: Session, asked: RequestMembers) -> 
         _log.warning("client_members_not_read", guild_id=guild_id, reason=error.reason)
         return
     for chunk in chunks:
-        await session.answer(with_body("GUILD_MEMBERS_CHUNK", chunk))
+        # It may have been given back meanwhile.
+        if guild_id in session.tenant.guild_ids:
+            await session.answer(with_body("GUILD_MEMBERS_CHUNK", chunk))
 
 
 async def sounds(service: Service, session: Session, asked: RequestSounds) -> None:
@@ -54,7 +56,8 @@ async def sounds(service: Service, session: Session, asked: RequestSounds) -> No
         except DependencyUnavailable as error:
             _log.warning("client_sounds_not_read", guild_id=guild_id, reason=error.reason)
             continue
-        await session.answer(with_body("SOUNDBOARD_SOUNDS", found))
+        if guild_id in session.tenant.guild_ids:
+            await session.answer(with_body("SOUNDBOARD_SOUNDS", found))
 
 
 def refuse_voice(session: Session) -> None:

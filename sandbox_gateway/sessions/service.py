@@ -66,7 +66,7 @@ class Commands(Protocol):
     """Puts the ids of commands in place that the client knows."""
 
     async def to_client(self, tenant: Tenant, frame: bytes) -> bytes:
-        """Return the frame of an INTERACTION_CREATE as the client is to see it."""
+        """Return the frame of an event about a command as the client is to see it."""
         ...
 
 
@@ -112,6 +112,17 @@ class Bot:
         return str(self.user["id"])
 
 
+class Bots(Protocol):
+    """Who the bot is."""
+
+    async def get(self, sandbox_id: UUID, *, anew: bool = False) -> Bot:
+        """Return it, as Discord says or has said; asked on behalf of a sandbox.
+
+        Raises `DependencyUnavailable`.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class SessionTuning:
     """Times and sizes of sessions."""
@@ -142,8 +153,7 @@ class Service:
     limits: IdentifyLimits
     snapshots: Snapshots
     lists: GuildLists
-    bot: Callable[[UUID], Awaitable[Bot]]
-    """Who the bot is; asked on behalf of a sandbox. Raises `DependencyUnavailable`."""
+    bots: Bots
     gateway_url: str
     metrics: ClientMetrics
     seen: Seen = field(default_factory=NothingKept)

@@ -76,6 +76,7 @@ class _InteractionFrame(msgspec.Struct):
 
 _INTERACTION = msgspec.json.Decoder(_InteractionFrame)
 # Of a GUILD_DELETE, which has nothing else than the id beside it.
+_ABOUT_COMMANDS = frozenset({"INTERACTION_CREATE", "APPLICATION_COMMAND_PERMISSIONS_UPDATE"})
 _IS_OUTAGE = re.compile(rb'"unavailable"\s*:\s*true')
 
 
@@ -141,6 +142,9 @@ class Session:
 
     def offer(self, event: StreamEvent) -> None:
         """See `Listener`."""
+        if self.ended.done():
+            # Nobody sends it any more.
+            return
         self._bytes += len(event.frame.after)
         self.put(event)
         tuning = self._service.tuning
@@ -272,7 +276,11 @@ class Session:
             return
         frame = event.frame.numbered(self.sequence)
         if event.type == "INTERACTION_CREATE":
-            frame = await self._interaction(frame, guild_id)
+            await self._note_interaction(frame, guild_id)
+        if event.type in _ABOUT_COMMANDS:
+            # Production's commands have Discord's own ids.
+            if isinstance(self.tenant, Tenant):
+                frame = await self._service.commands.to_client(self.tenant, frame)
         elif intents.loses_content(event.type, self.identity.intents):
             frame = intents.without_content(frame, self._bot.user_id)
         await self._client.send(frame)
@@ -295,7 +303,10 @@ class Session:
         """Whether the event counts in this session: by what never changes in it."""
         needed = intents.needed(event.type, in_guild=event.guild_id is not None)
         if needed and not self.identity.intents & needed:
-            return False
+            if event.type != intents.OF_MEMBER:
+                return False
+            if not intents.is_of_bot(event.frame.numbered(0), self._bot.user_id):
+                return False
         return shard_of(event.guild_id, self.identity.shard_count) == self.identity.shard
 
     def _is_of_shard(self, guild_id: str) -> bool:
@@ -369,22 +380,13 @@ class Session:
                 await asyncio.sleep(_TRY_AGAIN_AFTER)
         raise Closing(CloseCode.RECONNECT, "Discord does not answer; resume later")
 
-    async def _interaction(self, frame: bytes, guild_id: str | None) -> bytes:
+    async def _note_interaction(self, frame: bytes, guild_id: str | None) -> None:
         try:
             seen = _INTERACTION.decode(frame).d
+            await self._service.seen.note(self.tenant, "interaction", seen.id, seen.token, guild_id=guild_id)
         except msgspec.DecodeError:
             # Of another form than is known: nobody can answer it through the guard.
             _log.warning("client_interaction_unreadable", sandbox_id=str(self.tenant.sandbox_id))
-        else:
-            await self._note_interaction(seen, guild_id)
-        # Production's commands have Discord's own ids.
-        if not isinstance(self.tenant, Tenant):
-            return frame
-        return await self._service.commands.to_client(self.tenant, frame)
-
-    async def _note_interaction(self, seen: _Interaction, guild_id: str | None) -> None:
-        try:
-            await self._service.seen.note(self.tenant, "interaction", seen.id, seen.token, guild_id=guild_id)
         except DependencyUnavailable as error:
             if isinstance(self.tenant, Tenant):
                 raise

@@ -115,6 +115,9 @@ async def test_exec_runs_with_the_environment_and_passes_on_the_code(
     assert (ended.code, ended.out) == (7, f"{HOSTILE[0]}|--json --yes")
     # Options after the name are the command's, with and without the two dashes.
     assert (await shell("exec", sandbox_id, "sh", "-c", "exit 3")).code == 3
+    late = await shell("exec", sandbox_id, "--token-variable", "BOT_TOKEN", "--", "true")
+    assert (late.code, late.out) == (2, "")
+    assert "exec --token-variable … NAME" in late.err
     killed = await shell("exec", sandbox_id, "--", "sh", "-c", "kill -TERM $$")
     assert killed.code == -15
     assert (await shell("exec", sandbox_id, "--", "no-such-program")).code == 127
@@ -140,6 +143,15 @@ async def test_exec_gets_the_servers_that_only_a_file_names(shell: Shell, sandbo
         assert found.out == f"||{sandbox_id}\n"
     finally:
         dotenv.unlink()
+
+
+async def test_exec_says_that_a_bot_would_connect_to_discord_itself(shell: Shell, sandbox_id: str) -> None:
+    """By convention, without a key for tokens."""
+    inside = shell.having(DISCORD_TOKEN="real")
+    ended = await inside("exec", sandbox_id, "--", "sh", "-c", 'echo "$DISCORD_TOKEN"')
+    assert (ended.code, ended.out) == (0, "real\n")
+    assert ended.err.startswith("Note: SANDBOX_CREDENTIALS_KEY is not set")
+    assert "connects to Discord itself" in ended.err
 
 
 async def test_exec_hands_over_the_nats_server_of_the_sandboxes(shell: Shell, sandbox_id: str) -> None:

@@ -34,7 +34,7 @@ async def test_colour_and_the_question(shell: Shell) -> None:
     assert code == 0
     assert "on-screen is destroyed." in gone
     # A pipe always has the headings as its first line; a person gets a sentence.
-    assert (await shell.ok("list")).out == "NAME  ID  OWNER  STATUS  SERVERS  ENDS\n"
+    assert (await shell.ok("list")).out == "NAME  ID  OWNER  STATUS  SERVERS  LEVEL  BOTS  ENDS\n"
     code, nothing = await on_terminal(shell, "list")
     assert (code, "There are no sandboxes." in nothing, "NAME" in nothing) == (0, True, False)
 

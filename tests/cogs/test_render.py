@@ -110,6 +110,7 @@ EXAMPLES: dict[type[errors.SandboxError], errors.SandboxError] = {
         errors.RotationUnfinished("Redis", LONG, LONG),
         errors.IsolationImpossible("Redis", LONG, LONG, LONG),
         errors.NoCredentials(LONG),
+        errors.ProductionTokenOutdated(),
         errors.SlotsUsedUp(LONG, 100),
     )
 }

@@ -34,6 +34,7 @@ NOT_RUN: Mapping[tuple[str, str], str] = {
         "make run    # one sandbox's life, played offline on real servers, in a few seconds",
     ): _MAKE,
     ("README.md", "DISCORD_TOKEN=… DISCORD_DEV_GUILD_IDS=… make run"): _MAKE,
+    ("README.md", "export DISCORD_TOKEN=…"): "tests/gateway_endpoint/test_processes.py has such a shell",
     ("docs/guide.md", "make run"): _MAKE,
     (
         "CONTRIBUTING.md",

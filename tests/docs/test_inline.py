@@ -43,6 +43,7 @@ NOT_RUN: Mapping[str, str] = {
     "sandboxctl doctor --isolation": "of servers that keep sandboxes apart: tests/isolation does that",
     "sandboxctl run --embedded": "tests/packaging does, as installed",
     "sandboxctl gateway": "tests/gateway_endpoint does",
+    "sandboxctl gateway --reuse-port": "tests/gateway_endpoint/test_processes.py does",
     "sandboxctl gateway --tls-self-signed FOLDER": "tests/gateway_endpoint/test_tls.py does",
     "sandboxctl exec NAME -- python mybot.py": "tests/compat does",
     "sandboxctl exec --production -- python mybot.py": "tests/production_endpoint/test_programs.py does",

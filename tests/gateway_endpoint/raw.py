@@ -12,7 +12,7 @@ from typing import Any
 
 import aiohttp
 
-from .stage import Process
+from .stage import Addresses
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -39,8 +39,11 @@ class Raw:
         self.session_id = ""
 
     async def receive(self, within: float = 10.0) -> dict[str, Any]:
-        """The next payload. Raises `ConnectionError` at the end of the connection."""
+        """The next payload. Raises `ConnectionError` with the code at the end of the connection."""
         message = await self.socket.receive(timeout=within)
+        if message.type is aiohttp.WSMsgType.CLOSE:
+            # The socket's own code is 1006 when the server has gone before our answer to this.
+            raise ConnectionError(message.data)
         if message.type not in {aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY}:
             raise ConnectionError(self.socket.close_code)
         data = message.data.encode() if isinstance(message.data, str) else message.data
@@ -79,8 +82,8 @@ class Raw:
             while True:
                 try:
                     await self.receive()
-                except ConnectionError:
-                    return self.socket.close_code or 0
+                except ConnectionError as ended:
+                    return int(ended.args[0] or 0)
 
     async def identify(self, token: str, **others: Any) -> list[dict[str, Any]]:
         """Begin a session. Return READY and every GUILD_CREATE."""
@@ -95,7 +98,7 @@ class Raw:
 
 
 @asynccontextmanager
-async def connected(process: Process, query: str = "v=10&encoding=json") -> AsyncIterator[Raw]:
+async def connected(process: Addresses, query: str = "v=10&encoding=json") -> AsyncIterator[Raw]:
     """A connection that has got HELLO."""
     compress = next((each[9:] for each in query.split("&") if each.startswith("compress=")), "")
     async with (

@@ -69,6 +69,57 @@ async def test_a_use_has_the_ids_that_the_bot_knows(stage: Stage, process: Proce
         assert data["id"] not in ids.values()
 
 
+async def test_every_kind_of_command_and_event_has_the_bots_ids(stage: Stage, process: Process) -> None:
+    guild, registry = stage.guilds[0], stage.sim.world.commands
+    registry.create(guild.id, slash("deploy"))
+    mine = await stage.sandbox("mine", guild)
+    alice = stage.sim.add_user("alice")
+    guild.add_member(alice)
+    async with calling(stage, mine, process) as bot, connected(process) as raw:
+        options = [{"type": 3, "name": "text", "description": "what", "autocomplete": True}]
+        _, made = await bot.ask(
+            "PUT",
+            body=[
+                slash("find", options=options, name_localizations={"de": "finde"}),
+                {"name": "Who is it", "type": 2},
+                {"name": "Report it", "type": 3},
+            ],
+        )
+        ids = {each["name"]: each["id"] for each in made}
+        there = {each["name"]: each["id"] for each in registry.in_scope(guild.id)}
+        await raw.identify(stage.token(mine))
+        typing = asyncio.create_task(
+            stage.sim.autocomplete(alice, guild.default_channel, "find", focused="text", value="a")
+        )
+        data = await used(raw)
+        assert (data["id"], data["options"][0]["focused"]) == (ids["find"], True)
+        typing.cancel()
+        await asyncio.gather(typing, return_exceptions=True)
+        for kind, name in ((2, "Who is it"), (3, "Report it")):
+            # The simulator's people use no menus.
+            data = {
+                "id": there[name],
+                "name": name,
+                "type": kind,
+                "target_id": "5",
+                "guild_id": str(guild.id),
+            }
+            event = {"id": "7", "token": "t", "type": 2, "guild_id": str(guild.id), "data": data}
+            stage.sim.emit("INTERACTION_CREATE", event, guild_id=guild.id)
+            assert await used(raw) == {"id": ids[name], "name": name, "type": kind, "target_id": "5"}
+        # Who may use it: its own under its own id, all commands and others' as Discord has them.
+        application_id = str(stage.sim.application_id)
+        for discords, known in (
+            (there["find"], ids["find"]),
+            (application_id, application_id),
+            (there["deploy"], there["deploy"]),
+        ):
+            event = {"id": discords, "guild_id": str(guild.id), "permissions": [{"id": "1", "type": 2}]}
+            stage.sim.emit("APPLICATION_COMMAND_PERMISSIONS_UPDATE", event, guild_id=guild.id)
+            found = (await raw.until_event("APPLICATION_COMMAND_PERMISSIONS_UPDATE"))[-1]["d"]
+            assert found == {**event, "id": known}
+
+
 class Slashed(Listener):
     """Has a command, and a server's own one."""
 

@@ -132,6 +132,7 @@ async def test_discords_refusal_changes_nothing(stage: Stage, process: Process) 
             [slash("ping"), slash("long", "x" * 101), slash("fine")],
             [slash("ping"), slash("ping")],
             [slash(f"c{number}") for number in range(101)],
+            [{"name": "ping", "description": "does it", "type": []}],
             {"name": "ping"},
         ):
             status, answer = await bot.ask("PUT", body=wrong)

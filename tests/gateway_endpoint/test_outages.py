@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
 
 from sandbox_bot.embedded import EmbeddedServers
+from sandbox_core.postgres import connected as pooled
+from sandbox_core.postgres import sandboxes
 from sandbox_gateway.following import Pace
 from tests.conftest import revive
 from tests.e2e.harness import get
 
 from .raw import connected
-from .stage import QUICK, Stage, until
+from .stage import QUICK, Process, Stage, until
 from .test_resume import contents
 
 
@@ -35,6 +41,27 @@ async def test_nobody_new_comes_in_while_postgres_is_away(stage: Stage, closed: 
             await again.identify(stage.token(mine))
         stage.sim.message(stage.guilds[0], content="goes on")
         await raw.until_content("goes on")
+
+
+async def test_an_expiry_waits_for_no_answer_of_postgres(
+    stage: Stage, process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = await stage.sandbox("mine", stage.guilds[0])
+    monkeypatch.setattr("sandbox_gateway.following._READ_WITHIN", 60.0)
+    async with connected(process) as raw:
+        await raw.identify(stage.token(mine))
+        ends = datetime.now(UTC) + timedelta(seconds=1.5)
+        async with pooled(stage.core.pool) as connection:
+            await sandboxes.set_expiry(connection, mine.id, ends)
+            await until(lambda: _expiry(process, mine.id) == ends)
+            async with connection.transaction():
+                await connection.execute("LOCK TABLE sandboxes IN ACCESS EXCLUSIVE MODE")
+                assert await raw.close_code() == 4004
+
+
+def _expiry(process: Process, sandbox_id: UUID) -> datetime | None:
+    tenant = process.endpoint.tenants.current(sandbox_id)
+    return None if tenant is None else tenant.expires_at
 
 
 async def test_without_redis_a_session_goes_on_and_a_resume_waits(

@@ -128,6 +128,11 @@ def test_content_is_taken_from_others_messages_only() -> None:
     assert "poll" not in seen(author={"id": "8"}, poll={})
     assert seen(author={"id": "7"})["content"] == "x"
     assert seen(mentions=[{"id": "7"}])["content"] == "x"
+    others = [{"content": "x", "author": {"id": each}} for each in ("8", "7")]
+    answers = [seen(author={"id": "8"}, referenced_message=each)["referenced_message"] for each in others]
+    assert answers == [{**others[0], "content": ""}, others[1]]
+    passed = seen(author={"id": "8"}, message_snapshots=[{"message": {"content": "x", "embeds": [{}]}}])
+    assert passed["message_snapshots"] == [{"message": {"content": "", "embeds": []}}]
 
 
 def test_what_may_not_have_arrived_is_told_again() -> None:

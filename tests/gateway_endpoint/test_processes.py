@@ -143,10 +143,26 @@ async def test_run_embedded_starts_and_ends_it(sim: DiscordSim, tmp_path: Path) 
         assert f'DISCORD_GATEWAY_URL="ws://127.0.0.1:{place}/"' in shown.text
         assert "DISCORD_TOKEN=" in shown.text
         assert f'DISCORD_TOKEN="{sim.token}"' not in shown.text
+        # Another shell: the bot's Python stays first on the path, and the token is in no file.
+        own = tmp_path / "own"
+        own.mkdir()
+        (own / "python").symlink_to("/bin/echo")
+        words = f". {data}/shell; sandboxctl exec mine -- sh -c 'echo \"$DISCORD_API_URL\"; python own'"
+        others = {name: environment[name] for name in ("SANDBOX_GATEWAY_PORT", "DISCORD_TOKEN")}
+        shell = await asyncio.create_subprocess_exec(
+            *("/bin/sh", "-c", words),
+            env={"PATH": f"{own}:/usr/bin:/bin", "HOME": str(tmp_path), **others},
+            stdout=asyncio.subprocess.PIPE,
+        )
+        said, _ = await shell.communicate()
+        assert said.decode().splitlines() == [f"http://127.0.0.1:{place}/api/v10", "own"]
+        assert sim.token not in (data / "shell").read_text()
+        assert (data / "shell").stat().st_mode & 0o777 == 0o600
         running_bot.look_at_family()
         running_bot.signal(signal.SIGTERM)
         assert await running_bot.exit_code() == 0
         assert "Traceback" not in running_bot.errors
+    assert not (data / "shell").exists()
 
 
 async def test_without_its_settings_it_does_not_start(stage: Stage, tmp_path: Path) -> None:

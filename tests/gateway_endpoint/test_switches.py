@@ -10,7 +10,7 @@ from sandbox_core.models import Sandbox
 from sandbox_core.subjects import SLOT_STREAM, slot_api
 
 from .raw import Raw, connected
-from .stage import Process, Stage
+from .stage import Process, Stage, until
 from .test_resume import slot_of
 
 
@@ -52,13 +52,32 @@ async def flowing(stage: Stage, stop: asyncio.Event) -> None:
         await asyncio.sleep(0.001)
 
 
-async def switching(stage: Stage, rounds: int) -> None:
-    """Register two servers and give them back, again and again."""
+async def switching(stage: Stage, rounds: int, process: Process | None = None) -> None:
+    """Register two servers and give them back, again and again.
+
+    With `process` its clients are told before the next round: a server that comes and goes before a client
+    has heard of it is only told of by its events.
+    """
     for _ in range(rounds):
         for guild in stage.guilds[1:3]:
             await stage.register("mine", guild)
+        await all_told(stage, process)
         for guild in stage.guilds[1:3]:
             await stage.unregister(guild)
+        await all_told(stage, process)
+
+
+async def all_told(stage: Stage, process: Process | None) -> None:
+    """Wait until the process's clients know the servers that are theirs, and no others."""
+    if process is not None:
+        every = [str(guild.id) for guild in stage.guilds]
+        await until(
+            lambda: all(
+                [each in session.known for each in every]
+                == [each in session.tenant.guild_ids for each in every]
+                for session in process.endpoint.sessions
+            )
+        )
 
 
 async def test_a_connected_client_sees_every_switch_exactly(stage: Stage, process: Process) -> None:
@@ -68,7 +87,7 @@ async def test_a_connected_client_sees_every_switch_exactly(stage: Stage, proces
         await raw.identify(stage.token(mine))
         flow = asyncio.create_task(flowing(stage, stop))
         reading = asyncio.create_task(raw.until_content("the end"))
-        await switching(stage, rounds=6)
+        await switching(stage, rounds=6, process=process)
         stop.set()
         await flow
         stage.sim.message(stage.guilds[0], content="the end")

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from sandbox_bot import pointing
+from tests.compat.conftest import require
+from tests.compat.libraries import LIBRARIES
 from tests.conftest import ROOT
 from tests.e2e.harness import free_port
 from tests.e2e.programs import program
@@ -37,6 +39,28 @@ async def test_the_programs_own_sitecustomize_runs_as_well(
         own, addresses = bot.output.splitlines()
         assert own == f"ran {tmp_path / 'own' / 'sitecustomize.py'}"
         assert addresses.split() == [process.api_url, process.gateway_url, process.api_url]
+
+
+_SHARDS = """
+const { fetchRecommendedShardCount, REST } = require("discord.js");
+const token = process.env.DISCORD_TOKEN;
+fetchRecommendedShardCount(token).then((shards) => console.log("shards", shards, new REST().options.api));
+"""
+
+
+async def test_discord_js_asks_the_endpoint_how_many_shards_there_are(
+    stage: Stage, process: Process, tmp_path: Path
+) -> None:
+    """By undici's `fetch`, and not by its own client: as its ShardingManager does first."""
+    (library,) = (each for each in LIBRARIES if each.name == "discord.js")
+    node, _ = require(library)
+    await stage.sandbox("mine", stage.guilds[0])
+    (tmp_path / "index.cjs").write_text(_SHARDS)
+    settings = environment_of(stage.settings, sandbox_gateway_url=process.url) | library.variables
+    words = ("exec", "mine", "--", node, str(tmp_path / "index.cjs"))
+    async with program("sandbox_bot", *words, directory=tmp_path, **settings) as bot:
+        assert await bot.exit_code() == 0, bot.errors
+        assert bot.output == f"shards 1 {process.url}/api\n"
 
 
 async def test_what_will_not_work_is_said_before(stage: Stage, tmp_path: Path) -> None:

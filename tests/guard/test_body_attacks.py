@@ -143,6 +143,7 @@ _UNREADABLE: list[tuple[dict[str, str], bytes]] = [
     (_JSON, b'{"a":NaN}'),
     (_JSON, b'{"a":1e999}'),
     (_JSON, b'{"a":1}{"b":2}'),
+    (_JSON, b"[" + b"{}," * 250_000 + b"1]"),
     (_JSON, b"[" * 100 + b"]" * 100),
     (_JSON, b"[" * 100_000 + b"]" * 100_000),
     (_JSON, b'\xef\xbb\xbf{"content":"a"}'),
@@ -152,6 +153,7 @@ _UNREADABLE: list[tuple[dict[str, str], bytes]] = [
     ({"Content-Type": "application/json; charset=utf-16"}, b'{"content":"a"}'),
     ({"Content-Type": "application/json; charset=utf-7"}, b'{"content":"a"}'),
     ({"Content-Type": "application/json", "Content-Encoding": "gzip"}, b"\x1f\x8b"),
+    ({"Content-Type": "application/json", "Content-Encoding": "x-gzip"}, b"\x1f\x8b"),
     ({"Content-Type": "text/plain"}, b'{"content":"a"}'),
     ({"Content-Type": "application/xml"}, b"<a/>"),
     ({"Content-Type": "application/vnd.api+json"}, b'{"content":"a"}'),
@@ -199,6 +201,13 @@ _FORMS = [
     _part('name="payload_json"', '{"a":1,"a":2}'),
     _part('name="payload_json"', "{}") + _part('name="channel_id"', C_FOREIGN),
     _part('name="payload_json"', "x" * 2_000_000),
+    _part('name="payload_json"', "{}", f"X-Long: {'a' * 20_000}"),
+    _part('name="payload_json"', "{}", *(f"X-{number}: a" for number in range(500))),
+    _part('name="payload_json"', "{}", "no header"),
+    _part('name="payload_json"', "{}", "X-\x01: 1"),
+    _part('name="files[0]"; filename="a\r.txt"', "x"),
+    _part('name="files[0]"; filename="a"', "x") + _part('name="payload_json"', "{}", f"X-A: {'a' * 20_000}"),
+    _part('name="payload_json"', "{}") + "--B\r\nContent-Disp",
     "",
 ]
 
@@ -210,6 +219,18 @@ async def test_disguises_in_a_multipart_form(guard: Rig, discord: Recorder, form
         guard, discord, "POST", MESSAGES, data=io.BytesIO(f"{form}--B--\r\n".encode()), headers=headers
     )
     assert C_FOREIGN.encode() not in bytes(discord.received).replace(f"/channels/{C_FOREIGN}".encode(), b"")
+
+
+async def test_two_encodings_of_one_body(guard: Rig, discord: Recorder) -> None:
+    head = (
+        f"POST /api/v10{MESSAGES} HTTP/1.1\r\nHost: a\r\nAuthorization: Bot mine\r\nConnection: close\r\n"
+        "Content-Type: application/json\r\nContent-Encoding: identity\r\nContent-Encoding: gzip\r\n"
+        "Content-Length: 3\r\n\r\nabc"
+    )
+    answer = await guard.raw(head.encode())
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"Content-Type: application/json\r\n" in answer
+    assert discord.calls(MESSAGES) == []
 
 
 async def test_a_foreign_header_in_a_part_is_not_sent_on(guard: Rig, discord: Recorder) -> None:

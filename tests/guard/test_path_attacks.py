@@ -122,6 +122,9 @@ async def test_emojis_stay_as_they_are(guard: Rig, discord: Recorder, emoji: str
         "channel_id=%ff",
         "limit",
         "&".join(f"a{number}=1" for number in range(60)),
+        # Under a name that Discord does not describe.
+        f"id={C_FOREIGN}",
+        f"channels=a,{C_FOREIGN}",
     ],
 )
 async def test_queries_that_name_another_place(guard: Rig, discord: Recorder, query: str) -> None:

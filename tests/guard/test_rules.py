@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
 from sandbox_bot.embedded import EmbeddedServers
-from sandbox_gateway.guard.ids import _CHANNELS, _GUILDS
+from sandbox_gateway.guard.ids import _CHANNELS, _GUILDS, QUERY_IDS
 from sandbox_gateway.guard.rules import Rule, Rules
 from tests.guard.conftest import furnish
 from tests.guard.recorder import Answer, Recorder, recorder
@@ -34,6 +35,8 @@ from tests.guard.rig import (
 )
 from tests.sim.openapi import spec_path
 
+_DESCRIBED = json.loads((Path(__file__).parent / "described.json").read_text())
+"""What Discord's description says of operations and of the names of fields, and of ids in queries."""
 _DESCRIPTION = spec_path()
 _REDIS_DATABASE = "/59"
 _OTHER = "130000000000000001"
@@ -133,16 +136,8 @@ async def seen(guard: Rig) -> None:
     await guard.seen.note(guard.mine, "interaction", _OTHER, "interaction-token", guild_id=G1)
 
 
-@pytest.mark.skipif(_DESCRIPTION is None, reason="Discord's description is not in this checkout")
 def test_every_operation_has_one_rule() -> None:
-    assert _DESCRIPTION is not None
-    description = json.loads(_DESCRIPTION.read_text())
-    described = {
-        (method.upper(), path, operation["operationId"])
-        for path, operations in description["paths"].items()
-        for method, operation in operations.items()
-        if method in {"get", "put", "post", "patch", "delete"}
-    }
+    described = {tuple(each) for each in _DESCRIBED["operations"]}
     rules = [(rule.method, rule.template.text, rule.operation) for rule in _RULES.all]
     assert len(described) == 242
     assert described <= set(rules)
@@ -150,19 +145,34 @@ def test_every_operation_has_one_rule() -> None:
     assert all(rule in described for rule in rules if rule[2])
 
 
-@pytest.mark.skipif(_DESCRIPTION is None, reason="Discord's description is not in this checkout")
 def test_every_place_in_a_body_of_the_description_is_looked_at() -> None:
     """A field of the description that names a guild or a channel is one that the guard finds by its name."""
-    assert _DESCRIPTION is not None
-    places = {
-        name for name in _fields(json.loads(_DESCRIPTION.read_text())) if "guild" in name or "channel" in name
-    }
+    places = {name for name in _DESCRIBED["fields"] if "guild" in name or "channel" in name}
     not_ids = {name for name in places if not (_CHANNELS.match(name) or _GUILDS.match(name))}
     # Kinds, flags and whole objects, which have their own ids.
     assert {name for name in not_ids if name.endswith(("_id", "_ids"))} == {
         "guild_scheduled_event_id",
         "guild_scheduled_event_exception_id",
     } & not_ids
+
+
+def test_every_name_of_a_query_may_be_used() -> None:
+    named = {name for name in _DESCRIBED["queries"] if not (_CHANNELS.match(name) or _GUILDS.match(name))}
+    assert named <= QUERY_IDS
+
+
+@pytest.mark.skipif(_DESCRIPTION is None, reason="Discord's whole description is not in this checkout")
+def test_the_extract_is_of_the_description() -> None:
+    assert _DESCRIPTION is not None
+    description = json.loads(_DESCRIPTION.read_text())
+    operations = [
+        [method.upper(), path, operation["operationId"]]
+        for path, operations in description["paths"].items()
+        for method, operation in operations.items()
+        if method in {"get", "put", "post", "patch", "delete"}
+    ]
+    assert sorted(operations) == _DESCRIBED["operations"]
+    assert sorted(_fields(description)) == _DESCRIBED["fields"]
 
 
 def _fields(node: Any) -> set[str]:

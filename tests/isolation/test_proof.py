@@ -16,7 +16,7 @@ from sandbox_core.isolation.attacks import Attack, CameBack, judge
 from sandbox_core.models import Actor, SandboxStatus
 from sandbox_core.settings import Settings
 
-from .conftest import settings_of, trial_core
+from .conftest import LOGINS, settings_of, trial_core
 
 OPERATOR = Actor("cli:root", is_bot_owner=True)
 
@@ -70,17 +70,18 @@ async def test_what_they_are_can_be_seen(core: Core, enforced: Settings) -> None
 
 
 async def test_no_secret_is_in_the_report(enforced: Settings) -> None:
-    secrets: set[str] = set()
+    passwords: set[str] = set()
 
     async with trial_core(enforced) as trial:
 
         async def look(_point: str) -> None:
             for each in await trial.manager.list():
-                secrets.update(trial.manager.credentials(each).values())
+                given = trial.manager.credentials(each)
+                passwords.add(given["DISCORD_TOKEN"].rsplit(".", 1)[1])
+                passwords.update(given[name].split(":")[2].split("@")[0] for name in LOGINS)
 
         report = await prove(trial, OPERATOR, faults=look)
-    assert len(secrets) == 6
-    passwords = {address.split(":")[2].split("@")[0] for address in secrets}
+    assert len(passwords) == 8
     assert all(len(password) > 30 for password in passwords)
     assert not any(password in repr(report) for password in passwords)
 

@@ -86,8 +86,9 @@ async def test_what_discord_refuses_is_refused(stage: Stage, bot: Caller) -> Non
     guild = stage.guilds[0]
     status, answer = await bot.ask("PUT", guild, body=[slash("UPPER CASE")])
     assert (status, answer["code"]) == (400, 50035)
-    status, answer = await bot.ask("PUT", guild, body={"no": "list"})
-    assert status == 400
+    for wrong in ({"no": "list"}, [{**slash("ping"), "type": {"a": 1}}]):
+        status, answer = await bot.ask("PUT", guild, body=wrong)
+        assert (status, answer["code"]) == (400, 50035)
     assert names(stage.sim, guild) == []
 
 

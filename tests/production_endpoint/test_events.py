@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import aiohttp
 import pytest
 
 from discord_sim import SimGuild
+from sandbox_core.client_endpoint import PRODUCTION, PRODUCTION_WORD
 from sandbox_core.production import MOST_SERVERS, ProductionToken
+from sandbox_gateway.calls import Ring
+from tests.e2e.harness import eventually
 from tests.gateway_endpoint.raw import Raw, connected
 from tests.gateway_endpoint.stage import ALICE, Process, Stage, until
 from tests.gateway_endpoint.test_resume import contents
@@ -91,6 +95,30 @@ async def test_a_server_that_is_joined_or_left(stage: Stage, process: Process, t
         assert "unavailable" not in left["d"] or left["d"]["unavailable"] is False
     async with connected(process) as raw:
         assert servers(await raw.identify(token)) == begun
+
+
+async def test_what_it_did_is_kept(
+    stage: Stage, process: Process, token: str, tokens: ProductionToken
+) -> None:
+    """As `sandboxctl sessions --production` and `calls --production` show it, also after a revocation."""
+    sessions, calls = (make(stage.core.redis, PRODUCTION) for make in (Ring.of_sessions, Ring.of_calls))
+    await asyncio.gather(sessions.last(1), calls.last(1))
+    async with connected(process) as raw, aiohttp.ClientSession() as http:
+        await raw.identify(token)
+        url = f"{process.url}/{PRODUCTION_WORD}/api/v10/users/@me"
+        async with http.get(url, headers={"Authorization": f"Bot {token}"}) as answer:
+            assert answer.status == 200
+        await tokens.revoke(OPERATOR)
+        assert await raw.close_code() == 4004
+    found: list[str] = []
+
+    async def all_kept() -> bool:
+        found.extend(each.what for each in await sessions.further())
+        found.extend(each.route for each in await calls.further())
+        return len(found) >= 3
+
+    await eventually(all_kept)
+    assert sorted(found) == ["/users/@me", "closed", "identified"]
 
 
 async def test_more_servers_than_can_be_served_are_refused_with_a_sentence(

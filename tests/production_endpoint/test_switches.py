@@ -68,7 +68,7 @@ async def test_connected_clients_of_both_sides_see_every_switch_exactly(
         known = {each["d"]["id"] for each in begun[1:]}
         flow = asyncio.create_task(flowing(stage, stop))
         reading = [asyncio.create_task(each.until_content(END)) for each in (production, sandbox)]
-        await switching(stage, rounds=4)
+        await switching(stage, rounds=4, process=process)
         stop.set()
         await flow
         # One server's events may come before those of another that was held for a switch.

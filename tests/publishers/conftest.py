@@ -77,14 +77,17 @@ class Side:
 
     async def checked(self) -> None:
         """Every event is stored once, in its guild's order, whichever session it was published from."""
-        await eventually(self._complete, fail=False)
-        faults = _faults(self.sim.sent, await self.stored())
+        faults: dict[str, list[str]] = {}
+
+        async def complete() -> bool:
+            # What is sent after this look, such as the bot's own notice, is not stored yet.
+            sent = list(self.sim.sent)
+            faults.update(_faults(sent, await self.stored()))
+            return not faults["lost"]
+
+        await eventually(complete, fail=False)
         logs = "\n\n".join("\n".join(process.log[-12:]) for process in self.processes)
         assert faults == {"lost": [], "doubled": [], "disordered": []}, logs
-
-    async def _complete(self) -> bool:
-        faults = _faults(self.sim.sent, await self.stored())
-        return not faults["lost"]
 
     async def sandboxctl(self, *arguments: str) -> tuple[int, str]:
         """Exit code and output of a command."""

@@ -46,7 +46,8 @@ def _table(records: Sequence[CallRecord]) -> Grid:
 
 def _line(record: CallRecord) -> str:
     refused = f"  refused: {record.refused}" if record.refused else ""
-    return f"{iso(record.time)}  {record.status}  {record.method} {record.route}  {record.ms:g} ms{refused}"
+    call = f"{record.method} {record.route or 'unknown'}"
+    return f"{iso(record.time)}  {record.status}  {call}  {record.ms:g} ms{refused}"
 
 
 def _json(record: CallRecord) -> json.Json:

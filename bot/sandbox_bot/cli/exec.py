@@ -20,6 +20,10 @@ from ._servers import secret_variables, worker_addresses
 from ._worker import environment_of
 
 _TOKEN = "DISCORD_TOKEN"  # noqa: S105 (the name of a variable)
+_CONNECTS_TO_DISCORD = (
+    "SANDBOX_CREDENTIALS_KEY is not set, so the sandbox has no token for an ordinary bot: with the "
+    "DISCORD_TOKEN of this environment a bot connects to Discord itself, in all its servers."
+)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
@@ -62,6 +66,8 @@ def exec_(
         _exec_production([name, *words], owner, token_variable)
     if not words:
         run(_nothing_to_run())
+    if words[0].startswith("-") and words[0] != "--":
+        run(_option_too_late(words[0]))
     # First: it says plainly which settings are wrong.
     own = run(environment_of(name, owner))
     settings = load_settings()
@@ -96,6 +102,8 @@ def _for_ordinary_bots(
     if _TOKEN not in own:
         if token_variable is not None:
             run(_no_token())
+        if os.environ.get(_TOKEN):
+            typer.echo(f"Note: {_CONNECTS_TO_DISCORD}", err=True)
         return {}
     guild_ids = "some" if has_servers else own.get("SANDBOX_GUILD_IDS", "")
     for sentence in pointing.warnings(command, own["DISCORD_API_URL"], guild_ids):
@@ -106,6 +114,10 @@ def _for_ordinary_bots(
 
 async def _nothing_to_run() -> None:
     raise usage("There is nothing to run: sandboxctl exec NAME -- python mybot.py")
+
+
+async def _option_too_late(option: str) -> None:
+    raise usage(f"Options of exec come before the sandbox's name: sandboxctl exec {option} … NAME -- COMMAND")
 
 
 async def _no_token() -> None:

@@ -78,13 +78,16 @@ async def _run_embedded(data_dir: Path) -> None:
 
 @asynccontextmanager
 async def _servers(data_dir: Path, settings: Settings) -> AsyncIterator[dict[str, str]]:
+    from .._shell_file import shell_file  # noqa: PLC0415
     from ..embedded import embedded_servers, tenant_limits  # noqa: PLC0415
 
     async with embedded_servers(data_dir, tenant_limits=tenant_limits(settings)) as servers:
         await apply_migrations(servers.database_url, schema=settings.sandbox_control_schema)
         key = {"sandbox_credentials_key": servers.credentials_key}
         tenant_side = servers.tenant_settings if settings.enforced else key
-        yield _addresses(servers.database_url, servers.redis_url, servers.nats_url) | tenant_side
+        addresses = _addresses(servers.database_url, servers.redis_url, servers.nats_url) | tenant_side
+        with shell_file(data_dir, addresses):
+            yield addresses
 
 
 def _addresses(database_url: str, redis_url: str, nats_url: str) -> dict[str, str]:

@@ -5,16 +5,30 @@
 const Module = require("node:module");
 
 const api = (process.env.DISCORD_API_URL || "").replace(/\/v[0-9]+\/?$/, "");
+const known = "https://discord.com/api/";
 
 function cannot(error) {
   process.stderr.write(`sandboxctl: this version of discord.js can't be pointed at the sandbox (${error})\n`);
 }
 
+function movedFetch(fetch) {
+  return (resource, ...others) => {
+    const url = typeof resource === "string" || resource instanceof URL ? String(resource) : "";
+    return fetch(url.startsWith(known) ? `${api}/${url.slice(known.length)}` : resource, ...others);
+  };
+}
+
 // What is loaded by require(), discord.js itself among it.
 function changeRequired() {
   const load = Module._load;
+  const changed = new WeakSet();
   Module._load = function (request, ...others) {
     const exports = load.call(this, request, ...others);
+    if (request === "undici" && exports.fetch && !changed.has(exports)) {
+      // With this one discord.js asks how many shards there are.
+      changed.add(exports);
+      exports.fetch = movedFetch(exports.fetch);
+    }
     if (request === "@discordjs/rest") {
       try {
         exports.DefaultRestOptions.api = api;
@@ -50,7 +64,6 @@ function changeRequests() {
   const http = require("node:http");
   const https = require("node:https");
   const place = new URL(api);
-  const known = "https://discord.com/api/";
   const { request } = https;
   https.request = function (options, ...others) {
     const { host, hostname = host, path = "" } = options || {};
@@ -62,12 +75,8 @@ function changeRequests() {
     return (place.protocol === "https:" ? request : http.request)(moved, ...others);
   };
   Module.syncBuiltinESMExports();
-  const { fetch } = globalThis;
-  if (fetch) {
-    globalThis.fetch = (resource, ...others) => {
-      const url = typeof resource === "string" ? resource : "";
-      return fetch(url.startsWith(known) ? `${api}/${url.slice(known.length)}` : resource, ...others);
-    };
+  if (globalThis.fetch) {
+    globalThis.fetch = movedFetch(globalThis.fetch);
   }
 }
 

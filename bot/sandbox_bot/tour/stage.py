@@ -195,6 +195,7 @@ def addresses(
         ("in a shell", f". {shell}"),
         ("REDIS_URL", f"redis://{redis.who}@{redis.where}/{redis.database}  (likewise)"),
         ("NATS_URL", servers.nats_url),
+        ("run a bot", f"sandboxctl exec NAME -- python {shell.with_name('mybot.py')}  (in such a shell)"),
         ("Discord API", place.sim.api_url),
         ("be a person", f"curl -s {control}/slash -d '{body}'"),
         ("send events", f"curl -s {control}/flood -d '{{\"count\": 100}}'"),
