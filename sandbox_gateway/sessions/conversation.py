@@ -133,8 +133,8 @@ class Conversation:
                 raise Closing(CloseCode.UNKNOWN_OP, "there is no such operation for clients")
 
     async def _heartbeat(self, message: FromClient) -> None:
-        sequence = read_body(message.d, object)
-        if isinstance(sequence, int) and self._session is not None:
+        sequence = read_body(message.d, int | None)
+        if sequence is not None and self._session is not None:
             sequence = min(sequence, self._session.sequence)
             self._client.acknowledged = max(self._client.acknowledged, sequence)
             # Saved again, so that it does not lapse while nothing happens.

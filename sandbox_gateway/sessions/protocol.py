@@ -117,7 +117,7 @@ def read(data: str | bytes) -> FromClient:
         raise Closing(CloseCode.DECODE_ERROR, "this is no payload in JSON") from None
 
 
-def read_body(data: msgspec.Raw, kind: type[Any]) -> Any:
+def read_body(data: msgspec.Raw, kind: Any) -> Any:
     """Read a payload's `d`. Raises `Closing`."""
     try:
         return msgspec.json.decode(data, type=kind)

@@ -275,10 +275,12 @@ async def get(url: str, path: str) -> tuple[int, str]:
         return 0, str(error)
 
 
-async def eventually(condition: Callable[[], Awaitable[bool] | bool], *, fail: bool = True) -> None:
-    """Return when `condition` holds; after `PATIENCE` fail, or with `fail=False` return all the same."""
+async def eventually(
+    condition: Callable[[], Awaitable[bool] | bool], *, fail: bool = True, within: float = PATIENCE
+) -> None:
+    """Return when `condition` holds; after `within` seconds fail, or with `fail=False` return anyway."""
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(within):
             while True:
                 holds = condition()
                 if holds if isinstance(holds, bool) else await holds:
@@ -286,7 +288,7 @@ async def eventually(condition: Callable[[], Awaitable[bool] | bool], *, fail: b
                 await asyncio.sleep(0.02)
     except TimeoutError:
         if fail:
-            raise AssertionError(f"it did not happen within {PATIENCE:g} seconds") from None
+            raise AssertionError(f"it did not happen within {within:g} seconds") from None
 
 
 def _is_own(frame: Frame) -> bool:

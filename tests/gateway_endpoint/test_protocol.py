@@ -62,6 +62,8 @@ async def test_other_encodings_and_versions_are_refused(process: Process, query:
     ("sent", "code"),
     [
         ("nothing", 4002),
+        ('{"op": 1, "d": "many"}', 4002),
+        ('{"op": 1, "d": {}}', 4002),
         ('{"op": "two"}', 4002),
         ('{"op": 99}', 4001),
         (f'{{"op": 1, "d": {"[" * 2000}{"]" * 2000}}}', 4002),
