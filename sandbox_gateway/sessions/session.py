@@ -75,8 +75,8 @@ class _InteractionFrame(msgspec.Struct):
 
 
 _INTERACTION = msgspec.json.Decoder(_InteractionFrame)
-# Of a GUILD_DELETE, which has nothing else than the id beside it.
 _ABOUT_COMMANDS = frozenset({"INTERACTION_CREATE", "APPLICATION_COMMAND_PERMISSIONS_UPDATE"})
+# Of a GUILD_DELETE, which has nothing else than the id beside it.
 _IS_OUTAGE = re.compile(rb'"unavailable"\s*:\s*true')
 
 

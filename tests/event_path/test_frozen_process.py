@@ -36,6 +36,7 @@ class Process:
 
     def __init__(self, connection: NatsConnection, table: RouteTable) -> None:
         self.ahead = 0.0
+        self.connection = connection
         self.routes = Routes()
         self.routes.current_table = table
         streams = StreamsOf(connection.client.jetstream(timeout=3), SANDBOX_1)
@@ -50,6 +51,8 @@ class Process:
         self.publisher.trust.extend(time.monotonic() + self.ahead + 5)
         await self.publisher.start()
         await until(lambda: self.publisher.sending)
+        # A disconnect that is only told forgets what is buffered, and no reconnect subscribes anew.
+        await self.connection.client.flush()
 
     async def close(self) -> None:
         await self.publisher.close()

@@ -110,6 +110,8 @@ async def publisher(
     publisher = AckPublisher(connection, streams, recorder)
     await publisher.start()
     await until(lambda: publisher.sending)
+    # A disconnect that is only told forgets what is buffered, and no reconnect subscribes anew.
+    await connection.client.flush()
     yield publisher
     await publisher.close()
 

@@ -26,9 +26,11 @@ async def stored(stage: Stage, sandbox: Sandbox) -> list[str]:
     return found
 
 
-def check(found: list[dict[str, Any]], first: str) -> list[str]:
-    """Return the messages' ids; each server's are between its GUILD_CREATE and its GUILD_DELETE."""
-    known = {first}
+def check(found: list[dict[str, Any]], known: set[str]) -> list[str]:
+    """Return the messages' ids; each server's are between its GUILD_CREATE and its GUILD_DELETE.
+
+    `known` are the servers that the client knows before, and afterwards.
+    """
     seen = []
     for payload in found:
         match payload["t"]:
@@ -92,7 +94,7 @@ async def test_a_connected_client_sees_every_switch_exactly(stage: Stage, proces
         await flow
         stage.sim.message(stage.guilds[0], content="the end")
         found = await reading
-        assert check(found, str(stage.guilds[0].id)) == await stored(stage, mine)
+        assert check(found, {str(stage.guilds[0].id)}) == await stored(stage, mine)
         told = [each["t"] for each in found if each["t"].startswith("GUILD_")]
         assert told.count("GUILD_CREATE") == told.count("GUILD_DELETE") == 12
 

@@ -11,27 +11,15 @@ from sandbox_core.subjects import client_session_key
 from sandbox_gateway.tenants import AllBut
 from tests.gateway_endpoint.raw import Raw, connected
 from tests.gateway_endpoint.stage import ALICE, Process, Stage, until
-from tests.gateway_endpoint.test_switches import flowing, switching
+from tests.gateway_endpoint.test_switches import check, flowing, switching
 
 END = "the end"
 
 
 def messages(found: list[dict[str, Any]], known: set[str]) -> list[str]:
-    """The messages' ids; each server's are between its GUILD_CREATE and its GUILD_DELETE."""
-    seen = []
-    for payload in found:
-        match payload["t"]:
-            case "GUILD_CREATE":
-                assert payload["d"]["unavailable"] is False
-                known.add(payload["d"]["id"])
-            case "GUILD_DELETE":
-                assert payload["d"]["unavailable"] is True
-                known.remove(payload["d"]["id"])
-            case "MESSAGE_CREATE":
-                assert payload["d"]["guild_id"] in known
-                if payload["d"]["content"] != END:
-                    seen.append(payload["d"]["id"])
-    return seen
+    """The messages' ids without those of the ends; see `check`."""
+    ends = {each["d"]["id"] for each in found if each["d"].get("content") == END}
+    return [each for each in check(found, known) if each not in ends]
 
 
 def sent(stage: Stage, *guilds: SimGuild) -> list[str]:
