@@ -20,7 +20,7 @@ _TOUCHED = """
         ELSE n.nspname NOT IN ($1, 'pg_catalog', 'pg_toast', 'information_schema')
             AND n.nspname NOT LIKE 'pg!_temp%' ESCAPE '!' AND n.nspname NOT LIKE 'pg!_toast!_temp%' ESCAPE '!'
     END
-    ORDER BY 1 LIMIT 1
+    ORDER BY c.relkind <> 'r', 1 LIMIT 1
 """
 # By its number it is of this transaction or a later one, and of a later one only when it has ended.
 _MADE = """
@@ -49,9 +49,8 @@ async def refuse_reaching_out(connection: Connection, template: Template, schema
     for query in (_TOUCHED, _MADE):
         if (found := await connection.fetchval(query, schema)) is not None:
             last = template.statements[-1].line if template.statements else 1
-            raise template.does_not_fit(
-                last, f"by here it has reached out of the sandbox, to {found}", _RIGHT
-            )
+            problem = f"by here it has reached out of the sandbox, to {found}"
+            raise template.does_not_fit(last, problem, _RIGHT)
 
 
 _RIGHT = "A template reads and writes in the sandbox's schema only."

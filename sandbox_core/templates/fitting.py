@@ -112,8 +112,8 @@ def _is_of_the_server(statement: Statement) -> bool:
 
 
 def _setting(statement: Statement) -> bool:
-    words = [word for word in statement.keywords(5) if word not in {"local"}]
-    if words[1] == "session" and words[2:3] not in (["authorization"], ["characteristics"]):
+    words = [word for word in statement.keywords(5) if word != "local"]
+    if words[1] == "session" and words[2] not in {"authorization", "characteristics"}:
         del words[1]
     name = words[1]
     if name in _REFUSED_SETTINGS:
@@ -140,26 +140,25 @@ def _sets_search_path(statement: Statement) -> bool:
 
 
 def _of_schema_or_outside(statement: Statement) -> bool:
-    words = [token.keyword for token in statement.tokens]
-    kind = (
-        words[3]
-        if words[1:3] == ["or", "replace"]
-        else words[2]
-        if words[1] in {"on", "trusted"}
-        else words[1]
-    )
+    words = statement.keywords(4)
+    kind = words[1]
+    if words[1:3] == ("or", "replace"):
+        kind = words[3]
+    elif kind == "on":
+        kind = words[2]
     if kind == "extension" and _is_of_the_server(statement):
         return True
     if kind == "schema":
-        names = [token.word for token in statement.tokens[2:] if token.keyword not in {"if", "not", "exists"}]
-        name = names[1] if words[1] == "on" else names[0]
+        names = [token.word for token in statement.tokens if token.keyword not in {"if", "not", "exists"}]
+        name = "".join(names[3:4] if words[1] == "on" else names[2:3])
         if words[0] == "drop" or not _is_own(name):
             raise Problem(statement.line, f"it names the schema {name}", _OTHER_SCHEMA)
         return True
     if kind in _OUTSIDE and words[0] != "comment":
         raise Problem(statement.line, f"{words[0].upper()} {kind.upper()} reaches outside", _LEAVE_OUT)
     # Whatever it is of: everything is the sandbox's own role's.
-    return words[0] == "alter" and words[-3:-1] == ["owner", "to"]
+    last = [token.keyword for token in statement.tokens[-3:-1]]
+    return words[0] == "alter" and last == ["owner", "to"]
 
 
 def _is_own(schema: str) -> bool:
@@ -197,7 +196,7 @@ def _copy(statement: Statement) -> CopyInto:
         del rest[:2]
     table = rest.pop(0)
     columns: list[str] = []
-    if rest[:1] == ["("]:
+    if rest[:1] == ["("] and ")" in rest:
         end = rest.index(")")
         columns = [word for word in rest[1:end] if word != ","]
         del rest[: end + 1]

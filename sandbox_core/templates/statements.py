@@ -40,8 +40,9 @@ class Statement:
     data_line: int = 0
 
     def keywords(self, count: int) -> tuple[str, ...]:
-        """Return the first so many tokens: keywords in lower case."""
-        return tuple(token.keyword for token in self.tokens[:count])
+        """Return the first so many tokens, keywords in lower case; "" where there are no more."""
+        found = tuple(token.keyword for token in self.tokens[:count])
+        return found + ("",) * (count - len(found))
 
 
 def divide(text: str) -> Iterator[Statement]:
