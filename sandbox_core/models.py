@@ -262,6 +262,11 @@ class AuditEntry:
     created_at: datetime
 
 
+UNFINISHED_RESET = (
+    "A reset of it has begun and not ended; the bot goes on with it, and so does another reset."
+)
+
+
 def isolation_text(sandbox: Sandbox) -> str:
     """Return how the sandbox is kept apart from others, for people."""
     if sandbox.generation:

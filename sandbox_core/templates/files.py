@@ -45,6 +45,11 @@ class Template:
         return DoesNotFit(f"The template {self.name}.sql, line {line},", problem, right)
 
 
+def template_after(present: str, wanted: str | None) -> str:
+    """Return which template a sandbox with the present one has after a reset, "" for none."""
+    return present if wanted is None else "" if wanted == NONE else wanted
+
+
 class Templates:
     """The files `{name}.sql` of one directory; None: there are no templates."""
 
