@@ -22,7 +22,7 @@ from sandbox_core.models import Actor, AuditEvent, GuildAccess, Resetting, Sandb
 from sandbox_core.namespaces import SchemaProvisioner
 from sandbox_core.namespaces.client_traces import ClientTraces
 from sandbox_core.postgres import connected
-from sandbox_core.subjects import redis_prefix, sandbox_subject
+from sandbox_core.subjects import redis_prefix, sandbox_filter, sandbox_subject
 from sandbox_core.templates import Templates
 from tests.forked import start_forked
 
@@ -76,7 +76,7 @@ async def test_everything_it_stores_goes_and_the_rest_stays(
     assert entry.details == {"template": "shop"}
     # What comes from now on is stored, and the worker's consumer goes on with it.
     await yard.js.publish(sandbox_subject(made.id, "MESSAGE_CREATE"), b"new")
-    worker = await yard.js.pull_subscribe(sandbox_subject(made.id, ">"), durable=f"worker-{made.short_id}")
+    worker = await yard.js.pull_subscribe(sandbox_filter(made.id), durable=f"worker-{made.short_id}")
     assert [message.data for message in await worker.fetch(1, timeout=5)] == [b"new"]
 
 
