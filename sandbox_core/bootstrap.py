@@ -58,6 +58,7 @@ from .sharding.resume_point_rows import ResumePointRows
 from .sharding.resume_points import ResumePoints
 from .sharding.state import PublishingState
 from .shutdown import ShutdownBudget
+from .templates import Templates
 from .tenant_side import TenantSide, connect_tenant_nats, open_tenant_side, storage_limits
 from .tracing import Tracing, find_tracing
 
@@ -260,6 +261,7 @@ async def open_core(
             endpoint=settings.client_endpoint,
             enforced=settings.enforced,
             hindrance=partial(hindrance, settings),
+            templates=(templates := Templates.of(settings)),
         )
         cleanup = CleanupProvider(
             pool=pool,
@@ -268,6 +270,7 @@ async def open_core(
             routes=routes,
             observer=CleanupMetrics(metrics.registry, owner_labels=settings.metrics_owner_labels),
             destruction_observer=metrics,
+            templates=templates,
         )
         if announced is not None:
             at_end("last events", _run(last_events.run(), "last-events"))

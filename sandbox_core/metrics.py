@@ -211,6 +211,11 @@ class Metrics:
         self.destroyed_total = Counter(
             "sandbox_destroyed_total", "Sandboxes destroyed", registry=self.registry
         )
+        self._resets = Counter(
+            "sandbox_resets_total", "Resets of sandboxes, by result", ["result"], registry=self.registry
+        )
+        for result in ("done", "failed"):
+            self._resets.labels(result)
         self.creation_seconds = Histogram(
             "sandbox_creation_duration_seconds",
             "From the request to a running sandbox, or to the end of an attempt that failed or was cancelled",
@@ -302,3 +307,7 @@ class Metrics:
         """Count a sandbox that became `destroyed`, `seconds` after the request."""
         self.destroyed_total.inc()
         self.destroy_seconds.observe(seconds)
+
+    def reset(self, result: str, _seconds: float) -> None:
+        """Count a reset that a caller asked for."""
+        self._resets.labels(result).inc()

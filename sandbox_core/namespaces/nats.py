@@ -17,6 +17,7 @@ from sandbox_core.models import Sandbox
 from sandbox_core.nats.errors import translating
 from sandbox_core.nats.sandbox_streams import EVERY_EVENT, SandboxStreams
 from sandbox_core.subjects import sandbox_dead_letters, sandbox_filter
+from sandbox_core.templates import Template
 from sandbox_core.words import counted
 
 from .amounts import Amount, Pace
@@ -56,6 +57,17 @@ class NatsNamespace:
     async def drop(self, sandbox: Sandbox) -> None:
         """Remove the stream, with all its messages and consumers."""
         await self._streams.remove(sandbox.id)
+
+    async def fill(self, _sandbox: Sandbox, _template: Template) -> None:
+        """Do nothing: a template is SQL."""
+
+    async def renew(self, sandbox: Sandbox, _template: Template | None) -> None:
+        """Remove the messages of the stream. Its consumers stay, behind the last of them.
+
+        The stream itself stays, so that no event that comes meanwhile waits, or is lost.
+        """
+        await self._streams.make(sandbox.id)
+        await self._streams.purge(sandbox.id)
 
     async def check(self, sandbox: Sandbox) -> PartHealth:
         """Check that the stream exists.

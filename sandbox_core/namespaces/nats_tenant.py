@@ -14,6 +14,7 @@ from sandbox_core.nats.tenant.configuration import TenantLimits
 from sandbox_core.nats.tenant.servers import TenantServers
 from sandbox_core.nats.tenant.streams import SlotStreams
 from sandbox_core.subjects import SLOT_DEAD_LETTERS, SLOT_STREAM, is_sandbox_id, sandbox_filter
+from sandbox_core.templates import Template
 from sandbox_core.words import counted
 
 from .amounts import Amount, Pace
@@ -64,6 +65,14 @@ class SlotNamespace:
         await self._logins.revoke(sandbox)
         await self._lending.faults("revoked")
         await self._lending.give_back(sandbox.id)
+
+    async def fill(self, _sandbox: Sandbox, _template: Template) -> None:
+        """Do nothing: a template is SQL."""
+
+    async def renew(self, sandbox: Sandbox, _template: Template | None) -> None:
+        """Remove the messages of both streams; the slot, the login, connections and consumers stay."""
+        # With what is missing, as after a restart of the server.
+        await self._streams.purge(await self._lending.take(sandbox.id))
 
     async def slot_of(self, sandbox_id: UUID) -> int | None:
         """Return the number of the sandbox's slot."""

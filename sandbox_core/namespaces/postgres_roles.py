@@ -7,10 +7,9 @@ ever runs as the bot. Nothing waits for a lock that a sandbox can take, so there
 from __future__ import annotations
 
 import asyncio
-import re
 import secrets
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from uuid import UUID
 
@@ -22,13 +21,14 @@ from sandbox_core.credentials import CredentialsKey, scram_verifier
 from sandbox_core.errors import DependencyUnavailable, IsolationImpossible, LoginRefused
 from sandbox_core.models import Sandbox
 from sandbox_core.postgres import Connection, Pool, connected, login, transaction
+from sandbox_core.postgres.errors import translating
 from sandbox_core.postgres.pool import CONNECT_TIMEOUT
 
 from .postgres_abilities import ABILITIES, TRUSTS, lacking_abilities, quoted
+from .postgres_role_state import STORE, RoleLimits, RoleState
 
 _log = structlog.get_logger("sandbox.namespaces")
 
-STORE = "PostgreSQL"
 _ROUNDS = 50
 """The most looks for sessions that still run; the server ends one within milliseconds."""
 _PAUSE = 0.02
@@ -38,19 +38,6 @@ _GRACE = timedelta(seconds=2)
 """How long after the limit of a statement its session is ended."""
 _TEMPORARY = "1GB"
 """The most temporary files of one session, where the server lets the bot limit them."""
-_DONE = re.compile(
-    r"; generation (?P<generation>\d+) of (?P<key>[0-9a-f]*)(?P<full>, full)?"
-    r"(?:; since (?P<since>[0-9.]+))?\Z"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class RoleLimits:
-    """What one sandbox's role may use."""
-
-    connections: int = 20
-    statement_timeout: timedelta = timedelta(minutes=1)
-    """The default of its sessions. A session can lift it; then the bot ends it, see `end_overdue`."""
 
 
 class SandboxRoles:
@@ -64,10 +51,15 @@ class SandboxRoles:
         *,
         installation: str,
         limits: RoleLimits | None = None,
+        reached: PostgresAddress | None = None,
     ) -> None:
-        """`address` is the server's as workers reach it; `installation` marks the roles of this one."""
+        """`address` is the server's as workers reach it, `reached` as the bot does, where that is another.
+
+        `installation` marks the roles of this one.
+        """
         self._tenants = tenants
         self._address = address
+        self._reached = reached or address
         self._key = key
         self._mark = installation
         self.limits = limits or RoleLimits()
@@ -113,22 +105,50 @@ class SandboxRoles:
         """
         role = sandbox.schema_name
         database = await connection.fetchval("SELECT quote_ident(current_database())")
-        tables = await connection.fetch(
-            "SELECT c.relname::text AS name FROM pg_class AS c "
-            "WHERE c.relnamespace = to_regnamespace($1) AND c.relkind = 'r'",
-            role,
-        )
         statements = [
             f"CREATE ROLE {role} NOCREATEDB NOCREATEROLE NOINHERIT {self._attributes(sandbox)}",
             self._comment(sandbox, since=""),
             f"GRANT {role} TO CURRENT_USER",
             f"GRANT CONNECT, TEMPORARY ON DATABASE {database} TO {role}",
-            f"GRANT USAGE, CREATE ON SCHEMA {role} TO {role}",
-            *(f"ALTER TABLE {role}.{quoted(table['name'])} OWNER TO {role}" for table in tables),
+            *await self._gifts(connection, role),
             *await self._defaults(connection, sandbox),
         ]
         await connection.execute(";".join(statements))
         await self._finish(connection, sandbox)
+
+    async def give(self, connection: Connection, sandbox: Sandbox) -> None:
+        """Give the role its new schema in the caller's transaction; make the role if it is missing."""
+        if await self._known(connection, [sandbox.schema_name]):
+            await connection.execute(";".join(await self._gifts(connection, sandbox.schema_name)))
+        else:
+            await self.create(connection, sandbox)
+
+    async def _gifts(self, connection: Connection, role: str) -> list[str]:
+        """Return the statements that give a role the schema of its name, with its tables."""
+        tables = await connection.fetch(
+            "SELECT c.relname::text AS name FROM pg_class AS c "
+            "WHERE c.relnamespace = to_regnamespace($1) AND c.relkind = 'r'",
+            role,
+        )
+        return [
+            f"GRANT USAGE, CREATE ON SCHEMA {role} TO {role}",
+            *(f"ALTER TABLE {role}.{quoted(table['name'])} OWNER TO {role}" for table in tables),
+        ]
+
+    @asynccontextmanager
+    async def session(self, sandbox: Sandbox) -> AsyncIterator[Connection]:
+        """Log in as the sandbox, and yield the connection. Raises `DependencyUnavailable`."""
+        address = self._reached.as_user(sandbox.schema_name, self._key.password(STORE, sandbox))
+        connection = await login.connect(address, timeout=CONNECT_TIMEOUT)
+        try:
+            with translating(where=self.where):
+                yield connection
+        finally:
+            connection.terminate()
+
+    async def end_sessions(self, sandbox: Sandbox) -> None:
+        """End the sandbox's connections; new ones are let in."""
+        await self._end_sessions(sandbox.schema_name, older=False, looks=1)
 
     async def make(self, sandbox: Sandbox) -> None:
         """Do as `Credentials` documents."""
@@ -304,7 +324,7 @@ class SandboxRoles:
         text = f"{self._mark}; generation {sandbox.generation} of {sandbox.key_id}{full}{at}"
         return f"COMMENT ON ROLE {sandbox.schema_name} IS '{_escaped(text)}'"
 
-    async def _known(self, connection: Connection, names: Collection[str] | None) -> dict[str, _Role]:
+    async def _known(self, connection: Connection, names: Collection[str] | None) -> dict[str, RoleState]:
         rows = await connection.fetch(
             """
             SELECT r.rolname::text AS name, r.rolcanlogin AS can_login, r.rolconnlimit AS connections,
@@ -317,7 +337,7 @@ class SandboxRoles:
             f"{self._mark};",
             None if names is None else list(names),
         )
-        return {row["name"]: _Role.of(row, self.limits) for row in rows}
+        return {row["name"]: RoleState.of(row, self.limits) for row in rows}
 
     async def _end_sessions(self, role: str, *, older: bool, looks: int = 2) -> None:
         """End them, until so many looks in a row find none.
@@ -344,44 +364,6 @@ class SandboxRoles:
                 if quiet == looks:
                     return
                 await asyncio.sleep(_PAUSE)
-
-
-@dataclass(frozen=True, slots=True)
-class _Role:
-    """A sandbox's role as the server has it."""
-
-    can_login: bool
-    usable: bool
-    valid_until: float
-    generation: int
-    key: str
-    full: bool
-    """Whether its sessions begin as read-only ones."""
-    since: str
-    """Since when the present login holds; "" when the change was interrupted."""
-
-    @classmethod
-    def of(cls, row: asyncpg.Record, limits: RoleLimits) -> _Role:
-        match = _DONE.search(row["note"])
-        return cls(
-            can_login=row["can_login"],
-            usable=row["can_login"] and row["connections"] == limits.connections,
-            valid_until=row["valid_until"] or 0.0,
-            generation=int(match["generation"]) if match else -1,
-            key=match["key"] if match else "",
-            full=match is not None and match["full"] is not None,
-            since=(match["since"] or "") if match else "",
-        )
-
-    def since_of(self, sandbox: Sandbox) -> str:
-        """Return since when this sandbox's present login holds; "" when it does not yet."""
-        present = (sandbox.generation, sandbox.key_id, sandbox.is_full(STORE))
-        return self.since if (self.generation, self.key, self.full) == present else ""
-
-    def fits(self, sandbox: Sandbox) -> bool:
-        """Return whether the role is as it must be."""
-        in_time = abs(self.valid_until - sandbox.expires_at.timestamp()) < 1.0
-        return self.usable and in_time and bool(self.since_of(sandbox))
 
 
 def _escaped(text: str) -> str:

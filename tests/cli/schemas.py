@@ -48,6 +48,8 @@ SANDBOX = keys(
     isolation={"enum": ["enforced", "convention"]},
     level={"enum": ["read_only", "no_moderation", "full"]},
     schema=TEXT,
+    template=MAYBE_TEXT,
+    resetting={"type": "boolean"},
     redis_prefix=TEXT,
     nats_prefix=TEXT,
     created_at=MOMENT,
@@ -144,6 +146,7 @@ SCHEMAS: dict[str, Schema] = {
         )
     ),
     "extend": keys(sandbox=SANDBOX, capped={"type": "boolean"}),
+    "reset": keys(sandbox=SANDBOX),
     "destroy": keys(
         destroyed=listed(SANDBOX),
         failed=listed(keys(name=TEXT, code=TEXT, message=TEXT)),

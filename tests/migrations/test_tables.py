@@ -72,7 +72,7 @@ async def test_indexes(connection: asyncpg.Connection) -> None:
         (
             "sandboxes",
             """id name owner status schema_name discord_token_id created_at expires_at destroyed_at
-            last_activity_at metadata credentials_generation credentials_key rest_level""",
+            last_activity_at metadata credentials_generation credentials_key rest_level template resetting""",
         ),
         ("sandbox_guild_mapping", "guild_id sandbox_id registered_by registered_at"),
         ("sandbox_audit_log", "id sandbox_id event_type actor details created_at"),

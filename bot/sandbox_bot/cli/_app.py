@@ -27,6 +27,7 @@ from .orphans import orphans
 from .production_token import production_token
 from .psql import psql
 from .register_guild import register_guild
+from .reset import reset
 from .rotate import rotate
 from .run import run
 from .sessions import sessions
@@ -52,6 +53,7 @@ app.command("status", rich_help_panel=_SANDBOXES)(status)
 app.command("register-guild", rich_help_panel=_SANDBOXES)(register_guild)
 app.command("unregister-guild", rich_help_panel=_SANDBOXES)(unregister_guild)
 app.command("extend", rich_help_panel=_SANDBOXES)(extend)
+app.command("reset", rich_help_panel=_SANDBOXES)(reset)
 app.command("destroy", rich_help_panel=_SANDBOXES)(destroy)
 app.command("connect", rich_help_panel=_WORKERS)(connect)
 app.command("rotate", rich_help_panel=_WORKERS)(rotate)

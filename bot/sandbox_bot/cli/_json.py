@@ -90,6 +90,11 @@ def level_set(made: Changed, now: datetime) -> Json:
     return {"sandbox": _sandbox(made.sandbox, now), "level": made.sandbox.rest_level.value}
 
 
+def reset(done: Changed, now: datetime) -> Json:
+    """`reset`."""
+    return {"sandbox": _sandbox(done.sandbox, now)}
+
+
 def destroyed(gone: Sequence[Changed], failed: Iterable[tuple[Sandbox, SandboxError]], now: datetime) -> Json:
     """`destroy`."""
     return {
@@ -254,6 +259,8 @@ def _sandbox(sandbox: Sandbox, now: datetime) -> Json:
         "isolation": "enforced" if sandbox.generation else "convention",
         "level": sandbox.rest_level.value,
         "schema": sandbox.schema_name,
+        "template": sandbox.template or None,
+        "resetting": bool(sandbox.resetting),
         "redis_prefix": subjects.redis_prefix(sandbox.id),
         "nats_prefix": subjects.nats_prefix(sandbox.id),
         "created_at": iso(sandbox.created_at),

@@ -113,7 +113,7 @@ def _asked(names: StreamNames, only: str | None) -> Iterator[Need]:
     if only is not None:
         yield Need(f"{_API}.STREAM.NAMES", f"{_API}.STREAM.NAMES", json.dumps({"subject": nothing}))
     yield from _asked_of("*", stream, nothing)
-    for verb, payload in (("DELETE", {}), ("MSG.DELETE", {"seq": NO_SEQUENCE})):
+    for verb, payload in (("DELETE", {}), ("PURGE", {}), ("MSG.DELETE", {"seq": NO_SEQUENCE})):
         yield Need(f"{_API}.STREAM.{verb}.*", f"{_API}.STREAM.{verb}.{stream}", json.dumps(payload))
 
 

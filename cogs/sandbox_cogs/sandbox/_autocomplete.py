@@ -1,4 +1,4 @@
-"""Suggests sandboxes and servers while the caller types; a help, never a check."""
+"""Suggests sandboxes, servers and templates while the caller types; a help, never a check."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from sandbox_cogs._answers import is_discords
 from sandbox_cogs._core import AnyBot
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.tasks import within
+from sandbox_core.templates import NONE
 from sandbox_core.words import storable
 
 from ._access import guild_access
@@ -74,6 +75,17 @@ async def suggest_sandboxes(core: Core, interaction: Interaction, current: str) 
             app_commands.Choice(name=choice_label(sandbox), value=sandbox.name)
             for sandbox in found[:MAX_CHOICES]
         ]
+
+    return await _or_nothing(choices())
+
+
+async def suggest_templates(core: Core, current: str) -> Choices:
+    """Return templates whose name contains the typed text, and `none`. Never raises."""
+
+    async def choices() -> Choices:
+        typed = current.strip().casefold()
+        names = [name for name in [*await core.manager.templates(), NONE] if typed in name.casefold()]
+        return [app_commands.Choice(name=name, value=name) for name in names[:MAX_CHOICES]]
 
     return await _or_nothing(choices())
 

@@ -15,7 +15,18 @@ from sandbox_cogs._acknowledge import acknowledged
 from sandbox_cogs._core import AnyBot, core_of
 from sandbox_cogs._correlation import correlated
 
-from . import _connect, _destroy, _diversion, _extend, _list, _question, _register, _render, _status
+from . import (
+    _connect,
+    _destroy,
+    _diversion,
+    _extend,
+    _list,
+    _question,
+    _register,
+    _render,
+    _reset,
+    _status,
+)
 from ._access import check_may_use
 from ._errors import report
 from ._reply import answer_anew, answer_in_place
@@ -98,7 +109,9 @@ async def _answered(press: Press) -> None:
     )
 
 
-_QUESTIONS = {question.kind: question for question in (_destroy.ONE, _destroy.ALL, _diversion.QUESTION)}
+_QUESTIONS = {
+    question.kind: question for question in (_destroy.ONE, _destroy.ALL, _diversion.QUESTION, _reset.RESET)
+}
 
 _HANDLERS: Mapping[str, tuple[re.Pattern[str], Callable[[Press], Awaitable[None]]]] = {
     verb: (re.compile(arguments), handler)

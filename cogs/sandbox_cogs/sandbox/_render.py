@@ -17,7 +17,15 @@ from sandbox_core.last_event_text import last_event_text
 from sandbox_core.limits_text import Limits
 from sandbox_core.limits_text import lines as limit_lines
 from sandbox_core.manager import Changed, Extension, Registration
-from sandbox_core.models import GuildAccess, Sandbox, SandboxStatus, bots_text, isolation_text, level_text
+from sandbox_core.models import (
+    UNFINISHED_RESET,
+    GuildAccess,
+    Sandbox,
+    SandboxStatus,
+    bots_text,
+    isolation_text,
+    level_text,
+)
 from sandbox_core.namespaces import PartHealth
 from sandbox_core.stored import Level
 from sandbox_core.words import counted
@@ -117,6 +125,8 @@ def status(
         state = f"{mark} expired; its servers' events go to production and cleanup removes it"
     if full := [stored.store for stored in sandbox.storage if stored.level is Level.FULL]:
         state += f"\nIt stores as much as it may in {' and '.join(full)}."
+    if sandbox.resetting:
+        state += f"\n{UNFINISHED_RESET}"
     if watched_until is not None:
         state += f"\nThis message is kept up to date; that ends {relative(watched_until)}."
     if not_watched:
@@ -316,6 +326,8 @@ def _add_identity(embed: discord.Embed, sandbox: Sandbox) -> None:
     expires = f"{relative(sandbox.expires_at)}\n{moment(sandbox.expires_at)}"
     embed.add_field(name="Expires", value=expires)
     embed.add_field(name="Schema", value=f"`{sandbox.schema_name}`")
+    if sandbox.template:
+        embed.add_field(name="Template", value=f"`{sandbox.template}`")
     embed.add_field(name="Id", value=f"`{sandbox.id}`", inline=False)
     embed.add_field(name="Isolation", value=isolation_text(sandbox), inline=False)
 

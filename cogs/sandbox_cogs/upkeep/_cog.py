@@ -34,6 +34,7 @@ TELL_EVERY = 5.0
 COUNT_EVERY = 10.0
 """Seconds between two updates. Gauges must be at most 15 s old."""
 COMMANDS_EVERY = 60.0
+RESETS_EVERY = 10.0
 AFTER_FAILURE = 3.0
 
 Work = Callable[[], Awaitable[float]]
@@ -70,6 +71,7 @@ class Upkeep(commands.Cog):
             "count": self.count,
             "letters": self.count_letters,
             "credentials": self.keep_credentials,
+            "resets": self.finish_resets,
             "commands": self.remove_commands,
             # Each for itself: one store may be away, or large.
             **{f"measure {store}": partial(self.measure, store) for store in self._core.measuring.stores},
@@ -142,6 +144,12 @@ class Upkeep(commands.Cog):
         for store, sandbox_id in await self._core.cleanup.keep_credentials():
             _log.info("credentials_made_again", store=store, sandbox_id=str(sandbox_id))
         return await self._until_next_due()
+
+    async def finish_resets(self) -> float:
+        """Finish the resets of processes that are gone."""
+        for sandbox in await self._core.cleanup.finish_resets():
+            _log.info("sandbox_reset_finished", sandbox_id=str(sandbox.id), name=sandbox.name)
+        return RESETS_EVERY
 
     async def remove_commands(self) -> float:
         """Remove the commands that ended sandboxes have left in servers, once the bot can ask Discord."""
