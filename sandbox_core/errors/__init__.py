@@ -21,6 +21,7 @@ SandboxError
 │   ├── DependencyFaulty      SANDBOX_012
 │   ├── NotFinished           SANDBOX_012
 │   ├── RotationUnfinished    SANDBOX_012
+│   ├── SharingUnfinished     SANDBOX_012
 │   ├── OutcomeUnknown        SANDBOX_012
 │   ├── CutOff                SANDBOX_012
 │   ├── LoginRefused          SANDBOX_012
@@ -28,8 +29,10 @@ SandboxError
 │   └── StreamUnusable        SANDBOX_012
 ├── IsolationImpossible       SANDBOX_013
 ├── NoCredentials             SANDBOX_013
+├── SharingImpossible         SANDBOX_013
 ├── ProductionTokenOutdated   SANDBOX_013
 ├── GuildLimitReached         SANDBOX_014
+├── ShareLimitReached         SANDBOX_014
 ├── SlotsUsedUp               SANDBOX_014
 ├── StorageUsedUp             SANDBOX_014
 └── DoesNotFit                SANDBOX_015
@@ -44,6 +47,7 @@ from ._isolation import (
     IsolationImpossible,
     NoCredentials,
     ProductionTokenOutdated,
+    SharingImpossible,
     SlotsUsedUp,
 )
 from ._requests import (
@@ -61,6 +65,7 @@ from ._requests import (
     SandboxNotFound,
     SandboxNotNamed,
     SandboxNotRunning,
+    ShareLimitReached,
     StorageUsedUp,
     TransitionNotAllowed,
 )
@@ -75,6 +80,7 @@ from ._servers import (
     OutcomeUnknown,
     RotationUnfinished,
     SchemaCreationFailed,
+    SharingUnfinished,
     StillWritten,
     StreamUnusable,
 )
@@ -109,6 +115,9 @@ __all__ = [
     "SandboxNotNamed",
     "SandboxNotRunning",
     "SchemaCreationFailed",
+    "ShareLimitReached",
+    "SharingImpossible",
+    "SharingUnfinished",
     "SlotsUsedUp",
     "StillWritten",
     "StorageUsedUp",

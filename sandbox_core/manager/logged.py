@@ -17,4 +17,6 @@ class LoggedManager(SandboxManager):
     extend = logged("extend")(SandboxManager.extend)
     rotate = logged("rotate")(SandboxManager.rotate)
     set_rest_level = logged("set_rest_level")(SandboxManager.set_rest_level)
+    share = logged("share")(SandboxManager.share)
+    unshare = logged("unshare")(SandboxManager.unshare)
     destroy = logged("destroy")(SandboxManager.destroy)

@@ -11,7 +11,7 @@ from sandbox_core.cleanup import OrphanReport
 from sandbox_core.health import SandboxHealth
 from sandbox_core.limits_text import Limits
 from sandbox_core.limits_text import lines as limit_lines
-from sandbox_core.models import AuditEntry, Sandbox, SandboxStatus, bots_text, isolation_text
+from sandbox_core.models import AuditEntry, Sandbox, SandboxStatus, bots_text, isolation_text, shares_text
 from sandbox_core.namespaces import PartState
 from sandbox_core.words import counted
 
@@ -34,7 +34,7 @@ def listing(
 ) -> Grid:
     """One row for each sandbox; `clients` are their bots, `absolute` times are for files and scripts."""
     return Grid(
-        ("name", "id", "owner", "status", "servers", "level", "bots", "ends"),
+        ("name", "id", "owner", "status", "servers", "level", "bots", "shared with", "ends"),
         [
             (
                 Cell(sandbox.name, "bold"),
@@ -44,6 +44,7 @@ def listing(
                 str(len(sandbox.guild_ids)),
                 sandbox.rest_level.value,
                 "?" if clients is None else str(clients.get(str(sandbox.id), 0)),
+                shares_text(sandbox) if sandbox.shares else "",
                 _end(sandbox, now, absolute=absolute),
             )
             for sandbox in sandboxes
@@ -69,6 +70,7 @@ def identity(sandbox: Sandbox, now: datetime) -> Facts:
             ("Id", str(sandbox.id)),
             ("Owner", _owner(sandbox)),
             ("Servers", ", ".join(sandbox.guild_ids) or "none"),
+            ("Shared with", shares_text(sandbox)),
             ("Isolation", isolation_text(sandbox)),
             ("Schema", sandbox.schema_name),
             ("Redis keys", f"{subjects.redis_prefix(sandbox.id)}*"),
