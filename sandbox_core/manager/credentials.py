@@ -78,20 +78,18 @@ async def rotate(tools: Tools, actor: Actor, sandbox: Sandbox) -> Changed:
         await sandboxes.touch(connection, current.id, now)
     await tools.faults("rotate:counted")
     rotated = current.evolve(generation=generation, key_id=key_id)
-    await renew(tools, rotated, RotationUnfinished, step="rotate:made")
+    await renew(tools, rotated, RotationUnfinished)
     return Changed(rotated)
 
 
-async def renew(
-    tools: Tools, sandbox: Sandbox, unfinished: type[DependencyUnavailable], *, step: str
-) -> None:
+async def renew(tools: Tools, sandbox: Sandbox, unfinished: type[DependencyUnavailable]) -> None:
     """Have every store take the present logins of the sandbox and its guests, and cut all others.
 
-    Raises `unfinished` for a store that is away. `step` is what tests know it by.
+    Raises `unfinished` for a store that is away.
     """
     stores = every(tools)
     results = await asyncio.gather(
-        *(_bounded(store, _renewed(tools, store, each, sandbox, step)) for store, each in stores),
+        *(_bounded(store, _renewed(tools, store, each, sandbox)) for store, each in stores),
         return_exceptions=True,
     )
     for (store, _), result in zip(stores, results, strict=True):
@@ -101,11 +99,9 @@ async def renew(
             raise result
 
 
-async def _renewed(
-    tools: TeardownTools, store: str, credentials: Credentials, sandbox: Sandbox, step: str = "mend:made"
-) -> None:
+async def _renewed(tools: TeardownTools, store: str, credentials: Credentials, sandbox: Sandbox) -> None:
     await _make(tools, store, credentials, sandbox)
-    await tools.faults(step)
+    await tools.faults("rotate:made")
     await credentials.cut(sandbox)
 
 

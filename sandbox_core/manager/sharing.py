@@ -63,4 +63,4 @@ async def unshare(tools: Tools, actor: Actor, sandbox: Sandbox, user_id: str) ->
 async def _finish(tools: Tools, sandbox: Sandbox, *, changed: bool) -> None:
     await tools.faults("share:stored")
     if changed and sandbox.generation:
-        await credential_steps.renew(tools, sandbox, SharingUnfinished, step="share:made")
+        await credential_steps.renew(tools, sandbox, SharingUnfinished)
