@@ -33,8 +33,10 @@ def listing(
     sandboxes: Sequence[Sandbox], clients: Mapping[str, int] | None, now: datetime, *, absolute: bool
 ) -> Grid:
     """One row for each sandbox; `clients` are their bots, `absolute` times are for files and scripts."""
+    shared = any(sandbox.shares for sandbox in sandboxes)
+    headings = ("name", "id", "owner", "status", "servers", "level", "bots", "ends")
     return Grid(
-        ("name", "id", "owner", "status", "servers", "level", "bots", "shared with", "ends"),
+        (*headings, "shared with") if shared else headings,
         [
             (
                 Cell(sandbox.name, "bold"),
@@ -44,8 +46,8 @@ def listing(
                 str(len(sandbox.guild_ids)),
                 sandbox.rest_level.value,
                 "?" if clients is None else str(clients.get(str(sandbox.id), 0)),
-                shares_text(sandbox) if sandbox.shares else "",
                 _end(sandbox, now, absolute=absolute),
+                *((shares_text(sandbox),) if shared else ()),
             )
             for sandbox in sandboxes
         ],
