@@ -34,6 +34,7 @@ COLLEAGUES: Mapping[str, ShareAccess] = {
     "read dead letters of": ShareAccess.SEE,
     CONNECT: ShareAccess.USE,
     MAKE_EVENTS: ShareAccess.USE,
+    "replay events into": ShareAccess.USE,
     "replay dead letters of": ShareAccess.USE,
     "drop dead letters of": ShareAccess.USE,
     "reset": ShareAccess.USE,

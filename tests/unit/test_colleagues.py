@@ -41,9 +41,12 @@ MINE = Sandbox(
     shares=(Share(LOOKS.id, ShareAccess.SEE), Share(WORKS.id, ShareAccess.USE, "89abcdef", "Wu")),
 )
 SEEING = ["read the events of", "read the calls of", "read the sessions of", "read dead letters of"]
-USING = ["connect to", "make events in", "replay dead letters of", "drop dead letters of", "reset"]
+USING = [
+    *("connect to", "make events in", "replay events into", "reset"),
+    *("replay dead letters of", "drop dead letters of"),
+]
 OWNING = [
-    *("destroy", "extend", "share", "rotate the credentials of", "set the level of"),
+    *("destroy", "extend", "record", "share", "rotate the credentials of", "set the level of"),
     *("register servers with", "unregister servers from", "manage", "whatever comes later"),
 ]
 
