@@ -88,6 +88,7 @@ class Session:
     ) -> None:
         self._service = service
         self._bot = bot
+        self._guest = tenant.guest if isinstance(tenant, Tenant) else ""
         self._client = client
         self.tenant = tenant
         self.identity = identity
@@ -176,6 +177,10 @@ class Session:
             what = "the sandbox has ended" if tenant is None else "the sandbox has other credentials now"
             if not isinstance(self.tenant, Tenant):
                 what = "this is production's token no more"
+            self.end(Closing(CloseCode.AUTHENTICATION_FAILED, what))
+            return ()
+        if self._guest and isinstance(tenant, Tenant) and self._guest not in tenant.guests:
+            what = "the sandbox is not shared with you any more"
             self.end(Closing(CloseCode.AUTHENTICATION_FAILED, what))
             return ()
         before, self.tenant = self.tenant, tenant

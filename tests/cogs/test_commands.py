@@ -217,8 +217,10 @@ async def test_the_group_is_for_guilds_and_for_those_who_manage_them(scene: Scen
         "register-guild",
         "reset",
         "rotate",
+        "share",
         "status",
         "unregister-guild",
+        "unshare",
     }
     for child in command.commands:
         assert child.description

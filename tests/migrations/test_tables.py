@@ -58,6 +58,7 @@ async def test_indexes(connection: asyncpg.Connection) -> None:
         "idx_sandboxes_owner": "(owner)",
         "idx_sandboxes_expires": "(expires_at) WHERE (status = 'running'::sandbox_status)",
         "idx_sandboxes_created": "(created_at)",
+        "idx_sandbox_shares_user": "(user_id)",
         "idx_sandbox_guild_mapping_sandbox": "(sandbox_id)",
         "idx_sandbox_audit_log_sandbox_time": "(sandbox_id, created_at)",
         "idx_sandbox_audit_log_type": "(event_type)",

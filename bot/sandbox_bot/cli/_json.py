@@ -12,7 +12,7 @@ from sandbox_core.errors import SandboxError
 from sandbox_core.health import SandboxHealth
 from sandbox_core.isolation import Report, Verdict
 from sandbox_core.limits_text import Limits, uses
-from sandbox_core.manager import Changed, Extension, Registration
+from sandbox_core.manager import Changed, Extension, Registration, Sharing
 from sandbox_core.models import AuditEntry, GuildAccess, Sandbox
 
 from ..doctor import Finding
@@ -93,6 +93,17 @@ def level_set(made: Changed, now: datetime) -> Json:
 def reset(done: Changed, now: datetime) -> Json:
     """`reset`."""
     return {"sandbox": _sandbox(done.sandbox, now)}
+
+
+def shared(sharing: Sharing, now: datetime) -> Json:
+    """`share` and `unshare`."""
+    found = sharing.sandbox.share_of(sharing.user_id)
+    return {
+        "sandbox": _sandbox(sharing.sandbox, now),
+        "user_id": sharing.user_id,
+        "access": None if found is None else found.access.value,
+        "already": sharing.already,
+    }
 
 
 def destroyed(gone: Sequence[Changed], failed: Iterable[tuple[Sandbox, SandboxError]], now: datetime) -> Json:
@@ -258,6 +269,10 @@ def _sandbox(sandbox: Sandbox, now: datetime) -> Json:
         "guild_ids": list(sandbox.guild_ids),
         "isolation": "enforced" if sandbox.generation else "convention",
         "level": sandbox.rest_level.value,
+        "shared_with": [
+            {"user_id": share.user_id, "name": share.user_name or None, "access": share.access.value}
+            for share in sandbox.shares
+        ],
         "schema": sandbox.schema_name,
         "template": sandbox.template or None,
         "resetting": bool(sandbox.resetting),

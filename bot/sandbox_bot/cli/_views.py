@@ -18,6 +18,7 @@ from sandbox_core.models import (
     SandboxStatus,
     bots_text,
     isolation_text,
+    shares_text,
 )
 from sandbox_core.namespaces import PartState
 from sandbox_core.templates import template_after
@@ -41,8 +42,10 @@ def listing(
     sandboxes: Sequence[Sandbox], clients: Mapping[str, int] | None, now: datetime, *, absolute: bool
 ) -> Grid:
     """One row for each sandbox; `clients` are their bots, `absolute` times are for files and scripts."""
+    shared = any(sandbox.shares for sandbox in sandboxes)
+    headings = ("name", "id", "owner", "status", "servers", "level", "bots", "ends")
     return Grid(
-        ("name", "id", "owner", "status", "servers", "level", "bots", "ends"),
+        (*headings, "shared with") if shared else headings,
         [
             (
                 Cell(sandbox.name, "bold"),
@@ -53,6 +56,7 @@ def listing(
                 sandbox.rest_level.value,
                 "?" if clients is None else str(clients.get(str(sandbox.id), 0)),
                 _end(sandbox, now, absolute=absolute),
+                *((shares_text(sandbox),) if shared else ()),
             )
             for sandbox in sandboxes
         ],
@@ -77,6 +81,7 @@ def identity(sandbox: Sandbox, now: datetime) -> Facts:
             ("Id", str(sandbox.id)),
             ("Owner", _owner(sandbox)),
             ("Servers", ", ".join(sandbox.guild_ids) or "none"),
+            ("Shared with", shares_text(sandbox)),
             ("Isolation", isolation_text(sandbox)),
             ("Schema", sandbox.schema_name),
             *([("Template", sandbox.template)] if sandbox.template else []),

@@ -14,7 +14,7 @@ from discord import app_commands
 
 from sandbox_cogs._core import AnyBot
 from sandbox_cogs._correlation import correlated
-from sandbox_core.models import RestLevel, SandboxStatus
+from sandbox_core.models import RestLevel, SandboxStatus, ShareAccess
 
 from . import (
     _connect,
@@ -27,6 +27,7 @@ from . import (
     _register,
     _reset,
     _rotate,
+    _share,
     _status,
     _unregister,
 )
@@ -97,7 +98,9 @@ class SandboxCommands(app_commands.Group, name="sandbox", description="Sandboxes
 
     @app_commands.command(name="list", description="Every sandbox: whose it is, its status and when it ends")
     @app_commands.describe(
-        owner="Only this person's", status="Only those with this status", everything="Destroyed ones too"
+        owner="Only this person's, and those shared with them",
+        status="Only those with this status",
+        everything="Destroyed ones too",
     )
     @app_commands.rename(everything="all")
     @app_commands.choices(
@@ -116,7 +119,8 @@ class SandboxCommands(app_commands.Group, name="sandbox", description="Sandboxes
             status=SandboxStatus(status) if status is not None else None,
             everything=everything,
         )
-        await self._answer(interaction, _list.page_of(self._core, filters, 1))
+        work = _list.page_of(self._core, filters, 1, viewer=str(interaction.user.id))
+        await self._answer(interaction, work)
 
     @app_commands.command(description="One sandbox: its servers, its expiry and the health of its parts")
     @app_commands.describe(
@@ -128,7 +132,7 @@ class SandboxCommands(app_commands.Group, name="sandbox", description="Sandboxes
         await self._answer(interaction, _status.status(self._core, interaction, name, watch=watch))
 
     @app_commands.command(description="The environment for a worker that runs inside your sandbox")
-    @app_commands.describe(name=f"{_NAME} of yours")
+    @app_commands.describe(name=f"{_NAME}: one of yours, or shared with you to use")
     async def connect(self, interaction: Interaction, name: str) -> None:
         """`/sandbox connect name`."""
         await self._answer(interaction, _connect.connect(self._core, interaction, name))
@@ -150,6 +154,28 @@ class SandboxCommands(app_commands.Group, name="sandbox", description="Sandboxes
         """`/sandbox level name level`."""
         work = _level.set_level(self._core, interaction, name, RestLevel(level))
         await self._answer(interaction, work, changes=True)
+
+    @app_commands.command(description="Let a colleague see your sandbox, or work in it")
+    @app_commands.describe(
+        name=f"{_NAME} of yours",
+        user="The colleague",
+        access="see, the default: look at what happens in it; use: work in it, with credentials of their own",
+    )
+    @app_commands.choices(
+        access=[app_commands.Choice(name=each.value, value=each.value) for each in ShareAccess]
+    )
+    async def share(
+        self, interaction: Interaction, name: str, user: discord.User, access: str = ShareAccess.SEE.value
+    ) -> None:
+        """`/sandbox share name user [access]`."""
+        work = _share.share(self._core, interaction, name, user, ShareAccess(access))
+        await self._answer(interaction, work, changes=True)
+
+    @app_commands.command(description="Take a colleague's access to your sandbox away, at once")
+    @app_commands.describe(name=f"{_NAME} of yours", user="The colleague")
+    async def unshare(self, interaction: Interaction, name: str, user: discord.User) -> None:
+        """`/sandbox unshare name user`."""
+        await self._answer(interaction, _share.unshare(self._core, interaction, name, user), changes=True)
 
     @app_commands.command(
         name="register-guild", description="Send a server's live events to a sandbox instead of production"
@@ -211,6 +237,8 @@ class SandboxCommands(app_commands.Group, name="sandbox", description="Sandboxes
     @connect.autocomplete("name")
     @rotate.autocomplete("name")
     @level.autocomplete("name")
+    @share.autocomplete("name")
+    @unshare.autocomplete("name")
     @register_guild.autocomplete("name")
     @unregister_guild.autocomplete("name")
     @extend.autocomplete("name")

@@ -93,7 +93,9 @@ async def _picked(press: Press) -> None:
 
 async def _turned(press: Press) -> None:
     filters = _list.Filters.from_match(press.arguments)
-    work = _list.page_of(press.core, filters, int(press.arguments["page"]))
+    work = _list.page_of(
+        press.core, filters, int(press.arguments["page"]), viewer=str(press.interaction.user.id)
+    )
     await answer_in_place(press.interaction, press.core, work)
 
 

@@ -30,6 +30,7 @@ from sandbox_core.namespaces import PartHealth
 from sandbox_core.stored import Level
 from sandbox_core.words import counted
 
+from ._render_share import add_shares
 from ._text import (
     AMBER,
     BLUE,
@@ -134,6 +135,7 @@ def status(
     embed = discord.Embed(title=f"Sandbox {sandbox.name}", description=state, colour=colour, timestamp=now)
     _add_identity(embed, sandbox)
     _add_servers(embed, sandbox, names)
+    add_shares(embed, sandbox)
     embed.add_field(name="Ordinary bots", value=bots_text(sandbox, health.clients), inline=False)
     events = counted(events_last_minute, "event", "events")
     embed.add_field(name="In the last minute", value=f"{events} received", inline=False)

@@ -37,7 +37,7 @@ async def status(core: Core, interaction: Interaction, reference: str | None, *,
     if reference is None:
         here = await core.manager.for_guild(str(interaction.guild_id))
         if here is None:
-            own = await core.manager.list(owner=str(interaction.user.id))
+            own = await core.manager.list(owner=str(interaction.user.id), shared=True)
             if not own:
                 raise SandboxNotNamed
             if len(own) > 1:
