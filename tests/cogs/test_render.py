@@ -18,6 +18,9 @@ from sandbox_core.limits_text import Limits
 from sandbox_core.manager import Changed, Extension, Registration
 from sandbox_core.models import GuildAccess, RestLevel, Sandbox, SandboxStatus
 from sandbox_core.namespaces import PartHealth, PartState
+from sandbox_core.namespaces.backlogs import Backlog, SessionBacklog
+from sandbox_core.namespaces.client_traces import KeptSession
+from sandbox_core.nats.consumers import Consumer, Consumers
 from sandbox_core.stored import StorageLimit
 
 NOW = datetime(2026, 8, 1, 12, 0, tzinfo=UTC)
@@ -51,6 +54,20 @@ def parts(size: int = 1) -> tuple[PartHealth, ...]:
         )
         for store in ("PostgreSQL", "Redis", "NATS", "Routing")
     )
+
+
+def bots(connected: int | None, lag: int | None = 0) -> Backlog:
+    if connected is None:
+        return Backlog()
+    session = KeptSession("0a1b2c3d", "*" * 40, 1, True)
+    return Backlog(sessions=(SessionBacklog(session, lag),) * connected)
+
+
+BEHIND = Backlog(
+    Consumers((Consumer("_" * 255, True, 10**9, 10**9, 10**9),) * 60, ("*" * 255,) * 60, 10**6),
+    bots(60, 10**9).sessions,
+    {"lags": "*" * 3000},
+)
 
 
 def assert_within_limits(embed: discord.Embed) -> None:
@@ -111,7 +128,7 @@ EXAMPLES: dict[type[errors.SandboxError], errors.SandboxError] = {
         errors.IsolationImpossible("Redis", LONG, LONG, LONG),
         errors.NoCredentials(LONG),
         errors.ProductionTokenOutdated(),
-        errors.SlotsUsedUp(LONG, 100),
+        errors.DoesNotFit(LONG, LONG, LONG),
     )
 }
 
@@ -252,7 +269,7 @@ def test_an_environment_too_long_for_an_embed_is_whole_in_the_file() -> None:
         _render.created(Changed(enormous()), ENORMOUS_NAMES),
         _render_list.listing([enormous()] * 300),
         _render.status(
-            SandboxHealth(enormous(), parts(100)),
+            SandboxHealth(enormous(), parts(100), BEHIND),
             ENORMOUS_NAMES,
             limits=LIMITS,
             now=NOW,
@@ -297,6 +314,6 @@ def test_status_says_what_ordinary_bots_may_do_and_how_many_there_are(
     clients: int | None, shown: str
 ) -> None:
     sandbox = a_sandbox(rest_level=RestLevel.READ_ONLY)
-    health = SandboxHealth(sandbox, parts(), clients)
+    health = SandboxHealth(sandbox, parts(), bots(clients))
     embed = _render.status(health, {}, limits=LIMITS, now=NOW, events_last_minute=0)
     assert {field.name: field.value for field in embed.fields}["Ordinary bots"] == shown

@@ -69,6 +69,7 @@ class Upkeep(commands.Cog):
             "tell": self.tell,
             "count": self.count,
             "letters": self.count_letters,
+            "consumers": self.measure_consumers,
             "credentials": self.keep_credentials,
             "commands": self.remove_commands,
             # Each for itself: one store may be away, or large.
@@ -174,6 +175,11 @@ class Upkeep(commands.Cog):
     async def count_letters(self) -> float:
         """Bring the gauge of dead letters up to date."""
         self._core.metrics.dead_letters(await self._core.dead_letters.counts())
+        return COUNT_EVERY
+
+    async def measure_consumers(self) -> float:
+        """Bring the gauges of production's consumers up to date."""
+        await self._core.consumers.refresh_gauges()
         return COUNT_EVERY
 
     async def _record_activity(self) -> None:
