@@ -38,7 +38,8 @@ async def last_events(place: StreamPlace, wanted: Filter, limit: int) -> tuple[l
     state = await place.state()
     look = max(_FIRST_LOOK, 2 * limit)
     while True:
-        begin = max(state.first - 1, state.last - look)
+        # An empty stream's first number is 0.
+        begin = max(0, state.first - 1, state.last - look)
         found: deque[SeenEvent] = deque(maxlen=limit)
         oldest: list[datetime] = []
 

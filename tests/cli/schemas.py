@@ -199,6 +199,18 @@ SCHEMAS: dict[str, Schema] = {
         ),
         invented=MAYBE_TEXT,
     ),
+    "events replay": keys(
+        replayed=listed(
+            keys(
+                **{"from": _NUMBER},
+                id=_NUMBER,
+                message_id=TEXT,
+                event=TEXT,
+                guild_id=MAYBE_TEXT,
+                bytes={"type": "integer", "minimum": 1},
+            )
+        )
+    ),
     "events emit --list": keys(
         types=listed(keys(event=TEXT, about=TEXT, guild_id_at=TEXT, emittable={"type": "boolean"}))
     ),
