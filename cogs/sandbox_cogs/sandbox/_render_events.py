@@ -154,11 +154,11 @@ def _line(event: SeenEvent, look: Look) -> str:
 
 
 def _where(event: SeenEvent, look: Look) -> str:
-    channel = event.channel_id or ""
-    if is_guild_id(channel) and (event.guild_id == look.here or channel not in look.names.channels):
+    channel, name = event.channel_id or "", look.names.channels.get(event.channel_id or "")
+    if is_guild_id(channel) and (event.guild_id == look.here or name is None):
         channel = f"<#{channel}>"
     else:
-        channel = _escaped(look.names.channel(channel or None))
+        channel = _escaped(channel) if name is None else f"#{_escaped(name)}"
     several = len(look.sandbox.guild_ids) > 1 or not channel
     guild = _escaped(look.names.guild(event.guild_id)) if several else ""
     return " ".join(part for part in (guild, channel) if part)
