@@ -51,9 +51,9 @@ def _consumers(health: SandboxHealth) -> list[Behind]:
     known, hidden = found.known[:MOST], found.known[MOST:]
     said = [Behind("Consumer", shown(each.name, _NAME), _of_consumer(each)) for each in known]
     if hidden or found.unread:
-        behind = f"{sum(each.lag for each in hidden):,} behind in all"
-        more = f"{len(hidden) + found.unread:,} more"
-        said.append(Behind("Consumers", "", f"and {more}" + (f", {behind}" if not found.unread else "")))
+        more = f"and {len(hidden) + found.unread:,} more"
+        behind = "" if found.unread else f", {_in_all(sum(each.lag for each in hidden))}"
+        said.append(Behind("Consumers", "", more + behind))
     if found.unknown:
         names = ", ".join(shown(each, _NAME) for each in found.unknown[:MOST])
         more = f" and {len(found.unknown) - MOST} more" if len(found.unknown) > MOST else ""
@@ -75,11 +75,15 @@ def _sessions(health: SandboxHealth) -> list[Behind]:
     ]
     if hidden := every[MOST:]:
         lags = [each.lag for each in hidden]
-        behind = "" if None in lags else f", {sum(lag or 0 for lag in lags):,} behind in all"
+        behind = "" if None in lags else f", {_in_all(sum(lag or 0 for lag in lags))}"
         said.append(Behind("Ordinary bots", "", f"and {len(hidden):,} more{behind}"))
     if "lags" in backlog.unread:
         said.append(Behind("Ordinary bots", "", _not_known(health, "lags")))
     return said
+
+
+def _in_all(lag: int) -> str:
+    return f"{lag:,} behind in all" if lag else "up to date"
 
 
 def _of_consumer(consumer: Consumer) -> str:
