@@ -29,6 +29,7 @@ from .manager import LoggedManager, ManagerLimits, SandboxManager
 from .measuring import Measuring, StorageMetrics
 from .metrics import Metrics
 from .namespaces import Namespace
+from .namespaces.backlogs import Backlogs
 from .namespaces.nats_letters import SandboxDeadLetters
 from .namespaces.nats_reading import SlotReads
 from .namespaces.nats_writing import SandboxWriting
@@ -46,6 +47,7 @@ from .postgres.pool import Pool, connected
 from .postgres.processes import GatewayProcess, Processes
 from .postgres.routes import RouteRows
 from .postgres.switches import SwitchRequests
+from .production_consumers import ConsumerMetrics, ProductionConsumers
 from .publishers import Publishers, open_publishers
 from .redis.last_events import LastEventRecord
 from .redis.route_cache import RouteCache
@@ -83,6 +85,8 @@ class Core:
     notices: Notices
     measuring: Measuring
     """Measures what sandboxes store."""
+    consumers: ProductionConsumers
+    """Measures how far production's consumers are behind."""
     health: HealthChecker
     routes: RouteProvider
     router: EventRouter
@@ -230,6 +234,7 @@ async def open_core(
             settings, stack, closing, pool=pool, redis=redis, sides=sides, tenant=tenant_nats
         )
         namespaces: tuple[Namespace, ...] = (side.schemas, side.redis_part, side.nats_part)
+        places = _places(settings, pool, sides)
         health = system_health.checker(
             settings,
             namespaces,
@@ -239,7 +244,7 @@ async def open_core(
             hindrance=publishers.production_lacks if use_nats is NatsUse.EVENTS else None,
             follows_routes=follow_routes,
             tenants=side.checks,
-            clients=None if settings.client_endpoint is None else side.traces.connected,
+            backlog=Backlogs(places, side.traces.sessions if settings.client_endpoint else None).of,
         )
         at_end("health", health.close)
         limits = storage_limits(settings)
@@ -285,6 +290,7 @@ async def open_core(
             measuring=Measuring(
                 pool=pool, namespaces=namespaces, limits=limits, metrics=StorageMetrics(metrics.registry)
             ),
+            consumers=ProductionConsumers(js, settings.stream_names, ConsumerMetrics(metrics.registry)),
             health=health,
             routes=routes,
             router=router,
@@ -308,7 +314,7 @@ async def open_core(
             stored_events=StoredEvents(message_ids, within=_STORED_WITHIN),
             dead_letters=side.dead_letters,
             writing=side.writing,
-            places=_places(settings, pool, sides),
+            places=places,
             message_ids=message_ids,
             publishing=PublishingState(),
             publisher_notices=PublisherNotices(pool),

@@ -46,7 +46,17 @@ _CREATE_FAILURES = (*ERROR_CODES, "CANCELLED", "INTERNAL")
 _ATTEMPTS_THAT_FAILED = {"SANDBOX_005", "SANDBOX_006", "SANDBOX_012", "SANDBOX_013", "CANCELLED", "INTERNAL"}
 
 _COMMANDS = (
-    *("create", "list", "status", "connect", "rotate", "level", "register-guild", "unregister-guild"),
+    *(
+        "create",
+        "list",
+        "status",
+        "events",
+        "connect",
+        "rotate",
+        "level",
+        "register-guild",
+        "unregister-guild",
+    ),
     *("extend", "destroy", "help"),
 )
 _NO_COMMAND = "button"

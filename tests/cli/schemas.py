@@ -74,6 +74,20 @@ _LIMIT = keys(
     limit={"type": "number", "exclusiveMinimum": 0},
     measured_at=MAYBE_MOMENT,
 )
+_COUNT: Schema = {"type": "integer", "minimum": 0}
+_CONSUMER = keys(
+    name=TEXT, durable={"type": "boolean"}, lag=_COUNT, unacknowledged=_COUNT, redelivered=_COUNT
+)
+_SESSION = keys(session=TEXT, library=MAYBE_TEXT, connected={"type": "boolean"}, lag=_CLIENTS)
+_BACKLOG = keys(
+    stored=_CLIENTS,
+    dead_letters=_CLIENTS,
+    consumers={"anyOf": [listed(_CONSUMER), {"type": "null"}]},
+    consumers_unknown={"anyOf": [listed(TEXT), {"type": "null"}]},
+    consumers_unread=_CLIENTS,
+    sessions={"anyOf": [listed(_SESSION), {"type": "null"}]},
+    unread={"type": "object", "additionalProperties": TEXT},
+)
 _PART = keys(
     store=TEXT,
     state={"enum": ["healthy", "degraded", "unhealthy"]},
@@ -113,6 +127,7 @@ SCHEMAS: dict[str, Schema] = {
         overall={"enum": ["healthy", "degraded", "unhealthy"]},
         parts=listed(_PART),
         limits=listed(_LIMIT),
+        backlog=_BACKLOG,
         checked_at=MOMENT,
     ),
     "status away": keys(error=keys(code=TEXT, message=TEXT), checked_at=MOMENT),
@@ -193,6 +208,18 @@ SCHEMAS: dict[str, Schema] = {
             )
         ),
         invented=MAYBE_TEXT,
+    ),
+    "events replay": keys(
+        replayed=listed(
+            keys(
+                **{"from": _NUMBER},
+                id=_NUMBER,
+                message_id=TEXT,
+                event=TEXT,
+                guild_id=MAYBE_TEXT,
+                bytes={"type": "integer", "minimum": 1},
+            )
+        )
     ),
     "events emit --list": keys(
         types=listed(keys(event=TEXT, about=TEXT, guild_id_at=TEXT, emittable={"type": "boolean"}))

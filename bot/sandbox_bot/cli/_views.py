@@ -7,6 +7,7 @@ from datetime import datetime
 
 from sandbox_core import subjects
 from sandbox_core.audit_text import details_line
+from sandbox_core.backlog_text import lines as backlog
 from sandbox_core.cleanup import OrphanReport
 from sandbox_core.health import SandboxHealth
 from sandbox_core.limits_text import Limits
@@ -105,9 +106,13 @@ def health(state: SandboxHealth, limits: Limits, now: datetime) -> list[Block]:
     ]
     overall = Line(f"Overall: {state.overall.value}", _STATE_STYLE[state.overall])
     used = Grid(("limits", "used"), limit_lines(state, limits, now))
+    behind = Grid(
+        ("backlog", "name", "how far behind"), [(each.what, each.name, each.text) for each in backlog(state)]
+    )
     blocks: list[Block] = [
         identity(state.sandbox, now),
         Facts([("Ordinary bots", bots_text(state.sandbox, state.clients))]),
+        behind,
         Grid(("part", "state", "took", "detail"), rows),
         used,
     ]

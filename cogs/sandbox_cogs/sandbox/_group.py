@@ -20,6 +20,7 @@ from . import (
     _connect,
     _create,
     _destroy,
+    _events,
     _extend,
     _help,
     _level,
@@ -36,6 +37,7 @@ from ._autocomplete import (
     Choices,
     GuildSuggestions,
     leave_to_others,
+    suggest_event_types,
     suggest_sandboxes,
     suggest_templates,
 )
@@ -130,6 +132,24 @@ class SandboxCommands(app_commands.Group, name="sandbox", description="Sandboxes
     async def status(self, interaction: Interaction, name: str | None = None, watch: bool = False) -> None:
         """`/sandbox status [name] [watch]`."""
         await self._answer(interaction, _status.status(self._core, interaction, name, watch=watch))
+
+    @app_commands.command(description="The last events of a sandbox, and how each looks; also replays them")
+    @app_commands.describe(
+        name=f"{_NAME} of yours; by default this server's, else your only one",
+        event_type="Only events of this type, such as MESSAGE_CREATE",
+        follow="Keep the answer up to date, for up to 14 minutes",
+    )
+    @app_commands.rename(event_type="type")
+    async def events(
+        self,
+        interaction: Interaction,
+        name: str | None = None,
+        event_type: str | None = None,
+        follow: bool = False,
+    ) -> None:
+        """`/sandbox events [name] [type] [follow]`."""
+        work = _events.events(self._core, interaction, name, event_type, follow=follow)
+        await self._answer(interaction, work)
 
     @app_commands.command(description="The environment for a worker that runs inside your sandbox")
     @app_commands.describe(name=f"{_NAME}: one of yours, or shared with you to use")
@@ -234,6 +254,7 @@ class SandboxCommands(app_commands.Group, name="sandbox", description="Sandboxes
         await self._answer(interaction, _help.show(self._core, self.commands))
 
     @status.autocomplete("name")
+    @events.autocomplete("name")
     @connect.autocomplete("name")
     @rotate.autocomplete("name")
     @level.autocomplete("name")
@@ -259,6 +280,12 @@ class SandboxCommands(app_commands.Group, name="sandbox", description="Sandboxes
         if not may_use_unasked(interaction, self._core.settings):
             return []
         return await suggest_templates(self._core, current)
+
+    @events.autocomplete("event_type")
+    async def _suggest_types(self, interaction: Interaction, current: str) -> Choices:
+        if self._core.publishing.is_answered_elsewhere(interaction.guild_id):
+            await leave_to_others()
+        return suggest_event_types(current) if may_use_unasked(interaction, self._core.settings) else []
 
     @create.autocomplete("guild")
     @register_guild.autocomplete("guild")

@@ -70,6 +70,7 @@ class Upkeep(commands.Cog):
             "tell": self.tell,
             "count": self.count,
             "letters": self.count_letters,
+            "consumers": self.measure_consumers,
             "credentials": self.keep_credentials,
             "resets": self.finish_resets,
             "commands": self.remove_commands,
@@ -182,6 +183,11 @@ class Upkeep(commands.Cog):
     async def count_letters(self) -> float:
         """Bring the gauge of dead letters up to date."""
         self._core.metrics.dead_letters(await self._core.dead_letters.counts())
+        return COUNT_EVERY
+
+    async def measure_consumers(self) -> float:
+        """Bring the gauges of production's consumers up to date."""
+        await self._core.consumers.refresh_gauges()
         return COUNT_EVERY
 
     async def _record_activity(self) -> None:

@@ -1,0 +1,7 @@
+"""Takes out of events what nobody else may see: secrets always, and people when a recording is passed on."""
+
+from __future__ import annotations
+
+from .tokens import without_tokens
+
+__all__ = ["without_tokens"]
