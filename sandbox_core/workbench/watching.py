@@ -20,6 +20,8 @@ _FIRST_LOOK = 500
 _LOOKS_GROW = 8
 _MOST_WAITING = 2000
 _AGAIN_AFTER = 0.5
+_REMEMBERED = 20_000
+"""The events that a bot whose process and NATS died together may send a second time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,18 +126,40 @@ class _Reading:
         self._come.set()
 
 
+class _Shown:
+    """The newest events' names: a stream that was made anew knows of none, and may be sent them again."""
+
+    def __init__(self) -> None:
+        self._order: deque[str] = deque()
+        self._names: set[str] = set()
+
+    def is_new(self, message_id: str) -> bool:
+        """Return whether this event was not shown yet, and note it."""
+        if not message_id:
+            return True
+        if message_id in self._names:
+            return False
+        self._names.add(message_id)
+        self._order.append(message_id)
+        if len(self._order) > _REMEMBERED:
+            self._names.discard(self._order.popleft())
+        return True
+
+
 async def follow(place: StreamPlace, position: int | None = None) -> AsyncIterator[SeenEvent | Missed]:
-    """Yield each event behind `position`, or from now on, and what was missed; an outage is waited out.
+    """Yield each event behind `position` once, or from now on, and what was missed; an outage is waited out.
 
     Raises `DependencyUnavailable` only when NATS is away at the beginning.
     """
     state = await place.state()
     position = state.last if position is None else position
+    shown = _Shown()
     while True:
         reading = _Reading(place, state.birth, position)
         try:
             async for event in reading.events():
-                yield event
+                if shown.is_new(event.message_id):
+                    yield event
         except EventsLost:
             before, state = state, await _state_again(place)
             missed = state.first - 1 - reading.position if state.birth == before.birth else None
