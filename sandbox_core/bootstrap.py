@@ -60,6 +60,7 @@ from .sharding.state import PublishingState
 from .shutdown import ShutdownBudget
 from .tenant_side import TenantSide, connect_tenant_nats, open_tenant_side, storage_limits
 from .tracing import Tracing, find_tracing
+from .workbench.recordings.opening import RecordingSide, open_recordings
 
 _log = structlog.get_logger("sandbox.core")
 
@@ -114,9 +115,10 @@ class Core:
     dead_letters: SandboxDeadLetters
     """The events that sandboxes' workers could not handle."""
     writing: SandboxWriting
+    """Puts events into sandboxes' streams."""
     places: StreamPlaces
     """Where the events of sandboxes, and of production, are."""
-    """Puts events into sandboxes' streams."""
+    recordings: RecordingSide
     message_ids: EveryStream
     """Reads the streams back."""
     publishing: PublishingState
@@ -272,6 +274,7 @@ async def open_core(
         if announced is not None:
             at_end("last events", _run(last_events.run(), "last-events"))
         live_gauges.read(metrics, intake := GatewayIntake(router), router, publishers, routes)
+        places = _places(settings, pool, sides)
         yield Core(
             settings=settings,
             manager=manager,
@@ -305,7 +308,8 @@ async def open_core(
             stored_events=StoredEvents(message_ids, within=_STORED_WITHIN),
             dead_letters=side.dead_letters,
             writing=side.writing,
-            places=_places(settings, pool, sides),
+            places=places,
+            recordings=open_recordings(settings, pool, manager, nats, places=places, process=str(process.id)),
             message_ids=message_ids,
             publishing=PublishingState(),
             publisher_notices=PublisherNotices(pool),
