@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from sandbox_bot.embedded import EmbeddedServers
-from sandbox_core.errors import DoesNotFit, InvalidInput, NotPermitted, SandboxNotFound
+from sandbox_core.errors import DependencyUnavailable, DoesNotFit, InvalidInput, NotPermitted, SandboxNotFound
 from sandbox_core.models import Actor
 from sandbox_core.nats.recordings import AnotherWriter, Mark, RecordingStream
 from sandbox_core.postgres import connected
@@ -34,6 +34,17 @@ from .test_replayed import events_of, replayed
 
 OWNER = Actor("1", is_bot_owner=True)
 MIB = 1024 * 1024
+
+
+@pytest.fixture(autouse=True)
+async def nothing_left(stage: Stage) -> AsyncIterator[None]:
+    """The tests share a database and a server."""
+    yield
+    library = stage.core.recordings.library
+    for each in await library.list(None):
+        await library.delete(each)
+    for unknown in await library.unknown():
+        await library.remove_unknown(unknown)
 
 
 def library_of(stage: Stage, *, mebibytes: float = 100, days: float = 30) -> Recordings:
@@ -219,14 +230,13 @@ async def test_kills_of_both_nats_servers(stage: Stage, closed: EmbeddedServers)
 
         async def again() -> bool:
             try:
+                await stage.core.tenants.nats_part.provision(mine)
                 await emitted(stage, mine, "MESSAGE_CREATE")
-            except Exception:
-                # The stream is not made again yet.
+            except DependencyUnavailable:
+                # It is not connected again yet.
                 return False
             return True
 
-        await stage.core.publishers.streams.ensure()
-        await stage.core.tenants.nats_part.provision(mine)
         await eventually(again, within=60)
         await has_events(stage, "killed", 201)
         await library.stop(ALICE, "mine", "killed")

@@ -41,20 +41,15 @@ def record(
 ) -> None:
     """Record a sandbox's events from now on, or end that; the bot records, this command does not stay."""
     with busy("Starting" if action is Action.START else "Stopping"):
-        recording = run(
-            _start(name, as_name, owner) if action is Action.START else _stop(name, as_name, owner)
-        )
+        work = _start if action is Action.START else _stop
+        recording = run(work(name, as_name, owner))
     if as_json:
         emit({"recording": views.as_json(recording)})
         return
     if action is Action.START:
         show(Line(f"Recording {recording.sandbox_name} as {recording.name}."))
         if not recording.claimed:
-            show(
-                Line(
-                    "No process of the bot has taken it yet: it begins once one runs, if within five minutes."
-                )
-            )
+            show(Line("No process of the bot has taken it yet: one has to run within five minutes."))
         return
     if recording.status is RecordingStatus.ENDED:
         show(Line(views.sentence(recording)))
