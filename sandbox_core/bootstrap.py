@@ -243,7 +243,7 @@ async def open_core(
             clients=None if settings.client_endpoint is None else side.traces.connected,
         )
         at_end("health", health.close)
-        limits = storage_limits(settings)
+        limits, places = storage_limits(settings), _places(settings, pool, sides)
         manager = LoggedManager(
             pool=pool,
             namespaces=namespaces,
@@ -263,6 +263,7 @@ async def open_core(
             enforced=settings.enforced,
             hindrance=partial(hindrance, settings),
         )
+        recordings = open_recordings(settings, pool, manager, nats, places=places, process=str(process.id))
         cleanup = CleanupProvider(
             pool=pool,
             namespaces=namespaces,
@@ -270,11 +271,11 @@ async def open_core(
             routes=routes,
             observer=CleanupMetrics(metrics.registry, owner_labels=settings.metrics_owner_labels),
             destruction_observer=metrics,
+            recordings=recordings.library,
         )
         if announced is not None:
             at_end("last events", _run(last_events.run(), "last-events"))
         live_gauges.read(metrics, intake := GatewayIntake(router), router, publishers, routes)
-        places = _places(settings, pool, sides)
         yield Core(
             settings=settings,
             manager=manager,

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from sandbox_bot.embedded import EmbeddedServers
+from sandbox_core.cleanup.results import Orphan
 from sandbox_core.errors import DependencyUnavailable, DoesNotFit, InvalidInput, NotPermitted, SandboxNotFound
 from sandbox_core.models import Actor
 from sandbox_core.nats.recordings import AnotherWriter, Mark, RecordingStream
@@ -295,7 +296,11 @@ async def test_a_part_has_one_writer(stage: Stage) -> None:
     assert await library.unknown() == {mine.id}
     await library.tidy()
     assert await stream.ids() == {mine.id}
-    assert await library.remove_unknown(mine.id)
+    report = await stage.core.cleanup.find_orphaned_resources()
+    assert Orphan("recordings", str(mine.id), f"recording {mine.id}", known=False) in report.orphans
+    await stage.core.cleanup.cleanup_orphaned_resources()
+    assert await stream.ids() == {mine.id}
+    await stage.core.cleanup.cleanup_orphaned_resources(unknown=True)
     assert await stream.ids() == set()
 
 
