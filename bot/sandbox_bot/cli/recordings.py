@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -92,22 +93,27 @@ def export(
 ) -> None:
     """Write a recording as lines of JSON: what it is, then its events."""
 
-    async def lines() -> list[bytes]:
+    async def read_into(spool: IO[bytes]) -> None:
         async with opened(NatsUse.SANDBOXES) as core:
             library = core.recordings.library
             recording = await library.get(caller.actor(owner, core.settings), name, "export")
-            return [line async for line in library.exported(recording)]
+            async for line in library.exported(recording):
+                spool.write(line + b"\n")
 
-    with busy("Reading"):
-        found: Iterator[bytes] = iter(run(lines()))
-    if scrub:
-        found = scrub_lines(found)
-    if file == _STANDARD:
-        for line in found:
-            _streams.write_bytes(line + b"\n")
-        return
-    with busy("Writing"):
-        run(_written(file, found))
+    # First all of it: what fails half-way has written nothing. A recording may be larger than the memory.
+    with tempfile.TemporaryFile() as spool:
+        with busy("Reading"):
+            run(read_into(spool))
+        spool.seek(0)
+        lines: Iterator[bytes] = (line.removesuffix(b"\n") for line in spool)
+        if scrub:
+            lines = scrub_lines(lines)
+        if file == _STANDARD:
+            for line in lines:
+                _streams.write_bytes(line + b"\n")
+            return
+        with busy("Writing"):
+            run(_written(file, lines))
     show(Line(f"Written to {file}."))
 
 

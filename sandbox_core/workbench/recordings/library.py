@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 import structlog
 
-from sandbox_core.errors import DoesNotFit, NotPermitted
+from sandbox_core.errors import DoesNotFit, NotPermitted, SandboxNotFound
 from sandbox_core.manager import SandboxManager, utc_now
 from sandbox_core.models import Actor, Sandbox
 from sandbox_core.nats.recordings import Mark, RecordingStream
@@ -75,13 +75,21 @@ class Recordings:
     async def stop(self, actor: Actor, reference: str, name: str) -> Recording:
         """Record nothing that comes after this; what came before still is, see `get`."""
         recording = await self.get(actor, name, "stop")
-        if recording.sandbox_name != reference and str(recording.sandbox_id) != reference:
+        if reference not in {
+            recording.sandbox_name,
+            str(recording.sandbox_id),
+            str(recording.sandbox_id)[:8],
+        }:
             problem = f"it is not of {reference}, but of {recording.sandbox_name or 'no sandbox'}"
             raise DoesNotFit(f"The recording {name}", problem, _LISTED)
         if recording.status is not RecordingStatus.RECORDING or recording.sandbox_id is None:
             problem = "it has ended already" + (f": {recording.reason}" if recording.reason else "")
             raise DoesNotFit(f"The recording {name}", problem, _LISTED)
-        sandbox = await self._manager.get(str(recording.sandbox_id))
+        try:
+            sandbox = await self._manager.get(str(recording.sandbox_id))
+        except SandboxNotFound:
+            problem = "its sandbox has ended, and so it does, too"
+            raise DoesNotFit(f"The recording {name}", problem, _LISTED) from None
         place = await self._places(sandbox.id, sandbox.generation)
         state = await place.state()
         # By convention the stream has more than events.
