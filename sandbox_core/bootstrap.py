@@ -60,6 +60,7 @@ from .sharding.state import PublishingState
 from .shutdown import ShutdownBudget
 from .tenant_side import TenantSide, connect_tenant_nats, open_tenant_side, storage_limits
 from .tracing import Tracing, find_tracing
+from .workbench.recordings.opening import RecordingSide, open_recordings
 
 _log = structlog.get_logger("sandbox.core")
 
@@ -114,9 +115,10 @@ class Core:
     dead_letters: SandboxDeadLetters
     """The events that sandboxes' workers could not handle."""
     writing: SandboxWriting
+    """Puts events into sandboxes' streams."""
     places: StreamPlaces
     """Where the events of sandboxes, and of production, are."""
-    """Puts events into sandboxes' streams."""
+    recordings: RecordingSide
     message_ids: EveryStream
     """Reads the streams back."""
     publishing: PublishingState
@@ -241,7 +243,7 @@ async def open_core(
             clients=None if settings.client_endpoint is None else side.traces.connected,
         )
         at_end("health", health.close)
-        limits = storage_limits(settings)
+        limits, places = storage_limits(settings), _places(settings, pool, sides)
         manager = LoggedManager(
             pool=pool,
             namespaces=namespaces,
@@ -261,6 +263,7 @@ async def open_core(
             enforced=settings.enforced,
             hindrance=partial(hindrance, settings),
         )
+        recordings = open_recordings(settings, pool, manager, nats, places=places, process=str(process.id))
         cleanup = CleanupProvider(
             pool=pool,
             namespaces=namespaces,
@@ -268,6 +271,7 @@ async def open_core(
             routes=routes,
             observer=CleanupMetrics(metrics.registry, owner_labels=settings.metrics_owner_labels),
             destruction_observer=metrics,
+            recordings=recordings.library,
         )
         if announced is not None:
             at_end("last events", _run(last_events.run(), "last-events"))
@@ -305,7 +309,8 @@ async def open_core(
             stored_events=StoredEvents(message_ids, within=_STORED_WITHIN),
             dead_letters=side.dead_letters,
             writing=side.writing,
-            places=_places(settings, pool, sides),
+            places=places,
+            recordings=open_recordings(settings, pool, manager, nats, places=places, process=str(process.id)),
             message_ids=message_ids,
             publishing=PublishingState(),
             publisher_notices=PublisherNotices(pool),

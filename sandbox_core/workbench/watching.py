@@ -30,6 +30,10 @@ class Missed:
 
     events: int | None
     """How many at most; None when the stream was made anew, so that nobody knows."""
+    birth: int = 0
+    """Which stream is read from then on."""
+    position: int = 0
+    """Behind which of its events."""
 
 
 async def last_events(place: StreamPlace, wanted: Filter, limit: int) -> tuple[list[SeenEvent], int]:
@@ -146,12 +150,18 @@ class _Shown:
         return True
 
 
-async def follow(place: StreamPlace, position: int | None = None) -> AsyncIterator[SeenEvent | Missed]:
+async def follow(
+    place: StreamPlace, position: int | None = None, *, birth: int | None = None
+) -> AsyncIterator[SeenEvent | Missed]:
     """Yield each event behind `position` once, or from now on, and what was missed; an outage is waited out.
 
-    Raises `DependencyUnavailable` only when NATS is away at the beginning.
+    `birth` says of which stream the position is. Raises `DependencyUnavailable` only when NATS is away at the
+    beginning.
     """
     state = await place.state()
+    if birth is not None and birth != state.birth:
+        position = state.first - 1
+        yield Missed(None, state.birth, position)
     position = state.last if position is None else position
     shown = _Shown()
     while True:
@@ -163,9 +173,14 @@ async def follow(place: StreamPlace, position: int | None = None) -> AsyncIterat
         except EventsLost:
             before, state = state, await _state_again(place)
             missed = state.first - 1 - reading.position if state.birth == before.birth else None
-            if missed is None or missed > 0:
-                yield Missed(missed)
             position = state.first - 1
+            if missed is not None and missed <= 0 and state.last > reading.position:
+                # One in the middle was removed.
+                missed, position = 1, reading.position + 1
+            if missed is None or missed > 0:
+                yield Missed(missed, state.birth, position)
+            else:
+                position = reading.position
         else:
             position = reading.position
 

@@ -86,7 +86,7 @@ async def test_every_command_within_a_sentence(place: Place) -> None:
             if sandbox.name != _SANDBOX:
                 await place.core.manager.destroy(place.operator, sandbox.name)
         await place.sandbox(_SANDBOX)
-        if "unregister" in command or "events emit" in command:
+        if "unregister" in command or "events emit" in command or "events replay" in command:
             await place.sandbox(_SANDBOX, OTHER_GUILD)
         await place.shell(_script(command))
     for sandbox in await place.core.manager.list():
