@@ -47,7 +47,7 @@ _ATTEMPTS_THAT_FAILED = {"SANDBOX_005", "SANDBOX_006", "SANDBOX_012", "SANDBOX_0
 
 _COMMANDS = (
     *("create", "list", "status", "connect", "rotate", "level", "register-guild", "unregister-guild"),
-    *("extend", "destroy", "help"),
+    *("share", "unshare", "extend", "destroy", "help"),
 )
 _NO_COMMAND = "button"
 _SANDBOX_LABELS, _OTHERS = 20, "other"

@@ -37,6 +37,7 @@ _TRIES = 4
 _LOCK_WITHIN_MS = 200
 _GRACE = timedelta(seconds=2)
 """How long after the limit of a statement its session is ended."""
+_AT_ONCE = 500
 _TEMPORARY = "1GB"
 """The most temporary files of one session, where the server lets the bot limit them."""
 
@@ -157,6 +158,19 @@ class SandboxRoles:
 
     async def _forget(self, guest: str, *, heir: str) -> None:
         """Remove the role of a guest who is no more. What it owns becomes the sandbox's."""
+        while True:
+            # In parts: one transaction can't lock any number of them.
+            async with connected(self._tenants) as connection:
+                rows = await connection.fetch(
+                    "SELECT format('ALTER LARGE OBJECT %s OWNER TO %I', l.oid, $2::text) AS statement "
+                    "FROM pg_largeobject_metadata AS l WHERE l.lomowner = to_regrole($1) LIMIT $3",
+                    guest,
+                    heir,
+                    _AT_ONCE,
+                )
+                if not rows:
+                    break
+                await connection.execute(";".join(row["statement"] for row in rows))
         async with (
             transaction(self._tenants) as connection,
             unhindered(self._tenants, connection, self._mark),

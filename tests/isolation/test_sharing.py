@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from datetime import timedelta
 
@@ -11,7 +12,7 @@ import pytest
 
 from sandbox_bot.embedded import EmbeddedServers
 from sandbox_core.bootstrap import Core
-from sandbox_core.errors import NotPermitted, SharingImpossible, SharingUnfinished
+from sandbox_core.errors import DependencyUnavailable, NotPermitted, SharingImpossible, SharingUnfinished
 from sandbox_core.manager import Colleague
 from sandbox_core.models import Actor, AuditEvent, Sandbox, ShareAccess
 from sandbox_core.postgres import transaction
@@ -175,6 +176,30 @@ async def test_a_colleague_can_keep_nothing_open(bot: Core, admin: asyncpg.Conne
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await outside.execute(f"SET ROLE {mine.schema}")
     await outside.close()
+
+
+async def test_a_colleague_who_has_made_too_much_is_forgotten_in_parts(
+    core: Core, mine: Held, admin: asyncpg.Connection
+) -> None:
+    his = await shared(core)
+    connection = await his.postgres()
+    await connection.execute("SET ROLE NONE")
+    for _ in range(15):
+        await connection.execute("SELECT lo_create(0) FROM generate_series(1, 1000)")
+    await connection.close()
+    with contextlib.suppress(SharingUnfinished):
+        await core.manager.unshare(ALICE, "mine", BOB.id)
+    with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError):
+        await his.postgres()
+
+    async def forgotten() -> bool:
+        with contextlib.suppress(DependencyUnavailable):
+            await core.cleanup.keep_credentials()
+        return await roles_of(admin, mine.sandbox) == [mine.schema]
+
+    await eventually(forgotten, within=60)
+    count = "SELECT count(*) FROM pg_largeobject_metadata WHERE lomowner = $1::regrole"
+    assert await admin.fetchval(count, mine.schema) == 15_000
 
 
 async def test_to_see_hands_out_no_credentials(core: Core, mine: Held, admin: asyncpg.Connection) -> None:
