@@ -9,10 +9,17 @@ from datetime import timedelta
 
 import asyncpg
 import pytest
+from pydantic import SecretStr
 
 from sandbox_bot.embedded import EmbeddedServers
 from sandbox_core.bootstrap import Core
-from sandbox_core.errors import DependencyUnavailable, NotPermitted, SharingImpossible, SharingUnfinished
+from sandbox_core.errors import (
+    DependencyUnavailable,
+    NoCredentials,
+    NotPermitted,
+    SharingImpossible,
+    SharingUnfinished,
+)
 from sandbox_core.manager import Colleague
 from sandbox_core.models import Actor, AuditEvent, Sandbox, ShareAccess
 from sandbox_core.postgres import transaction
@@ -22,7 +29,7 @@ from tests.conftest import revive
 from .conftest import ALICE, BOB, Held, held, hold, opened
 from .gateway import eventually, is_refused, worker
 from .test_deaths import Lived, all_refused, all_work
-from .test_life import expire, left_of
+from .test_life import both_refused, both_work, configured_with, expire, left_of
 
 CAROL = Actor("200000000000000003", "Carol")
 
@@ -332,6 +339,25 @@ async def test_sharings_at_the_same_time_do_not_disturb_each_other(
     await all_work(guest(bot, now, people[5]))
     await all_work(mine)
     assert len(await roles_of(admin, mine.sandbox)) == 2
+
+
+async def test_with_another_key_it_can_be_taken_back(
+    core: Core, mine: Held, enforced: Settings, closed: EmbeddedServers, admin: asyncpg.Connection
+) -> None:
+    his = await shared(core)
+    key = SecretStr("k" * 32)
+    changed = enforced.model_copy(update={"sandbox_credentials_key": key})
+    async with configured_with(closed.tenant_nats, key), opened(changed) as second:
+        with pytest.raises(NoCredentials):
+            await second.manager.share(ALICE, "mine", colleague(CAROL), ShareAccess.USE)
+        # The sandbox's own can't be made as they were, so they are rotated.
+        left = (await second.manager.unshare(ALICE, "mine", BOB.id)).sandbox
+        assert (left.generation, left.shares) == (2, ())
+        await both_refused(his)
+        await both_refused(mine)
+        await both_work(held(second, left))
+        await nothing_left(second, admin, left)
+        await second.manager.destroy(ALICE, "mine")
 
 
 async def test_nothing_stores_or_shows_a_secret(core: Core, mine: Held, admin: asyncpg.Connection) -> None:
