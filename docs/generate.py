@@ -54,6 +54,7 @@ EXAMPLES: Mapping[type[errors.SandboxError], errors.SandboxError] = {
         "sandbox_3f2a9c01", "permission denied for database bot"
     ),
     errors.CleanupFailed: errors.CleanupFailed("welcome-flow", "Redis", "no answer within 5 seconds"),
+    errors.ResetUnfinished: errors.ResetUnfinished("welcome-flow", "Redis", "connection refused"),
     errors.StillWritten: errors.StillWritten("Redis", "keys"),
     errors.InvalidInput: _refused(parse_duration, "10y", maximum=timedelta(days=7)),
     errors.SandboxNotNamed: errors.SandboxNotNamed(("welcome-flow", "try-login")),
@@ -131,6 +132,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "sandbox_expiry_",
         "sandbox_route_",
         "sandbox_shield_",
+        "sandbox_template",
     ),
     "Isolation": (
         "sandbox_isolation",
@@ -145,6 +147,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         *("sandbox_redis_mb", "sandbox_redis_keys", "sandbox_redis_all_"),
         *("sandbox_stream_", "sandbox_nats_connections"),
     ),
+    "Recordings": ("sandbox_recordings_",),
     "Events": ("events_", "router_"),
     "Operation": ("ops_", "metrics_", "log_"),
 }

@@ -137,6 +137,14 @@ def _cleanup(error: errors.CleanupFailed) -> tuple[str, str]:
     )
 
 
+def _reset_unfinished(error: errors.ResetUnfinished) -> tuple[str, str]:
+    name = shown(error.sandbox_name)
+    return (
+        f"Resetting `{name}` stopped at “{error.step}”: {shown(error.reason.rstrip('.'), _LONG)}.",
+        "What it stored may be gone already. Repeat the reset; the bot goes on with one that has begun, too.",
+    )
+
+
 def _still_written(error: errors.StillWritten) -> tuple[str, str]:
     return (
         f"Something still writes the sandbox's {error.what} in {error.dependency}.",
@@ -324,6 +332,7 @@ _TEXTS: dict[type, Callable[[Any], tuple[str, str]]] = {
     errors.SandboxNotFound: _not_found,
     errors.SchemaCreationFailed: _schema_creation,
     errors.CleanupFailed: _cleanup,
+    errors.ResetUnfinished: _reset_unfinished,
     errors.StillWritten: _still_written,
     errors.InvalidInput: _invalid,
     errors.SandboxNotNamed: _not_named,

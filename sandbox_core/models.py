@@ -59,6 +59,16 @@ class RestLevel(StrEnum):
 _LEVELS = tuple(RestLevel)
 
 
+class Resetting(StrEnum):
+    """How far a reset is that has not ended."""
+
+    NO = ""
+    SCHEMA = "schema"
+    """Its schema is made anew: what it has stored may be there, or not."""
+    REST = "rest"
+    """The schema is new, and the other parts are made anew."""
+
+
 class ShareAccess(StrEnum):
     """What a colleague may do with a sandbox that its owner shares; the second includes the first."""
 
@@ -101,6 +111,7 @@ class AuditEvent(StrEnum):
     CREDENTIALS_ROTATED = "credentials_rotated"
     REST_LEVEL_CHANGED = "rest_level_changed"
     PRODUCTION_ACCESS_CHANGED = "production_access_changed"
+    RESET = "sandbox_reset"
     SHARED = "sandbox_shared"
     UNSHARED = "sandbox_unshared"
 
@@ -167,6 +178,9 @@ class Sandbox:
     rest_level: RestLevel = RestLevel.NO_MODERATION
     storage: tuple[Stored, ...] = ()
     """What it stores, where that was measured, by the stores' names."""
+    template: str = ""
+    """The name of the template that it began with; "" for none."""
+    resetting: Resetting = Resetting.NO
     shares: tuple[Share, ...] = ()
     """The colleagues with whom it is shared, the first one first."""
 
@@ -288,6 +302,11 @@ class AuditEntry:
     actor: str
     details: Mapping[str, Any]
     created_at: datetime
+
+
+UNFINISHED_RESET = (
+    "A reset of it has begun and not ended; the bot goes on with it, and so does another reset."
+)
 
 
 def isolation_text(sandbox: Sandbox) -> str:

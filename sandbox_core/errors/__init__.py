@@ -7,6 +7,7 @@ SandboxError
 ├── SandboxNotFound           SANDBOX_004
 ├── SchemaCreationFailed      SANDBOX_005
 ├── CleanupFailed             SANDBOX_006
+├── ResetUnfinished           SANDBOX_006
 ├── StillWritten              SANDBOX_006
 ├── InvalidInput              SANDBOX_007
 │   ├── SandboxNotNamed       SANDBOX_007
@@ -78,6 +79,7 @@ from ._servers import (
     NotFinished,
     NotMigrated,
     OutcomeUnknown,
+    ResetUnfinished,
     RotationUnfinished,
     SchemaCreationFailed,
     SharingUnfinished,
@@ -109,6 +111,7 @@ __all__ = [
     "OutcomeUnknown",
     "OwnerLimitReached",
     "ProductionTokenOutdated",
+    "ResetUnfinished",
     "RotationUnfinished",
     "SandboxError",
     "SandboxNotFound",

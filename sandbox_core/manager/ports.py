@@ -17,6 +17,7 @@ from sandbox_core.postgres import Pool
 from sandbox_core.postgres.claims import Claims
 from sandbox_core.stored import StorageLimit
 from sandbox_core.tasks import after_commit
+from sandbox_core.templates import Templates
 from sandbox_core.words import storable
 
 
@@ -119,6 +120,10 @@ class ManagerObserver(Protocol):
 
     def destroyed(self, seconds: float) -> None: ...
 
+    def reset(self, result: str, seconds: float) -> None:
+        """`result` is `done` or `failed`."""
+        ...
+
 
 class NoObserver:
     """Ignores everything."""
@@ -130,6 +135,9 @@ class NoObserver:
         """Do nothing."""
 
     def destroyed(self, seconds: float) -> None:
+        """Do nothing."""
+
+    def reset(self, result: str, seconds: float) -> None:
         """Do nothing."""
 
 
@@ -153,6 +161,8 @@ class TeardownTools:
     observer: ManagerObserver
     claims: Claims
     faults: FaultPoint = no_fault
+    templates: Templates = field(default_factory=lambda: Templates(None))
+    """What sandboxes may begin with."""
 
     async def send_to(self, sandbox: Sandbox) -> Changed:
         """Announce that the sandbox's guilds now send their events to it."""

@@ -26,12 +26,13 @@ from sandbox_core.models import (
 from sandbox_core.namespaces import Namespace
 from sandbox_core.postgres import Pool, audit, connected, guild_mappings, sandboxes, transaction
 from sandbox_core.postgres.claims import Claims
+from sandbox_core.templates import Templates
 from sandbox_core.validation import NAME_MAX, parse_duration, parse_guild_id
 
 from . import credentials as credential_steps
 from . import guilds as guild_steps
 from . import levels as level_steps
-from . import rules, sharing, teardown
+from . import resets, rules, sharing, teardown
 from .create import Asked, create
 from .create import check as check_create
 from .ports import (
@@ -50,6 +51,7 @@ from .ports import (
 )
 from .trials import create_trial
 
+Names = list[str]
 Sandboxes = list[Sandbox]
 AuditEntries = list[AuditEntry]
 """Defined here because `SandboxManager.list` hides the type `list` inside the class."""
@@ -90,6 +92,7 @@ class SandboxManager:
         endpoint: ClientEndpoint | None = None,
         enforced: bool = False,
         hindrance: Callable[[], IsolationImpossible | None] = lambda: None,
+        templates: Templates | None = None,
     ) -> None:
         """`namespaces` are in the order of provisioning; they are dropped in reverse.
 
@@ -111,6 +114,7 @@ class SandboxManager:
             endpoint=endpoint,
             enforced=enforced,
             hindrance=hindrance,
+            templates=templates or Templates(None),
         )
         self._health = health or HealthChecker(namespaces)
 
@@ -123,7 +127,7 @@ class SandboxManager:
 
         A failure or a cancellation undoes everything. Raises `InvalidInput`, `NameTaken`,
         `OwnerLimitReached`, `StorageUsedUp`, `SchemaCreationFailed`, and for the guilds as `register_guild`;
-        `confirmed` is about the protected guilds among them.
+        `confirmed` is about the protected guilds among them; `DoesNotFit` for the template.
         """
         return await create(self._tools, actor, asked)
 
@@ -313,6 +317,25 @@ class SandboxManager:
         Raises `NoCredentials` when they were made with another key than the present one.
         """
         return credential_steps.variables(self._tools, sandbox)
+
+    async def reset(self, actor: Actor, reference: str, *, template: str | None = None) -> Changed:
+        """Make the sandbox's parts anew, without what they store, with the same template or another one.
+
+        Its guilds, credentials, level and expiry stay. Raises `SandboxNotFound`, `NotPermitted`,
+        `SandboxNotRunning`, `DoesNotFit` when the template does not fit, and nothing was changed, or
+        `ResetUnfinished`.
+        """
+        return await resets.reset(self._tools, actor, await self.get(reference), template)
+
+    async def templates(self) -> Names:
+        """Return the names of all templates."""
+        return await self._tools.templates.names()
+
+    async def check_reset(self, actor: Actor, reference: str, *, template: str | None = None) -> Sandbox:
+        """Raise what `reset` would raise now, for a caller that asks a question first; return the sandbox."""
+        sandbox = await self.get(reference)
+        await resets.check(self._tools, actor, sandbox, template)
+        return sandbox
 
     def credentials_for(self, actor: Actor, sandbox: Sandbox) -> dict[str, str]:
         """Return the variables with the logins to show to this person: a colleague's are their own.

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from uuid import UUID
 
@@ -22,6 +23,7 @@ from sandbox_core.errors import DependencyUnavailable, IsolationImpossible, Logi
 from sandbox_core.guests import ROLE_LENGTH, ROLES, guest_role
 from sandbox_core.models import Sandbox
 from sandbox_core.postgres import Connection, Pool, connected, login, transaction
+from sandbox_core.postgres.errors import translating
 from sandbox_core.postgres.pool import CONNECT_TIMEOUT
 
 from .postgres_abilities import ABILITIES, TRUSTS, lacking_abilities, quoted
@@ -53,10 +55,15 @@ class SandboxRoles:
         *,
         installation: str,
         limits: RoleLimits | None = None,
+        reached: PostgresAddress | None = None,
     ) -> None:
-        """`address` is the server's as workers reach it; `installation` marks the roles of this one."""
+        """`address` is the server's as workers reach it, `reached` as the bot does, where that is another.
+
+        `installation` marks the roles of this one.
+        """
         self._tenants = tenants
         self._address = address
+        self._reached = reached or address
         self._key = key
         self._mark = installation
         self.limits = limits or RoleLimits()
@@ -102,22 +109,50 @@ class SandboxRoles:
         """
         role = sandbox.schema_name
         database = await connection.fetchval("SELECT quote_ident(current_database())")
-        tables = await connection.fetch(
-            "SELECT c.relname::text AS name FROM pg_class AS c "
-            "WHERE c.relnamespace = to_regnamespace($1) AND c.relkind = 'r'",
-            role,
-        )
         statements = [
             f"CREATE ROLE {role} NOCREATEDB NOCREATEROLE NOINHERIT {self._attributes(sandbox)}",
             self._comment(role, sandbox, since=""),
             f"GRANT {role} TO CURRENT_USER",
             f"GRANT CONNECT, TEMPORARY ON DATABASE {database} TO {role}",
-            f"GRANT USAGE, CREATE ON SCHEMA {role} TO {role}",
-            *(f"ALTER TABLE {role}.{quoted(table['name'])} OWNER TO {role}" for table in tables),
+            *await self._gifts(connection, role),
             *await self._defaults(connection, sandbox),
         ]
         await connection.execute(";".join(statements))
         await self._finish(connection, sandbox, role)
+
+    async def give(self, connection: Connection, sandbox: Sandbox) -> None:
+        """Give the role its new schema in the caller's transaction; make the role if it is missing."""
+        if sandbox.schema_name in await self._known(connection, [sandbox.schema_name]):
+            await connection.execute(";".join(await self._gifts(connection, sandbox.schema_name)))
+        else:
+            await self.create(connection, sandbox)
+
+    async def _gifts(self, connection: Connection, role: str) -> list[str]:
+        """Return the statements that give a role the schema of its name, with its tables."""
+        tables = await connection.fetch(
+            "SELECT c.relname::text AS name FROM pg_class AS c "
+            "WHERE c.relnamespace = to_regnamespace($1) AND c.relkind = 'r'",
+            role,
+        )
+        return [
+            f"GRANT USAGE, CREATE ON SCHEMA {role} TO {role}",
+            *(f"ALTER TABLE {role}.{quoted(table['name'])} OWNER TO {role}" for table in tables),
+        ]
+
+    @asynccontextmanager
+    async def session(self, sandbox: Sandbox) -> AsyncIterator[Connection]:
+        """Log in as the sandbox, and yield the connection. Raises `DependencyUnavailable`."""
+        address = self._reached.as_user(sandbox.schema_name, self._key.password(STORE, sandbox))
+        connection = await login.connect(address, timeout=CONNECT_TIMEOUT)
+        try:
+            with translating(where=self.where):
+                yield connection
+        finally:
+            connection.terminate()
+
+    async def end_sessions(self, sandbox: Sandbox) -> None:
+        """End the sandbox's connections; new ones are let in."""
+        await self._end_sessions(sandbox.schema_name, older=False, looks=1)
 
     async def make(self, sandbox: Sandbox) -> None:
         """Do as `Credentials` documents."""

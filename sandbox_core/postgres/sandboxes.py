@@ -10,7 +10,15 @@ from uuid import UUID
 import asyncpg
 
 from sandbox_core.errors import NameTaken, OwnerLimitReached, TransitionNotAllowed
-from sandbox_core.models import RestLevel, Sandbox, SandboxStatus, Share, ShareAccess, check_transition
+from sandbox_core.models import (
+    Resetting,
+    RestLevel,
+    Sandbox,
+    SandboxStatus,
+    Share,
+    ShareAccess,
+    check_transition,
+)
 from sandbox_core.stored import Level, Stored
 
 from .errors import ShortIdTakenError, translating
@@ -20,7 +28,7 @@ from .pool import Connection
 COLUMNS = """
     s.id, s.name, s.owner, s.status::text AS status, s.schema_name, s.created_at, s.expires_at,
     s.destroyed_at, s.last_activity_at, s.metadata, s.credentials_generation AS generation,
-    s.credentials_key AS key_id, s.rest_level,
+    s.credentials_key AS key_id, s.rest_level, s.template, s.resetting,
     ARRAY(
         SELECT g.guild_id FROM sandbox_guild_mapping AS g
         WHERE g.sandbox_id = s.id ORDER BY g.registered_at, g.guild_id
@@ -43,6 +51,7 @@ def sandbox_from_row(row: asyncpg.Record | Mapping[str, Any]) -> Sandbox:
     values["status"] = SandboxStatus(values["status"])
     values["guild_ids"] = tuple(values["guild_ids"])
     values["rest_level"] = RestLevel(values["rest_level"])
+    values["resetting"] = Resetting(values["resetting"])
     values["storage"] = tuple(map(stored_from_row, values["storage"]))
     values["shares"] = tuple(map(_share_from_row, values["shares"]))
     return Sandbox(**values)
@@ -97,9 +106,9 @@ async def insert(
             """
             INSERT INTO sandboxes (
                 id, name, owner, status, schema_name, created_at, expires_at, metadata,
-                credentials_generation, credentials_key
+                credentials_generation, credentials_key, template
             )
-            VALUES ($1, $2, $3, $4::text::sandbox_status, $5, $6, $7, $8, $9, $10)
+            VALUES ($1, $2, $3, $4::text::sandbox_status, $5, $6, $7, $8, $9, $10, $11)
             """,
             sandbox.id,
             sandbox.name,
@@ -111,6 +120,7 @@ async def insert(
             dict(sandbox.metadata),
             sandbox.generation,
             sandbox.key_id,
+            sandbox.template,
         )
         await connection.execute(
             "INSERT INTO sandbox_creations (sandbox_id, session) VALUES ($1, $2)", sandbox.id, creator_session

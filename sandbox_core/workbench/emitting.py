@@ -75,7 +75,7 @@ def make(
     sandbox: Sandbox, event_type: str, data: dict[str, Any], *, sequence: int = 1, shard_count: int = 1
 ) -> Made:
     """Return the event with this `d`. Raises `DoesNotFit`, or `GuildNotRegistered` for a foreign server."""
-    guild_id = _guild_of(event_type, data)
+    guild_id = guild_of(event_type, data)
     if guild_id is not None and guild_id not in sandbox.guild_ids:
         raise GuildNotRegistered(guild_id, sandbox.name)
     try:
@@ -142,7 +142,7 @@ class Emitter:
             yield Stored(made, await stream.write(made.type, made.frame, made.headers))
 
 
-def _guild_of(event_type: str, data: dict[str, Any]) -> str | None:
+def guild_of(event_type: str, data: dict[str, Any]) -> str | None:
     """Return the id at the type's own place. Raises `DoesNotFit` where it is missing, or is no id."""
     location = guild_location(event_type)
     match location:

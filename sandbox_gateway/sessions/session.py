@@ -92,6 +92,8 @@ class Session:
         self._client = client
         self.tenant = tenant
         self.identity = identity
+        self.library = ""
+        """As the client calls it."""
         self.sequence = identity.sequence
         self.position = identity.position
         self.known: set[str] = set()
@@ -210,6 +212,7 @@ class Session:
         self._received = received
         self._client.acknowledged = received
         self._marks = deque([mark])
+        self.library = record.library
         self.uncertain = record.uncertain_at(received)
         self.known = record.guilds_at(received) - self.uncertain
 
@@ -235,7 +238,8 @@ class Session:
             first, *others, last = self._marks
             self._marks = deque([first, *others[1::2], last])
         self.unsaved = False
-        return Record(list(self._marks), sorted(self.known), list(self._told), sorted(self.uncertain))
+        known, uncertain = sorted(self.known), sorted(self.uncertain)
+        return Record(list(self._marks), known, list(self._told), uncertain, self.library)
 
     # What it does
 

@@ -49,7 +49,7 @@ def options_of(scene: Scene, command: app_commands.Command[Any, ..., Any]) -> di
 async def test_every_command_has_a_check_and_an_error_text(scene: Scene) -> None:
     guest = scene.alice.guild.add_member(scene.env.create_user("guest"))
     names = [command.name for command in commands_of(scene)]
-    assert len(names) == 13
+    assert len(names) == 15
     for command in commands_of(scene):
         options = options_of(scene, command)
         before = await scene.stored()
@@ -78,9 +78,8 @@ async def test_every_command_answers_a_fault_with_an_id(
 async def test_every_name_and_guild_autocompletes(scene: Scene) -> None:
     for command in commands_of(scene):
         for parameter in command.parameters:
-            wanted = parameter.display_name == "guild" or (
-                parameter.display_name == "name" and command.name != "create"
-            )
+            name = parameter.display_name
+            wanted = name in {"guild", "template", "type"} or (name == "name" and command.name != "create")
             assert parameter.autocomplete == wanted, f"{command.name} {parameter.display_name}"
 
 

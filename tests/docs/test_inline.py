@@ -50,6 +50,8 @@ NOT_RUN: Mapping[str, str] = {
     "sandboxctl gateway --tls-self-signed FOLDER": "tests/gateway_endpoint/test_tls.py does",
     "sandboxctl exec NAME -- python mybot.py": "tests/compat does",
     "sandboxctl exec --production -- python mybot.py": "tests/production_endpoint/test_programs.py does",
+    "sandboxctl create --template shop": "tests/cli/test_reset.py does, with a directory of templates",
+    "sandboxctl reset NAME --template T": "the same",
     "sandboxctl calls NAME [--follow]": "the form of a command, with an option in brackets",
     "sandboxctl tour": "tests/packaging does, as installed",
     "sandboxctl tenant-nats": "tests/tenant_nats/test_configuration.py does, with a key",
@@ -57,7 +59,7 @@ NOT_RUN: Mapping[str, str] = {
     "pip install .": "test_the_checkout_can_be_installed",
     **dict.fromkeys(MADE - {"make test"}, "test_make.py does"),
 }
-_ASKS = re.compile(r"sandboxctl (?:register-guild|destroy|unregister-guild --all)\b")
+_ASKS = re.compile(r"sandboxctl (?:register-guild|reset|destroy|unregister-guild --all)\b")
 """Without a terminal they need `--yes`."""
 
 _INTO_SANDBOX = 'eval "$(sandboxctl connect NAME)"'
@@ -89,7 +91,7 @@ async def test_every_command_within_a_sentence(place: Place) -> None:
             if sandbox.name != _SANDBOX:
                 await place.core.manager.destroy(place.operator, sandbox.name)
         await place.sandbox(_SANDBOX)
-        if "unregister" in command or "events emit" in command:
+        if "unregister" in command or "events emit" in command or "events replay" in command:
             await place.sandbox(_SANDBOX, OTHER_GUILD)
         await place.shell(_script(command))
     for sandbox in await place.core.manager.list():

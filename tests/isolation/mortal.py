@@ -43,6 +43,10 @@ async def _live(task: dict[str, Any]) -> None:
         match task["do"]:
             case "create":
                 await manager.create(ALICE, name="mine")
+            case "reset":
+                await manager.reset(ALICE, "mine")
+            case "finish":
+                await cleanup.finish_resets()
             case "rotate":
                 await manager.rotate(ALICE, "mine")
             case "share":

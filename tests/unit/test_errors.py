@@ -20,6 +20,7 @@ SAMPLES: list[errors.SandboxError] = [
     errors.SandboxNotFound("flwo", ["flow"]),
     errors.SchemaCreationFailed("sandbox_3f2a9c01", "permission denied for database x"),
     errors.CleanupFailed("flow", "Redis", "it can't be reached"),
+    errors.ResetUnfinished("mine", "Redis", "connection refused"),
     errors.StillWritten("Redis", "keys"),
     errors.InvalidInput("name", "A", "names are lower case", "`a`"),
     errors.SandboxNotNamed(),

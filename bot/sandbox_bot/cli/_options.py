@@ -9,7 +9,7 @@ import typer
 from sandbox_core.subjects import is_guild_id
 from sandbox_gateway.calls import KEPT
 
-from ._completion import suggest_names
+from ._completion import suggest_names, suggest_templates
 
 
 def user_id(value: str | None) -> str | None:
@@ -49,6 +49,24 @@ OwnerFilter = Annotated[
         metavar="USER_ID",
         callback=user_id,
         help="Only this Discord user's, and those shared with them.",
+    ),
+]
+NewTemplate = Annotated[
+    str | None,
+    typer.Option(
+        "--template",
+        metavar="TEMPLATE",
+        help="What it begins with: a file of SANDBOX_TEMPLATES_DIR, or `none`. By default `default.sql`.",
+        autocompletion=suggest_templates,
+    ),
+]
+OtherTemplate = Annotated[
+    str | None,
+    typer.Option(
+        "--template",
+        metavar="TEMPLATE",
+        help="Another template from now on, or `none`. By default the one it began with.",
+        autocompletion=suggest_templates,
     ),
 ]
 NameUnlessProduction = Annotated[
