@@ -209,6 +209,24 @@ async def test_a_colleague_who_has_made_too_much_is_forgotten_in_parts(
     assert await admin.fetchval(count, mine.schema) == 15_000
 
 
+async def test_a_colleague_resets_it_and_everybody_works_on(bot: Core, admin: asyncpg.Connection) -> None:
+    mine = await hold(bot, "mine")
+    his = await shared(bot)
+    theirs = await his.postgres()
+    await theirs.execute("SET ROLE NONE")
+    await theirs.execute(f"CREATE TABLE {mine.schema}.kept (word text)")
+    await theirs.close()
+    await bot.manager.reset(BOB, "mine")
+    await all_work(his)
+    await all_work(mine)
+    assert await admin.fetchval("SELECT to_regclass($1) IS NULL", f"{mine.schema}.kept")
+    await bot.manager.unshare(ALICE, "mine", BOB.id)
+    await all_refused(his)
+    with pytest.raises(NotPermitted):
+        await bot.manager.reset(BOB, "mine")
+    await nothing_left(bot, admin, mine.sandbox)
+
+
 async def test_to_see_hands_out_no_credentials(core: Core, mine: Held, admin: asyncpg.Connection) -> None:
     made = await core.manager.share(ALICE, "mine", colleague(), ShareAccess.SEE)
     for action in ("read the events of", "read the calls of", "read the sessions of", "read dead letters of"):
