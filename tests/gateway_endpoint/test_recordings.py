@@ -15,7 +15,7 @@ import pytest
 
 from sandbox_bot.embedded import EmbeddedServers
 from sandbox_core.cleanup.results import Orphan
-from sandbox_core.errors import DependencyUnavailable, DoesNotFit, InvalidInput, NotPermitted, SandboxNotFound
+from sandbox_core.errors import DoesNotFit, InvalidInput, NotPermitted, SandboxNotFound
 from sandbox_core.models import Actor
 from sandbox_core.nats.recordings import AnotherWriter, Mark, RecordingStream
 from sandbox_core.postgres import connected
@@ -229,16 +229,7 @@ async def test_kills_of_both_nats_servers(stage: Stage, closed: EmbeddedServers)
         await closed.tenant_nats.kill()
         await revive(closed.tenant_nats)
 
-        async def again() -> bool:
-            try:
-                await stage.core.tenants.nats_part.provision(mine)
-                await emitted(stage, mine, "MESSAGE_CREATE")
-            except DependencyUnavailable:
-                # It is not connected again yet.
-                return False
-            return True
-
-        await eventually(again, within=60)
+        stage.sim.message(stage.guilds[0], content="after")
         await has_events(stage, "killed", 201)
         await library.stop(ALICE, "mine", "killed")
         ended = await came_to(stage, "killed")
@@ -269,18 +260,21 @@ async def test_the_owners_limit_ends_a_recording(stage: Stage) -> None:
     small = library_of(stage, mebibytes=0.004)
     async with recording(stage, mebibytes=0.004):
         await small.start(ALICE, "mine", "full")
+        await emitted(stage, mine, "TYPING_START", count=3)
+        await has_events(stage, "full", 3)
         for _ in range(8):
             await emitted(stage, mine, *EMITTABLE[:20])
         ended = await came_to(stage, "full")
-    assert ended.reason == OWNERS_LIMIT
+    assert (ended.reason, ended.events >= 3) == (OWNERS_LIMIT, True)
     assert ended.bytes <= 0.004 * MIB
     assert same(await had(stage, "full"), (await events_of(stage, mine))[: ended.events])
     lines = [line async for line in small.exported(ended)]
     with pytest.raises(DoesNotFit, match="too large"):
-        await small.import_(ALICE.id, "more", iter(lines * 1))
+        await library_of(stage, mebibytes=0.0001).import_(BOB.id, "more", iter(lines))
     assert [each.name for each in await small.list(None)] == ["full"]
-    await small.delete(ended)
-    assert await stream_of(stage).ids() == set()
+    assert await stream_of(stage).ids() == {ended.id}
+    with pytest.raises(DoesNotFit, match="is the most"):
+        await library_of(stage, mebibytes=0.0001).start(ALICE, "mine", "more")
 
 
 async def test_a_part_has_one_writer(stage: Stage) -> None:
