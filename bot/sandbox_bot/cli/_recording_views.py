@@ -40,8 +40,8 @@ def table(recordings: Sequence[Recording]) -> Grid:
     )
 
 
-def facts(recording: Recording) -> Facts:
-    """One of them."""
+def facts(recording: Recording, seconds: float | None) -> Facts:
+    """One of them, with the time from its first event to its last."""
     rows: list[tuple[str, Cell | str]] = [
         ("Of", recording.sandbox_name or "a file"),
         ("Owner", recording.owner),
@@ -52,6 +52,8 @@ def facts(recording: Recording) -> Facts:
         rows.append(("Ended", iso(recording.ended_at)))
     if recording.reason:
         rows.append(("Because", recording.reason))
+    if seconds is not None:
+        rows.append(("First to last", _span(seconds)))
     rows += [("Events", str(recording.events)), ("Size", size(recording.bytes))]
     if _missed(recording):
         rows.append(("Missed", _missed(recording)))
@@ -94,8 +96,7 @@ def size(count: int) -> str:
     return f"{count / _KILOBYTE:.1f} kB" if count < _KILOBYTE**2 else f"{count / _KILOBYTE**2:.1f} MB"
 
 
-def span(seconds: float) -> str:
-    """A length of time, such as `0:01:30`."""
+def _span(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds)))
 
 
