@@ -29,7 +29,7 @@ def table(recordings: Sequence[Recording]) -> Grid:
                 Cell(each.name, "bold"),
                 each.sandbox_name or "a file",
                 each.owner,
-                Cell(each.status.value, _STYLES.get(each.status, "")),
+                _status(each),
                 iso(each.began_at),
                 str(each.events),
                 size(each.bytes),
@@ -45,7 +45,7 @@ def facts(recording: Recording, seconds: float | None) -> Facts:
     rows: list[tuple[str, Cell | str]] = [
         ("Of", recording.sandbox_name or "a file"),
         ("Owner", recording.owner),
-        ("Status", Cell(recording.status.value, _STYLES.get(recording.status, ""))),
+        ("Status", _status(recording)),
         ("Began", iso(recording.began_at)),
     ]
     if recording.ended_at is not None:
@@ -98,6 +98,13 @@ def size(count: int) -> str:
 
 def _span(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds)))
+
+
+def _status(recording: Recording) -> Cell:
+    status = recording.status
+    if status in {RecordingStatus.RECORDING, RecordingStatus.STOPPING} and not recording.claimed:
+        return Cell(f"{status.value}, once the bot runs", "yellow")
+    return Cell(status.value, _STYLES.get(status, ""))
 
 
 def _missed(recording: Recording) -> str:
