@@ -34,7 +34,7 @@ from sandbox_core.postgres import nats_slots
 from sandbox_core.postgres.pool import connected
 from sandbox_core.subjects import SLOT_STREAM, sandbox_events
 
-from .counting_client import CountingClient, connect
+from .counting_client import CountingClient, connect, resume
 from .report import Section, Spread, percentile
 
 _OWNER = Actor("200000000000000001", "Alice")
@@ -101,12 +101,15 @@ async def measure(section: Section) -> None:
             ("", "p50", "p99"),
             [("one session", *spreads)],
         )
-        rows = []
+        most = section.size(6000, 1000)
+        rows: list[tuple[object, ...]] = [
+            ("1, of stored events, after RESUME", await _resumed(place, token, guilds[0], most), "")
+        ]
         for sessions in (1, 50, 200):
-            count = section.size(6000 if sessions == 1 else 40_000 // sessions, 200)
+            count = most if sessions == 1 else section.size(40_000 // sessions, 200)
             rows.append(await _throughput(place, token, guilds[0], sessions, count))
         section.table(
-            "Events through one process",
+            "Events through one process; the others share the machine's cores with whoever publishes them",
             ("sessions", "events/s to all of them", "memory of a session, kB"),
             rows,
         )
@@ -141,6 +144,23 @@ async def _lag(place: _Place, sandbox: Sandbox, token: str, guild: SimGuild, sec
     reads = SlotStreams(place.core.sandbox_nats).reads(row.slot)
     await reads.read_whole(SLOT_STREAM, sandbox_events(sandbox.id), begin - timedelta(seconds=1), note)
     return [(came[each] - stored[each]) * 1000 for each in range(first + 1, first + count + 1)]
+
+
+async def _resumed(place: _Place, token: str, guild: SimGuild, count: int) -> Spread:
+    """Events per second while nobody publishes any: what the process does by itself."""
+    rates = []
+    for _ in range(_ROUNDS):
+        before = await connect(place.url, token, guilds=1)
+        before.close()
+        await place.send_many(guild, count)
+        await place.core.router.idle()
+        started = time.perf_counter()
+        client = await resume(place.url, token, before)
+        # HELLO comes before them, RESUMED behind them.
+        await client.until(1 + count + 1)
+        rates.append(count / (time.perf_counter() - started))
+        client.close()
+    return Spread(tuple(rates), 0)
 
 
 async def _throughput(

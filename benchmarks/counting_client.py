@@ -25,6 +25,8 @@ class CountingClient(asyncio.Protocol):
         self.received = 0
         self.kept: list[tuple[float, bytes]] = []
         """When each payload came, since the epoch, and its text."""
+        self.ready = b""
+        """The second payload."""
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -55,6 +57,8 @@ class CountingClient(asyncio.Protocol):
                 size = int.from_bytes(buffer[at + 2 : at + head], "big")
             if len(buffer) - at < head + size or (size == 0 and len(buffer) - at < head):
                 break
+            if self.received == 1:
+                self.ready = bytes(buffer[at + head : at + head + size])
             if self._keep:
                 self.kept.append((now, bytes(buffer[at + head : at + head + size])))
             self.received += 1
@@ -84,13 +88,25 @@ class CountingClient(asyncio.Protocol):
 
 async def connect(url: str, token: str, *, guilds: int, keep: bool = False) -> CountingClient:
     """Return a client that has got HELLO, READY and its servers."""
+    client = await _opened(url, keep=keep)
+    client.send(2, {"token": token, "intents": (1 << 26) - 1, "properties": {}})
+    await client.until(2 + guilds)
+    return client
+
+
+async def resume(url: str, token: str, before: CountingClient) -> CountingClient:
+    """Return a client that has got HELLO and asked for all that came behind READY in a session before."""
+    client = await _opened(url)
+    ready = json.loads(before.ready)
+    client.send(6, {"token": token, "session_id": ready["d"]["session_id"], "seq": ready["s"]})
+    return client
+
+
+async def _opened(url: str, *, keep: bool = False) -> CountingClient:
     place = urlsplit(url)
     host = f"{place.hostname}:{place.port}"
-    loop = asyncio.get_running_loop()
-    _, client = await loop.create_connection(
+    _, client = await asyncio.get_running_loop().create_connection(
         lambda: CountingClient(host, keep=keep), place.hostname, place.port
     )
     await client.until(1)
-    client.send(2, {"token": token, "intents": (1 << 26) - 1, "properties": {}})
-    await client.until(2 + guilds)
     return client

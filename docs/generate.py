@@ -43,6 +43,7 @@ EXAMPLES: Mapping[type[errors.SandboxError], errors.SandboxError] = {
     errors.NameTaken: errors.NameTaken("welcome-flow"),
     errors.OwnerLimitReached: errors.OwnerLimitReached(2, ("welcome-flow", "try-login")),
     errors.GuildLimitReached: errors.GuildLimitReached(100),
+    errors.ShareLimitReached: errors.ShareLimitReached(10),
     errors.SlotsUsedUp: errors.SlotsUsedUp("tenants:4222", 100),
     errors.StorageUsedUp: errors.StorageUsedUp(
         "PostgreSQL", 283_115_520, 268_435_456, sandbox_name="welcome-flow"
@@ -53,6 +54,7 @@ EXAMPLES: Mapping[type[errors.SandboxError], errors.SandboxError] = {
         "sandbox_3f2a9c01", "permission denied for database bot"
     ),
     errors.CleanupFailed: errors.CleanupFailed("welcome-flow", "Redis", "no answer within 5 seconds"),
+    errors.ResetUnfinished: errors.ResetUnfinished("welcome-flow", "Redis", "connection refused"),
     errors.StillWritten: errors.StillWritten("Redis", "keys"),
     errors.InvalidInput: _refused(parse_duration, "10y", maximum=timedelta(days=7)),
     errors.SandboxNotNamed: errors.SandboxNotNamed(("welcome-flow", "try-login")),
@@ -69,6 +71,7 @@ EXAMPLES: Mapping[type[errors.SandboxError], errors.SandboxError] = {
     errors.DependencyFaulty: errors.DependencyFaulty("PostgreSQL", "its disk is full", "db.example:5432"),
     errors.NotFinished: errors.NotFinished("PostgreSQL", 15),
     errors.RotationUnfinished: errors.RotationUnfinished("Redis", "connection refused", "keys.example:6379"),
+    errors.SharingUnfinished: errors.SharingUnfinished("Redis", "connection refused", "keys.example:6379"),
     errors.OutcomeUnknown: errors.OutcomeUnknown("PostgreSQL", "the connection was lost", "db.example:5432"),
     errors.CutOff: errors.CutOff(errors.NotFinished("PostgreSQL", 8)),
     errors.LoginRefused: errors.LoginRefused(
@@ -93,6 +96,7 @@ EXAMPLES: Mapping[type[errors.SandboxError], errors.SandboxError] = {
         'As a superuser: ALTER ROLE "sandbox" CREATEROLE;',
     ),
     errors.NoCredentials: errors.NoCredentials("welcome-flow", outdated=True),
+    errors.SharingImpossible: errors.SharingImpossible("welcome-flow"),
     errors.ProductionTokenOutdated: errors.ProductionTokenOutdated(),
     errors.DoesNotFit: errors.DoesNotFit(
         "The event type MESSAGE_CRATE",
@@ -128,6 +132,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "sandbox_expiry_",
         "sandbox_route_",
         "sandbox_shield_",
+        "sandbox_template",
     ),
     "Isolation": (
         "sandbox_isolation",

@@ -29,6 +29,7 @@ from .manager import LoggedManager, ManagerLimits, SandboxManager
 from .measuring import Measuring, StorageMetrics
 from .metrics import Metrics
 from .namespaces import Namespace
+from .namespaces.backlogs import Backlogs
 from .namespaces.nats_letters import SandboxDeadLetters
 from .namespaces.nats_reading import SlotReads
 from .namespaces.nats_writing import SandboxWriting
@@ -46,6 +47,7 @@ from .postgres.pool import Pool, connected
 from .postgres.processes import GatewayProcess, Processes
 from .postgres.routes import RouteRows
 from .postgres.switches import SwitchRequests
+from .production_consumers import ConsumerMetrics, ProductionConsumers
 from .publishers import Publishers, open_publishers
 from .redis.last_events import LastEventRecord
 from .redis.route_cache import RouteCache
@@ -58,6 +60,7 @@ from .sharding.resume_point_rows import ResumePointRows
 from .sharding.resume_points import ResumePoints
 from .sharding.state import PublishingState
 from .shutdown import ShutdownBudget
+from .templates import Templates
 from .tenant_side import TenantSide, connect_tenant_nats, open_tenant_side, storage_limits
 from .tracing import Tracing, find_tracing
 from .workbench.recordings.opening import RecordingSide, open_recordings
@@ -83,6 +86,8 @@ class Core:
     notices: Notices
     measuring: Measuring
     """Measures what sandboxes store."""
+    consumers: ProductionConsumers
+    """Measures how far production's consumers are behind."""
     health: HealthChecker
     routes: RouteProvider
     router: EventRouter
@@ -231,6 +236,7 @@ async def open_core(
             settings, stack, closing, pool=pool, redis=redis, sides=sides, tenant=tenant_nats
         )
         namespaces: tuple[Namespace, ...] = (side.schemas, side.redis_part, side.nats_part)
+        places = _places(settings, pool, sides)
         health = system_health.checker(
             settings,
             namespaces,
@@ -240,7 +246,7 @@ async def open_core(
             hindrance=publishers.production_lacks if use_nats is NatsUse.EVENTS else None,
             follows_routes=follow_routes,
             tenants=side.checks,
-            clients=None if settings.client_endpoint is None else side.traces.connected,
+            backlog=Backlogs(places, side.traces.sessions if settings.client_endpoint else None).of,
         )
         at_end("health", health.close)
         limits, places = storage_limits(settings), _places(settings, pool, sides)
@@ -262,8 +268,8 @@ async def open_core(
             endpoint=settings.client_endpoint,
             enforced=settings.enforced,
             hindrance=partial(hindrance, settings),
+            templates=(templates := Templates.of(settings)),
         )
-        recordings = open_recordings(settings, pool, manager, nats, places=places, process=str(process.id))
         cleanup = CleanupProvider(
             pool=pool,
             namespaces=namespaces,
@@ -271,7 +277,12 @@ async def open_core(
             routes=routes,
             observer=CleanupMetrics(metrics.registry, owner_labels=settings.metrics_owner_labels),
             destruction_observer=metrics,
-            recordings=recordings.library,
+            recordings=(
+                recordings := open_recordings(
+                    settings, pool, manager, nats, places=places, process=str(process.id)
+                )
+            ).library,
+            templates=templates,
         )
         if announced is not None:
             at_end("last events", _run(last_events.run(), "last-events"))
@@ -286,6 +297,7 @@ async def open_core(
             measuring=Measuring(
                 pool=pool, namespaces=namespaces, limits=limits, metrics=StorageMetrics(metrics.registry)
             ),
+            consumers=ProductionConsumers(js, settings.stream_names, ConsumerMetrics(metrics.registry)),
             health=health,
             routes=routes,
             router=router,
@@ -310,7 +322,7 @@ async def open_core(
             dead_letters=side.dead_letters,
             writing=side.writing,
             places=places,
-            recordings=open_recordings(settings, pool, manager, nats, places=places, process=str(process.id)),
+            recordings=recordings,
             message_ids=message_ids,
             publishing=PublishingState(),
             publisher_notices=PublisherNotices(pool),

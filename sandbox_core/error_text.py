@@ -137,6 +137,14 @@ def _cleanup(error: errors.CleanupFailed) -> tuple[str, str]:
     )
 
 
+def _reset_unfinished(error: errors.ResetUnfinished) -> tuple[str, str]:
+    name = shown(error.sandbox_name)
+    return (
+        f"Resetting `{name}` stopped at “{error.step}”: {shown(error.reason.rstrip('.'), _LONG)}.",
+        "What it stored may be gone already. Repeat the reset; the bot goes on with one that has begun, too.",
+    )
+
+
 def _still_written(error: errors.StillWritten) -> tuple[str, str]:
     return (
         f"Something still writes the sandbox's {error.what} in {error.dependency}.",
@@ -224,6 +232,13 @@ def _rotation_unfinished(error: errors.RotationUnfinished) -> tuple[str, str]:
     )
 
 
+def _sharing_unfinished(error: errors.SharingUnfinished) -> tuple[str, str]:
+    return (
+        f"{error.dependency} has not taken the changed access yet ({shown(error.reason, _LONG)}).",
+        "The bot goes on with it by itself; until then what was taken away may still work there.",
+    )
+
+
 _LOOK = "Look before you repeat it: `/sandbox list` and `/sandbox status` show what is so now."
 
 
@@ -271,6 +286,21 @@ def _production_token_outdated(error: errors.ProductionTokenOutdated) -> tuple[s
     )
 
 
+def _sharing_impossible(error: errors.SharingImpossible) -> tuple[str, str]:
+    name = shown(error.sandbox_name)
+    return (
+        f"`{name}` can't be shared to `use`: it is by convention, so no access could be taken away again.",
+        "Share it to `see`, or use a sandbox with enforced isolation.",
+    )
+
+
+def _share_limit(error: errors.ShareLimitReached) -> tuple[str, str]:
+    return (
+        f"A sandbox can be shared with {error.limit} colleagues at most.",
+        "`/sandbox unshare` takes one's access away.",
+    )
+
+
 def _no_credentials(error: errors.NoCredentials) -> tuple[str, str]:
     name = shown(error.sandbox_name)
     if error.outdated:
@@ -302,6 +332,7 @@ _TEXTS: dict[type, Callable[[Any], tuple[str, str]]] = {
     errors.SandboxNotFound: _not_found,
     errors.SchemaCreationFailed: _schema_creation,
     errors.CleanupFailed: _cleanup,
+    errors.ResetUnfinished: _reset_unfinished,
     errors.StillWritten: _still_written,
     errors.InvalidInput: _invalid,
     errors.SandboxNotNamed: _not_named,
@@ -315,6 +346,7 @@ _TEXTS: dict[type, Callable[[Any], tuple[str, str]]] = {
     errors.DependencyFaulty: _faulty,
     errors.NotFinished: _not_finished,
     errors.RotationUnfinished: _rotation_unfinished,
+    errors.SharingUnfinished: _sharing_unfinished,
     errors.OutcomeUnknown: _outcome_unknown,
     errors.CutOff: _cut_off,
     errors.LoginRefused: _login_refused,
@@ -322,6 +354,8 @@ _TEXTS: dict[type, Callable[[Any], tuple[str, str]]] = {
     errors.StreamUnusable: _stream_unusable,
     errors.IsolationImpossible: _isolation,
     errors.NoCredentials: _no_credentials,
+    errors.SharingImpossible: _sharing_impossible,
+    errors.ShareLimitReached: _share_limit,
     errors.ProductionTokenOutdated: _production_token_outdated,
     errors.DoesNotFit: _does_not_fit,
 }

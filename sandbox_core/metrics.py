@@ -46,7 +46,17 @@ _CREATE_FAILURES = (*ERROR_CODES, "CANCELLED", "INTERNAL")
 _ATTEMPTS_THAT_FAILED = {"SANDBOX_005", "SANDBOX_006", "SANDBOX_012", "SANDBOX_013", "CANCELLED", "INTERNAL"}
 
 _COMMANDS = (
-    *("create", "list", "status", "connect", "rotate", "level", "register-guild", "unregister-guild"),
+    *(
+        "create",
+        "list",
+        "status",
+        "events",
+        "connect",
+        "rotate",
+        "level",
+        "register-guild",
+        "unregister-guild",
+    ),
     *("extend", "destroy", "help"),
 )
 _NO_COMMAND = "button"
@@ -211,6 +221,11 @@ class Metrics:
         self.destroyed_total = Counter(
             "sandbox_destroyed_total", "Sandboxes destroyed", registry=self.registry
         )
+        self._resets = Counter(
+            "sandbox_resets_total", "Resets of sandboxes, by result", ["result"], registry=self.registry
+        )
+        for result in ("done", "failed"):
+            self._resets.labels(result)
         self.creation_seconds = Histogram(
             "sandbox_creation_duration_seconds",
             "From the request to a running sandbox, or to the end of an attempt that failed or was cancelled",
@@ -302,3 +317,7 @@ class Metrics:
         """Count a sandbox that became `destroyed`, `seconds` after the request."""
         self.destroyed_total.inc()
         self.destroy_seconds.observe(seconds)
+
+    def reset(self, result: str, _seconds: float) -> None:
+        """Count a reset that a caller asked for."""
+        self._resets.labels(result).inc()

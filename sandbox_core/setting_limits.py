@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from .setting_sources import Sources
+from .setting_values import directory
 from .stored import MIB, StorageLimit
 
 
@@ -67,6 +69,17 @@ class StorageLimitSettings(Sources):
         return StorageLimit(
             self.sandbox_redis_mb * MIB, self.sandbox_redis_keys, _bytes(self.sandbox_redis_all_mb)
         )
+
+
+class TemplateSettings(Sources):
+    """What new sandboxes may begin with."""
+
+    sandbox_templates_dir: Annotated[Path | None, BeforeValidator(directory)] = None
+    """A directory with templates: a new sandbox begins with `{name}.sql` there, plain SQL as pg_dump writes
+    it. One named `default.sql` is for those who name none. Each process of the bot, and `sandboxctl`, reads
+    its own."""
+    sandbox_template_seconds: Annotated[int, Field(ge=1, le=60)] = 30
+    """The longest time that a template may take, in seconds."""
 
 
 def _bytes(megabytes: int | None) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -62,6 +63,16 @@ def endpoint_url(value: str | None) -> str | None:
         raise ValueError("not an address without a path")
     _ = url.port
     return value.rstrip("/")
+
+
+def directory(value: object) -> Path | None:
+    """Take a directory that is there."""
+    if value is None or value == "":
+        return None
+    path = Path(str(value)).expanduser()
+    if not path.is_dir():
+        raise ValueError("no directory")
+    return path
 
 
 def named(is_right: Callable[[str], bool]) -> AfterValidator:
@@ -167,6 +178,8 @@ TAKES: Mapping[str, str] = {
     "not PostgreSQL's own (pg_…, information_schema) and not a sandbox's (sandbox_ and 8 hex digits)",
     "SANDBOX_DEFAULT_TTL_HOURS": "hours, from 1/60 (a minute) to SANDBOX_MAX_TTL_HOURS",
     "SANDBOX_MAX_TTL_HOURS": "hours, from 1/60 (a minute) to 8760 (a year)",
+    "SANDBOX_TEMPLATES_DIR": "a directory that is there, or nothing for no templates",
+    "SANDBOX_TEMPLATE_SECONDS": "seconds, a whole number from 1 to 60",
     "SANDBOX_MAX_PER_OWNER": "a whole number from 1",
     "SANDBOX_MAX_GUILDS": "a whole number from 1",
     "SANDBOX_MAX_DELIVERIES": "a whole number from 1 to 999999999",

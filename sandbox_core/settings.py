@@ -14,7 +14,7 @@ from .addresses import NatsAddress, PostgresAddress, RedisAddress
 from .client_endpoint import NOBODY, OF_PRODUCTION, ClientEndpoint, is_productions, user_id_in
 from .credentials import CredentialsKey
 from .secret_files import SettingsError
-from .setting_limits import NatsLimitSettings, StorageLimitSettings
+from .setting_limits import NatsLimitSettings, StorageLimitSettings, TemplateSettings
 from .setting_sources import Sources, read
 from .setting_values import (
     MAX_DELIVERIES,
@@ -83,7 +83,7 @@ class DatabaseSettings(Sources):
             yield "DATABASE_URL"
 
 
-class Settings(DatabaseSettings, NatsLimitSettings, StorageLimitSettings):
+class Settings(DatabaseSettings, NatsLimitSettings, StorageLimitSettings, TemplateSettings):
     """Every setting; a field's environment variable is its name in upper case.
 
     docs/settings.md contains the docstrings of the fields.

@@ -160,7 +160,7 @@ def _schemas(settings: Settings, control: Pool, tenants: Pool | None) -> Namespa
     if key is not None:
         shown = settings.sandbox_worker_database_url
         seen = address if shown is None else PostgresAddress.parse(shown)
-        roles = SandboxRoles(tenants, seen, key, installation=mark, limits=_limits(settings))
+        roles = SandboxRoles(tenants, seen, key, installation=mark, limits=_limits(settings), reached=address)
     there = TenantSchemas(control, tenants, installation=mark, roles=roles)
     return Sides(there, here, settings=variable, enforced=enforced)
 

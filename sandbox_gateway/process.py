@@ -167,7 +167,10 @@ async def serve(
     With `reuse_port` another process may listen there, too: it gets whoever comes from the end on.
     Raises `EndpointAddressError`.
     """
-    runner = web.AppRunner(endpoint.app.application(), access_log=None, shutdown_timeout=_CLOSE_WITHIN)
+    # Production's compressed bodies are passed on as they are; a sandbox's are refused.
+    runner = web.AppRunner(
+        endpoint.app.application(), access_log=None, shutdown_timeout=_CLOSE_WITHIN, auto_decompress=False
+    )
     await runner.setup()
     try:
         site = web.TCPSite(runner, host, port, ssl_context=tls, reuse_port=reuse_port or None)

@@ -6,7 +6,7 @@ import getpass
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -60,6 +60,12 @@ _OF_THE_CLIENT = frozenset(
 )
 """The parameters that asyncpg uses itself; it sends any other to the server for the session."""
 _FOR_ANY_CLIENT = frozenset({"sslmode", "sslnegotiation", "target_session_attrs"})
+_OF_THE_SERVER = _FOR_ANY_CLIENT | {
+    "sslrootcert",
+    "sslcrl",
+    "ssl_min_protocol_version",
+    "ssl_max_protocol_version",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +159,18 @@ class PostgresAddress:
         query = f"?{urlencode(options)}" if options else ""
         login = f"{quote(user, safe='')}:{quote(password, safe='')}"
         return f"postgresql://{login}@{hosts}/{quote(self.database or self.who, safe='')}{query}"
+
+    def as_user(self, user: str, password: str) -> PostgresAddress:
+        """Return the address with another login, for a client on this machine."""
+        # What a session begins with is the role's, and a certificate is of the present login.
+        options = {name: value for name, value in self.options.items() if name in _OF_THE_SERVER}
+        return replace(
+            self,
+            user=user,
+            password=SecretStr(password),
+            database=self.database or self.who,
+            options=options,
+        )
 
     @property
     def session_parameters(self) -> dict[str, str]:

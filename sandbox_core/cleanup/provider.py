@@ -28,14 +28,17 @@ from sandbox_core.manager import (
     utc_now,
 )
 from sandbox_core.manager import credentials as credential_steps
+from sandbox_core.manager import resets as reset_steps
 from sandbox_core.manager.ports import TeardownTools
 from sandbox_core.models import Actor, Sandbox, SandboxStatus
 from sandbox_core.namespaces import Namespace, RedisNamespace
 from sandbox_core.operation_log import INTERNAL, about
 from sandbox_core.postgres import Pool, connected, sandboxes
 from sandbox_core.postgres import cleanup as rows
+from sandbox_core.postgres import resets as reset_rows
 from sandbox_core.postgres.claims import Claims
 from sandbox_core.postgres.cleanup import Failure
+from sandbox_core.templates import Templates
 
 from .observer import CleanupObserver
 from .orphans import NATS, LeftRecordings, OrphanSearch
@@ -76,6 +79,7 @@ class CleanupProvider:
         slow_after: float = SLOW_AFTER,
         faults: FaultPoint = no_fault,
         recordings: LeftRecordings | None = None,
+        templates: Templates | None = None,
     ) -> None:
         """`namespaces` are in the order of provisioning; `keys` are those of Redis.
 
@@ -89,6 +93,7 @@ class CleanupProvider:
             observer=destruction_observer or NoObserver(),
             claims=Claims(pool),
             faults=faults,
+            templates=templates or Templates(None),
         )
         self._keys = keys
         self._observer = observer or CleanupObserver()
@@ -269,6 +274,25 @@ class CleanupProvider:
     async def run(self) -> tuple[CleanupReport, OrphanCleanup]:
         """Run the periodic pass: remove all due sandboxes, then orphans of destroyed ones."""
         return await self.cleanup_expired(), await self.cleanup_orphaned_resources()
+
+    async def finish_resets(self) -> list[Sandbox]:
+        """Finish the resets that were interrupted. Return the sandboxes.
+
+        One that fails again is left for the next time, and does not stop the others.
+        """
+        async with connected(self._tools.pool) as connection:
+            unfinished = await reset_rows.unfinished(connection)
+        done = [await self._finish_reset(sandbox) for sandbox in unfinished]
+        return [sandbox for sandbox in done if sandbox is not None]
+
+    async def _finish_reset(self, sandbox: Sandbox) -> Sandbox | None:
+        with about("reset", sandbox):
+            try:
+                async with self._tools.claims.hold(sandbox.id) as mine:
+                    return await reset_steps.go_on(self._tools, CLEANUP, sandbox) if mine else None
+            except SandboxError as error:
+                _log.info("reset_not_finished", error_code=error.code, reason=failures.reason_of(error))
+                return None
 
     async def keep_credentials(self) -> list[tuple[str, UUID]]:
         """Refuse the credentials of ended sandboxes, and make those that running ones lack.

@@ -7,6 +7,7 @@ SandboxError
 ├── SandboxNotFound           SANDBOX_004
 ├── SchemaCreationFailed      SANDBOX_005
 ├── CleanupFailed             SANDBOX_006
+├── ResetUnfinished           SANDBOX_006
 ├── StillWritten              SANDBOX_006
 ├── InvalidInput              SANDBOX_007
 │   ├── SandboxNotNamed       SANDBOX_007
@@ -21,6 +22,7 @@ SandboxError
 │   ├── DependencyFaulty      SANDBOX_012
 │   ├── NotFinished           SANDBOX_012
 │   ├── RotationUnfinished    SANDBOX_012
+│   ├── SharingUnfinished     SANDBOX_012
 │   ├── OutcomeUnknown        SANDBOX_012
 │   ├── CutOff                SANDBOX_012
 │   ├── LoginRefused          SANDBOX_012
@@ -28,8 +30,10 @@ SandboxError
 │   └── StreamUnusable        SANDBOX_012
 ├── IsolationImpossible       SANDBOX_013
 ├── NoCredentials             SANDBOX_013
+├── SharingImpossible         SANDBOX_013
 ├── ProductionTokenOutdated   SANDBOX_013
 ├── GuildLimitReached         SANDBOX_014
+├── ShareLimitReached         SANDBOX_014
 ├── SlotsUsedUp               SANDBOX_014
 ├── StorageUsedUp             SANDBOX_014
 └── DoesNotFit                SANDBOX_015
@@ -44,6 +48,7 @@ from ._isolation import (
     IsolationImpossible,
     NoCredentials,
     ProductionTokenOutdated,
+    SharingImpossible,
     SlotsUsedUp,
 )
 from ._requests import (
@@ -61,6 +66,7 @@ from ._requests import (
     SandboxNotFound,
     SandboxNotNamed,
     SandboxNotRunning,
+    ShareLimitReached,
     StorageUsedUp,
     TransitionNotAllowed,
 )
@@ -73,8 +79,10 @@ from ._servers import (
     NotFinished,
     NotMigrated,
     OutcomeUnknown,
+    ResetUnfinished,
     RotationUnfinished,
     SchemaCreationFailed,
+    SharingUnfinished,
     StillWritten,
     StreamUnusable,
 )
@@ -103,12 +111,16 @@ __all__ = [
     "OutcomeUnknown",
     "OwnerLimitReached",
     "ProductionTokenOutdated",
+    "ResetUnfinished",
     "RotationUnfinished",
     "SandboxError",
     "SandboxNotFound",
     "SandboxNotNamed",
     "SandboxNotRunning",
     "SchemaCreationFailed",
+    "ShareLimitReached",
+    "SharingImpossible",
+    "SharingUnfinished",
     "SlotsUsedUp",
     "StillWritten",
     "StorageUsedUp",

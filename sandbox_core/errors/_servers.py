@@ -30,6 +30,18 @@ class CleanupFailed(SandboxError):
         self.reason = reason
 
 
+class ResetUnfinished(SandboxError):
+    """A step of a reset failed; a repetition finishes it, and so does the bot."""
+
+    code = "SANDBOX_006"
+
+    def __init__(self, sandbox_name: str, step: str, reason: str) -> None:
+        super().__init__(sandbox_name, step, reason)
+        self.sandbox_name = sandbox_name
+        self.step = step
+        self.reason = reason
+
+
 class StillWritten(SandboxError):
     """A removal found new data again and again, because a worker still writes it.
 
@@ -103,6 +115,10 @@ class NotFinished(DependencyUnavailable):
 
 class RotationUnfinished(DependencyUnavailable):
     """The old credentials count no more, and this server has not taken the new ones yet."""
+
+
+class SharingUnfinished(DependencyUnavailable):
+    """A colleague's access is changed, and this server has not taken that yet."""
 
 
 class OutcomeUnknown(DependencyUnavailable):

@@ -22,6 +22,7 @@ from sandbox_core.namespaces import Namespace, SchemaProvisioner
 from sandbox_core.postgres import Connection, audit, connected, sandboxes, transaction
 from sandbox_core.postgres.errors import ShortIdTakenError
 from sandbox_core.tasks import after_commit
+from sandbox_core.templates import Template
 from sandbox_core.validation import generate_name, parse_duration, parse_name
 
 from . import credentials as credential_steps
@@ -45,6 +46,8 @@ class Asked(TypedDict, total=False):
     """The guilds to register with it."""
     confirmed: bool
     """Whether the actor has confirmed the protected guilds among them."""
+    template: str | None
+    """The name of the template that it begins with; by default the default one, if there is one."""
 
 
 async def create(tools: Tools, actor: Actor, asked: Asked) -> Changed:
@@ -65,6 +68,7 @@ async def check(tools: Tools, actor: Actor, asked: Asked) -> None:
     """Raise what `create` would raise now, `ConfirmationNeeded` last. Changes nothing."""
     chosen, _ = _read(tools.limits, asked)
     guild_ids = _guild_ids(tools.limits, actor, {**asked, "confirmed": True})
+    await tools.templates.chosen(asked.get("template"))
     await guild_steps.refuse_mapped(tools, guild_ids)
     await refuse_full(tools, actor.id)
     try:
@@ -116,11 +120,13 @@ class _Creation:
         self._tools = tools
         self._actor = actor
         self._made: list[Namespace] = []
+        self._template: Template | None = None
 
     async def run(self, asked: Asked) -> Changed:
         limits = self._tools.limits
         chosen, life = _read(limits, asked)
         guild_ids = _guild_ids(limits, self._actor, asked)
+        self._template = await self._tools.templates.chosen(asked.get("template"))
         # The insert of the mapping decides. This check only avoids work before an obvious refusal.
         await guild_steps.refuse_mapped(self._tools, guild_ids)
         await refuse_full(self._tools, self._actor.id)
@@ -154,6 +160,7 @@ class _Creation:
             metadata={"owner_name": owner_name} if owner_name else {},
             generation=0 if key is None else 1,
             key_id="" if key is None else key.fingerprint,
+            template="" if self._template is None else self._template.name,
         )
 
     async def _make(self, draft: Sandbox, guild_ids: list[str]) -> Changed:
@@ -195,6 +202,7 @@ class _Creation:
                     "name": draft.name,
                     "schema_name": draft.schema_name,
                     "expires_at": draft.expires_at.isoformat(),
+                    **({"template": draft.template} if draft.template else {}),
                 },
             )
             creating = await sandboxes.set_status(
@@ -213,6 +221,10 @@ class _Creation:
                 raise
             self._made.append(namespace)
             await self._tools.faults(f"create:{namespace.store}")
+            if self._template is not None and namespace.store == SchemaProvisioner.store:
+                limit = self._template.within.total_seconds() + teardown.STEP_TIMEOUT
+                await teardown.bounded(namespace.store, namespace.fill(sandbox, self._template), within=limit)
+                await self._tools.faults("create:template")
 
     async def _start(self, sandbox: Sandbox, guild_ids: list[str]) -> Sandbox:
         await self._tools.routes.settled(guild_ids)

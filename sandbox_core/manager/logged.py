@@ -17,4 +17,7 @@ class LoggedManager(SandboxManager):
     extend = logged("extend")(SandboxManager.extend)
     rotate = logged("rotate")(SandboxManager.rotate)
     set_rest_level = logged("set_rest_level")(SandboxManager.set_rest_level)
+    reset = logged("reset")(SandboxManager.reset)
+    share = logged("share")(SandboxManager.share)
+    unshare = logged("unshare")(SandboxManager.unshare)
     destroy = logged("destroy")(SandboxManager.destroy)

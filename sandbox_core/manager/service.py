@@ -13,20 +13,31 @@ from sandbox_core.client_endpoint import ClientEndpoint
 from sandbox_core.credentials import CredentialsKey
 from sandbox_core.errors import IsolationImpossible, SandboxNotFound, SandboxNotNamed
 from sandbox_core.health import HealthChecker, SandboxHealth
-from sandbox_core.models import Actor, AuditEntry, AuditEvent, GuildAccess, RestLevel, Sandbox, SandboxStatus
+from sandbox_core.models import (
+    Actor,
+    AuditEntry,
+    AuditEvent,
+    GuildAccess,
+    RestLevel,
+    Sandbox,
+    SandboxStatus,
+    ShareAccess,
+)
 from sandbox_core.namespaces import Namespace
 from sandbox_core.postgres import Pool, audit, connected, guild_mappings, sandboxes, transaction
 from sandbox_core.postgres.claims import Claims
+from sandbox_core.templates import Templates
 from sandbox_core.validation import NAME_MAX, parse_duration, parse_guild_id
 
 from . import credentials as credential_steps
 from . import guilds as guild_steps
 from . import levels as level_steps
-from . import rules, teardown
+from . import resets, rules, sharing, teardown
 from .create import Asked, create
 from .create import check as check_create
 from .ports import (
     Changed,
+    Colleague,
     Extension,
     FaultPoint,
     ManagerLimits,
@@ -34,11 +45,13 @@ from .ports import (
     NoObserver,
     Registration,
     RouteChanges,
+    Sharing,
     Tools,
     no_fault,
 )
 from .trials import create_trial
 
+Names = list[str]
 Sandboxes = list[Sandbox]
 AuditEntries = list[AuditEntry]
 """Defined here because `SandboxManager.list` hides the type `list` inside the class."""
@@ -79,6 +92,7 @@ class SandboxManager:
         endpoint: ClientEndpoint | None = None,
         enforced: bool = False,
         hindrance: Callable[[], IsolationImpossible | None] = lambda: None,
+        templates: Templates | None = None,
     ) -> None:
         """`namespaces` are in the order of provisioning; they are dropped in reverse.
 
@@ -100,6 +114,7 @@ class SandboxManager:
             endpoint=endpoint,
             enforced=enforced,
             hindrance=hindrance,
+            templates=templates or Templates(None),
         )
         self._health = health or HealthChecker(namespaces)
 
@@ -112,7 +127,7 @@ class SandboxManager:
 
         A failure or a cancellation undoes everything. Raises `InvalidInput`, `NameTaken`,
         `OwnerLimitReached`, `StorageUsedUp`, `SchemaCreationFailed`, and for the guilds as `register_guild`;
-        `confirmed` is about the protected guilds among them.
+        `confirmed` is about the protected guilds among them; `DoesNotFit` for the template.
         """
         return await create(self._tools, actor, asked)
 
@@ -135,14 +150,15 @@ class SandboxManager:
         near = difflib.get_close_matches(text[:NAME_MAX].lower(), names, n=3, cutoff=0.5)
         raise SandboxNotFound(reference, near)
 
-    async def get_or_only(self, reference: str | None, *, owner: str) -> Sandbox:
+    async def get_or_only(self, reference: str | None, *, owner: str, shared: bool = False) -> Sandbox:
         """Return the same as `get`, or without a reference the owner's only sandbox.
 
-        Raises `SandboxNotNamed` when the owner has none or several.
+        With `shared`, whoever owns none means the only one that is shared with them. Raises `SandboxNotNamed`
+        when there is none, or several.
         """
         if reference is not None:
             return await self.get(reference)
-        own = await self.list(owner=owner)
+        own = await self.list(owner=owner) or (await self.list(owner=owner, shared=True) if shared else [])
         if len(own) != 1:
             raise SandboxNotNamed([sandbox.name for sandbox in own])
         return own[0]
@@ -166,17 +182,21 @@ class SandboxManager:
         owner: str | None = None,
         status: SandboxStatus | None = None,
         include_destroyed: bool = False,
+        shared: bool = False,
     ) -> Sandboxes:
-        """Return the sandboxes that match all filters, newest first."""
+        """Return the sandboxes that match all filters, newest first.
+
+        With `shared`, those that are shared with the owner count as the owner's.
+        """
         async with connected(self._tools.pool) as connection:
             return await sandboxes.select(
-                connection, owner=owner, status=status, include_destroyed=include_destroyed
+                connection, owner=owner, status=status, include_destroyed=include_destroyed, shared=shared
             )
 
     async def suggest(self, prefix: str, *, owner_first: str) -> Sandboxes:
         """Return at most 25 live sandboxes with `prefix` in their name, for an autocomplete list.
 
-        Those of `owner_first` come first, then names that start with `prefix`.
+        Those of `owner_first` come first, then those shared with them, then names that start with `prefix`.
         """
         typed = prefix.strip().lower()
         if typed and not _NAME_OR_ID.match(typed):
@@ -275,12 +295,56 @@ class SandboxManager:
         sandbox = await self.get(reference)
         return await level_steps.set_level(self._tools, actor, sandbox, level, accesses)
 
+    async def share(self, actor: Actor, reference: str, colleague: Colleague, access: ShareAccess) -> Sharing:
+        """Let a colleague see the sandbox, or work in it with credentials of their own.
+
+        Raises `SandboxNotFound`, and as `rules.may_share`. When a store is away, `SharingUnfinished`: the bot
+        continues it.
+        """
+        return await sharing.share(self._tools, actor, await self.get(reference), colleague, access)
+
+    async def unshare(self, actor: Actor, reference: str, user_id: str) -> Sharing:
+        """Take a colleague's access away, cut their connections, and refuse their credentials for ever.
+
+        The sandbox's own connections to PostgreSQL are cut as well, and may come back. Raises
+        `SandboxNotFound`, `NotPermitted`, `InvalidInput` or `SharingUnfinished`.
+        """
+        return await sharing.unshare(self._tools, actor, await self.get(reference), user_id)
+
     def credentials(self, sandbox: Sandbox) -> dict[str, str]:
         """Return the variables with the sandbox's own logins, for its owner only; empty when it has none.
 
         Raises `NoCredentials` when they were made with another key than the present one.
         """
         return credential_steps.variables(self._tools, sandbox)
+
+    async def reset(self, actor: Actor, reference: str, *, template: str | None = None) -> Changed:
+        """Make the sandbox's parts anew, without what they store, with the same template or another one.
+
+        Its guilds, credentials, level and expiry stay. Raises `SandboxNotFound`, `NotPermitted`,
+        `SandboxNotRunning`, `DoesNotFit` when the template does not fit, and nothing was changed, or
+        `ResetUnfinished`.
+        """
+        return await resets.reset(self._tools, actor, await self.get(reference), template)
+
+    async def templates(self) -> Names:
+        """Return the names of all templates."""
+        return await self._tools.templates.names()
+
+    async def check_reset(self, actor: Actor, reference: str, *, template: str | None = None) -> Sandbox:
+        """Raise what `reset` would raise now, for a caller that asks a question first; return the sandbox."""
+        sandbox = await self.get(reference)
+        await resets.check(self._tools, actor, sandbox, template)
+        return sandbox
+
+    def credentials_for(self, actor: Actor, sandbox: Sandbox) -> dict[str, str]:
+        """Return the variables with the logins to show to this person: a colleague's are their own.
+
+        Raises `NotPermitted` and as `credentials`.
+        """
+        rules.may_change(actor, sandbox, rules.CONNECT)
+        share = None if actor.id == sandbox.owner else sandbox.share_of(actor.id)
+        return credential_steps.variables(self._tools, sandbox, "" if share is None else share.login)
 
     async def destroy(self, actor: Actor, reference: str) -> Changed:
         """Destroy the sandbox and everything in it; its guilds' events go to production first.
@@ -291,9 +355,9 @@ class SandboxManager:
         return await teardown.destroy(self._tools, actor, await self.get(reference))
 
     def check_may_manage(self, actor: Actor, sandbox: Sandbox, verb: str = "manage") -> None:
-        """Raise `NotPermitted` unless the actor owns the sandbox or the bot.
+        """Raise `NotPermitted` unless the actor may do this: see `rules.COLLEAGUES`.
 
-        `verb` names the action in the error's text.
+        `verb` names the action, also in the error's text.
         """
         rules.may_change(actor, sandbox, verb)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sandbox_core.models import Actor
+from sandbox_core.templates import NONE
 
 from .create import create
 from .ports import Changed, Tools
@@ -29,4 +30,4 @@ def trial_actor(actor: Actor) -> Actor:
 async def create_trial(tools: Tools, actor: Actor, name: str) -> Changed:
     """Create a throw-away sandbox."""
     own = replace(tools, limits=replace(tools.limits, max_per_owner=_AT_ONCE))
-    return await create(own, trial_actor(actor), {"name": name, "ttl": LIFE})
+    return await create(own, trial_actor(actor), {"name": name, "ttl": LIFE, "template": NONE})

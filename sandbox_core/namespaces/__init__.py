@@ -5,7 +5,8 @@ from .base import Namespace, PartHealth, PartState
 from .credentials import Credentials
 from .nats import NatsNamespace
 from .postgres import SchemaProvisioner, SchemaStats
-from .postgres_roles import RoleLimits, SandboxRoles
+from .postgres_role_state import RoleLimits
+from .postgres_roles import SandboxRoles
 from .redis import RedisNamespace
 from .redis_users import SandboxUsers
 from .sides import Sides

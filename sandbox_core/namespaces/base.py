@@ -12,6 +12,7 @@ from uuid import UUID
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.models import Sandbox, SandboxStatus, short_id
 from sandbox_core.subjects import schema_name
+from sandbox_core.templates import Template
 
 from .amounts import Amount, Pace
 from .credentials import Credentials
@@ -69,6 +70,21 @@ class Namespace(Protocol):
         """Remove the sandbox's part and nothing else; a missing part is no error.
 
         Raises `StillWritten` when a worker writes new data all the time.
+        """
+        ...
+
+    async def fill(self, sandbox: Sandbox, template: Template) -> None:
+        """Run the template in the part that `provision` has just made; only PostgreSQL takes one.
+
+        Raises `DoesNotFit` for what the template may not do, or what the server refuses in it.
+        """
+        ...
+
+    async def renew(self, sandbox: Sandbox, template: Template | None) -> None:
+        """Make the part as `provision` and `fill` made it, without what it stores; its login stays valid.
+
+        A template that does not fit leaves the part as it is. What else fails may leave it half made, which
+        a repetition finishes. Raises `StillWritten` when a worker writes new data all the time.
         """
         ...
 

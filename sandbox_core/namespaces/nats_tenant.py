@@ -14,6 +14,7 @@ from sandbox_core.nats.tenant.configuration import TenantLimits
 from sandbox_core.nats.tenant.servers import TenantServers
 from sandbox_core.nats.tenant.streams import SlotStreams
 from sandbox_core.subjects import SLOT_DEAD_LETTERS, SLOT_STREAM, is_sandbox_id, sandbox_filter
+from sandbox_core.templates import Template
 from sandbox_core.words import counted
 
 from .amounts import Amount, Pace
@@ -65,6 +66,14 @@ class SlotNamespace:
         await self._lending.faults("revoked")
         await self._lending.give_back(sandbox.id)
 
+    async def fill(self, _sandbox: Sandbox, _template: Template) -> None:
+        """Do nothing: a template is SQL."""
+
+    async def renew(self, sandbox: Sandbox, _template: Template | None) -> None:
+        """Remove the messages of both streams; the slot, the login, connections and consumers stay."""
+        # With what is missing, as after a restart of the server.
+        await self._streams.purge(await self._lending.take(sandbox.id))
+
     async def slot_of(self, sandbox_id: UUID) -> int | None:
         """Return the number of the sandbox's slot."""
         return await self._lending.slot_of(sandbox_id)
@@ -91,7 +100,7 @@ class SlotNamespace:
             return PartHealth(self.store, PartState.DEGRADED, detail, latency, facts | {"messages": 0})
         events = found[SLOT_STREAM]
         facts |= {
-            "messages": (waiting := events.state.messages),
+            "messages": (stored := events.state.messages),
             "messages_limit": events.config.max_msgs or 0,
             "dead_letters": (letters := found[SLOT_DEAD_LETTERS].state.messages),
             "consumers": events.state.consumer_count,
@@ -102,7 +111,7 @@ class SlotNamespace:
         if sandbox.generation and await self._logins.lacking([sandbox]):
             detail = f"its login {WILL_BE_MADE}"
             return PartHealth(self.store, PartState.DEGRADED, detail, latency, facts)
-        detail = f"{counted(waiting, 'event', 'events')} waiting" if waiting else "no events waiting"
+        detail = f"{counted(stored, 'event', 'events')} stored" if stored else "no events stored"
         detail += f", {counted(letters, 'dead letter', 'dead letters')}" if letters else ""
         return PartHealth(self.store, PartState.HEALTHY, detail, latency, facts)
 

@@ -17,6 +17,7 @@ from sandbox_core.postgres import Connection, Pool, connected, transaction
 from sandbox_core.postgres.errors import unavailable
 from sandbox_core.postgres.pool import COMMAND_TIMEOUT
 from sandbox_core.subjects import is_schema_name, schema_name
+from sandbox_core.templates import Template, refuse_reaching_out, run
 from sandbox_core.words import counted
 
 from .amounts import Amount, Pace
@@ -171,6 +172,20 @@ class SchemaProvisioner:
         """Drop the sandbox's schema."""
         await self.drop_schema(sandbox.schema_name)
 
+    async def fill(self, sandbox: Sandbox, template: Template) -> None:
+        """Run the template as the bot's role; it is undone when it has reached out of the schema."""
+        async with transaction(self._pool) as connection:
+            await run_as_bot(connection, template, sandbox.schema_name)
+
+    async def renew(self, sandbox: Sandbox, template: Template | None) -> None:
+        """Drop the schema, make it and run the template, in one transaction."""
+        part = self.extract_sandbox_id(sandbox.schema_name)
+        async with transaction(self._pool) as connection:
+            await connection.execute("SELECT drop_sandbox_schema($1)", part, timeout=DROP_WITHIN)
+            await connection.execute("SELECT create_sandbox_schema($1)", part)
+            if template is not None:
+                await run_as_bot(connection, template, sandbox.schema_name)
+
     async def check(self, sandbox: Sandbox) -> PartHealth:
         """Check that the schema has its tables; `facts` has `tables` and `rows`."""
         started = time.perf_counter()
@@ -212,6 +227,12 @@ class SchemaProvisioner:
     def name_of(self, listed_id: str) -> str:
         """Return the schema's name."""
         return schema_name(listed_id)
+
+
+async def run_as_bot(connection: Connection, template: Template, schema: str) -> None:
+    """Run a template in the transaction, with rights that only its check keeps in the schema."""
+    await run(connection, template, schema)
+    await refuse_reaching_out(connection, template, schema)
 
 
 async def lock_schema(connection: Connection, schema: str) -> None:

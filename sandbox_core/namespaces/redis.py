@@ -15,6 +15,7 @@ from sandbox_core.models import Sandbox
 from sandbox_core.redis.errors import translating
 from sandbox_core.subjects import redis_prefix
 from sandbox_core.tasks import Cancellations
+from sandbox_core.templates import Template
 from sandbox_core.words import counted
 
 from .amounts import Amount, Pace
@@ -70,6 +71,19 @@ class RedisNamespace:
         await self.delete_keys(sandbox.id)
         if self._traces is not None:
             await self._traces.drop(sandbox.id)
+
+    async def fill(self, _sandbox: Sandbox, _template: Template) -> None:
+        """Do nothing: a template is SQL."""
+
+    async def renew(self, sandbox: Sandbox, _template: Template | None) -> None:
+        """Remove every key. The traces stay: they are of the bots' sessions, which go on.
+
+        The user's connections end meanwhile, so that a worker with a login of its own writes no new keys.
+        """
+        if self._users is not None and sandbox.generation:
+            await self._users.revoke(sandbox)
+        await self.delete_keys(sandbox.id)
+        await self.provision(sandbox)
 
     async def delete_keys(self, sandbox_id: UUID) -> int:
         """Remove every key of this id in batches, which do not block the server. Return their number.

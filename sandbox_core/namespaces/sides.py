@@ -10,6 +10,7 @@ from uuid import UUID
 
 from sandbox_core.errors import IsolationImpossible, SandboxError
 from sandbox_core.models import Sandbox
+from sandbox_core.templates import Template
 
 from .amounts import Amount, Pace
 from .base import IsOrphan, Namespace, PartHealth, PartState
@@ -55,15 +56,30 @@ class Sides:
         if failed is not None:
             raise failed
 
+    async def fill(self, sandbox: Sandbox, template: Template) -> None:
+        """Run the template on the first side, where `provision` has made the part."""
+        await self._new.fill(sandbox, template)
+
+    async def renew(self, sandbox: Sandbox, template: Template | None) -> None:
+        """Make the part anew on its side."""
+        _, side = await self._found(sandbox)
+        await side.renew(sandbox, template)
+
     async def check(self, sandbox: Sandbox) -> PartHealth:
         """Check the part on its side."""
+        health, _ = await self._found(sandbox)
+        return health
+
+    async def _found(self, sandbox: Sandbox) -> tuple[PartHealth, Namespace]:
+        """Return the part's health, and the side that has it: the likeliest one, when none has it."""
         self._must_know(sandbox)
         first, *others = sorted(self._every, key=lambda side: not self._is_likely(side, sandbox))
-        health = await first.check(sandbox)
+        health, found = await first.check(sandbox), first
         for side in others:
             if health.state is PartState.UNHEALTHY and not sandbox.generation:
                 health = await side.check(sandbox)
-        return health
+                found = side if health.state is not PartState.UNHEALTHY else found
+        return health, found
 
     def _is_likely(self, side: Namespace, sandbox: Sandbox) -> bool:
         if sandbox.generation or self._enforced:

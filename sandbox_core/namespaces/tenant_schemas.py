@@ -8,18 +8,23 @@ from uuid import UUID
 
 import asyncpg
 
-from sandbox_core.errors import DependencyUnavailable, SchemaCreationFailed
+from sandbox_core.errors import DependencyUnavailable, DoesNotFit, SchemaCreationFailed
 from sandbox_core.models import Sandbox
 from sandbox_core.postgres import Connection, Pool, connected, transaction
 from sandbox_core.postgres.errors import unavailable
 from sandbox_core.subjects import schema_name
+from sandbox_core.templates import Template, run
 
 from .amounts import Amount, Pace
 from .base import IsOrphan, PartHealth, PartState
 from .credentials import WILL_BE_MADE
-from .postgres import DROP_WITHIN, SchemaProvisioner, SchemaStats, lock_schema, unused
+from .postgres import DROP_WITHIN, SchemaProvisioner, SchemaStats, lock_schema, run_as_bot, unused
 from .postgres_roles import SandboxRoles
 from .tenant_removal import QUERIES, ROUNDS, STEPS, unhindered
+
+_ASIDE = "_old"
+"""What is appended to the name of a schema while a new one takes its place."""
+_AT_ONCE = 50
 
 
 class TenantSchemas(SchemaProvisioner):
@@ -47,24 +52,123 @@ class TenantSchemas(SchemaProvisioner):
         await self._create(sandbox.schema_name, sandbox if sandbox.generation else None)
 
     async def _create(self, schema: str, sandbox: Sandbox | None) -> None:
-        part = self.extract_sandbox_id(schema)
         # The lock is in the bot's database, where no sandbox can take it.
         async with transaction(self._pool) as control:
             await lock_schema(control, schema)
-            tables = await control.fetchval("SELECT sandbox_tenant_tables($1)", part)
-            mark = self._mark.replace("'", "''")
+            statements = await self._statements(control, schema)
             await _lock_rights(control)
             async with transaction(self._tenants) as connection:
                 try:
-                    await connection.execute(
-                        f"CREATE SCHEMA {schema}; COMMENT ON SCHEMA {schema} IS '{mark}'; {tables}"
-                    )
+                    await connection.execute(statements)
                     if self._roles is not None and sandbox is not None:
                         await self._roles.create(connection, sandbox)
                 except asyncpg.PostgresError as error:
                     if unavailable(error) is not None:
                         raise
                     raise SchemaCreationFailed(schema, str(error.args[0])) from error
+
+    async def _statements(self, control: Connection, schema: str) -> str:
+        """Return what makes the schema with its tables."""
+        tables = await control.fetchval("SELECT sandbox_tenant_tables($1)", self.extract_sandbox_id(schema))
+        mark = self._mark.replace("'", "''")
+        return f"CREATE SCHEMA {schema}; COMMENT ON SCHEMA {schema} IS '{mark}'; {tables}"
+
+    async def fill(self, sandbox: Sandbox, template: Template) -> None:
+        """Run the template with the sandbox's own login, or without one as `SchemaProvisioner` does."""
+        schema = sandbox.schema_name
+        if self._roles is None or not sandbox.generation:
+            async with transaction(self._tenants) as connection:
+                await run_as_bot(connection, template, schema)
+            return
+        async with self._roles.session(sandbox) as connection, connection.transaction():
+            # A sandbox that is full begins with read-only ones.
+            await connection.execute("SET TRANSACTION READ WRITE")
+            await run(connection, template, schema)
+
+    async def renew(self, sandbox: Sandbox, template: Template | None) -> None:
+        """Make the schema anew; the sandbox's connections end, and its role stays.
+
+        The present schema is only renamed until the new one is whole: so it can come back, and no worker's
+        lock on a table holds this up.
+        """
+        schema = sandbox.schema_name
+        if self._roles is None or not sandbox.generation:
+            await self._renew_at_once(schema, template)
+            return
+        roles = self._roles
+        await roles.end_sessions(sandbox)
+        before = await self._set_aside(sandbox, roles)
+        if template is not None:
+            try:
+                await self.fill(sandbox, template)
+            except DoesNotFit:
+                await self._take_back(schema)
+                raise
+        # What began meanwhile has perhaps seen the old schema, or one without the template.
+        await roles.end_sessions(sandbox)
+        await self._drop_whole(f"{schema}{_ASIDE}", DROP_WITHIN)
+        await self._unlink(before)
+
+    async def _renew_at_once(self, schema: str, template: Template | None) -> None:
+        async with transaction(self._pool) as control:
+            await lock_schema(control, schema)
+            statements = await self._statements(control, schema)
+            async with transaction(self._tenants) as connection:
+                await self._drop_here(connection, schema)
+                await connection.execute(statements)
+                if template is not None:
+                    await run_as_bot(connection, template, schema)
+
+    async def _set_aside(self, sandbox: Sandbox, roles: SandboxRoles) -> list[int]:
+        """Put a new schema in the place of the present one. Return the sandbox's present large objects."""
+        schema, aside = sandbox.schema_name, f"{sandbox.schema_name}{_ASIDE}"
+        async with transaction(self._pool) as control:
+            await lock_schema(control, schema)
+            statements = await self._statements(control, schema)
+            await _lock_rights(control)
+            async with (
+                transaction(self._tenants) as connection,
+                unhindered(self._tenants, connection, self._mark),
+            ):
+                if await self._exists(connection, aside):
+                    # Somebody died in the middle of this: the present one is not whole.
+                    await self._drop_here(connection, schema)
+                elif await self._exists(connection, schema):
+                    await connection.execute(f"ALTER SCHEMA {schema} RENAME TO {aside}")
+                await connection.execute(statements)
+                await roles.give(connection, sandbox)
+                rows = await connection.fetch(
+                    "SELECT l.oid::bigint AS oid FROM pg_largeobject_metadata AS l "
+                    "WHERE l.lomowner = to_regrole($1)",
+                    schema,
+                )
+        return [row["oid"] for row in rows]
+
+    async def _take_back(self, schema: str) -> None:
+        """Put the schema that was set aside back in its place."""
+        async with transaction(self._pool) as control:
+            await lock_schema(control, schema)
+            async with (
+                transaction(self._tenants) as connection,
+                unhindered(self._tenants, connection, self._mark),
+            ):
+                if await self._exists(connection, f"{schema}{_ASIDE}"):
+                    await self._drop_here(connection, schema)
+                    await connection.execute(f"ALTER SCHEMA {schema}{_ASIDE} RENAME TO {schema}")
+
+    async def _drop_here(self, connection: Connection, schema: str) -> None:
+        if await self._exists(connection, schema):
+            await connection.execute("SET LOCAL client_min_messages = warning")
+            await connection.execute(f"DROP SCHEMA {schema} CASCADE", timeout=DROP_WITHIN)
+
+    async def _unlink(self, large_objects: list[int]) -> None:
+        for begin in range(0, len(large_objects), _AT_ONCE):
+            async with connected(self._tenants) as connection:
+                await connection.execute(
+                    "SELECT lo_unlink(l.oid) FROM pg_largeobject_metadata AS l "
+                    "WHERE l.oid::bigint = ANY ($1::bigint[])",
+                    large_objects[begin : begin + _AT_ONCE],
+                )
 
     async def drop_schema(self, schema: str, *, within: float = DROP_WITHIN) -> None:
         """Refuse the role's logins, then drop the schema and the role; what is missing is no error."""
@@ -74,14 +178,10 @@ class TenantSchemas(SchemaProvisioner):
     async def _drop(self, schema: str, within: float) -> bool:
         if self._roles is not None:
             await self._roles.revoke_role(schema)
-        found = False
-        for size in STEPS:
-            try:
-                found = await self._drop_in_parts(schema, size, within)
-                break
-            except DependencyUnavailable as error:
-                if size == STEPS[-1] or not isinstance(error.__cause__, asyncpg.OutOfMemoryError):
-                    raise
+        if await self.exists_aside(schema):
+            # A reset was interrupted.
+            await self._drop_whole(f"{schema}{_ASIDE}", within)
+        found = await self._drop_whole(schema, within)
         if self._roles is not None:
             # By itself, because the rest may take long, and others wait for the lock.
             async with transaction(self._pool) as control:
@@ -92,6 +192,16 @@ class TenantSchemas(SchemaProvisioner):
                 ):
                     await self._roles.drop(connection, schema)
         return found
+
+    async def _drop_whole(self, schema: str, within: float) -> bool:
+        """Drop a schema, in smaller parts where the server can't do it in larger ones."""
+        for size in STEPS:
+            try:
+                return await self._drop_in_parts(schema, size, within)
+            except DependencyUnavailable as error:
+                if size == STEPS[-1] or not isinstance(error.__cause__, asyncpg.OutOfMemoryError):
+                    raise
+        return False
 
     async def _drop_in_parts(self, schema: str, size: int, within: float) -> bool:
         for query in QUERIES:
@@ -126,6 +236,11 @@ class TenantSchemas(SchemaProvisioner):
         self.extract_sandbox_id(schema)
         async with connected(self._tenants) as connection:
             return await self._exists(connection, schema)
+
+    async def exists_aside(self, schema: str) -> bool:
+        """Return whether a reset has set the schema aside, and not ended."""
+        async with connected(self._tenants) as connection:
+            return await self._exists(connection, f"{schema}{_ASIDE}")
 
     async def _exists(self, connection: Connection, schema: str) -> bool:
         found = await connection.fetchval(

@@ -134,6 +134,11 @@ class SandboxStreams:
                 with translating(), suppress(NotFoundError):
                     await self.js.delete_stream(str(info.config.name))
 
+    async def purge(self, sandbox_id: UUID | str) -> None:
+        """Remove all messages of the sandbox's stream, which is ours; a missing one has none."""
+        with translating(), suppress(NotFoundError):
+            await self.js.purge_stream(self._names.sandbox_stream(sandbox_id))
+
     async def names(self) -> list[str]:
         """Return the names of the streams that are there: by the name alone, so perhaps also of others'."""
         found: list[str] = []

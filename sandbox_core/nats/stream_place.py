@@ -51,7 +51,7 @@ class StreamPlace:
                 raise DependencyUnavailable(DEPENDENCY, f"the stream {self.stream} is missing") from None
         made = info.created
         birth = 0 if made is None else round(made.timestamp() * _MICROSECONDS)
-        # A stream that has never had a message says 0.
+        # The server says 0 of a stream that never had a message; its first one will be 1.
         return StreamState(birth, max(1, info.state.first_seq), info.state.last_seq)
 
     def is_event(self, subject: bytes) -> bool:

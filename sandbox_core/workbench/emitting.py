@@ -14,6 +14,7 @@ from uuid import uuid4
 from sandbox_core.errors import DoesNotFit, GuildNotRegistered, InvalidInput
 from sandbox_core.events.table import GuildLocation, guild_location
 from sandbox_core.manager import SandboxManager
+from sandbox_core.manager.rules import MAKE_EVENTS
 from sandbox_core.models import Actor, Sandbox
 from sandbox_core.namespaces.nats_writing import SandboxWriting
 from sandbox_core.nats.dead_letters import ORIGIN
@@ -24,7 +25,6 @@ from sandbox_core.validation import parse_guild_id
 from .fixtures.changes import MOST_BYTES, Change, apply
 
 EMITTED = "emitted"
-MAKE_EVENTS = "make events in"
 MOST_EVENTS = 1000
 """How many may be made at once."""
 

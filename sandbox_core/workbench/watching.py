@@ -44,7 +44,8 @@ async def last_events(place: StreamPlace, wanted: Filter, limit: int) -> tuple[l
     state = await place.state()
     look = max(_FIRST_LOOK, 2 * limit)
     while True:
-        begin = max(state.first - 1, state.last - look)
+        before = state.first - 1
+        begin = max(before, state.last - look)
         found: deque[SeenEvent] = deque(maxlen=limit)
         oldest: list[datetime] = []
 
@@ -63,7 +64,7 @@ async def last_events(place: StreamPlace, wanted: Filter, limit: int) -> tuple[l
             state = await place.state()
             continue
         far_enough = wanted.since is not None and bool(oldest) and oldest[0] < wanted.since
-        if len(found) == limit or begin <= state.first - 1 or far_enough:
+        if len(found) == limit or begin <= before or far_enough:
             return list(found), state.last
         look *= _LOOKS_GROW
 

@@ -23,6 +23,7 @@ from sandbox_core.postgres import commands as table
 from sandbox_core.postgres.commands import Key, Written
 from sandbox_core.postgres.pool import Connection, Pool, connected
 from sandbox_gateway.guard.answers import limited
+from sandbox_gateway.guard.bodies import refuse_encoded
 from sandbox_gateway.guard.passing import ProductionCall, answered
 from sandbox_gateway.upstream import Upstream, UpstreamAnswer
 
@@ -75,11 +76,12 @@ class ProductionCommands:
 
     async def answer(self, request: web.Request, call: ProductionCall) -> web.StreamResponse | None:
         """See `CommandLists`."""
-        if call.matched is None or "Content-Encoding" in request.headers:
+        if call.matched is None:
             return None
         operation = call.matched.rule.operation
         if operation not in _LISTS | _REPLACES | _CREATES:
             return None
+        refuse_encoded(request)
         guild_id = call.matched.values.get("guild_id")
         # It is read before anybody waits for it.
         body = await request.read() if request.body_exists else None

@@ -38,12 +38,17 @@ class Outgoing:
     refused: Callable[[], Refusal | None] = lambda: None
 
 
+def refuse_encoded(request: web.Request) -> None:
+    """Raise `Refusal` for a body that can't be read as it comes."""
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise Refusal(415, "415: Unsupported Media Type", reason="content_encoding")
+
+
 async def checked(request: web.Request, check: Check) -> Outgoing | None:
     """Return the body to send, None for none. `check` gets each value before any byte of it is sent."""
     if request.method == "GET" or not request.body_exists:
         return None
-    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise Refusal(415, "415: Unsupported Media Type", reason="content_encoding")
+    refuse_encoded(request)
     kind = request.content_type.lower()
     if kind == _MULTIPART:
         return await _multipart(request, check)

@@ -39,6 +39,7 @@ from sandbox_core.subjects import (
     sandbox_subject,
     seen_token_key,
 )
+from sandbox_core.templates import Template
 from tests.streams import stream_of, streams_at
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -135,6 +136,14 @@ class Watched:
         if self.away is not None:
             raise self.away
         await self.inner.provision(sandbox)
+
+    async def fill(self, sandbox: Sandbox, template: Template) -> None:
+        await self.inner.fill(sandbox, template)
+
+    async def renew(self, sandbox: Sandbox, template: Template | None) -> None:
+        if failure := self.away or self.failing.get(sandbox.id):
+            raise failure
+        await self.inner.renew(sandbox, template)
 
     async def drop(self, sandbox: Sandbox) -> None:
         self.dropped.append(sandbox.id)

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import nats
@@ -28,6 +29,7 @@ from sandbox_core.redis.client import create_client
 from sandbox_core.redis.route_cache import RouteCache
 from sandbox_core.route_provider import RouteProvider
 from sandbox_core.subjects import redis_prefix, sandbox_subject
+from sandbox_core.templates import Templates
 from tests.streams import streams_at
 
 ALICE = Actor("200000000000000001", "Alice")
@@ -53,14 +55,18 @@ async def _live(task: dict[str, Any]) -> None:
     routes = RouteProvider(
         RouteRows(pool), RouteCache(redis, timedelta(minutes=10)), RoutingMetrics(), follower=None
     )
+    templates = Templates(Path(task["templates"]) if "templates" in task else None)
     manager = SandboxManager(
         pool=pool,
         namespaces=namespaces,
         routes=routes,
         limits=ManagerLimits(default_ttl=timedelta(hours=1), max_ttl=timedelta(hours=2), max_per_owner=1000),
         faults=faults,
+        templates=templates,
     )
-    cleanup = CleanupProvider(pool=pool, namespaces=namespaces, keys=[keys], routes=routes, faults=faults)
+    cleanup = CleanupProvider(
+        pool=pool, namespaces=namespaces, keys=[keys], routes=routes, faults=faults, templates=templates
+    )
 
     async def live(worker: int, guild: str) -> None:
         access = GuildAccess(guild, bot_is_member=True, caller_manages=True)
@@ -77,6 +83,10 @@ async def _live(task: dict[str, Any]) -> None:
             await manager.create(ALICE, name="mine", guilds=access)
         case "destroy":
             await manager.destroy(ALICE, "mine")
+        case "reset":
+            await manager.reset(ALICE, "mine")
+        case "finish":
+            await cleanup.finish_resets()
         case "expire":
             await cleanup.cleanup_expired()
         case "load":

@@ -63,7 +63,10 @@ SANDBOX = keys(
     guild_ids=listed(SNOWFLAKE),
     isolation={"enum": ["enforced", "convention"]},
     level={"enum": ["read_only", "no_moderation", "full"]},
+    shared_with=listed(keys(user_id=SNOWFLAKE, name=MAYBE_TEXT, access={"enum": ["see", "use"]})),
     schema=TEXT,
+    template=MAYBE_TEXT,
+    resetting={"type": "boolean"},
     redis_prefix=TEXT,
     nats_prefix=TEXT,
     created_at=MOMENT,
@@ -86,6 +89,20 @@ _LIMIT = keys(
     used={"type": ["integer", "null"], "minimum": 0},
     limit={"type": "number", "exclusiveMinimum": 0},
     measured_at=MAYBE_MOMENT,
+)
+_COUNT: Schema = {"type": "integer", "minimum": 0}
+_CONSUMER = keys(
+    name=TEXT, durable={"type": "boolean"}, lag=_COUNT, unacknowledged=_COUNT, redelivered=_COUNT
+)
+_SESSION = keys(session=TEXT, library=MAYBE_TEXT, connected={"type": "boolean"}, lag=_CLIENTS)
+_BACKLOG = keys(
+    stored=_CLIENTS,
+    dead_letters=_CLIENTS,
+    consumers={"anyOf": [listed(_CONSUMER), {"type": "null"}]},
+    consumers_unknown={"anyOf": [listed(TEXT), {"type": "null"}]},
+    consumers_unread=_CLIENTS,
+    sessions={"anyOf": [listed(_SESSION), {"type": "null"}]},
+    unread={"type": "object", "additionalProperties": TEXT},
 )
 _PART = keys(
     store=TEXT,
@@ -126,6 +143,7 @@ SCHEMAS: dict[str, Schema] = {
         overall={"enum": ["healthy", "degraded", "unhealthy"]},
         parts=listed(_PART),
         limits=listed(_LIMIT),
+        backlog=_BACKLOG,
         checked_at=MOMENT,
     ),
     "status away": keys(error=keys(code=TEXT, message=TEXT), checked_at=MOMENT),
@@ -144,6 +162,12 @@ SCHEMAS: dict[str, Schema] = {
         unconfirmed=PROCESSES,
     ),
     "level": keys(sandbox=SANDBOX, level={"enum": ["read_only", "no_moderation", "full"]}),
+    "share": keys(
+        sandbox=SANDBOX,
+        user_id=SNOWFLAKE,
+        access={"enum": ["see", "use", None]},
+        already={"type": "boolean"},
+    ),
     "production-token": keys(DISCORD_TOKEN=TEXT, DISCORD_API_URL=TEXT, DISCORD_GATEWAY_URL=TEXT),
     "production-token --revoke": keys(revoked={"type": "boolean"}),
     "sessions": keys(sessions=listed(keys(at=MOMENT, what=TEXT, details={"type": "object"}))),
@@ -160,6 +184,7 @@ SCHEMAS: dict[str, Schema] = {
         )
     ),
     "extend": keys(sandbox=SANDBOX, capped={"type": "boolean"}),
+    "reset": keys(sandbox=SANDBOX),
     "destroy": keys(
         destroyed=listed(SANDBOX),
         failed=listed(keys(name=TEXT, code=TEXT, message=TEXT)),
@@ -202,7 +227,9 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "record": keys(recording=_RECORDING),
     "recordings list": keys(recordings=listed(_RECORDING)),
-    "recordings show": keys(recording=_RECORDING, types={"type": "object"}),
+    "recordings show": keys(
+        recording=_RECORDING, seconds={"type": ["number", "null"]}, types={"type": "object"}
+    ),
     "recordings import": keys(recording=_RECORDING),
     "events replay": keys(
         replayed=listed(

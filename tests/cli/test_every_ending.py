@@ -18,7 +18,7 @@ import typer
 
 from sandbox_bot.cli import app
 
-from .conftest import ALICE, GUILD, Shell
+from .conftest import ALICE, BOB, GUILD, Shell
 
 BOX = "endings"
 COMMANDS: dict[str, tuple[tuple[str, ...], int]] = {
@@ -32,6 +32,15 @@ COMMANDS: dict[str, tuple[tuple[str, ...], int]] = {
     "register-guild": (("register-guild", BOX, GUILD, "--yes"), 2),
     "unregister-guild": (("unregister-guild", GUILD), 1),
     "extend": (("extend", BOX, "1m"), 0),
+    "reset": (("reset", BOX, "--yes"), 0),
+    "reset --json": (("reset", BOX, "--yes", "--json"), 0),
+    "reset unasked": (("reset", BOX), 2),
+    "reset of nothing": (("reset", "no-such-one", "--yes"), 1),
+    "create --template": (("create", "x-1", "--owner", ALICE, "--template", "../x"), 1),
+    "share": (("share", BOX, BOB, "--unchecked"), 0),
+    "share --json": (("share", BOX, BOB, "--unchecked", "--json"), 0),
+    "share to use": (("share", BOX, BOB, "--use", "--unchecked"), 1),
+    "unshare of nobody": (("unshare", BOX, GUILD), 1),
     "destroy": (("destroy", "no-such-one", "--yes", "--json"), 1),
     "connect": (("connect", BOX), 0),
     "exec": (("exec", BOX, "--", "true"), 0),

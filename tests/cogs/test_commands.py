@@ -89,7 +89,7 @@ async def test_status_shows_the_health_of_every_store(scene: Scene) -> None:
     parts = {field.name: field.value for field in embed.fields}
     assert "3 tables, 0 rows" in (parts["🟢 PostgreSQL"] or "")
     assert "0 keys" in (parts["🟢 Redis"] or "")
-    assert "no events waiting" in (parts["🟢 NATS"] or "")
+    assert "no events stored" in (parts["🟢 NATS"] or "")
     assert parts["Servers"] == f"**Cooks** (`{COOKS_GUILD}`)"
 
 
@@ -172,7 +172,7 @@ async def test_connect_gives_the_environment_as_a_block_and_a_file(scene: Scene)
 async def test_names_autocomplete_own_sandboxes_first(scene: Scene) -> None:
     await scene.alice.slash(scene.channel, "sandbox create", name="feature-a")
     await scene.bob.slash(scene.channel, "sandbox create", name="feature-b")
-    for command in ("status", "connect", "register-guild", "unregister-guild", "extend", "destroy"):
+    for command in ("status", "connect", "register-guild", "unregister-guild", "extend", "reset", "destroy"):
         choices = await scene.bob.autocomplete(scene.channel, f"sandbox {command}", "name", "feat")
         assert [choice["value"] for choice in choices] == ["feature-b", "feature-a"]
     assert choices[0]["name"] == "feature-b · running · bob"
@@ -215,9 +215,12 @@ async def test_the_group_is_for_guilds_and_for_those_who_manage_them(scene: Scen
         "level",
         "list",
         "register-guild",
+        "reset",
         "rotate",
+        "share",
         "status",
         "unregister-guild",
+        "unshare",
     }
     for child in command.commands:
         assert child.description

@@ -40,6 +40,9 @@ NOT_RUN: Mapping[str, str] = {
     "sandboxctl run": "every page is read with it running: see `Place.start_bot`",
     "sandboxctl status NAME --watch": "runs until it is stopped: tests/cli does that",
     "sandboxctl rotate NAME": "of sandboxes that the servers keep apart: tests/isolation does that",
+    "sandboxctl share NAME USER_ID --use": "of sandboxes kept apart by the servers: tests/isolation does",
+    "sandboxctl share NAME USER_ID": "tests/cli/test_share.py does, with a colleague",
+    "sandboxctl unshare NAME USER_ID": "tests/cli/test_share.py does, with a colleague",
     "sandboxctl doctor --isolation": "of servers that keep sandboxes apart: tests/isolation does that",
     "sandboxctl run --embedded": "tests/packaging does, as installed",
     "sandboxctl gateway": "tests/gateway_endpoint does",
@@ -47,6 +50,8 @@ NOT_RUN: Mapping[str, str] = {
     "sandboxctl gateway --tls-self-signed FOLDER": "tests/gateway_endpoint/test_tls.py does",
     "sandboxctl exec NAME -- python mybot.py": "tests/compat does",
     "sandboxctl exec --production -- python mybot.py": "tests/production_endpoint/test_programs.py does",
+    "sandboxctl create --template shop": "tests/cli/test_reset.py does, with a directory of templates",
+    "sandboxctl reset NAME --template T": "the same",
     "sandboxctl calls NAME [--follow]": "the form of a command, with an option in brackets",
     "sandboxctl tour": "tests/packaging does, as installed",
     "sandboxctl tenant-nats": "tests/tenant_nats/test_configuration.py does, with a key",
@@ -54,7 +59,7 @@ NOT_RUN: Mapping[str, str] = {
     "pip install .": "test_the_checkout_can_be_installed",
     **dict.fromkeys(MADE - {"make test"}, "test_make.py does"),
 }
-_ASKS = re.compile(r"sandboxctl (?:register-guild|destroy|unregister-guild --all)\b")
+_ASKS = re.compile(r"sandboxctl (?:register-guild|reset|destroy|unregister-guild --all)\b")
 """Without a terminal they need `--yes`."""
 
 _INTO_SANDBOX = 'eval "$(sandboxctl connect NAME)"'

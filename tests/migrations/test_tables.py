@@ -58,6 +58,7 @@ async def test_indexes(connection: asyncpg.Connection) -> None:
         "idx_sandboxes_owner": "(owner)",
         "idx_sandboxes_expires": "(expires_at) WHERE (status = 'running'::sandbox_status)",
         "idx_sandboxes_created": "(created_at)",
+        "idx_sandbox_shares_user": "(user_id)",
         "idx_sandbox_guild_mapping_sandbox": "(sandbox_id)",
         "idx_sandbox_audit_log_sandbox_time": "(sandbox_id, created_at)",
         "idx_sandbox_audit_log_type": "(event_type)",
@@ -74,7 +75,7 @@ async def test_indexes(connection: asyncpg.Connection) -> None:
         (
             "sandboxes",
             """id name owner status schema_name discord_token_id created_at expires_at destroyed_at
-            last_activity_at metadata credentials_generation credentials_key rest_level""",
+            last_activity_at metadata credentials_generation credentials_key rest_level template resetting""",
         ),
         ("sandbox_guild_mapping", "guild_id sandbox_id registered_by registered_at"),
         ("sandbox_audit_log", "id sandbox_id event_type actor details created_at"),

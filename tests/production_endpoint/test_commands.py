@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -95,3 +97,22 @@ async def test_what_discord_refuses_is_refused(stage: Stage, bot: Caller) -> Non
 def _description(stage: Stage, guild: SimGuild, name: str) -> str:
     found = next(each for each in stage.sim.world.commands.in_scope(guild.id) if each["name"] == name)
     return str(found["description"])
+
+
+async def test_a_compressed_list_is_refused_and_other_bodies_pass(stage: Stage, bot: Caller) -> None:
+    guild = stage.guilds[0]
+    stage.sim.world.commands.create(guild.id, slash("sandbox"))
+    headers = {
+        "Authorization": f"Bot {bot.token}",
+        "Content-Type": "application/json",
+        "Content-Encoding": "gzip",
+    }
+    base = bot.address.api_url
+    commands = f"{base}/applications/{bot.application_id}/guilds/{guild.id}/commands"
+    async with bot.http.put(commands, data=gzip.compress(b"[]"), headers=headers) as answer:
+        assert answer.status == 415
+    assert names(stage.sim, guild) == ["sandbox"]
+    channel_id = next(iter(guild.channels))
+    body = gzip.compress(json.dumps({"content": "small"}).encode())
+    async with bot.http.post(f"{base}/channels/{channel_id}/messages", data=body, headers=headers) as answer:
+        assert (answer.status, (await answer.json())["content"]) == (200, "small")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator
 from uuid import uuid4
 
@@ -16,9 +15,10 @@ from sandbox_core.sharding.lease_types import Before, Leases
 from sandbox_core.sharding.peers import ShardHolders
 from sandbox_core.sharding.publishers import Kind
 from sandbox_core.sharding.registered import PublisherNotices, describe, registered
-from tests.gateway.leasing import APPLICATION, Process, lapsed, turns
+from tests.gateway.leasing import APPLICATION, Process, turns
 
-LEASE = 1.0
+LEASE = 60.0
+"""Longer than any test takes; one that needs an end puts it there."""
 
 
 @pytest.fixture
@@ -99,7 +99,9 @@ async def test_one_number_of_shards_is_published_at_a_time(pool: Pool) -> None:
         0: 1,
         1: 1,
     }
-    await lapsed(pool)
+    await pool.execute(
+        "UPDATE gateway_shards SET lease_until = clock_timestamp() - interval '1 s' WHERE holder IS NOT NULL"
+    )
     assert (await two.turn(may_take_lapsed=False)).mine == {}
     leases = await two.turn()
     assert leases.mine == {0: 1, 1: 1}
@@ -255,6 +257,5 @@ async def test_the_owner_is_told_once_by_whoever_comes_first(pool: Pool) -> None
     await now.give_back(notice)
     assert await now.take(APPLICATION) == [notice]
     another = One(pool, Kind.PLUGIN, 1)
-    began = time.monotonic()
     await another.turn()
-    assert len(await now.take(APPLICATION)) == 1, f"another situation, after {time.monotonic() - began:.1f} s"
+    assert len(await now.take(APPLICATION)) == 1

@@ -28,9 +28,11 @@ from .production_token import production_token
 from .psql import psql
 from .record import record
 from .register_guild import register_guild
+from .reset import reset
 from .rotate import rotate
 from .run import run
 from .sessions import sessions
+from .share import share, unshare
 from .status import status
 from .tenant_nats import tenant_nats
 from .tour import tour
@@ -53,6 +55,9 @@ app.command("status", rich_help_panel=_SANDBOXES)(status)
 app.command("register-guild", rich_help_panel=_SANDBOXES)(register_guild)
 app.command("unregister-guild", rich_help_panel=_SANDBOXES)(unregister_guild)
 app.command("extend", rich_help_panel=_SANDBOXES)(extend)
+app.command("reset", rich_help_panel=_SANDBOXES)(reset)
+app.command("share", rich_help_panel=_SANDBOXES)(share)
+app.command("unshare", rich_help_panel=_SANDBOXES)(unshare)
 app.command("destroy", rich_help_panel=_SANDBOXES)(destroy)
 app.command("connect", rich_help_panel=_WORKERS)(connect)
 app.command("rotate", rich_help_panel=_WORKERS)(rotate)

@@ -1,4 +1,4 @@
-"""Completes names of sandboxes in the shell: fast, or not at all."""
+"""Completes names of sandboxes and templates in the shell: fast, or not at all."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 
 from sandbox_core.bootstrap import NatsUse, open_core
 from sandbox_core.settings import load_settings
+from sandbox_core.templates import NONE, Templates
 
 from ._loop import run_on_fast_loop
 from ._session import silence
@@ -22,6 +23,17 @@ def suggest_names(incomplete: str) -> list[tuple[str, str]]:
     except Exception:
         # Any failure: an error text in the middle of a command line is worse than no list.
         return []
+
+
+def suggest_templates(incomplete: str) -> list[str]:
+    """Return names of templates that start with `incomplete`; empty when anything fails."""
+    silence()
+    try:
+        found = asyncio.run(Templates.of(load_settings()).names())
+    except Exception:
+        # As above.
+        return []
+    return [name for name in [*found, NONE] if name.startswith(incomplete)]
 
 
 async def _suggest(incomplete: str) -> list[tuple[str, str]]:

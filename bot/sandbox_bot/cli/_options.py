@@ -9,10 +9,11 @@ import typer
 from sandbox_core.subjects import is_guild_id
 from sandbox_gateway.calls import KEPT
 
-from ._completion import suggest_names
+from ._completion import suggest_names, suggest_templates
 
 
-def _user_id(value: str | None) -> str | None:
+def user_id(value: str | None) -> str | None:
+    """Check a Discord user's id."""
     # Ids of users and servers have the same form: both are snowflakes.
     if value is not None and not is_guild_id(value):
         raise typer.BadParameter("a Discord user id is 17 to 20 digits, such as 613425648685547541")
@@ -20,7 +21,7 @@ def _user_id(value: str | None) -> str | None:
 
 
 def _acting_for(text: str) -> Any:
-    return typer.Option("--owner", envvar="SANDBOX_OWNER", metavar="USER_ID", callback=_user_id, help=text)
+    return typer.Option("--owner", envvar="SANDBOX_OWNER", metavar="USER_ID", callback=user_id, help=text)
 
 
 _NAME_HELP = "The sandbox's name, id or short id."
@@ -43,7 +44,30 @@ NewOwner = Annotated[
 ]
 OwnerFilter = Annotated[
     str | None,
-    typer.Option("--owner", metavar="USER_ID", callback=_user_id, help="Only this Discord user's."),
+    typer.Option(
+        "--owner",
+        metavar="USER_ID",
+        callback=user_id,
+        help="Only this Discord user's, and those shared with them.",
+    ),
+]
+NewTemplate = Annotated[
+    str | None,
+    typer.Option(
+        "--template",
+        metavar="TEMPLATE",
+        help="What it begins with: a file of SANDBOX_TEMPLATES_DIR, or `none`. By default `default.sql`.",
+        autocompletion=suggest_templates,
+    ),
+]
+OtherTemplate = Annotated[
+    str | None,
+    typer.Option(
+        "--template",
+        metavar="TEMPLATE",
+        help="Another template from now on, or `none`. By default the one it began with.",
+        autocompletion=suggest_templates,
+    ),
 ]
 NameUnlessProduction = Annotated[
     str | None, typer.Argument(metavar="[NAME]", help=_NAME_HELP, autocompletion=suggest_names)

@@ -7,12 +7,22 @@ from datetime import datetime
 
 from sandbox_core import subjects
 from sandbox_core.audit_text import details_line
+from sandbox_core.backlog_text import lines as backlog
 from sandbox_core.cleanup import OrphanReport
 from sandbox_core.health import SandboxHealth
 from sandbox_core.limits_text import Limits
 from sandbox_core.limits_text import lines as limit_lines
-from sandbox_core.models import AuditEntry, Sandbox, SandboxStatus, bots_text, isolation_text
+from sandbox_core.models import (
+    UNFINISHED_RESET,
+    AuditEntry,
+    Sandbox,
+    SandboxStatus,
+    bots_text,
+    isolation_text,
+    shares_text,
+)
 from sandbox_core.namespaces import PartState
+from sandbox_core.templates import template_after
 from sandbox_core.words import counted
 
 from ._screen import Block, Cell, Facts, Grid, Line
@@ -33,8 +43,10 @@ def listing(
     sandboxes: Sequence[Sandbox], clients: Mapping[str, int] | None, now: datetime, *, absolute: bool
 ) -> Grid:
     """One row for each sandbox; `clients` are their bots, `absolute` times are for files and scripts."""
+    shared = any(sandbox.shares for sandbox in sandboxes)
+    headings = ("name", "id", "owner", "status", "servers", "level", "bots", "ends")
     return Grid(
-        ("name", "id", "owner", "status", "servers", "level", "bots", "ends"),
+        (*headings, "shared with") if shared else headings,
         [
             (
                 Cell(sandbox.name, "bold"),
@@ -45,6 +57,7 @@ def listing(
                 sandbox.rest_level.value,
                 "?" if clients is None else str(clients.get(str(sandbox.id), 0)),
                 _end(sandbox, now, absolute=absolute),
+                *((shares_text(sandbox),) if shared else ()),
             )
             for sandbox in sandboxes
         ],
@@ -69,8 +82,10 @@ def identity(sandbox: Sandbox, now: datetime) -> Facts:
             ("Id", str(sandbox.id)),
             ("Owner", _owner(sandbox)),
             ("Servers", ", ".join(sandbox.guild_ids) or "none"),
+            ("Shared with", shares_text(sandbox)),
             ("Isolation", isolation_text(sandbox)),
             ("Schema", sandbox.schema_name),
+            *([("Template", sandbox.template)] if sandbox.template else []),
             ("Redis keys", f"{subjects.redis_prefix(sandbox.id)}*"),
             ("NATS subjects", subjects.sandbox_events(sandbox.id)),
             ("Destroyed" if sandbox.destroyed_at else "Expires", f"{moment(end)}, {relative(end, now)}"),
@@ -91,9 +106,13 @@ def health(state: SandboxHealth, limits: Limits, now: datetime) -> list[Block]:
     ]
     overall = Line(f"Overall: {state.overall.value}", _STATE_STYLE[state.overall])
     used = Grid(("limits", "used"), limit_lines(state, limits, now))
+    behind = Grid(
+        ("backlog", "name", "how far behind"), [(each.what, each.name, each.text) for each in backlog(state)]
+    )
     blocks: list[Block] = [
         identity(state.sandbox, now),
         Facts([("Ordinary bots", bots_text(state.sandbox, state.clients))]),
+        behind,
         Grid(("part", "state", "took", "detail"), rows),
         used,
     ]
@@ -101,6 +120,8 @@ def health(state: SandboxHealth, limits: Limits, now: datetime) -> list[Block]:
         dropped = counted(state.sandbox.events_dropped, "event", "events")
         since = moment(state.sandbox.events_dropped_since)
         blocks.append(Line(f"{dropped} dropped, since {since}: NATS did not take them.", "yellow"))
+    if state.sandbox.resetting:
+        blocks.append(Line(UNFINISHED_RESET, "yellow"))
     return [*blocks, overall]
 
 
@@ -116,6 +137,23 @@ def deletion(sandbox: Sandbox) -> list[str]:
         servers = counted(len(sandbox.guild_ids), "server", "servers")
         lines.append(f"  The events of {servers} go to production again: {', '.join(sandbox.guild_ids)}.")
     return lines
+
+
+def emptying(sandbox: Sandbox, template: str | None) -> list[str]:
+    """The list of everything that resetting the sandbox deletes, and what stays, for the question."""
+    return [
+        f"{sandbox.name}: this can't be undone. It deletes",
+        f"  every table and row in the schema {sandbox.schema_name},",
+        f"  every Redis key under {subjects.redis_prefix(sandbox.id)},",
+        f"  every event and dead letter on {subjects.sandbox_filter(sandbox.id)}.",
+        f"It begins anew{with_template(template_after(sandbox.template, template))}.",
+        "Its servers, credentials, level and expiry stay; its connections to PostgreSQL and Redis end.",
+    ]
+
+
+def with_template(name: str) -> str:
+    """The words about a template at the end of a sentence."""
+    return f" with the template {name}" if name else ""
 
 
 def audit(entries: Sequence[AuditEntry]) -> Grid:

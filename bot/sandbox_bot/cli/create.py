@@ -56,13 +56,14 @@ def create(
             help="Confirm a --guild of DISCORD_PROTECTED_GUILD_IDS, for the bot's owner: its id once more.",
         ),
     ] = None,
+    template: options.NewTemplate = None,
     yes: options.Yes = False,
     as_json: options.Json = False,
 ) -> None:
     """Create a sandbox; it runs when the command returns."""
     if owner is None:
         fail(["A sandbox needs an owner: name a Discord user with --owner or SANDBOX_OWNER."], ExitCode.USAGE)
-    request = _Creation(owner, name, ttl, guild or (), frozenset(map(str.strip, protected or ())))
+    request = _Creation(owner, name, ttl, guild or (), frozenset(map(str.strip, protected or ())), template)
     if guild:
         must_be_answerable(yes)
     if guild and not yes:
@@ -90,14 +91,22 @@ class _Creation:
     guild_ids: Sequence[str]
     protected: frozenset[str]
     """The servers whose id was given a second time."""
+    template: str | None
 
     async def check(self, core: Core, guilds: Sequence[GuildAccess]) -> None:
         """Raise what `create` would raise now; last `ConfirmationNeeded`, for a server not in `protected`."""
         actor = caller.actor(self.owner, core.settings)
         check = core.manager.check_create
-        await check(actor, name=self.name, ttl=self.ttl, guilds=guilds, confirmed=True)
         unconfirmed = [access for access in guilds if access.guild_id not in self.protected]
-        await check(actor, name=self.name, ttl=self.ttl, guilds=unconfirmed)
+        for each, confirmed in ((guilds, True), (unconfirmed, False)):
+            await check(
+                actor,
+                name=self.name,
+                ttl=self.ttl,
+                template=self.template,
+                guilds=each,
+                confirmed=confirmed,
+            )
 
     async def accesses(self, settings: Settings) -> list[GuildAccess]:
         """Ask Discord what the bot and the owner may do in the servers now."""
@@ -126,4 +135,5 @@ async def _create(request: _Creation) -> Changed:
             ttl=request.ttl,
             guilds=guilds,
             confirmed=True,
+            template=request.template,
         )

@@ -125,7 +125,7 @@ def _asked(names: StreamNames, only: str | None) -> Iterator[Need]:
     if only is not None:
         yield Need(f"{_API}.STREAM.NAMES", f"{_API}.STREAM.NAMES", json.dumps({"subject": nothing}))
     yield from _asked_of("*", stream, nothing)
-    for verb, payload in (("DELETE", {}), ("MSG.DELETE", {"seq": NO_SEQUENCE})):
+    for verb, payload in (("DELETE", {}), ("PURGE", {}), ("MSG.DELETE", {"seq": NO_SEQUENCE})):
         yield Need(f"{_API}.STREAM.{verb}.*", f"{_API}.STREAM.{verb}.{stream}", json.dumps(payload))
 
 
@@ -137,6 +137,7 @@ def _asked_of(pattern: str, stream: str, nothing: str, *, makes: str = "") -> It
     yield Need(f"{_API}.STREAM.INFO.{pattern}", f"{_API}.STREAM.INFO.{stream}")
     create, wrong = f"{_API}.CONSUMER.CREATE", json.dumps({"stream_name": nothing, "config": {}})
     yield Need(f"{create}.{pattern}", f"{create}.{stream}", wrong)
+    yield Need(f"{_API}.CONSUMER.LIST.{pattern}", f"{_API}.CONSUMER.LIST.{stream}")
     for verb in ("INFO", "DELETE", "MSG.NEXT"):
         subject = f"{_API}.CONSUMER.{verb}"
         yield Need(f"{subject}.{pattern}.*", f"{subject}.{stream}.{nothing}")

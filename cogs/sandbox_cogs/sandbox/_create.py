@@ -22,18 +22,24 @@ Interaction = discord.Interaction[AnyBot]
 
 
 async def create(
-    core: Core, interaction: Interaction, name: str | None, ttl: str | None, guild: str | None
+    core: Core,
+    interaction: Interaction,
+    name: str | None,
+    ttl: str | None,
+    guild: str | None,
+    *,
+    template: str | None,
 ) -> Answer:
     """Create a sandbox. When a question about its server comes first, the caller's yes registers it."""
     actor = await actor_of(interaction, core.settings)
     if guild is None:
-        made = await core.manager.create(actor, name=name, ttl=ttl)
+        made = await core.manager.create(actor, name=name, ttl=ttl, template=template)
         return Answer(_render.created(made, {}), below(*sandbox_buttons(made.sandbox.id)))
     access = await access_to(interaction, guild)
-    check = core.manager.check_create(actor, name=name, ttl=ttl, guilds=[access])
+    check = core.manager.check_create(actor, name=name, ttl=ttl, guilds=[access], template=template)
     doubt = await _diversion.doubt_about(core, interaction, access, check)
     guilds = [access] if doubt is None else []
-    made = await core.manager.create(actor, name=name, ttl=ttl, guilds=guilds)
+    made = await core.manager.create(actor, name=name, ttl=ttl, guilds=guilds, template=template)
     sandbox = made.sandbox
     names: dict[str, str] = {}
     with after_commit("names"):

@@ -35,6 +35,7 @@ COUNT_EVERY = 10.0
 """Seconds between two updates. Gauges must be at most 15 s old."""
 COMMANDS_EVERY = 60.0
 TIDY_EVERY = 60.0
+RESETS_EVERY = 10.0
 AFTER_FAILURE = 3.0
 
 Work = Callable[[], Awaitable[float]]
@@ -70,7 +71,9 @@ class Upkeep(commands.Cog):
             "tell": self.tell,
             "count": self.count,
             "letters": self.count_letters,
+            "consumers": self.measure_consumers,
             "credentials": self.keep_credentials,
+            "resets": self.finish_resets,
             "commands": self.remove_commands,
             "record": self._core.recordings.recorder.turn,
             "recordings": self.tidy_recordings,
@@ -147,6 +150,12 @@ class Upkeep(commands.Cog):
             _log.info("credentials_made_again", store=store, sandbox_id=str(sandbox_id))
         return await self._until_next_due()
 
+    async def finish_resets(self) -> float:
+        """Finish the resets of processes that are gone."""
+        for sandbox in await self._core.cleanup.finish_resets():
+            _log.info("sandbox_reset_finished", sandbox_id=str(sandbox.id), name=sandbox.name)
+        return RESETS_EVERY
+
     async def remove_commands(self) -> float:
         """Remove the commands that ended sandboxes have left in servers, once the bot can ask Discord."""
         if self._bot.is_ready():
@@ -183,6 +192,11 @@ class Upkeep(commands.Cog):
     async def count_letters(self) -> float:
         """Bring the gauge of dead letters up to date."""
         self._core.metrics.dead_letters(await self._core.dead_letters.counts())
+        return COUNT_EVERY
+
+    async def measure_consumers(self) -> float:
+        """Bring the gauges of production's consumers up to date."""
+        await self._core.consumers.refresh_gauges()
         return COUNT_EVERY
 
     async def _record_activity(self) -> None:

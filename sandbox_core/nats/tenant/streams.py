@@ -108,6 +108,14 @@ class SlotStreams:
                 DEPENDENCY, f"another process has just made the stream {name}"
             ) from error
 
+    async def purge(self, slot: int) -> None:
+        """Remove all messages in the slot's account; missing streams have none."""
+        js = self.jetstream(slot)
+        with translating():
+            for name in (SLOT_STREAM, SLOT_DEAD_LETTERS):
+                with suppress(NotFoundError):
+                    await js.purge_stream(name)
+
     async def infos(self, slot: int) -> dict[str, StreamInfo]:
         """Return the streams in the slot's account by their names."""
         with translating():

@@ -26,6 +26,7 @@ from sandbox_core.namespaces import (
 from sandbox_core.postgres import Pool, audit, connected, create_pool, sandboxes
 from sandbox_core.redis.client import create_client
 from sandbox_core.subjects import redis_prefix, sandbox_subject
+from sandbox_core.templates import Template
 from tests.streams import streams_at
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -73,6 +74,7 @@ class Observed:
     failures: list[str] = field(default_factory=list)
     failed_seconds: list[float] = field(default_factory=list)
     destroyed_seconds: list[float] = field(default_factory=list)
+    resets: list[str] = field(default_factory=list)
 
     def created(self, seconds: float) -> None:
         self.created_seconds.append(seconds)
@@ -83,6 +85,9 @@ class Observed:
 
     def destroyed(self, seconds: float) -> None:
         self.destroyed_seconds.append(seconds)
+
+    def reset(self, result: str, seconds: float) -> None:
+        self.resets.append(result)
 
 
 class Interposed:
@@ -112,6 +117,12 @@ class Interposed:
             # What raises leaves nothing behind, as each namespace promises.
             await self.inner.drop(sandbox)
             raise
+
+    async def fill(self, sandbox: Sandbox, template: Template) -> None:
+        await self.inner.fill(sandbox, template)
+
+    async def renew(self, sandbox: Sandbox, template: Template | None) -> None:
+        await self.inner.renew(sandbox, template)
 
     async def drop(self, sandbox: Sandbox) -> None:
         await self._play(self.before_drop)
