@@ -55,7 +55,7 @@ from .stored import StorageLimit
 from .templates import Templates
 from .tenant_side import TenantSide, connect_tenant_nats, open_tenant_side, storage_limits
 from .tracing import Tracing, find_tracing
-from .workbench.recordings.opening import RecordingSide
+from .workbench.recordings.opening import RecordingSide, open_recordings
 
 _log = structlog.get_logger("sandbox.core")
 
