@@ -68,7 +68,9 @@ def checked_filter(
             pattern = re.compile(grep)
         except re.error as error:
             raise DoesNotFit(
-                "The pattern", f"it is no regular expression ({error})", r"A bracket as text has a backslash before it: \("
+                "The pattern",
+                f"it is no regular expression ({error})",
+                r"A bracket as text is \(.",
             ) from None
     return Filter(
         frozenset(wanted), frozenset(guild_ids), frozenset(channel_ids), frozenset(user_ids), since, pattern

@@ -18,32 +18,10 @@ from sandbox_core.workbench.seen import SeenEvent
 from sandbox_core.workbench.summary import Names
 
 SOMEBODY = "200000000000000001"
-_KEYS = st.sampled_from(
-    [
-        "id",
-        "name",
-        "content",
-        "topic",
-        "author",
-        "user",
-        "member",
-        "type",
-        "data",
-        "emoji",
-        "channel",
-        "channels",
-        "threads",
-        "role",
-        "user_id",
-        "channel_id",
-        "attachments",
-        "embeds",
-        "answer_id",
-        "global_name",
-        "username",
-        "custom_id",
-    ]
-)
+_PLACES = ("id", "name", "content", "author", "user", "member", "type", "data", "emoji", "channel", "role")
+_LISTS = ("channels", "threads", "attachments", "embeds")
+_IDS = ("user_id", "channel_id", "answer_id", "global_name", "username", "custom_id", "topic")
+_KEYS = st.sampled_from(_PLACES + _LISTS + _IDS)
 _ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_KEYS, inner, max_size=4),
