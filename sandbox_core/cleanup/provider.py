@@ -78,8 +78,8 @@ class CleanupProvider:
         destruction_observer: ManagerObserver | None = None,
         slow_after: float = SLOW_AFTER,
         faults: FaultPoint = no_fault,
-        recordings: LeftRecordings | None = None,
         templates: Templates | None = None,
+        recordings: LeftRecordings | None = None,
     ) -> None:
         """`namespaces` are in the order of provisioning; `keys` are those of Redis.
 

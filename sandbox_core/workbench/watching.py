@@ -44,7 +44,8 @@ async def last_events(place: StreamPlace, wanted: Filter, limit: int) -> tuple[l
     state = await place.state()
     look = max(_FIRST_LOOK, 2 * limit)
     while True:
-        before = state.first - 1
+        # A stream that never had an event has no first one either.
+        before = max(0, state.first - 1)
         begin = max(before, state.last - look)
         found: deque[SeenEvent] = deque(maxlen=limit)
         oldest: list[datetime] = []

@@ -210,6 +210,7 @@ async def test_the_group_is_for_guilds_and_for_those_who_manage_them(scene: Scen
         "connect",
         "create",
         "destroy",
+        "events",
         "extend",
         "help",
         "level",

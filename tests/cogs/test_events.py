@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import sys
 from typing import Any, cast
 
 import pytest
@@ -211,7 +212,8 @@ async def test_what_is_shown_comes_as_a_file(scene: Scene) -> None:
 async def test_what_is_too_large_for_a_file_is_left_out_and_said(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sandbox_cogs.sandbox._render_events._FILE_BYTES", 5000)
+    # The module that the bot uses: others may be left of an extension that was loaded before.
+    monkeypatch.setattr(sys.modules["sandbox_cogs.sandbox._render_events"], "_FILE_BYTES", 5000)
     mine = await sandboxed(scene)
     for word in ("one", "two", "three"):
         await put(scene, mine, word * 100)

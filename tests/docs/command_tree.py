@@ -22,7 +22,7 @@ def options_of(words: Sequence[str]) -> set[str]:
     for word in words[1:]:
         inner = getattr(command, "commands", {})
         if word not in inner:
-            command = inner[DEFAULT] if isinstance(command, DefaultsToList) else command
+            command = inner.get(DEFAULT, command) if isinstance(command, DefaultsToList) else command
             break
         command = inner[word]
     return {option for parameter in command.params for option in parameter.opts}

@@ -7,7 +7,6 @@ import copy
 import json
 import logging
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,9 +17,12 @@ import discord
 import hikari
 import pytest
 
+from tests.compat.conftest import require
+from tests.compat.libraries import LIBRARIES
+
 from .frames import filled, scrubbed, seen_before
 
-NODE_MODULES = os.environ.get("SANDBOX_NODE_MODULES", "")
+DISCORD_JS = next(each for each in LIBRARIES if each.name == "discord.js")
 
 UNKNOWN_TO_DISCORD_PY = {
     *("CHANNEL_INFO", "RATE_LIMITED", "SOUNDBOARD_SOUNDS"),
@@ -161,15 +163,13 @@ async def _note_running() -> None:
 
 
 def test_discord_js_takes_every_one(frames: Frames) -> None:
-    node = shutil.which("node")
-    if node is None or not Path(NODE_MODULES, "discord.js").is_dir():
-        pytest.skip("needs node, and SANDBOX_NODE_MODULES with discord.js in it")
+    node, *_ = require(DISCORD_JS)
     given = json.dumps({"before": seen_before(frames), "frames": frames})
     ended = subprocess.run(
         [node, str(Path(__file__).with_name("parse_fixtures.cjs"))],
         input=given.encode(),
         capture_output=True,
-        env={"NODE_PATH": NODE_MODULES, "PATH": os.environ["PATH"]},
+        env={**DISCORD_JS.variables, "PATH": os.environ["PATH"]},
         timeout=120,
         check=False,
     )

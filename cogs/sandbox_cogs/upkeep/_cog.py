@@ -34,8 +34,8 @@ TELL_EVERY = 5.0
 COUNT_EVERY = 10.0
 """Seconds between two updates. Gauges must be at most 15 s old."""
 COMMANDS_EVERY = 60.0
-TIDY_EVERY = 60.0
 RESETS_EVERY = 10.0
+TIDY_EVERY = 60.0
 AFTER_FAILURE = 3.0
 
 Work = Callable[[], Awaitable[float]]
