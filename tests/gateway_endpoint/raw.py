@@ -7,10 +7,12 @@ import json
 import sys
 import zlib
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import aiohttp
+
+from sandbox_core import tasks
 
 from .stage import Addresses
 
@@ -20,6 +22,7 @@ else:
     from backports import zstd
 
 ALL = (1 << 26) - 1
+_HEARTBEAT_ACK = 11
 
 
 class Raw:
@@ -37,9 +40,23 @@ class Raw:
         """Everything that came."""
         self.sequence: int | None = None
         self.session_id = ""
+        self._beats = 0
 
-    async def receive(self, within: float = 10.0) -> dict[str, Any]:
+    async def receive(self, within: float = 60.0) -> dict[str, Any]:
         """The next payload. Raises `ConnectionError` with the code at the end of the connection."""
+        while (read := await self._receive(within))["op"] == _HEARTBEAT_ACK and self._beats:
+            self._beats -= 1
+        return read
+
+    async def beat(self, every: float) -> None:
+        """Send heartbeats, whose answers nobody sees, until the connection ends."""
+        with suppress(ConnectionError):
+            while True:
+                await asyncio.sleep(every)
+                self._beats += 1
+                await self.send(1, self.sequence)
+
+    async def _receive(self, within: float) -> dict[str, Any]:
         message = await self.socket.receive(timeout=within)
         if message.type is aiohttp.WSMsgType.CLOSE:
             # The socket's own code is 1006 when the server has gone before our answer to this.
@@ -78,7 +95,7 @@ class Raw:
 
     async def close_code(self) -> int:
         """What the server closes with, whatever comes before."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while True:
                 try:
                     await self.receive()
@@ -109,4 +126,8 @@ async def connected(process: Addresses, query: str = "v=10&encoding=json") -> As
         hello = await raw.receive()
         assert (hello["op"], hello["s"]) == (10, None)
         assert hello["d"]["heartbeat_interval"] > 0
-        yield raw
+        beating = asyncio.create_task(raw.beat(hello["d"]["heartbeat_interval"] / 3000))
+        try:
+            yield raw
+        finally:
+            await tasks.end(beating)

@@ -26,7 +26,7 @@ PLENTY = ShareLimits(all_sandboxes=10_000, each=10_000)
 QUICK = EndpointTuning(identify_every=0.01, leave_within=2.0, share=PLENTY)
 
 
-async def until(what: Callable[[], object], within: float = 20.0) -> None:
+async def until(what: Callable[[], object], within: float = 60.0) -> None:
     """Wait for a condition."""
     async with asyncio.timeout(within):
         while not what():

@@ -14,6 +14,7 @@ import pytest
 from sandbox_core.models import Sandbox
 from sandbox_core.postgres import connected as pooled
 from sandbox_core.postgres import sandboxes
+from sandbox_core.subjects import client_identify_keys
 
 from .raw import ALL, Raw, connected
 from .stage import ALICE, BOB, QUICK, Process, Stage
@@ -134,7 +135,7 @@ async def test_too_many_payloads_are_too_many(process: Process) -> None:
 
 
 async def test_identifies_are_limited_for_each_sandbox(stage: Stage) -> None:
-    process = await stage.start(replace(QUICK, identify_every=0.5))
+    process = await stage.start(replace(QUICK, identify_every=60.0))
     mine, other = (
         await stage.sandbox("mine", stage.guilds[0]),
         await stage.sandbox("other", stage.guilds[1], owner=BOB),
@@ -145,7 +146,8 @@ async def test_identifies_are_limited_for_each_sandbox(stage: Stage) -> None:
         assert (await second.receive())["d"] is False
         await third.identify(stage.token(other))
         # On the same connection, once it may.
-        await asyncio.sleep(0.6)
+        pause, _ = client_identify_keys(mine.id)
+        assert await stage.core.redis.delete(pause) == 1
         await second.identify(stage.token(mine))
 
 

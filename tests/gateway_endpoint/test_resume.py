@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from dataclasses import replace
+from functools import partial
 
 from sandbox_bot.embedded import EmbeddedServers
 from sandbox_core.subjects import SLOT_STREAM, client_session_key, slot_api
@@ -224,6 +225,7 @@ async def test_a_client_that_does_not_read_is_ended_and_can_resume(stage: Stage)
         await raw.identify(stage.token(mine))
         await asyncio.sleep(0.02)
         await quick.identify(stage.token(mine))
+        before = len(quick.texts)
         reading = asyncio.create_task(quick.until_content(f"{count - 1}"))
         assert raw.socket._conn is not None
         raw.socket._conn.transport.pause_reading()  # type: ignore[union-attr]
@@ -231,7 +233,8 @@ async def test_a_client_that_does_not_read_is_ended_and_can_resume(stage: Stage)
         for number in range(count):
             stage.sim.message(guild, content=f"{number}", embeds=[{"description": filler}])
             if not number % 50:
-                await asyncio.sleep(0.01)
+                # As fast as the other one reads: only the first is slow.
+                await until(partial(_has, quick, before + number))
         await until(lambda: len(process.endpoint.sessions) == 1)
         assert len(contents(await reading)) == count
         raw.socket._conn.transport.resume_reading()  # type: ignore[union-attr]
@@ -240,6 +243,10 @@ async def test_a_client_that_does_not_read_is_ended_and_can_resume(stage: Stage)
         await again.resume(stage.token(mine), raw.session_id, raw.sequence or 0)
         found = await again.until_event("RESUMED")
         assert got + contents(found) == [f"{number}" for number in range(count)]
+
+
+def _has(raw: Raw, count: int) -> bool:
+    return len(raw.texts) >= count
 
 
 async def drained(raw: Raw) -> list[str]:
