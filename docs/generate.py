@@ -43,6 +43,7 @@ EXAMPLES: Mapping[type[errors.SandboxError], errors.SandboxError] = {
     errors.NameTaken: errors.NameTaken("welcome-flow"),
     errors.OwnerLimitReached: errors.OwnerLimitReached(2, ("welcome-flow", "try-login")),
     errors.GuildLimitReached: errors.GuildLimitReached(100),
+    errors.ShareLimitReached: errors.ShareLimitReached(10),
     errors.SlotsUsedUp: errors.SlotsUsedUp("tenants:4222", 100),
     errors.StorageUsedUp: errors.StorageUsedUp(
         "PostgreSQL", 283_115_520, 268_435_456, sandbox_name="welcome-flow"
@@ -70,6 +71,7 @@ EXAMPLES: Mapping[type[errors.SandboxError], errors.SandboxError] = {
     errors.DependencyFaulty: errors.DependencyFaulty("PostgreSQL", "its disk is full", "db.example:5432"),
     errors.NotFinished: errors.NotFinished("PostgreSQL", 15),
     errors.RotationUnfinished: errors.RotationUnfinished("Redis", "connection refused", "keys.example:6379"),
+    errors.SharingUnfinished: errors.SharingUnfinished("Redis", "connection refused", "keys.example:6379"),
     errors.OutcomeUnknown: errors.OutcomeUnknown("PostgreSQL", "the connection was lost", "db.example:5432"),
     errors.CutOff: errors.CutOff(errors.NotFinished("PostgreSQL", 8)),
     errors.LoginRefused: errors.LoginRefused(
@@ -94,6 +96,7 @@ EXAMPLES: Mapping[type[errors.SandboxError], errors.SandboxError] = {
         'As a superuser: ALTER ROLE "sandbox" CREATEROLE;',
     ),
     errors.NoCredentials: errors.NoCredentials("welcome-flow", outdated=True),
+    errors.SharingImpossible: errors.SharingImpossible("welcome-flow"),
     errors.ProductionTokenOutdated: errors.ProductionTokenOutdated(),
     errors.DoesNotFit: errors.DoesNotFit(
         "The event type MESSAGE_CRATE",
@@ -144,6 +147,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         *("sandbox_redis_mb", "sandbox_redis_keys", "sandbox_redis_all_"),
         *("sandbox_stream_", "sandbox_nats_connections"),
     ),
+    "Recordings": ("sandbox_recordings_",),
     "Events": ("events_", "router_"),
     "Operation": ("ops_", "metrics_", "log_"),
 }

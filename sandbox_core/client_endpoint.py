@@ -28,12 +28,13 @@ class ClientEndpoint:
     bot_user_id: str
     key: CredentialsKey
 
-    def token(self, sandbox: Sandbox) -> str:
-        """Return the sandbox's present token, in three parts as Discord's.
+    def token(self, sandbox: Sandbox, guest: str = "") -> str:
+        """Return the sandbox's present token, or this guest's, in three parts as Discord's.
 
         Libraries read the bot's user id from the first one, or warn where they can't.
         """
-        return f"{self._user}.sbx-{sandbox.short_id}.{self.key.password(STORE, sandbox)}"
+        whose = f"{sandbox.short_id}-{guest}" if guest else sandbox.short_id
+        return f"{self._user}.sbx-{whose}.{self.key.password(STORE, sandbox, guest)}"
 
     def production_token(self, generation: int) -> str:
         """Return this generation of production's token, of the same form."""
@@ -48,10 +49,10 @@ class ClientEndpoint:
         """The address of the gateway."""
         return f"ws{self.url.removeprefix('http')}/"
 
-    def variables(self, sandbox: Sandbox) -> dict[str, str]:
-        """Return the variables for an unmodified bot of the sandbox, with its token."""
+    def variables(self, sandbox: Sandbox, guest: str = "") -> dict[str, str]:
+        """Return the variables for an unmodified bot of the sandbox, with its token or this guest's."""
         return {
-            "DISCORD_TOKEN": self.token(sandbox),
+            "DISCORD_TOKEN": self.token(sandbox, guest),
             "DISCORD_API_URL": f"{self.url}/api/v10",
             "DISCORD_GATEWAY_URL": self.gateway_url,
         }

@@ -37,9 +37,13 @@ class CredentialsKey:
         """Tells keys apart, and does not tell the key: it may be stored and shown."""
         return self._hmac("fingerprint").hex()[:12]
 
-    def password(self, store: str, sandbox: Sandbox) -> str:
-        """Return the password of the sandbox's present generation: 43 of `A-Z a-z 0-9 - _`."""
-        digest = self._hmac("password", store, str(sandbox.id), str(sandbox.generation))
+    def password(self, store: str, sandbox: Sandbox, guest: str = "") -> str:
+        """Return the password of the sandbox's present generation: 43 of `A-Z a-z 0-9 - _`.
+
+        With `guest`, the one for this colleague's login; see `Share.login`.
+        """
+        whose = ("guest password", guest) if guest else ("password",)
+        digest = self._hmac(*whose, store, str(sandbox.id), str(sandbox.generation))
         return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
     def production_password(self, generation: int) -> str:

@@ -232,6 +232,13 @@ def _rotation_unfinished(error: errors.RotationUnfinished) -> tuple[str, str]:
     )
 
 
+def _sharing_unfinished(error: errors.SharingUnfinished) -> tuple[str, str]:
+    return (
+        f"{error.dependency} has not taken the changed access yet ({shown(error.reason, _LONG)}).",
+        "The bot goes on with it by itself; until then what was taken away may still work there.",
+    )
+
+
 _LOOK = "Look before you repeat it: `/sandbox list` and `/sandbox status` show what is so now."
 
 
@@ -276,6 +283,21 @@ def _production_token_outdated(error: errors.ProductionTokenOutdated) -> tuple[s
     return (
         "The token of production's own bot was made with another SANDBOX_CREDENTIALS_KEY.",
         "`sandboxctl production-token --rotate` makes a new one.",
+    )
+
+
+def _sharing_impossible(error: errors.SharingImpossible) -> tuple[str, str]:
+    name = shown(error.sandbox_name)
+    return (
+        f"`{name}` can't be shared to `use`: it is by convention, so no access could be taken away again.",
+        "Share it to `see`, or use a sandbox with enforced isolation.",
+    )
+
+
+def _share_limit(error: errors.ShareLimitReached) -> tuple[str, str]:
+    return (
+        f"A sandbox can be shared with {error.limit} colleagues at most.",
+        "`/sandbox unshare` takes one's access away.",
     )
 
 
@@ -324,6 +346,7 @@ _TEXTS: dict[type, Callable[[Any], tuple[str, str]]] = {
     errors.DependencyFaulty: _faulty,
     errors.NotFinished: _not_finished,
     errors.RotationUnfinished: _rotation_unfinished,
+    errors.SharingUnfinished: _sharing_unfinished,
     errors.OutcomeUnknown: _outcome_unknown,
     errors.CutOff: _cut_off,
     errors.LoginRefused: _login_refused,
@@ -331,6 +354,8 @@ _TEXTS: dict[type, Callable[[Any], tuple[str, str]]] = {
     errors.StreamUnusable: _stream_unusable,
     errors.IsolationImpossible: _isolation,
     errors.NoCredentials: _no_credentials,
+    errors.SharingImpossible: _sharing_impossible,
+    errors.ShareLimitReached: _share_limit,
     errors.ProductionTokenOutdated: _production_token_outdated,
     errors.DoesNotFit: _does_not_fit,
 }

@@ -8,15 +8,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
-from uuid import UUID
 
 from .dependencies import Question
 from .error_text import explain
 from .errors import DependencyUnavailable, SandboxError
 from .models import Sandbox
 from .namespaces import PartHealth, PartState
+from .namespaces.backlogs import Backlog
 from .routing import RouteTable
 from .tasks import Abandoned
 from .words import counted
@@ -32,8 +32,12 @@ class SandboxHealth:
 
     sandbox: Sandbox
     parts: tuple[PartHealth, ...]
-    clients: int | None = None
-    """How many ordinary bots are connected; None when that is not known."""
+    backlog: Backlog = field(default_factory=Backlog)
+
+    @property
+    def clients(self) -> int | None:
+        """How many ordinary bots are connected; None when that is not known."""
+        return self.backlog.connected
 
     @property
     def overall(self) -> PartState:
@@ -122,8 +126,8 @@ class Routes(Protocol):
     async def resolve(self, guild_ids: Collection[str]) -> RouteTable: ...
 
 
-ConnectedClients = Callable[[UUID | None], Awaitable[Mapping[str, int]]]
-"""Returns how many ordinary bots are connected, by sandbox; of one, or of all."""
+BacklogOf = Callable[[Sandbox], Awaitable[Backlog]]
+"""Returns who in a sandbox is how far behind. What can't be read is in it."""
 LostGuilds = Callable[[Sandbox], Awaitable[Collection[str]]]
 """Returns the guilds that by the audit log are registered with a running sandbox, but not mapped to it."""
 
@@ -195,12 +199,12 @@ class HealthChecker:
         *,
         system: Sequence[SystemCheck] = (),
         place: Place = _unknown,
-        clients: ConnectedClients | None = None,
+        backlog: BacklogOf | None = None,
         timeout: float = DEFAULT_TIMEOUT,
     ) -> None:
         """`timeout` is the limit in seconds for each check."""
         self._parts = tuple(parts)
-        self._clients = clients
+        self._backlog = backlog
         self._system = tuple(system)
         self._place = place
         self._timeout = timeout
@@ -215,22 +219,22 @@ class HealthChecker:
             part.store: self._begin(part.store, part.check(sandbox), places[part.store])
             for part in self._parts
         }
-        counting = asyncio.create_task(self._connected(sandbox.id), name="health-clients")
+        reading = asyncio.create_task(self._behind(sandbox), name="health-backlog")
         try:
             parts = await self._answers(asked, self._timeout, places)
-            return SandboxHealth(sandbox, parts, await counting)
+            return SandboxHealth(sandbox, parts, await reading)
         finally:
-            self._late.cancel(counting)
+            self._late.cancel(reading)
 
-    async def _connected(self, sandbox_id: UUID) -> int | None:
-        if self._clients is None:
-            return None
+    async def _behind(self, sandbox: Sandbox) -> Backlog:
+        if self._backlog is None:
+            return Backlog()
         try:
             async with asyncio.timeout(self._timeout):
-                return (await self._clients(sandbox_id)).get(str(sandbox_id), 0)
-        except (SandboxError, TimeoutError):
-            # The check of its server says why.
-            return None
+                return await self._backlog(sandbox)
+        except TimeoutError:
+            late = f"It is not known within {self._timeout:g} s."
+            return Backlog(unread={"consumers": late, "sessions": late})
 
     async def check_system(self, *, within: float | None = None) -> SystemHealth:
         """Check the whole system at once, in at most `within` seconds, or the timeout.

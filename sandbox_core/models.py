@@ -69,6 +69,35 @@ class Resetting(StrEnum):
     """The schema is new, and the other parts are made anew."""
 
 
+class ShareAccess(StrEnum):
+    """What a colleague may do with a sandbox that its owner shares; the second includes the first."""
+
+    SEE = "see"
+    USE = "use"
+    """Work in it, with credentials of the colleague's own."""
+
+    def includes(self, other: ShareAccess) -> bool:
+        """Return whether all that `other` allows is allowed."""
+        return self is ShareAccess.USE or other is ShareAccess.SEE
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A colleague with whom a sandbox is shared."""
+
+    user_id: str
+    """Discord user id, as text."""
+    access: ShareAccess
+    login: str = ""
+    """Names the colleague's own credentials: 8 hex digits, others for each sharing; "" without `USE`."""
+    user_name: str = ""
+
+    @property
+    def shown_name(self) -> str:
+        """The colleague's display name when it was shared, or the id when that is unknown."""
+        return self.user_name or self.user_id
+
+
 class AuditEvent(StrEnum):
     """The kinds of rows in the audit log."""
 
@@ -83,6 +112,8 @@ class AuditEvent(StrEnum):
     REST_LEVEL_CHANGED = "rest_level_changed"
     PRODUCTION_ACCESS_CHANGED = "production_access_changed"
     RESET = "sandbox_reset"
+    SHARED = "sandbox_shared"
+    UNSHARED = "sandbox_unshared"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +181,8 @@ class Sandbox:
     template: str = ""
     """The name of the template that it began with; "" for none."""
     resetting: Resetting = Resetting.NO
+    shares: tuple[Share, ...] = ()
+    """The colleagues with whom it is shared, the first one first."""
 
     @property
     def short_id(self) -> str:
@@ -171,6 +204,15 @@ class Sandbox:
         """When the first of them was; None when none was."""
         since = self.metadata.get(EVENTS_DROPPED_SINCE)
         return None if since is None else datetime.fromtimestamp(float(since), UTC)
+
+    @property
+    def guests(self) -> tuple[str, ...]:
+        """The logins of the colleagues who may work in it."""
+        return tuple(share.login for share in self.shares if share.login)
+
+    def share_of(self, user_id: str) -> Share | None:
+        """Return what this colleague may do; None when it is not shared with them."""
+        return next((share for share in self.shares if share.user_id == user_id), None)
 
     def stored(self, store: str) -> Stored | None:
         """Return what it stores in this store; None when that was not measured yet."""
@@ -272,6 +314,11 @@ def isolation_text(sandbox: Sandbox) -> str:
     if sandbox.generation:
         return f"enforced by the servers, with credentials of its own (number {sandbox.generation})"
     return "by convention: its worker keeps to its part"
+
+
+def shares_text(sandbox: Sandbox) -> str:
+    """Return the colleagues with whom it is shared, and what each may do, for people."""
+    return ", ".join(f"{share.shown_name} ({share.access})" for share in sandbox.shares) or "nobody"
 
 
 def level_text(level: RestLevel) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from .dependencies import SANDBOX_NATS, Question
-from .health import ConnectedClients, HealthChecker, LostGuilds, RoutingCheck, ServerCheck, SystemCheck
+from .health import BacklogOf, HealthChecker, LostGuilds, RoutingCheck, ServerCheck, SystemCheck
 from .models import Sandbox
 from .namespaces import Namespace
 from .nats.connection import NatsConnection
@@ -40,12 +40,12 @@ def checker(
     hindrance: Callable[[], str] | None,
     follows_routes: bool,
     tenants: Sequence[SystemCheck],
-    clients: ConnectedClients | None,
+    backlog: BacklogOf,
 ) -> HealthChecker:
     """Check all parts of sandboxes, the servers, and the routes of a process that follows them.
 
     `hindrance` tells why production's events can't be published, where they are; `tenants` are the servers
-    that only sandboxes need, `clients` says how many ordinary bots are connected.
+    that only sandboxes need, `backlog` says who in a sandbox is how far behind.
     """
     routing = RoutingCheck(routes, lost=_lost_guilds(pool))
 
@@ -53,7 +53,7 @@ def checker(
     if follows_routes:
         system.append(routing)
     return HealthChecker(
-        (*namespaces, routing), system=system, place=partial(_place, settings), clients=clients
+        (*namespaces, routing), system=system, place=partial(_place, settings), backlog=backlog
     )
 
 

@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -134,7 +134,8 @@ class FollowedTenants:
         row = self._rows.get(presented.short_id)
         if row is None or not presented.is_of(row, self._key):
             return None
-        return self.current(row.id)
+        current = self.current(row.id)
+        return replace(current, guest=presented.guest) if current is not None and presented.guest else current
 
     async def refresh(self) -> None:
         """Return after a reading that began later than now. Raises `TablesStale` without one."""
@@ -229,6 +230,7 @@ def _tenant(sandbox: Sandbox) -> Tenant:
         level=sandbox.rest_level,
         guild_ids=frozenset(sandbox.guild_ids),
         expires_at=sandbox.expires_at,
+        guests=frozenset(sandbox.guests),
     )
 
 

@@ -74,6 +74,10 @@ class Tenant:
     level: RestLevel
     guild_ids: frozenset[str]
     expires_at: datetime
+    guests: frozenset[str] = frozenset()
+    """The logins of the colleagues who may work in it."""
+    guest: str = ""
+    """Whose of them has shown a token; "" for the sandbox's own, and where nobody has shown one."""
 
 
 class Tenants(Protocol):

@@ -22,6 +22,7 @@ SandboxError
 │   ├── DependencyFaulty      SANDBOX_012
 │   ├── NotFinished           SANDBOX_012
 │   ├── RotationUnfinished    SANDBOX_012
+│   ├── SharingUnfinished     SANDBOX_012
 │   ├── OutcomeUnknown        SANDBOX_012
 │   ├── CutOff                SANDBOX_012
 │   ├── LoginRefused          SANDBOX_012
@@ -29,8 +30,10 @@ SandboxError
 │   └── StreamUnusable        SANDBOX_012
 ├── IsolationImpossible       SANDBOX_013
 ├── NoCredentials             SANDBOX_013
+├── SharingImpossible         SANDBOX_013
 ├── ProductionTokenOutdated   SANDBOX_013
 ├── GuildLimitReached         SANDBOX_014
+├── ShareLimitReached         SANDBOX_014
 ├── SlotsUsedUp               SANDBOX_014
 ├── StorageUsedUp             SANDBOX_014
 └── DoesNotFit                SANDBOX_015
@@ -45,6 +48,7 @@ from ._isolation import (
     IsolationImpossible,
     NoCredentials,
     ProductionTokenOutdated,
+    SharingImpossible,
     SlotsUsedUp,
 )
 from ._requests import (
@@ -62,6 +66,7 @@ from ._requests import (
     SandboxNotFound,
     SandboxNotNamed,
     SandboxNotRunning,
+    ShareLimitReached,
     StorageUsedUp,
     TransitionNotAllowed,
 )
@@ -77,6 +82,7 @@ from ._servers import (
     ResetUnfinished,
     RotationUnfinished,
     SchemaCreationFailed,
+    SharingUnfinished,
     StillWritten,
     StreamUnusable,
 )
@@ -112,6 +118,9 @@ __all__ = [
     "SandboxNotNamed",
     "SandboxNotRunning",
     "SchemaCreationFailed",
+    "ShareLimitReached",
+    "SharingImpossible",
+    "SharingUnfinished",
     "SlotsUsedUp",
     "StillWritten",
     "StorageUsedUp",

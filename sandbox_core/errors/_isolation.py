@@ -35,6 +35,16 @@ class NoCredentials(SandboxError):
         self.outdated = outdated
 
 
+class SharingImpossible(SandboxError):
+    """The sandbox keeps apart by convention, so a colleague's access to it could not be taken away again."""
+
+    code = "SANDBOX_013"
+
+    def __init__(self, sandbox_name: str) -> None:
+        super().__init__(sandbox_name)
+        self.sandbox_name = sandbox_name
+
+
 class ProductionTokenOutdated(SandboxError):
     """The token of production's own bot was made with another SANDBOX_CREDENTIALS_KEY than the bot's."""
 

@@ -172,6 +172,16 @@ class GuildLimitReached(SandboxError):
         self.limit = limit
 
 
+class ShareLimitReached(SandboxError):
+    """The sandbox is shared with `limit` colleagues already."""
+
+    code = "SANDBOX_014"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self.limit = limit
+
+
 class StorageUsedUp(SandboxError):
     """A sandbox stores as much as it may in one store, or all of them together do.
 

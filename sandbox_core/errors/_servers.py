@@ -117,6 +117,10 @@ class RotationUnfinished(DependencyUnavailable):
     """The old credentials count no more, and this server has not taken the new ones yet."""
 
 
+class SharingUnfinished(DependencyUnavailable):
+    """A colleague's access is changed, and this server has not taken that yet."""
+
+
 class OutcomeUnknown(DependencyUnavailable):
     """The connection was lost while a change was committed: it is made completely, or not at all."""
 

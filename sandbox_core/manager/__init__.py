@@ -3,6 +3,7 @@
 from .logged import LoggedManager
 from .ports import (
     Changed,
+    Colleague,
     Extension,
     FaultPoint,
     ManagerLimits,
@@ -10,6 +11,7 @@ from .ports import (
     NoObserver,
     Registration,
     RouteChanges,
+    Sharing,
     no_fault,
 )
 from .rules import REGISTER
@@ -19,6 +21,7 @@ from .trials import trial_actor
 __all__ = [
     "REGISTER",
     "Changed",
+    "Colleague",
     "Extension",
     "FaultPoint",
     "LoggedManager",
@@ -28,6 +31,7 @@ __all__ = [
     "Registration",
     "RouteChanges",
     "SandboxManager",
+    "Sharing",
     "no_fault",
     "trial_actor",
     "utc_now",

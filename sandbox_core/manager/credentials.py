@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Coroutine
+from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
 import structlog
 
+from sandbox_core.credentials import CredentialsKey
 from sandbox_core.errors import DependencyUnavailable, NoCredentials, RotationUnfinished, SandboxError
 from sandbox_core.models import Actor, AuditEvent, Sandbox
 from sandbox_core.namespaces import Credentials
-from sandbox_core.postgres import audit, sandboxes, transaction
+from sandbox_core.postgres import Connection, audit, sandboxes, transaction
 
 from . import guilds, rules
 from .ports import Changed, TeardownTools, Tools
@@ -37,17 +39,19 @@ async def require(tools: Tools) -> None:
         await _bounded(store, each.require())
 
 
-def variables(tools: Tools, sandbox: Sandbox) -> dict[str, str]:
-    """Return the variables with the sandbox's logins and its token; empty when it has none.
+def variables(tools: Tools, sandbox: Sandbox, guest: str = "") -> dict[str, str]:
+    """Return the variables with the sandbox's logins and its token, or this guest's; empty when it has none.
 
     Raises `NoCredentials` when they were made with another key than the bot's.
     """
-    token = {} if tools.endpoint is None else tools.endpoint.variables(sandbox)
+    token = {} if tools.endpoint is None else tools.endpoint.variables(sandbox, guest)
     if not sandbox.generation:
         return token
     if tools.key is None or not tools.key.made(sandbox):
         raise NoCredentials(sandbox.name, outdated=True)
-    logins = {name: value for _, each in every(tools) for name, value in each.variables(sandbox).items()}
+    logins: dict[str, str] = {}
+    for _, each in every(tools):
+        logins.update(each.variables(sandbox, guest))
     return logins | token
 
 
@@ -63,41 +67,57 @@ async def rotate(tools: Tools, actor: Actor, sandbox: Sandbox) -> Changed:
         rules.must_run(current, now)
         if not current.generation or tools.key is None:
             raise NoCredentials(current.name)
-        generation, key_id = current.generation + 1, tools.key.fingerprint
-        await sandboxes.set_credentials(connection, current.id, generation=generation, key_id=key_id)
-        await audit.record(
-            connection,
-            current.id,
-            AuditEvent.CREDENTIALS_ROTATED,
-            actor=actor,
-            at=now,
-            details={"from": current.generation, "to": generation},
-        )
+        rotated = await count_up(connection, actor, current, tools.key, at=now)
         await sandboxes.touch(connection, current.id, now)
     await tools.faults("rotate:counted")
-    rotated = current.evolve(generation=generation, key_id=key_id)
-    stores = every(tools)
-    results = await asyncio.gather(
-        *(_bounded(store, _renewed(tools, each, rotated)) for store, each in stores), return_exceptions=True
-    )
-    for (store, _), result in zip(stores, results, strict=True):
-        if isinstance(result, DependencyUnavailable):
-            raise RotationUnfinished(store, result.problem, result.where) from result
-        if isinstance(result, BaseException):
-            raise result
+    await renew(tools, rotated, RotationUnfinished)
     return Changed(rotated)
 
 
-async def _renewed(tools: TeardownTools, credentials: Credentials, sandbox: Sandbox) -> None:
-    await _make(tools, credentials, sandbox)
+async def count_up(
+    connection: Connection, actor: Actor, sandbox: Sandbox, key: CredentialsKey, *, at: datetime
+) -> Sandbox:
+    """Make other credentials the present ones, in the caller's transaction. Return the sandbox with them."""
+    generation = sandbox.generation + 1
+    await sandboxes.set_credentials(connection, sandbox.id, generation=generation, key_id=key.fingerprint)
+    await audit.record(
+        connection,
+        sandbox.id,
+        AuditEvent.CREDENTIALS_ROTATED,
+        actor=actor,
+        at=at,
+        details={"from": sandbox.generation, "to": generation},
+    )
+    return sandbox.evolve(generation=generation, key_id=key.fingerprint)
+
+
+async def renew(tools: Tools, sandbox: Sandbox, unfinished: type[DependencyUnavailable]) -> None:
+    """Have every store take the present logins of the sandbox and its guests, and cut all others.
+
+    Raises `unfinished` for a store that is away.
+    """
+    stores = every(tools)
+    results = await asyncio.gather(
+        *(_bounded(store, _renewed(tools, store, each, sandbox)) for store, each in stores),
+        return_exceptions=True,
+    )
+    for (store, _), result in zip(stores, results, strict=True):
+        if isinstance(result, DependencyUnavailable):
+            raise unfinished(store, result.problem, result.where) from result
+        if isinstance(result, BaseException):
+            raise result
+
+
+async def _renewed(tools: TeardownTools, store: str, credentials: Credentials, sandbox: Sandbox) -> None:
+    await _make(tools, store, credentials, sandbox)
     await tools.faults("rotate:made")
     await credentials.cut(sandbox)
 
 
-async def _make(tools: TeardownTools, credentials: Credentials, sandbox: Sandbox) -> None:
+async def _make(tools: TeardownTools, store: str, credentials: Credentials, sandbox: Sandbox) -> None:
     """Make the logins while nobody ends the sandbox, unless it has ended or was rotated again."""
     async with transaction(tools.pool) as connection:
-        current = await sandboxes.held(connection, sandbox.id)
+        current = await sandboxes.held(connection, sandbox.id, store=store)
         if current is None or not current.routes_at(tools.clock()):
             return
         if (current.generation, current.key_id) == (sandbox.generation, sandbox.key_id):
@@ -107,7 +127,7 @@ async def _make(tools: TeardownTools, credentials: Credentials, sandbox: Sandbox
 async def prolong(tools: TeardownTools, sandbox: Sandbox) -> None:
     """Have the logins hold until the new expiry; `mend` does it where a store is away now."""
     if sandbox.generation:
-        await _each(tools, "prolong", sandbox, lambda each: _make(tools, each, sandbox))
+        await _each(tools, "prolong", sandbox, lambda store, each: _make(tools, store, each, sandbox))
 
 
 async def revoke(tools: TeardownTools, sandbox: Sandbox) -> None:
@@ -116,7 +136,7 @@ async def revoke(tools: TeardownTools, sandbox: Sandbox) -> None:
     Dropping the part does it again, and fails when it can't.
     """
     if sandbox.generation:
-        await _each(tools, "revoke", sandbox, lambda each: each.revoke(sandbox))
+        await _each(tools, "revoke", sandbox, lambda _, each: each.revoke(sandbox))
 
 
 async def mend(tools: TeardownTools, running: Collection[Sandbox]) -> list[tuple[str, UUID]]:
@@ -138,7 +158,7 @@ async def mend(tools: TeardownTools, running: Collection[Sandbox]) -> list[tuple
             if sandbox.id not in lacking:
                 continue
             try:
-                await _bounded(store, _renewed(tools, each, sandbox))
+                await _bounded(store, _renewed(tools, store, each, sandbox))
                 mended.append((store, sandbox.id))
             except SandboxError as error:
                 failed = failed or error
@@ -151,11 +171,11 @@ async def _each(
     tools: TeardownTools,
     what: str,
     sandbox: Sandbox,
-    work: Callable[[Credentials], Coroutine[Any, Any, None]],
+    work: Callable[[str, Credentials], Coroutine[Any, Any, None]],
 ) -> None:
     stores = every(tools)
     results = await asyncio.gather(
-        *(_bounded(store, work(each)) for store, each in stores), return_exceptions=True
+        *(_bounded(store, work(store, each)) for store, each in stores), return_exceptions=True
     )
     for (store, _), result in zip(stores, results, strict=True):
         # Any error: what follows does it again, and fails where it can't.

@@ -18,4 +18,6 @@ class LoggedManager(SandboxManager):
     rotate = logged("rotate")(SandboxManager.rotate)
     set_rest_level = logged("set_rest_level")(SandboxManager.set_rest_level)
     reset = logged("reset")(SandboxManager.reset)
+    share = logged("share")(SandboxManager.share)
+    unshare = logged("unshare")(SandboxManager.unshare)
     destroy = logged("destroy")(SandboxManager.destroy)

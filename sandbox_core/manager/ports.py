@@ -18,6 +18,7 @@ from sandbox_core.postgres.claims import Claims
 from sandbox_core.stored import StorageLimit
 from sandbox_core.tasks import after_commit
 from sandbox_core.templates import Templates
+from sandbox_core.words import storable
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +32,25 @@ class ManagerLimits:
     """The most sandboxes of one owner; all that are not destroyed count."""
     max_guilds: int = 100
     """The most guilds of one sandbox; its worker's environment names them all."""
+    max_shares: int = 10
+    """The most colleagues with whom one sandbox is shared; each may have connections of their own."""
     storage: Mapping[str, StorageLimit] = field(default_factory=dict)
     """What one sandbox may store, by store."""
     protected_guild_ids: frozenset[str] = frozenset()
     """Guilds that only the bot's owner may register."""
+
+
+@dataclass(frozen=True, slots=True)
+class Colleague:
+    """A person to share a sandbox with, as Discord says now."""
+
+    user_id: str
+    name: str = ""
+    is_bot: bool = False
+    exists: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", storable(self.name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +76,15 @@ class Registration(Changed):
 
     already: bool = False
     """Whether the guild was registered with it before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing(Changed):
+    """A sandbox with the colleague whose access was to change."""
+
+    user_id: str = ""
+    already: bool = False
+    """Whether the colleague had this access before."""
 
 
 class RouteChanges(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 
 from sandbox_core.errors import (
@@ -10,22 +10,86 @@ from sandbox_core.errors import (
     ConfirmationNeeded,
     GuildLimitReached,
     GuildProtected,
+    InvalidInput,
     NotPermitted,
     SandboxNotRunning,
+    ShareLimitReached,
+    SharingImpossible,
 )
-from sandbox_core.models import Actor, GuildAccess, RestLevel, Sandbox, SandboxStatus
+from sandbox_core.models import Actor, GuildAccess, RestLevel, Sandbox, SandboxStatus, ShareAccess
 from sandbox_core.validation import parse_guild_id
 
-from .ports import ManagerLimits
+from .ports import Colleague, ManagerLimits
 
 REGISTER = "register servers with"
 SET_LEVEL = "set the level of"
+SHARE = "share"
+CONNECT = "connect to"
+MAKE_EVENTS = "make events in"
+
+COLLEAGUES: Mapping[str, ShareAccess] = {
+    "read the events of": ShareAccess.SEE,
+    "read the calls of": ShareAccess.SEE,
+    "read the sessions of": ShareAccess.SEE,
+    "read dead letters of": ShareAccess.SEE,
+    CONNECT: ShareAccess.USE,
+    MAKE_EVENTS: ShareAccess.USE,
+    "replay events into": ShareAccess.USE,
+    "replay dead letters of": ShareAccess.USE,
+    "drop dead letters of": ShareAccess.USE,
+    "reset": ShareAccess.USE,
+}
+"""What colleagues may do, by the verb, and the least access that it takes.
+
+Anything else is for the sandbox's owner and the bot's owners: to share it, to register servers and unregister
+them, to set its level, to extend it, to rotate its credentials, and to destroy it. What anybody may read of a
+sandbox, its row in the list, its status and its audit log, is not asked here.
+"""
+_WHO_MAY: Mapping[ShareAccess | None, str] = {
+    None: "its owner or the bot's owner",
+    ShareAccess.SEE: "its owner, colleagues it is shared with, or the bot's owner",
+    ShareAccess.USE: "its owner, colleagues it is shared with to `use`, or the bot's owner",
+}
 
 
 def may_change(actor: Actor, sandbox: Sandbox, verb: str) -> None:
-    """Raise `NotPermitted` unless the actor owns the sandbox or the bot."""
-    if not (actor.is_bot_owner or actor.id == sandbox.owner):
-        raise NotPermitted(f"{verb} `{sandbox.name}`", "its owner or the bot's owner")
+    """Raise `NotPermitted` unless the actor owns the sandbox or the bot, or `COLLEAGUES` lets them."""
+    if actor.is_bot_owner or actor.id == sandbox.owner:
+        return
+    least, share = COLLEAGUES.get(verb), sandbox.share_of(actor.id)
+    if least is None or share is None or not share.access.includes(least):
+        raise NotPermitted(f"{verb} `{sandbox.name}`", _WHO_MAY[least])
+
+
+def may_share(
+    actor: Actor,
+    sandbox: Sandbox,
+    colleague: Colleague,
+    access: ShareAccess,
+    *,
+    limits: ManagerLimits,
+    now: datetime,
+) -> None:
+    """Raise unless the actor may share the sandbox with this colleague now.
+
+    `NotPermitted`, `SandboxNotRunning`, `InvalidInput` when it is nobody to share with, `ShareLimitReached`,
+    or `SharingImpossible` for `USE` of a sandbox without credentials.
+    """
+    may_change(actor, sandbox, SHARE)
+    must_run(sandbox, now)
+    problem = ""
+    if not colleague.exists:
+        problem = "Discord knows nobody with this id"
+    elif colleague.is_bot:
+        problem = "it is a bot, and a sandbox is shared with people"
+    elif colleague.user_id == sandbox.owner:
+        problem = "the sandbox is theirs"
+    if problem:
+        raise InvalidInput("user", colleague.user_id, problem, "a colleague on Discord")
+    if access is ShareAccess.USE and not sandbox.generation:
+        raise SharingImpossible(sandbox.name)
+    if sandbox.share_of(colleague.user_id) is None and len(sandbox.shares) >= limits.max_shares:
+        raise ShareLimitReached(limits.max_shares)
 
 
 def may_divert(actor: Actor, access: GuildAccess, limits: ManagerLimits, *, confirmed: bool) -> str:

@@ -13,7 +13,16 @@ from sandbox_core.client_endpoint import ClientEndpoint
 from sandbox_core.credentials import CredentialsKey
 from sandbox_core.errors import IsolationImpossible, SandboxNotFound, SandboxNotNamed
 from sandbox_core.health import HealthChecker, SandboxHealth
-from sandbox_core.models import Actor, AuditEntry, AuditEvent, GuildAccess, RestLevel, Sandbox, SandboxStatus
+from sandbox_core.models import (
+    Actor,
+    AuditEntry,
+    AuditEvent,
+    GuildAccess,
+    RestLevel,
+    Sandbox,
+    SandboxStatus,
+    ShareAccess,
+)
 from sandbox_core.namespaces import Namespace
 from sandbox_core.postgres import Pool, audit, connected, guild_mappings, sandboxes, transaction
 from sandbox_core.postgres.claims import Claims
@@ -23,11 +32,12 @@ from sandbox_core.validation import NAME_MAX, parse_duration, parse_guild_id
 from . import credentials as credential_steps
 from . import guilds as guild_steps
 from . import levels as level_steps
-from . import resets, rules, teardown
+from . import resets, rules, sharing, teardown
 from .create import Asked, create
 from .create import check as check_create
 from .ports import (
     Changed,
+    Colleague,
     Extension,
     FaultPoint,
     ManagerLimits,
@@ -35,6 +45,7 @@ from .ports import (
     NoObserver,
     Registration,
     RouteChanges,
+    Sharing,
     Tools,
     no_fault,
 )
@@ -139,14 +150,15 @@ class SandboxManager:
         near = difflib.get_close_matches(text[:NAME_MAX].lower(), names, n=3, cutoff=0.5)
         raise SandboxNotFound(reference, near)
 
-    async def get_or_only(self, reference: str | None, *, owner: str) -> Sandbox:
+    async def get_or_only(self, reference: str | None, *, owner: str, shared: bool = False) -> Sandbox:
         """Return the same as `get`, or without a reference the owner's only sandbox.
 
-        Raises `SandboxNotNamed` when the owner has none or several.
+        With `shared`, whoever owns none means the only one that is shared with them. Raises `SandboxNotNamed`
+        when there is none, or several.
         """
         if reference is not None:
             return await self.get(reference)
-        own = await self.list(owner=owner)
+        own = await self.list(owner=owner) or (await self.list(owner=owner, shared=True) if shared else [])
         if len(own) != 1:
             raise SandboxNotNamed([sandbox.name for sandbox in own])
         return own[0]
@@ -170,17 +182,21 @@ class SandboxManager:
         owner: str | None = None,
         status: SandboxStatus | None = None,
         include_destroyed: bool = False,
+        shared: bool = False,
     ) -> Sandboxes:
-        """Return the sandboxes that match all filters, newest first."""
+        """Return the sandboxes that match all filters, newest first.
+
+        With `shared`, those that are shared with the owner count as the owner's.
+        """
         async with connected(self._tools.pool) as connection:
             return await sandboxes.select(
-                connection, owner=owner, status=status, include_destroyed=include_destroyed
+                connection, owner=owner, status=status, include_destroyed=include_destroyed, shared=shared
             )
 
     async def suggest(self, prefix: str, *, owner_first: str) -> Sandboxes:
         """Return at most 25 live sandboxes with `prefix` in their name, for an autocomplete list.
 
-        Those of `owner_first` come first, then names that start with `prefix`.
+        Those of `owner_first` come first, then those shared with them, then names that start with `prefix`.
         """
         typed = prefix.strip().lower()
         if typed and not _NAME_OR_ID.match(typed):
@@ -279,6 +295,22 @@ class SandboxManager:
         sandbox = await self.get(reference)
         return await level_steps.set_level(self._tools, actor, sandbox, level, accesses)
 
+    async def share(self, actor: Actor, reference: str, colleague: Colleague, access: ShareAccess) -> Sharing:
+        """Let a colleague see the sandbox, or work in it with credentials of their own.
+
+        Raises `SandboxNotFound`, and as `rules.may_share`. When a store is away, `SharingUnfinished`: the bot
+        continues it.
+        """
+        return await sharing.share(self._tools, actor, await self.get(reference), colleague, access)
+
+    async def unshare(self, actor: Actor, reference: str, user_id: str) -> Sharing:
+        """Take a colleague's access away, cut their connections, and refuse their credentials for ever.
+
+        The sandbox's own connections to PostgreSQL are cut as well, and may come back. Raises
+        `SandboxNotFound`, `NotPermitted`, `InvalidInput` or `SharingUnfinished`.
+        """
+        return await sharing.unshare(self._tools, actor, await self.get(reference), user_id)
+
     def credentials(self, sandbox: Sandbox) -> dict[str, str]:
         """Return the variables with the sandbox's own logins, for its owner only; empty when it has none.
 
@@ -305,6 +337,15 @@ class SandboxManager:
         await resets.check(self._tools, actor, sandbox, template)
         return sandbox
 
+    def credentials_for(self, actor: Actor, sandbox: Sandbox) -> dict[str, str]:
+        """Return the variables with the logins to show to this person: a colleague's are their own.
+
+        Raises `NotPermitted` and as `credentials`.
+        """
+        rules.may_change(actor, sandbox, rules.CONNECT)
+        share = None if actor.id == sandbox.owner else sandbox.share_of(actor.id)
+        return credential_steps.variables(self._tools, sandbox, "" if share is None else share.login)
+
     async def destroy(self, actor: Actor, reference: str) -> Changed:
         """Destroy the sandbox and everything in it; its guilds' events go to production first.
 
@@ -314,9 +355,9 @@ class SandboxManager:
         return await teardown.destroy(self._tools, actor, await self.get(reference))
 
     def check_may_manage(self, actor: Actor, sandbox: Sandbox, verb: str = "manage") -> None:
-        """Raise `NotPermitted` unless the actor owns the sandbox or the bot.
+        """Raise `NotPermitted` unless the actor may do this: see `rules.COLLEAGUES`.
 
-        `verb` names the action in the error's text.
+        `verb` names the action, also in the error's text.
         """
         rules.may_change(actor, sandbox, verb)
 

@@ -30,7 +30,7 @@ from sandbox_core.errors import (
 from sandbox_core.models import Actor, AuditEvent, Sandbox, SandboxStatus
 from sandbox_core.namespaces import Namespace, SchemaProvisioner
 from sandbox_core.namespaces.base import drop_orphan
-from sandbox_core.postgres import Connection, audit, connected, guild_mappings, sandboxes, transaction
+from sandbox_core.postgres import Connection, audit, connected, guild_mappings, sandboxes, shares, transaction
 from sandbox_core.postgres import cleanup as cleanup_rows
 from sandbox_core.postgres import routes as route_rows
 from sandbox_core.tasks import Overdue, after_commit, ended_within
@@ -316,6 +316,7 @@ async def _finish(
             )
             failures = await cleanup_rows.attempts(connection, sandbox.id)
             steps = await cleanup_rows.forget(connection, sandbox.id)
+            await shares.remove_all(connection, sandbox.id)
             await audit.record(
                 connection,
                 sandbox.id,

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
 from uuid import UUID
 
+import msgspec
 from redis.asyncio import Redis
 
 from sandbox_core.redis.errors import translating
+from sandbox_core.strangers import UNREADABLE
 from sandbox_core.subjects import (
     CLIENT_SESSION_KEYS,
     GATEWAY_KEYS,
@@ -35,6 +38,30 @@ KEPT_SECONDS = 600
 """How long a session can be resumed after it was last heard of. Its stream keeps events for less."""
 _HEARD_WITHIN = 100
 """Seconds within which a session is saved again while its client is connected: it sends heartbeats."""
+_SHORT = 8
+
+
+class _Record(msgspec.Struct):
+    """What is needed here of a session's record; `sandbox_gateway` writes it."""
+
+    marks: list[tuple[int, int]] = []
+    library: str = ""
+
+
+_DECODER = msgspec.json.Decoder(_Record)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptSession:
+    """A session of an ordinary bot that is connected, or can still be resumed."""
+
+    number: str
+    """Its first 8 digits, as `sessions` shows them."""
+    library: str
+    """As the bot calls it; "" when it does not say."""
+    position: int | None
+    """The last event of the stream that it has got, up to a second ago; None when that is not known."""
+    connected: bool
 
 
 class ClientTraces:
@@ -68,12 +95,22 @@ class ClientTraces:
         found: dict[str, int] = {}
         with translating():
             async for _, keys in scan(self._redis, pattern, Cancellations()):
-                async for key in self._held(keys):
-                    if match := _NAMED.search(key):
+                async for key, _, connected in self._sessions(keys):
+                    if connected and (match := _NAMED.search(key)):
                         found[match[1]] = found.get(match[1], 0) + 1
         return found
 
-    async def _held(self, keys: list[str]) -> AsyncIterator[str]:
+    async def sessions(self, sandbox_id: UUID) -> list[KeptSession]:
+        """Return the sandbox's sessions, each once, in a fixed order."""
+        found: dict[str, KeptSession] = {}
+        with translating():
+            async for _, keys in scan(self._redis, client_session_keys(sandbox_id), Cancellations()):
+                async for key, text, connected in self._sessions(keys):
+                    found[key] = _kept(key, text, connected=connected)
+        return [found[key] for key in sorted(found)]
+
+    async def _sessions(self, keys: list[str]) -> AsyncIterator[tuple[str, str, bool]]:
+        """Yield each session's key, its record's text, and whether it is connected."""
         if not keys:
             return
         async with self._redis.pipeline(transaction=False) as pipeline:
@@ -82,9 +119,11 @@ class ClientTraces:
                 pipeline.pttl(key)
             answers = await pipeline.execute()
         for key, value, left in zip(keys, answers[::2], answers[1::2], strict=True):
-            holder = str(value or NO_HOLDER)[:HOLDER_DIGITS]
-            if holder != NO_HOLDER and left > (KEPT_SECONDS - _HEARD_WITHIN) * 1000:
-                yield key
+            if value is None:
+                continue
+            holder, text = str(value)[:HOLDER_DIGITS], str(value)[HOLDER_DIGITS:]
+            heard = left > (KEPT_SECONDS - _HEARD_WITHIN) * 1000
+            yield key, text, holder != NO_HOLDER and heard
 
     async def _walk(self) -> AsyncIterator[tuple[str, str]]:
         """Yield each key with its sandbox's id."""
@@ -105,3 +144,13 @@ class ClientTraces:
         values = await self._redis.mget(keys)
         matches = zip(keys, (_WHOSE.match(str(value)) for value in values), strict=True)
         return [(key, match[1]) for key, match in matches if match is not None]
+
+
+def _kept(key: str, text: str, *, connected: bool) -> KeptSession:
+    number = key.rpartition(":")[2][:_SHORT]
+    try:
+        record = _DECODER.decode(text)
+    except UNREADABLE:
+        return KeptSession(number, "", None, connected)
+    position = max((position for _, position in record.marks), default=None)
+    return KeptSession(number, record.library, position, connected)

@@ -17,6 +17,9 @@ class Credentials(Protocol):
 
     A namespace with credentials makes them in `provision` and removes them in `drop`; its `list_ids` has also
     the ids that only a login is left of.
+
+    Each colleague in `Sandbox.guests` has logins of their own, which can do the same. Whatever is said of
+    a sandbox's login is meant of theirs, too; those of others are not valid.
     """
 
     async def require(self) -> None:
@@ -24,9 +27,9 @@ class Credentials(Protocol):
         ...
 
     async def make(self, sandbox: Sandbox) -> None:
-        """Make the login of the sandbox's present generation, until its expiry, the only valid one.
+        """Make the logins of the sandbox's present generation, until its expiry, the only valid ones.
 
-        It may exist already. Sessions stay; see `cut`.
+        They may exist already. Sessions stay but for those of guests who are no more; see `cut`.
         """
         ...
 
@@ -42,6 +45,6 @@ class Credentials(Protocol):
         """Return which of these running sandboxes have no login, or not their present one."""
         ...
 
-    def variables(self, sandbox: Sandbox) -> Mapping[str, str]:
-        """Return the variables for the sandbox's worker, with its password."""
+    def variables(self, sandbox: Sandbox, guest: str = "") -> Mapping[str, str]:
+        """Return the variables for the sandbox's worker with its password, or with this guest's."""
         ...

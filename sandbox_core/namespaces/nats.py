@@ -91,7 +91,7 @@ class NatsNamespace:
         counts = info.state.subjects or {}
         letters = sum(counts[each] for each in counts if each.startswith(letters_begin))
         facts |= {
-            "messages": (waiting := sum(counts.values()) - letters),
+            "messages": (stored := sum(counts.values()) - letters),
             "messages_limit": info.config.max_msgs or 0,
             "dead_letters": letters,
             "consumers": info.state.consumer_count,
@@ -99,12 +99,12 @@ class NatsNamespace:
             "bytes": info.state.bytes,
             "bytes_limit": info.config.max_bytes or 0,
         }
-        age = await self._last_event_age(info) if waiting else None
+        age = await self._last_event_age(info) if stored else None
         more = f", {counted(letters, 'dead letter', 'dead letters')}" if letters else ""
         if age is None:
-            return PartHealth(self.store, PartState.HEALTHY, f"no events waiting{more}", latency, facts)
+            return PartHealth(self.store, PartState.HEALTHY, f"no events stored{more}", latency, facts)
         facts["last_event_age_s"] = age
-        detail = f"{counted(waiting, 'event', 'events')} waiting, the last one {age:.0f} s old{more}"
+        detail = f"{counted(stored, 'event', 'events')} stored, the last one {age:.0f} s old{more}"
         return PartHealth(self.store, PartState.HEALTHY, detail, latency, facts)
 
     async def _last_event_age(self, info: StreamInfo) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections import defaultdict
 from collections.abc import Collection, Mapping
 from datetime import timedelta
 from functools import partial
@@ -11,11 +12,13 @@ from uuid import UUID
 from sandbox_core.addresses import NatsAddress
 from sandbox_core.credentials import CredentialsKey, redis_hash
 from sandbox_core.errors import DependencyUnavailable, IsolationImpossible
+from sandbox_core.guests import guest_user
 from sandbox_core.models import Sandbox
 from sandbox_core.nats.tenant.callout import LoginOf, SlotLogin
-from sandbox_core.nats.tenant.servers import NO_ACCOUNTS, TenantServers
-from sandbox_core.postgres import nats_slots
+from sandbox_core.nats.tenant.servers import NO_ACCOUNTS, TenantServers, WorkerLogin
+from sandbox_core.postgres import nats_slots, shares
 from sandbox_core.postgres.pool import Pool, connected
+from sandbox_core.postgres.shares import GuestRow
 from sandbox_core.subjects import sandbox_user
 
 from .nats_lending import SlotLending
@@ -73,14 +76,23 @@ class SlotLogins:
                 until=sandbox.expires_at,
                 at_most_until=max(sandbox.expires_at, sandbox.created_at + self._longest_life),
             )
+            for guest in sandbox.guests:
+                await shares.set_nats_login(
+                    connection,
+                    sandbox.id,
+                    guest,
+                    generation=sandbox.generation,
+                    password_hash=self._hash(sandbox, guest),
+                )
 
     async def cut(self, sandbox: Sandbox) -> None:
         """Do as `Credentials` documents."""
         async with connected(self._pool) as connection:
             row = await nats_slots.of_sandbox(connection, sandbox.id)
+            guests = await shares.guests(connection, sandbox.id)
         if row is not None:
-            present = (str(sandbox.id), row.generation)
-            await self._servers.cut(row.slot, lambda each: (each.sandbox_id, each.generation) != present)
+            present = _present(row, guests)
+            await self._servers.cut(row.slot, lambda each: each.login not in present)
 
     async def revoke(self, sandbox: Sandbox) -> None:
         """Do as `Credentials` documents."""
@@ -100,41 +112,61 @@ class SlotLogins:
         connections = await self._servers.connections()
         async with connected(self._pool) as connection:
             rows = {row.sandbox_id: row for row in await nats_slots.taken(connection)}
+            guests: dict[UUID, list[GuestRow]] = defaultdict(list)
+            for guest in await shares.guests(connection):
+                guests[guest.sandbox_id].append(guest)
         by_slot = {row.slot: row for row in rows.values()}
         stale: set[UUID] = set()
         for each in connections:
             row = by_slot.get(each.slot)
             if row is None or not row.generation:
                 await self._servers.cut(each.slot, partial(operator.eq, each))
-            elif (each.sandbox_id, each.generation) != (str(row.sandbox_id), row.generation):
+            elif each.login not in _present(row, guests[row.sandbox_id]):
                 stale.add(row.sandbox_id)
         return {
             each.id
             for each in sandboxes
-            if self._key.made(each) and (each.id in stale or not self._has(each, rows.get(each.id)))
+            if self._key.made(each)
+            and (each.id in stale or not self._has(each, rows.get(each.id), guests[each.id]))
         }
 
-    def _has(self, sandbox: Sandbox, row: nats_slots.SlotRow | None) -> bool:
+    def _has(self, sandbox: Sandbox, row: nats_slots.SlotRow | None, guests: Collection[GuestRow]) -> bool:
         present = (sandbox.generation, self._hash(sandbox), sandbox.expires_at)
-        return row is not None and (row.generation, row.password_hash, row.until) == present
+        if row is None or (row.generation, row.password_hash, row.until) != present:
+            return False
+        made = {(each.login, each.generation, each.password_hash) for each in guests}
+        return {(each, sandbox.generation, self._hash(sandbox, each)) for each in sandbox.guests} <= made
 
-    def variables(self, sandbox: Sandbox) -> Mapping[str, str]:
+    def variables(self, sandbox: Sandbox, guest: str = "") -> Mapping[str, str]:
         """Return `NATS_URL`."""
-        password = self._key.password(STORE, sandbox)
-        return {"NATS_URL": self._address.url_of(sandbox_user(sandbox.id), password)}
+        password = self._key.password(STORE, sandbox, guest)
+        return {"NATS_URL": self._address.url_of(guest_user(sandbox_user(sandbox.id), guest), password)}
 
-    def _hash(self, sandbox: Sandbox) -> str:
-        return redis_hash(self._key.password(STORE, sandbox))
+    def _hash(self, sandbox: Sandbox, guest: str = "") -> str:
+        return redis_hash(self._key.password(STORE, sandbox, guest))
+
+
+def _present(row: nats_slots.SlotRow, guests: Collection[GuestRow]) -> set[WorkerLogin]:
+    """Return the logins that are valid in the slot now."""
+    logins = [each.login for each in guests if each.generation == row.generation]
+    return {WorkerLogin(str(row.sandbox_id), row.generation, each) for each in ("", *logins)}
 
 
 def logins_in(pool: Pool) -> LoginOf:
     """Return where the server's questions are looked up."""
 
-    async def login_of(sandbox_id: UUID) -> SlotLogin | None:
+    async def login_of(sandbox_id: UUID, guest: str) -> SlotLogin | None:
         async with connected(pool) as connection:
             row = await nats_slots.of_sandbox(connection, sandbox_id)
+            guests = await shares.guests(connection, sandbox_id) if guest else ()
         if row is None or row.until is None or row.at_most_until is None:
             return None
-        return SlotLogin(row.slot, row.generation, row.password_hash, row.until, row.at_most_until)
+        password_hash: str | None = row.password_hash
+        if guest:
+            hashes = {each.login: each.password_hash for each in guests if each.generation == row.generation}
+            password_hash = hashes.get(guest)
+        if password_hash is None:
+            return None
+        return SlotLogin(row.slot, row.generation, password_hash, row.until, row.at_most_until)
 
     return login_of

@@ -100,7 +100,7 @@ class SlotNamespace:
             return PartHealth(self.store, PartState.DEGRADED, detail, latency, facts | {"messages": 0})
         events = found[SLOT_STREAM]
         facts |= {
-            "messages": (waiting := events.state.messages),
+            "messages": (stored := events.state.messages),
             "messages_limit": events.config.max_msgs or 0,
             "dead_letters": (letters := found[SLOT_DEAD_LETTERS].state.messages),
             "consumers": events.state.consumer_count,
@@ -111,7 +111,7 @@ class SlotNamespace:
         if sandbox.generation and await self._logins.lacking([sandbox]):
             detail = f"its login {WILL_BE_MADE}"
             return PartHealth(self.store, PartState.DEGRADED, detail, latency, facts)
-        detail = f"{counted(waiting, 'event', 'events')} waiting" if waiting else "no events waiting"
+        detail = f"{counted(stored, 'event', 'events')} stored" if stored else "no events stored"
         detail += f", {counted(letters, 'dead letter', 'dead letters')}" if letters else ""
         return PartHealth(self.store, PartState.HEALTHY, detail, latency, facts)
 

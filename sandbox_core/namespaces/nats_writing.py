@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gzip
 from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
@@ -14,9 +16,12 @@ from sandbox_core.errors import DependencyUnavailable, DoesNotFit
 from sandbox_core.nats.errors import DEPENDENCY, translating
 from sandbox_core.nats.sandbox_streams import SandboxStreams
 from sandbox_core.nats.tenant.streams import SlotStreams
+from sandbox_core.nats.too_large import HEADER_ROOM
 from sandbox_core.postgres import nats_slots
 from sandbox_core.postgres.pool import Pool, connected
 from sandbox_core.subjects import SLOT_STREAM, sandbox_subject, slot_subject
+
+_LEVEL = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +34,7 @@ class SandboxStream:
     slot: int | None
 
     async def write(self, event_type: str, payload: bytes, headers: Mapping[str, str]) -> int:
-        """Store an event, and return its number in the stream.
+        """Store an event, compressed if it is large, and return its number in the stream.
 
         Raises `DependencyUnavailable`, also when the stream is missing: nothing is made here. Raises
         `DoesNotFit` for what the server does not take.
@@ -37,6 +42,10 @@ class SandboxStream:
         subject = sandbox_subject(self.sandbox_id, event_type)
         if self.slot is not None:
             subject = slot_subject(self.slot, subject)
+        if len(payload) + HEADER_ROOM > self.js._nc.max_payload:
+            # As the gateway's own. A frame of megabytes takes long enough that the loop should not wait.
+            payload = await asyncio.to_thread(gzip.compress, payload, _LEVEL)
+            headers = {**headers, "Content-Encoding": "gzip"}
         with translating():
             try:
                 stored = await self.js.publish(subject, payload, stream=self.name, headers=dict(headers))

@@ -10,6 +10,7 @@ from collections.abc import Collection
 
 import asyncpg
 
+from sandbox_core.guests import ROLE_LENGTH, ROLES
 from sandbox_core.postgres import Pool, connected
 
 from .amounts import Amount, Pace
@@ -25,7 +26,10 @@ _RELATIONS = """
     WITH own AS (
         SELECT coalesce(r.rolname, n.nspname)::text AS name, c.oid, c.relkind, c.relpages, c.reltoastrelid
         FROM pg_class AS c
-        LEFT JOIN pg_roles AS r ON r.oid = c.relowner AND r.rolname = ANY ($1)
+        LEFT JOIN LATERAL (
+            SELECT oid, left(rolname, $2) AS rolname FROM pg_roles
+            WHERE oid = c.relowner AND rolname ~ $3 AND left(rolname, $2) = ANY ($1)
+        ) AS r ON true
         LEFT JOIN pg_namespace AS n ON n.oid = c.relnamespace AND n.nspname = ANY ($1)
         WHERE c.relkind IN ('r', 'm', 'i', 't', 'S') AND (r.oid IS NOT NULL OR n.oid IS NOT NULL)
     ), every AS (
@@ -51,7 +55,7 @@ _RELATIONS = """
 async def measure_schemas(pool: Pool, schemas: Collection[str], pace: Pace) -> dict[str, Amount]:
     """Return what the sandboxes with these schemas, and roles of the same names, store in the database."""
     async with connected(pool) as connection:
-        rows = await connection.fetch(_RELATIONS, list(schemas))
+        rows = await connection.fetch(_RELATIONS, list(schemas), ROLE_LENGTH, ROLES)
     await pace.rest()
     found = dict.fromkeys(schemas, Amount())
     for row in rows:

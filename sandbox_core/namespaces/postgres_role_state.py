@@ -1,13 +1,15 @@
-"""A sandbox's role as the server has it, with the note about it in the role's comment."""
+"""What the sandboxes' database has of a sandbox's role and its guests', and how it must be."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import asyncpg
 
+from sandbox_core.guests import guest_role
 from sandbox_core.models import Sandbox
 
 STORE = "PostgreSQL"
@@ -58,7 +60,17 @@ class RoleState:
         present = (sandbox.generation, sandbox.key_id, sandbox.is_full(STORE))
         return self.since if (self.generation, self.key, self.full) == present else ""
 
+    def unfinished(self) -> RoleState:
+        """Return the role without a present login."""
+        return replace(self, can_login=False, usable=False, since="")
+
     def fits(self, sandbox: Sandbox) -> bool:
         """Return whether the role is as it must be."""
         in_time = abs(self.valid_until - sandbox.expires_at.timestamp()) < 1.0
         return self.usable and in_time and bool(self.since_of(sandbox))
+
+
+def all_fit(sandbox: Sandbox, roles: Mapping[str, RoleState]) -> bool:
+    """Return whether these are the sandbox's role and its guests', each as it must be."""
+    wanted = {guest_role(sandbox.schema_name, guest) for guest in ("", *sandbox.guests)}
+    return roles.keys() == wanted and all(role.fits(sandbox) for role in roles.values())

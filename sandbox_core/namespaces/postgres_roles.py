@@ -6,36 +6,31 @@ ever runs as the bot. Nothing waits for a lock that a sandbox can take, so there
 
 from __future__ import annotations
 
-import asyncio
 import secrets
+from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from uuid import UUID
 
 import asyncpg
-import structlog
 
 from sandbox_core.addresses import PostgresAddress
 from sandbox_core.credentials import CredentialsKey, scram_verifier
 from sandbox_core.errors import DependencyUnavailable, IsolationImpossible, LoginRefused
+from sandbox_core.guests import ROLE_LENGTH, ROLES, guest_role
 from sandbox_core.models import Sandbox
 from sandbox_core.postgres import Connection, Pool, connected, login, transaction
 from sandbox_core.postgres.errors import translating
 from sandbox_core.postgres.pool import CONNECT_TIMEOUT
 
 from .postgres_abilities import ABILITIES, TRUSTS, lacking_abilities, quoted
-from .postgres_role_state import STORE, RoleLimits, RoleState
+from .postgres_role_state import STORE, RoleLimits, RoleState, all_fit
+from .postgres_sessions import end_overdue, end_sessions
+from .tenant_removal import unhindered
 
-_log = structlog.get_logger("sandbox.namespaces")
-
-_ROUNDS = 50
-"""The most looks for sessions that still run; the server ends one within milliseconds."""
-_PAUSE = 0.02
 _TRIES = 4
 _LOCK_WITHIN_MS = 200
-_GRACE = timedelta(seconds=2)
-"""How long after the limit of a statement its session is ended."""
+_AT_ONCE = 500
 _TEMPORARY = "1GB"
 """The most temporary files of one session, where the server lets the bot limit them."""
 
@@ -107,18 +102,18 @@ class SandboxRoles:
         database = await connection.fetchval("SELECT quote_ident(current_database())")
         statements = [
             f"CREATE ROLE {role} NOCREATEDB NOCREATEROLE NOINHERIT {self._attributes(sandbox)}",
-            self._comment(sandbox, since=""),
+            self._comment(role, sandbox, since=""),
             f"GRANT {role} TO CURRENT_USER",
             f"GRANT CONNECT, TEMPORARY ON DATABASE {database} TO {role}",
             *await self._gifts(connection, role),
             *await self._defaults(connection, sandbox),
         ]
         await connection.execute(";".join(statements))
-        await self._finish(connection, sandbox)
+        await self._finish(connection, sandbox, role)
 
     async def give(self, connection: Connection, sandbox: Sandbox) -> None:
         """Give the role its new schema in the caller's transaction; make the role if it is missing."""
-        if await self._known(connection, [sandbox.schema_name]):
+        if sandbox.schema_name in await self._known(connection, [sandbox.schema_name]):
             await connection.execute(";".join(await self._gifts(connection, sandbox.schema_name)))
         else:
             await self.create(connection, sandbox)
@@ -148,23 +143,67 @@ class SandboxRoles:
 
     async def end_sessions(self, sandbox: Sandbox) -> None:
         """End the sandbox's connections; new ones are let in."""
-        await self._end_sessions(sandbox.schema_name, older=False, looks=1)
+        await end_sessions(self._tenants, sandbox.schema_name, older=False, looks=1)
 
     async def make(self, sandbox: Sandbox) -> None:
         """Do as `Credentials` documents."""
         role = sandbox.schema_name
         async with transaction(self._tenants) as connection:
             known = await self._known(connection, [role])
-            if not known:
+            if role not in known:
                 await self.create(connection, sandbox)
-                return
-            defaults = await self._defaults(connection, sandbox)
-        now = known[role]
-        changes = (f"ALTER ROLE {role} {self._attributes(sandbox)}", *defaults)
-        await self._change(role, *changes, self._comment(sandbox, since=now.since_of(sandbox)))
-        if not now.since_of(sandbox):
+        wanted = {guest_role(role, guest): guest for guest in ("", *sandbox.guests)}
+        gone = sorted(known.keys() - wanted.keys())
+        if any(known[each].can_login for each in gone):
+            # Whoever acted as the sandbox's role may have changed its password, and have logged in with that:
+            # all of its sessions end, and whoever has the right password comes back.
+            await self._change(role, *map(_shut, known), self._comment(role, sandbox, since=""))
+            await end_sessions(self._tenants, role, older=False)
+            known = {name: each.unfinished() for name, each in known.items()}
+        for name, guest in wanted.items():
+            if name in known or guest:
+                await self._make_one(sandbox, name, guest, known.get(name))
+        for each in gone:
+            await self._forget(each, heir=role)
+
+    async def _make_one(self, sandbox: Sandbox, name: str, guest: str, now: RoleState | None) -> None:
+        since = "" if now is None else now.since_of(sandbox)
+        async with connected(self._tenants) as connection:
+            defaults = await self._defaults(connection, sandbox, guest)
+        changes = [f"ALTER ROLE {name} {self._attributes(sandbox, guest)}", *defaults]
+        if guest:
+            changes.insert(0, f"GRANT {sandbox.schema_name} TO {name}")
+        if now is None:
+            # It inherits, so that it is let into the database; its sessions begin as the sandbox's role.
+            new = f"CREATE ROLE {name} NOCREATEDB NOCREATEROLE INHERIT"
+            changes = [new, f"GRANT {name} TO CURRENT_USER", *changes]
+        await self._change(sandbox.schema_name, *changes, self._comment(name, sandbox, since=since))
+        if not since:
             async with connected(self._tenants) as connection:
-                await self._finish(connection, sandbox)
+                await self._finish(connection, sandbox, name)
+
+    async def _forget(self, guest: str, *, heir: str) -> None:
+        """Remove the role of a guest who is no more. What it owns becomes the sandbox's."""
+        while True:
+            # In parts: one transaction can't lock any number of them.
+            async with connected(self._tenants) as connection:
+                rows = await connection.fetch(
+                    "SELECT format('ALTER LARGE OBJECT %s OWNER TO %I', l.oid, $2::text) AS statement "
+                    "FROM pg_largeobject_metadata AS l WHERE l.lomowner = to_regrole($1) LIMIT $3",
+                    guest,
+                    heir,
+                    _AT_ONCE,
+                )
+                if not rows:
+                    break
+                await connection.execute(";".join(row["statement"] for row in rows))
+        async with (
+            transaction(self._tenants) as connection,
+            unhindered(self._tenants, connection, self._mark),
+        ):
+            await connection.execute(
+                f"REASSIGN OWNED BY {guest} TO {heir}; DROP OWNED BY {guest}; DROP ROLE {guest}"
+            )
 
     async def _change(self, role: str, *statements: str) -> None:
         """Change the role in one transaction.
@@ -181,8 +220,9 @@ class SandboxRoles:
                         # Right before: this waits in front of whoever comes back and does it again.
                         await connection.execute(
                             "SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity AS a "
-                            "WHERE a.usename = $1 AND a.backend_xid IS NOT NULL",
+                            "WHERE left(a.usename, $2) = $1 AND a.backend_xid IS NOT NULL",
                             role,
+                            ROLE_LENGTH,
                         )
                     await connection.execute(";".join(statements))
                 return
@@ -194,7 +234,7 @@ class SandboxRoles:
                 ):
                     raise
 
-    async def _defaults(self, connection: Connection, sandbox: Sandbox) -> list[str]:
+    async def _defaults(self, connection: Connection, sandbox: Sandbox, guest: str = "") -> list[str]:
         """Return the statements that set what the role's new sessions begin with."""
         about = await connection.fetchrow(
             "SELECT quote_ident(current_database()) AS database, "
@@ -211,20 +251,22 @@ class SandboxRoles:
         if about["limits_files"]:
             # Unlike the others, a session can't lift it; an administrator must have granted it.
             settings["temp_file_limit"] = f"'{_TEMPORARY}'"
-        every = f"ALTER ROLE {role} IN DATABASE {about['database']} SET"
+        if guest:
+            settings["role"] = role
+        every = f"ALTER ROLE {guest_role(role, guest)} IN DATABASE {about['database']} SET"
         return [f"{every} {name} = {value}" for name, value in settings.items()]
 
-    async def _finish(self, connection: Connection, sandbox: Sandbox) -> None:
+    async def _finish(self, connection: Connection, sandbox: Sandbox, role: str) -> None:
         """Note since when the login holds: whoever began to log in before may have used an older one.
 
         Outside of the transaction that changed it: a client can stretch its login over a minute.
         """
         since = await connection.fetchval("SELECT extract(epoch FROM clock_timestamp())::text")
-        await connection.execute(self._comment(sandbox, since=str(since)))
+        await connection.execute(self._comment(role, sandbox, since=str(since)))
 
     async def cut(self, sandbox: Sandbox) -> None:
         """Do as `Credentials` documents."""
-        await self._end_sessions(sandbox.schema_name, older=True)
+        await end_sessions(self._tenants, sandbox.schema_name, older=True)
 
     async def revoke(self, sandbox: Sandbox) -> None:
         """Do as `Credentials` documents."""
@@ -236,17 +278,19 @@ class SandboxRoles:
             known = await self._known(connection, [role])
             if not known:
                 return
-        if known[role].can_login:
-            await self._change(role, f"ALTER ROLE {role} NOLOGIN")
+        open_ones = [name for name, each in known.items() if each.can_login]
+        if open_ones:
+            await self._change(role, *map(_shut, open_ones))
         # Once more after a former call only for what that has not ended.
-        await self._end_sessions(role, older=False, looks=2 if known[role].can_login else 1)
+        await end_sessions(self._tenants, role, older=False, looks=2 if open_ones else 1)
 
     async def drop(self, connection: Connection, role: str) -> None:
-        """Drop the role, which nobody uses any more, with all that it owns in this database."""
-        if await self._known(connection, [role]):
+        """Drop the role, which nobody uses any more, and its guests', with all that they own here."""
+        # The guests' first: they are members of the sandbox's.
+        for name in sorted(await self._known(connection, [role]), reverse=True):
             # What the role owns is the bot's to drop as its member.
             await connection.execute(
-                f"GRANT {role} TO CURRENT_USER; DROP OWNED BY {role} CASCADE; DROP ROLE {role}"
+                f"GRANT {name} TO CURRENT_USER; DROP OWNED BY {name} CASCADE; DROP ROLE {name}"
             )
 
     async def lacking(self, sandboxes: Collection[Sandbox]) -> set[UUID]:
@@ -255,7 +299,9 @@ class SandboxRoles:
         It also ends sessions that slipped in during a rotation, and those that break the limit of statements.
         """
         ours = [sandbox for sandbox in sandboxes if self._key.made(sandbox)]
-        await self.end_overdue([sandbox.schema_name for sandbox in sandboxes])
+        await end_overdue(
+            self._tenants, [each.schema_name for each in sandboxes], longest=self.limits.statement_timeout
+        )
         async with connected(self._tenants) as connection:
             known = await self._known(connection, [sandbox.schema_name for sandbox in ours])
             await connection.execute(
@@ -265,40 +311,18 @@ class SandboxRoles:
                 [name for name, role in known.items() if role.since],
                 [float(role.since) for role in known.values() if role.since],
             )
-        return {
-            sandbox.id
-            for sandbox in ours
-            if (role := known.get(sandbox.schema_name)) is None or not role.fits(sandbox)
-        }
+        found: dict[str, dict[str, RoleState]] = defaultdict(dict)
+        for name, each in known.items():
+            found[name[:ROLE_LENGTH]][name] = each
+        return {sandbox.id for sandbox in ours if not all_fit(sandbox, found[sandbox.schema_name])}
 
-    async def end_overdue(self, roles: Collection[str]) -> list[str]:
-        """End the sessions whose statement runs for longer than it may. Return their roles.
-
-        Whoever keeps the limit is ended by the server before, and only the statement.
-        """
-        async with connected(self._tenants) as connection:
-            rows = await connection.fetch(
-                """
-                SELECT a.usename::text AS role, pg_terminate_backend(a.pid) FROM pg_stat_activity AS a
-                WHERE a.usename = ANY ($1) AND a.backend_type = 'client backend'
-                  AND a.state IN ('active', 'fastpath function call')
-                  AND a.query_start < clock_timestamp() - $2::interval
-                """,
-                list(roles),
-                self.limits.statement_timeout + _GRACE,
-            )
-        ended = [row["role"] for row in rows]
-        for role in ended:
-            _log.warning("sandbox_statement_ended", role=role, after=str(self.limits.statement_timeout))
-        return ended
-
-    def variables(self, sandbox: Sandbox) -> Mapping[str, str]:
+    def variables(self, sandbox: Sandbox, guest: str = "") -> Mapping[str, str]:
         """Return `DATABASE_URL`."""
-        password = self._key.password(STORE, sandbox)
-        return {"DATABASE_URL": self._address.url_of(sandbox.schema_name, password)}
+        password = self._key.password(STORE, sandbox, guest)
+        return {"DATABASE_URL": self._address.url_of(guest_role(sandbox.schema_name, guest), password)}
 
     async def connections(self, sandbox: Sandbox) -> int:
-        """Return how many connections the sandbox has now."""
+        """Return how many connections the sandbox has now, without its guests'."""
         async with connected(self._tenants) as connection:
             return int(
                 await connection.fetchval(
@@ -307,63 +331,44 @@ class SandboxRoles:
             )
 
     async def names(self) -> list[str]:
-        """Return the names of all roles of this installation."""
+        """Return the names of the sandboxes' roles here, also where only a guest's is left."""
         async with connected(self._tenants) as connection:
-            return list(await self._known(connection, None))
+            return sorted({name[:ROLE_LENGTH] for name in await self._known(connection, None)})
 
-    def _attributes(self, sandbox: Sandbox) -> str:
-        verifier = scram_verifier(self._key.password(STORE, sandbox))
+    def _attributes(self, sandbox: Sandbox, guest: str = "") -> str:
+        verifier = scram_verifier(self._key.password(STORE, sandbox, guest))
         return (
             f"LOGIN CONNECTION LIMIT {self.limits.connections} "
             f"PASSWORD '{verifier}' VALID UNTIL '{sandbox.expires_at.isoformat()}'"
         )
 
-    def _comment(self, sandbox: Sandbox, *, since: str) -> str:
+    def _comment(self, role: str, sandbox: Sandbox, *, since: str) -> str:
         at = f"; since {since}" if since else ""
         full = ", full" if sandbox.is_full(STORE) else ""
         text = f"{self._mark}; generation {sandbox.generation} of {sandbox.key_id}{full}{at}"
-        return f"COMMENT ON ROLE {sandbox.schema_name} IS '{_escaped(text)}'"
+        return f"COMMENT ON ROLE {role} IS '{_escaped(text)}'"
 
     async def _known(self, connection: Connection, names: Collection[str] | None) -> dict[str, RoleState]:
+        """Return the roles of the sandboxes with these names, or of all, with their guests'."""
         rows = await connection.fetch(
             """
             SELECT r.rolname::text AS name, r.rolcanlogin AS can_login, r.rolconnlimit AS connections,
                    extract(epoch FROM r.rolvaliduntil)::float8 AS valid_until, d.description AS note
             FROM pg_roles AS r
             JOIN pg_shdescription AS d ON d.objoid = r.oid AND d.classoid = 'pg_authid'::regclass
-            WHERE r.rolname ~ '^sandbox_[0-9a-f]{8}$' AND starts_with(d.description, $1)
-              AND ($2::text[] IS NULL OR r.rolname = ANY ($2))
+            WHERE r.rolname ~ $3 AND starts_with(d.description, $1)
+              AND ($2::text[] IS NULL OR left(r.rolname, $4) = ANY ($2))
             """,
             f"{self._mark};",
             None if names is None else list(names),
+            ROLES,
+            ROLE_LENGTH,
         )
         return {row["name"]: RoleState.of(row, self.limits) for row in rows}
 
-    async def _end_sessions(self, role: str, *, older: bool, looks: int = 2) -> None:
-        """End them, until so many looks in a row find none.
 
-        Two, for a session that began while the login was refused.
-        """
-        async with connected(self._tenants) as connection:
-            quiet = 0
-            for _ in range(_ROUNDS):
-                ended = await connection.fetchval(
-                    """
-                    SELECT count(pg_terminate_backend(a.pid)) FROM pg_stat_activity AS a
-                    JOIN pg_roles AS r ON r.oid = a.usesysid
-                    LEFT JOIN pg_shdescription AS d ON d.objoid = r.oid AND d.classoid = 'pg_authid'::regclass
-                    WHERE r.rolname = $1 AND a.pid <> pg_backend_pid() AND (
-                        NOT $2 OR extract(epoch FROM a.backend_start)
-                                  < substring(d.description FROM '; since ([0-9.]+)$')::float8
-                    )
-                    """,
-                    role,
-                    older,
-                )
-                quiet = 0 if ended else quiet + 1
-                if quiet == looks:
-                    return
-                await asyncio.sleep(_PAUSE)
+def _shut(role: str) -> str:
+    return f"ALTER ROLE {role} NOLOGIN"
 
 
 def _escaped(text: str) -> str:

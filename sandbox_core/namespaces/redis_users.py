@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Mapping
 from uuid import UUID
 
@@ -12,15 +11,14 @@ from redis.asyncio import Redis
 from sandbox_core.addresses import RedisAddress
 from sandbox_core.credentials import CredentialsKey, redis_hash
 from sandbox_core.errors import DependencyUnavailable, IsolationImpossible
+from sandbox_core.guests import guest_user, read_user
 from sandbox_core.models import Sandbox
 from sandbox_core.redis.errors import translating
-from sandbox_core.subjects import redis_prefix
+from sandbox_core.subjects import redis_prefix, sandbox_user
 
 STORE = "Redis"
 MINIMUM = (7, 0)
 """Older versions return other users' values to SORT with GET."""
-_USER = re.compile(r"sandbox-([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})\Z")
-
 # Everything on keys, but for what names other sandboxes' keys (SCAN, KEYS, RANDOMKEY, PUBSUB), acts on all of
 # them (FLUSHALL, SWAPDB), asks about or changes the server, reads raw bytes that may crash it (RESTORE), or
 # can block it (scripts). Of the connection's own commands those that client libraries send.
@@ -52,7 +50,7 @@ _FULL = (
     ),
 )
 _NOBODY = UUID(int=0)
-CONTROL_COMMANDS = ("acl|setuser", "acl|deluser", "acl|list", "client|kill", "info", "memory|usage")
+CONTROL_COMMANDS = ("acl|setuser", "acl|deluser", "acl|list", "info", "memory|usage")
 """What the bot's user needs there for this, with its names in access lists."""
 
 
@@ -87,17 +85,28 @@ class SandboxUsers:
 
     async def make(self, sandbox: Sandbox) -> None:
         """Do as `Credentials` documents."""
-        if await self.lacking([sandbox]):
+        users = await self._users_of(sandbox)
+        wanted = {_name(sandbox, guest): guest for guest in ("", *sandbox.guests)}
+        outdated = [
+            name
+            for name, words in users.items()
+            if name not in wanted or not self._fits(sandbox, wanted[name], words)
+        ]
+        if outdated:
             # This ends what an older login has connected. A process that dies before the next step leaves no
             # user, which is found; one that had only changed the password would leave the connections.
-            await self.revoke(sandbox)
+            await self._asked("ACL DELUSER", *outdated)
+        for name, guest in wanted.items():
+            await self._set(sandbox, name, guest)
+
+    async def _set(self, sandbox: Sandbox, name: str, guest: str) -> None:
         prefix = redis_prefix(sandbox.id)
         await self._asked(
             "ACL SETUSER",
-            _name(sandbox),
+            name,
             "reset",
             "on",
-            f"#{self._hash(sandbox)}",
+            f"#{self._hash(sandbox, guest)}",
             f"~{prefix}*",
             f"&{prefix}*",
             *_RULES,
@@ -106,38 +115,54 @@ class SandboxUsers:
             f"+select|{self._address.database}",
         )
 
-    async def cut(self, sandbox: Sandbox) -> None:
-        """End the user's connections; logins and this are done one after the other."""
-        await self._asked("CLIENT KILL", "USER", _name(sandbox))
+    async def cut(self, _sandbox: Sandbox) -> None:
+        """Do nothing: `make` has deleted every user with an older login, which ended its connections."""
 
     async def revoke(self, sandbox: Sandbox) -> None:
-        """Delete the user, which ends its connections."""
-        await self._asked("ACL DELUSER", _name(sandbox))
+        """Delete the users, which ends their connections."""
+        await self._asked("ACL DELUSER", _name(sandbox), *await self._users_of(sandbox))
 
     async def lacking(self, sandboxes: Collection[Sandbox]) -> set[UUID]:
         """Do as `Credentials` documents."""
-        users = {words[1]: frozenset(words) for words in await self._users()}
+        users = await self._users_by_sandbox()
         return {
             sandbox.id
             for sandbox in sandboxes
-            if self._key.made(sandbox) and not self._fits(sandbox, users.get(_name(sandbox), frozenset()))
+            if self._key.made(sandbox) and not self._all_fit(sandbox, users.get(str(sandbox.id), {}))
         }
 
-    def _fits(self, sandbox: Sandbox, words: frozenset[str]) -> bool:
-        present = {"on", f"#{self._hash(sandbox)}"} <= words
+    def _all_fit(self, sandbox: Sandbox, users: Mapping[str, frozenset[str]]) -> bool:
+        wanted = {_name(sandbox, guest): guest for guest in ("", *sandbox.guests)}
+        return wanted.keys() == users.keys() and all(
+            self._fits(sandbox, guest, users[name]) for name, guest in wanted.items()
+        )
+
+    def _fits(self, sandbox: Sandbox, guest: str, words: frozenset[str]) -> bool:
+        present = {"on", f"#{self._hash(sandbox, guest)}"} <= words
         return present and (_FULL[0] in words) == sandbox.is_full(STORE)
 
-    def variables(self, sandbox: Sandbox) -> Mapping[str, str]:
+    def variables(self, sandbox: Sandbox, guest: str = "") -> Mapping[str, str]:
         """Return `REDIS_URL`."""
-        password = self._key.password(STORE, sandbox)
-        return {"REDIS_URL": self._address.url_of(_name(sandbox), password)}
+        password = self._key.password(STORE, sandbox, guest)
+        return {"REDIS_URL": self._address.url_of(_name(sandbox, guest), password)}
 
     async def ids(self) -> set[str]:
         """Return the ids of sandboxes with a user."""
-        return {match[1] for words in await self._users() if (match := _USER.match(words[1]))}
+        return set(await self._users_by_sandbox())
 
-    def _hash(self, sandbox: Sandbox) -> str:
-        return redis_hash(self._key.password(STORE, sandbox))
+    def _hash(self, sandbox: Sandbox, guest: str) -> str:
+        return redis_hash(self._key.password(STORE, sandbox, guest))
+
+    async def _users_of(self, sandbox: Sandbox) -> Mapping[str, frozenset[str]]:
+        """Return the words about the sandbox's user and its guests', by name."""
+        return (await self._users_by_sandbox()).get(str(sandbox.id), {})
+
+    async def _users_by_sandbox(self) -> dict[str, dict[str, frozenset[str]]]:
+        found: dict[str, dict[str, frozenset[str]]] = {}
+        for words in await self._users():
+            if (whose := read_user(words[1])) is not None:
+                found.setdefault(whose[0], {})[words[1]] = frozenset(words)
+        return found
 
     async def _users(self) -> list[list[str]]:
         """Return the words about each user; the second is its name."""
@@ -167,8 +192,8 @@ class SandboxUsers:
         return IsolationImpossible(STORE, self.where, problem, mend)
 
 
-def _name(sandbox: Sandbox) -> str:
-    return f"sandbox-{sandbox.id}"
+def _name(sandbox: Sandbox, guest: str = "") -> str:
+    return guest_user(sandbox_user(sandbox.id), guest)
 
 
 def _version(about: Mapping[str, object]) -> tuple[int, ...]:

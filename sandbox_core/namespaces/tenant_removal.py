@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from sandbox_core import tasks
+from sandbox_core.guests import ROLES
 from sandbox_core.postgres import Connection, Pool, connected
 
 STEPS = (50, 5, 1)
@@ -63,18 +64,24 @@ _OBJECTS = """
 """
 _LARGE_OBJECTS = """
     SELECT format('SELECT lo_unlink(%s)', l.oid) AS statement
-    FROM pg_largeobject_metadata AS l WHERE l.lomowner = to_regrole($1) LIMIT $2
+    FROM pg_largeobject_metadata AS l JOIN pg_roles AS r ON r.oid = l.lomowner
+    WHERE r.rolname ~ ('^' || $1 || '(_[0-9a-f]{8})?$') LIMIT $2
 """
-# Any sandbox may name this one's role in policies on its own tables.
+# Any sandbox may name this one's role, and its guests', in policies on its own tables.
 _NAMED = """
-    SELECT CASE cardinality(p.polroles)
-               WHEN 1 THEN format('DROP POLICY IF EXISTS %I ON %s', p.polname, p.polrelid::regclass)
+    WITH going AS (
+        SELECT array_agg(r.oid) AS roles FROM pg_roles AS r
+        WHERE r.rolname ~ ('^' || $1 || '(_[0-9a-f]{8})?$')
+    )
+    SELECT CASE
+               WHEN p.polroles <@ g.roles
+               THEN format('DROP POLICY IF EXISTS %I ON %s', p.polname, p.polrelid::regclass)
                ELSE format('ALTER POLICY %I ON %s TO %s', p.polname, p.polrelid::regclass, (
                    SELECT string_agg(quote_ident(r.rolname), ', ') FROM pg_roles AS r
-                   WHERE r.oid = ANY (p.polroles) AND r.rolname <> $1
+                   WHERE r.oid = ANY (p.polroles) AND r.oid <> ALL (g.roles)
                ))
            END AS statement
-    FROM pg_policy AS p WHERE to_regrole($1)::oid = ANY (p.polroles) LIMIT $2
+    FROM pg_policy AS p, going AS g WHERE p.polroles && g.roles LIMIT $2
 """
 ROUNDS = 2000
 """How often at most: another sandbox may make new ones meanwhile."""
@@ -86,7 +93,7 @@ _BLOCKERS = """
     SELECT pg_terminate_backend(a.pid) FROM unnest(pg_blocking_pids($1)) AS b (pid)
     JOIN pg_stat_activity AS a ON a.pid = b.pid JOIN pg_roles AS r ON r.oid = a.usesysid
     JOIN pg_shdescription AS d ON d.objoid = r.oid AND d.classoid = 'pg_authid'::regclass
-    WHERE r.rolname ~ '^sandbox_[0-9a-f]{8}$' AND starts_with(d.description, $2)
+    WHERE r.rolname ~ $3 AND starts_with(d.description, $2)
 """
 
 
@@ -107,4 +114,4 @@ async def _end_blockers(pool: Pool, held_up: int, mark: str) -> None:
     while True:
         await asyncio.sleep(_HELD_UP_FOR)
         async with connected(pool) as connection:
-            await connection.execute(_BLOCKERS, held_up, f"{mark};")
+            await connection.execute(_BLOCKERS, held_up, f"{mark};", ROLES)

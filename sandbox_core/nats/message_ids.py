@@ -30,6 +30,7 @@ from nats.js.errors import NotFoundError
 
 from sandbox_core.errors import DependencyUnavailable
 
+from .consumers import OURS
 from .errors import DEPENDENCY
 from .stream_faults import is_ours
 from .wire import LINE_BREAK, MESSAGE_ID, Incoming, incoming
@@ -206,6 +207,7 @@ class MessageIds:
             mem_storage=True,
             num_replicas=1,
             inactive_threshold=_KEPT_UNUSED_SECONDS,
+            metadata=dict(OURS),
         )
         if not self._client.is_connected:
             raise DependencyUnavailable(DEPENDENCY, "no server accepts the connection")

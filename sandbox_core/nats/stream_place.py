@@ -22,6 +22,7 @@ class StreamState:
     birth: int
     """When it was made, in microseconds since the epoch: with memory streams a restart makes another one."""
     first: int
+    """The number of its oldest message; that of the next one when it is empty."""
     last: int
 
 
@@ -50,7 +51,8 @@ class StreamPlace:
                 raise DependencyUnavailable(DEPENDENCY, f"the stream {self.stream} is missing") from None
         made = info.created
         birth = 0 if made is None else round(made.timestamp() * _MICROSECONDS)
-        return StreamState(birth, info.state.first_seq, info.state.last_seq)
+        # The server says 0 of a stream that never had a message; its first one will be 1.
+        return StreamState(birth, max(1, info.state.first_seq), info.state.last_seq)
 
     def is_event(self, subject: bytes) -> bool:
         """Whether what was read on this subject is an event; their pattern ends with one word of any kind."""

@@ -20,6 +20,7 @@ from nats.js.errors import NotFoundError
 
 from sandbox_core.errors import DependencyUnavailable
 
+from .consumers import OURS
 from .errors import translating
 from .message_ids import Batches, Content, place_of
 from .stream_place import StreamPlace
@@ -141,6 +142,7 @@ class StreamReader:
             mem_storage=True,
             num_replicas=1,
             inactive_threshold=_UNUSED_SECONDS,
+            metadata=dict(OURS),
         )
 
     async def _pull(self, consumer: ConsumerInfo, inbox: str, batches: Batches) -> bool:

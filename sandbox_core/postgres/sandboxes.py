@@ -10,7 +10,15 @@ from uuid import UUID
 import asyncpg
 
 from sandbox_core.errors import NameTaken, OwnerLimitReached, TransitionNotAllowed
-from sandbox_core.models import Resetting, RestLevel, Sandbox, SandboxStatus, check_transition
+from sandbox_core.models import (
+    Resetting,
+    RestLevel,
+    Sandbox,
+    SandboxStatus,
+    Share,
+    ShareAccess,
+    check_transition,
+)
 from sandbox_core.stored import Level, Stored
 
 from .errors import ShortIdTakenError, translating
@@ -28,7 +36,11 @@ COLUMNS = """
     ARRAY(
         SELECT ROW(m.store, m.bytes, m.items, m.measured_at, m.level, m.before, m.since)
         FROM sandbox_storage AS m WHERE m.sandbox_id = s.id ORDER BY m.store
-    ) AS storage
+    ) AS storage,
+    ARRAY(
+        SELECT ROW(c.user_id, c.access, coalesce(c.login, ''), c.user_name)
+        FROM sandbox_shares AS c WHERE c.sandbox_id = s.id ORDER BY c.shared_at, c.user_id
+    ) AS shares
 """
 """The columns of `sandboxes AS s` that `sandbox_from_row` reads."""
 
@@ -41,6 +53,7 @@ def sandbox_from_row(row: asyncpg.Record | Mapping[str, Any]) -> Sandbox:
     values["rest_level"] = RestLevel(values["rest_level"])
     values["resetting"] = Resetting(values["resetting"])
     values["storage"] = tuple(map(stored_from_row, values["storage"]))
+    values["shares"] = tuple(map(_share_from_row, values["shares"]))
     return Sandbox(**values)
 
 
@@ -48,6 +61,11 @@ def stored_from_row(row: Iterable[Any]) -> Stored:
     """Turn store, bytes, items, moment, level, the level before and its moment into a `Stored`."""
     store, used, items, at, level, before, since = row
     return Stored(store, used, items, at, Level(level), Level(before), since)
+
+
+def _share_from_row(row: Iterable[Any]) -> Share:
+    user_id, access, login, user_name = row
+    return Share(user_id, ShareAccess(access), login, user_name)
 
 
 async def refuse(connection: Connection, name: str | None, *, owner: str, limit: int) -> None:
@@ -222,10 +240,18 @@ async def by_id(connection: Connection, sandbox_id: UUID, *, lock: bool = False)
     return None if row is None else sandbox_from_row(row)
 
 
-async def held(connection: Connection, sandbox_id: UUID) -> Sandbox | None:
-    """Return one sandbox, whose row nobody changes until the transaction ends; others may hold it, too."""
+async def held(connection: Connection, sandbox_id: UUID, *, store: str) -> Sandbox | None:
+    """Return one sandbox, whose row nobody changes until the transaction ends.
+
+    Others may hold it for other stores at the same time, and for the same one when this has ended.
+    """
     with translating():
         await connection.execute("SELECT 1 FROM sandboxes WHERE id = $1 FOR SHARE", sandbox_id)
+        await connection.execute(
+            "SELECT pg_advisory_xact_lock(hashtextextended('sandbox logins ' || $1::text || $2::text, 0))",
+            store,
+            str(sandbox_id),
+        )
     return await by_id(connection, sandbox_id)
 
 
@@ -281,13 +307,19 @@ async def select(
     owner: str | None = None,
     status: SandboxStatus | None = None,
     include_destroyed: bool = False,
+    shared: bool = False,
 ) -> list[Sandbox]:
-    """Return the sandboxes that match all filters, newest first."""
+    """Return the sandboxes that match all filters, newest first.
+
+    With `shared`, those that are shared with the owner count as the owner's.
+    """
     with translating():
         rows = await connection.fetch(
             f"""
             SELECT {COLUMNS} FROM sandboxes AS s
-            WHERE ($1::text IS NULL OR s.owner = $1)
+            WHERE ($1::text IS NULL OR s.owner = $1 OR $4 AND EXISTS (
+                SELECT FROM sandbox_shares AS c WHERE c.sandbox_id = s.id AND c.user_id = $1
+            ))
               AND ($2::text IS NULL OR s.status = $2::text::sandbox_status)
               AND ($3 OR s.status <> 'destroyed')
             ORDER BY s.created_at DESC, s.name
@@ -295,18 +327,24 @@ async def select(
             owner,
             None if status is None else status.value,
             include_destroyed or status is SandboxStatus.DESTROYED,
+            shared,
         )
     return [sandbox_from_row(row) for row in rows]
 
 
 async def matching(connection: Connection, text: str, *, owner_first: str, limit: int) -> list[Sandbox]:
-    """Return live sandboxes with `text` in their name: the owner's first, then names that start with it."""
+    """Return live sandboxes with `text` in their name.
+
+    The owner's come first, then those shared with them, then names that start with the text.
+    """
     with translating():
         rows = await connection.fetch(
             f"""
             SELECT {COLUMNS} FROM sandboxes AS s
             WHERE s.status <> 'destroyed' AND position($1 IN s.name) > 0
-            ORDER BY s.owner = $2 DESC, position($1 IN s.name) = 1 DESC, s.name
+            ORDER BY s.owner = $2 DESC, EXISTS (
+                SELECT FROM sandbox_shares AS c WHERE c.sandbox_id = s.id AND c.user_id = $2
+            ) DESC, position($1 IN s.name) = 1 DESC, s.name
             LIMIT $3
             """,  # noqa: S608 (a constant)
             text,

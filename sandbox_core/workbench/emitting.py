@@ -14,6 +14,7 @@ from uuid import uuid4
 from sandbox_core.errors import DoesNotFit, GuildNotRegistered, InvalidInput
 from sandbox_core.events.table import GuildLocation, guild_location
 from sandbox_core.manager import SandboxManager
+from sandbox_core.manager.rules import MAKE_EVENTS
 from sandbox_core.models import Actor, Sandbox
 from sandbox_core.namespaces.nats_writing import SandboxWriting
 from sandbox_core.nats.dead_letters import ORIGIN
@@ -24,7 +25,6 @@ from sandbox_core.validation import parse_guild_id
 from .fixtures.changes import MOST_BYTES, Change, apply
 
 EMITTED = "emitted"
-MAKE_EVENTS = "make events in"
 MOST_EVENTS = 1000
 """How many may be made at once."""
 
@@ -75,7 +75,7 @@ def make(
     sandbox: Sandbox, event_type: str, data: dict[str, Any], *, sequence: int = 1, shard_count: int = 1
 ) -> Made:
     """Return the event with this `d`. Raises `DoesNotFit`, or `GuildNotRegistered` for a foreign server."""
-    guild_id = _guild_of(event_type, data)
+    guild_id = guild_of(event_type, data)
     if guild_id is not None and guild_id not in sandbox.guild_ids:
         raise GuildNotRegistered(guild_id, sandbox.name)
     try:
@@ -142,7 +142,7 @@ class Emitter:
             yield Stored(made, await stream.write(made.type, made.frame, made.headers))
 
 
-def _guild_of(event_type: str, data: dict[str, Any]) -> str | None:
+def guild_of(event_type: str, data: dict[str, Any]) -> str | None:
     """Return the id at the type's own place. Raises `DoesNotFit` where it is missing, or is no id."""
     location = guild_location(event_type)
     match location:

@@ -25,11 +25,14 @@ class Filter:
     since: datetime | None = None
     pattern: re.Pattern[str] | None = None
     """Searched in the frame's text."""
+    without_origin: str = ""
+    """What `Sandbox-Origin` must not say."""
 
     def takes(self, event: SeenEvent) -> bool:
         """Return whether it is wanted; the cheap questions come first."""
         return (
             (not self.types or event.type in self.types)
+            and (not self.without_origin or event.origin != self.without_origin)
             and (self.since is None or event.stored_at >= self.since)
             and (not self.guild_ids or event.guild_id in self.guild_ids)
             and (not self.channel_ids or event.channel_id in self.channel_ids)

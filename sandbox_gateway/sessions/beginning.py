@@ -134,6 +134,7 @@ class Beginnings:
                 min(max(asked.large_threshold or 0, _LARGE_AT_LEAST), _LARGE_AT_MOST),
             )
             session = Session(service, bot, client, tenant, identity)
+            session.library = asked.library
             session.known.update(guild_ids)
             early.hand_over(session)
             feed.remove(early)

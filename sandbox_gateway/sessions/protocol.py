@@ -10,9 +10,13 @@ from typing import Any
 
 import msgspec
 
+from sandbox_core.strangers import UNREADABLE
+
 LONGEST = 4096
 """The most bytes of what a client may send at once."""
 HEARTBEAT_MS = 41_250
+_LIBRARY = 32
+"""The most characters that are kept of a library's name."""
 
 
 class Op(IntEnum):
@@ -75,6 +79,19 @@ class Identify(msgspec.Struct):
     intents: int | None = None
     large_threshold: int | None = None
     shard: tuple[int, int] | None = None
+    properties: msgspec.Raw = msgspec.Raw(b"{}")
+    """What the library says of itself: of any form, and never a reason to refuse."""
+
+    @property
+    def library(self) -> str:
+        """The library's name, as it says; "" when it does not."""
+        try:
+            said = msgspec.json.decode(self.properties)
+        except UNREADABLE:
+            return ""
+        names = [said.get(key) for key in ("browser", "$browser")] if isinstance(said, dict) else []
+        name = next((each for each in names if isinstance(each, str)), "")
+        return "".join(filter(str.isprintable, name))[:_LIBRARY]
 
 
 class Resume(msgspec.Struct):

@@ -65,6 +65,8 @@ class Record(msgspec.Struct):
     """Of the last of these it is not certain that they have arrived."""
     uncertain: list[str] = []
     """Servers of which an earlier connection does not know whether the client knows them."""
+    library: str = ""
+    """As the client calls it. `client_traces` reads this, and the marks, for `status`."""
 
     def mark_for(self, sequence: int) -> tuple[int, int] | None:
         """Return the last mark that is not behind this number."""

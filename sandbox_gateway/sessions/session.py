@@ -88,9 +88,12 @@ class Session:
     ) -> None:
         self._service = service
         self._bot = bot
+        self._guest = tenant.guest if isinstance(tenant, Tenant) else ""
         self._client = client
         self.tenant = tenant
         self.identity = identity
+        self.library = ""
+        """As the client calls it."""
         self.sequence = identity.sequence
         self.position = identity.position
         self.known: set[str] = set()
@@ -178,6 +181,10 @@ class Session:
                 what = "this is production's token no more"
             self.end(Closing(CloseCode.AUTHENTICATION_FAILED, what))
             return ()
+        if self._guest and isinstance(tenant, Tenant) and self._guest not in tenant.guests:
+            what = "the sandbox is not shared with you any more"
+            self.end(Closing(CloseCode.AUTHENTICATION_FAILED, what))
+            return ()
         before, self.tenant = self.tenant, tenant
         self._strangers.clear()
         for guild_id in sorted(tenant.guild_ids - before.guild_ids):
@@ -205,6 +212,7 @@ class Session:
         self._received = received
         self._client.acknowledged = received
         self._marks = deque([mark])
+        self.library = record.library
         self.uncertain = record.uncertain_at(received)
         self.known = record.guilds_at(received) - self.uncertain
 
@@ -230,7 +238,8 @@ class Session:
             first, *others, last = self._marks
             self._marks = deque([first, *others[1::2], last])
         self.unsaved = False
-        return Record(list(self._marks), sorted(self.known), list(self._told), sorted(self.uncertain))
+        known, uncertain = sorted(self.known), sorted(self.uncertain)
+        return Record(list(self._marks), known, list(self._told), uncertain, self.library)
 
     # What it does
 

@@ -29,6 +29,22 @@ def listed(items: Schema) -> Schema:
     return {"type": "array", "items": items}
 
 
+_RECORDING = keys(
+    id=UUID,
+    name=TEXT,
+    owner=SNOWFLAKE,
+    sandbox=MAYBE_TEXT,
+    status={"enum": ["recording", "stopping", "importing", "ended"]},
+    began_at=MOMENT,
+    ended_at=MAYBE_MOMENT,
+    reason=MAYBE_TEXT,
+    events={"type": "integer", "minimum": 0},
+    bytes={"type": "integer", "minimum": 0},
+    missed={"type": "integer", "minimum": 0},
+    gaps={"type": "integer", "minimum": 0},
+    scrubbed={"type": "boolean"},
+    recorded_now={"type": "boolean"},
+)
 _STORED = keys(
     store=TEXT,
     bytes={"type": "integer", "minimum": 0},
@@ -47,6 +63,7 @@ SANDBOX = keys(
     guild_ids=listed(SNOWFLAKE),
     isolation={"enum": ["enforced", "convention"]},
     level={"enum": ["read_only", "no_moderation", "full"]},
+    shared_with=listed(keys(user_id=SNOWFLAKE, name=MAYBE_TEXT, access={"enum": ["see", "use"]})),
     schema=TEXT,
     template=MAYBE_TEXT,
     resetting={"type": "boolean"},
@@ -72,6 +89,20 @@ _LIMIT = keys(
     used={"type": ["integer", "null"], "minimum": 0},
     limit={"type": "number", "exclusiveMinimum": 0},
     measured_at=MAYBE_MOMENT,
+)
+_COUNT: Schema = {"type": "integer", "minimum": 0}
+_CONSUMER = keys(
+    name=TEXT, durable={"type": "boolean"}, lag=_COUNT, unacknowledged=_COUNT, redelivered=_COUNT
+)
+_SESSION = keys(session=TEXT, library=MAYBE_TEXT, connected={"type": "boolean"}, lag=_CLIENTS)
+_BACKLOG = keys(
+    stored=_CLIENTS,
+    dead_letters=_CLIENTS,
+    consumers={"anyOf": [listed(_CONSUMER), {"type": "null"}]},
+    consumers_unknown={"anyOf": [listed(TEXT), {"type": "null"}]},
+    consumers_unread=_CLIENTS,
+    sessions={"anyOf": [listed(_SESSION), {"type": "null"}]},
+    unread={"type": "object", "additionalProperties": TEXT},
 )
 _PART = keys(
     store=TEXT,
@@ -112,6 +143,7 @@ SCHEMAS: dict[str, Schema] = {
         overall={"enum": ["healthy", "degraded", "unhealthy"]},
         parts=listed(_PART),
         limits=listed(_LIMIT),
+        backlog=_BACKLOG,
         checked_at=MOMENT,
     ),
     "status away": keys(error=keys(code=TEXT, message=TEXT), checked_at=MOMENT),
@@ -130,6 +162,12 @@ SCHEMAS: dict[str, Schema] = {
         unconfirmed=PROCESSES,
     ),
     "level": keys(sandbox=SANDBOX, level={"enum": ["read_only", "no_moderation", "full"]}),
+    "share": keys(
+        sandbox=SANDBOX,
+        user_id=SNOWFLAKE,
+        access={"enum": ["see", "use", None]},
+        already={"type": "boolean"},
+    ),
     "production-token": keys(DISCORD_TOKEN=TEXT, DISCORD_API_URL=TEXT, DISCORD_GATEWAY_URL=TEXT),
     "production-token --revoke": keys(revoked={"type": "boolean"}),
     "sessions": keys(sessions=listed(keys(at=MOMENT, what=TEXT, details={"type": "object"}))),
@@ -186,6 +224,24 @@ SCHEMAS: dict[str, Schema] = {
             )
         ),
         invented=MAYBE_TEXT,
+    ),
+    "record": keys(recording=_RECORDING),
+    "recordings list": keys(recordings=listed(_RECORDING)),
+    "recordings show": keys(
+        recording=_RECORDING, seconds={"type": ["number", "null"]}, types={"type": "object"}
+    ),
+    "recordings import": keys(recording=_RECORDING),
+    "events replay": keys(
+        replayed=listed(
+            keys(
+                **{"from": _NUMBER},
+                id=_NUMBER,
+                message_id=TEXT,
+                event=TEXT,
+                guild_id=MAYBE_TEXT,
+                bytes={"type": "integer", "minimum": 1},
+            )
+        )
     ),
     "events emit --list": keys(
         types=listed(keys(event=TEXT, about=TEXT, guild_id_at=TEXT, emittable={"type": "boolean"}))

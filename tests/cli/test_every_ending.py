@@ -18,7 +18,7 @@ import typer
 
 from sandbox_bot.cli import app
 
-from .conftest import ALICE, GUILD, Shell
+from .conftest import ALICE, BOB, GUILD, Shell
 
 BOX = "endings"
 COMMANDS: dict[str, tuple[tuple[str, ...], int]] = {
@@ -36,6 +36,10 @@ COMMANDS: dict[str, tuple[tuple[str, ...], int]] = {
     "reset --json": (("reset", BOX, "--yes", "--json"), 0),
     "reset of nothing": (("reset", "no-such-one", "--yes"), 1),
     "create --template": (("create", "x-1", "--owner", ALICE, "--template", "../x"), 1),
+    "share": (("share", BOX, BOB, "--unchecked"), 0),
+    "share --json": (("share", BOX, BOB, "--unchecked", "--json"), 0),
+    "share to use": (("share", BOX, BOB, "--use", "--unchecked"), 1),
+    "unshare of nobody": (("unshare", BOX, GUILD), 1),
     "destroy": (("destroy", "no-such-one", "--yes", "--json"), 1),
     "connect": (("connect", BOX), 0),
     "exec": (("exec", BOX, "--", "true"), 0),
@@ -44,6 +48,15 @@ COMMANDS: dict[str, tuple[tuple[str, ...], int]] = {
     "events emit of no text": (("events", "emit", BOX, "\udcff"), 1),
     "events emit --list": (("events", "emit", "--list"), 0),
     "events emit --help": (("events", "emit", "--help"), 0),
+    "events replay": (("events", "replay", BOX, "1"), 1),
+    "events replay of nothing": (("events", "replay", BOX, "--since", "5m", "--speed", "max"), 0),
+    "events replay --help": (("events", "replay", "--help"), 0),
+    "record": (("record", "stop", BOX, "no-such-one"), 1),
+    "recordings list": (("recordings", "list"), 0),
+    "recordings list --json": (("recordings", "list", "--json"), 0),
+    "recordings show": (("recordings", "show", "no-such-one"), 1),
+    "recordings export": (("recordings", "export", "no-such-one"), 1),
+    "recordings delete": (("recordings", "delete", "no-such-one"), 2),
     "psql": (("psql", "--", "-c", "SELECT broken"), 1),
     "cleanup": (("cleanup",), 0),
     "cleanup --json": (("cleanup", "--json"), 0),

@@ -222,7 +222,7 @@ async def no_connection(*_: object, **__: object) -> None:
 def labels_of(message: simcord.ResponseMessage) -> list[str]:
     """The buttons below a message that can be pressed."""
     buttons = [button for row in message.components for button in row["components"]]
-    return [button["label"] for button in buttons if not button.get("disabled")]
+    return [button["label"] for button in buttons if "label" in button and not button.get("disabled")]
 
 
 def button_id(question: simcord.ResponseMessage, label: str) -> str:
@@ -231,7 +231,7 @@ def button_id(question: simcord.ResponseMessage, label: str) -> str:
         button["custom_id"]
         for row in question.components
         for button in row["components"]
-        if button["label"] == label
+        if button.get("label") == label
     ]
     return str(found)
 

@@ -89,7 +89,7 @@ async def test_status_shows_the_health_of_every_store(scene: Scene) -> None:
     parts = {field.name: field.value for field in embed.fields}
     assert "3 tables, 0 rows" in (parts["🟢 PostgreSQL"] or "")
     assert "0 keys" in (parts["🟢 Redis"] or "")
-    assert "no events waiting" in (parts["🟢 NATS"] or "")
+    assert "no events stored" in (parts["🟢 NATS"] or "")
     assert parts["Servers"] == f"**Cooks** (`{COOKS_GUILD}`)"
 
 
@@ -210,6 +210,7 @@ async def test_the_group_is_for_guilds_and_for_those_who_manage_them(scene: Scen
         "connect",
         "create",
         "destroy",
+        "events",
         "extend",
         "help",
         "level",
@@ -217,8 +218,10 @@ async def test_the_group_is_for_guilds_and_for_those_who_manage_them(scene: Scen
         "register-guild",
         "reset",
         "rotate",
+        "share",
         "status",
         "unregister-guild",
+        "unshare",
     }
     for child in command.commands:
         assert child.description

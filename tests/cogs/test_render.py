@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import discord
 import pytest
 
-from sandbox_cogs.sandbox import _render, _render_destroy, _render_list, _text
+from sandbox_cogs.sandbox import _render, _render_destroy, _render_events, _render_list, _text
+from sandbox_cogs.sandbox._buttons import events_buttons
 from sandbox_core import errors
 from sandbox_core.error_text import explain
 from sandbox_core.event_router import DAY, LastEvent
@@ -18,7 +22,12 @@ from sandbox_core.limits_text import Limits
 from sandbox_core.manager import Changed, Extension, Registration
 from sandbox_core.models import GuildAccess, RestLevel, Sandbox, SandboxStatus
 from sandbox_core.namespaces import PartHealth, PartState
+from sandbox_core.namespaces.backlogs import Backlog, SessionBacklog
+from sandbox_core.namespaces.client_traces import KeptSession
+from sandbox_core.nats.consumers import Consumer, Consumers
 from sandbox_core.stored import StorageLimit
+from sandbox_core.workbench.seen import SeenEvent
+from sandbox_core.workbench.summary import Names
 
 NOW = datetime(2026, 8, 1, 12, 0, tzinfo=UTC)
 EXPIRES = NOW + timedelta(hours=24)
@@ -51,6 +60,20 @@ def parts(size: int = 1) -> tuple[PartHealth, ...]:
         )
         for store in ("PostgreSQL", "Redis", "NATS", "Routing")
     )
+
+
+def bots(connected: int | None, lag: int | None = 0) -> Backlog:
+    if connected is None:
+        return Backlog()
+    session = KeptSession("0a1b2c3d", "*" * 40, 1, True)
+    return Backlog(sessions=(SessionBacklog(session, lag),) * connected)
+
+
+BEHIND = Backlog(
+    Consumers((Consumer("_" * 255, True, 10**9, 10**9, 10**9),) * 60, ("*" * 255,) * 60, 10**6),
+    bots(60, 10**9).sessions,
+    {"lags": "*" * 3000},
+)
 
 
 def assert_within_limits(embed: discord.Embed) -> None:
@@ -97,6 +120,10 @@ EXAMPLES: dict[type[errors.SandboxError], errors.SandboxError] = {
         errors.ConfirmationNeeded("613425648685547541", LONG),
         errors.GuildNotRegistered("613425648685547541"),
         errors.GuildLimitReached(100),
+        errors.SharingUnfinished("Redis", LONG, LONG),
+        errors.SharingImpossible(LONG),
+        errors.ShareLimitReached(10),
+        errors.DoesNotFit(LONG, LONG, LONG),
         errors.SlotsUsedUp(LONG, 100),
         errors.StorageUsedUp("PostgreSQL", 2**60, 2**59, sandbox_name=LONG),
         errors.DependencyUnavailable("PostgreSQL", LONG),
@@ -111,7 +138,7 @@ EXAMPLES: dict[type[errors.SandboxError], errors.SandboxError] = {
         errors.IsolationImpossible("Redis", LONG, LONG, LONG),
         errors.NoCredentials(LONG),
         errors.ProductionTokenOutdated(),
-        errors.SlotsUsedUp(LONG, 100),
+        errors.DoesNotFit(LONG, LONG, LONG),
     )
 }
 
@@ -252,7 +279,7 @@ def test_an_environment_too_long_for_an_embed_is_whole_in_the_file() -> None:
         _render.created(Changed(enormous()), ENORMOUS_NAMES),
         _render_list.listing([enormous()] * 300),
         _render.status(
-            SandboxHealth(enormous(), parts(100)),
+            SandboxHealth(enormous(), parts(100), BEHIND),
             ENORMOUS_NAMES,
             limits=LIMITS,
             now=NOW,
@@ -297,6 +324,40 @@ def test_status_says_what_ordinary_bots_may_do_and_how_many_there_are(
     clients: int | None, shown: str
 ) -> None:
     sandbox = a_sandbox(rest_level=RestLevel.READ_ONLY)
-    health = SandboxHealth(sandbox, parts(), clients)
+    health = SandboxHealth(sandbox, parts(), bots(clients))
     embed = _render.status(health, {}, limits=LIMITS, now=NOW, events_last_minute=0)
     assert {field.name: field.value for field in embed.fields}["Ordinary bots"] == shown
+
+
+def an_event(number: int, text: str, **more: Any) -> SeenEvent:
+    data = {"channel_id": "4" * 18, "author": {"id": "7" * 18, "username": text}, "content": text, **more}
+    frame = json.dumps({"t": "MESSAGE_CREATE", "s": 1, "op": 0, "d": data}).encode()
+    headers = {"Discord-Event": "MESSAGE_CREATE", "Discord-Guild-Id": "8" * 18, "Sandbox-Origin": "replayed"}
+    return SeenEvent(number, "APPLICATION_COMMAND_PERMISSIONS_UPDATE", headers, frame, NOW)
+
+
+@pytest.mark.parametrize("text", ["*_`~|>#[x](" * 1000, "\u202e😀\ud800" * 1000, "", "a\nb\0c\x1b[31m" * 500])
+def test_any_event_is_within_discords_limits(text: str) -> None:
+    names = Names({"8" * 18: text}, {"4" * 18: text})
+    events = [an_event(10**17 + number, text) for number in range(_render_events.SHOWN)]
+    look = _render_events.Look(enormous(), events, names, None, "APPLICATION_COMMAND_PERMISSIONS_UPDATE")
+    look = replace(look, missed=10**9, remade=True)
+    embed = _render_events.listing(look, until=NOW, not_followed=True)
+    assert_within_limits(embed)
+    # The newest is there, whatever the others take.
+    assert (embed.description or "").count("`APPLICATION_COMMAND_PERMISSIONS_UPDATE`") == _render_events.SHOWN
+    options = _render_events.options(look, 10**15)
+    assert len(options) <= 25
+    for option in options:
+        assert 1 <= len(option.label) <= 100
+        assert 1 <= len(option.value) <= 100
+        assert 1 <= len(option.description or "") <= 100
+    view = events_buttons(look.sandbox.id, live=True, options=options, event_type=look.event_type)
+    assert all(len(getattr(each, "custom_id", "")) <= 100 for each in view.children)
+    one, file = _render_events.one(events[0], look)
+    assert_within_limits(one)
+    assert one.description is not None
+    assert one.description.count("```") == 2
+    assert json.loads(file.fp.read())[0]["id"] == str(10**17)
+    assert_within_limits(_render_events.replayed(look.sandbox, [10**17 + n for n in range(15)], 15))
+    assert_within_limits(_render_events.replayed(look.sandbox, [1], 15, "x" * 700))

@@ -10,6 +10,7 @@ from typing import Any, cast
 import discord
 import pytest
 import simcord
+from nats.js.api import ConsumerConfig
 from structlog.testing import capture_logs
 
 from sandbox_cogs.sandbox._watch import (
@@ -21,6 +22,7 @@ from sandbox_cogs.sandbox._watch import (
     watches_of,
 )
 from sandbox_core.errors import DependencyUnavailable
+from sandbox_core.subjects import sandbox_dead_letter
 from tests.event_path.conftest import count
 
 from .conftest import COOKS_GUILD, Press, Scene, embed_of, labels_of, pass_time, text_of, until
@@ -88,10 +90,19 @@ async def test_the_parts_show_their_figures(scene: Scene) -> None:
     assert "3 tables, 1 row" in parts["🟢 PostgreSQL"]
     assert "1 key" in parts["🟢 Redis"]
     assert " ms" in parts["🟢 Redis"]
-    assert re.search(r"1 event waiting, the last one \d+ s old", parts["🟢 NATS"])
+    assert re.search(r"1 event stored, the last one \d+ s old", parts["🟢 NATS"])
     assert "1 of 1 server routed here" in parts["🟢 Routing"]
     assert parts["In the last minute"] == "3 events received"
+    assert parts["Backlog"] == "Consumers: none\nDead letters: 0"
     assert embed.timestamp is not None
+    # What is stored stays, whoever has read it: each consumer has a backlog of its own.
+    stream = scene.core.settings.stream_names.sandbox_stream(sandbox.id)
+    await scene.core.js.add_consumer(stream, ConsumerConfig(durable_name=f"{sandbox.id}-worker"))
+    await scene.core.js.publish(sandbox_dead_letter(sandbox.id, "UNHANDLED"), b"{}")
+    embed = (await opened(scene, name="busy")).embeds[0]
+    parts = {field.name: field.value or "" for field in embed.fields}
+    assert parts["Backlog"] == "Consumer `worker`: 2 behind\nDead letters: 1"
+    assert "1 event stored" in parts["🟢 NATS"]
 
 
 async def test_refresh_shows_how_it_is_now_in_the_same_message(scene: Scene) -> None:

@@ -22,6 +22,8 @@ OPTIONS: dict[str, dict[str, str]] = {
     "rotate": {"name": "mine"},
     "extend": {"name": "mine", "duration": "1h"},
     "level": {"name": "mine", "level": "read_only"},
+    "share": {"name": "mine"},
+    "unshare": {"name": "mine"},
 }
 
 
@@ -38,12 +40,18 @@ def commands_of(scene: Scene) -> Iterator[app_commands.Command[Any, ..., Any]]:
             yield command
 
 
+def options_of(scene: Scene, command: app_commands.Command[Any, ..., Any]) -> dict[str, Any]:
+    """What the command can't do without."""
+    wanted = {parameter.name for parameter in command.parameters if parameter.required}
+    return {**OPTIONS.get(command.name, {}), **({"user": scene.bob} if "user" in wanted else {})}
+
+
 async def test_every_command_has_a_check_and_an_error_text(scene: Scene) -> None:
     guest = scene.alice.guild.add_member(scene.env.create_user("guest"))
     names = [command.name for command in commands_of(scene)]
-    assert len(names) == 12
+    assert len(names) == 15
     for command in commands_of(scene):
-        options = OPTIONS.get(command.name, {})
+        options = options_of(scene, command)
         before = await scene.stored()
         refused = await guest.slash(scene.channel, command.qualified_name, **options)
         assert code_of(refused) == "SANDBOX_010", command.name
@@ -61,7 +69,7 @@ async def test_every_command_answers_a_fault_with_an_id(
     for command in commands_of(scene):
         if command.name == "help":
             continue
-        options = OPTIONS.get(command.name, {})
+        options = options_of(scene, command)
         result = await scene.alice.slash(scene.channel, command.qualified_name, **options)
         assert embed_of(result).title == "Something went wrong inside the bot", command.name
         assert "hunter2" not in text_of(embed_of(result))
@@ -70,9 +78,8 @@ async def test_every_command_answers_a_fault_with_an_id(
 async def test_every_name_and_guild_autocompletes(scene: Scene) -> None:
     for command in commands_of(scene):
         for parameter in command.parameters:
-            wanted = parameter.display_name in {"guild", "template"} or (
-                parameter.display_name == "name" and command.name != "create"
-            )
+            name = parameter.display_name
+            wanted = name in {"guild", "template", "type"} or (name == "name" and command.name != "create")
             assert parameter.autocomplete == wanted, f"{command.name} {parameter.display_name}"
 
 
@@ -119,6 +126,6 @@ def test_every_refusal_has_words() -> None:
 async def test_every_answer_is_private(scene: Scene) -> None:
     await scene.alice.slash(scene.channel, "sandbox create", name="mine", guild=str(COOKS_GUILD))
     for command in commands_of(scene):
-        options = OPTIONS.get(command.name, {})
+        options = options_of(scene, command)
         result = await scene.alice.slash(scene.channel, command.qualified_name, **options)
         assert result.ephemeral, command.name

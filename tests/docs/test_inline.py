@@ -40,6 +40,9 @@ NOT_RUN: Mapping[str, str] = {
     "sandboxctl run": "every page is read with it running: see `Place.start_bot`",
     "sandboxctl status NAME --watch": "runs until it is stopped: tests/cli does that",
     "sandboxctl rotate NAME": "of sandboxes that the servers keep apart: tests/isolation does that",
+    "sandboxctl share NAME USER_ID --use": "of sandboxes kept apart by the servers: tests/isolation does",
+    "sandboxctl share NAME USER_ID": "tests/cli/test_share.py does, with a colleague",
+    "sandboxctl unshare NAME USER_ID": "tests/cli/test_share.py does, with a colleague",
     "sandboxctl doctor --isolation": "of servers that keep sandboxes apart: tests/isolation does that",
     "sandboxctl run --embedded": "tests/packaging does, as installed",
     "sandboxctl gateway": "tests/gateway_endpoint does",
@@ -88,7 +91,7 @@ async def test_every_command_within_a_sentence(place: Place) -> None:
             if sandbox.name != _SANDBOX:
                 await place.core.manager.destroy(place.operator, sandbox.name)
         await place.sandbox(_SANDBOX)
-        if "unregister" in command or "events emit" in command:
+        if "unregister" in command or "events emit" in command or "events replay" in command:
             await place.sandbox(_SANDBOX, OTHER_GUILD)
         await place.shell(_script(command))
     for sandbox in await place.core.manager.list():

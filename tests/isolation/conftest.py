@@ -15,7 +15,8 @@ from sandbox_bot.migrate import migrate
 from sandbox_bot.tour.stage import default_settings
 from sandbox_core.bootstrap import Core, NatsUse, open_core
 from sandbox_core.isolation.attacks import Attack, CameBack, Verdict, judge
-from sandbox_core.models import Actor, Sandbox
+from sandbox_core.manager import Colleague
+from sandbox_core.models import Actor, Sandbox, ShareAccess
 from sandbox_core.settings import Settings
 from sandbox_core.subjects import redis_prefix
 from tests.conftest import revive
@@ -43,7 +44,7 @@ class Held:
 
     @property
     def user(self) -> str:
-        return f"sandbox-{self.sandbox.id}"
+        return self.variables["REDIS_URL"].split("//")[1].split(":")[0]
 
     async def postgres(self) -> asyncpg.Connection:
         """A plain client of PostgreSQL."""
@@ -123,6 +124,13 @@ async def hold(core: Core, name: str, owner: Actor = ALICE) -> Held:
     """Create a sandbox, and take what `connect` shows."""
     made = await core.manager.create(owner, name=name)
     return held(core, made.sandbox)
+
+
+async def hold_as_guest(core: Core, held: Held) -> Held:
+    """What `connect` shows a colleague with whom that sandbox is shared."""
+    carol = Actor("200000000000000003", "Carol")
+    made = await core.manager.share(ALICE, held.sandbox.name, Colleague(carol.id), ShareAccess.USE)
+    return Held(made.sandbox, core.manager.credentials_for(carol, made.sandbox))
 
 
 def held(core: Core, sandbox: Sandbox) -> Held:

@@ -14,10 +14,12 @@ from dataclasses import replace
 from typing import Any
 
 from sandbox_core.bootstrap import NatsUse, open_core
-from sandbox_core.models import Actor
+from sandbox_core.manager import Colleague
+from sandbox_core.models import Actor, ShareAccess
 from sandbox_core.settings import load_settings
 
 ALICE = Actor("200000000000000001", "Alice")
+BOB = Colleague("200000000000000002", "Bob")
 
 
 async def _live(task: dict[str, Any]) -> None:
@@ -47,6 +49,10 @@ async def _live(task: dict[str, Any]) -> None:
                 await cleanup.finish_resets()
             case "rotate":
                 await manager.rotate(ALICE, "mine")
+            case "share":
+                await manager.share(ALICE, "mine", BOB, ShareAccess.USE)
+            case "unshare":
+                await manager.unshare(ALICE, "mine", BOB.user_id)
             case "destroy":
                 await manager.destroy(ALICE, "mine")
             case "expire":

@@ -1,4 +1,7 @@
-"""A neighbour tries everything with the login that `connect` showed, and a plain client."""
+"""A neighbour tries everything with the login that `connect` showed, and a plain client.
+
+So does a colleague of theirs with a login to the shared sandbox: it reaches no more.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from sandbox_core.isolation.attacks import Attack
 from sandbox_core.isolation.on_postgres import PostgresAttacker
 from sandbox_core.settings import Settings
 
-from .conftest import BOB, GUILD, Held, expect, hold, opened
+from .conftest import BOB, GUILD, Held, expect, hold, hold_as_guest, opened
 from .postgres_attacks import POSTGRES
 
 
@@ -23,6 +26,8 @@ class Stage:
     """An attacker and its neighbour, who is connected."""
 
     mine: Held
+    own_url: str
+    """The address of the sandbox's own login."""
     other: Held
     other_connection: asyncpg.Connection
     names: dict[str, object]
@@ -34,11 +39,16 @@ class Stage:
         return [tuple(row) for row in rows] == [(GUILD, "treasure")] and lob == b"treasure"
 
 
-@pytest.fixture(scope="module")
-async def stage(closed: EmbeddedServers, enforced: Settings) -> AsyncIterator[Stage]:
+@pytest.fixture(scope="module", params=["owner", "colleague"])
+async def stage(
+    closed: EmbeddedServers, enforced: Settings, request: pytest.FixtureRequest
+) -> AsyncIterator[Stage]:
     limited = enforced.model_copy(update={"sandbox_database_statement_seconds": 1.0})
     async with opened(limited) as core:
         mine, other = await hold(core, "mine"), await hold(core, "other", BOB)
+        own_url = mine.variables["DATABASE_URL"]
+        if request.param == "colleague":
+            mine = await hold_as_guest(core, mine)
         theirs, ours = await other.postgres(), await mine.postgres()
         await theirs.execute("INSERT INTO communities (guild_id, name) VALUES ($1, 'treasure')", GUILD)
         await theirs.execute("CREATE FUNCTION secret() RETURNS text LANGUAGE sql AS $$SELECT 'treasure'$$")
@@ -60,7 +70,7 @@ async def stage(closed: EmbeddedServers, enforced: Settings) -> AsyncIterator[St
             "control_text": "'sandbox'",
         }
         await ours.close()
-        yield Stage(mine, other, theirs, names)
+        yield Stage(mine, own_url, other, theirs, names)
         await bot.close()
         await theirs.close()
         for held in (mine, other):
@@ -74,6 +84,6 @@ async def test_attack(stage: Stage, attack: Attack) -> None:
     came = await PostgresAttacker(address, stage.names, undo=False).attempt(attack)
     expect(attack, came)
     if "PASSWORD 'chosen'" in attack.tried[-1]:
-        chosen = await asyncpg.connect(stage.mine.variables["DATABASE_URL"], password="chosen")
+        chosen = await asyncpg.connect(stage.own_url, password="chosen")
         await chosen.close()
     assert await stage.intact()

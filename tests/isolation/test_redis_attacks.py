@@ -1,4 +1,7 @@
-"""A neighbour tries everything with the login that `connect` showed, and a plain client."""
+"""A neighbour tries everything with the login that `connect` showed, and a plain client.
+
+So does a colleague of theirs with a login to the shared sandbox: it reaches no more.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from sandbox_core.models import Actor
 from sandbox_core.settings import Settings
 from tests.conftest import ROOT
 
-from .conftest import BOB, Held, expect, hold, opened
+from .conftest import BOB, Held, expect, hold, hold_as_guest, opened
 from .postgres_attacks import POSTGRES
 from .redis_attacks import REDIS
 
@@ -43,10 +46,14 @@ class Stage:
         )
 
 
-@pytest.fixture(scope="module")
-async def stage(closed: EmbeddedServers, enforced: Settings) -> AsyncIterator[Stage]:
+@pytest.fixture(scope="module", params=["owner", "colleague"])
+async def stage(
+    closed: EmbeddedServers, enforced: Settings, request: pytest.FixtureRequest
+) -> AsyncIterator[Stage]:
     async with opened(enforced) as core:
         mine, other = await hold(core, "mine"), await hold(core, "other", BOB)
+        if request.param == "colleague":
+            mine = await hold_as_guest(core, mine)
         names = {
             "own": mine.prefix,
             "own_id": str(mine.sandbox.id),

@@ -58,9 +58,12 @@ async def test_indexes(connection: asyncpg.Connection) -> None:
         "idx_sandboxes_owner": "(owner)",
         "idx_sandboxes_expires": "(expires_at) WHERE (status = 'running'::sandbox_status)",
         "idx_sandboxes_created": "(created_at)",
+        "idx_sandbox_shares_user": "(user_id)",
         "idx_sandbox_guild_mapping_sandbox": "(sandbox_id)",
         "idx_sandbox_audit_log_sandbox_time": "(sandbox_id, created_at)",
         "idx_sandbox_audit_log_type": "(event_type)",
+        "uq_recordings_name": "(name) WHERE (status <> 'deleting'::text)",
+        "idx_recordings_owner": "(owner)",
         "uq_sandboxes_name_live": "(name) WHERE (status <> 'destroyed'::sandbox_status)",
         "uq_sandboxes_schema_live": "(schema_name) WHERE (status <> 'destroyed'::sandbox_status)",
     }

@@ -160,7 +160,7 @@ async def test_its_part_is_checked(bot: Bot, sandbox: Sandbox) -> None:
     await bot.send(sandbox, "x" * 100)
     async with workers(bot.url(sandbox), 2):
         health = await bot.namespace.check(sandbox)
-    assert (health.state, health.detail) == (PartState.HEALTHY, "1 event waiting")
+    assert (health.state, health.detail) == (PartState.HEALTHY, "1 event stored")
     facts = dict(health.facts)
     assert facts["connections"] == 2
     assert (facts["messages"], facts["dead_letters"], facts["consumers"]) == (1, 0, 0)

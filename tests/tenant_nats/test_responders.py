@@ -60,7 +60,7 @@ async def test_one_that_does_not_know_leaves_it_to_another(
 ) -> None:
     async with bot_process(pool, server.url) as second:
 
-        async def unknown(_sandbox_id: object) -> None:
+        async def unknown(_sandbox_id: object, _guest: str) -> None:
             raise TimeoutError
 
         second.responder._login_of = unknown

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import pytest
-from prometheus_client import generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from sandbox_core.cleanup import CleanupMetrics
 from sandbox_core.metrics import Metrics, PlainHistogram
+from sandbox_core.nats.consumers import Consumer, Consumers
+from sandbox_core.production_consumers import ConsumerMetrics
 
 
 def scraped(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -134,3 +136,31 @@ def test_openmetrics_says_the_same() -> None:
     assert families["sandbox_events_routed"].type == "counter"
     assert sum(sample.value for sample in families["sandbox_events_routed"].samples) == 3
     assert families["sandbox_event_route_duration_seconds"].type == "histogram"
+
+
+def test_only_durable_consumers_and_few_of_them_have_a_label() -> None:
+    registry = CollectorRegistry()
+    metrics = ConsumerMetrics(registry)
+
+    def lags() -> dict[str, float]:
+        return {
+            sample.labels["consumer"]: sample.value
+            for family in text_string_to_metric_families(generate_latest(registry).decode())
+            for sample in family.samples
+            if sample.name == "sandbox_production_consumer_lag"
+        }
+
+    assert (lags(), registry.get_sample_value("sandbox_production_consumers_read")) == ({}, 0)
+    known = tuple(Consumer(f"c{number:02}", True, 100 - number, 2, 1) for number in range(30))
+    passing = (Consumer("aXy123", False, 7, 0, 0), Consumer("other", True, 5, 0, 0))
+    metrics.show(Consumers((*known, *passing)), {"worker": 3, "bot": 0})
+    rest = sum(each.lag for each in known[20:]) + 12
+    assert lags() == {f"c{number:02}": 100 - number for number in range(20)} | {"other": rest}
+    others = {"consumer": "other"}
+    assert registry.get_sample_value("sandbox_production_consumer_redelivered", others) == 10
+    assert registry.get_sample_value("sandbox_production_consumer_unacknowledged", others) == 20
+    assert registry.get_sample_value("sandbox_production_dead_letters", {"source": "worker"}) == 3
+    metrics.show(Consumers(()), {"worker": 0, "bot": 0})
+    assert lags() == {"other": 0}
+    metrics.unread()
+    assert (lags(), registry.get_sample_value("sandbox_production_consumers_read")) == ({}, 0)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 import discord
 import pytest
 from discord.ext import commands
+from nats.js.api import ConsumerConfig
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
@@ -116,8 +117,8 @@ async def test_unloading_leaves_nothing_and_writes_the_activity(core: Core, bot:
     assert upkeep_tasks() == [
         f"upkeep-{name}"
         for name in (
-            *("commands", "count", "credentials", "letters", "measure-PostgreSQL", "measure-Redis"),
-            *("pass", "remove", "tell"),
+            *("commands", "consumers", "count", "credentials", "letters", "measure-PostgreSQL"),
+            *("measure-Redis", "pass", "record", "recordings", "remove", "resets", "tell"),
         )
     ]
 
@@ -133,7 +134,7 @@ async def test_unloading_leaves_nothing_and_writes_the_activity(core: Core, bot:
     assert touched is not None
     assert abs(touched.timestamp() - time.time()) < 60
     await bot.load_extension(EXTENSION)
-    assert len(upkeep_tasks()) == 9
+    assert len(upkeep_tasks()) == 13
 
 
 async def test_dead_letters_are_counted_by_sandbox(core: Core, bot: commands.Bot) -> None:
@@ -148,6 +149,33 @@ async def test_dead_letters_are_counted_by_sandbox(core: Core, bot: commands.Bot
 
     await until(counted)
     assert value(core.metrics.registry, "sandbox_dead_letters", sandbox="other") == 0
+    await bot.unload_extension(EXTENSION)
+
+
+async def test_productions_consumers_are_measured(core: Core, bot: commands.Bot) -> None:
+    stream, names = core.settings.stream_names.events, core.settings.stream_names
+    await core.js.add_consumer(stream, ConsumerConfig(durable_name="xp", filter_subject="events.*"))
+    for _ in range(2):
+        await core.js.publish(names.production_subject("MESSAGE_CREATE"), b"{}")
+    await core.js.publish(names.dead_letter_subject("UNHANDLED"), b"{}")
+    await core.js.publish(names.dead_letter_subject("TOO_LARGE"), b"{}")
+    await bot.load_extension(EXTENSION)
+    registry = core.metrics.registry
+
+    async def measured() -> bool:
+        return value(registry, "sandbox_production_consumers_read") == 1
+
+    await until(measured)
+    assert value(registry, "sandbox_production_consumer_lag", consumer="xp") == 2
+    assert value(registry, "sandbox_production_consumer_lag", consumer="other") == 0
+    letters = [value(registry, "sandbox_production_dead_letters", source=who) for who in ("worker", "bot")]
+    assert letters == [1, 1]
+    await core.js.delete_stream(stream)
+    with pytest.raises(DependencyUnavailable):
+        await core.consumers.refresh_gauges()
+    # Nobody knows is not nothing.
+    assert registry.get_sample_value("sandbox_production_consumer_lag", {"consumer": "xp"}) is None
+    assert registry.get_sample_value("sandbox_production_dead_letters", {"source": "bot"}) is None
     await bot.unload_extension(EXTENSION)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__, _streams
-from . import events
+from . import events, recordings
 from .audit import audit
 from .calls import calls
 from .cleanup import cleanup
@@ -26,11 +26,13 @@ from .migrate import migrate
 from .orphans import orphans
 from .production_token import production_token
 from .psql import psql
+from .record import record
 from .register_guild import register_guild
 from .reset import reset
 from .rotate import rotate
 from .run import run
 from .sessions import sessions
+from .share import share, unshare
 from .status import status
 from .tenant_nats import tenant_nats
 from .tour import tour
@@ -54,6 +56,8 @@ app.command("register-guild", rich_help_panel=_SANDBOXES)(register_guild)
 app.command("unregister-guild", rich_help_panel=_SANDBOXES)(unregister_guild)
 app.command("extend", rich_help_panel=_SANDBOXES)(extend)
 app.command("reset", rich_help_panel=_SANDBOXES)(reset)
+app.command("share", rich_help_panel=_SANDBOXES)(share)
+app.command("unshare", rich_help_panel=_SANDBOXES)(unshare)
 app.command("destroy", rich_help_panel=_SANDBOXES)(destroy)
 app.command("connect", rich_help_panel=_WORKERS)(connect)
 app.command("rotate", rich_help_panel=_WORKERS)(rotate)
@@ -68,6 +72,8 @@ app.command(
 )(exec_)
 app.command("deadletters", rich_help_panel=_WORKERS)(deadletters)
 app.add_typer(events.app, name="events", rich_help_panel=_WORKERS)
+app.command("record", rich_help_panel=_WORKERS)(record)
+app.add_typer(recordings.app, name="recordings", rich_help_panel=_WORKERS)
 app.command(
     "psql",
     rich_help_panel=_WORKERS,

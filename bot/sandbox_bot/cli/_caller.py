@@ -40,12 +40,12 @@ def _os_user() -> str:
 
 
 async def named(manager: SandboxManager, name: str | None, owner: str | None) -> Sandbox:
-    """Return the sandbox `name`, or without a name the owner's only one.
+    """Return the sandbox `name`, or without a name the owner's only one, else the only one shared with them.
 
-    Raises `SandboxNotFound`, or `SandboxNotNamed` when the owner has none or several.
+    Raises `SandboxNotFound`, or `SandboxNotNamed` when there is none, or several.
     """
     if name is not None:
         return await manager.get(name)
     if owner is None:
         raise usage("Say which sandbox: its NAME, or --owner for that person's only one.")
-    return await manager.get_or_only(None, owner=owner)
+    return await manager.get_or_only(None, owner=owner, shared=True)

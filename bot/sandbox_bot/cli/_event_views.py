@@ -1,18 +1,19 @@
-"""Shows events as lines, facts and JSON; pure. `docs/cli.md` documents the keys."""
+"""Shows events as lines and facts; pure."""
 
 from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import Any
 
+from sandbox_core.workbench.as_json import as_json, parsed
 from sandbox_core.workbench.seen import SeenEvent
 from sandbox_core.workbench.summary import Names, who, words
 
 from ._screen import Block, Cell, Facts, Listing, Parts
 from ._words import iso
 
-Json = dict[str, Any]
+__all__ = ["as_json", "line", "whole"]
+
 _KILOBYTE = 1000
 
 
@@ -47,35 +48,8 @@ def whole(event: SeenEvent, names: Names) -> list[Block]:
     return [Facts(facts), Listing(_indented(event.frame))]
 
 
-def as_json(event: SeenEvent, names: Names) -> Json:
-    """The object of `--json`, which is one line; `frame` is null when it is no JSON."""
-    return {
-        "id": str(event.id),
-        "type": event.type,
-        "stored_at": event.stored_at.astimezone(UTC)
-        .isoformat(timespec="milliseconds")
-        .replace("+00:00", "Z"),
-        "message_id": event.message_id or None,
-        "guild_id": event.guild_id,
-        "guild": _known(names.guilds, event.guild_id),
-        "channel_id": event.channel_id,
-        "channel": _known(names.channels, event.channel_id),
-        "user_id": event.user.get("id"),
-        "user": who(event) or None,
-        "words": words(event) or None,
-        "bytes": len(event.frame),
-        "origin": event.origin or None,
-        "headers": dict(event.headers),
-        "frame": _parsed(event.frame),
-    }
-
-
 def _where(event: SeenEvent, names: Names) -> str:
     return " ".join(part for part in (names.guild(event.guild_id), names.channel(event.channel_id)) if part)
-
-
-def _known(names: dict[str, str], key: str | None) -> str | None:
-    return None if key is None else names.get(key)
 
 
 def _clock(when: datetime) -> str:
@@ -86,15 +60,8 @@ def _size(count: int) -> str:
     return f"{count} B" if count < _KILOBYTE else f"{count / _KILOBYTE:.1f} kB"
 
 
-def _parsed(frame: bytes) -> Any:
-    try:
-        return json.loads(frame)
-    except (ValueError, RecursionError):
-        return None
-
-
 def _indented(frame: bytes) -> list[str]:
-    parsed = _parsed(frame)
-    if parsed is None:
+    value = parsed(frame)
+    if value is None:
         return [frame.decode(errors="replace")]
-    return json.dumps(parsed, indent=2, ensure_ascii=False).splitlines()
+    return json.dumps(value, indent=2, ensure_ascii=False).splitlines()

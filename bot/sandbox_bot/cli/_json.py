@@ -7,12 +7,13 @@ from datetime import datetime
 from typing import Any
 
 from sandbox_core import subjects
+from sandbox_core.backlog_text import dead_letters, stored
 from sandbox_core.cleanup import CleanupReport, Orphan, OrphanCleanup, OrphanReport
 from sandbox_core.errors import SandboxError
 from sandbox_core.health import SandboxHealth
 from sandbox_core.isolation import Report, Verdict
 from sandbox_core.limits_text import Limits, uses
-from sandbox_core.manager import Changed, Extension, Registration
+from sandbox_core.manager import Changed, Extension, Registration, Sharing
 from sandbox_core.models import AuditEntry, GuildAccess, Sandbox
 
 from ..doctor import Finding
@@ -66,6 +67,7 @@ def status(health: SandboxHealth, limits: Limits, now: datetime) -> Json:
             }
             for use in uses(health, limits)
         ],
+        "backlog": _backlog(health),
         "checked_at": iso(now),
     }
 
@@ -93,6 +95,17 @@ def level_set(made: Changed, now: datetime) -> Json:
 def reset(done: Changed, now: datetime) -> Json:
     """`reset`."""
     return {"sandbox": _sandbox(done.sandbox, now)}
+
+
+def shared(sharing: Sharing, now: datetime) -> Json:
+    """`share` and `unshare`."""
+    found = sharing.sandbox.share_of(sharing.user_id)
+    return {
+        "sandbox": _sandbox(sharing.sandbox, now),
+        "user_id": sharing.user_id,
+        "access": None if found is None else found.access.value,
+        "already": sharing.already,
+    }
 
 
 def destroyed(gone: Sequence[Changed], failed: Iterable[tuple[Sandbox, SandboxError]], now: datetime) -> Json:
@@ -258,6 +271,10 @@ def _sandbox(sandbox: Sandbox, now: datetime) -> Json:
         "guild_ids": list(sandbox.guild_ids),
         "isolation": "enforced" if sandbox.generation else "convention",
         "level": sandbox.rest_level.value,
+        "shared_with": [
+            {"user_id": share.user_id, "name": share.user_name or None, "access": share.access.value}
+            for share in sandbox.shares
+        ],
         "schema": sandbox.schema_name,
         "template": sandbox.template or None,
         "resetting": bool(sandbox.resetting),
@@ -271,14 +288,49 @@ def _sandbox(sandbox: Sandbox, now: datetime) -> Json:
         "events_dropped_since": _maybe(sandbox.events_dropped_since),
         "stored": [
             {
-                "store": stored.store,
-                "bytes": stored.bytes,
-                "items": stored.items,
-                "level": stored.level.value,
-                "measured_at": iso(stored.measured_at),
+                "store": each.store,
+                "bytes": each.bytes,
+                "items": each.items,
+                "level": each.level.value,
+                "measured_at": iso(each.measured_at),
             }
-            for stored in sandbox.storage
+            for each in sandbox.storage
         ],
+    }
+
+
+def _backlog(health: SandboxHealth) -> Json:
+    found = health.backlog
+    consumers, sessions = found.consumers, found.sessions
+    return {
+        "stored": stored(health),
+        "dead_letters": dead_letters(health),
+        "consumers": None
+        if consumers is None
+        else [
+            {
+                "name": each.name,
+                "durable": each.durable,
+                "lag": each.lag,
+                "unacknowledged": each.unacknowledged,
+                "redelivered": each.redelivered,
+            }
+            for each in consumers.known
+        ],
+        "consumers_unknown": None if consumers is None else list(consumers.unknown),
+        "consumers_unread": None if consumers is None else consumers.unread,
+        "sessions": None
+        if sessions is None
+        else [
+            {
+                "session": each.session.number,
+                "library": each.session.library or None,
+                "connected": each.session.connected,
+                "lag": each.lag,
+            }
+            for each in sessions
+        ],
+        "unread": dict(found.unread),
     }
 
 

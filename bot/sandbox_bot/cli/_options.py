@@ -12,7 +12,8 @@ from sandbox_gateway.calls import KEPT
 from ._completion import suggest_names, suggest_templates
 
 
-def _user_id(value: str | None) -> str | None:
+def user_id(value: str | None) -> str | None:
+    """Check a Discord user's id."""
     # Ids of users and servers have the same form: both are snowflakes.
     if value is not None and not is_guild_id(value):
         raise typer.BadParameter("a Discord user id is 17 to 20 digits, such as 613425648685547541")
@@ -20,7 +21,7 @@ def _user_id(value: str | None) -> str | None:
 
 
 def _acting_for(text: str) -> Any:
-    return typer.Option("--owner", envvar="SANDBOX_OWNER", metavar="USER_ID", callback=_user_id, help=text)
+    return typer.Option("--owner", envvar="SANDBOX_OWNER", metavar="USER_ID", callback=user_id, help=text)
 
 
 _NAME_HELP = "The sandbox's name, id or short id."
@@ -43,7 +44,12 @@ NewOwner = Annotated[
 ]
 OwnerFilter = Annotated[
     str | None,
-    typer.Option("--owner", metavar="USER_ID", callback=_user_id, help="Only this Discord user's."),
+    typer.Option(
+        "--owner",
+        metavar="USER_ID",
+        callback=user_id,
+        help="Only this Discord user's, and those shared with them.",
+    ),
 ]
 NewTemplate = Annotated[
     str | None,

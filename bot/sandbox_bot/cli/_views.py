@@ -7,6 +7,7 @@ from datetime import datetime
 
 from sandbox_core import subjects
 from sandbox_core.audit_text import details_line
+from sandbox_core.backlog_text import lines as backlog
 from sandbox_core.cleanup import OrphanReport
 from sandbox_core.health import SandboxHealth
 from sandbox_core.limits_text import Limits
@@ -18,6 +19,7 @@ from sandbox_core.models import (
     SandboxStatus,
     bots_text,
     isolation_text,
+    shares_text,
 )
 from sandbox_core.namespaces import PartState
 from sandbox_core.templates import template_after
@@ -41,8 +43,10 @@ def listing(
     sandboxes: Sequence[Sandbox], clients: Mapping[str, int] | None, now: datetime, *, absolute: bool
 ) -> Grid:
     """One row for each sandbox; `clients` are their bots, `absolute` times are for files and scripts."""
+    shared = any(sandbox.shares for sandbox in sandboxes)
+    headings = ("name", "id", "owner", "status", "servers", "level", "bots", "ends")
     return Grid(
-        ("name", "id", "owner", "status", "servers", "level", "bots", "ends"),
+        (*headings, "shared with") if shared else headings,
         [
             (
                 Cell(sandbox.name, "bold"),
@@ -53,6 +57,7 @@ def listing(
                 sandbox.rest_level.value,
                 "?" if clients is None else str(clients.get(str(sandbox.id), 0)),
                 _end(sandbox, now, absolute=absolute),
+                *((shares_text(sandbox),) if shared else ()),
             )
             for sandbox in sandboxes
         ],
@@ -77,6 +82,7 @@ def identity(sandbox: Sandbox, now: datetime) -> Facts:
             ("Id", str(sandbox.id)),
             ("Owner", _owner(sandbox)),
             ("Servers", ", ".join(sandbox.guild_ids) or "none"),
+            ("Shared with", shares_text(sandbox)),
             ("Isolation", isolation_text(sandbox)),
             ("Schema", sandbox.schema_name),
             *([("Template", sandbox.template)] if sandbox.template else []),
@@ -100,9 +106,13 @@ def health(state: SandboxHealth, limits: Limits, now: datetime) -> list[Block]:
     ]
     overall = Line(f"Overall: {state.overall.value}", _STATE_STYLE[state.overall])
     used = Grid(("limits", "used"), limit_lines(state, limits, now))
+    behind = Grid(
+        ("backlog", "name", "how far behind"), [(each.what, each.name, each.text) for each in backlog(state)]
+    )
     blocks: list[Block] = [
         identity(state.sandbox, now),
         Facts([("Ordinary bots", bots_text(state.sandbox, state.clients))]),
+        behind,
         Grid(("part", "state", "took", "detail"), rows),
         used,
     ]

@@ -1,22 +1,19 @@
-"""`events`: a sandbox's events, seen and made."""
+"""`events`: a sandbox's events, seen, repeated and made."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Annotated
 
 import typer
 
 from sandbox_core.bootstrap import NatsUse
 from sandbox_core.client_endpoint import PRODUCTION
-from sandbox_core.manager import utc_now
 from sandbox_core.nats.stream_place import StreamPlace
 from sandbox_core.production import check_owner
-from sandbox_core.validation import parse_duration
-from sandbox_core.workbench.filters import Filter, checked_filter
+from sandbox_core.workbench.filters import Filter
 from sandbox_core.workbench.seen import SeenEvent
 from sandbox_core.workbench.summary import Names
 from sandbox_core.workbench.watching import Missed, follow, last_events, one_event
@@ -24,23 +21,24 @@ from sandbox_core.workbench.watching import Missed, follow, last_events, one_eve
 from .. import _streams
 from ..exit_codes import ExitCode
 from . import _caller as caller
+from . import _choosing as choosing
 from . import _event_views as views
 from . import _options as options
 from ._default_command import DefaultsToList
 from ._emit import emit
 from ._event_names import names_of
 from ._exit import run, usage
-from ._screen import Line, busy, note, show
+from ._replay import replay
+from ._screen import Line, busy, show
 from ._screen import emit as emit_json
 from ._session import opened
 
 _MOST = 10_000
-_LONGEST = timedelta(days=7)
 
 app = typer.Typer(
     cls=DefaultsToList,
     no_args_is_help=True,
-    help="See and make the events of a sandbox. `events NAME` shows the last ones.",
+    help="See, repeat and make the events of a sandbox. `events NAME` shows the last ones.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -70,20 +68,6 @@ class _Form:
             show(views.line(event, names))
 
 
-_Types = Annotated[
-    list[str] | None, typer.Option("--type", "-t", metavar="TYPE", help="Only such, as MESSAGE_CREATE.")
-]
-_Guilds = Annotated[
-    list[str] | None, typer.Option("--guild", metavar="SERVER_ID", help="Only in this server.")
-]
-_Channels = Annotated[
-    list[str] | None, typer.Option("--channel", metavar="CHANNEL_ID", help="Only in this channel.")
-]
-_Users = Annotated[list[str] | None, typer.Option("--user", metavar="USER_ID", help="Only this user's.")]
-_Since = Annotated[str, typer.Option("--since", metavar="DURATION", help="Only the last minutes, as 10m.")]
-_Grep = Annotated[
-    str, typer.Option("--grep", metavar="PATTERN", help="Only where the frame has this regular expression.")
-]
 _Limit = Annotated[int, typer.Option("--limit", "-n", min=0, max=_MOST, help="The newest so many.")]
 _Raw = Annotated[bool, typer.Option("--raw", help="Write the frames as Discord sent them, one a line.")]
 _Lines = Annotated[bool, typer.Option("--json", help="Write one object a line.")]
@@ -94,12 +78,12 @@ _Number = Annotated[str | None, typer.Argument(metavar="ID", help="The event's n
 def list_(
     name: options.NameUnlessProduction = None,
     *,
-    types: _Types = None,
-    guilds: _Guilds = None,
-    channels: _Channels = None,
-    users: _Users = None,
-    since: _Since = "",
-    grep: _Grep = "",
+    types: choosing.Types = None,
+    guilds: choosing.Guilds = None,
+    channels: choosing.Channels = None,
+    users: choosing.Users = None,
+    since: choosing.Since = "",
+    grep: choosing.Grep = "",
     limit: _Limit = 20,
     following: options.Follow = False,
     production: options.Production = False,
@@ -112,16 +96,10 @@ def list_(
         raise typer.BadParameter("either --raw or --json")
     form = _Form(as_json, raw)
     whose = _Whose(name, production, owner)
+    chosen = choosing.Chosen(types, guilds, channels, users, since, grep)
 
     async def shown() -> int:
-        wanted = checked_filter(
-            types=types or (),
-            guild_ids=guilds or (),
-            channel_ids=channels or (),
-            user_ids=users or (),
-            since=_moment(since),
-            grep=grep,
-        )
+        wanted = chosen.filter()
         async with _source(whose) as source:
             if following:
                 await _follow(source, wanted, limit, form)
@@ -167,11 +145,12 @@ def show_(
 
 
 app.command("emit")(emit)
+app.command("replay")(replay)
 
 
 @app.callback()
 def _group() -> None:
-    """See and make the events of a sandbox."""
+    """See, repeat and make the events of a sandbox."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,13 +184,10 @@ async def _follow(source: _Source, wanted: Filter, limit: int, form: _Form) -> N
         form.write(event, source.names)
     async for found in follow(source.place, position):
         if isinstance(found, Missed):
-            count = "Events" if found.events is None else f"{found.events} events or fewer"
-            note(f"{count} were removed before they could be read.")
+            # Also to a program: its output lacks them.
+            count = "Events may have been" if found.events is None else f"{found.events} events or fewer were"
+            typer.echo(f"{count} removed before they could be read.", err=True)
         elif wanted.takes(found):
             form.write(found, source.names)
         else:
             source.names.learn(found)
-
-
-def _moment(since: str) -> datetime | None:
-    return utc_now() - parse_duration(since, maximum=_LONGEST, field="time") if since else None

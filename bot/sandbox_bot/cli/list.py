@@ -54,7 +54,7 @@ async def _list(
     owner: str | None, status: SandboxStatus | None, everything: bool
 ) -> tuple[list[Sandbox], Mapping[str, int] | None]:
     async with opened() as core:
-        found = await core.manager.list(owner=owner, status=status, include_destroyed=everything)
+        found = await core.manager.list(owner=owner, status=status, include_destroyed=everything, shared=True)
         return found, await _clients(core) if found else {}
 
 

@@ -47,7 +47,6 @@ async def _place(name: str | None, owner: str | None) -> tuple[dict[str, str], d
         return libpq_variables(settings.database, settings.sandbox_control_schema), {}
     async with opened() as core:
         sandbox = await caller.named(core.manager, name, owner)
-        core.manager.check_may_manage(caller.actor(owner, core.settings), sandbox, "connect to")
-        own = core.manager.credentials(sandbox).get("DATABASE_URL")
+        own = core.manager.credentials_for(caller.actor(owner, core.settings), sandbox).get("DATABASE_URL")
         address = PostgresAddress.parse(own or worker_addresses(settings)["DATABASE_URL"])
         return libpq_variables(address, sandbox.schema_name), {"SANDBOX_SCHEMA": sandbox.schema_name}

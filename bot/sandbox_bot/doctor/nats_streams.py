@@ -20,6 +20,7 @@ from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
 
 from sandbox_core.bootstrap import Core
 from sandbox_core.nats.connection import NatsConnection
+from sandbox_core.nats.consumers import OURS
 from sandbox_core.nats.errors import meaning
 from sandbox_core.nats.message_ids import MessageIds
 from sandbox_core.nats.sandbox_streams import SandboxStreams, sandbox_config
@@ -222,6 +223,7 @@ async def _stores(server: Server, look: Look, wanted: StreamConfig) -> bool:
         deliver_policy=DeliverPolicy.NEW,
         num_replicas=1,
         inactive_threshold=_TRIAL_KEPT_UNUSED,
+        metadata=dict(OURS),
     )
     try:
         made = await server.js.add_consumer(name, trial)

@@ -32,7 +32,9 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "sandbox_commands": (_READ, _ADD, _REMOVE),
     "sandbox_guild_commands": (_READ, _ADD, _CHANGE, _REMOVE),
     "sandbox_command_creates": (_READ, _ADD, _CHANGE, _REMOVE),
+    "sandbox_shares": (_READ, _ADD, _CHANGE, _REMOVE),
     "production_token": (_READ, _ADD, _CHANGE),
+    "recordings": (_READ, _ADD, _CHANGE, _REMOVE),
     "sandbox_storage": (_READ, _ADD, _CHANGE, _REMOVE),
     "sandbox_storage_turns": (_READ, _ADD, _CHANGE),
 }

@@ -14,6 +14,7 @@ import discord
 
 from sandbox_core import subjects
 from sandbox_core.audit_text import details_line
+from sandbox_core.backlog_text import lines as backlog_lines
 from sandbox_core.cleanup import CleanupReport, OrphanCleanup, OrphanReport
 from sandbox_core.error_text import ErrorText, shown
 from sandbox_core.health import SandboxHealth, SystemHealth
@@ -101,6 +102,10 @@ def status(health: SandboxHealth, names: GuildNames, events: int, *, limits: Lim
     if sandbox.events_dropped_since is not None:
         since = _moment(sandbox.events_dropped_since)
         lines.append(f"Events dropped: {sandbox.events_dropped:,}, since {since}: NATS did not take them.")
+    lines += [
+        f"{each.what}{each.name and f' `{each.name}`'}: {discord.utils.escape_markdown(each.text)}"
+        for each in backlog_lines(health)
+    ]
     lines += [f"{place}: {text}" for place, text in limit_lines(health, limits, now)]
     lines += [
         f"{_HEALTH_MARK[part.state]} {part.store}: {part.state}, {part.latency_ms:.0f} ms; {part.detail}"

@@ -17,9 +17,11 @@ from discord import app_commands
 from sandbox_cogs._answers import is_discords
 from sandbox_cogs._core import AnyBot
 from sandbox_core.errors import DependencyUnavailable
+from sandbox_core.events.table import CONNECTION_EVENTS
 from sandbox_core.tasks import within
 from sandbox_core.templates import NONE
 from sandbox_core.words import storable
+from sandbox_core.workbench.fixtures import names
 
 from ._access import guild_access
 from ._text import choice_label
@@ -88,6 +90,14 @@ async def suggest_templates(core: Core, current: str) -> Choices:
         return [app_commands.Choice(name=name, value=name) for name in names[:MAX_CHOICES]]
 
     return await _or_nothing(choices())
+
+
+def suggest_event_types(current: str) -> Choices:
+    """Return the types that a sandbox can get and that have the typed text; first what begins with it."""
+    typed = current.strip().upper().replace(" ", "_")
+    found = [each for each in names() if typed in each and each not in CONNECTION_EVENTS]
+    found.sort(key=lambda each: (not each.startswith(typed), each))
+    return [app_commands.Choice(name=each, value=each) for each in found[:MAX_CHOICES]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from sandbox_core.models import Sandbox
 
 from ._text import cut
 
+_EVENT_MENU = "sandbox:event:"
 MENU_LIMIT = 25
 """The most options that Discord shows in a menu."""
 
@@ -71,3 +72,45 @@ def sandbox_menu(sandboxes: Sequence[Sandbox], custom_id: str) -> discord.ui.Vie
         for sandbox in sandboxes[:MENU_LIMIT]
     ]
     return below(discord.ui.Select(custom_id=custom_id, placeholder="Choose a sandbox", options=options))
+
+
+def events_buttons(
+    sandbox_id: UUID, *, live: bool, options: Sequence[discord.SelectOption] | None, event_type: str
+) -> discord.ui.View:
+    """Return what is below a list of events: a menu of them, Refresh, Replay, JSON, and Stop following."""
+    items: list[discord.ui.Item[discord.ui.View]] = []
+    if options:
+        menu = f"{_EVENT_MENU}{sandbox_id}"
+        items.append(
+            discord.ui.Select(custom_id=menu, placeholder="Look at one of them", options=list(options))
+        )
+    refresh = f"sandbox:events:{sandbox_id}:{event_type}"
+    items.append(button("Refresh", refresh, discord.ButtonStyle.primary))
+    if options:
+        label = "Replay it" if len(options) == 1 else f"Replay these {len(options)}"
+        items += [
+            button(label, f"sandbox:replay:{sandbox_id}"),
+            button("JSON", f"sandbox:eventsjson:{sandbox_id}"),
+        ]
+    if live:
+        items.append(button("Stop following", f"sandbox:unfollow:{sandbox_id}:{event_type}"))
+    return below(*items)
+
+
+def event_buttons(sandbox_id: UUID, chosen: str) -> discord.ui.View:
+    """Return the button Replay below one event."""
+    replay = f"sandbox:replay:{sandbox_id}:{chosen}"
+    return below(button("Replay", replay, discord.ButtonStyle.primary))
+
+
+def events_below(message: discord.Message | None) -> list[str]:
+    """Return the values of the events that a message shows, the newest first, by its menu."""
+    rows = [] if message is None else message.components
+    return [
+        option.value
+        for row in rows
+        if isinstance(row, discord.ActionRow)
+        for item in row.children
+        if isinstance(item, discord.SelectMenu) and (item.custom_id or "").startswith(_EVENT_MENU)
+        for option in item.options
+    ]

@@ -14,12 +14,13 @@ from discord import app_commands
 
 from sandbox_cogs._core import AnyBot
 from sandbox_cogs._correlation import correlated
-from sandbox_core.models import RestLevel, SandboxStatus
+from sandbox_core.models import RestLevel, SandboxStatus, ShareAccess
 
 from . import (
     _connect,
     _create,
     _destroy,
+    _events,
     _extend,
     _help,
     _level,
@@ -27,6 +28,7 @@ from . import (
     _register,
     _reset,
     _rotate,
+    _share,
     _status,
     _unregister,
 )
@@ -35,6 +37,7 @@ from ._autocomplete import (
     Choices,
     GuildSuggestions,
     leave_to_others,
+    suggest_event_types,
     suggest_sandboxes,
     suggest_templates,
 )
@@ -97,7 +100,9 @@ class SandboxCommands(app_commands.Group, name="sandbox", description="Sandboxes
 
     @app_commands.command(name="list", description="Every sandbox: whose it is, its status and when it ends")
     @app_commands.describe(
-        owner="Only this person's", status="Only those with this status", everything="Destroyed ones too"
+        owner="Only this person's, and those shared with them",
+        status="Only those with this status",
+        everything="Destroyed ones too",
     )
     @app_commands.rename(everything="all")
     @app_commands.choices(
@@ -116,7 +121,8 @@ class SandboxCommands(app_commands.Group, name="sandbox", description="Sandboxes
             status=SandboxStatus(status) if status is not None else None,
             everything=everything,
         )
-        await self._answer(interaction, _list.page_of(self._core, filters, 1))
+        work = _list.page_of(self._core, filters, 1, viewer=str(interaction.user.id))
+        await self._answer(interaction, work)
 
     @app_commands.command(description="One sandbox: its servers, its expiry and the health of its parts")
     @app_commands.describe(
@@ -127,8 +133,26 @@ class SandboxCommands(app_commands.Group, name="sandbox", description="Sandboxes
         """`/sandbox status [name] [watch]`."""
         await self._answer(interaction, _status.status(self._core, interaction, name, watch=watch))
 
+    @app_commands.command(description="The last events of a sandbox, and how each looks; also replays them")
+    @app_commands.describe(
+        name=f"{_NAME} of yours; by default this server's, else your only one",
+        event_type="Only events of this type, such as MESSAGE_CREATE",
+        follow="Keep the answer up to date, for up to 14 minutes",
+    )
+    @app_commands.rename(event_type="type")
+    async def events(
+        self,
+        interaction: Interaction,
+        name: str | None = None,
+        event_type: str | None = None,
+        follow: bool = False,
+    ) -> None:
+        """`/sandbox events [name] [type] [follow]`."""
+        work = _events.events(self._core, interaction, name, event_type, follow=follow)
+        await self._answer(interaction, work)
+
     @app_commands.command(description="The environment for a worker that runs inside your sandbox")
-    @app_commands.describe(name=f"{_NAME} of yours")
+    @app_commands.describe(name=f"{_NAME}: one of yours, or shared with you to use")
     async def connect(self, interaction: Interaction, name: str) -> None:
         """`/sandbox connect name`."""
         await self._answer(interaction, _connect.connect(self._core, interaction, name))
@@ -150,6 +174,28 @@ class SandboxCommands(app_commands.Group, name="sandbox", description="Sandboxes
         """`/sandbox level name level`."""
         work = _level.set_level(self._core, interaction, name, RestLevel(level))
         await self._answer(interaction, work, changes=True)
+
+    @app_commands.command(description="Let a colleague see your sandbox, or work in it")
+    @app_commands.describe(
+        name=f"{_NAME} of yours",
+        user="The colleague",
+        access="see, the default: look at what happens in it; use: work in it, with credentials of their own",
+    )
+    @app_commands.choices(
+        access=[app_commands.Choice(name=each.value, value=each.value) for each in ShareAccess]
+    )
+    async def share(
+        self, interaction: Interaction, name: str, user: discord.User, access: str = ShareAccess.SEE.value
+    ) -> None:
+        """`/sandbox share name user [access]`."""
+        work = _share.share(self._core, interaction, name, user, ShareAccess(access))
+        await self._answer(interaction, work, changes=True)
+
+    @app_commands.command(description="Take a colleague's access to your sandbox away, at once")
+    @app_commands.describe(name=f"{_NAME} of yours", user="The colleague")
+    async def unshare(self, interaction: Interaction, name: str, user: discord.User) -> None:
+        """`/sandbox unshare name user`."""
+        await self._answer(interaction, _share.unshare(self._core, interaction, name, user), changes=True)
 
     @app_commands.command(
         name="register-guild", description="Send a server's live events to a sandbox instead of production"
@@ -208,9 +254,12 @@ class SandboxCommands(app_commands.Group, name="sandbox", description="Sandboxes
         await self._answer(interaction, _help.show(self._core, self.commands))
 
     @status.autocomplete("name")
+    @events.autocomplete("name")
     @connect.autocomplete("name")
     @rotate.autocomplete("name")
     @level.autocomplete("name")
+    @share.autocomplete("name")
+    @unshare.autocomplete("name")
     @register_guild.autocomplete("name")
     @unregister_guild.autocomplete("name")
     @extend.autocomplete("name")
@@ -231,6 +280,12 @@ class SandboxCommands(app_commands.Group, name="sandbox", description="Sandboxes
         if not may_use_unasked(interaction, self._core.settings):
             return []
         return await suggest_templates(self._core, current)
+
+    @events.autocomplete("event_type")
+    async def _suggest_types(self, interaction: Interaction, current: str) -> Choices:
+        if self._core.publishing.is_answered_elsewhere(interaction.guild_id):
+            await leave_to_others()
+        return suggest_event_types(current) if may_use_unasked(interaction, self._core.settings) else []
 
     @create.autocomplete("guild")
     @register_guild.autocomplete("guild")

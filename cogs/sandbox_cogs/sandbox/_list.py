@@ -44,15 +44,16 @@ class Filters:
         return f"sandbox:list:{page}:{self.owner or ''}:{self.status or ''}:{int(self.everything)}"
 
 
-async def page_of(core: Core, filters: Filters, page: int) -> Answer:
-    """Return one page of the current list."""
+async def page_of(core: Core, filters: Filters, page: int, *, viewer: str) -> Answer:
+    """Return one page of the current list, as this person sees it."""
     sandboxes = await core.manager.list(
         owner=filters.owner,
         status=filters.status,
         include_destroyed=filters.everything or filters.status is SandboxStatus.DESTROYED,
+        shared=True,
     )
     filtered = filters.owner is not None or filters.status is not None
-    embed = _render_list.listing(sandboxes, filtered=filtered, page=page)
+    embed = _render_list.listing(sandboxes, filtered=filtered, page=page, viewer=viewer)
     pages = _render_list.page_count(sandboxes)
     page = min(max(page, 1), pages)
     return Answer(embed, _turning(filters, page, pages) if pages > 1 else None)

@@ -22,13 +22,14 @@ async def guild_names(
 ) -> dict[str, str]:
     """Return the names of the sandbox's guilds that the gateway has sent, by id.
 
-    The sandbox's owner and the bot's owners see all names, other callers only those of their own guilds: the
-    name of a guild may be a secret of its members.
+    The sandbox's owner, its colleagues and the bot's owners see all names, other callers only those of their
+    own guilds: the name of a guild may be a secret of its members.
     """
     bot = interaction.client
     known = [bot.get_guild(int(guild_id)) for guild_id in sandbox.guild_ids]
     guilds = [guild for guild in known if guild is not None]
-    if str(interaction.user.id) not in {sandbox.owner, *settings.discord_owner_ids}:
+    caller = str(interaction.user.id)
+    if caller not in {sandbox.owner, *settings.discord_owner_ids} and sandbox.share_of(caller) is None:
         # Live updates show the same interaction again, and ask only once.
         member: dict[int, bool] = interaction.extras.setdefault(_MEMBER, {})
         asked = [guild for guild in guilds if guild.id not in member][:_MOST_ASKED]

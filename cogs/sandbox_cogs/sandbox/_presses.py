@@ -19,6 +19,7 @@ from . import (
     _connect,
     _destroy,
     _diversion,
+    _events,
     _extend,
     _list,
     _question,
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from sandbox_core.bootstrap import Core
 
 _SANDBOX = r"(?P<sandbox>[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})"
+
+_TYPE = r"(?P<type>[A-Z_]{0,60})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +94,52 @@ async def _picked(press: Press) -> None:
     await answer_in_place(press.interaction, press.core, work)
 
 
+async def _picked_events(press: Press) -> None:
+    if not press.chosen:
+        await acknowledged(press.interaction, press.interaction.response.defer)
+        return
+    follow = press.arguments["how"] == "follow"
+    work = _events.events(
+        press.core, press.interaction, press.chosen[0], press.arguments["type"], follow=follow
+    )
+    await answer_in_place(press.interaction, press.core, work)
+
+
+async def _picked_event(press: Press) -> None:
+    if not press.chosen:
+        await acknowledged(press.interaction, press.interaction.response.defer)
+        return
+    work = _events.one(press.core, press.interaction, press.sandbox_id, press.chosen[0])
+    await answer_anew(press.interaction, press.core, work)
+
+
+async def _pressed_events(press: Press) -> None:
+    work = _events.refreshed(press.core, press.interaction, press.sandbox_id, press.arguments["type"])
+    await answer_in_place(press.interaction, press.core, work)
+
+
+async def _pressed_unfollow(press: Press) -> None:
+    work = _events.unfollowed(press.core, press.interaction, press.sandbox_id, press.arguments["type"])
+    await answer_in_place(press.interaction, press.core, work)
+
+
+async def _pressed_json(press: Press) -> None:
+    work = _events.as_file(press.core, press.interaction, press.sandbox_id)
+    await answer_anew(press.interaction, press.core, work)
+
+
+async def _pressed_replay(press: Press) -> None:
+    one = press.arguments["event"]
+    chosen = [] if one is None else [one]
+    work = _events.replay(press.core, press.interaction, press.sandbox_id, chosen)
+    await answer_anew(press.interaction, press.core, work, changes=True)
+
+
 async def _turned(press: Press) -> None:
     filters = _list.Filters.from_match(press.arguments)
-    work = _list.page_of(press.core, filters, int(press.arguments["page"]))
+    work = _list.page_of(
+        press.core, filters, int(press.arguments["page"]), viewer=str(press.interaction.user.id)
+    )
     await answer_in_place(press.interaction, press.core, work)
 
 
@@ -123,6 +169,12 @@ _HANDLERS: Mapping[str, tuple[re.Pattern[str], Callable[[Press], Awaitable[None]
         ("refresh", _SANDBOX, _pressed_refresh),
         ("unwatch", _SANDBOX, _pressed_unwatch),
         ("pick", r"(?P<how>once|watch)", _picked),
+        ("events", rf"{_SANDBOX}:{_TYPE}", _pressed_events),
+        ("event", _SANDBOX, _picked_event),
+        ("unfollow", rf"{_SANDBOX}:{_TYPE}", _pressed_unfollow),
+        ("eventsjson", _SANDBOX, _pressed_json),
+        ("replay", rf"{_SANDBOX}(?::(?P<event>\d{{1,17}}:\d{{1,18}}))?", _pressed_replay),
+        ("pickevents", rf"(?P<how>once|follow):{_TYPE}", _picked_events),
         ("list", _list.ARGUMENTS, _turned),
         ("ask", rf"(?P<kind>{'|'.join(_QUESTIONS)}):{_question.ARGUMENTS}", _answered),
     )

@@ -10,6 +10,7 @@ from datetime import datetime
 import discord
 
 from sandbox_core import subjects
+from sandbox_core.backlog_text import lines as backlog_lines
 from sandbox_core.error_text import ErrorText
 from sandbox_core.event_router import LastEvent
 from sandbox_core.health import SandboxHealth
@@ -30,6 +31,7 @@ from sandbox_core.namespaces import PartHealth
 from sandbox_core.stored import Level
 from sandbox_core.words import counted
 
+from ._render_share import add_shares
 from ._text import (
     AMBER,
     BLUE,
@@ -52,7 +54,8 @@ from ._text import (
 )
 
 # Four parts of this size, the other fields and the title stay below 6000 characters together.
-_PART_LIMIT = 500
+_PART_LIMIT = 450
+_BACKLOG_LIMIT, _LINE_LIMIT = 700, 200
 _MINUTE = 60.0
 
 
@@ -134,7 +137,9 @@ def status(
     embed = discord.Embed(title=f"Sandbox {sandbox.name}", description=state, colour=colour, timestamp=now)
     _add_identity(embed, sandbox)
     _add_servers(embed, sandbox, names)
+    add_shares(embed, sandbox)
     embed.add_field(name="Ordinary bots", value=bots_text(sandbox, health.clients), inline=False)
+    embed.add_field(name="Backlog", value=_backlog(health), inline=False)
     events = counted(events_last_minute, "event", "events")
     embed.add_field(name="In the last minute", value=f"{events} received", inline=False)
     if sandbox.events_dropped_since is not None:
@@ -335,6 +340,15 @@ def _add_identity(embed: discord.Embed, sandbox: Sandbox) -> None:
 def _add_servers(embed: discord.Embed, sandbox: Sandbox, names: GuildNames) -> None:
     labels = [guild_label(guild_id, names) for guild_id in sandbox.guild_ids]
     embed.add_field(name="Servers", value=joined(labels, FIELD_LIMIT, "\n") or "none", inline=False)
+
+
+def _backlog(health: SandboxHealth) -> str:
+    said = []
+    for each in backlog_lines(health):
+        # Both are a stranger's text, without backticks by now.
+        name = f" `{each.name}`" if each.name else ""
+        said.append(f"{each.what}{name}: {cut(discord.utils.escape_markdown(each.text), _LINE_LIMIT)}")
+    return joined(said, _BACKLOG_LIMIT, "\n")
 
 
 def _part(part: PartHealth) -> str:

@@ -9,6 +9,7 @@ import discord
 from sandbox_core.models import Sandbox
 from sandbox_core.words import counted
 
+from ._render_share import share_mark
 from ._text import (
     BLUE,
     DESCRIPTION_LIMIT,
@@ -26,14 +27,19 @@ def page_count(sandboxes: Sequence[Sandbox]) -> int:
     return max(1, -(-len(sandboxes) // PAGE_ROWS))
 
 
-def listing(sandboxes: Sequence[Sandbox], *, filtered: bool = False, page: int = 1) -> discord.Embed:
-    """Return one page, counted from 1; a number beyond the last page shows the last page."""
+def listing(
+    sandboxes: Sequence[Sandbox], *, filtered: bool = False, page: int = 1, viewer: str = ""
+) -> discord.Embed:
+    """Return one page, counted from 1; a number beyond the last page shows the last page.
+
+    `viewer` is who reads it.
+    """
     pages = page_count(sandboxes)
     page = min(max(page, 1), pages)
     title = counted(len(sandboxes), "sandbox", "sandboxes")
     embed = discord.Embed(title=title, colour=BLUE)
     if sandboxes:
-        rows = [_row(sandbox) for sandbox in sandboxes[(page - 1) * PAGE_ROWS : page * PAGE_ROWS]]
+        rows = [_row(sandbox, viewer) for sandbox in sandboxes[(page - 1) * PAGE_ROWS : page * PAGE_ROWS]]
         embed.description = joined(rows, DESCRIPTION_LIMIT, "\n")
     elif filtered:
         embed.title = "No sandbox matches"
@@ -46,10 +52,12 @@ def listing(sandboxes: Sequence[Sandbox], *, filtered: bool = False, page: int =
     return embed
 
 
-def _row(sandbox: Sandbox) -> str:
+def _row(sandbox: Sandbox, viewer: str) -> str:
     end = sandbox.destroyed_at
     fate = f"destroyed {relative(end)}" if end is not None else f"expires {relative(sandbox.expires_at)}"
+    mark = share_mark(sandbox, viewer)
     return (
         f"{STATUS_LOOK[sandbox.status][0]} **{sandbox.name}** · {sandbox.status} · `{sandbox.short_id}`\n"
         f"\u2003{owner_label(sandbox)} · {counted(len(sandbox.guild_ids), 'server', 'servers')} · {fate}"
+        f"{f' · {mark}' if mark else ''}"
     )

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 BUDGET_SECONDS = 8.0
 """The limit in seconds for the work; with the answer itself the total stays under ten seconds."""
 
+NOBODY = discord.AllowedMentions.none()
+"""An answer may name people, and pings none of them."""
+
 Interaction = discord.Interaction[AnyBot]
 
 
@@ -157,4 +160,6 @@ async def _show(interaction: Interaction, answer: Answer) -> discord.Interaction
         # discord.py closes what it has sent, and it may have to be sent again.
         file.reset()
         files = [discord.File(io.BytesIO(file.fp.read()), filename=file.filename)]
-    return await interaction.edit_original_response(embed=answer.embed, view=answer.view, attachments=files)
+    return await interaction.edit_original_response(
+        embed=answer.embed, view=answer.view, attachments=files, allowed_mentions=NOBODY
+    )

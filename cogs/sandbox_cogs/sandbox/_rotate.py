@@ -21,5 +21,5 @@ async def rotate(core: Core, interaction: discord.Interaction[AnyBot], reference
     actor = await actor_of(interaction, core.settings)
     rotated = await core.manager.rotate(actor, reference)
     return environment_of(
-        core, rotated.sandbox, f"New credentials of {rotated.sandbox.name}; the old ones are cut"
+        core, actor, rotated.sandbox, f"New credentials of {rotated.sandbox.name}; the old ones are cut"
     )

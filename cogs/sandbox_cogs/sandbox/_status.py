@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 import discord
 
 from sandbox_cogs._core import AnyBot
-from sandbox_cogs._late import what_is_away
-from sandbox_cogs._requests import answered
 from sandbox_core.error_text import explain
 from sandbox_core.errors import SandboxError, SandboxNotFound, SandboxNotNamed
 from sandbox_core.limits_text import Limits
 from sandbox_core.manager import utc_now
-from sandbox_core.tasks import within
 
 from . import _render
 from ._buttons import sandbox_menu, status_buttons
+from ._live import kept_up_to_date
 from ._names import guild_names
-from ._reply import BUDGET_SECONDS, Answer
-from ._watch import LiveMessage, watches_of
+from ._reply import Answer
+from ._watch import watches_of
 
 if TYPE_CHECKING:
     from sandbox_core.bootstrap import Core
@@ -34,18 +32,30 @@ async def status(core: Core, interaction: Interaction, reference: str | None, *,
 
     Raises `SandboxNotFound`, or `SandboxNotNamed` when the caller names no sandbox and has none.
     """
+    found = await named_or_menu(core, interaction, reference, f"sandbox:pick:{'watch' if watch else 'once'}")
+    if isinstance(found, Answer):
+        return found
+    return await _shown(core, interaction, found, watch=watch)
+
+
+async def named_or_menu(
+    core: Core, interaction: Interaction, reference: str | None, custom_id: str
+) -> str | Answer:
+    """Return the named sandbox, else this guild's, else the caller's only one, else a menu of the caller's.
+
+    A press of the menu has `custom_id`. Raises `SandboxNotNamed`.
+    """
     if reference is None:
         here = await core.manager.for_guild(str(interaction.guild_id))
         if here is None:
-            own = await core.manager.list(owner=str(interaction.user.id))
+            own = await core.manager.list(owner=str(interaction.user.id), shared=True)
             if not own:
                 raise SandboxNotNamed
             if len(own) > 1:
-                menu = sandbox_menu(own, f"sandbox:pick:{'watch' if watch else 'once'}")
-                return Answer(_render.which_sandbox(len(own)), menu)
+                return Answer(_render.which_sandbox(len(own)), sandbox_menu(own, custom_id))
             here = own[0]
         reference = str(here.id)
-    return await _shown(core, interaction, reference, watch=watch)
+    return reference
 
 
 async def refreshed(core: Core, interaction: Interaction, sandbox_id: UUID) -> Answer:
@@ -68,18 +78,18 @@ async def unwatched(core: Core, interaction: Interaction, sandbox_id: UUID) -> A
 
 
 async def _shown(core: Core, interaction: Interaction, reference: str, *, watch: bool) -> Answer:
-    watches = watches_of(interaction.client)
-    if not watch or watches.full:
+    if not watch or watches_of(interaction.client).full:
         return await _look(core, interaction, reference, refused=watch)
     # By id from here on: another sandbox may get the same name later.
-    sandbox = await core.manager.get(reference)
-    live = _LiveStatus(core, interaction, sandbox.id, watches.life)
-    answer = await live.look()
+    sandbox_id = (await core.manager.get(reference)).id
 
-    def begin(message: discord.InteractionMessage) -> None:
-        watches.start(message.id, interaction.user.id, LiveMessage(live.ends_at, live.update, live.end))
+    async def look(until: datetime | None) -> Answer:
+        return await _look(core, interaction, str(sandbox_id), until=until)
 
-    return Answer(answer.embed, answer.view, shown=begin)
+    def buttons(live: bool) -> discord.ui.View:
+        return status_buttons(sandbox_id, live=live)
+
+    return await kept_up_to_date(core, interaction, look, buttons)
 
 
 async def _look(
@@ -102,45 +112,3 @@ async def _look(
         not_watched=refused,
     )
     return Answer(embed, status_buttons(health.sandbox.id, live=until is not None))
-
-
-class _LiveStatus:
-    """One sandbox's status in one message, with live updates."""
-
-    def __init__(self, core: Core, interaction: Interaction, sandbox_id: UUID, life: float) -> None:
-        self._core = core
-        self._interaction = interaction
-        self._sandbox_id = sandbox_id
-        self.ends_at = utc_now() + timedelta(seconds=life)
-
-    async def look(self, *, last: bool = False) -> Answer:
-        """Return the status now. Raises as `SandboxManager.health`."""
-        until = None if last else self.ends_at
-        return await _look(self._core, self._interaction, str(self._sandbox_id), until=until)
-
-    async def update(self) -> bool:
-        """Show the status. Return False when the sandbox is destroyed."""
-        return await self._show(last=False)
-
-    async def end(self) -> None:
-        """Show the status a last time, without the text about live updates."""
-        await self._show(last=True)
-
-    async def _show(self, *, last: bool) -> bool:
-        gone = False
-        try:
-            answer = await within(BUDGET_SECONDS, self.look(last=last))
-        except SandboxNotFound as error:
-            gone = True
-            answer = Answer(_render.refusal(explain(error)))
-        except SandboxError as error:
-            answer = self._trouble(error, last=last)
-        except TimeoutError:
-            answer = self._trouble(await what_is_away(self._core, BUDGET_SECONDS), last=last)
-        edit = self._interaction.edit_original_response
-        await answered(lambda: edit(embed=answer.embed, view=answer.view))
-        return not gone
-
-    def _trouble(self, error: SandboxError, *, last: bool) -> Answer:
-        # The updates continue: a server that is away comes back.
-        return Answer(_render.refusal(explain(error)), status_buttons(self._sandbox_id, live=not last))

@@ -35,6 +35,7 @@ COUNT_EVERY = 10.0
 """Seconds between two updates. Gauges must be at most 15 s old."""
 COMMANDS_EVERY = 60.0
 RESETS_EVERY = 10.0
+TIDY_EVERY = 60.0
 AFTER_FAILURE = 3.0
 
 Work = Callable[[], Awaitable[float]]
@@ -70,9 +71,12 @@ class Upkeep(commands.Cog):
             "tell": self.tell,
             "count": self.count,
             "letters": self.count_letters,
+            "consumers": self.measure_consumers,
             "credentials": self.keep_credentials,
             "resets": self.finish_resets,
             "commands": self.remove_commands,
+            "record": self._core.recordings.recorder.turn,
+            "recordings": self.tidy_recordings,
             # Each for itself: one store may be away, or large.
             **{f"measure {store}": partial(self.measure, store) for store in self._core.measuring.stores},
         }
@@ -87,6 +91,7 @@ class Upkeep(commands.Cog):
         await end(*tasks)
         if tasks:
             try:
+                await self._core.recordings.recorder.close()
                 await self._record_activity()
                 await self._record_dropped()
             except DependencyUnavailable as error:
@@ -157,6 +162,11 @@ class Upkeep(commands.Cog):
             await self._left_commands.turn()
         return COMMANDS_EVERY
 
+    async def tidy_recordings(self) -> float:
+        """Remove recordings that are too old."""
+        await self._core.recordings.library.tidy()
+        return TIDY_EVERY
+
     async def measure(self, store: str) -> float:
         """Measure what sandboxes store there, if it is this process's turn."""
         # Others may begin right after this one has ended.
@@ -182,6 +192,11 @@ class Upkeep(commands.Cog):
     async def count_letters(self) -> float:
         """Bring the gauge of dead letters up to date."""
         self._core.metrics.dead_letters(await self._core.dead_letters.counts())
+        return COUNT_EVERY
+
+    async def measure_consumers(self) -> float:
+        """Bring the gauges of production's consumers up to date."""
+        await self._core.consumers.refresh_gauges()
         return COUNT_EVERY
 
     async def _record_activity(self) -> None:

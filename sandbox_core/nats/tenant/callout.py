@@ -22,7 +22,8 @@ from nats.aio.subscription import Subscription
 from sandbox_core import tasks
 from sandbox_core.credentials import redis_hash
 from sandbox_core.errors import DependencyUnavailable
-from sandbox_core.subjects import sandbox_of_user, slot_account
+from sandbox_core.guests import read_user
+from sandbox_core.subjects import slot_account
 
 from ..connection import NatsConnection
 from .configuration import LOGIN_WITHIN
@@ -88,8 +89,8 @@ class Allowance:
         return True
 
 
-LoginOf = Callable[[UUID], Awaitable[SlotLogin | None]]
-"""Finds a sandbox's login. Raises `DependencyUnavailable`."""
+LoginOf = Callable[[UUID, str], Awaitable[SlotLogin | None]]
+"""Finds a sandbox's login, or that of one of its guests. Raises `DependencyUnavailable`."""
 
 
 class CalloutResponder:
@@ -178,8 +179,8 @@ class CalloutResponder:
 
         Raises `DependencyUnavailable` when it can't be told.
         """
-        sandbox_id = sandbox_of_user(request.user)
-        found = None if sandbox_id is None else await self._login_of(UUID(sandbox_id))
+        sandbox_id, guest = read_user(request.user) or (None, "")
+        found = None if sandbox_id is None else await self._login_of(UUID(sandbox_id), guest)
         now = self._clock()
         if sandbox_id is None or found is None:
             return self._refuse(request, sandbox_id, "no sandbox has this login", now)
@@ -192,7 +193,7 @@ class CalloutResponder:
             self._keys.issuer,
             request,
             account=slot_account(found.slot),
-            name=connection_name(sandbox_id, found.generation),
+            name=connection_name(sandbox_id, found.generation, guest),
             permissions=worker_permissions(sandbox_id),
             at=now,
             until=found.at_most_until,
@@ -205,6 +206,6 @@ class CalloutResponder:
         return refusing(self._keys.issuer, request, why=why, at=now)
 
 
-def connection_name(sandbox_id: UUID | str, generation: int) -> str:
+def connection_name(sandbox_id: UUID | str, generation: int, guest: str = "") -> str:
     """What the server shows of a worker's connection: whose it is, and of which login."""
-    return f"{sandbox_id}:{generation}"
+    return f"{sandbox_id}:{generation}:{guest}" if guest else f"{sandbox_id}:{generation}"

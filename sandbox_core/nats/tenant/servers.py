@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import nats.errors
 from nats.errors import NoRespondersError
@@ -44,6 +44,21 @@ class WorkerConnection:
     """Whose login it has; "" when that can't be told."""
     generation: int
     """Which login it has."""
+    guest: str = ""
+    """Whose of the sandbox's guests; "" for the sandbox's own."""
+
+    @property
+    def login(self) -> WorkerLogin:
+        """Its login."""
+        return WorkerLogin(self.sandbox_id, self.generation, self.guest)
+
+
+class WorkerLogin(NamedTuple):
+    """A login of a sandbox, or of one of its guests."""
+
+    sandbox_id: str
+    generation: int
+    guest: str
 
 
 class TenantServers:
@@ -171,7 +186,6 @@ def _worker(server_id: str, about: Mapping[str, Any]) -> WorkerConnection | None
     if slot is None:
         return None
     # The name in its token, see `connection_name`.
-    sandbox_id, _, generation = str(about.get("authorized_user") or "").partition(":")
-    return WorkerConnection(
-        server_id, int(about["cid"]), slot, sandbox_id, int(generation) if generation.isdigit() else 0
-    )
+    sandbox_id, generation, guest, *_ = f"{about.get('authorized_user') or ''}::".split(":")
+    number = int(generation) if generation.isdigit() else 0
+    return WorkerConnection(server_id, int(about["cid"]), slot, sandbox_id, number, guest)

@@ -400,7 +400,7 @@ async def test_they_outlive_events_and_go_with_their_sandbox(
     namespace = NatsNamespace(streams_at(js))
     health = await namespace.check(sandbox)
     assert (health.facts["dead_letters"], health.facts["messages"]) == (2, 0)
-    assert health.detail == "no events waiting, 2 dead letters"
+    assert health.detail == "no events stored, 2 dead letters"
     assert await namespace.list_ids() == {str(sandbox.id)}
     await namespace.drop(sandbox)
     assert await letters.list(sandbox.id, limit=9) == []

@@ -82,7 +82,7 @@ async def test_more_streams_than_one_answer_names(
 async def test_health(namespace: NatsNamespace, js: JetStreamContext, sandbox: Sandbox) -> None:
     await namespace.provision(sandbox)
     quiet = await namespace.check(sandbox)
-    assert (quiet.store, quiet.state, quiet.detail) == ("NATS", PartState.HEALTHY, "no events waiting")
+    assert (quiet.store, quiet.state, quiet.detail) == ("NATS", PartState.HEALTHY, "no events stored")
     for kind in ("MESSAGE_CREATE", "MESSAGE_CREATE", "TYPING_START"):
         await js.publish(sandbox_subject(sandbox.id, kind), b"{}")
     await consumer(js, sandbox, "mine", sandbox_subject(sandbox.id, "TYPING_START"))
@@ -93,7 +93,7 @@ async def test_health(namespace: NatsNamespace, js: JetStreamContext, sandbox: S
     assert (busy.facts["consumers"], busy.facts["consumers_limit"]) == (1, 50)
     assert 0 < int(busy.facts["bytes"]) < int(busy.facts["bytes_limit"]) == 32 * 1024 * 1024
     assert 90 <= float(busy.facts["last_event_age_s"]) < 120
-    assert busy.detail.startswith("3 events waiting, the last one ")
+    assert busy.detail.startswith("3 events stored, the last one ")
     assert busy.latency_ms > 0
     behind = NatsNamespace(streams_at(js), clock=lambda: datetime.now(UTC) - timedelta(hours=1))
     assert (await behind.check(sandbox)).facts["last_event_age_s"] == 0
