@@ -109,6 +109,7 @@ EXAMPLES: dict[type[errors.SandboxError], errors.SandboxError] = {
         errors.SandboxNotFound(LONG, ["n" * 63] * 60),
         errors.SchemaCreationFailed("sandbox_3f2a9c01", LONG),
         errors.CleanupFailed(LONG, "Redis keys", LONG),
+        errors.ResetUnfinished("mine", "Redis", "connection refused"),
         errors.StillWritten("Redis", "keys"),
         errors.InvalidInput("name", LONG, LONG, LONG),
         errors.SandboxNotNamed(["n" * 63] * 60),
