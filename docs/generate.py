@@ -147,6 +147,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         *("sandbox_redis_mb", "sandbox_redis_keys", "sandbox_redis_all_"),
         *("sandbox_stream_", "sandbox_nats_connections"),
     ),
+    "Recordings": ("sandbox_recordings_",),
     "Events": ("events_", "router_"),
     "Operation": ("ops_", "metrics_", "log_"),
 }

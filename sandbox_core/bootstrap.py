@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from enum import Enum
 from functools import partial
-from typing import Any
 from uuid import UUID
 
 import structlog
 from nats.js import JetStreamContext
 from redis.asyncio import Redis
 
-from . import clients, live_gauges, system_health, tasks
-from .attribution import ChannelGuilds, ChannelLookup, ChannelSharing
+from . import clients, live_gauges, system_health
+from .attribution import ChannelLookup
 from .cleanup import CleanupMetrics, CleanupProvider, Notices
 from .clients import APPLICATION, CLOSE_EACH_WITHIN, NatsSides, Waiting, connect_nats, open_clients
 from .dependencies import questions
 from .errors import DependencyUnavailable
-from .event_router import BudgetLimits, EventRouter, GatewayIntake, LastEvents
+from .event_router import EventRouter, GatewayIntake, LastEvents
+from .event_side import in_background, last_events_of, router_of, routes_of, share_channels
 from .health import HealthChecker
 from .hindrance import hindrance, log_hindrance
 from .manager import LoggedManager, ManagerLimits, SandboxManager
@@ -36,23 +34,16 @@ from .namespaces.nats_writing import SandboxWriting
 from .namespaces.stream_places import StreamPlaces
 from .nats.connection import NatsConnection
 from .nats.every_stream import EveryStream
-from .nats.message_ids import MessageIds
 from .nats.publisher import AckPublisher
 from .nats.route_announcements import RouteAnnouncements
 from .nats.stored import StoredEvents
-from .nats.stream_guilds import StreamGuilds
 from .nats.streams import StreamLimits, Streams
 from .postgres import sandboxes
 from .postgres.pool import Pool, connected
 from .postgres.processes import GatewayProcess, Processes
-from .postgres.routes import RouteRows
-from .postgres.switches import SwitchRequests
 from .production_consumers import ConsumerMetrics, ProductionConsumers
 from .publishers import Publishers, open_publishers
-from .redis.last_events import LastEventRecord
-from .redis.route_cache import RouteCache
-from .redis.shared_channels import SharedChannels
-from .route_provider import RouteFollower, RouteProvider
+from .route_provider import RouteProvider
 from .settings import Settings
 from .sharding.registered import PublisherNotices
 from .sharding.resume_point_keys import GatewaySessions
@@ -60,9 +51,11 @@ from .sharding.resume_point_rows import ResumePointRows
 from .sharding.resume_points import ResumePoints
 from .sharding.state import PublishingState
 from .shutdown import ShutdownBudget
+from .stored import StorageLimit
 from .templates import Templates
 from .tenant_side import TenantSide, connect_tenant_nats, open_tenant_side, storage_limits
 from .tracing import Tracing, find_tracing
+from .workbench.recordings.opening import RecordingSide, open_recordings
 
 _log = structlog.get_logger("sandbox.core")
 
@@ -119,9 +112,10 @@ class Core:
     dead_letters: SandboxDeadLetters
     """The events that sandboxes' workers could not handle."""
     writing: SandboxWriting
+    """Puts events into sandboxes' streams."""
     places: StreamPlaces
     """Where the events of sandboxes, and of production, are."""
-    """Puts events into sandboxes' streams."""
+    recordings: RecordingSide
     message_ids: EveryStream
     """Reads the streams back."""
     publishing: PublishingState
@@ -182,8 +176,7 @@ async def open_core(
         sides = NatsSides.of(
             settings, nats, stack, closing, tenant=None if tenant_nats is None else tenant_nats.bot
         )
-        js = sides.js
-        asked = questions(pool, redis, js, nats) | sides.questions()
+        asked = questions(pool, redis, sides.js, nats) | sides.questions()
         if on_servers is not None:
             servers = system_health.checker_at_start(settings, asked, nats)
             at_end("health", servers.close)
@@ -196,7 +189,7 @@ async def open_core(
         if announced is not None:
             stack.push_async_callback(_leave, processes, announced, closing)
         announcements = RouteAnnouncements(nats, settings.stream_names.route_announcements_subject)
-        routes = _routes(
+        routes = routes_of(
             settings,
             metrics,
             pool,
@@ -205,9 +198,9 @@ async def open_core(
             announcements=announcements,
         )
         at_end("routes", routes.close)
-        router, channels = _router(settings, metrics, routes, redis)
+        router, channels = router_of(settings, metrics, routes, redis)
         if announced is not None:
-            at_end("channel sharing", _share_channels(redis, channels, routes))
+            at_end("channel sharing", share_channels(redis, channels, routes))
             await announcements.hear(routes.heard)
         routes.start()
 
@@ -226,8 +219,10 @@ async def open_core(
             log_hindrance(settings)
             await publishers.start()
             at_end("publisher", publishers.close)
-            at_end("sandbox budgets", _run(router.sandboxes.budgets.run(), "sandbox-budgets"))
-        last_events = _last_events(settings, router, redis, nats, js, looks=use_nats is NatsUse.EVENTS)
+            at_end("sandbox budgets", in_background(router.sandboxes.budgets.run(), "sandbox-budgets"))
+        last_events = last_events_of(
+            settings, router, redis, nats, sides.js, looks=use_nats is NatsUse.EVENTS
+        )
         at_end("router", router.close)
 
         side = await open_tenant_side(
@@ -252,14 +247,7 @@ async def open_core(
             pool=pool,
             namespaces=namespaces,
             routes=routes,
-            limits=ManagerLimits(
-                default_ttl=settings.default_ttl,
-                max_ttl=settings.max_ttl,
-                max_per_owner=settings.sandbox_max_per_owner,
-                max_guilds=settings.sandbox_max_guilds,
-                storage=limits,
-                protected_guild_ids=frozenset(settings.discord_protected_guild_ids),
-            ),
+            limits=_manager_limits(settings, limits),
             observer=metrics,
             health=health,
             key=settings.credentials_key,
@@ -268,6 +256,7 @@ async def open_core(
             hindrance=partial(hindrance, settings),
             templates=(templates := Templates.of(settings)),
         )
+        recordings = open_recordings(settings, pool, manager, nats, places=places, process=str(process.id))
         cleanup = CleanupProvider(
             pool=pool,
             namespaces=namespaces,
@@ -276,9 +265,10 @@ async def open_core(
             observer=CleanupMetrics(metrics.registry, owner_labels=settings.metrics_owner_labels),
             destruction_observer=metrics,
             templates=templates,
+            recordings=recordings.library,
         )
         if announced is not None:
-            at_end("last events", _run(last_events.run(), "last-events"))
+            at_end("last events", in_background(last_events.run(), "last-events"))
         live_gauges.read(metrics, intake := GatewayIntake(router), router, publishers, routes)
         yield Core(
             settings=settings,
@@ -290,7 +280,7 @@ async def open_core(
             measuring=Measuring(
                 pool=pool, namespaces=namespaces, limits=limits, metrics=StorageMetrics(metrics.registry)
             ),
-            consumers=ProductionConsumers(js, settings.stream_names, ConsumerMetrics(metrics.registry)),
+            consumers=ProductionConsumers(sides.js, settings.stream_names, ConsumerMetrics(metrics.registry)),
             health=health,
             routes=routes,
             router=router,
@@ -304,7 +294,7 @@ async def open_core(
             pool=pool,
             redis=redis,
             nats=nats,
-            js=js,
+            js=sides.js,
             sandbox_nats=sides.sandbox_nats,
             sandbox_js=sides.sandbox_js,
             tracing=tracing,
@@ -315,10 +305,22 @@ async def open_core(
             dead_letters=side.dead_letters,
             writing=side.writing,
             places=places,
+            recordings=recordings,
             message_ids=message_ids,
             publishing=PublishingState(),
             publisher_notices=PublisherNotices(pool),
         )
+
+
+def _manager_limits(settings: Settings, storage: Mapping[str, StorageLimit]) -> ManagerLimits:
+    return ManagerLimits(
+        default_ttl=settings.default_ttl,
+        max_ttl=settings.max_ttl,
+        max_per_owner=settings.sandbox_max_per_owner,
+        max_guilds=settings.sandbox_max_guilds,
+        storage=storage,
+        protected_guild_ids=frozenset(settings.discord_protected_guild_ids),
+    )
 
 
 def _places(settings: Settings, pool: Pool, sides: NatsSides) -> StreamPlaces:
@@ -326,29 +328,6 @@ def _places(settings: Settings, pool: Pool, sides: NatsSides) -> StreamPlaces:
     # Sandboxes by convention: beside production's, unless a server of theirs has no accounts.
     shared = sides.sandbox_nats if tenant is None else sides.nats
     return StreamPlaces(pool, tenant, shared, sides.nats, settings.stream_names)
-
-
-def _routes(
-    settings: Settings,
-    metrics: Metrics,
-    pool: Pool,
-    redis: Redis,
-    *,
-    follower: RouteFollower | None,
-    announcements: RouteAnnouncements,
-) -> RouteProvider:
-    def database_now() -> float | None:
-        return None if follower is None else follower.database_now()
-
-    ttl = timedelta(milliseconds=settings.sandbox_route_cache_ttl_ms)
-    return RouteProvider(
-        RouteRows(pool),
-        RouteCache(redis, ttl, database_now=database_now),
-        metrics.routing,
-        follower=follower,
-        processes=SwitchRequests(pool),
-        announcements=announcements,
-    )
 
 
 async def _connect(sides: NatsSides, use_nats: NatsUse, on_waiting: Waiting | None) -> None:
@@ -360,49 +339,6 @@ async def _connect(sides: NatsSides, use_nats: NatsUse, on_waiting: Waiting | No
         with suppress(DependencyUnavailable):
             await sides.nats.connect(sides.settings.nats, name=APPLICATION)
     await sides.connect_sandboxes()
-
-
-def _router(
-    settings: Settings, metrics: Metrics, routes: RouteProvider, redis: Redis
-) -> tuple[EventRouter, ChannelLookup]:
-    channels = ChannelLookup(SharedChannels(redis), ChannelGuilds(), metrics.routing)
-    router = EventRouter(
-        routes,
-        metrics.routing,
-        max_pending=settings.router_max_pending,
-        sandbox_limits=BudgetLimits.of(settings),
-        lookup=channels,
-        names=settings.stream_names,
-    )
-    routes.attach(router.switching)
-    return router, channels
-
-
-def _share_channels(
-    redis: Redis, channels: ChannelLookup, routes: RouteProvider
-) -> Callable[[], Awaitable[None]]:
-    """Begin to tell other processes the guilds of channels and interactions; the result ends it."""
-    sharing = ChannelSharing(SharedChannels(redis), channels.guilds, lambda: routes.current_table)
-    return _run(sharing.run(), "channel-sharing")
-
-
-def _run(work: Coroutine[Any, Any, None], name: str) -> Callable[[], Awaitable[None]]:
-    """Begin to do `work`; the result ends it."""
-    return partial(tasks.end, asyncio.create_task(work, name=name))
-
-
-def _last_events(
-    settings: Settings,
-    router: EventRouter,
-    redis: Redis,
-    nats: NatsConnection,
-    js: JetStreamContext,
-    *,
-    looks: bool,
-) -> LastEvents:
-    names = settings.stream_names
-    stream = StreamGuilds(MessageIds(nats.client, js), js, names.events, names.events_subjects)
-    return LastEvents(router.activity, LastEventRecord(redis), stream if looks else None)
 
 
 async def _without_account(pool: Pool) -> set[UUID]:

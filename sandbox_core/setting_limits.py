@@ -50,6 +50,14 @@ class StorageLimitSettings(Sources):
     sandbox_redis_all_mb: Annotated[int, Field(ge=1)] | None = None
     """The most megabytes of all sandboxes together in Redis. With more, no new sandbox is made."""
 
+    sandbox_recordings_mb: Annotated[int, Field(ge=1)] = 100
+    """The most megabytes of one person's recordings together, compressed as they are on disk. With more, a
+    recording ends."""
+    sandbox_recordings_days: Annotated[float, Field(gt=0, le=3650)] = 30
+    """How long a recording is kept from its end on."""
+    sandbox_recordings_all_mb: Annotated[int, Field(ge=1)] = 1024
+    """The most megabytes of all recordings together, on the disk of NATS_URL."""
+
     @property
     def database_limit(self) -> StorageLimit:
         """What sandboxes may store in PostgreSQL."""

@@ -80,6 +80,20 @@ class StreamNames:
         return self.events if sandbox_id is None else self.sandbox_stream(sandbox_id)
 
     @property
+    def recordings(self) -> str:
+        """`EVENTS_RECORDINGS`: the stream of recordings."""
+        return f"{self.events}_RECORDINGS"
+
+    @property
+    def recordings_subjects(self) -> str:
+        """Every subject of that stream: `sandboxes.EVENTS.recordings.*`."""
+        return f"sandboxes.{self.events}.recordings.*"
+
+    def recording_subject(self, recording_id: UUID) -> str:
+        """`sandboxes.EVENTS.recordings.{id}`: one recording."""
+        return f"sandboxes.{self.events}.recordings.{recording_id}"
+
+    @property
     def route_announcements_subject(self) -> str:
         """Where an installation's processes tell each other of changed routes; no stream keeps it."""
         return f"sandboxes.{self.events}.routes"

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from datetime import datetime
+from typing import Protocol
+from uuid import UUID
 
 import structlog
 
@@ -22,13 +24,23 @@ from sandbox_core.postgres import orphans as orphan_rows
 from sandbox_core.postgres import routes as route_rows
 from sandbox_core.tasks import after_commit
 
-from .results import MAPPINGS, Damage, Orphan, OrphanCleanup, OrphanReport
+from .results import MAPPINGS, RECORDINGS, Damage, Orphan, OrphanCleanup, OrphanReport
 
 _log = structlog.get_logger("sandbox.cleanup")
 
 _LIST_TIMEOUT = 120.0
 """The limit in seconds to list one store; Redis scans every key."""
 _DROP_TIMEOUT = 120.0
+NATS = "NATS"
+"""Where recordings are."""
+
+
+class LeftRecordings(Protocol):
+    """Recordings whose events are there, and which no row knows."""
+
+    async def unknown(self) -> set[UUID]: ...
+
+    async def remove_unknown(self, recording_id: UUID) -> bool: ...
 
 
 class OrphanSearch:
@@ -41,11 +53,13 @@ class OrphanSearch:
         namespaces: Sequence[Namespace],
         routes: RouteChanges,
         clock: Callable[[], datetime],
+        recordings: LeftRecordings | None = None,
     ) -> None:
         self._pool = pool
         self._namespaces = {namespace.store: namespace for namespace in namespaces}
         self._routes = routes
         self._clock = clock
+        self._recordings = recordings
 
     async def find(self) -> OrphanReport:
         """Search every store. Raises `DependencyUnavailable` when PostgreSQL is away."""
@@ -68,6 +82,12 @@ class OrphanSearch:
             Orphan(MAPPINGS, guild_id, f"server {guild_id} to {sandbox.name}", known=True)
             for guild_id, sandbox in mapped
         ]
+        if self._recordings is not None:
+            try:
+                left = await self._recordings.unknown()
+                orphans += [Orphan(RECORDINGS, str(each), f"recording {each}", known=False) for each in left]
+            except SandboxError as error:
+                unreadable.setdefault(NATS, reason_of(error))
         whole, gone = await self._list(lambda namespace: namespace.list_whole(), among=listed)
         degraded = [
             damage
@@ -139,6 +159,8 @@ class OrphanSearch:
     async def _remove(self, orphan: Orphan, actor: Actor) -> bool:
         if orphan.store == MAPPINGS:
             return await self._unmap(orphan.id, actor)
+        if orphan.store == RECORDINGS:
+            return self._recordings is not None and await self._recordings.remove_unknown(UUID(orphan.id))
 
         async def is_orphan() -> bool:
             async with connected(self._pool) as connection:

@@ -41,9 +41,9 @@ from sandbox_core.postgres.cleanup import Failure
 from sandbox_core.templates import Templates
 
 from .observer import CleanupObserver
-from .orphans import OrphanSearch
+from .orphans import NATS, LeftRecordings, OrphanSearch
 from .passes import SLOW_AFTER, Pass, Places, Removal
-from .results import MAPPINGS, CleanupReport, Orphan, OrphanCleanup, OrphanReport
+from .results import MAPPINGS, RECORDINGS, CleanupReport, Orphan, OrphanCleanup, OrphanReport
 
 _log = structlog.get_logger("sandbox.cleanup")
 
@@ -79,6 +79,7 @@ class CleanupProvider:
         slow_after: float = SLOW_AFTER,
         faults: FaultPoint = no_fault,
         templates: Templates | None = None,
+        recordings: LeftRecordings | None = None,
     ) -> None:
         """`namespaces` are in the order of provisioning; `keys` are those of Redis.
 
@@ -102,7 +103,9 @@ class CleanupProvider:
             namespaces=namespaces,
             routes=routes,
             clock=clock,
+            recordings=recordings,
         )
+        self._has_recordings = recordings is not None
 
     async def cleanup_expired(self) -> CleanupReport:
         """Remove every due sandbox: expired, half removed, or abandoned during its creation.
@@ -263,6 +266,8 @@ class CleanupProvider:
 
     def _count(self, report: OrphanReport, left: Sequence[Orphan]) -> None:
         stores = {namespace.store for namespace in self._tools.namespaces} | {MAPPINGS}
+        if self._has_recordings and NATS not in report.unreadable:
+            stores.add(RECORDINGS)
         readable = stores - report.unreadable.keys()
         self._observer.orphans({store: sum(each.store == store for each in left) for store in readable})
 

@@ -11,6 +11,9 @@ from sandbox_core.postgres.cleanup import Failure
 MAPPINGS = "mappings"
 """The store's name for orphaned guild mappings, in addition to the namespaces' stores."""
 
+RECORDINGS = "recordings"
+"""The same for recordings that nobody knows; they belong to no sandbox."""
+
 
 @dataclass(frozen=True, slots=True)
 class CleanupReport:
@@ -35,9 +38,9 @@ class Orphan:
     """A resource with an exact name of this project that belongs to no live sandbox."""
 
     store: str
-    """`PostgreSQL`, `Redis`, `NATS` or `mappings`."""
+    """`PostgreSQL`, `Redis`, `NATS`, `mappings` or `recordings`."""
     id: str
-    """A sandbox's id, a short id (PostgreSQL), or a guild's id (mappings)."""
+    """A sandbox's id, a short id (PostgreSQL), a guild's id (mappings), or a recording's."""
     name: str
     """Its name in the store, such as a schema's name or a key pattern."""
     known: bool

@@ -22,6 +22,7 @@ class StreamState:
     birth: int
     """When it was made, in microseconds since the epoch: with memory streams a restart makes another one."""
     first: int
+    """The number of its oldest message; that of the next one when it is empty."""
     last: int
 
 

@@ -28,7 +28,7 @@ from .scrubbing.tokens import without_tokens
 from .seen import SeenEvent
 
 REPLAY_EVENTS = "replay events into"
-MOST_EVENTS = 10_000
+MOST_EVENTS = 50_000
 """How many may be replayed at once."""
 _FASTEST = 1000.0
 _SPEED = re.compile(r"(\d{1,4}(?:\.\d{1,3})?)x?\Z", re.ASCII)
@@ -184,7 +184,9 @@ class Replayer:
         if guild_id is not None and guild_id in guilds:
             guild_id = guilds[guild_id]
             headers["Discord-Guild-Id"] = guild_id
-            headers["Discord-Shard"] = str((int(guild_id) >> 22) % self._shard_count)
+            headers.pop("Discord-Shard", None)
+        shard = 0 if guild_id is None else (int(guild_id) >> 22) % self._shard_count
+        headers.setdefault("Discord-Shard", str(shard))
         return Made(event.type, guild_id, frame, headers)
 
 

@@ -20,6 +20,8 @@ _FIRST_LOOK = 500
 _LOOKS_GROW = 8
 _MOST_WAITING = 2000
 _AGAIN_AFTER = 0.5
+_REMEMBERED = 20_000
+"""The events that a bot whose process and NATS died together may send a second time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,10 @@ class Missed:
 
     events: int | None
     """How many at most; None when the stream was made anew, so that nobody knows."""
+    birth: int = 0
+    """Which stream is read from then on."""
+    position: int = 0
+    """Behind which of its events."""
 
 
 async def last_events(place: StreamPlace, wanted: Filter, limit: int) -> tuple[list[SeenEvent], int]:
@@ -126,24 +132,57 @@ class _Reading:
         self._come.set()
 
 
-async def follow(place: StreamPlace, position: int | None = None) -> AsyncIterator[SeenEvent | Missed]:
-    """Yield each event behind `position`, or from now on, and what was missed; an outage is waited out.
+class _Shown:
+    """The newest events' names: a stream that was made anew knows of none, and may be sent them again."""
 
-    Raises `DependencyUnavailable` only when NATS is away at the beginning.
+    def __init__(self) -> None:
+        self._order: deque[str] = deque()
+        self._names: set[str] = set()
+
+    def is_new(self, message_id: str) -> bool:
+        """Return whether this event was not shown yet, and note it."""
+        if not message_id:
+            return True
+        if message_id in self._names:
+            return False
+        self._names.add(message_id)
+        self._order.append(message_id)
+        if len(self._order) > _REMEMBERED:
+            self._names.discard(self._order.popleft())
+        return True
+
+
+async def follow(
+    place: StreamPlace, position: int | None = None, *, birth: int | None = None
+) -> AsyncIterator[SeenEvent | Missed]:
+    """Yield each event behind `position` once, or from now on, and what was missed; an outage is waited out.
+
+    `birth` says of which stream the position is. Raises `DependencyUnavailable` only when NATS is away at the
+    beginning.
     """
     state = await place.state()
+    if birth is not None and birth != state.birth:
+        position = state.first - 1
+        yield Missed(None, state.birth, position)
     position = state.last if position is None else position
+    shown = _Shown()
     while True:
         reading = _Reading(place, state.birth, position)
         try:
             async for event in reading.events():
-                yield event
+                if shown.is_new(event.message_id):
+                    yield event
         except EventsLost:
             before, state = state, await _state_again(place)
             missed = state.first - 1 - reading.position if state.birth == before.birth else None
-            if missed is None or missed > 0:
-                yield Missed(missed)
             position = state.first - 1
+            if missed is not None and missed <= 0 and state.last > reading.position:
+                # One in the middle was removed.
+                missed, position = 1, reading.position + 1
+            if missed is None or missed > 0:
+                yield Missed(missed, state.birth, position)
+            else:
+                position = reading.position
         else:
             position = reading.position
 

@@ -29,6 +29,22 @@ def listed(items: Schema) -> Schema:
     return {"type": "array", "items": items}
 
 
+_RECORDING = keys(
+    id=UUID,
+    name=TEXT,
+    owner=SNOWFLAKE,
+    sandbox=MAYBE_TEXT,
+    status={"enum": ["recording", "stopping", "importing", "ended"]},
+    began_at=MOMENT,
+    ended_at=MAYBE_MOMENT,
+    reason=MAYBE_TEXT,
+    events={"type": "integer", "minimum": 0},
+    bytes={"type": "integer", "minimum": 0},
+    missed={"type": "integer", "minimum": 0},
+    gaps={"type": "integer", "minimum": 0},
+    scrubbed={"type": "boolean"},
+    recorded_now={"type": "boolean"},
+)
 _STORED = keys(
     store=TEXT,
     bytes={"type": "integer", "minimum": 0},
@@ -209,6 +225,10 @@ SCHEMAS: dict[str, Schema] = {
         ),
         invented=MAYBE_TEXT,
     ),
+    "record": keys(recording=_RECORDING),
+    "recordings list": keys(recordings=listed(_RECORDING)),
+    "recordings show": keys(recording=_RECORDING, types={"type": "object"}),
+    "recordings import": keys(recording=_RECORDING),
     "events replay": keys(
         replayed=listed(
             keys(

@@ -41,6 +41,14 @@ async def test_the_last_events_are_one_line_each(sandboxed: Shell) -> None:
     assert "GUILD_ROLE_CREATE  Cooks" in shown[3]
 
 
+async def test_a_new_sandbox_has_none(shell: Shell) -> None:
+    await shell.ok("create", "fresh", "--owner", ALICE)
+    assert (await shell.ok("events", "fresh")).out == "There are no such events now.\n"
+    assert (await shell.ok("events", "fresh", "--json", "--since", "10m")).out == ""
+    assert "there is none with this number now" in (await shell("events", "show", "fresh", "1")).err
+    await shell.ok("destroy", "fresh", "--yes")
+
+
 async def test_filters_take_what_was_asked_for(sandboxed: Shell) -> None:
     async def contents(*words: str) -> list[str]:
         found = _lines((await sandboxed.ok("events", "sees", "--json", *words)).out)

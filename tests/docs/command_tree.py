@@ -8,6 +8,7 @@ from typing import Any
 import typer
 
 from sandbox_bot.cli import app
+from sandbox_bot.cli._default_command import DEFAULT, DefaultsToList
 
 
 def commands() -> Mapping[str, Any]:
@@ -21,6 +22,7 @@ def options_of(words: Sequence[str]) -> set[str]:
     for word in words[1:]:
         inner = getattr(command, "commands", {})
         if word not in inner:
+            command = inner.get(DEFAULT, command) if isinstance(command, DefaultsToList) else command
             break
         command = inner[word]
     return {option for parameter in command.params for option in parameter.opts}

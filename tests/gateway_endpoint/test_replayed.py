@@ -30,7 +30,7 @@ from .test_emitted import EMITTABLE, emitted, taken, worker
 
 async def events_of(stage: Stage, sandbox: Sandbox) -> list[SeenEvent]:
     place = await stage.core.places.of(sandbox.id, credentials=sandbox.generation)
-    events, _ = await last_events(place, Filter(), 1000)
+    events, _ = await last_events(place, Filter(), 5000)
     return events
 
 

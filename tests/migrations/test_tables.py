@@ -62,6 +62,8 @@ async def test_indexes(connection: asyncpg.Connection) -> None:
         "idx_sandbox_guild_mapping_sandbox": "(sandbox_id)",
         "idx_sandbox_audit_log_sandbox_time": "(sandbox_id, created_at)",
         "idx_sandbox_audit_log_type": "(event_type)",
+        "uq_recordings_name": "(name) WHERE (status <> 'deleting'::text)",
+        "idx_recordings_owner": "(owner)",
         "uq_sandboxes_name_live": "(name) WHERE (status <> 'destroyed'::sandbox_status)",
         "uq_sandboxes_schema_live": "(schema_name) WHERE (status <> 'destroyed'::sandbox_status)",
     }

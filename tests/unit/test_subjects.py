@@ -46,8 +46,9 @@ def test_no_code_beside_the_builders_knows_a_stream_or_its_subjects_by_heart() -
         # A column's heading.
         "cogs/sandbox_cogs/owner/_render.py",
     }
+    # A file is called events.json.
     by_heart = re.compile(
-        r"""\bEVENTS_(?:STREAM|PREFIX)\b|\bSANDBOX_STREAM\b|f?["'](?:EVENTS|SANDBOX)["']|f?["']events\.(?!json["'])"""
+        r"""\bEVENTS_(?:STREAM|PREFIX)\b|\bSANDBOX_STREAM\b|f?["'](?:EVENTS|SANDBOX)["']|f?["']events\.(?!json)"""
     )
     found = {
         path.relative_to(root).as_posix(): sorted(set(by_heart.findall(path.read_text(encoding="utf-8"))))

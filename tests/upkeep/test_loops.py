@@ -118,7 +118,7 @@ async def test_unloading_leaves_nothing_and_writes_the_activity(core: Core, bot:
         f"upkeep-{name}"
         for name in (
             *("commands", "consumers", "count", "credentials", "letters", "measure-PostgreSQL"),
-            *("measure-Redis", "pass", "remove", "tell"),
+            *("measure-Redis", "pass", "record", "recordings", "remove", "resets", "tell"),
         )
     ]
 
@@ -134,7 +134,7 @@ async def test_unloading_leaves_nothing_and_writes_the_activity(core: Core, bot:
     assert touched is not None
     assert abs(touched.timestamp() - time.time()) < 60
     await bot.load_extension(EXTENSION)
-    assert len(upkeep_tasks()) == 10
+    assert len(upkeep_tasks()) == 13
 
 
 async def test_dead_letters_are_counted_by_sandbox(core: Core, bot: commands.Bot) -> None:

@@ -7,7 +7,6 @@ import copy
 import json
 import logging
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,9 +17,12 @@ import discord
 import hikari
 import pytest
 
-from .frames import GUILD, filled, seen_before
+from tests.compat.conftest import require
+from tests.compat.libraries import LIBRARIES
 
-NODE_MODULES = os.environ.get("SANDBOX_NODE_MODULES", "")
+from .frames import filled, scrubbed, seen_before
+
+DISCORD_JS = next(each for each in LIBRARIES if each.name == "discord.js")
 
 UNKNOWN_TO_DISCORD_PY = {
     *("CHANNEL_INFO", "RATE_LIMITED", "SOUNDBOARD_SOUNDS"),
@@ -45,6 +47,15 @@ UNKNOWN_TO_DISCORD_JS = {
 }
 
 FRAMES = filled()
+BOTH = {"made": FRAMES, "scrubbed": scrubbed(FRAMES)}
+"""Of the invented server, and of a recording's false people."""
+
+Frames = dict[str, dict[str, Any]]
+
+
+@pytest.fixture(params=BOTH)
+def frames(request: pytest.FixtureRequest) -> Frames:
+    return BOTH[request.param]
 
 
 @contextmanager
@@ -63,20 +74,20 @@ def warnings_of(library: str) -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize("name", FRAMES)
-async def test_discord_py_takes_it(name: str) -> None:
+async def test_discord_py_takes_it(name: str, frames: Frames) -> None:
     client = discord.Client(intents=discord.Intents.all())
     await client._async_setup_hook()
     state = client._connection
     heard: list[str] = []
     state.dispatch = lambda event, *_: heard.append(event)
     with warnings_of("discord") as warnings:
-        for earlier, data in seen_before(FRAMES):
+        for earlier, data in seen_before(frames):
             state.parsers[earlier](copy.deepcopy(data))
         heard.clear()
         if name in UNKNOWN_TO_DISCORD_PY:
             assert name not in state.parsers
         else:
-            state.parsers[name](copy.deepcopy(FRAMES[name]))
+            state.parsers[name](copy.deepcopy(frames[name]))
             # What a parser leaves to a task.
             await asyncio.sleep(0)
     task = getattr(state, "_ready_task", None)
@@ -95,12 +106,15 @@ class _Shard:
     intents = hikari.Intents.ALL
     is_alive = True
 
+    def __init__(self, frames: Frames) -> None:
+        self._user_id = hikari.Snowflake(frames["READY"]["user"]["id"])
+
     def get_user_id(self) -> hikari.Snowflake:
-        return hikari.Snowflake(FRAMES["READY"]["user"]["id"])
+        return self._user_id
 
 
 @pytest.mark.parametrize("name", FRAMES)
-async def test_hikari_takes_it(name: str) -> None:
+async def test_hikari_takes_it(name: str, frames: Frames) -> None:
     bot = hikari.GatewayBot(
         "MTIxMzgwMDAwMDAwMDAwMDAwMg.made.up",
         banner=None,
@@ -117,10 +131,10 @@ async def test_hikari_takes_it(name: str) -> None:
     failed: list[dict[str, Any]] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: failed.append(context))
-    shard = cast("Any", _Shard())
+    shard = cast("Any", _Shard(frames))
     try:
         with warnings_of("hikari") as warnings:
-            for earlier, data in (*seen_before(FRAMES), (name, FRAMES[name])):
+            for earlier, data in (*seen_before(frames), (name, frames[name])):
                 heard.clear()
                 try:
                     bot.event_manager.consume_raw_event(earlier, shard, copy.deepcopy(data))
@@ -135,7 +149,7 @@ async def test_hikari_takes_it(name: str) -> None:
     silent = name in UNKNOWN_TO_HIKARI or name == "GUILD_INTEGRATIONS_UPDATE"
     assert len(own) == (0 if silent else 1)
     if (guild_id := getattr(own[0] if own else None, "guild_id", None)) is not None:
-        assert str(guild_id) == GUILD
+        assert str(guild_id) == frames["GUILD_CREATE"]["id"]
 
 
 _RUNNING: set[asyncio.Task[Any]] = set()
@@ -148,22 +162,20 @@ async def _note_running() -> None:
     _RUNNING.update(asyncio.all_tasks())
 
 
-def test_discord_js_takes_every_one() -> None:
-    node = shutil.which("node")
-    if node is None or not Path(NODE_MODULES, "discord.js").is_dir():
-        pytest.skip("needs node, and SANDBOX_NODE_MODULES with discord.js in it")
-    given = json.dumps({"before": seen_before(FRAMES), "frames": FRAMES})
+def test_discord_js_takes_every_one(frames: Frames) -> None:
+    node, *_ = require(DISCORD_JS)
+    given = json.dumps({"before": seen_before(frames), "frames": frames})
     ended = subprocess.run(
         [node, str(Path(__file__).with_name("parse_fixtures.cjs"))],
         input=given.encode(),
         capture_output=True,
-        env={"NODE_PATH": NODE_MODULES, "PATH": os.environ["PATH"]},
+        env={**DISCORD_JS.variables, "PATH": os.environ["PATH"]},
         timeout=120,
         check=False,
     )
     assert (ended.returncode, ended.stderr.decode()) == (0, "")
     said: dict[str, list[str]] = json.loads(ended.stdout)
-    assert said.keys() == FRAMES.keys()
+    assert said.keys() == frames.keys()
     wrong = {name: lines for name, lines in said.items() if any(": " in line for line in lines)}
     assert wrong == {}
     assert {name for name, lines in said.items() if lines == ["unknown"]} == UNKNOWN_TO_DISCORD_JS

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sandbox_core.workbench.scrubbing import tokens, without_tokens
@@ -119,6 +119,7 @@ _JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(_JSON, _TEXT, _TEXT, st.booleans())
 def test_of_any_event_only_the_secret_changes(value: Any, key: str, text: str, ascii_only: bool) -> None:
     data = {f"1{key}": value, "2": text, "token": SECRET, "3": [value, {f"4{text}": key}]}

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__, _streams
-from . import events
+from . import events, recordings
 from .audit import audit
 from .calls import calls
 from .cleanup import cleanup
@@ -26,6 +26,7 @@ from .migrate import migrate
 from .orphans import orphans
 from .production_token import production_token
 from .psql import psql
+from .record import record
 from .register_guild import register_guild
 from .reset import reset
 from .rotate import rotate
@@ -71,6 +72,8 @@ app.command(
 )(exec_)
 app.command("deadletters", rich_help_panel=_WORKERS)(deadletters)
 app.add_typer(events.app, name="events", rich_help_panel=_WORKERS)
+app.command("record", rich_help_panel=_WORKERS)(record)
+app.add_typer(recordings.app, name="recordings", rich_help_panel=_WORKERS)
 app.command(
     "psql",
     rich_help_panel=_WORKERS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated
@@ -10,14 +11,16 @@ import typer
 
 from sandbox_core.bootstrap import Core, NatsUse
 from sandbox_core.errors import SandboxError
-from sandbox_core.models import Sandbox
+from sandbox_core.models import Actor, Sandbox
 from sandbox_core.nats.dead_letters import REPLAYED
 from sandbox_core.words import counted
 from sandbox_core.workbench.emitting import Stored
+from sandbox_core.workbench.filters import Filter
 from sandbox_core.workbench.repeating import MOST_EVENTS, Replayer, Speed, check_number, fitting_guilds
 from sandbox_core.workbench.seen import SeenEvent
 from sandbox_core.workbench.watching import last_events, one_event
 
+from ..exit_codes import ExitCode
 from . import _caller as caller
 from . import _choosing as choosing
 from . import _options as options
@@ -39,6 +42,10 @@ def replay(
         list[str] | None, typer.Argument(metavar="[ID]...", help="The events' numbers, from the list.")
     ] = None,
     *,
+    recording: Annotated[
+        str | None,
+        typer.Option("--recording", metavar="AS", help="A recording in place of a sandbox; needs --to."),
+    ] = None,
     to: Annotated[
         str | None,
         typer.Option(
@@ -84,11 +91,8 @@ def replay(
 ) -> None:
     """Send stored events into a sandbox again, in their order, under new ids. Production gets none of it."""
     chosen = choosing.Chosen(types, guilds, channels, users, since, grep)
-    if name is None:
-        fail(["Say which: the sandbox's NAME, and one ID or more, or --since."], 2)
-    if bool(ids) == bool(since) or (ids and chosen.anything):
-        fail(["Say which: one ID or more, or --since with what else chooses among events."], 2)
-    wish = _Wish(name, ids or [], to, speed, fresh, as_guild, chosen, limit, owner)
+    _check_words(name, ids or [], recording, to, chosen)
+    wish = _Wish(name or "", ids or [], recording, to, speed, fresh, as_guild, chosen, limit, owner)
     with busy("Reading"):
         events = run(_found(wish))
     if edit:
@@ -104,12 +108,28 @@ def replay(
     _end(done, events, as_json=as_json)
 
 
+def _check_words(
+    name: str | None, ids: list[str], recording: str | None, to: str | None, chosen: choosing.Chosen
+) -> None:
+    if recording is not None:
+        if name is not None or chosen.since:
+            fail(["--recording has its own events: leave NAME, ID and --since out."], ExitCode.USAGE)
+        if to is None:
+            fail(["Say where to: --recording needs --to and a sandbox's name."], ExitCode.USAGE)
+        return
+    if name is None:
+        fail(["Say which: the sandbox's NAME, and one ID or more, or --since."], ExitCode.USAGE)
+    if bool(ids) == bool(chosen.since) or (ids and chosen.anything):
+        fail(["Say which: one ID or more, or --since with what else chooses among events."], ExitCode.USAGE)
+
+
 @dataclass(frozen=True, slots=True)
 class _Wish:
     """The arguments."""
 
     name: str
     ids: list[str]
+    recording: str | None
     to: str | None
     speed: str
     fresh: bool
@@ -135,6 +155,9 @@ async def _found(wish: _Wish) -> list[SeenEvent]:
     wanted = wish.chosen.filter()
     async with opened(NatsUse.SANDBOXES) as core:
         actor = caller.actor(wish.owner, core.settings)
+        if wish.recording is not None:
+            await _replayer(core).sandbox(actor, wish.to or "")
+            return await _recorded(core, actor, wish, wanted)
         source = await core.manager.get(wish.name)
         core.manager.check_may_manage(actor, source, "read the events of")
         core.manager.check_running(source)
@@ -153,6 +176,20 @@ async def _found(wish: _Wish) -> list[SeenEvent]:
         return events[-wish.limit :]
 
 
+async def _recorded(core: Core, actor: Actor, wish: _Wish, wanted: Filter) -> list[SeenEvent]:
+    library = core.recordings.library
+    recording = await library.get(actor, wish.recording or "", "replay")
+    events: deque[SeenEvent] = deque(maxlen=wish.limit)
+    taken = 0
+    async for event in library.events(recording):
+        if wanted.takes(event):
+            events.append(event)
+            taken += 1
+    if wish.limit == MOST_EVENTS:
+        check_number(taken)
+    return list(events)
+
+
 async def _edited(events: Sequence[SeenEvent]) -> list[SeenEvent]:
     # Nothing else runs meanwhile: no connection is open.
     return edited(events)
@@ -166,10 +203,10 @@ async def _replay(wish: _Wish, events: Sequence[SeenEvent], done: _Done) -> None
     async with opened(NatsUse.SANDBOXES) as core:
         replayer = _replayer(core)
         target = await replayer.sandbox(caller.actor(wish.owner, core.settings), wish.to or wish.name)
-        await send(replayer, target, events, wish, done)
+        await _send(replayer, target, events, wish, done)
 
 
-async def send(
+async def _send(
     replayer: Replayer, target: Sandbox, events: Sequence[SeenEvent], wish: _Wish, done: _Done
 ) -> None:
     """Send the events, and note what is done."""

@@ -29,7 +29,7 @@ from ._emit import emit
 from ._event_names import names_of
 from ._exit import run, usage
 from ._replay import replay
-from ._screen import Line, busy, note, show
+from ._screen import Line, busy, show
 from ._screen import emit as emit_json
 from ._session import opened
 
@@ -184,8 +184,9 @@ async def _follow(source: _Source, wanted: Filter, limit: int, form: _Form) -> N
         form.write(event, source.names)
     async for found in follow(source.place, position):
         if isinstance(found, Missed):
-            count = "Events" if found.events is None else f"{found.events} events or fewer"
-            note(f"{count} were removed before they could be read.")
+            # Also to a program: its output lacks them.
+            count = "Events may have been" if found.events is None else f"{found.events} events or fewer were"
+            typer.echo(f"{count} removed before they could be read.", err=True)
         elif wanted.takes(found):
             form.write(found, source.names)
         else:

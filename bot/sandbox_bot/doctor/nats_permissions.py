@@ -51,7 +51,7 @@ def publications(names: StreamNames, only: str | None = None) -> list[Need]:
     asked = [*_asked(names, only), *(need for name, need in events(names).items() if only in {None, name})]
     if only == names.sandbox:
         return [*asked, _answers()]
-    return [*asked, *_others(names), _answers(), *_told(names)]
+    return [*asked, *_others(names), *_recordings(names), _answers(), *_told(names)]
 
 
 def events(names: StreamNames) -> dict[str, Need]:
@@ -71,6 +71,18 @@ def event_of_sandbox(names: StreamNames, sandbox_id: UUID | str) -> Need:
 def _others(names: StreamNames) -> Iterator[Need]:
     for subject in (names.unattributed_subject(_TYPE), names.dead_letter_subject(_TYPE)):
         yield _event(names.events, names.events_subjects, subject)
+
+
+def _recordings(names: StreamNames) -> Iterator[Need]:
+    stream, none = names.recordings, names.recording_subject(uuid4())
+    nothing = json.dumps({"name": f"doctor-{uuid4().hex}"})
+    for verb in ("CREATE", "UPDATE"):
+        yield Need(f"{_API}.STREAM.{verb}.{stream}", f"{_API}.STREAM.{verb}.{stream}", nothing)
+    yield Need(f"{_API}.STREAM.INFO.{stream}", f"{_API}.STREAM.INFO.{stream}")
+    get, purge = f"{_API}.STREAM.MSG.GET.{stream}", f"{_API}.STREAM.PURGE.{stream}"
+    yield Need(get, get, json.dumps({"seq": NO_SEQUENCE}))
+    yield Need(purge, purge, json.dumps({"filter": none}))
+    yield _event(stream, names.recordings_subjects, none)
 
 
 def _event(stream: str, pattern: str, subject: str) -> Need:

@@ -34,6 +34,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "sandbox_command_creates": (_READ, _ADD, _CHANGE, _REMOVE),
     "sandbox_shares": (_READ, _ADD, _CHANGE, _REMOVE),
     "production_token": (_READ, _ADD, _CHANGE),
+    "recordings": (_READ, _ADD, _CHANGE, _REMOVE),
     "sandbox_storage": (_READ, _ADD, _CHANGE, _REMOVE),
     "sandbox_storage_turns": (_READ, _ADD, _CHANGE),
 }

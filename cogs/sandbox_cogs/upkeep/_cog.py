@@ -35,6 +35,7 @@ COUNT_EVERY = 10.0
 """Seconds between two updates. Gauges must be at most 15 s old."""
 COMMANDS_EVERY = 60.0
 RESETS_EVERY = 10.0
+TIDY_EVERY = 60.0
 AFTER_FAILURE = 3.0
 
 Work = Callable[[], Awaitable[float]]
@@ -74,6 +75,8 @@ class Upkeep(commands.Cog):
             "credentials": self.keep_credentials,
             "resets": self.finish_resets,
             "commands": self.remove_commands,
+            "record": self._core.recordings.recorder.turn,
+            "recordings": self.tidy_recordings,
             # Each for itself: one store may be away, or large.
             **{f"measure {store}": partial(self.measure, store) for store in self._core.measuring.stores},
         }
@@ -88,6 +91,7 @@ class Upkeep(commands.Cog):
         await end(*tasks)
         if tasks:
             try:
+                await self._core.recordings.recorder.close()
                 await self._record_activity()
                 await self._record_dropped()
             except DependencyUnavailable as error:
@@ -157,6 +161,11 @@ class Upkeep(commands.Cog):
         if self._bot.is_ready():
             await self._left_commands.turn()
         return COMMANDS_EVERY
+
+    async def tidy_recordings(self) -> float:
+        """Remove recordings that are too old."""
+        await self._core.recordings.library.tidy()
+        return TIDY_EVERY
 
     async def measure(self, store: str) -> float:
         """Measure what sandboxes store there, if it is this process's turn."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .lines import scrub_lines
 from .tokens import without_tokens
 
-__all__ = ["without_tokens"]
+__all__ = ["scrub_lines", "without_tokens"]
