@@ -27,6 +27,7 @@ from . import (
     neighbour,
     switch,
     throughput,
+    workbench,
 )
 from .report import RESULTS, Section, machine
 
@@ -44,6 +45,7 @@ _ALL: Measurements = {
     "isolation": isolation.measure,
     "neighbour": neighbour.measure,
     "guard": guard.measure,
+    "workbench": workbench.measure,
 }
 
 

@@ -36,7 +36,7 @@ ALTER TABLE sandbox_audit_log
     ADD CONSTRAINT ck_sandbox_audit_log_event_type CHECK (event_type IN (
         'sandbox_created', 'sandbox_destroying', 'sandbox_destroyed',
         'guild_registered', 'guild_unregistered', 'ttl_extended', 'status_changed', 'credentials_rotated',
-        'rest_level_changed', 'production_access_changed', 'sandbox_shared', 'sandbox_unshared'
+        'rest_level_changed', 'production_access_changed', 'sandbox_reset', 'sandbox_shared', 'sandbox_unshared'
     ));
 
 -- migrate:down
@@ -47,6 +47,6 @@ ALTER TABLE sandbox_audit_log
     ADD CONSTRAINT ck_sandbox_audit_log_event_type CHECK (event_type IN (
         'sandbox_created', 'sandbox_destroying', 'sandbox_destroyed',
         'guild_registered', 'guild_unregistered', 'ttl_extended', 'status_changed', 'credentials_rotated',
-        'rest_level_changed', 'production_access_changed'
+        'rest_level_changed', 'production_access_changed', 'sandbox_reset'
     ));
 DROP TABLE sandbox_shares;

@@ -46,18 +46,8 @@ _CREATE_FAILURES = (*ERROR_CODES, "CANCELLED", "INTERNAL")
 _ATTEMPTS_THAT_FAILED = {"SANDBOX_005", "SANDBOX_006", "SANDBOX_012", "SANDBOX_013", "CANCELLED", "INTERNAL"}
 
 _COMMANDS = (
-    *(
-        "create",
-        "list",
-        "status",
-        "events",
-        "connect",
-        "rotate",
-        "level",
-        "register-guild",
-        "unregister-guild",
-    ),
-    *("extend", "destroy", "help"),
+    *("create", "list", "status", "events", "connect", "rotate", "level", "share", "unshare"),
+    *("register-guild", "unregister-guild", "extend", "reset", "destroy", "help"),
 )
 _NO_COMMAND = "button"
 _SANDBOX_LABELS, _OTHERS = 20, "other"

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Coroutine
+from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
 import structlog
 
+from sandbox_core.credentials import CredentialsKey
 from sandbox_core.errors import DependencyUnavailable, NoCredentials, RotationUnfinished, SandboxError
 from sandbox_core.models import Actor, AuditEvent, Sandbox
 from sandbox_core.namespaces import Credentials
-from sandbox_core.postgres import audit, sandboxes, transaction
+from sandbox_core.postgres import Connection, audit, sandboxes, transaction
 
 from . import guilds, rules
 from .ports import Changed, TeardownTools, Tools
@@ -65,21 +67,28 @@ async def rotate(tools: Tools, actor: Actor, sandbox: Sandbox) -> Changed:
         rules.must_run(current, now)
         if not current.generation or tools.key is None:
             raise NoCredentials(current.name)
-        generation, key_id = current.generation + 1, tools.key.fingerprint
-        await sandboxes.set_credentials(connection, current.id, generation=generation, key_id=key_id)
-        await audit.record(
-            connection,
-            current.id,
-            AuditEvent.CREDENTIALS_ROTATED,
-            actor=actor,
-            at=now,
-            details={"from": current.generation, "to": generation},
-        )
+        rotated = await count_up(connection, actor, current, tools.key, at=now)
         await sandboxes.touch(connection, current.id, now)
     await tools.faults("rotate:counted")
-    rotated = current.evolve(generation=generation, key_id=key_id)
     await renew(tools, rotated, RotationUnfinished)
     return Changed(rotated)
+
+
+async def count_up(
+    connection: Connection, actor: Actor, sandbox: Sandbox, key: CredentialsKey, *, at: datetime
+) -> Sandbox:
+    """Make other credentials the present ones, in the caller's transaction. Return the sandbox with them."""
+    generation = sandbox.generation + 1
+    await sandboxes.set_credentials(connection, sandbox.id, generation=generation, key_id=key.fingerprint)
+    await audit.record(
+        connection,
+        sandbox.id,
+        AuditEvent.CREDENTIALS_ROTATED,
+        actor=actor,
+        at=at,
+        details={"from": sandbox.generation, "to": generation},
+    )
+    return sandbox.evolve(generation=generation, key_id=key.fingerprint)
 
 
 async def renew(tools: Tools, sandbox: Sandbox, unfinished: type[DependencyUnavailable]) -> None:

@@ -6,10 +6,12 @@ servers still have of them is removed, by whoever committed it or by `mend`.
 
 from __future__ import annotations
 
-from sandbox_core.errors import InvalidInput, SharingUnfinished
+from datetime import datetime
+
+from sandbox_core.errors import InvalidInput, NoCredentials, SharingUnfinished
 from sandbox_core.guests import new_login
 from sandbox_core.models import Actor, AuditEvent, Sandbox, Share, ShareAccess
-from sandbox_core.postgres import audit, sandboxes, shares, transaction
+from sandbox_core.postgres import Connection, audit, sandboxes, shares, transaction
 
 from . import credentials as credential_steps
 from . import guilds, rules
@@ -27,6 +29,8 @@ async def share(
         before = current.share_of(colleague.user_id)
         if before is not None and before.access is access:
             return Sharing(current, user_id=colleague.user_id, already=True)
+        if access is ShareAccess.USE and (tools.key is None or not tools.key.made(current)):
+            raise NoCredentials(current.name, outdated=True)
         login = new_login() if access is ShareAccess.USE else ""
         made = Share(colleague.user_id, access, login, colleague.name)
         await shares.put(connection, current.id, made, at=now)
@@ -36,7 +40,10 @@ async def share(
         await audit.record(connection, current.id, AuditEvent.SHARED, actor=actor, at=now, details=details)
         await sandboxes.touch(connection, current.id, now)
         shared = await guilds.locked(connection, current)
-    await _finish(tools, shared, changed=before is not None or bool(login))
+        gone = before is not None and before.login
+        if gone:
+            shared = await _with_present_key(tools, connection, actor, shared, at=now)
+    await _finish(tools, shared, changed=bool(gone or login))
     return Sharing(shared, user_id=colleague.user_id)
 
 
@@ -56,8 +63,22 @@ async def unshare(tools: Tools, actor: Actor, sandbox: Sandbox, user_id: str) ->
         await audit.record(connection, current.id, AuditEvent.UNSHARED, actor=actor, at=now, details=details)
         await sandboxes.touch(connection, current.id, now)
         left = await guilds.locked(connection, current)
+        if before.login:
+            left = await _with_present_key(tools, connection, actor, left, at=now)
     await _finish(tools, left, changed=bool(before.login))
     return Sharing(left, user_id=user_id)
+
+
+async def _with_present_key(
+    tools: Tools, connection: Connection, actor: Actor, sandbox: Sandbox, *, at: datetime
+) -> Sandbox:
+    """Rotate the credentials in the caller's transaction when they were made with another key.
+
+    They can't be made as they were, and the colleague's must not wait for that.
+    """
+    if tools.key is None or not sandbox.generation or tools.key.made(sandbox):
+        return sandbox
+    return await credential_steps.count_up(connection, actor, sandbox, tools.key, at=at)
 
 
 async def _finish(tools: Tools, sandbox: Sandbox, *, changed: bool) -> None:

@@ -6,16 +6,13 @@ ever runs as the bot. Nothing waits for a lock that a sandbox can take, so there
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from uuid import UUID
 
 import asyncpg
-import structlog
 
 from sandbox_core.addresses import PostgresAddress
 from sandbox_core.credentials import CredentialsKey, scram_verifier
@@ -28,17 +25,12 @@ from sandbox_core.postgres.pool import CONNECT_TIMEOUT
 
 from .postgres_abilities import ABILITIES, TRUSTS, lacking_abilities, quoted
 from .postgres_role_state import STORE, RoleLimits, RoleState, all_fit
+from .postgres_sessions import end_overdue, end_sessions
 from .tenant_removal import unhindered
 
-_log = structlog.get_logger("sandbox.namespaces")
-
-_ROUNDS = 50
-"""The most looks for sessions that still run; the server ends one within milliseconds."""
-_PAUSE = 0.02
 _TRIES = 4
 _LOCK_WITHIN_MS = 200
-_GRACE = timedelta(seconds=2)
-"""How long after the limit of a statement its session is ended."""
+_AT_ONCE = 500
 _TEMPORARY = "1GB"
 """The most temporary files of one session, where the server lets the bot limit them."""
 
@@ -121,7 +113,7 @@ class SandboxRoles:
 
     async def give(self, connection: Connection, sandbox: Sandbox) -> None:
         """Give the role its new schema in the caller's transaction; make the role if it is missing."""
-        if await self._known(connection, [sandbox.schema_name]):
+        if sandbox.schema_name in await self._known(connection, [sandbox.schema_name]):
             await connection.execute(";".join(await self._gifts(connection, sandbox.schema_name)))
         else:
             await self.create(connection, sandbox)
@@ -151,7 +143,7 @@ class SandboxRoles:
 
     async def end_sessions(self, sandbox: Sandbox) -> None:
         """End the sandbox's connections; new ones are let in."""
-        await self._end_sessions(sandbox.schema_name, older=False, looks=1)
+        await end_sessions(self._tenants, sandbox.schema_name, older=False, looks=1)
 
     async def make(self, sandbox: Sandbox) -> None:
         """Do as `Credentials` documents."""
@@ -166,7 +158,7 @@ class SandboxRoles:
             # Whoever acted as the sandbox's role may have changed its password, and have logged in with that:
             # all of its sessions end, and whoever has the right password comes back.
             await self._change(role, *map(_shut, known), self._comment(role, sandbox, since=""))
-            await self._end_sessions(role, older=False)
+            await end_sessions(self._tenants, role, older=False)
             known = {name: each.unfinished() for name, each in known.items()}
         for name, guest in wanted.items():
             if name in known or guest:
@@ -192,6 +184,19 @@ class SandboxRoles:
 
     async def _forget(self, guest: str, *, heir: str) -> None:
         """Remove the role of a guest who is no more. What it owns becomes the sandbox's."""
+        while True:
+            # In parts: one transaction can't lock any number of them.
+            async with connected(self._tenants) as connection:
+                rows = await connection.fetch(
+                    "SELECT format('ALTER LARGE OBJECT %s OWNER TO %I', l.oid, $2::text) AS statement "
+                    "FROM pg_largeobject_metadata AS l WHERE l.lomowner = to_regrole($1) LIMIT $3",
+                    guest,
+                    heir,
+                    _AT_ONCE,
+                )
+                if not rows:
+                    break
+                await connection.execute(";".join(row["statement"] for row in rows))
         async with (
             transaction(self._tenants) as connection,
             unhindered(self._tenants, connection, self._mark),
@@ -261,7 +266,7 @@ class SandboxRoles:
 
     async def cut(self, sandbox: Sandbox) -> None:
         """Do as `Credentials` documents."""
-        await self._end_sessions(sandbox.schema_name, older=True)
+        await end_sessions(self._tenants, sandbox.schema_name, older=True)
 
     async def revoke(self, sandbox: Sandbox) -> None:
         """Do as `Credentials` documents."""
@@ -277,7 +282,7 @@ class SandboxRoles:
         if open_ones:
             await self._change(role, *map(_shut, open_ones))
         # Once more after a former call only for what that has not ended.
-        await self._end_sessions(role, older=False, looks=2 if open_ones else 1)
+        await end_sessions(self._tenants, role, older=False, looks=2 if open_ones else 1)
 
     async def drop(self, connection: Connection, role: str) -> None:
         """Drop the role, which nobody uses any more, and its guests', with all that they own here."""
@@ -294,7 +299,9 @@ class SandboxRoles:
         It also ends sessions that slipped in during a rotation, and those that break the limit of statements.
         """
         ours = [sandbox for sandbox in sandboxes if self._key.made(sandbox)]
-        await self.end_overdue([sandbox.schema_name for sandbox in sandboxes])
+        await end_overdue(
+            self._tenants, [each.schema_name for each in sandboxes], longest=self.limits.statement_timeout
+        )
         async with connected(self._tenants) as connection:
             known = await self._known(connection, [sandbox.schema_name for sandbox in ours])
             await connection.execute(
@@ -308,29 +315,6 @@ class SandboxRoles:
         for name, each in known.items():
             found[name[:ROLE_LENGTH]][name] = each
         return {sandbox.id for sandbox in ours if not all_fit(sandbox, found[sandbox.schema_name])}
-
-    async def end_overdue(self, roles: Collection[str]) -> list[str]:
-        """End the sessions whose statement runs for longer than it may. Return their roles.
-
-        Whoever keeps the limit is ended by the server before, and only the statement.
-        """
-        async with connected(self._tenants) as connection:
-            rows = await connection.fetch(
-                """
-                SELECT a.usename::text AS role, pg_terminate_backend(a.pid) FROM pg_stat_activity AS a
-                WHERE a.usename ~ $4 AND left(a.usename, $3) = ANY ($1) AND a.backend_type = 'client backend'
-                  AND a.state IN ('active', 'fastpath function call')
-                  AND a.query_start < clock_timestamp() - $2::interval
-                """,
-                list(roles),
-                self.limits.statement_timeout + _GRACE,
-                ROLE_LENGTH,
-                ROLES,
-            )
-        ended = [row["role"] for row in rows]
-        for role in ended:
-            _log.warning("sandbox_statement_ended", role=role, after=str(self.limits.statement_timeout))
-        return ended
 
     def variables(self, sandbox: Sandbox, guest: str = "") -> Mapping[str, str]:
         """Return `DATABASE_URL`."""
@@ -381,34 +365,6 @@ class SandboxRoles:
             ROLE_LENGTH,
         )
         return {row["name"]: RoleState.of(row, self.limits) for row in rows}
-
-    async def _end_sessions(self, role: str, *, older: bool, looks: int = 2) -> None:
-        """End those of the role and its guests, until so many looks in a row find none.
-
-        Two, for a session that began while the login was refused.
-        """
-        async with connected(self._tenants) as connection:
-            quiet = 0
-            for _ in range(_ROUNDS):
-                ended = await connection.fetchval(
-                    """
-                    SELECT count(pg_terminate_backend(a.pid)) FROM pg_stat_activity AS a
-                    JOIN pg_roles AS r ON r.oid = a.usesysid
-                    LEFT JOIN pg_shdescription AS d ON d.objoid = r.oid AND d.classoid = 'pg_authid'::regclass
-                    WHERE r.rolname ~ $3 AND left(r.rolname, $4) = $1 AND a.pid <> pg_backend_pid() AND (
-                        NOT $2 OR extract(epoch FROM a.backend_start)
-                                  < substring(d.description FROM '; since ([0-9.]+)$')::float8
-                    )
-                    """,
-                    role,
-                    older,
-                    ROLES,
-                    ROLE_LENGTH,
-                )
-                quiet = 0 if ended else quiet + 1
-                if quiet == looks:
-                    return
-                await asyncio.sleep(_PAUSE)
 
 
 def _shut(role: str) -> str:

@@ -8,7 +8,7 @@ one is refused, and a repetition too.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -26,7 +26,7 @@ from .streams import StreamMaker
 from .too_large import HEADER_ROOM
 
 _CURSOR, _EVENTS, _BYTES = "Recording-Cursor", "Recording-Events", "Recording-Bytes"
-_MISSED, _GAPS = "Recording-Missed", "Recording-Gaps"
+_MISSED, _GAPS, _IDS = "Recording-Missed", "Recording-Gaps", "Recording-Ids"
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 _WRONG_LAST = {10071, 10164}
 """JetStream's JSStreamWrongLastSequenceErrF and its like."""
@@ -115,8 +115,10 @@ class RecordingStream:
                 return None
         return _mark(found)
 
-    async def append(self, recording_id: UUID, mark: Mark, payload: bytes) -> Mark:
+    async def append(self, recording_id: UUID, mark: Mark, payload: bytes, names: Sequence[str] = ()) -> Mark:
         """Store a part; `mark` is what the recording then has, with the number of its last message until now.
+
+        `names` are short ones of the part's events, for `names`.
 
         Raises `AnotherWriter` or `StreamFull`.
         """
@@ -127,6 +129,7 @@ class RecordingStream:
             _BYTES: str(mark.bytes),
             _MISSED: str(mark.missed),
             _GAPS: str(mark.gaps),
+            **({_IDS: " ".join(names)} if names else {}),
         }
         stream = self._names.recordings
         with translating():
@@ -146,6 +149,18 @@ class RecordingStream:
 
     async def parts(self, recording_id: UUID) -> AsyncIterator[bytes]:
         """Yield the parts of a recording in their order."""
+        async for message in self._messages(recording_id):
+            if message.data:
+                yield message.data
+
+    async def names(self, recording_id: UUID) -> set[str]:
+        """Return the short names of all events of a recording."""
+        found: set[str] = set()
+        async for message in self._messages(recording_id):
+            found.update((message.headers or {}).get(_IDS, "").split())
+        return found
+
+    async def _messages(self, recording_id: UUID) -> AsyncIterator[RawStreamMsg]:
         number, subject = 0, self._subject(recording_id)
         while True:
             with translating():
@@ -156,8 +171,7 @@ class RecordingStream:
                 except NotFoundError:
                     return
             number = message.seq or number + 1
-            if message.data:
-                yield message.data
+            yield message
 
     async def remove(self, recording_id: UUID) -> None:
         """Remove the events of a recording; a missing one is no error."""

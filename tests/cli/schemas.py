@@ -227,7 +227,9 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "record": keys(recording=_RECORDING),
     "recordings list": keys(recordings=listed(_RECORDING)),
-    "recordings show": keys(recording=_RECORDING, types={"type": "object"}),
+    "recordings show": keys(
+        recording=_RECORDING, seconds={"type": ["number", "null"]}, types={"type": "object"}
+    ),
     "recordings import": keys(recording=_RECORDING),
     "events replay": keys(
         replayed=listed(

@@ -34,7 +34,6 @@ COMMANDS: dict[str, tuple[tuple[str, ...], int]] = {
     "extend": (("extend", BOX, "1m"), 0),
     "reset": (("reset", BOX, "--yes"), 0),
     "reset --json": (("reset", BOX, "--yes", "--json"), 0),
-    "reset unasked": (("reset", BOX), 2),
     "reset of nothing": (("reset", "no-such-one", "--yes"), 1),
     "create --template": (("create", "x-1", "--owner", ALICE, "--template", "../x"), 1),
     "share": (("share", BOX, BOB, "--unchecked"), 0),

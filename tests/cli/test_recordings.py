@@ -57,6 +57,7 @@ async def test_a_file_becomes_a_recording_and_a_file_again(shell: Shell) -> None
     assert "MESSAGE_CREATE  2\n" in shown
     answer = (await shell.ok("recordings", "show", "filed", "--json")).json
     check("recordings show", answer)
+    assert answer["seconds"] == 1.75
     assert answer["types"] == {"MESSAGE_CREATE": 2, "TYPING_START": 1}
 
     out = (await shell.ok("recordings", "export", "filed")).out.splitlines()

@@ -17,7 +17,7 @@ def commands() -> Mapping[str, Any]:
 
 
 def options_of(words: Sequence[str]) -> set[str]:
-    """The options of a command, such as `connect` or `events emit`; what stands behind it does not matter."""
+    """The options of a command, as `connect`, `events emit` or `events NAME`, with whatever behind it."""
     command = commands()[words[0]]
     for word in words[1:]:
         inner = getattr(command, "commands", {})

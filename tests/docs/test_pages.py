@@ -139,12 +139,13 @@ def test_commands_and_their_options_exist() -> None:
 
 
 def test_code_in_the_guide_is_that_of_the_example() -> None:
-    examples = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*_example.py"))]
+    files = [*(ROOT / "docs").glob("*_example.py"), *(ROOT / "docs" / "ci").glob("*.py")]
+    examples = [path.read_text(encoding="utf-8") for path in files]
     for page in pages():
         for block in blocks(page):
             if block.language == "python":
                 found = any(_contains(example, block.text) for example in examples)
-                assert found, f"{block} is in no docs/*_example.py"
+                assert found, f"{block} is in no docs/*_example.py and no docs/ci/*.py"
 
 
 def _contains(source: str, excerpt: str) -> bool:

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
-from typing import Any
 
 import pytest
 
@@ -20,9 +19,7 @@ from sandbox_core.models import Actor
 from sandbox_core.nats.recordings import AnotherWriter, Mark, RecordingStream
 from sandbox_core.postgres import connected
 from sandbox_core.postgres.recordings import Recording, RecordingStatus
-from sandbox_core.workbench.filters import Filter
 from sandbox_core.workbench.recordings.library import Recordings
-from sandbox_core.workbench.recordings.lines import checked_about, checked_event
 from sandbox_core.workbench.recordings.recorder import OF_SANDBOX, OWNERS_LIMIT, Recorder
 from sandbox_core.workbench.scrubbing import without_tokens
 from sandbox_core.workbench.seen import SeenEvent
@@ -229,16 +226,7 @@ async def test_kills_of_both_nats_servers(stage: Stage, closed: EmbeddedServers)
         await closed.tenant_nats.kill()
         await revive(closed.tenant_nats)
 
-        async def again() -> bool:
-            try:
-                await stage.core.tenants.nats_part.provision(mine)
-                await emitted(stage, mine, "MESSAGE_CREATE")
-            except DependencyUnavailable:
-                # It is not connected again yet.
-                return False
-            return True
-
-        await eventually(again, within=60)
+        stage.sim.message(stage.guilds[0], content="after")
         await has_events(stage, "killed", 201)
         await library.stop(ALICE, "mine", "killed")
         ended = await came_to(stage, "killed")
@@ -246,6 +234,43 @@ async def test_kills_of_both_nats_servers(stage: Stage, closed: EmbeddedServers)
     assert same(await had(stage, "killed"), first + second)
     assert (ended.events, ended.gaps) == (200 + len(second), 1)
     await library.delete(ended)
+
+
+async def test_what_comes_again_after_both_were_lost_is_not_doubled(
+    stage: Stage, closed: EmbeddedServers
+) -> None:
+    library = stage.core.recordings.library
+    mine = await stage.sandbox("mine", stage.guilds[0])
+    async with recording(stage):
+        await library.start(ALICE, "mine", "twice")
+        await emitted(stage, mine, "TYPING_START", count=3)
+        await has_events(stage, "twice", 3)
+    first = await events_of(stage, mine)
+    # The process that records and the sandbox's stream are gone at the same time.
+    await closed.tenant_nats.restart()
+    stage.sim.message(stage.guilds[0], content="after")
+
+    async def stored() -> bool:
+        try:
+            return bool(await events_of(stage, mine))
+        except DependencyUnavailable:
+            return False
+
+    await eventually(stored, within=60)
+    stream = await stage.core.writing.stream(mine.id)
+    for each in (*first[1:], replace(first[0], headers={**first[0].headers, "Nats-Msg-Id": "new"})):
+        await stream.write(each.type, each.frame, each.headers)
+    for _ in range(2):
+        async with recording(stage), connected(stage.core.pool) as connection:
+            await connection.execute("UPDATE recordings SET claimed_until = NULL")
+            await has_events(stage, "twice", 5)
+    async with recording(stage):
+        await library.stop(ALICE, "mine", "twice")
+        ended = await came_to(stage, "twice")
+    second = await events_of(stage, mine)
+    assert len(second) == 4
+    assert same(await had(stage, "twice"), [*first, second[0], second[3]])
+    assert (ended.events, ended.missed, ended.gaps) == (5, 0, 1)
 
 
 async def test_what_the_stream_dropped_before_is_counted(stage: Stage) -> None:
@@ -269,18 +294,21 @@ async def test_the_owners_limit_ends_a_recording(stage: Stage) -> None:
     small = library_of(stage, mebibytes=0.004)
     async with recording(stage, mebibytes=0.004):
         await small.start(ALICE, "mine", "full")
+        await emitted(stage, mine, "TYPING_START", count=3)
+        await has_events(stage, "full", 3)
         for _ in range(8):
             await emitted(stage, mine, *EMITTABLE[:20])
         ended = await came_to(stage, "full")
-    assert ended.reason == OWNERS_LIMIT
+    assert (ended.reason, ended.events >= 3) == (OWNERS_LIMIT, True)
     assert ended.bytes <= 0.004 * MIB
     assert same(await had(stage, "full"), (await events_of(stage, mine))[: ended.events])
     lines = [line async for line in small.exported(ended)]
     with pytest.raises(DoesNotFit, match="too large"):
-        await small.import_(ALICE.id, "more", iter(lines * 1))
+        await library_of(stage, mebibytes=0.0001).import_(BOB.id, "more", iter(lines))
     assert [each.name for each in await small.list(None)] == ["full"]
-    await small.delete(ended)
-    assert await stream_of(stage).ids() == set()
+    assert await stream_of(stage).ids() == {ended.id}
+    with pytest.raises(DoesNotFit, match="is the most"):
+        await library_of(stage, mebibytes=0.0001).start(ALICE, "mine", "more")
 
 
 async def test_a_part_has_one_writer(stage: Stage) -> None:
@@ -345,59 +373,3 @@ async def test_what_is_refused_changes_nothing(stage: Stage) -> None:
     (one,) = await library.list(None)
     assert (one.name, one.status) == ("taken", RecordingStatus.RECORDING)
     await library.delete(one)
-
-
-ABOUT = b'{"recording":1,"name":"x","began":"2026-01-01T00:00:00Z","ended":null,"events":1,"scrubbed":false}'
-LINE: dict[str, Any] = {
-    "at": 0.5,
-    "type": "MESSAGE_CREATE",
-    "guild_id": "100000000000000001",
-    "headers": {"Discord-Shard": "0"},
-    "frame": {"t": "MESSAGE_CREATE", "s": 1, "op": 0, "d": {"guild_id": "100000000000000001"}},
-}
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"at": "x"},
-        {"at": True},
-        {"at": 1e300},
-        {"type": "a.b"},
-        {"type": 1},
-        {"guild_id": "x"},
-        {"guild_id": "100000000000000002"},
-        {"guild_id": None},
-        {"headers": {"Nats-Msg-Id": "x"}},
-        {"headers": {"Discord-Shard": "0\r\nX: y"}},
-        {"headers": []},
-        {"frame_base64": "AA=="},
-        {"frame": None, "frame_base64": "!"},
-    ],
-)
-async def test_a_line_that_is_none_leaves_nothing(stage: Stage, changes: dict[str, Any]) -> None:
-    line = {**LINE, **changes}
-    if line["frame"] is None:
-        del line["frame"]
-    library = stage.core.recordings.library
-    with pytest.raises(DoesNotFit, match="Line 3"):
-        await library.import_(
-            "1", "wrong", iter([ABOUT, json.dumps(LINE).encode(), json.dumps(line).encode()])
-        )
-    assert await library.list(None) == []
-    assert await stream_of(stage).ids() == set()
-
-
-def test_lines_are_read_as_they_are() -> None:
-    about = checked_about(ABOUT)
-    event = checked_event(json.dumps(LINE).encode(), 1, about.began)
-    assert (event.type, event.guild_id, event.stored_at - about.began) == (
-        "MESSAGE_CREATE",
-        "100000000000000001",
-        timedelta(seconds=0.5),
-    )
-    for wrong in (b"", b"[]", b"{", b'{"recording":2}', ABOUT.replace(b"2026-01-01", b"soon")):
-        with pytest.raises(DoesNotFit, match="Line 1"):
-            checked_about(wrong)
-    assert replace(about, name="y").encode() != ABOUT
-    assert Filter().takes(event)

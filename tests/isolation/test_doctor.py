@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from uuid import uuid4
 
 import asyncpg
@@ -133,3 +134,14 @@ class _Gateway:
     gateway_trouble = ""
     standing_by = False
     gateway_latency = None
+
+
+async def test_templates_are_read(closed: EmbeddedServers, tmp_path: Path) -> None:
+    (tmp_path / "shop.sql").write_text("CREATE TABLE public.t (a int);")
+    (tmp_path / "wrong.sql").write_text("SELECT 1;\nDROP DATABASE x;")
+    async with opened(settings_of(closed, sandbox_templates_dir=str(tmp_path))) as core:
+        wrong, right = await found(core, "Templates")
+        assert await found(core, "Nothing") == []
+    assert (wrong.state, right.state) == (State.FAILED, State.OK)
+    assert "wrong.sql, line 2" in wrong.detail
+    assert right.detail == "1 template can be read"

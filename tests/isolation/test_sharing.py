@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from datetime import timedelta
 
 import asyncpg
 import pytest
+from pydantic import SecretStr
 
 from sandbox_bot.embedded import EmbeddedServers
 from sandbox_core.bootstrap import Core
-from sandbox_core.errors import NotPermitted, SharingImpossible, SharingUnfinished
+from sandbox_core.errors import (
+    DependencyUnavailable,
+    NoCredentials,
+    NotPermitted,
+    SharingImpossible,
+    SharingUnfinished,
+)
 from sandbox_core.manager import Colleague
 from sandbox_core.models import Actor, AuditEvent, Sandbox, ShareAccess
 from sandbox_core.postgres import transaction
@@ -21,7 +29,7 @@ from tests.conftest import revive
 from .conftest import ALICE, BOB, Held, held, hold, opened
 from .gateway import eventually, is_refused, worker
 from .test_deaths import Lived, all_refused, all_work
-from .test_life import expire, left_of
+from .test_life import both_refused, both_work, configured_with, expire, left_of
 
 CAROL = Actor("200000000000000003", "Carol")
 
@@ -177,6 +185,48 @@ async def test_a_colleague_can_keep_nothing_open(bot: Core, admin: asyncpg.Conne
     await outside.close()
 
 
+async def test_a_colleague_who_has_made_too_much_is_forgotten_in_parts(
+    core: Core, mine: Held, admin: asyncpg.Connection
+) -> None:
+    his = await shared(core)
+    connection = await his.postgres()
+    await connection.execute("SET ROLE NONE")
+    for _ in range(15):
+        await connection.execute("SELECT lo_create(0) FROM generate_series(1, 1000)")
+    await connection.close()
+    with contextlib.suppress(SharingUnfinished):
+        await core.manager.unshare(ALICE, "mine", BOB.id)
+    with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError):
+        await his.postgres()
+
+    async def forgotten() -> bool:
+        with contextlib.suppress(DependencyUnavailable):
+            await core.cleanup.keep_credentials()
+        return await roles_of(admin, mine.sandbox) == [mine.schema]
+
+    await eventually(forgotten, within=60)
+    count = "SELECT count(*) FROM pg_largeobject_metadata WHERE lomowner = $1::regrole"
+    assert await admin.fetchval(count, mine.schema) == 15_000
+
+
+async def test_a_colleague_resets_it_and_everybody_works_on(bot: Core, admin: asyncpg.Connection) -> None:
+    mine = await hold(bot, "mine")
+    his = await shared(bot)
+    theirs = await his.postgres()
+    await theirs.execute("SET ROLE NONE")
+    await theirs.execute(f"CREATE TABLE {mine.schema}.kept (word text)")
+    await theirs.close()
+    await bot.manager.reset(BOB, "mine")
+    await all_work(his)
+    await all_work(mine)
+    assert await admin.fetchval("SELECT to_regclass($1) IS NULL", f"{mine.schema}.kept")
+    await bot.manager.unshare(ALICE, "mine", BOB.id)
+    await all_refused(his)
+    with pytest.raises(NotPermitted):
+        await bot.manager.reset(BOB, "mine")
+    await nothing_left(bot, admin, mine.sandbox)
+
+
 async def test_to_see_hands_out_no_credentials(core: Core, mine: Held, admin: asyncpg.Connection) -> None:
     made = await core.manager.share(ALICE, "mine", colleague(), ShareAccess.SEE)
     for action in ("read the events of", "read the calls of", "read the sessions of", "read dead letters of"):
@@ -307,6 +357,25 @@ async def test_sharings_at_the_same_time_do_not_disturb_each_other(
     await all_work(guest(bot, now, people[5]))
     await all_work(mine)
     assert len(await roles_of(admin, mine.sandbox)) == 2
+
+
+async def test_with_another_key_it_can_be_taken_back(
+    core: Core, mine: Held, enforced: Settings, closed: EmbeddedServers, admin: asyncpg.Connection
+) -> None:
+    his = await shared(core)
+    key = SecretStr("k" * 32)
+    changed = enforced.model_copy(update={"sandbox_credentials_key": key})
+    async with configured_with(closed.tenant_nats, key), opened(changed) as second:
+        with pytest.raises(NoCredentials):
+            await second.manager.share(ALICE, "mine", colleague(CAROL), ShareAccess.USE)
+        # The sandbox's own can't be made as they were, so they are rotated.
+        left = (await second.manager.unshare(ALICE, "mine", BOB.id)).sandbox
+        assert (left.generation, left.shares) == (2, ())
+        await both_refused(his)
+        await both_refused(mine)
+        await both_work(held(second, left))
+        await nothing_left(second, admin, left)
+        await second.manager.destroy(ALICE, "mine")
 
 
 async def test_nothing_stores_or_shows_a_secret(core: Core, mine: Held, admin: asyncpg.Connection) -> None:

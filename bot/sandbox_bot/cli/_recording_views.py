@@ -29,7 +29,7 @@ def table(recordings: Sequence[Recording]) -> Grid:
                 Cell(each.name, "bold"),
                 each.sandbox_name or "a file",
                 each.owner,
-                Cell(each.status.value, _STYLES.get(each.status, "")),
+                _status(each),
                 iso(each.began_at),
                 str(each.events),
                 size(each.bytes),
@@ -40,18 +40,20 @@ def table(recordings: Sequence[Recording]) -> Grid:
     )
 
 
-def facts(recording: Recording) -> Facts:
-    """One of them."""
+def facts(recording: Recording, seconds: float | None) -> Facts:
+    """One of them, with the time from its first event to its last."""
     rows: list[tuple[str, Cell | str]] = [
         ("Of", recording.sandbox_name or "a file"),
         ("Owner", recording.owner),
-        ("Status", Cell(recording.status.value, _STYLES.get(recording.status, ""))),
+        ("Status", _status(recording)),
         ("Began", iso(recording.began_at)),
     ]
     if recording.ended_at is not None:
         rows.append(("Ended", iso(recording.ended_at)))
     if recording.reason:
         rows.append(("Because", recording.reason))
+    if seconds is not None:
+        rows.append(("First to last", _span(seconds)))
     rows += [("Events", str(recording.events)), ("Size", size(recording.bytes))]
     if _missed(recording):
         rows.append(("Missed", _missed(recording)))
@@ -94,9 +96,15 @@ def size(count: int) -> str:
     return f"{count / _KILOBYTE:.1f} kB" if count < _KILOBYTE**2 else f"{count / _KILOBYTE**2:.1f} MB"
 
 
-def span(seconds: float) -> str:
-    """A length of time, such as `0:01:30`."""
+def _span(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds)))
+
+
+def _status(recording: Recording) -> Cell:
+    status = recording.status
+    if status in {RecordingStatus.RECORDING, RecordingStatus.STOPPING} and not recording.claimed:
+        return Cell(f"{status.value}, once the bot runs", "yellow")
+    return Cell(status.value, _STYLES.get(status, ""))
 
 
 def _missed(recording: Recording) -> str:

@@ -36,10 +36,10 @@ from ._words import error_line
 def replay(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME]", help="The sandbox that has them.", autocompletion=suggest_names),
+        typer.Argument(metavar="NAME", help="The sandbox that has them.", autocompletion=suggest_names),
     ] = None,
     ids: Annotated[
-        list[str] | None, typer.Argument(metavar="[ID]...", help="The events' numbers, from the list.")
+        list[str] | None, typer.Argument(metavar="ID", help="The events' numbers, from the list.")
     ] = None,
     *,
     recording: Annotated[

@@ -78,6 +78,7 @@ async def _when(core: Core, actor: Actor, name: str, within: float, *, ended: bo
         found = await core.recordings.library.get(actor, name)
         if found.status is RecordingStatus.ENDED or (found.claimed and not ended):
             return found
-        if asyncio.get_running_loop().time() > until:
+        left = until - asyncio.get_running_loop().time()
+        if left < 0 or (not found.claimed and left < within - _TAKEN_WITHIN):
             return found
         await asyncio.sleep(_LOOK_EVERY)

@@ -69,11 +69,13 @@ def show_(name: _Name, *, owner: options.Owner = None, as_json: options.Json = F
 
     with busy("Reading"):
         recording = run(found())
+    seconds = ends[-1] - ends[0] if ends else None
     if as_json:
-        emit({"recording": views.as_json(recording), "types": dict(sorted(types.items()))})
+        types_json = dict(sorted(types.items()))
+        emit({"recording": views.as_json(recording), "seconds": seconds, "types": types_json})
         return
     rows = [(Cell(kind, "bold cyan"), str(count)) for kind, count in types.most_common(_TYPES_SHOWN)]
-    show(views.facts(recording), *([Grid(("type", "events"), rows)] if rows else []))
+    show(views.facts(recording, seconds), *([Grid(("type", "events"), rows)] if rows else []))
     if len(types) > _TYPES_SHOWN:
         show(Line(f"And {len(types) - _TYPES_SHOWN} more types."))
 

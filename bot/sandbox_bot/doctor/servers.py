@@ -14,6 +14,7 @@ from sandbox_core.dependencies import SANDBOX_NATS, sandbox_nats_question
 from sandbox_core.error_text import explain
 from sandbox_core.errors import DependencyFaulty, DependencyUnavailable, LoginRefused, SandboxError
 from sandbox_core.postgres.errors import OVERDUE
+from sandbox_core.settings import Settings
 
 from .discord import look_at_discord
 from .findings import Finding, Look
@@ -22,6 +23,7 @@ from .nats_streams import Server
 from .places import Places
 from .postgres import look_at_postgres
 from .redis import look_at_redis
+from .templates import look_at_templates
 from .tenants import POSTGRES, REDIS, look_at_isolation, look_at_tenants
 
 _log = structlog.get_logger("sandbox.doctor")
@@ -61,6 +63,7 @@ async def check_servers(
         ),
         (look := Look("Discord", discord), look_at_discord(settings, look)),
         *_tenants(core, clock),
+        *_templates(settings),
     ]
     isolation = look_at_isolation(settings)
     await asyncio.gather(*(_bounded(look, work) for look, work in areas))
@@ -82,6 +85,12 @@ def _tenants(
         if part is not None:
             look = Look(area, part.where)
             yield look, look_at_tenants(core, look, namespace, part.question, clock)
+
+
+def _templates(settings: Settings) -> Iterator[tuple[Look, Coroutine[object, object, None]]]:
+    if settings.sandbox_templates_dir is not None:
+        look = Look("Templates", "")
+        yield look, look_at_templates(settings, look)
 
 
 async def _bounded(look: Look, work: Coroutine[object, object, None]) -> None:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+from base64 import urlsafe_b64encode
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
+from hashlib import blake2b
 from uuid import UUID
 
 import structlog
@@ -104,6 +106,7 @@ class Writer:
                 bytes=have.bytes + len(part),
             ),
             part,
+            [_name(event) for event in events if event.message_id],
         )
 
     async def missed(self, events: int | None, birth: int, position: int) -> None:
@@ -112,14 +115,20 @@ class Writer:
         more = {"gaps": have.gaps + 1} if events is None else {"missed": have.missed + events}
         await self._append(replace(have, birth=birth, position=position, **more), b"")
 
-    async def _append(self, mark: Mark, part: bytes) -> None:
+    async def _append(self, mark: Mark, part: bytes, names: Sequence[str] = ()) -> None:
         try:
-            self.mark = await self._stream.append(self._id, mark, part)
+            self.mark = await self._stream.append(self._id, mark, part, names)
         except StreamFull:
             self.full = STREAM_FULL
 
     def _part(self, events: Sequence[SeenEvent]) -> bytes:
         return packed([line_of(event, self._began) for event in events])
+
+
+def _name(event: SeenEvent) -> str:
+    """A short name of the event by its message id."""
+    digest = blake2b(event.message_id.encode(), digest_size=9).digest()
+    return urlsafe_b64encode(digest).decode()
 
 
 class _SourceAway(Exception):
@@ -144,6 +153,8 @@ class _Recording:
         self._read_on = asyncio.Event()
         self._position = (0, 0)
         """Up to where the sandbox's stream was read."""
+        self._known: set[str] | None = None
+        """What is stored, if the sandbox's stream was made anew: the bot may store events in it once more."""
         self._until: float | None = None
         self.ending: str | None = None
         """Why it is to end, "" when somebody has asked for that."""
@@ -189,6 +200,8 @@ class _Recording:
         if mark is None:
             mark = Mark(birth=recording.source_birth, position=recording.source_position)
         self._note(mark)
+        if mark.gaps:
+            self._known = await self._stream.names(recording.id)
         writer = Writer(self._stream, recording.id, recording.began_at, mark)
         # What was read before is still here also when the sandbox's stream is not.
         while self._waiting and _is_stored(self._waiting[0], mark):
@@ -252,6 +265,8 @@ class _Recording:
     async def _write_next(self, writer: Writer) -> None:
         birth, found = self._waiting[0]
         if isinstance(found, Missed):
+            if found.events is None and self._known is None:
+                self._known = await self._stream.names(self.active.recording.id)
             await writer.missed(found.events, found.birth, found.position)
             self._waiting.popleft()
             return
@@ -260,7 +275,15 @@ class _Recording:
             # Nobody wants what came after the end.
             self._waiting.clear()
             return
-        await writer.write(events, birth, events[-1].id)
+        new = events
+        if self._known is not None:
+            new = [each for each in events if _name(each) not in self._known]
+        if new:
+            await writer.write(new, birth, events[-1].id)
+        else:
+            await writer.missed(0, birth, events[-1].id)
+        if self._known is not None:
+            self._known.update(map(_name, new))
         for each in events:
             self._waiting.popleft()
             self._bytes -= len(each.frame)
