@@ -125,6 +125,7 @@ EXAMPLES: dict[type[errors.SandboxError], errors.SandboxError] = {
         errors.SharingImpossible(LONG),
         errors.ShareLimitReached(10),
         errors.DoesNotFit(LONG, LONG, LONG),
+        errors.ResetUnfinished(LONG, "Redis", LONG),
         errors.SlotsUsedUp(LONG, 100),
         errors.StorageUsedUp("PostgreSQL", 2**60, 2**59, sandbox_name=LONG),
         errors.DependencyUnavailable("PostgreSQL", LONG),
@@ -140,6 +141,7 @@ EXAMPLES: dict[type[errors.SandboxError], errors.SandboxError] = {
         errors.NoCredentials(LONG),
         errors.ProductionTokenOutdated(),
         errors.DoesNotFit(LONG, LONG, LONG),
+        errors.ResetUnfinished(LONG, "Redis", LONG),
     )
 }
 
