@@ -38,8 +38,9 @@ _log = structlog.get_logger("sandbox.recordings")
 EVERY = 1.0
 """Seconds between two looks at which recordings there are."""
 _WRITE_AFTER = 0.25
-_LET_OTHERS = 0.00001
 """Seconds for which events are gathered."""
+_LET_OTHERS = 0.00001
+"""Seconds between two lines for which the event loop runs."""
 _MOST_EVENTS, _MOST_BYTES = 500, 1024 * 1024
 """Of one part; the bytes are those of frames."""
 _MOST_WAITING = 4 * 1024 * 1024
