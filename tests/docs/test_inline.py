@@ -39,7 +39,7 @@ _PROGRAMS = {"sandboxctl", "docker", "make", "pip", "eval", "unset", "curl", "ps
 NOT_RUN: Mapping[str, str] = {
     "sandboxctl run": "every page is read with it running: see `Place.start_bot`",
     "sandboxctl status NAME --watch": "runs until it is stopped: tests/cli does that",
-    "sandboxctl events NAME --follow": "runs until it is stopped: tests/workbench does that",
+    "sandboxctl events NAME --follow": "the same: tests/gateway/test_followed.py does",
     "sandboxctl rotate NAME": "of sandboxes that the servers keep apart: tests/isolation does that",
     "sandboxctl share NAME USER_ID --use": "of sandboxes kept apart by the servers: tests/isolation does",
     "sandboxctl share NAME USER_ID": "tests/cli/test_share.py does, with a colleague",
