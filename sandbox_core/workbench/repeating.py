@@ -20,6 +20,7 @@ from sandbox_core.namespaces.nats_writing import SandboxWriting
 from sandbox_core.nats.dead_letters import KEPT_HEADERS, ORIGIN, REPLAYED
 from sandbox_core.nats.wire import MESSAGE_ID
 from sandbox_core.validation import parse_guild_id
+from sandbox_core.words import counted
 
 from .emitting import Made, Stored
 from .places import Place
@@ -79,10 +80,12 @@ def fitting_guilds(
         raise GuildNotRegistered(foreign[0], target.name)
     free = [each for each in target.guild_ids if each not in own]
     if len(foreign) > len(free):
-        problem = (
-            f"they are of {len(foreign)} servers that {target.name} has not, and it has {len(free)} for them"
-        )
-        raise DoesNotFit("The events", problem, "--as-guild sends all of them to one of its servers.")
+        many = counted(len(foreign), "server", "servers")
+        problem = f"they are of {many} that {target.name} has not, and it has {len(free)} for them"
+        right = "--as-guild sends all of them to one of its servers."
+        if not target.guild_ids:
+            right = f"sandboxctl register-guild gives {target.name} one."
+        raise DoesNotFit("The events", problem, right)
     return dict(zip(foreign, free, strict=False))
 
 

@@ -147,6 +147,12 @@ async def test_what_is_refused_says_why(filled: Shell) -> None:
     refused = await filled("events", "replay", "has", "1", "--to", "bobs", "--owner", ALICE)
     assert "SANDBOX_010: You may not replay events into" in refused.err
     await filled.ok("destroy", "bobs", "--yes")
+    await filled.ok("create", "bare", "--owner", ALICE)
+    bare = await filled("events", "replay", "has", "1", "--to", "bare")
+    assert (
+        "they are of 1 server that bare has not, and it has 0 for them. sandboxctl register-guild" in bare.err
+    )
+    await filled.ok("destroy", "bare", "--yes")
     away = filled.having(NATS_URL=f"nats://{NOBODY_LISTENS}")
     ended = await away("events", "replay", "has", "1")
     assert (ended.code, ended.out) == (3, "")
