@@ -41,8 +41,12 @@ def test_every_frame_has_a_line_and_json_and_a_place_in_filters(kind: str, data:
     assert kind in plain(views.line(seen, known))
     assert kind in plain(*views.whole(seen, known))
     assert json.loads(json.dumps(views.as_json(seen, known)))["frame"]["d"] == data
-    for one in ("channel_ids", "user_ids", "guild_ids"):
-        assert isinstance(checked_filter(**{one: [SOMEBODY]}).takes(seen), bool)
+    for chosen in (
+        checked_filter(channel_ids=[SOMEBODY]),
+        checked_filter(user_ids=[SOMEBODY]),
+        checked_filter(guild_ids=[SOMEBODY]),
+    ):
+        assert isinstance(chosen.takes(seen), bool)
 
 
 @pytest.mark.parametrize("ascii_only", [True, False])
