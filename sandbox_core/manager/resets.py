@@ -13,9 +13,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from sandbox_core.errors import DoesNotFit, ResetUnfinished, SandboxError, SandboxNotFound
+from sandbox_core.errors import (
+    DoesNotFit,
+    LoginRefused,
+    NoCredentials,
+    ResetUnfinished,
+    SandboxError,
+    SandboxNotFound,
+)
 from sandbox_core.models import Actor, AuditEvent, Resetting, Sandbox, SandboxStatus
-from sandbox_core.namespaces import SchemaProvisioner
+from sandbox_core.namespaces import Namespace, SchemaProvisioner
 from sandbox_core.postgres import audit, sandboxes, transaction
 from sandbox_core.postgres import resets as rows
 from sandbox_core.tasks import after_commit
@@ -53,7 +60,15 @@ async def check(tools: Tools, actor: Actor, sandbox: Sandbox, template: str | No
     """Raise what `reset` would raise now. Changes nothing. Return the template."""
     rules.may_change(actor, sandbox, RESET)
     rules.must_run(sandbox, tools.clock())
-    return await tools.templates.chosen(template or sandbox.template or NONE)
+    chosen = await tools.templates.chosen(template or sandbox.template or NONE)
+    _must_know_logins(tools, sandbox)
+    return chosen
+
+
+def _must_know_logins(tools: Tools, sandbox: Sandbox) -> None:
+    """Raise `NoCredentials` unless the sandbox's logins, which stay, can be made again."""
+    if sandbox.generation and (tools.key is None or not tools.key.made(sandbox)):
+        raise NoCredentials(sandbox.name, outdated=True)
 
 
 async def go_on(tools: TeardownTools, actor: Actor, sandbox: Sandbox) -> Sandbox | None:
@@ -96,6 +111,7 @@ async def _begin(
         current = await guilds.locked(connection, sandbox)
         rules.may_change(actor, current, RESET)
         rules.must_run(current, tools.clock())
+        _must_know_logins(tools, current)
         name = "" if template is None else template.name
         await rows.set_resetting(connection, current.id, Resetting.SCHEMA, name)
     await tools.faults("reset:begun")
@@ -116,7 +132,7 @@ async def _carry_out(
         if is_schema and template is not None:
             limit += template.within.total_seconds()
         try:
-            await teardown.bounded(namespace.store, namespace.renew(sandbox, template), within=limit)
+            await _renewed(tools, namespace, sandbox, template, within=limit)
             if is_schema:
                 sandbox = await _schema_done(tools, sandbox)
         except DoesNotFit as error:
@@ -126,6 +142,20 @@ async def _carry_out(
             raise ResetUnfinished(sandbox.name, namespace.store, reason_of(error)) from error
         await tools.faults(f"reset:{namespace.store}")
     return await _finish(tools, actor, sandbox)
+
+
+async def _renewed(
+    tools: TeardownTools, namespace: Namespace, sandbox: Sandbox, template: Template | None, *, within: float
+) -> None:
+    try:
+        await teardown.bounded(namespace.store, namespace.renew(sandbox, template), within=within)
+    except LoginRefused:
+        async with transaction(tools.pool) as connection:
+            current = await sandboxes.by_id(connection, sandbox.id)
+        if current is None or current.generation == sandbox.generation:
+            raise
+        # Its credentials were rotated meanwhile.
+        await teardown.bounded(namespace.store, namespace.renew(current, template), within=within)
 
 
 async def _schema_done(tools: TeardownTools, sandbox: Sandbox) -> Sandbox:
