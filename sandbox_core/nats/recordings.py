@@ -28,6 +28,7 @@ from .too_large import HEADER_ROOM
 _CURSOR, _EVENTS, _BYTES = "Recording-Cursor", "Recording-Events", "Recording-Bytes"
 _MISSED, _GAPS, _IDS = "Recording-Missed", "Recording-Gaps", "Recording-Ids"
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
+_DUPLICATE_WINDOW = 120.0
 _WRONG_LAST = {10071, 10164}
 """JetStream's JSStreamWrongLastSequenceErrF and its like."""
 _FULL = 10077
@@ -68,6 +69,8 @@ def recordings_config(names: StreamNames, *, replicas: int, most_bytes: int) -> 
         # A recording that is there stays whole: a new one is refused instead.
         discard=DiscardPolicy.NEW,
         num_replicas=replicas,
+        # Nothing here has a message id; this is the server's own value.
+        duplicate_window=_DUPLICATE_WINDOW,
         metadata={MADE_BY: MARK},
     )
 

@@ -93,7 +93,9 @@ async def test_a_test_that_fails_leaves_nothing_either(suite: Suite) -> None:
 
 async def test_what_is_missing_is_said(suite: Suite) -> None:
     (suite.place / "conftest.py").write_text(USES)
-    (suite.place / "test_any.py").write_text("def test_any(sandbox):\n    assert not sandbox.events()\n")
+    (suite.place / "test_any.py").write_text(
+        "def test_any(sandbox):\n    assert sandbox.events() == sandbox.calls() == []\n"
+    )
     ended = await suite.run(SANDBOX_OWNER=None)
     assert "Set SANDBOX_OWNER to a Discord user's id" in ended.out
     refused = await suite.run(SANDBOX_TEST_GUILDS="1")

@@ -109,6 +109,7 @@ EXAMPLES: dict[type[errors.SandboxError], errors.SandboxError] = {
         errors.SandboxNotFound(LONG, ["n" * 63] * 60),
         errors.SchemaCreationFailed("sandbox_3f2a9c01", LONG),
         errors.CleanupFailed(LONG, "Redis keys", LONG),
+        errors.ResetUnfinished("mine", "Redis", "connection refused"),
         errors.StillWritten("Redis", "keys"),
         errors.InvalidInput("name", LONG, LONG, LONG),
         errors.SandboxNotNamed(["n" * 63] * 60),
@@ -124,6 +125,7 @@ EXAMPLES: dict[type[errors.SandboxError], errors.SandboxError] = {
         errors.SharingImpossible(LONG),
         errors.ShareLimitReached(10),
         errors.DoesNotFit(LONG, LONG, LONG),
+        errors.ResetUnfinished(LONG, "Redis", LONG),
         errors.SlotsUsedUp(LONG, 100),
         errors.StorageUsedUp("PostgreSQL", 2**60, 2**59, sandbox_name=LONG),
         errors.DependencyUnavailable("PostgreSQL", LONG),
@@ -139,6 +141,7 @@ EXAMPLES: dict[type[errors.SandboxError], errors.SandboxError] = {
         errors.NoCredentials(LONG),
         errors.ProductionTokenOutdated(),
         errors.DoesNotFit(LONG, LONG, LONG),
+        errors.ResetUnfinished(LONG, "Redis", LONG),
     )
 }
 

@@ -50,7 +50,7 @@ NOT_RUN: Mapping[str, str] = {
     "sandboxctl gateway --tls-self-signed FOLDER": "tests/gateway_endpoint/test_tls.py does",
     "sandboxctl exec NAME -- python mybot.py": "tests/compat does",
     "sandboxctl exec --production -- python mybot.py": "tests/production_endpoint/test_programs.py does",
-    "sandboxctl create --template shop": "tests/cli/test_reset.py does, with a directory of templates",
+    "sandboxctl create NAME --template shop": "tests/cli/test_reset.py does, with a directory of templates",
     "sandboxctl reset NAME --template T": "the same",
     "sandboxctl calls NAME [--follow]": "the form of a command, with an option in brackets",
     "sandboxctl tour": "tests/packaging does, as installed",

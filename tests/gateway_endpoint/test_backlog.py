@@ -101,6 +101,8 @@ async def test_what_cannot_be_read_is_named_and_never_nothing(
             assert letters.text == "not known"
         finally:
             await revive(closed.tenant_nats)
+        # It is known again once the bot is connected again, and its stream is made anew.
+        await once(stage, lambda found: found.backlog.consumers is not None)
         await closed.valkey.stop()
         try:
             health = await once(stage, lambda found: found.backlog.sessions is None)
@@ -112,3 +114,4 @@ async def test_what_cannot_be_read_is_named_and_never_nothing(
             ]
         finally:
             await revive(closed.valkey)
+        await once(stage, lambda found: found.backlog.sessions is not None)

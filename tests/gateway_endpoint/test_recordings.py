@@ -13,6 +13,7 @@ from itertools import pairwise
 import pytest
 
 from sandbox_bot.embedded import EmbeddedServers
+from sandbox_core import tasks
 from sandbox_core.cleanup.results import Orphan
 from sandbox_core.errors import DependencyUnavailable, DoesNotFit, InvalidInput, NotPermitted, SandboxNotFound
 from sandbox_core.models import Actor
@@ -85,12 +86,9 @@ async def recording(stage: Stage, process: str = "one", *, mebibytes: float = 10
     try:
         yield recorder
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        own = list(recorder._own.values())
-        for each in own:
-            each.task.cancel()
-        await asyncio.gather(*(each.task for each in own), return_exceptions=True)
+        # A driver may lose a cancellation: this repeats it.
+        await tasks.end(task)
+        await tasks.end(*(each.task for each in recorder._own.values()))
 
 
 async def had(stage: Stage, name: str = "mine") -> list[SeenEvent]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, StorageType
 
@@ -18,27 +17,27 @@ from tests.streams import stream_of
 pytestmark = pytest.mark.usefixtures("sandbox_stream")
 
 
-async def test_what_is_still_to_come_in_hand_and_sent_again(
-    js: JetStreamContext, nats_client: Client, sandbox: Sandbox
-) -> None:
+async def test_what_is_still_to_come_in_hand_and_sent_again(js: JetStreamContext, sandbox: Sandbox) -> None:
     stream, subject = stream_of(sandbox.id), sandbox_subject(sandbox.id, "MESSAGE_CREATE")
     await js.add_consumer(stream, ConsumerConfig(durable_name="slow", filter_subject=subject))
     await js.add_consumer(
         stream,
         ConsumerConfig(durable_name="other", filter_subject=sandbox_subject(sandbox.id, "TYPING_START")),
     )
-    for _ in range(5):
+    for _ in range(3):
         await js.publish(subject, b"{}")
     assert (await consumers_of(js, stream)).known == (
-        Consumer("slow", True, 5, 0, 0),
+        Consumer("slow", True, 3, 0, 0),
         Consumer("other", True, 0, 0, 0),
     )
     reading = await js.pull_subscribe_bind(consumer="slow", stream=stream)
     (first, *_) = await reading.fetch(3)
     await first.nak()
-    await nats_client.flush()
-    (again,) = await reading.fetch(1)
+    # Nothing else is there to come.
+    (again,) = await reading.fetch(1, timeout=20)
     assert again.metadata.num_delivered == 2
+    for _ in range(2):
+        await js.publish(subject, b"{}")
     (slow, _) = (await consumers_of(js, stream)).known
     assert slow == Consumer("slow", True, 2, 3, 1)
     await again.ack_sync()
