@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from sandbox_core.errors import (
+    DependencyUnavailable,
     DoesNotFit,
     LoginRefused,
     NoCredentials,
@@ -47,7 +48,8 @@ async def reset(tools: Tools, actor: Actor, sandbox: Sandbox, template: str | No
     try:
         async with _turn(tools, sandbox):
             before, begun = await _begin(tools, actor, sandbox, chosen)
-            done = await _carry_out(tools, actor, begun, chosen, before=before)
+            async with _until_expiry(tools, begun):
+                done = await _carry_out(tools, actor, begun, chosen, before=before)
         result = "done"
     finally:
         with after_commit("metrics"):
@@ -84,7 +86,8 @@ async def go_on(tools: TeardownTools, actor: Actor, sandbox: Sandbox) -> Sandbox
     if current.resetting is Resetting.SCHEMA and current.template:
         template = await tools.templates.chosen(current.template)
     before = current.evolve(resetting=Resetting.NO)
-    done = await _carry_out(tools, actor, current, template, before=before)
+    async with _until_expiry(tools, current):
+        done = await _carry_out(tools, actor, current, template, before=before)
     await credential_steps.prolong(tools, done)
     return done
 
@@ -101,6 +104,25 @@ async def _turn(tools: TeardownTools, sandbox: Sandbox) -> AsyncIterator[None]:
         if time.monotonic() > ends_at:
             raise ResetUnfinished(sandbox.name, "its turn", "it is being reset or removed already")
         await asyncio.sleep(_LOOK_AGAIN_AFTER)
+
+
+@asynccontextmanager
+async def _until_expiry(tools: TeardownTools, sandbox: Sandbox) -> AsyncIterator[None]:
+    """Stop at the sandbox's end: while this has its turn, nobody refuses the logins of an expired one."""
+    left = (sandbox.expires_at - tools.clock()).total_seconds()
+    try:
+        async with asyncio.timeout(left) as limit:
+            yield
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        async with transaction(tools.pool) as connection:
+            current = await sandboxes.by_id(connection, sandbox.id)
+        if current is None:
+            raise SandboxNotFound(sandbox.name) from None
+        rules.must_run(current, tools.clock())
+        # It was extended meanwhile.
+        raise ResetUnfinished(sandbox.name, "its turn", "the sandbox was about to expire") from None
 
 
 async def _begin(
@@ -139,6 +161,7 @@ async def _carry_out(
             await _given_up(tools, actor, before, error)
             raise
         except SandboxError as error:
+            await _must_still_run(tools, sandbox, error)
             raise ResetUnfinished(sandbox.name, namespace.store, reason_of(error)) from error
         await tools.faults(f"reset:{namespace.store}")
     return await _finish(tools, actor, sandbox)
@@ -195,6 +218,20 @@ async def _finish(tools: TeardownTools, actor: Actor, sandbox: Sandbox) -> Sandb
         raise SandboxNotFound(sandbox.name)
     rules.must_run(current, now)
     return current.evolve(resetting=Resetting.NO)
+
+
+async def _must_still_run(tools: TeardownTools, sandbox: Sandbox, error: SandboxError) -> None:
+    """Raise when somebody removes the sandbox, or has: then nobody goes on with the reset."""
+    try:
+        async with transaction(tools.pool) as connection:
+            current = await sandboxes.by_id(connection, sandbox.id)
+    except DependencyUnavailable:
+        # Nobody knows.
+        return
+    if current is None or current.status is SandboxStatus.DESTROYED:
+        await _remove_again(tools, sandbox)
+        raise SandboxNotFound(sandbox.name) from error
+    rules.must_run(current, tools.clock())
 
 
 async def _remove_again(tools: TeardownTools, sandbox: Sandbox) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import asyncpg
@@ -15,13 +15,13 @@ from pydantic import SecretStr
 
 from sandbox_bot.embedded import EmbeddedServers
 from sandbox_core.bootstrap import Core
-from sandbox_core.errors import NoCredentials
+from sandbox_core.errors import NoCredentials, SandboxNotFound, SandboxNotRunning
 from sandbox_core.models import Resetting, ShareAccess
 from sandbox_core.settings import Settings
 
 from .conftest import ALICE, BOB, Held, held, hold, opened, settings_of
 from .test_deaths import all_work
-from .test_life import both_work, configured_with
+from .test_life import both_refused, both_work, configured_with
 from .test_reset import SEED, stored
 from .test_sharing import colleague, guest, shared
 
@@ -113,6 +113,41 @@ async def test_a_rotation_in_the_middle_does_not_stop_it(shop: Core, admin: asyn
     await both_work(guest(shop, now, BOB))
     assert (await stored(shop, admin, held(shop, now)))[0] == ["seed"]
     assert mine.sandbox.generation == 1
+
+
+async def sleeps(admin: asyncpg.Connection, mine: Held) -> None:
+    query = "SELECT true FROM pg_stat_activity WHERE usename = $1 AND query LIKE '%pg_sleep(20)%'"
+    while not await admin.fetchval(query, mine.schema):
+        await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("ending", ["destroyed", "expired"])
+async def test_the_sandboxs_end_does_not_wait_for_a_template(
+    shop: Core, admin: asyncpg.Connection, tmp_path: Path, ending: str
+) -> None:
+    mine = await seeded(shop)
+    (tmp_path / "shop.sql").write_text(SEED + "SELECT pg_sleep(20);")
+    if ending == "expired":
+        await shop.pool.execute(
+            "UPDATE sandboxes SET expires_at = now() + interval '5 s' WHERE id = $1", mine.sandbox.id
+        )
+    resetting = asyncio.create_task(shop.manager.reset(ALICE, "mine"))
+    await sleeps(admin, mine)
+    if ending == "destroyed":
+        await shop.manager.destroy(ALICE, "mine")
+        with pytest.raises((SandboxNotFound, SandboxNotRunning)):
+            await resetting
+    else:
+        expires_at = (await shop.manager.get("mine")).expires_at
+        with pytest.raises(SandboxNotRunning):
+            await resetting
+        assert datetime.now(UTC) - expires_at < timedelta(seconds=2)
+        # It is nobody's turn any more.
+        assert len((await shop.cleanup.cleanup_expired()).destroyed) == 1
+    await both_refused(mine)
+    assert (await shop.cleanup.find_orphaned_resources()).orphans == ()
+    names = "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'sandbox\\_%'"
+    assert await admin.fetchval(names) == 0
 
 
 async def test_with_another_key_nothing_is_reset_and_workers_go_on(
