@@ -114,6 +114,16 @@ _OPERATORS: Mapping[str, str] = {
 }
 """Where the runbook goes on, for the codes that are not the user's to mend."""
 
+_IN_SHORT: Mapping[str, str] = {
+    "SANDBOX_006": "A removal or a reset stopped at one of its steps; it goes on by itself.",
+    "SANDBOX_007": "A value from outside is invalid, or a needed one is missing.",
+    "SANDBOX_010": "The caller may not do this, or not without a confirmation.",
+    "SANDBOX_012": "A needed server is away, refuses, can't do it now, or did not answer in time.",
+    "SANDBOX_013": "A server can't keep sandboxes apart, or a sandbox lacks the credentials for this.",
+    "SANDBOX_014": "A limit is reached: of a sandbox, or of all of them together.",
+}
+"""What the errors of one code have in common, for codes with several that differ."""
+
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "Discord": ("discord_",),
     "Sandboxes' own bots": ("sandbox_gateway_",),
@@ -196,7 +206,7 @@ def errors_page() -> str:
         "| code | when |",
         "|---|---|",
         *(
-            f"| [`{code}`](#{code.lower()}) | {_when(classes[0])} |"
+            f"| [`{code}`](#{code.lower()}) | {_IN_SHORT.get(code, _when(classes[0]))} |"
             for code, classes in sorted(by_code.items())
         ),
     ]
@@ -281,6 +291,8 @@ def _default(name: str, field: FieldInfo) -> str:
         return "the bot needs it"
     if value in (None, ()):
         return "not set"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
     shown = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
     return f"`{shown}`"
 

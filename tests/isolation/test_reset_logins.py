@@ -20,7 +20,7 @@ from sandbox_core.models import Resetting, ShareAccess
 from sandbox_core.settings import Settings
 
 from .conftest import ALICE, BOB, Held, held, hold, opened, settings_of
-from .test_deaths import all_work
+from .test_deaths import all_refused, all_work
 from .test_life import both_refused, both_work, configured_with
 from .test_reset import SEED, stored
 from .test_sharing import colleague, guest, shared
@@ -113,6 +113,39 @@ async def test_a_rotation_in_the_middle_does_not_stop_it(shop: Core, admin: asyn
     await both_work(guest(shop, now, BOB))
     assert (await stored(shop, admin, held(shop, now)))[0] == ["seed"]
     assert mine.sandbox.generation == 1
+
+
+async def test_what_a_colleague_has_left_goes_with_a_rotation_and_a_reset(bot: Core) -> None:
+    """Code in the schema acts as the sandbox's role when its worker writes; see docs/security.md."""
+    mine = await hold(bot, "mine")
+    his = await shared(bot)
+    insert = "INSERT INTO communities (guild_id, name) VALUES ('100000000000000001', 'x')"
+    connection = await his.postgres()
+    await connection.execute(
+        "CREATE FUNCTION let_in() RETURNS trigger LANGUAGE plpgsql AS $$ "
+        f"BEGIN EXECUTE $x$ALTER ROLE {mine.schema} PASSWORD 'known'$x$; RETURN NEW; END $$; "
+        "CREATE TRIGGER let_in BEFORE INSERT ON communities FOR EACH ROW EXECUTE FUNCTION let_in()"
+    )
+    await connection.close()
+    await bot.manager.unshare(ALICE, "mine", BOB.id)
+    await all_refused(his)
+    own = await mine.postgres()
+    await own.execute(insert)
+    await own.close()
+    known = f"postgresql://{mine.schema}:known@{mine.variables['DATABASE_URL'].partition('@')[2]}"
+    intruder = await asyncpg.connect(known)
+
+    rotated = held(bot, (await bot.manager.rotate(ALICE, "mine")).sandbox)
+    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+        await intruder.fetchval("SELECT 1")
+    intruder.terminate()
+    await bot.manager.reset(ALICE, "mine")
+    own = await rotated.postgres()
+    await own.execute(insert)
+    await own.close()
+    with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError):
+        await asyncpg.connect(known)
+    await all_work(rotated)
 
 
 async def sleeps(admin: asyncpg.Connection, mine: Held) -> None:

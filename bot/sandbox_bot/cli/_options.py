@@ -40,7 +40,7 @@ Owner = Annotated[
 ]
 NewOwner = Annotated[
     str | None,
-    _acting_for("The new sandbox's owner: a Discord user, with that user's rights and limits. Required."),
+    _acting_for("Whose it becomes: a Discord user, with that user's rights and limits. Required."),
 ]
 OwnerFilter = Annotated[
     str | None,
@@ -74,7 +74,7 @@ NameUnlessProduction = Annotated[
 ]
 Production = Annotated[
     bool,
-    typer.Option("--production", help="Production's own bot, in place of a sandbox's; for the bot's owner."),
+    typer.Option("--production", help="Production in place of a sandbox; for the bot's owner."),
 ]
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on with each as it comes, until Ctrl-C.")]
 Newest = Annotated[int, typer.Option("--limit", "-n", min=1, max=KEPT, help="The newest so many.")]

@@ -77,7 +77,7 @@ class SandboxCommands(app_commands.Group, name="sandbox", description="Sandboxes
         """Report failures before a command's own work, such as arguments of an outdated command."""
         await report(interaction, error)
 
-    @app_commands.command(description="Make a sandbox: a schema, a key prefix and a subject of your own")
+    @app_commands.command(description="Make a sandbox, where your bot or worker gets chosen servers' events")
     @app_commands.describe(
         name="3 to 63 of a-z, 0-9 and -; generated when left out",
         ttl="How long it lives: 90m, 24h, 3d, or a number of hours",
@@ -133,9 +133,9 @@ class SandboxCommands(app_commands.Group, name="sandbox", description="Sandboxes
         """`/sandbox status [name] [watch]`."""
         await self._answer(interaction, _status.status(self._core, interaction, name, watch=watch))
 
-    @app_commands.command(description="The last events of a sandbox, and how each looks; also replays them")
+    @app_commands.command(description="The last events of a sandbox, and how each looks; also repeats them")
     @app_commands.describe(
-        name=f"{_NAME} of yours; by default this server's, else your only one",
+        name=f"{_NAME}: yours, or shared with you; by default this server's, else your only one",
         event_type="Only events of this type, such as MESSAGE_CREATE",
         follow="Keep the answer up to date, for up to 14 minutes",
     )
@@ -151,7 +151,7 @@ class SandboxCommands(app_commands.Group, name="sandbox", description="Sandboxes
         work = _events.events(self._core, interaction, name, event_type, follow=follow)
         await self._answer(interaction, work)
 
-    @app_commands.command(description="The environment for a worker that runs inside your sandbox")
+    @app_commands.command(description="The environment for a bot or a worker that runs inside your sandbox")
     @app_commands.describe(name=f"{_NAME}: one of yours, or shared with you to use")
     async def connect(self, interaction: Interaction, name: str) -> None:
         """`/sandbox connect name`."""
@@ -232,7 +232,7 @@ class SandboxCommands(app_commands.Group, name="sandbox", description="Sandboxes
         await self._answer(interaction, work, changes=True)
 
     @app_commands.command(description="Empty a sandbox, and begin it anew; its servers stay; asks first")
-    @app_commands.describe(name=f"{_NAME} of yours; by default your only one")
+    @app_commands.describe(name=f"{_NAME}: yours, or shared with you to use; by default your only one")
     async def reset(self, interaction: Interaction, name: str | None = None) -> None:
         """`/sandbox reset [name]`."""
         await self._answer(interaction, _reset.ask(self._core, interaction, name))

@@ -291,9 +291,10 @@ def command_help(
     embed = discord.Embed(title="Sandboxes", colour=BLUE)
     lines = "\n".join(f"`/{name}` · {description}" for name, description in commands)
     embed.description = (
-        "A sandbox is a copy of what a worker of this bot touches: a PostgreSQL schema, a prefix for Redis "
-        "keys and a NATS subject. The servers registered with it send it their live events, and production "
-        f"gets none of them meanwhile.\n\n{lines}"
+        "The servers registered with a sandbox send it their live events, and production gets none of them "
+        "meanwhile. Your bot runs in it as it is and sees these servers only: `sandboxctl exec NAME -- …`. A "
+        "worker also has a PostgreSQL schema, a prefix for Redis keys and a NATS subject of its own there."
+        f"\n\n{lines}"
     )
     limits = (
         f"A sandbox lives {default_hours:g} hours unless you say otherwise, and at most {longest_hours:g}. "
