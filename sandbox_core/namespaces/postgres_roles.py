@@ -333,13 +333,10 @@ class SandboxRoles:
         return {"DATABASE_URL": self._address.url_of(guest_role(sandbox.schema_name, guest), password)}
 
     async def connections(self, sandbox: Sandbox) -> int:
-        """Return how many connections the sandbox has now, without its guests'."""
+        """Return how many connections the sandbox has now, with its guests'."""
+        query = "SELECT count(*) FROM pg_stat_activity WHERE usename ~ $2 AND left(usename, $3) = $1"
         async with connected(self._tenants) as connection:
-            return int(
-                await connection.fetchval(
-                    "SELECT count(*) FROM pg_stat_activity WHERE usename = $1", sandbox.schema_name
-                )
-            )
+            return int(await connection.fetchval(query, sandbox.schema_name, ROLES, ROLE_LENGTH))
 
     async def names(self) -> list[str]:
         """Return the names of the sandboxes' roles here, also where only a guest's is left."""

@@ -276,7 +276,9 @@ class TenantSchemas(SchemaProvisioner):
         health = await super().check(sandbox)
         if self._roles is None or not sandbox.generation or health.state is not PartState.HEALTHY:
             return health
-        used, most = await self._roles.connections(sandbox), self._roles.limits.connections
+        used = await self._roles.connections(sandbox)
+        # Each login may have as many.
+        most = self._roles.limits.connections * (1 + len(sandbox.guests))
         facts = {**health.facts, "connections": used, "connections_limit": most}
         if await self._roles.lacking([sandbox]):
             lacks = f"{health.detail}; its login {WILL_BE_MADE}"
