@@ -56,7 +56,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], int]] = {
     "recordings list --json": (("recordings", "list", "--json"), 0),
     "recordings show": (("recordings", "show", "no-such-one"), 1),
     "recordings export": (("recordings", "export", "no-such-one"), 1),
-    "recordings delete": (("recordings", "delete", "no-such-one"), 2),
+    "recordings delete": (("recordings", "delete", "no-such-one", "--yes"), 1),
     "psql": (("psql", "--", "-c", "SELECT broken"), 1),
     "cleanup": (("cleanup",), 0),
     "cleanup --json": (("cleanup", "--json"), 0),

@@ -342,7 +342,7 @@ def test_the_image_is_built_in_stages_for_a_user_without_rights() -> None:
             assert any(f"!/{folder}" in ignored for folder in (source, source.partition("/")[0])), source
 
 
-_OPTIONAL = {"opentelemetry": "the extra otel"}
+_OPTIONAL = {"opentelemetry": "the extra otel", "pytest": "of whoever loads the plugin for tests"}
 # The last is newer Pythons' (3.14); for the others a package stands in.
 _STANDARD = sys.stdlib_module_names | {"compression"}
 

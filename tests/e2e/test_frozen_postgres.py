@@ -31,6 +31,8 @@ _AT_ONCE = 3.0
 _PATIENCE = 30.0
 _NEED_NO_STORE = {"/help", "button extend"}
 """The latter's answer is a form."""
+_SELECT = 3
+_MENUS = {"pick", "pickevents", "event"}
 _MESSAGES_WITHOUT_POSTGRES = ("help", "sync", "routes")
 """The last tells what this process knows, as long as that is current."""
 _MESSAGES = (
@@ -60,7 +62,8 @@ class Prepared:
 
     buttons: dict[str, tuple[InteractionResult, str]]
     """Of each verb, and of each question: the message, and the label."""
-    menu: InteractionResult
+    menus: list[tuple[InteractionResult, str]]
+    """Each with what is chosen in it."""
     form: InteractionResult
 
 
@@ -80,8 +83,17 @@ async def prepare(live: Live) -> Prepared:
     # Its registration is asked about.
     count(live.run.bot.sandbox_core.router.activity, guild, None)
     watched = await live.slash("status", name="second", watch=True)
+    sandbox = await live.run.bot.sandbox_core.manager.get("second")
+    await live.register(live.guilds[1], str(sandbox.id), "second")
+    live.sim.message(live.guilds[1], content="seen")
+    events = [await _events(live) for _ in range(3)]
     return Prepared(
         buttons={
+            "events": (events[0], "Refresh"),
+            "replay": (events[1], "Replay it"),
+            "eventsjson": (events[2], "JSON"),
+            "unfollow": (await live.slash("events", name="second", follow=True), "Stop following"),
+            "ask reset": (await live.slash("reset", name="first"), "Reset it"),
             "connect": (first, "Connect"),
             "register": (first, "Register this server"),
             "extend": (first, "Extend"),
@@ -93,9 +105,26 @@ async def prepare(live: Live) -> Prepared:
             "ask destroy": (await live.slash("destroy", name="first"), "Destroy it"),
             "ask all": (await live.slash("destroy", all=True), "Destroy all of them"),
         },
-        menu=await live.slash("status"),
+        menus=[
+            (await live.slash("status"), "first"),
+            (await live.slash("events"), "first"),
+            (shown := await _events(live), _menu_of(shown)["options"][0]["value"]),
+        ],
         form=await live.sim.click(first, live.alice, label="Extend"),
     )
+
+
+async def _events(live: Live) -> InteractionResult:
+    """The message with the sandbox's events, once there is one."""
+    async with asyncio.timeout(_PATIENCE):
+        while not _menu_of(shown := await live.slash("events", name="second")):
+            await asyncio.sleep(0.05)
+    return shown
+
+
+def _menu_of(result: InteractionResult) -> dict[str, Any]:
+    rows = [row["components"] for row in result.components]
+    return next((each for row in rows for each in row if each["type"] == _SELECT), {})
 
 
 def commands(live: Live) -> dict[str, dict[str, Any]]:
@@ -111,6 +140,10 @@ def commands(live: Live) -> dict[str, dict[str, Any]]:
         "register-guild": {"name": "first", "guild": guild},
         "unregister-guild": {"guild": guild},
         "extend": {"name": "first", "duration": "1h"},
+        "events": {"name": "first"},
+        "reset": {"name": "first"},
+        "share": {"name": "first", "user": live.sim.owner},
+        "unshare": {"name": "first", "user": live.sim.owner},
         "destroy": {"name": "first"},
         "help": {},
     }
@@ -126,7 +159,7 @@ def group_of(live: Live) -> app_commands.Group:
 def suggested_options(group: app_commands.Group) -> set[tuple[str, str]]:
     """Every option with a list of suggestions, by its command."""
     return {
-        (command.name, parameter.name)
+        (command.name, parameter.display_name)
         for command in group.commands
         if isinstance(command, app_commands.Command)
         for parameter in command.parameters
@@ -145,7 +178,7 @@ class People:
 
     async def use(self, command: str, options: dict[str, Any]) -> None:
         """A command."""
-        self.seen[f"/{command}"] = await self._live.slash(command, timeout=_PATIENCE, **options)
+        self.seen[f"/{command}"] = await self._live.slash(command, timeout=_PATIENCE, values=options)
 
     async def press(self, verb: str, message: InteractionResult, label: str) -> None:
         """A button; its answer may first say that something is being done."""
@@ -157,9 +190,10 @@ class People:
         )
         self.seen[f"button {verb}"] = result
 
-    async def choose(self, menu: InteractionResult) -> None:
+    async def choose(self, menu: InteractionResult, entry: str) -> None:
         """An entry of a menu."""
-        self.seen["menu"] = await self._live.sim.select(menu, self._live.alice, ["first"], timeout=_PATIENCE)
+        select = self._live.sim.select(menu, self._live.alice, [entry], timeout=_PATIENCE)
+        self.seen[f"menu {len(self.seen)}"] = await select
 
     async def submit(self, form: InteractionResult) -> None:
         """A form."""
@@ -196,7 +230,7 @@ async def test_everything_answers_in_time_and_names_postgresql(
     prepared, asked, typed = await prepare(live), commands(live), suggested_options(group_of(live))
     # Nothing that can be used is left out.
     assert set(asked) == {command.name for command in group_of(live).commands}
-    assert {verb.split()[0] for verb in prepared.buttons} | {"pick"} == set(_HANDLERS)
+    assert {verb.split()[0] for verb in prepared.buttons} | _MENUS == set(_HANDLERS)
     assert {verb.split()[1] for verb in prepared.buttons if " " in verb} == set(_QUESTIONS)
     assert {text.split()[0] for text in _MESSAGES} == set(OWNER_COMMANDS)
 
@@ -205,7 +239,7 @@ async def test_everything_answers_in_time_and_names_postgresql(
         for work in (
             *(people.use(command, options) for command, options in asked.items()),
             *(people.press(verb, *button) for verb, button in prepared.buttons.items()),
-            people.choose(prepared.menu),
+            *(people.choose(*menu) for menu in prepared.menus),
             people.submit(prepared.form),
             *(people.type_into(command, option) for command, option in typed),
             people.write(_MESSAGES),
@@ -218,9 +252,13 @@ async def test_everything_answers_in_time_and_names_postgresql(
     others = {what: r.text for what, r in people.seen.items() if what not in _NEED_NO_STORE}
     assert [what for what, text in others.items() if "SANDBOX_012" not in text] == []
     assert [what for what, text in others.items() if "PostgreSQL is unavailable" not in text] == []
-    # Names are the database's, servers are not.
+    # Names are the database's; servers, templates and types are not.
     assert set(people.suggested) == typed
-    assert {option for (_, option), choices in people.suggested.items() if choices} == {"guild"}
+    assert {option for (_, option), choices in people.suggested.items() if choices} == {
+        "guild",
+        "template",
+        "type",
+    }
     assert len(people.replies) == len(_MESSAGES)
     silent = [text for text in people.replies if "PostgreSQL" not in text]
     assert len(silent) <= len(_MESSAGES_WITHOUT_POSTGRES), silent
