@@ -97,6 +97,14 @@ def _recording(row: asyncpg.Record) -> Recording:
     return Recording(**values)
 
 
+async def lock_owner(connection: Connection, owner: str) -> None:
+    """Let nobody else add to this owner's recordings until the transaction ends."""
+    with translating():
+        await connection.execute(
+            "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", f"recordings:{owner}"
+        )
+
+
 async def add(connection: Connection, recording: Recording) -> bool:
     """Add it; False when there is one of this name."""
     with translating():
@@ -186,17 +194,22 @@ async def leave(connection: Connection, process: str) -> None:
 
 async def record(
     connection: Connection, recording_id: UUID, progress: Progress, *, ended: str | None = None
-) -> None:
-    """Note what it has, and with `ended` that it has ended, and why."""
+) -> bool:
+    """Note what it has, and with `ended` that it has ended, and why. False when it is gone, or has ended."""
     with translating():
-        await connection.execute(
+        noted = await connection.fetchval(
             """
             UPDATE recordings SET events = $2, bytes = $3, missed = $4, gaps = $5,
                 status = CASE WHEN $6::text IS NULL THEN status ELSE 'ended' END,
                 ended_at = CASE WHEN $6::text IS NULL THEN ended_at ELSE now() END,
                 reason = coalesce($6, reason),
-                claimed_until = CASE WHEN $6::text IS NULL THEN claimed_until END
+                claimed_until = CASE
+                    WHEN $6::text IS NOT NULL THEN NULL
+                    WHEN status = 'importing' THEN now() + interval '10 minutes'
+                    ELSE claimed_until
+                END
             WHERE id = $1 AND status <> 'deleting' AND status <> 'ended'
+            RETURNING true
             """,
             recording_id,
             progress.events,
@@ -205,6 +218,7 @@ async def record(
             progress.gaps,
             ended,
         )
+    return noted is not None
 
 
 async def stop(connection: Connection, recording_id: UUID, birth: int, position: int) -> bool:

@@ -24,7 +24,7 @@ class Filter:
     user_ids: Collection[str] = ()
     since: datetime | None = None
     pattern: re.Pattern[str] | None = None
-    """Searched in the frame's text."""
+    """Searched in the frame's text, and in the same with letters in place of their numbers."""
     without_origin: str = ""
     """What `Sandbox-Origin` must not say."""
 
@@ -37,7 +37,7 @@ class Filter:
             and (not self.guild_ids or event.guild_id in self.guild_ids)
             and (not self.channel_ids or event.channel_id in self.channel_ids)
             and (not self.user_ids or event.user.get("id") in self.user_ids)
-            and (self.pattern is None or bool(self.pattern.search(event.frame.decode(errors="replace"))))
+            and (self.pattern is None or any(map(self.pattern.search, event.texts())))
         )
 
 
@@ -68,7 +68,9 @@ def checked_filter(
             pattern = re.compile(grep)
         except re.error as error:
             raise DoesNotFit(
-                "The pattern", f"it is no regular expression ({error})", r"A bracket as text is `\(`."
+                "The pattern",
+                f"it is no regular expression ({error})",
+                r"A bracket as text is \(.",
             ) from None
     return Filter(
         frozenset(wanted), frozenset(guild_ids), frozenset(channel_ids), frozenset(user_ids), since, pattern

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -55,6 +56,14 @@ class SeenEvent:
         """The frame's `d`; empty where there is none that can be read."""
         return _object(_object(_decoded(self.frame)).get("d"))
 
+    def texts(self) -> Iterator[str]:
+        r"""Yield the frame as text, and its `d` with `é` where the frame has `\u00e9`."""
+        yield self.frame.decode(errors="replace")
+        if b"\\u" in self.frame:
+            # Too deep to be written: its own text has to do.
+            with suppress(ValueError, RecursionError):
+                yield json.dumps(self.data, ensure_ascii=False, separators=(",", ":"))
+
     @property
     def channel_id(self) -> str | None:
         """The channel that it happened in, or is of."""
@@ -68,7 +77,7 @@ class SeenEvent:
         """Who did it, as far as Discord says; perhaps only the id."""
         data = self.data
         for found in (data.get("author"), data.get("user"), _object(data.get("member")).get("user")):
-            if isinstance(found, Mapping) and "id" in found:
+            if isinstance(found, Mapping) and isinstance(found.get("id"), str):
                 return found
         user_id = data.get("user_id", data.get("creator_id", data.get("inviter_id")))
         return {"id": user_id} if isinstance(user_id, str) else {}

@@ -76,7 +76,8 @@ def words(event: SeenEvent) -> str:
 
 
 def _of_interaction(data: Mapping[str, Any]) -> str:
-    kind = _INTERACTIONS.get(data.get("type", 0), "interaction")
+    number = data.get("type")
+    kind = _INTERACTIONS.get(number, "interaction") if isinstance(number, int) else "interaction"
     details = data.get("data")
     details = details if isinstance(details, Mapping) else {}
     name = details.get("name") or details.get("custom_id") or ""

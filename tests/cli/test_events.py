@@ -103,3 +103,24 @@ async def test_whoever_looks_takes_nothing_from_the_workers(sandboxed: Shell) ->
     (nats,) = [part for part in status["parts"] if part["store"] == "NATS"]
     assert nats["facts"]["messages"] == 4
     assert nats["facts"].get("consumers", 0) == 0
+
+
+async def test_following_ends_with_the_sandbox_or_with_the_right_to_look(shell: Shell) -> None:
+    await shell.ok("create", "ends", "--owner", ALICE)
+    await shell.ok("register-guild", "ends", GUILD, "--unchecked", "--yes")
+    await shell.ok("events", "emit", "ends", "TYPING_START")
+    await shell.ok("share", "ends", BOB, "--unchecked")
+    colleague = await shell.start("events", "ends", "--follow", "--owner", BOB)
+    owner = await shell.start("events", "ends", "--follow")
+    for process in (colleague, owner):
+        assert process.stdout is not None
+        assert b"TYPING_START" in await process.stdout.readline()
+    await shell.ok("unshare", "ends", BOB)
+    ended = await shell.ended(colleague)
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err.startswith("SANDBOX_010: ")
+    assert owner.returncode is None
+    await shell.ok("destroy", "ends", "--yes")
+    ended = await shell.ended(owner)
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err.startswith("SANDBOX_00")

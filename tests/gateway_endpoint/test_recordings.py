@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
+from uuid import uuid4
 
 import pytest
 
@@ -307,6 +308,29 @@ async def test_the_owners_limit_ends_a_recording(stage: Stage) -> None:
     assert await stream_of(stage).ids() == {ended.id}
     with pytest.raises(DoesNotFit, match="is the most"):
         await library_of(stage, mebibytes=0.0001).start(ALICE, "mine", "more")
+
+
+async def test_several_at_once_keep_to_the_owners_limits(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    about = {"recording": 1, "name": "x", "began": "2026-01-01T00:00:00+00:00"}
+    lines = [json.dumps(about).encode()]
+    for number in range(1200):
+        frame = {"t": "MESSAGE_CREATE", "s": number, "op": 0, "d": {"content": uuid4().hex}}
+        event = {"at": 0, "type": "MESSAGE_CREATE", "guild_id": None, "headers": {}, "frame": frame}
+        lines.append(json.dumps(event).encode())
+    one = await library_of(stage).import_(BOB.id, "alone", iter(lines))
+    assert (one.events, one.claimed) == (1200, False)
+    small = library_of(stage, mebibytes=2.5 * one.bytes / MIB)
+    many = [small.import_(BOB.id, f"many-{number}", iter(lines)) for number in range(4)]
+    await asyncio.gather(*many, return_exceptions=True)
+    kept = await small.list(None)
+    assert sum(each.bytes for each in kept) <= 2.5 * one.bytes
+    assert {each.id for each in kept} == await stream_of(stage).ids()
+    monkeypatch.setattr("sandbox_core.workbench.recordings.library.MOST_PER_OWNER", 3)
+    more = [library_of(stage).import_(BOB.id, f"more-{each}", iter(lines[:1])) for each in range(8)]
+    await asyncio.gather(*more, return_exceptions=True)
+    assert len(await small.list(None)) == 3
 
 
 async def test_a_part_has_one_writer(stage: Stage) -> None:

@@ -161,8 +161,8 @@ async def _found(wish: _Wish) -> list[SeenEvent]:
         source = await core.manager.get(wish.name)
         core.manager.check_may_manage(actor, source, "read the events of")
         core.manager.check_running(source)
-        if wish.to is not None:
-            await _replayer(core).sandbox(actor, wish.to)
+        # Before anything is read, or edited.
+        await _replayer(core).sandbox(actor, wish.to or wish.name)
         place = await core.places.of(source.id, credentials=source.generation)
         if wish.ids:
             check_number(len(wish.ids))

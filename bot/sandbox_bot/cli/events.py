@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
+from sandbox_core import tasks
 from sandbox_core.bootstrap import NatsUse
 from sandbox_core.client_endpoint import PRODUCTION
+from sandbox_core.errors import DependencyUnavailable
+from sandbox_core.models import Sandbox
 from sandbox_core.nats.stream_place import StreamPlace
 from sandbox_core.production import check_owner
 from sandbox_core.workbench.filters import Filter
@@ -34,6 +38,8 @@ from ._screen import emit as emit_json
 from ._session import opened
 
 _MOST = 10_000
+_CHECK_EVERY = 2.0
+"""Seconds after which whoever follows is asked again whether they may."""
 
 app = typer.Typer(
     cls=DefaultsToList,
@@ -49,6 +55,8 @@ class _Source:
 
     place: StreamPlace
     names: Names
+    check: Callable[[], Awaitable[None]]
+    """Raises a `SandboxError` once the caller may not read them, or nothing comes any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,18 +175,50 @@ async def _source(whose: _Whose) -> AsyncIterator[_Source]:
     async with opened(NatsUse.SANDBOXES) as core:
         actor = caller.actor(whose.owner, core.settings)
         if whose.name is None:
-            check_owner(actor, "read the events of production")
+
+            async def check_production() -> None:
+                check_owner(actor, "read the events of production")
+
+            await check_production()
             place = await core.places.of(PRODUCTION, credentials=0)
-            yield _Source(place, await names_of(core.settings, None))
+            yield _Source(place, await names_of(core.settings, None), check_production)
             return
-        sandbox = await core.manager.get(whose.name)
-        core.manager.check_may_manage(actor, sandbox, "read the events of")
-        core.manager.check_running(sandbox)
+
+        async def checked(reference: str) -> Sandbox:
+            sandbox = await core.manager.get(reference)
+            core.manager.check_may_manage(actor, sandbox, "read the events of")
+            core.manager.check_running(sandbox)
+            return sandbox
+
+        async def check() -> None:
+            await checked(str(sandbox.id))
+
+        sandbox = await checked(whose.name)
         place = await core.places.of(sandbox.id, credentials=sandbox.generation)
-        yield _Source(place, await names_of(core.settings, sandbox.guild_ids))
+        yield _Source(place, await names_of(core.settings, sandbox.guild_ids), check)
 
 
 async def _follow(source: _Source, wanted: Filter, limit: int, form: _Form) -> None:
+    """Show events until that is interrupted. Raises as `source.check`."""
+    following = asyncio.create_task(_show_all(source, wanted, limit, form), name="events-follow")
+    checking = asyncio.create_task(_check_again(source), name="events-check")
+    try:
+        done, _ = await asyncio.wait({following, checking}, return_when=asyncio.FIRST_COMPLETED)
+        for each in done:
+            each.result()
+    finally:
+        await tasks.end(following, checking)
+
+
+async def _check_again(source: _Source) -> None:
+    while True:
+        await asyncio.sleep(_CHECK_EVERY)
+        # An outage is waited out.
+        with suppress(DependencyUnavailable):
+            await source.check()
+
+
+async def _show_all(source: _Source, wanted: Filter, limit: int, form: _Form) -> None:
     events, position = await last_events(source.place, wanted, limit) if limit else ([], None)
     for event in events:
         form.write(event, source.names)

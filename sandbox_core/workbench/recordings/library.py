@@ -14,20 +14,21 @@ from sandbox_core.errors import DoesNotFit, NotPermitted, SandboxNotFound
 from sandbox_core.manager import SandboxManager, utc_now
 from sandbox_core.models import Actor, Sandbox
 from sandbox_core.nats.recordings import Mark, RecordingStream
-from sandbox_core.postgres import Pool, connected
+from sandbox_core.postgres import Pool, connected, transaction
 from sandbox_core.postgres import recordings as rows
 from sandbox_core.postgres.recordings import Progress, Recording, RecordingStatus
 from sandbox_core.validation import parse_name
 from sandbox_core.workbench.seen import SeenEvent
 
 from .lines import About, checked_about, checked_event, event_of
-from .recorder import Places, Writer, unpacked
+from .recorder import OWNERS_LIMIT, Places, Writer, unpacked
 
 _log = structlog.get_logger("sandbox.recordings")
 
 MOST_PER_OWNER = 50
 _OTHER_NAME = "Choose another name, or delete that one."
 _LISTED = "sandboxctl recordings list shows them."
+_DELETE_SOME = "Delete some, with sandboxctl recordings delete."
 _EVENTS_AT_ONCE = 500
 
 
@@ -140,22 +141,22 @@ class Recordings:
         cleaned = parse_name(name)
         coming = iter(lines)
         about = checked_about(next(coming, b""))
-        used = await self._check_room(owner)
+        await self._check_room(owner)
         await self._stream.ensure()
         recording = self._new(cleaned, owner, RecordingStatus.IMPORTING, None)
         recording = replace(recording, began_at=about.began, scrubbed=about.scrubbed)
         await self._add(recording)
         writer = Writer(self._stream, recording.id, recording.began_at, Mark())
-        writer.limit = self._owners_bytes - used
         try:
             for events in _some(coming, about.began):
+                # Others of this owner grow meanwhile.
+                writer.limit = self._owners_bytes - await self._others(recording)
                 await writer.write(events, 0, events[-1].id)
                 if writer.full:
                     raise DoesNotFit("The file", f"it is too large: {writer.full}", "Delete some first.")
+                await self._note(recording, writer.mark)
             mark = writer.mark
-            async with connected(self._pool) as connection:
-                progress = Progress(mark.events, mark.bytes, mark.missed)
-                await rows.record(connection, recording.id, progress, ended="")
+            await self._end_import(recording, mark)
         except BaseException:
             await asyncio.shield(self._remove(recording.id))
             raise
@@ -197,21 +198,46 @@ class Recordings:
         # What fails from here on, or is written meanwhile, `tidy` does again.
         await self._stream.remove(recording_id)
 
-    async def _add(self, recording: Recording) -> None:
+    async def _others(self, recording: Recording) -> int:
+        """Return how many bytes the owner's other recordings have."""
         async with connected(self._pool) as connection:
+            _, used = await rows.used(connection, recording.owner)
+            present = await rows.by_name(connection, recording.name)
+        return used - (present.bytes if present is not None and present.id == recording.id else 0)
+
+    async def _note(self, recording: Recording, mark: Mark) -> None:
+        progress = Progress(mark.events, mark.bytes, mark.missed)
+        async with connected(self._pool) as connection:
+            if not await rows.record(connection, recording.id, progress):
+                raise _gone(recording)
+
+    async def _end_import(self, recording: Recording, mark: Mark) -> None:
+        progress = Progress(mark.events, mark.bytes, mark.missed)
+        async with transaction(self._pool) as connection:
+            # Of two at once the second sees the first.
+            await rows.lock_owner(connection, recording.owner)
+            if not await rows.record(connection, recording.id, progress, ended=""):
+                raise _gone(recording)
+            _, used = await rows.used(connection, recording.owner)
+            if used > self._owners_bytes:
+                raise DoesNotFit("The file", f"it is too large: {OWNERS_LIMIT}", "Delete some first.")
+
+    async def _add(self, recording: Recording) -> None:
+        async with transaction(self._pool) as connection:
+            # Of two at once the second sees the first.
+            await rows.lock_owner(connection, recording.owner)
+            number, _ = await rows.used(connection, recording.owner)
+            _check_number(number)
             if not await rows.add(connection, recording):
                 raise DoesNotFit(f"The recording {recording.name}", "there is one of this name", _OTHER_NAME)
 
-    async def _check_room(self, owner: str) -> int:
+    async def _check_room(self, owner: str) -> None:
         async with connected(self._pool) as connection:
             number, used = await rows.used(connection, owner)
-        right = "Delete some, with sandboxctl recordings delete."
-        if number >= MOST_PER_OWNER:
-            raise DoesNotFit("Another recording", f"its owner has {number} already", right)
+        _check_number(number)
         if used >= self._owners_bytes:
             problem = f"its owner's recordings have {used:,} bytes, and {self._owners_bytes:,} is the most"
-            raise DoesNotFit("Another recording", problem, right)
-        return used
+            raise DoesNotFit("Another recording", problem, _DELETE_SOME)
 
     def _new(self, name: str, owner: str, status: RecordingStatus, sandbox: Sandbox | None) -> Recording:
         return Recording(
@@ -235,6 +261,15 @@ class Recordings:
             scrubbed=False,
             claimed=False,
         )
+
+
+def _gone(recording: Recording) -> DoesNotFit:
+    return DoesNotFit(f"The recording {recording.name}", "it was deleted meanwhile", "Import it again.")
+
+
+def _check_number(number: int) -> None:
+    if number >= MOST_PER_OWNER:
+        raise DoesNotFit("Another recording", f"its owner has {number} already", _DELETE_SOME)
 
 
 def _some(lines: Iterator[bytes], began: datetime) -> Iterator[list[SeenEvent]]:

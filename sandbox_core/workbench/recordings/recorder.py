@@ -312,18 +312,17 @@ class _Recording:
 
     def _is_behind_end(self, birth: int, position: int) -> bool:
         recording = self.active.recording
-        return (
-            recording.status is RecordingStatus.STOPPING
-            and birth == recording.until_birth
-            and position > (recording.until_position or 0)
+        # A stream that was made later has only what came later.
+        return recording.status is RecordingStatus.STOPPING and (birth, position) > (
+            recording.until_birth or 0,
+            recording.until_position or 0,
         )
 
     def _all_read(self) -> bool:
         recording = self.active.recording
         if recording.status is not RecordingStatus.STOPPING:
             return False
-        birth, position = self._position
-        return birth == recording.until_birth and position >= (recording.until_position or 0)
+        return self._position >= (recording.until_birth or 0, recording.until_position or 0)
 
     def _note(self, mark: Mark) -> None:
         self.progress = Progress(mark.events, mark.bytes, mark.missed, mark.gaps)
