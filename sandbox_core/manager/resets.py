@@ -13,9 +13,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from sandbox_core.errors import DoesNotFit, ResetUnfinished, SandboxError, SandboxNotFound
+from sandbox_core.errors import (
+    DependencyUnavailable,
+    DoesNotFit,
+    LoginRefused,
+    NoCredentials,
+    ResetUnfinished,
+    SandboxError,
+    SandboxNotFound,
+)
 from sandbox_core.models import Actor, AuditEvent, Resetting, Sandbox, SandboxStatus
-from sandbox_core.namespaces import SchemaProvisioner
+from sandbox_core.namespaces import Namespace, SchemaProvisioner
 from sandbox_core.postgres import audit, sandboxes, transaction
 from sandbox_core.postgres import resets as rows
 from sandbox_core.tasks import after_commit
@@ -40,7 +48,8 @@ async def reset(tools: Tools, actor: Actor, sandbox: Sandbox, template: str | No
     try:
         async with _turn(tools, sandbox):
             before, begun = await _begin(tools, actor, sandbox, chosen)
-            done = await _carry_out(tools, actor, begun, chosen, before=before)
+            async with _until_expiry(tools, begun):
+                done = await _carry_out(tools, actor, begun, chosen, before=before)
         result = "done"
     finally:
         with after_commit("metrics"):
@@ -53,7 +62,15 @@ async def check(tools: Tools, actor: Actor, sandbox: Sandbox, template: str | No
     """Raise what `reset` would raise now. Changes nothing. Return the template."""
     rules.may_change(actor, sandbox, RESET)
     rules.must_run(sandbox, tools.clock())
-    return await tools.templates.chosen(template or sandbox.template or NONE)
+    chosen = await tools.templates.chosen(template or sandbox.template or NONE)
+    _must_know_logins(tools, sandbox)
+    return chosen
+
+
+def _must_know_logins(tools: Tools, sandbox: Sandbox) -> None:
+    """Raise `NoCredentials` unless the sandbox's logins, which stay, can be made again."""
+    if sandbox.generation and (tools.key is None or not tools.key.made(sandbox)):
+        raise NoCredentials(sandbox.name, outdated=True)
 
 
 async def go_on(tools: TeardownTools, actor: Actor, sandbox: Sandbox) -> Sandbox | None:
@@ -69,7 +86,8 @@ async def go_on(tools: TeardownTools, actor: Actor, sandbox: Sandbox) -> Sandbox
     if current.resetting is Resetting.SCHEMA and current.template:
         template = await tools.templates.chosen(current.template)
     before = current.evolve(resetting=Resetting.NO)
-    done = await _carry_out(tools, actor, current, template, before=before)
+    async with _until_expiry(tools, current):
+        done = await _carry_out(tools, actor, current, template, before=before)
     await credential_steps.prolong(tools, done)
     return done
 
@@ -88,6 +106,25 @@ async def _turn(tools: TeardownTools, sandbox: Sandbox) -> AsyncIterator[None]:
         await asyncio.sleep(_LOOK_AGAIN_AFTER)
 
 
+@asynccontextmanager
+async def _until_expiry(tools: TeardownTools, sandbox: Sandbox) -> AsyncIterator[None]:
+    """Stop at the sandbox's end: while this has its turn, nobody refuses the logins of an expired one."""
+    left = (sandbox.expires_at - tools.clock()).total_seconds()
+    try:
+        async with asyncio.timeout(left) as limit:
+            yield
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        async with transaction(tools.pool) as connection:
+            current = await sandboxes.by_id(connection, sandbox.id)
+        if current is None:
+            raise SandboxNotFound(sandbox.name) from None
+        rules.must_run(current, tools.clock())
+        # It was extended meanwhile.
+        raise ResetUnfinished(sandbox.name, "its turn", "the sandbox was about to expire") from None
+
+
 async def _begin(
     tools: Tools, actor: Actor, sandbox: Sandbox, template: Template | None
 ) -> tuple[Sandbox, Sandbox]:
@@ -96,6 +133,7 @@ async def _begin(
         current = await guilds.locked(connection, sandbox)
         rules.may_change(actor, current, RESET)
         rules.must_run(current, tools.clock())
+        _must_know_logins(tools, current)
         name = "" if template is None else template.name
         await rows.set_resetting(connection, current.id, Resetting.SCHEMA, name)
     await tools.faults("reset:begun")
@@ -116,16 +154,31 @@ async def _carry_out(
         if is_schema and template is not None:
             limit += template.within.total_seconds()
         try:
-            await teardown.bounded(namespace.store, namespace.renew(sandbox, template), within=limit)
+            await _renewed(tools, namespace, sandbox, template, within=limit)
             if is_schema:
                 sandbox = await _schema_done(tools, sandbox)
         except DoesNotFit as error:
             await _given_up(tools, actor, before, error)
             raise
         except SandboxError as error:
+            await _must_still_run(tools, sandbox, error)
             raise ResetUnfinished(sandbox.name, namespace.store, reason_of(error)) from error
         await tools.faults(f"reset:{namespace.store}")
     return await _finish(tools, actor, sandbox)
+
+
+async def _renewed(
+    tools: TeardownTools, namespace: Namespace, sandbox: Sandbox, template: Template | None, *, within: float
+) -> None:
+    try:
+        await teardown.bounded(namespace.store, namespace.renew(sandbox, template), within=within)
+    except LoginRefused:
+        async with transaction(tools.pool) as connection:
+            current = await sandboxes.by_id(connection, sandbox.id)
+        if current is None or current.generation == sandbox.generation:
+            raise
+        # Its credentials were rotated meanwhile.
+        await teardown.bounded(namespace.store, namespace.renew(current, template), within=within)
 
 
 async def _schema_done(tools: TeardownTools, sandbox: Sandbox) -> Sandbox:
@@ -165,6 +218,20 @@ async def _finish(tools: TeardownTools, actor: Actor, sandbox: Sandbox) -> Sandb
         raise SandboxNotFound(sandbox.name)
     rules.must_run(current, now)
     return current.evolve(resetting=Resetting.NO)
+
+
+async def _must_still_run(tools: TeardownTools, sandbox: Sandbox, error: SandboxError) -> None:
+    """Raise when somebody removes the sandbox, or has: then nobody goes on with the reset."""
+    try:
+        async with transaction(tools.pool) as connection:
+            current = await sandboxes.by_id(connection, sandbox.id)
+    except DependencyUnavailable:
+        # Nobody knows.
+        return
+    if current is None or current.status is SandboxStatus.DESTROYED:
+        await _remove_again(tools, sandbox)
+        raise SandboxNotFound(sandbox.name) from error
+    rules.must_run(current, tools.clock())
 
 
 async def _remove_again(tools: TeardownTools, sandbox: Sandbox) -> None:

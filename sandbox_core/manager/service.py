@@ -322,8 +322,8 @@ class SandboxManager:
         """Make the sandbox's parts anew, without what they store, with the same template or another one.
 
         Its guilds, credentials, level and expiry stay. Raises `SandboxNotFound`, `NotPermitted`,
-        `SandboxNotRunning`, `DoesNotFit` when the template does not fit, and nothing was changed, or
-        `ResetUnfinished`.
+        `SandboxNotRunning`, `NoCredentials` when they were made with another key, `DoesNotFit` when the
+        template does not fit, and nothing was changed, or `ResetUnfinished`.
         """
         return await resets.reset(self._tools, actor, await self.get(reference), template)
 

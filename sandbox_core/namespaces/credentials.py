@@ -29,7 +29,8 @@ class Credentials(Protocol):
     async def make(self, sandbox: Sandbox) -> None:
         """Make the logins of the sandbox's present generation, until its expiry, the only valid ones.
 
-        They may exist already. Sessions stay but for those of guests who are no more; see `cut`.
+        They may exist already. Sessions stay but for those of guests who are no more; see `cut`. Where they
+        were made with another key, they stay as they are, until the expiry.
         """
         ...
 

@@ -67,16 +67,23 @@ class SlotLogins:
         """Do as `Credentials` documents; a sandbox from before this server gets its slot."""
         if await self._lending.slot_of(sandbox.id) is None:
             await self._lending.take(sandbox.id)
+        made = self._key.made(sandbox)
+        generation, password_hash = sandbox.generation, self._hash(sandbox)
         async with connected(self._pool) as connection:
+            if not made:
+                row = await nats_slots.of_sandbox(connection, sandbox.id)
+                if row is None or not row.generation:
+                    return
+                generation, password_hash = row.generation, row.password_hash
             await nats_slots.set_login(
                 connection,
                 sandbox.id,
-                generation=sandbox.generation,
-                password_hash=self._hash(sandbox),
+                generation=generation,
+                password_hash=password_hash,
                 until=sandbox.expires_at,
                 at_most_until=max(sandbox.expires_at, sandbox.created_at + self._longest_life),
             )
-            for guest in sandbox.guests:
+            for guest in sandbox.guests if made else ():
                 await shares.set_nats_login(
                     connection,
                     sandbox.id,

@@ -25,7 +25,7 @@ from sandbox_core.postgres.pool import CONNECT_TIMEOUT
 
 from .postgres_abilities import ABILITIES, TRUSTS, lacking_abilities, quoted
 from .postgres_role_state import STORE, RoleLimits, RoleState, all_fit
-from .postgres_sessions import end_overdue, end_sessions
+from .postgres_sessions import end_overdue, end_sessions, logged_in
 from .tenant_removal import unhindered
 
 _TRIES = 4
@@ -112,11 +112,22 @@ class SandboxRoles:
         await self._finish(connection, sandbox, role)
 
     async def give(self, connection: Connection, sandbox: Sandbox) -> None:
-        """Give the role its new schema in the caller's transaction; make the role if it is missing."""
-        if sandbox.schema_name in await self._known(connection, [sandbox.schema_name]):
-            await connection.execute(";".join(await self._gifts(connection, sandbox.schema_name)))
-        else:
+        """Give the role its new schema in the caller's transaction; make the role if it is missing.
+
+        What it has set for its own sessions goes: with some of that none could begin, nor a template run.
+        """
+        role = sandbox.schema_name
+        if role not in await self._known(connection, [role]):
             await self.create(connection, sandbox)
+            return
+        database = await connection.fetchval("SELECT quote_ident(current_database())")
+        statements = [
+            f"ALTER ROLE {role} RESET ALL",
+            f"ALTER ROLE {role} IN DATABASE {database} RESET ALL",
+            *await self._defaults(connection, sandbox),
+            *await self._gifts(connection, role),
+        ]
+        await connection.execute(";".join(statements))
 
     async def _gifts(self, connection: Connection, role: str) -> list[str]:
         """Return the statements that give a role the schema of its name, with its tables."""
@@ -134,7 +145,7 @@ class SandboxRoles:
     async def session(self, sandbox: Sandbox) -> AsyncIterator[Connection]:
         """Log in as the sandbox, and yield the connection. Raises `DependencyUnavailable`."""
         address = self._reached.as_user(sandbox.schema_name, self._key.password(STORE, sandbox))
-        connection = await login.connect(address, timeout=CONNECT_TIMEOUT)
+        connection = await logged_in(self._tenants, address, sandbox.schema_name)
         try:
             with translating(where=self.where):
                 yield connection
@@ -322,13 +333,10 @@ class SandboxRoles:
         return {"DATABASE_URL": self._address.url_of(guest_role(sandbox.schema_name, guest), password)}
 
     async def connections(self, sandbox: Sandbox) -> int:
-        """Return how many connections the sandbox has now, without its guests'."""
+        """Return how many connections the sandbox has now, with its guests'."""
+        query = "SELECT count(*) FROM pg_stat_activity WHERE usename ~ $2 AND left(usename, $3) = $1"
         async with connected(self._tenants) as connection:
-            return int(
-                await connection.fetchval(
-                    "SELECT count(*) FROM pg_stat_activity WHERE usename = $1", sandbox.schema_name
-                )
-            )
+            return int(await connection.fetchval(query, sandbox.schema_name, ROLES, ROLE_LENGTH))
 
     async def names(self) -> list[str]:
         """Return the names of the sandboxes' roles here, also where only a guest's is left."""
@@ -336,11 +344,11 @@ class SandboxRoles:
             return sorted({name[:ROLE_LENGTH] for name in await self._known(connection, None)})
 
     def _attributes(self, sandbox: Sandbox, guest: str = "") -> str:
-        verifier = scram_verifier(self._key.password(STORE, sandbox, guest))
-        return (
-            f"LOGIN CONNECTION LIMIT {self.limits.connections} "
-            f"PASSWORD '{verifier}' VALID UNTIL '{sandbox.expires_at.isoformat()}'"
-        )
+        until = sandbox.expires_at.isoformat()
+        attributes = f"LOGIN CONNECTION LIMIT {self.limits.connections} VALID UNTIL '{until}'"
+        if not self._key.made(sandbox):
+            return attributes
+        return f"{attributes} PASSWORD '{scram_verifier(self._key.password(STORE, sandbox, guest))}'"
 
     def _comment(self, role: str, sandbox: Sandbox, *, since: str) -> str:
         at = f"; since {since}" if since else ""

@@ -6,25 +6,45 @@ import asyncio
 from collections.abc import Collection
 from datetime import timedelta
 
+import asyncpg
 import structlog
 
+from sandbox_core.addresses import PostgresAddress
+from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.guests import ROLE_LENGTH, ROLES
-from sandbox_core.postgres import Pool, connected
+from sandbox_core.postgres import Connection, Pool, connected, login
+from sandbox_core.postgres.pool import CONNECT_TIMEOUT
 
 _log = structlog.get_logger("sandbox.namespaces")
 
 _ROUNDS = 50
 """The most looks for sessions that still run; the server ends one within milliseconds."""
 _PAUSE = 0.02
+_PLACE_WITHIN = 10.0
+"""Seconds in which a login finds one of the role's connections free."""
 _GRACE = timedelta(seconds=2)
 """How long after the limit of a statement its session is ended."""
+
+
+async def logged_in(tenants: Pool, address: PostgresAddress, role: str) -> Connection:
+    """Log in as the role. Where its workers have all of its connections, these are ended."""
+    loop = asyncio.get_running_loop()
+    ends_at = loop.time() + _PLACE_WITHIN
+    while True:
+        try:
+            return await login.connect(address, timeout=CONNECT_TIMEOUT)
+        except DependencyUnavailable as error:
+            crowded = isinstance(error.__cause__, asyncpg.TooManyConnectionsError)
+            if not crowded or loop.time() > ends_at:
+                raise
+        await end_sessions(tenants, role, older=False, looks=0)
 
 
 async def end_sessions(tenants: Pool, role: str, *, older: bool, looks: int = 2) -> None:
     """End those of the role and its guests, until so many looks in a row find none.
 
-    Two, for a session that began while the login was refused. `older` leaves those alone that began with the
-    present login.
+    Two, for a session that began while the login was refused; none, to end those that there are and not wait.
+    `older` leaves those alone that began with the present login.
     """
     async with connected(tenants) as connection:
         quiet = 0
@@ -45,7 +65,7 @@ async def end_sessions(tenants: Pool, role: str, *, older: bool, looks: int = 2)
                 ROLE_LENGTH,
             )
             quiet = 0 if ended else quiet + 1
-            if quiet == looks:
+            if quiet >= looks:
                 return
             await asyncio.sleep(_PAUSE)
 

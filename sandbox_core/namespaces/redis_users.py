@@ -85,6 +85,9 @@ class SandboxUsers:
 
     async def make(self, sandbox: Sandbox) -> None:
         """Do as `Credentials` documents."""
+        if not self._key.made(sandbox):
+            # They have no expiry here.
+            return
         users = await self._users_of(sandbox)
         wanted = {_name(sandbox, guest): guest for guest in ("", *sandbox.guests)}
         outdated = [

@@ -9,6 +9,7 @@ from uuid import UUID
 import asyncpg
 
 from sandbox_core.errors import DependencyUnavailable, DoesNotFit, SchemaCreationFailed
+from sandbox_core.guests import ROLE_LENGTH, ROLES
 from sandbox_core.models import Sandbox
 from sandbox_core.postgres import Connection, Pool, connected, transaction
 from sandbox_core.postgres.errors import unavailable
@@ -120,7 +121,7 @@ class TenantSchemas(SchemaProvisioner):
                     await run_as_bot(connection, template, schema)
 
     async def _set_aside(self, sandbox: Sandbox, roles: SandboxRoles) -> list[int]:
-        """Put a new schema in the place of the present one. Return the sandbox's present large objects."""
+        """Put a new schema in the place of the present one. Return its present large objects."""
         schema, aside = sandbox.schema_name, f"{sandbox.schema_name}{_ASIDE}"
         async with transaction(self._pool) as control:
             await lock_schema(control, schema)
@@ -139,8 +140,11 @@ class TenantSchemas(SchemaProvisioner):
                 await roles.give(connection, sandbox)
                 rows = await connection.fetch(
                     "SELECT l.oid::bigint AS oid FROM pg_largeobject_metadata AS l "
-                    "WHERE l.lomowner = to_regrole($1)",
+                    "JOIN pg_roles AS r ON r.oid = l.lomowner "
+                    "WHERE r.rolname ~ $2 AND left(r.rolname, $3) = $1",
                     schema,
+                    ROLES,
+                    ROLE_LENGTH,
                 )
         return [row["oid"] for row in rows]
 
@@ -272,7 +276,9 @@ class TenantSchemas(SchemaProvisioner):
         health = await super().check(sandbox)
         if self._roles is None or not sandbox.generation or health.state is not PartState.HEALTHY:
             return health
-        used, most = await self._roles.connections(sandbox), self._roles.limits.connections
+        used = await self._roles.connections(sandbox)
+        # Each login may have as many.
+        most = self._roles.limits.connections * (1 + len(sandbox.guests))
         facts = {**health.facts, "connections": used, "connections_limit": most}
         if await self._roles.lacking([sandbox]):
             lacks = f"{health.detail}; its login {WILL_BE_MADE}"

@@ -24,6 +24,9 @@ _EXTENSIONS = (
     "Leave it out. Where a sandbox needs one, an administrator installs it in the sandboxes' database, in a "
     "schema that is always found."
 )
+_LARGE_OBJECTS = (
+    "All sandboxes share these numbers. Dump without them: pg_dump --no-large-objects (before 16 --no-blobs)."
+)
 
 # SET of these stays: they decide how the statements that follow are read. The server has the limits.
 _KEPT_SETTINGS = frozenset({"check_function_bodies", "xmloption", "client_min_messages"})
@@ -101,6 +104,8 @@ def is_left_out(statement: Statement) -> bool:
         return _setting(statement)
     if words[:1] == ("select",) and _sets_search_path(statement):
         return True
+    if words[0] == "select" and _numbers_large_object(statement):
+        raise Problem(statement.line, "it makes a large object with a number of its own", _LARGE_OBJECTS)
     if words[0] in {"create", "alter", "drop", "comment"}:
         return _of_schema_or_outside(statement)
     return False
@@ -137,6 +142,12 @@ def _may_be_searched(schema: str) -> bool:
 def _sets_search_path(statement: Statement) -> bool:
     words = [token.word for token in statement.tokens if token.word not in {"pg_catalog", "."}]
     return words[1:4] == ["set_config", "(", "'search_path'"]
+
+
+def _numbers_large_object(statement: Statement) -> bool:
+    """Whether it is what pg_dump writes for one. Each number is there once in the whole database."""
+    words = [token.word for token in statement.tokens if token.word not in {"pg_catalog", "."}]
+    return words[1:3] == ["lo_create", "("] and words[3:4] not in (["0"], ["'0'"])
 
 
 def _of_schema_or_outside(statement: Statement) -> bool:

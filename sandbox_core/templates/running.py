@@ -16,6 +16,7 @@ from .fitting import DEFAULT_TABLES, Step, fitted
 from .statements import Problem
 
 _MEND = "Mend the template, or choose another one."
+_CLEAN = "For pg_dump: without --clean, or with --if-exists too. There is nothing yet to remove."
 _CHUNK = 256 * 1024
 _DATA_LINE = re.compile(r"\bline (\d+)")
 
@@ -77,4 +78,9 @@ def _refused(template: Template, step: Step, error: asyncpg.PostgresError) -> Do
         line = step.line if match is None else step.data_line + int(match[1]) - 1
     elif position := getattr(error, "position", None):
         line += step.sql.count("\n", 0, int(position) - 1)
-    return template.does_not_fit(line, f"PostgreSQL says: {error.args[0]}", _MEND)
+    removes = step.sql[:4].lower() == "drop" or (
+        step.sql[:5].lower() == "alter" and " drop constraint " in step.sql.lower()
+    )
+    # The classes 42 and 3F: what it names is not there.
+    is_missing = removes and str(error.sqlstate)[:2] in {"42", "3F"}
+    return template.does_not_fit(line, f"PostgreSQL says: {error.args[0]}", _CLEAN if is_missing else _MEND)

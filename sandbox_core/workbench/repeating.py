@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from dataclasses import dataclass
 from uuid import uuid4
 
-from sandbox_core.errors import DoesNotFit, GuildNotRegistered, InvalidInput
+from sandbox_core.errors import DoesNotFit, GuildNotRegistered, InvalidInput, SandboxNotFound
 from sandbox_core.manager import SandboxManager
 from sandbox_core.models import Actor, Sandbox
 from sandbox_core.namespaces.nats_writing import SandboxWriting
@@ -31,6 +31,8 @@ from .seen import SeenEvent
 REPLAY_EVENTS = "replay events into"
 MOST_EVENTS = 50_000
 """How many may be replayed at once."""
+_LOOK_AGAIN_AFTER = 1.0
+"""Seconds after which what was true of the sandbox is asked again."""
 _FASTEST = 1000.0
 _SPEED = re.compile(r"(\d{1,4}(?:\.\d{1,3})?)x?\Z", re.ASCII)
 _WRITTEN_BY_PEOPLE = "content"
@@ -128,36 +130,51 @@ class Replayer:
         speed: Speed = AS_THEY_CAME,
         fresh: bool = False,
         guilds: Mapping[str, str] | None = None,
+        actor: Actor | None = None,
     ) -> AsyncIterator[Stored]:
         """Send the events, each once the one before is stored, as long after the first one as it came.
+
+        It may take hours. So whether the sandbox runs and has the events' servers, and with `actor` whether
+        they still may, is asked again and again.
 
         Their frames stay, with three exceptions: `guilds` has other ids for servers, `fresh` makes ids of
         messages and interactions, and times, new; and in another sandbox than the event's own a token of an
         interaction or of a voice server is replaced.
 
-        Raises `DependencyUnavailable`, `DoesNotFit`, `GuildNotRegistered` or `SandboxNotRunning`; the events
-        before it are stored.
+        Raises `DependencyUnavailable`, `DoesNotFit`, `GuildNotRegistered`, `NotPermitted`, `SandboxNotFound`
+        or `SandboxNotRunning`; the events before it are stored.
         """
         if not events:
             return
         check_number(len(events))
         guilds = guilds or {}
         for event in events:
-            if event.guild_id is not None:
-                guild_id = guilds.get(event.guild_id, event.guild_id)
-                if guild_id not in sandbox.guild_ids:
-                    raise GuildNotRegistered(guild_id, sandbox.name)
+            _must_be_there(event, sandbox, guilds)
         stream = await self._writing.stream(sandbox.id)
         renewal = Renewal(events, self._moments(events, speed)) if fresh else None
         first, begun = events[0].stored_at, self._monotonic()
+        looked = begun
         for event in events:
             if speed.factor is not None:
                 due = begun + (event.stored_at - first).total_seconds() / speed.factor
                 if (pause := due - self._monotonic()) > 0:
                     await self._sleep(pause)
+            if self._monotonic() - looked >= _LOOK_AGAIN_AFTER:
+                sandbox = await self._present(sandbox, actor)
+                looked = self._monotonic()
+                _must_be_there(event, sandbox, guilds)
             self._manager.check_running(sandbox)
             made = self._again(event, sandbox, renewal, guilds)
             yield Stored(made, await stream.write(made.type, made.frame, made.headers))
+
+    async def _present(self, sandbox: Sandbox, actor: Actor | None) -> Sandbox:
+        try:
+            present = await self._manager.get(str(sandbox.id))
+        except SandboxNotFound:
+            raise SandboxNotFound(sandbox.name) from None
+        if actor is not None:
+            self._manager.check_may_manage(actor, present, REPLAY_EVENTS)
+        return present
 
     def _moments(self, events: Sequence[SeenEvent], speed: Speed) -> Callable[[float], float]:
         """Return what an old time becomes: where it was before the first event, it is as long before now."""
@@ -191,6 +208,15 @@ class Replayer:
         shard = 0 if guild_id is None else (int(guild_id) >> 22) % self._shard_count
         headers.setdefault("Discord-Shard", str(shard))
         return Made(event.type, guild_id, frame, headers)
+
+
+def _must_be_there(event: SeenEvent, sandbox: Sandbox, guilds: Mapping[str, str]) -> None:
+    """Raise `GuildNotRegistered` unless the sandbox has the server in which the event is to happen."""
+    if event.guild_id is None:
+        return
+    guild_id = guilds.get(event.guild_id, event.guild_id)
+    if guild_id not in sandbox.guild_ids:
+        raise GuildNotRegistered(guild_id, sandbox.name)
 
 
 def check_number(events: int) -> None:

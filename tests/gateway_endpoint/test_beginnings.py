@@ -7,8 +7,8 @@ from uuid import UUID
 
 import pytest
 
+from sandbox_core.nats.stream_place import StreamPlace, StreamState
 from sandbox_gateway.guilds import GuildSnapshots
-from sandbox_gateway.sessions.places import StreamPlace, StreamState
 
 from .raw import ALL, connected
 from .stage import ALICE, Addresses, Process, Stage, until

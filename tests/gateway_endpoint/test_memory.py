@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from sandbox_gateway.sessions.reading import StreamEvent
+from sandbox_gateway.sessions.events import StreamEvent
 from sandbox_gateway.sessions.service import SessionTuning
 from sandbox_gateway.sessions.session import Session
 

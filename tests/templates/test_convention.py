@@ -44,6 +44,15 @@ async def test_with_pg_dumps_options_too(
     await looks_like_the_source(connection, (await shop.make("shop")).schema_name)
 
 
+async def test_a_dump_that_removes_what_is_not_there_is_told_how_to_dump(
+    shop: Shop, empty_database_url: str
+) -> None:
+    await dump(empty_database_url, shop.directory / "clean.sql", "--clean")
+    refused = await shop.refused((shop.directory / "clean.sql").read_text(encoding="utf-8"))
+    assert "PostgreSQL says: " in refused.problem
+    assert "without --clean, or with --if-exists" in refused.right
+
+
 async def test_the_dump_of_a_sandbox_is_a_template_for_others(
     shop: Shop, connection: asyncpg.Connection
 ) -> None:

@@ -74,6 +74,7 @@ def test_each_statement_knows_its_line() -> None:
         ("SELECT x.public.y FROM x", "SELECT x.public.y FROM x"),
         ("INSERT INTO t VALUES ($$public.t$$)", "INSERT INTO t VALUES ($$public.t$$)"),
         ("SET check_function_bodies = false", "SET check_function_bodies = false"),
+        ("SELECT lo_create(0)", "SELECT lo_create(0)"),
     ],
 )
 def test_public_means_the_sandboxs_schema_and_data_stays(text: str, runs: str) -> None:
@@ -140,6 +141,8 @@ def test_what_means_nothing_in_a_sandbox_is_left_out(text: str) -> None:
         ("COPY app.t (a) FROM stdin;\n\\.\n", "it names the schema app"),
         ("COPY t FROM stdin WITH (FORMAT csv);\n\\.\n", "COPY has options"),
         ("COPY t FROM stdin;\n1\n", "has no end"),
+        ("SELECT pg_catalog.lo_create('16400')", "a large object with a number"),
+        ("SELECT pg_catalog.lo_create(t.loid) FROM (VALUES ('16400')) AS t (loid)", "a large object with"),
         ("\\connect production", "\\connect is a command of psql"),
         ("\\! id", "\\! is a command of psql"),
         ("SELECT 'x", "the text that begins here has no end"),

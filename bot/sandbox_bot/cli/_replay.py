@@ -202,12 +202,19 @@ def _replayer(core: Core) -> Replayer:
 async def _replay(wish: _Wish, events: Sequence[SeenEvent], done: _Done) -> None:
     async with opened(NatsUse.SANDBOXES) as core:
         replayer = _replayer(core)
-        target = await replayer.sandbox(caller.actor(wish.owner, core.settings), wish.to or wish.name)
-        await _send(replayer, target, events, wish, done)
+        actor = caller.actor(wish.owner, core.settings)
+        target = await replayer.sandbox(actor, wish.to or wish.name)
+        await _send(replayer, actor, target, events, wish=wish, done=done)
 
 
 async def _send(
-    replayer: Replayer, target: Sandbox, events: Sequence[SeenEvent], wish: _Wish, done: _Done
+    replayer: Replayer,
+    actor: Actor,
+    target: Sandbox,
+    events: Sequence[SeenEvent],
+    *,
+    wish: _Wish,
+    done: _Done,
 ) -> None:
     """Send the events, and note what is done."""
     done.sandbox_name = target.name
@@ -215,7 +222,7 @@ async def _send(
     guilds = fitting_guilds(events, target, wanted=wish.as_guild, elsewhere=not own)
     try:
         async for stored in replayer.replay(
-            target, events, speed=Speed.parse(wish.speed), fresh=wish.fresh, guilds=guilds
+            target, events, speed=Speed.parse(wish.speed), fresh=wish.fresh, guilds=guilds, actor=actor
         ):
             done.stored.append(stored)
     except SandboxError as error:

@@ -107,7 +107,7 @@ async def replay(core: Core, interaction: Interaction, sandbox_id: UUID, chosen:
     found = await viewer.chosen(chosen or events_below(interaction.message))
     stored: list[int] = []
     try:
-        async for each in replayer.replay(sandbox, found, speed=AT_ONCE):
+        async for each in replayer.replay(sandbox, found, speed=AT_ONCE, actor=viewer.actor):
             stored.append(each.number)  # noqa: PERF401 (what is stored is told, also when it then ends)
     except SandboxError as error:
         if not stored:
