@@ -28,6 +28,7 @@ from .postgres_amounts import measure_schemas
 _log = structlog.get_logger("sandbox.namespaces")
 
 _PREFIX_LENGTH = len("sandbox_")
+_CREATE = "SELECT create_sandbox_schema($1)"
 
 DROP_WITHIN = 120.0
 """The limit in seconds to drop a schema: it may have many tables, or a worker's transaction may lock one.
@@ -81,7 +82,7 @@ class SchemaProvisioner:
         part = self.extract_sandbox_id(schema)
         async with transaction(self._pool) as connection:
             try:
-                await connection.execute("SELECT create_sandbox_schema($1)", part)
+                await connection.execute(_CREATE, part)
             except asyncpg.PostgresError as error:
                 if unavailable(error) is not None:
                     raise
@@ -182,7 +183,7 @@ class SchemaProvisioner:
         part = self.extract_sandbox_id(sandbox.schema_name)
         async with transaction(self._pool) as connection:
             await connection.execute("SELECT drop_sandbox_schema($1)", part, timeout=DROP_WITHIN)
-            await connection.execute("SELECT create_sandbox_schema($1)", part)
+            await connection.execute(_CREATE, part)
             if template is not None:
                 await run_as_bot(connection, template, sandbox.schema_name)
 
