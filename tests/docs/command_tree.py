@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import typer
@@ -11,6 +12,7 @@ from sandbox_bot.cli import app
 from sandbox_bot.cli._default_command import DEFAULT, DefaultsToList
 
 
+@cache
 def commands() -> Mapping[str, Any]:
     """Those of the first level."""
     return typer.main.get_command(app).commands  # type: ignore[attr-defined, no-any-return]
