@@ -34,6 +34,7 @@ from .scopes import CallRefused, Scope, as_discord_shows, shown
 _log = structlog.get_logger("sandbox.commands")
 
 _LOCK_WITHIN = 15.0
+_STORED_WITHIN = 2.0
 _AT_ONCE = 4
 """Calls that write at the same time; each keeps a connection."""
 _SETTLED_WITHIN = 8.0
@@ -84,11 +85,14 @@ class SandboxCommands:
         use = use_in(frame)
         if use is None:
             return frame
+        asked = (tenant.sandbox_id, use.guild_id, use.command_id, use.key)
         try:
             async with connected(self._pool) as connection:
-                known = await table.known_as(
-                    connection, tenant.sandbox_id, use.guild_id, use.command_id, use.key
-                )
+                known = await table.known_as(connection, *asked)
+                if known is None:
+                    # Somebody may use a command that Discord has, while its id is still being stored here.
+                    await table.lock(connection, _writing(tenant), within=_STORED_WITHIN)
+                    known = await table.known_as(connection, *asked)
         except DependencyUnavailable as error:
             _log.warning("command_id_not_known", sandbox_id=str(tenant.sandbox_id), reason=error.reason)
             return frame
@@ -143,7 +147,7 @@ class SandboxCommands:
     async def _write(self, tenant: Tenant, call: CommandCall) -> tuple[web.Response, set[str]]:
         """Make the call true. Return the answer, and the servers that are still to follow."""
         async with connected(self._pool) as connection:
-            if not await table.lock(connection, f"sandbox {tenant.sandbox_id}", within=_LOCK_WITHIN):
+            if not await table.lock(connection, _writing(tenant), within=_LOCK_WITHIN):
                 raise ServerBusy
             before = await table.of_sandbox(connection, tenant.sandbox_id)
             scope = _scope(before, call)
@@ -235,3 +239,8 @@ def _passed(answer: Answer) -> web.Response:
     headers = {name: raw.headers[name] for name in _PASSED if name in raw.headers}
     headers |= {name: value for name, value in raw.headers.items() if name.lower().startswith("x-ratelimit-")}
     return web.Response(status=answer.status, body=raw.body, headers=headers)
+
+
+def _writing(tenant: Tenant) -> str:
+    """Name the lock of whoever writes the sandbox's commands."""
+    return f"sandbox {tenant.sandbox_id}"

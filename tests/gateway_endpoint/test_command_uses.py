@@ -10,6 +10,8 @@ import pytest
 from discord import app_commands
 
 from discord_sim import SimGuild
+from sandbox_core.postgres import commands as table
+from sandbox_gateway.commands.service import SandboxCommands
 
 from .calls import calling, names, slash
 from .pybot import Listener, running
@@ -24,6 +26,40 @@ async def used(raw: Raw) -> dict[str, Any]:
     found = (await raw.until_event("INTERACTION_CREATE"))[-1]["d"]
     data: dict[str, Any] = found["data"]
     return data
+
+
+async def test_a_use_at_once_has_the_id_that_is_still_being_stored(
+    stage: Stage, process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guild = stage.guilds[0]
+    mine = await stage.sandbox("mine", guild)
+    alice = stage.sim.add_user("alice")
+    guild.add_member(alice)
+    store, may_store, looked = SandboxCommands._store, asyncio.Event(), asyncio.Event()
+    known_as = table.known_as
+
+    async def later(*arguments: Any) -> None:
+        await may_store.wait()
+        await store(*arguments)
+
+    async def noted(*arguments: Any) -> tuple[str, str | None] | None:
+        known = await known_as(*arguments)
+        looked.set()
+        return known
+
+    monkeypatch.setattr(SandboxCommands, "_store", later)
+    monkeypatch.setattr(table, "known_as", noted)
+    async with calling(stage, mine, process) as bot, connected(process) as raw:
+        await raw.identify(stage.token(mine))
+        making = asyncio.create_task(bot.ask("PUT", body=[slash("ping")]))
+        await until(lambda: "ping" in names(stage.sim, guild))
+        using = asyncio.create_task(stage.sim.slash(alice, guild.default_channel, "ping"))
+        await looked.wait()
+        may_store.set()
+        _, (made,) = await making
+        assert (await used(raw))["id"] == made["id"]
+        using.cancel()
+        await asyncio.gather(using, return_exceptions=True)
 
 
 async def test_a_use_has_the_ids_that_the_bot_knows(stage: Stage, process: Process) -> None:
