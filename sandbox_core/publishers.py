@@ -18,7 +18,7 @@ from .nats.connection import NatsConnection
 from .nats.divided import DividedPublisher
 from .nats.every_stream import StreamReads
 from .nats.message_ids import MessageIds
-from .nats.patience import Patience
+from .nats.patience import ELECTION, SHORT, Patience
 from .nats.publication import Publisher
 from .nats.publisher import AckPublisher
 from .nats.sandbox_streams import Living, LivingStreams
@@ -123,10 +123,14 @@ def open_publishers(
         nats, streams, events, stored=StoredEvents(reads), names=names, monotonic=monotonic
     )
 
-    def patience() -> Patience:
+    def patience(short: float) -> Patience:
         sandboxes = router.sandboxes
         return Patience(
-            lambda: production.takes, sandboxes.hinders, sandboxes.came, answers=production.answers
+            lambda: production.takes,
+            sandboxes.hinders,
+            sandboxes.came,
+            answers=production.answers,
+            short=short,
         )
 
     own_streams = sandbox_streams(streams_nats, limits)
@@ -140,7 +144,7 @@ def open_publishers(
         monotonic=monotonic,
         trust=production.trust,
         beside=production if streams_nats is nats else None,
-        patience=patience(),
+        patience=patience(SHORT if streams_nats is not nats else ELECTION),
     )
     to_sandboxes: Publisher = here
     made = Publishers(router, production, streams, here, living_streams, streams_nats)
@@ -153,7 +157,7 @@ def open_publishers(
             names=names,
             monotonic=monotonic,
             trust=production.trust,
-            patience=patience(),
+            patience=patience(SHORT),
             places=tenant.places,
         )
         to_sandboxes = divided = DividedPublisher(tenant.places, own, here)

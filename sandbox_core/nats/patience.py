@@ -15,7 +15,12 @@ from sandbox_core.metrics import Drop
 from .publication import Publication
 
 _LONG = 30.0
-_SHORT = 3.0
+SHORT = 3.0
+ELECTION = 12.0
+"""`short` on production's own servers: there a stream whose leader has died has none for up to nine seconds.
+
+From nats-server's source, `raft.go` (`maxElectionTimeout`). The events wait as production's own do then.
+"""
 
 
 class Ended(NamedTuple):
@@ -44,7 +49,7 @@ class Patience:
         *,
         answers: Callable[[], Awaitable[bool]] | None = None,
         long: float = _LONG,
-        short: float = _SHORT,
+        short: float = SHORT,
     ) -> None:
         self._works = works
         self._answers = answers

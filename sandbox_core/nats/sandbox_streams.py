@@ -204,7 +204,8 @@ class LivingStreams:
         """
         async with self._lock:
             self.ready = False
-            told, self.obstacle = self.obstacle, None
+            # Until more is known it is what hinders: whoever asks meanwhile is told so.
+            told = self.obstacle
             living = await self._running()
             names, now = set(await self._streams.names()), self._monotonic()
             missing = {

@@ -229,11 +229,14 @@ class Streams:
         """Do as `StreamMaker` documents."""
         async with self._lock:
             self.ready = False
-            self.obstacle = None
+            obstacle = None
             try:
                 await self._maker.ensure(self._config)
                 await self._maker.read(self.name)
             except StreamUnusable as error:
-                self.obstacle = error
+                obstacle = error
                 raise
+            finally:
+                # What hindered before is told until more is known.
+                self.obstacle = obstacle
             self.ready = True
