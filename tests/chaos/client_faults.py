@@ -35,7 +35,9 @@ async def gateways_killed(stage: Stage, seconds: float) -> None:
         made.front.cut()
     for name, client in made.clients.items():
         if len(client.sessions) > 1 or not client.resumes:
-            raise ChaosError(f"the client of {name} began anew: {len(client.sessions)} sessions, {client.resumes} resumed")
+            raise ChaosError(
+                f"the client of {name} began anew: {len(client.sessions)} sessions, {client.resumes} resumed"
+            )
 
 
 async def gateways_and_nats_killed(stage: Stage, seconds: float) -> None:
