@@ -33,6 +33,7 @@ from redis.asyncio import Redis
 from sandbox_bot.embedded import EmbeddedServer, EmbeddedServers, embedded_servers
 from sandbox_bot.migrate import migrate
 from sandbox_core.plain_tracebacks import show_plain_tracebacks
+from sandbox_core.postgres.errors import DRIVER_ERRORS
 from tests.embedded.prepared import put_cluster
 from tests.forked import ASK, use_server_at, warm_endpoint
 
@@ -288,7 +289,7 @@ async def _administer(servers: EmbeddedServers, statement: str) -> None:
         _administrators[url] = connection
         try:
             await connection.execute(statement)
-        except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError):
+        except DRIVER_ERRORS:
             # A test has restarted the server since. A new connection's failure is the server's.
             if connection is not kept:
                 raise

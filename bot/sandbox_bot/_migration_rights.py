@@ -7,6 +7,7 @@ import asyncpg
 from sandbox_core.addresses import PostgresAddress
 from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.postgres import login
+from sandbox_core.postgres.errors import DRIVER_ERRORS
 
 _WITHIN = 5.0
 
@@ -33,7 +34,7 @@ async def lacking_right(address: PostgresAddress, schema: str, table: str) -> st
             found = await connection.fetchrow(_RIGHTS, schema, table)
         finally:
             await connection.close(timeout=_WITHIN)
-    except (OSError, DependencyUnavailable, asyncpg.PostgresError, asyncpg.InterfaceError):
+    except (*DRIVER_ERRORS, DependencyUnavailable):
         # Then dbmate's own text explains the failure.
         return None
     return None if found is None else _sentence(found, schema, address.where)

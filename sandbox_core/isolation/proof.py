@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import asyncpg
 import nats.errors
 import structlog
 from redis import exceptions as rd
@@ -22,6 +21,7 @@ from sandbox_core.errors import DependencyUnavailable
 from sandbox_core.manager import FaultPoint, no_fault
 from sandbox_core.models import Actor
 from sandbox_core.nats.errors import unavailable as nats_unavailable
+from sandbox_core.postgres.errors import DRIVER_ERRORS
 from sandbox_core.postgres.errors import unavailable as postgres_unavailable
 from sandbox_core.redis.errors import unavailable as redis_unavailable
 from sandbox_core.tasks import within
@@ -181,13 +181,7 @@ async def _section(server: _Server, attacks: Attacks) -> Section:
         away = f"not done within {_ATTACKS_WITHIN:g} s"
     except DependencyUnavailable as error:
         away = error.named_reason if server.title == CONTEXT else error.reason
-    except (
-        OSError,
-        asyncpg.PostgresError,
-        asyncpg.InterfaceError,
-        rd.RedisError,
-        nats.errors.Error,
-    ) as error:
+    except (*DRIVER_ERRORS, rd.RedisError, nats.errors.Error) as error:
         known = postgres_unavailable(error) or redis_unavailable(error) or nats_unavailable(error)
         if known is None:
             raise

@@ -49,6 +49,9 @@ _FAULTY: tuple[tuple[type[BaseException], str], ...] = (
     (pg.TransactionRollbackError, "it is busy with a conflicting change"),
 )
 
+DRIVER_ERRORS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""What asyncpg raises; the last one when the server has ended the connection and the loop has not seen it."""
+
 # The pool itself takes a broken connection back.
 _LOST = ("closed", "closing", "has been released back to the pool")
 
@@ -71,7 +74,6 @@ def unavailable(error: BaseException) -> DependencyUnavailable | None:
     # text shows the difference, and wrong use must stay visible as a fault of the program.
     if isinstance(error, asyncpg.InterfaceError) and any(words in str(error) for words in _LOST):
         return DependencyUnavailable(DEPENDENCY, "the connection was lost")
-    # asyncpg's error when the server ended an idle connection and the loop has not seen that yet.
     if isinstance(error, asyncpg.InternalClientError) and "cannot switch to state" in str(error):
         return DependencyUnavailable(DEPENDENCY, "the connection was lost")
     return None
@@ -99,7 +101,7 @@ def translating(*, name: str = "", guild_id: str = "", where: str = "") -> Itera
         if taken is None:
             raise
         raise taken from error
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+    except DRIVER_ERRORS as error:
         away = unavailable(error)
         if away is None:
             # Those that asyncpg makes by itself, with the same classes, have no severity.

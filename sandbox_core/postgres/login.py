@@ -12,7 +12,7 @@ from asyncpg import exceptions as pg
 from sandbox_core.addresses import PostgresAddress
 from sandbox_core.errors import DependencyUnavailable, LoginRefused
 
-from .errors import DEPENDENCY, unavailable
+from .errors import DEPENDENCY, DRIVER_ERRORS, unavailable
 
 # Quoted: asyncpg's classes are generic in its type stubs only.
 _Connection: TypeAlias = "asyncpg.Connection[Any]"
@@ -46,7 +46,7 @@ async def connect(address: PostgresAddress, **options: Any) -> _Connection:
     try:
         connection: _Connection = await asyncpg.connect(**address.arguments(), **options)
         return connection
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except DRIVER_ERRORS as error:
         problem = _problem(error, address)
         if problem is None:
             away = unavailable(error)

@@ -31,7 +31,7 @@ from sandbox_core.models import DatedRoute, Route
 from sandbox_core.postgres import routes as route_rows
 from sandbox_core.postgres import switches
 from sandbox_core.postgres.channels import channel
-from sandbox_core.postgres.errors import unavailable
+from sandbox_core.postgres.errors import DRIVER_ERRORS, unavailable
 from sandbox_core.postgres.pool import Connection
 from sandbox_core.postgres.processes import GatewayProcess, announce
 from sandbox_core.postgres.told import Told
@@ -44,7 +44,7 @@ _log = structlog.get_logger("sandbox.routes")
 _PAUSES = (0.05, 0.1, 0.25, 0.5, 1.0)
 _ATTEMPTS_PER_LOG_LINE = 30
 _READ_WITHIN = 10.0
-_LINK_LOST = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, DependencyUnavailable)
+_LINK_LOST = (*DRIVER_ERRORS, DependencyUnavailable)
 
 
 class RouteFollower:

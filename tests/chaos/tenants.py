@@ -18,6 +18,7 @@ from sandbox_bot.embedded import EmbeddedServers, PostgresServer, TenantNatsServ
 from tests.small_disk import SmallDisk, small_disk
 
 from .bots import RECOVERS_WITHIN, ChaosError
+from .errors import DRIVER_ERRORS
 from .reader import StreamReader, reading
 from .tap import NatsTap
 
@@ -94,7 +95,7 @@ async def _works(variables: Mapping[str, str]) -> Exception | None:
             await connection.close(timeout=_LOGS_IN_WITHIN)
         async with Redis.from_url(variables["REDIS_URL"]) as redis:
             await redis.set(f"{variables['SANDBOX_REDIS_PREFIX']}works", "x")
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, rd.RedisError, OSError, TimeoutError) as error:
+    except (*DRIVER_ERRORS, rd.RedisError) as error:
         return error
     return None
 

@@ -21,6 +21,7 @@ from sandbox_core.errors import DependencyUnavailable, NoCredentials, NotPermitt
 from sandbox_core.models import AuditEvent, Sandbox
 from sandbox_core.nats.tenant.keys import TenantKeys
 from sandbox_core.postgres import transaction
+from sandbox_core.postgres.errors import DRIVER_ERRORS
 from sandbox_core.settings import Settings
 from tests.conftest import revive
 
@@ -84,7 +85,7 @@ class Sessions:
             await get(timeout=50)  # type: ignore[misc]
 
     async def _until_cut(self, work: object) -> None:
-        with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, rd.ConnectionError, OSError):
+        with contextlib.suppress(*DRIVER_ERRORS, rd.ConnectionError):
             await work  # type: ignore[misc]
 
 

@@ -17,6 +17,7 @@ from sandbox_bot.embedded import EmbeddedServers
 from sandbox_core.bootstrap import Core
 from sandbox_core.errors import DoesNotFit
 from sandbox_core.models import Resetting
+from sandbox_core.postgres.errors import DRIVER_ERRORS
 from sandbox_core.subjects import SLOT_DEAD_LETTERS, SLOT_STREAM
 from sandbox_core.tenant_nats import TenantNats
 from tests.conftest import ROOT
@@ -103,7 +104,7 @@ async def test_what_is_stored_goes_and_the_logins_stay(
 async def _answers(connection: asyncpg.Connection) -> bool:
     try:
         await connection.fetchval("SELECT 1", timeout=5)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+    except DRIVER_ERRORS:
         return False
     return True
 

@@ -17,6 +17,7 @@ from sandbox_bot.embedded import EmbeddedServers
 from sandbox_core.bootstrap import Core
 from sandbox_core.errors import NoCredentials, SandboxNotFound, SandboxNotRunning
 from sandbox_core.models import Resetting, ShareAccess
+from sandbox_core.postgres.errors import DRIVER_ERRORS
 from sandbox_core.settings import Settings
 
 from .conftest import ALICE, BOB, Held, held, hold, opened, settings_of
@@ -75,7 +76,7 @@ async def test_a_template_runs_beside_workers_that_have_every_connection(
 
     async def works() -> None:
         while True:
-            with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+            with contextlib.suppress(*DRIVER_ERRORS):
                 connection = await mine.postgres()
                 try:
                     while True:
@@ -136,7 +137,7 @@ async def test_what_a_colleague_has_left_goes_with_a_rotation_and_a_reset(bot: C
     intruder = await asyncpg.connect(known)
 
     rotated = held(bot, (await bot.manager.rotate(ALICE, "mine")).sandbox)
-    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+    with pytest.raises(DRIVER_ERRORS):
         await intruder.fetchval("SELECT 1")
     intruder.terminate()
     await bot.manager.reset(ALICE, "mine")

@@ -11,10 +11,9 @@ import pytest
 
 from sandbox_bot.embedded import EmbeddedServers
 from sandbox_core.bootstrap import Core
+from sandbox_core.postgres.errors import DRIVER_ERRORS
 
 from .conftest import ALICE, BOB, Held, held, opened, settings_of
-
-GONE = (asyncpg.PostgresConnectionError, asyncpg.AdminShutdownError, asyncpg.InterfaceError, OSError)
 
 
 @pytest.fixture
@@ -58,7 +57,7 @@ async def test_the_bot_ends_a_session_that_has_lifted_the_limit(
         while not running.done():
             await core.cleanup.keep_credentials()
             await asyncio.sleep(0.05)
-    with pytest.raises(GONE):
+    with pytest.raises(DRIVER_ERRORS):
         running.result()
     assert time.monotonic() - began > 2
     assert await idle.fetchval("SELECT 1") == 1
@@ -127,7 +126,7 @@ async def test_whoever_does_that_again_and_again_is_removed_all_the_same(core: C
                 await connection.execute("ALTER ROLE CURRENT_USER PASSWORD 'x'")
                 connected.set()
                 await connection.execute("SELECT pg_sleep(60)")
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            except DRIVER_ERRORS:
                 connection.terminate()
 
     hindering = [asyncio.create_task(hinder()) for _ in range(4)]

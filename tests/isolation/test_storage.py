@@ -18,6 +18,7 @@ from sandbox_core.cleanup import Notice, NoticeKind
 from sandbox_core.errors import StorageUsedUp
 from sandbox_core.measuring import Measuring
 from sandbox_core.namespaces import Pace
+from sandbox_core.postgres.errors import DRIVER_ERRORS
 from sandbox_core.stored import MIB, Level, StorageLimit
 
 from .conftest import ALICE, BOB, Held, held, hold, opened, settings_of
@@ -167,7 +168,7 @@ async def test_postgresql_near_full_and_with_room_again(core: Core, mine: Held, 
     assert full.stored is not None
     assert full.stored.level is Level.FULL
     # The setting is for new sessions, so those from before are ended.
-    with pytest.raises((asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError)):
+    with pytest.raises(DRIVER_ERRORS):
         await connection.execute("INSERT INTO large VALUES ('more')")
     connection = await mine.postgres()
     with pytest.raises(asyncpg.ReadOnlySQLTransactionError):

@@ -12,7 +12,6 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TextIO
 
-import asyncpg
 import nats.errors
 from redis.exceptions import RedisError
 
@@ -20,6 +19,7 @@ from discord_sim import SimError
 from sandbox_core.error_text import explain
 from sandbox_core.errors import SandboxError
 from sandbox_core.ops import OpsAddressError
+from sandbox_core.postgres.errors import DRIVER_ERRORS
 
 from .._streams import OutputLost
 from ..embedded import EmbeddedServerError
@@ -32,7 +32,7 @@ from .life import Life
 from .shell import Shell
 
 _SENTENCES = (StepFailed, SimError, EmbeddedServerError, MigrationError, OpsAddressError, StartRefusedError)
-_SERVER_FAULTS = (asyncpg.PostgresError, asyncpg.InterfaceError, RedisError, nats.errors.Error, OSError)
+_SERVER_FAULTS = (*DRIVER_ERRORS, RedisError, nats.errors.Error)
 
 
 async def play(*, keep: bool) -> int:
