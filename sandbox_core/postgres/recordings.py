@@ -133,6 +133,16 @@ async def add(connection: Connection, recording: Recording) -> bool:
     return added is not None
 
 
+async def end_of(connection: Connection, recording_id: UUID) -> Recording | None:
+    """Return the recording if somebody has stopped it; see `stop`."""
+    with translating():
+        row = await connection.fetchrow(
+            f"{_SELECT} WHERE r.id = $1 AND r.status = 'stopping'",
+            recording_id,
+        )
+    return None if row is None else _recording(row)
+
+
 async def by_name(connection: Connection, name: str) -> Recording | None:
     """Return the recording of this name."""
     with translating():

@@ -22,7 +22,8 @@ from sandbox_core.nats.recordings import AnotherWriter, Mark, RecordingStream
 from sandbox_core.postgres import connected
 from sandbox_core.postgres.recordings import Recording, RecordingStatus
 from sandbox_core.workbench.recordings.library import Recordings
-from sandbox_core.workbench.recordings.recorder import OF_SANDBOX, OWNERS_LIMIT, Recorder
+from sandbox_core.workbench.recordings.recorder import OF_SANDBOX, Recorder
+from sandbox_core.workbench.recordings.writing import OWNERS_LIMIT
 from sandbox_core.workbench.scrubbing import without_tokens
 from sandbox_core.workbench.seen import SeenEvent
 from tests.conftest import revive
@@ -63,16 +64,20 @@ def stream_of(stage: Stage) -> RecordingStream:
     return stage.core.recordings.library._stream
 
 
-@asynccontextmanager
-async def recording(stage: Stage, process: str = "one", *, mebibytes: float = 100) -> AsyncIterator[Recorder]:
-    """A process that records, as the bot's upkeep has it; it is killed at the end."""
-    recorder = Recorder(
+def recorder_of(stage: Stage, process: str = "one", *, mebibytes: float = 100) -> Recorder:
+    return Recorder(
         stage.core.pool,
         stream_of(stage),
         stage.core.recordings.library._places,
         process=process,
         owners_bytes=round(mebibytes * MIB),
     )
+
+
+@asynccontextmanager
+async def recording(stage: Stage, process: str = "one", *, mebibytes: float = 100) -> AsyncIterator[Recorder]:
+    """A process that records, as the bot's upkeep has it; it is killed at the end."""
+    recorder = recorder_of(stage, process, mebibytes=mebibytes)
 
     async def turns() -> None:
         while True:
@@ -162,6 +167,29 @@ async def test_a_recording_is_byte_for_byte_what_came_and_outlives_its_sandbox(s
         await library.delete(await library.get(OWNER, name))
     assert await stream_of(stage).ids() == set()
     assert await library.list(None) == []
+
+
+async def test_nothing_is_recorded_that_came_after_the_stop(stage: Stage) -> None:
+    """Also while the process that records has not heard of it."""
+    library = stage.core.recordings.library
+    mine = await stage.sandbox("mine", stage.guilds[0])
+    await library.start(ALICE, "mine", "short")
+    recorder = recorder_of(stage)
+    await recorder.turn()
+    (own,) = recorder._own.values()
+    await emitted(stage, mine, "TYPING_START", count=20)
+    stopped = await library.stop(ALICE, "mine", "short")
+    await emitted(stage, mine, "TYPING_START", count=20)
+
+    async def has_read_all() -> bool:
+        return own._position[1] == stopped.source_position + 40 and not own._waiting
+
+    await eventually(has_read_all, within=60)
+    async with asyncio.timeout(60):
+        while recorder._own:
+            await recorder.turn()
+    assert (await library.get(OWNER, "short")).events == 20
+    assert same(await had(stage, "short"), (await events_of(stage, mine))[:20])
 
 
 async def test_the_end_of_the_sandbox_ends_its_recording(stage: Stage) -> None:

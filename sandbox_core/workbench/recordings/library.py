@@ -21,7 +21,8 @@ from sandbox_core.validation import parse_name
 from sandbox_core.workbench.seen import SeenEvent
 
 from .lines import About, checked_about, checked_event, event_of
-from .recorder import OWNERS_LIMIT, Places, Writer, unpacked
+from .recorder import Places
+from .writing import OWNERS_LIMIT, Writer, unpacked
 
 _log = structlog.get_logger("sandbox.recordings")
 

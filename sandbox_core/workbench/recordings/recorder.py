@@ -8,22 +8,17 @@ is stored twice, also when two processes take themselves for the one.
 from __future__ import annotations
 
 import asyncio
-import gzip
-import time
-from base64 import urlsafe_b64encode
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
-from hashlib import blake2b
 from uuid import UUID
 
 import structlog
 
 from sandbox_core import tasks
 from sandbox_core.errors import DependencyUnavailable, SandboxError
-from sandbox_core.nats.recordings import AnotherWriter, Mark, RecordingStream, StreamFull
+from sandbox_core.nats.recordings import AnotherWriter, Mark, RecordingStream
 from sandbox_core.nats.stream_place import StreamPlace
 from sandbox_core.postgres import Pool, connected
 from sandbox_core.postgres import recordings as rows
@@ -31,7 +26,7 @@ from sandbox_core.postgres.recordings import Active, Progress, RecordingStatus
 from sandbox_core.workbench.seen import SeenEvent
 from sandbox_core.workbench.watching import Missed, follow
 
-from .lines import line_of
+from .writing import Writer, name_of
 
 _log = structlog.get_logger("sandbox.recordings")
 
@@ -39,104 +34,17 @@ EVERY = 1.0
 """Seconds between two looks at which recordings there are."""
 _WRITE_AFTER = 0.25
 """Seconds for which events are gathered."""
-_LET_OTHERS = 0.00001
-"""Seconds between two lines for which the event loop runs."""
 _MOST_EVENTS, _MOST_BYTES = 500, 1024 * 1024
 """Of one part; the bytes are those of frames."""
 _MOST_WAITING = 4 * 1024 * 1024
 _AGAIN_AFTER = 1.0
 _LAST_WITHIN = 5.0
 """Seconds for which the last events of a recording that ends are awaited."""
-_LEVEL = 6
 
 OF_SANDBOX = "its sandbox has ended"
-OWNERS_LIMIT = "its owner's recordings have reached their limit"
-STREAM_FULL = "all recordings together have reached their limit"
 
 Places = Callable[[UUID, int], Awaitable[StreamPlace]]
 """Finds the stream of a sandbox, by its id and its credentials. Raises `DependencyUnavailable`."""
-
-
-def packed(lines: Sequence[bytes]) -> bytes:
-    """Return the part of a recording that has these lines."""
-    return gzip.compress(b"".join(line + b"\n" for line in lines), _LEVEL)
-
-
-def unpacked(part: bytes) -> list[bytes]:
-    """Return the lines of a part, without their ends."""
-    return gzip.decompress(part).split(b"\n")[:-1]
-
-
-class Writer:
-    """Writes parts of one recording. `limit` is how many bytes it may have."""
-
-    def __init__(self, stream: RecordingStream, recording_id: UUID, began: datetime, mark: Mark) -> None:
-        self._stream = stream
-        self._id = recording_id
-        self._began = began
-        self.mark = mark
-        self.limit = 0
-        self.full = ""
-        """Why no more can be stored."""
-
-    async def write(self, events: Sequence[SeenEvent], birth: int, position: int) -> None:
-        """Store the events as one part, or several where one is too large for the server.
-
-        Raises `AnotherWriter` or `DependencyUnavailable`.
-        """
-        # Other threads go on meanwhile: production's events do not wait for this one.
-        part = await asyncio.to_thread(self._part, events)
-        if len(part) > self._stream.room:
-            if len(events) == 1:
-                _log.warning("event_not_recorded", reason="too large", bytes=len(events[0].frame))
-                await self.missed(1, birth, position)
-                return
-            middle = len(events) // 2
-            await self.write(events[:middle], birth, events[middle - 1].id)
-            await self.write(events[middle:], birth, position)
-            return
-        have = self.mark
-        if have.bytes + len(part) > self.limit:
-            self.full = OWNERS_LIMIT
-        if self.full:
-            return
-        await self._append(
-            replace(
-                have,
-                birth=birth,
-                position=position,
-                events=have.events + len(events),
-                bytes=have.bytes + len(part),
-            ),
-            part,
-            [_name(event) for event in events if event.message_id],
-        )
-
-    async def missed(self, events: int | None, birth: int, position: int) -> None:
-        """Store that so many are missing at this place. Raises as `write`."""
-        have = self.mark
-        more = {"gaps": have.gaps + 1} if events is None else {"missed": have.missed + events}
-        await self._append(replace(have, birth=birth, position=position, **more), b"")
-
-    async def _append(self, mark: Mark, part: bytes, names: Sequence[str] = ()) -> None:
-        try:
-            self.mark = await self._stream.append(self._id, mark, part, names)
-        except StreamFull:
-            self.full = STREAM_FULL
-
-    def _part(self, events: Sequence[SeenEvent]) -> bytes:
-        lines = []
-        for event in events:
-            lines.append(line_of(event, self._began))
-            # The event loop of production gets the interpreter's lock now, and not only after 5 ms.
-            time.sleep(_LET_OTHERS)
-        return packed(lines)
-
-
-def _name(event: SeenEvent) -> str:
-    """A short name of the event by its message id."""
-    digest = blake2b(event.message_id.encode(), digest_size=9).digest()
-    return urlsafe_b64encode(digest).decode()
 
 
 class _SourceAway(Exception):
@@ -146,12 +54,13 @@ class _SourceAway(Exception):
 class _Recording:
     """One recording that this process writes."""
 
-    def __init__(self, active: Active, stream: RecordingStream, places: Places) -> None:
+    def __init__(self, active: Active, pool: Pool, stream: RecordingStream, places: Places) -> None:
         self.active = active
         self.limit = 0
         self.progress = Progress()
         self.told = Progress()
         """What PostgreSQL knows."""
+        self._pool = pool
         self._stream = stream
         self._places = places
         self._waiting: deque[tuple[int, SeenEvent | Missed]] = deque()
@@ -278,20 +187,20 @@ class _Recording:
             await writer.missed(found.events, found.birth, found.position)
             self._waiting.popleft()
             return
-        events = self._some(birth)
+        events = await self._wanted(birth, self._some(birth))
         if not events:
             # Nobody wants what came after the end.
             self._waiting.clear()
             return
         new = events
         if self._known is not None:
-            new = [each for each in events if _name(each) not in self._known]
+            new = [each for each in events if name_of(each) not in self._known]
         if new:
             await writer.write(new, birth, events[-1].id)
         else:
             await writer.missed(0, birth, events[-1].id)
         if self._known is not None:
-            self._known.update(map(_name, new))
+            self._known.update(map(name_of, new))
         for each in events:
             self._waiting.popleft()
             self._bytes -= len(each.frame)
@@ -302,13 +211,25 @@ class _Recording:
         events: list[SeenEvent] = []
         size = 0
         for its_birth, each in self._waiting:
-            if not isinstance(each, SeenEvent) or its_birth != birth or self._is_behind_end(birth, each.id):
+            if not isinstance(each, SeenEvent) or its_birth != birth:
                 break
             size += len(each.frame)
             if events and (size > _MOST_BYTES or len(events) == _MOST_EVENTS):
                 break
             events.append(each)
         return events
+
+    async def _wanted(self, birth: int, events: list[SeenEvent]) -> list[SeenEvent]:
+        """Leave out what came after the end. Raises `DependencyUnavailable`.
+
+        `turn` may not know yet that the recording was stopped. What was read before this looks, and is not
+        behind the end that it finds, came before the stop.
+        """
+        async with connected(self._pool) as connection:
+            stopped = await rows.end_of(connection, self.active.recording.id)
+        if stopped is not None:
+            self.active = replace(self.active, recording=stopped)
+        return [each for each in events if not self._is_behind_end(birth, each.id)]
 
     def _is_behind_end(self, birth: int, position: int) -> bool:
         recording = self.active.recording
@@ -359,7 +280,7 @@ class Recorder:
         for recording_id, each in found.items():
             own = self._own.get(recording_id)
             if own is None or (own.task.done() and own.ended is None):
-                own = self._own[recording_id] = _Recording(each, self._stream, self._places)
+                own = self._own[recording_id] = _Recording(each, self._pool, self._stream, self._places)
                 _log.info("recording_taken", recording=each.recording.name)
             own.active = each
             own.limit = self._owners_bytes - each.others_bytes
