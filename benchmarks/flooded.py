@@ -151,9 +151,9 @@ class Field:
         return counts
 
     async def _of_sandboxes(self) -> list[str]:
-        streams = SandboxStreams(self.js, _LIMITS)
-        shared = ["SANDBOX"] if await streams.has_shared() else []
-        return [*await streams.names(), *shared]
+        """Also the one that they shared in versions to compare with."""
+        names = [str(info.config.name) for info in await self.js.streams_info()]
+        return [name for name in names if name.startswith("SANDBOX")]
 
     async def flood(
         self, kind: str, events: int, warm_up: int, *, profile: bool = False, code: Code | None = None

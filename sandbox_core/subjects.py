@@ -16,8 +16,6 @@ EVENTS_STREAM = "EVENTS"
 EVENTS_PREFIX = "events"
 SANDBOX_STREAM = "SANDBOX"
 """The names where no setting gives others; what works with streams takes `StreamNames`."""
-SHARED_SUBJECTS = "sandbox.>"
-"""Those of the one stream that sandboxes shared before each had its own."""
 
 ROUTE_KEY_PREFIX = "sandbox:route:"
 ROUTE_MOMENT_KEY_PREFIX = "sandbox:route-moment:"

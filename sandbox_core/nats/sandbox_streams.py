@@ -20,7 +20,7 @@ from nats.js.errors import NotFoundError
 
 from sandbox_core import tasks
 from sandbox_core.errors import DependencyUnavailable, StreamUnusable
-from sandbox_core.subjects import SHARED_SUBJECTS, is_sandbox_id, sandbox_subjects
+from sandbox_core.subjects import is_sandbox_id, sandbox_subjects
 
 from .errors import translating
 from .message_ids import Content, MessageIds
@@ -78,32 +78,7 @@ class SandboxStreams:
 
         Raises `StreamUnusable` when somebody else's hinders that.
         """
-        config = sandbox_config(self.limits, sandbox_id)
-        try:
-            await self._maker.ensure(config)
-        except StreamUnusable:
-            # One from before, which all sandboxes shared, has the subjects.
-            if not await self._remove_shared():
-                raise
-            await self._maker.ensure(config)
-
-    async def _remove_shared(self) -> bool:
-        """Remove the one stream that sandboxes shared before each had its own, if it is there."""
-        found = await self.has_shared()
-        if found:
-            with translating(), suppress(NotFoundError):
-                await self.js.delete_stream(self._names.sandbox)
-                _log.info("shared_sandbox_stream_removed", stream=self._names.sandbox)
-        return found
-
-    async def has_shared(self) -> bool:
-        """Whether the one stream that sandboxes shared before each had its own is there, and ours."""
-        with translating():
-            try:
-                config = (await self.js.stream_info(self._names.sandbox)).config
-            except NotFoundError:
-                return False
-        return is_ours(config) and config.subjects == [SHARED_SUBJECTS]
+        await self._maker.ensure(sandbox_config(self.limits, sandbox_id))
 
     async def readable(self, sandbox_id: UUID | str) -> None:
         """Raise `StreamUnusable` when the bot may not read a message of the sandbox's stream."""

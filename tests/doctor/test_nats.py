@@ -24,7 +24,7 @@ from sandbox_bot.doctor.nats_permissions import denied, publications, subscripti
 from sandbox_bot.doctor.versions import judge_version
 from sandbox_core.nats.connection import NatsConnection
 from sandbox_core.nats.sandbox_streams import sandbox_config
-from sandbox_core.nats.streams import MADE_BY, MARK, StreamLimits, events_config
+from sandbox_core.nats.streams import StreamLimits, events_config
 from sandbox_core.subjects import DEFAULT_NAMES
 from tests.deploy.cluster import NAMES, running_cluster
 from tests.doctor.conftest import Doctor
@@ -125,12 +125,7 @@ async def test_subjects_that_another_stream_has(doctor: Doctor, client: Client) 
 
 
 async def test_subjects_of_sandboxes_that_another_stream_has(doctor: Doctor, client: Client) -> None:
-    js = client.jetstream()
-    await js.add_stream(StreamConfig(name="SANDBOX", subjects=["sandbox.>"], metadata={MADE_BY: MARK}))
-    # From an earlier version: it goes as soon as a sandbox has its own.
-    (await doctor("NATS")).well()
-    await js.delete_stream("SANDBOX")
-    await js.add_stream(StreamConfig(name="SANDBOX", subjects=["sandbox.>"]))
+    await client.jetstream().add_stream(StreamConfig(name="SANDBOX", subjects=["sandbox.>"]))
     finding = (await doctor("NATS")).only()
     assert "the stream SANDBOX (subjects sandbox.>) takes subjects" in finding.detail
     assert "account of the bot's own" in finding.mend

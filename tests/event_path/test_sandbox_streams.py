@@ -9,14 +9,13 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from nats.aio.client import Client
-from nats.js.api import StorageType, StreamConfig
+from nats.js.api import StreamConfig
 from structlog.testing import capture_logs
 
 from sandbox_bot.embedded import EmbeddedServers
 from sandbox_core.errors import DependencyUnavailable
-from sandbox_core.nats.connection import NatsConnection
 from sandbox_core.nats.sandbox_streams import LivingStreams, SandboxStreams
-from sandbox_core.nats.streams import MADE_BY, MARK, StreamLimits
+from sandbox_core.nats.streams import StreamLimits
 from tests.streams import EVERY_SANDBOX, living, messages_of, names_of, stream_of, streams_at
 
 from .conftest import GUILD_A, SANDBOX_1, SANDBOX_2, until
@@ -93,30 +92,6 @@ async def test_an_event_waits_for_a_stream_that_is_missing(world: World) -> None
     await until(lambda: world.router.pending == 0)
     assert await world.stored(GUILD_A) == world.sent[GUILD_A]
     assert await world.stored(GUILD_C) == world.sent[GUILD_C]
-
-
-async def test_the_shared_stream_of_an_earlier_version_goes_as_the_publisher_starts(
-    connection: NatsConnection, reader: Client
-) -> None:
-    js = reader.jetstream()
-    await js.add_stream(
-        StreamConfig(
-            name="SANDBOX", subjects=["sandbox.>"], storage=StorageType.MEMORY, metadata={MADE_BY: MARK}
-        )
-    )
-    await js.publish(f"sandbox.{SANDBOX_1}.events.X", b"old")
-    world = World(connection, reader)
-    await world.publishers.start()
-    for _ in range(5):
-        world.send(GUILD_A)
-        world.send(GUILD_C)
-    await until(lambda: world.router.pending == 0)
-    assert await world.stored(GUILD_A) == world.sent[GUILD_A]
-    assert await world.stored(GUILD_C) == world.sent[GUILD_C]
-    names = {str(info.config.name) for info in await js.streams_info()}
-    assert names == {"EVENTS", stream_of(SANDBOX_1), stream_of(SANDBOX_2)}
-    await world.publishers.close()
-    await world.router.close()
 
 
 async def test_one_that_can_not_be_used_does_not_hinder_the_others_and_is_told_once(reader: Client) -> None:

@@ -18,7 +18,7 @@ from sandbox_core.namespaces import NatsNamespace, PartState
 from sandbox_core.nats.errors import translating
 from sandbox_core.nats.sandbox_streams import SandboxStreams
 from sandbox_core.nats.streams import MADE_BY, MARK, StreamLimits
-from sandbox_core.subjects import SANDBOX_STREAM, StreamNames, sandbox_subject
+from sandbox_core.subjects import StreamNames, sandbox_subject
 from tests.streams import stream_of, streams_at
 
 
@@ -139,20 +139,14 @@ async def test_a_stream_of_somebody_else_is_left_alone(
     assert (await js.stream_info(stream_of(sandbox.id))).state.messages == 1
 
 
-@pytest.mark.parametrize("ours", [True, False])
-async def test_the_stream_that_sandboxes_shared_before_makes_room(
-    namespace: NatsNamespace, js: JetStreamContext, sandbox: Sandbox, *, ours: bool
+async def test_a_stream_that_has_the_subjects_stays(
+    namespace: NatsNamespace, js: JetStreamContext, sandbox: Sandbox
 ) -> None:
-    metadata = {MADE_BY: MARK} if ours else None
-    await js.add_stream(StreamConfig(name=SANDBOX_STREAM, subjects=["sandbox.>"], metadata=metadata))
+    await js.add_stream(StreamConfig(name="BILLING", subjects=["sandbox.>"]))
     await js.publish(sandbox_subject(sandbox.id, "MESSAGE_CREATE"), b"{}")
-    if not ours:
-        with pytest.raises(StreamUnusable, match=r"SANDBOX \(subjects sandbox\.>\) takes subjects"):
-            await namespace.provision(sandbox)
-        assert (await js.stream_info(SANDBOX_STREAM)).state.messages == 1
-        return
-    await namespace.provision(sandbox)
-    assert [info.config.name for info in await js.streams_info()] == [stream_of(sandbox.id)]
+    with pytest.raises(StreamUnusable, match=r"BILLING \(subjects sandbox\.>\) takes subjects"):
+        await namespace.provision(sandbox)
+    assert (await js.stream_info("BILLING")).state.messages == 1
 
 
 async def test_the_streams_may_have_other_names(js: JetStreamContext, sandbox: Sandbox) -> None:
