@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from . import tenant_faults
-from .bots import ChaosError
+from .bots import RECOVERS_WITHIN, ChaosError, until
 from .clients import Endpoints
 from .stage import Stage
 
@@ -26,18 +28,30 @@ async def _replace_first(stage: Stage, end: signal.Signals) -> None:
     await made.start(first)
 
 
+@asynccontextmanager
+async def _resumed(made: Endpoints) -> AsyncIterator[None]:
+    """Return from the body's end when each client has resumed its only session since its begin."""
+    before = {name: client.resumes for name, client in made.clients.items()}
+    yield
+    for name, client in made.clients.items():
+        await until(
+            lambda client=client, name=name: len(client.sessions) > 1 or client.resumes > before[name],
+            RECOVERS_WITHIN,
+            f"RESUMED at the client of {name}",
+        )
+        if len(client.sessions) > 1:
+            raise ChaosError(f"the client of {name} began anew: {len(client.sessions)} sessions")
+
+
 async def gateways_killed(stage: Stage, seconds: float) -> None:
     """SIGKILL, a planned restart, and cut connections, in turn: every session goes on."""
     made = _endpoints(stage)
     for end in (signal.SIGKILL, signal.SIGTERM):
         await asyncio.sleep(stage.chance.uniform(0.1, 0.3) * seconds)
-        await _replace_first(stage, end)
-        made.front.cut()
-    for name, client in made.clients.items():
-        if len(client.sessions) > 1 or not client.resumes:
-            raise ChaosError(
-                f"the client of {name} began anew: {len(client.sessions)} sessions, {client.resumes} resumed"
-            )
+        async with _resumed(made):
+            await _replace_first(stage, end)
+        async with _resumed(made):
+            made.front.cut()
 
 
 async def gateways_and_nats_killed(stage: Stage, seconds: float) -> None:

@@ -31,6 +31,8 @@ _ALL_INTENTS = (1 << 26) - 1
 _PAUSE = 0.2
 _BEATS_EVERY = 15.0
 _STARTS_WITHIN = 60.0
+# Each server takes several requests, of which all sandboxes together may send ten a second.
+_INTRODUCED_WITHIN = 120.0
 # These the endpoint makes, or changes, itself.
 _ITS_OWN = {"READY", "RESUMED", "GUILD_CREATE", "GUILD_DELETE", "INTERACTION_CREATE"}
 
@@ -45,6 +47,8 @@ class Client:
     sessions: list[list[str]] = field(default_factory=list)
     """What each of its sessions has seen, over all its connections."""
     resumes: int = 0
+    unseen: set[str] = field(default_factory=set)
+    """The servers that READY named and the client has not been told of yet."""
     _session_id: str = ""
     _sequence: int = 0
 
@@ -81,6 +85,9 @@ class Client:
                 if payload["t"] == "READY":
                     self._session_id = payload["d"]["session_id"]
                     self.sessions.append([])
+                    self.unseen = {each["id"] for each in payload["d"]["guilds"]}
+                if payload["t"] in {"GUILD_CREATE", "GUILD_DELETE"}:
+                    self.unseen.discard(payload["d"]["id"])
                 self.resumes += payload["t"] == "RESUMED"
                 if payload["t"] not in _ITS_OWN:
                     self.sessions[-1].append(_key(payload))
@@ -143,9 +150,9 @@ async def endpoints(bots: Bots, logins: Mapping[str, Mapping[str, str]]) -> Asyn
         following = [asyncio.create_task(client.follow()) for client in made.clients.values()]
         try:
             await until(
-                lambda: all(client.sessions for client in made.clients.values()),
-                RECOVERS_WITHIN,
-                "each client's READY",
+                lambda: all(client.sessions and not client.unseen for client in made.clients.values()),
+                _INTRODUCED_WITHIN,
+                "each client's READY and servers",
             )
             yield made
         finally:
