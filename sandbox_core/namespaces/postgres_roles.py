@@ -195,6 +195,8 @@ class SandboxRoles:
 
     async def _forget(self, guest: str, *, heir: str) -> None:
         """Remove the role of a guest who is no more. What it owns becomes the sandbox's."""
+        # Of a role that is gone none could be found; a process that shut it may have died before it did this.
+        await end_sessions(self._tenants, guest, older=False)
         while True:
             # In parts: one transaction can't lock any number of them.
             async with connected(self._tenants) as connection:

@@ -41,7 +41,7 @@ async def logged_in(tenants: Pool, address: PostgresAddress, role: str) -> Conne
 
 
 async def end_sessions(tenants: Pool, role: str, *, older: bool, looks: int = 2) -> None:
-    """End those of the role and its guests, until so many looks in a row find none.
+    """End those of the role and its guests, or of one guest's, until so many looks in a row find none.
 
     Two, for a session that began while the login was refused; none, to end those that there are and not wait.
     `older` leaves those alone that began with the present login.
@@ -54,10 +54,10 @@ async def end_sessions(tenants: Pool, role: str, *, older: bool, looks: int = 2)
                 SELECT count(pg_terminate_backend(a.pid)) FROM pg_stat_activity AS a
                 JOIN pg_roles AS r ON r.oid = a.usesysid
                 LEFT JOIN pg_shdescription AS d ON d.objoid = r.oid AND d.classoid = 'pg_authid'::regclass
-                WHERE r.rolname ~ $3 AND left(r.rolname, $4) = $1 AND a.pid <> pg_backend_pid() AND (
-                    NOT $2 OR extract(epoch FROM a.backend_start)
-                              < substring(d.description FROM '; since ([0-9.]+)$')::float8
-                )
+                WHERE r.rolname ~ $3 AND $1::text IN (r.rolname::text, left(r.rolname, $4))
+                  AND a.pid <> pg_backend_pid()
+                  AND (NOT $2 OR extract(epoch FROM a.backend_start)
+                                 < substring(d.description FROM '; since ([0-9.]+)$')::float8)
                 """,
                 role,
                 older,

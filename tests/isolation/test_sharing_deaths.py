@@ -7,6 +7,7 @@ import pytest
 
 from sandbox_bot.embedded import EmbeddedServers
 from sandbox_core.bootstrap import Core
+from sandbox_core.postgres.errors import DRIVER_ERRORS
 
 from .conftest import ALICE, hold
 from .test_deaths import ENDING, Lived, all_refused, all_work, die, ended
@@ -51,11 +52,13 @@ async def test_between_the_steps_on_postgresql(bot: Core, admin: asyncpg.Connect
     theirs = await his.postgres()
     await theirs.execute("SET ROLE NONE")
     await theirs.execute(f"CREATE TABLE {mine.schema}.kept (word text)")
-    await theirs.close()
     await bot.pool.execute("DELETE FROM sandbox_shares")
     for role in (mine.schema, f"{mine.schema}_{login}"):
         await admin.execute(f"ALTER ROLE {role} NOLOGIN")
     await bot.cleanup.keep_credentials()
+    with pytest.raises(DRIVER_ERRORS):
+        await theirs.execute("SELECT 1")
+    theirs.terminate()
     await all_work(mine)
     await nothing_left(bot, admin, mine.sandbox)
 
