@@ -15,10 +15,10 @@ from redis import exceptions as rd
 from redis.asyncio import Redis
 
 from sandbox_bot.embedded import EmbeddedServers, PostgresServer, TenantNatsServer, ValkeyServer
+from sandbox_core.postgres.errors import DRIVER_ERRORS
 from tests.small_disk import SmallDisk, small_disk
 
 from .bots import RECOVERS_WITHIN, ChaosError
-from .errors import DRIVER_ERRORS
 from .reader import StreamReader, reading
 from .tap import NatsTap
 

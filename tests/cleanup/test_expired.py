@@ -190,6 +190,9 @@ async def test_a_slow_removal_delays_nobody(
     yard.clock.forward(hours=1)
     await _until_destroyed(yard, later[1:])
     # One that failed meanwhile gets its next attempt too.
+    async with asyncio.timeout(60):
+        while (await yard.row(later[0])).failure is None:
+            await asyncio.sleep(0.01)
     yard.redis_part.failing.clear()
     yard.clock.forward(seconds=5)
     await _until_destroyed(yard, later)
