@@ -16,6 +16,7 @@ from sandbox_core.errors import (
 )
 from sandbox_core.manager.failures import pause_after
 from sandbox_core.models import Actor, AuditEvent, GuildAccess, Sandbox, SandboxStatus
+from sandbox_core.postgres import cleanup as rows
 from sandbox_core.postgres import connected, sandboxes, transaction
 from sandbox_core.subjects import redis_prefix
 
@@ -190,8 +191,8 @@ async def test_a_slow_removal_delays_nobody(
     yard.clock.forward(hours=1)
     await _until_destroyed(yard, later[1:])
     # One that failed meanwhile gets its next attempt too.
-    async with asyncio.timeout(60):
-        while (await yard.row(later[0])).failure is None:
+    async with asyncio.timeout(60), connected(yard.pool) as connection:
+        while not await rows.attempts(connection, later[0].id):
             await asyncio.sleep(0.01)
     yard.redis_part.failing.clear()
     yard.clock.forward(seconds=5)
