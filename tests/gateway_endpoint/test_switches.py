@@ -119,12 +119,12 @@ async def test_a_client_that_is_cut_again_and_again_sees_the_same(stage: Stage, 
             found += await _some(again, switches, 10_000 if stop.is_set() else 200)
             sequence = again.sequence or sequence
         cuts += 1
-        if switches.done() and not stop.is_set():
+        # A fast machine is done with the switches after few cuts.
+        if switches.done() and cuts > 3 and not stop.is_set():
             stop.set()
             await flow
             stage.sim.message(stage.guilds[0], content="the end")
     await switches
-    assert cuts > 3
     # A server may be told of twice, where it is not certain that the first time arrived.
     seen = [each["d"]["id"] for each in found if each["t"] == "MESSAGE_CREATE"]
     assert seen == await stored(stage, mine)
