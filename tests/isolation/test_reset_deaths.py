@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
+from redis import exceptions as rd
 
 from sandbox_bot.embedded import EmbeddedServers
 from sandbox_core.bootstrap import Core
 from sandbox_core.errors import DependencyUnavailable, DoesNotFit, ResetUnfinished
 
-from .conftest import ALICE, held, hold, opened, settings_of
+from .conftest import ALICE, Held, held, hold, opened, settings_of
+from .test_deaths import nothing_left
+from .test_life import both_work
 from .test_reset import SEED, fill, stored
+from .test_sharing import users_of
 
 
 @pytest.fixture
@@ -25,10 +30,59 @@ async def shop(core: Core, closed: EmbeddedServers, tmp_path: Path) -> AsyncIter
         yield made
 
 
+class Died(Exception):
+    """The process goes no further."""
+
+
 def side(core: Core, number: int) -> Any:
     """Where a store's new sandboxes are."""
     sides: Any = core.namespaces[number]
     return sides._new
+
+
+async def overtaken(core: Core, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    """Reset `mine` until its part of Redis is made anew, and do this as its keys have just gone."""
+    redis = side(core, 1)
+    delete_keys = redis.delete_keys
+
+    async def and_then(sandbox_id: object) -> int:
+        monkeypatch.setattr(redis, "delete_keys", delete_keys)
+        removed: int = await delete_keys(sandbox_id)
+        await getattr(core.manager, what)(ALICE, "mine")
+        return removed
+
+    async def die(point: str) -> None:
+        if point == "reset:Redis":
+            raise Died
+
+    monkeypatch.setattr(redis, "delete_keys", and_then)
+    manager = core.manager
+    monkeypatch.setattr(manager, "_tools", replace(manager._tools, faults=die))
+    with pytest.raises(Died):
+        await manager.reset(ALICE, "mine")
+
+
+async def refused_by_redis(mine: Held) -> None:
+    async with mine.redis() as redis:
+        with pytest.raises(rd.AuthenticationError):
+            await redis.ping()
+
+
+async def test_no_user_is_made_of_a_sandbox_that_has_just_ended(
+    core: Core, mine: Held, admin: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await overtaken(core, monkeypatch, "destroy")
+    await refused_by_redis(mine)
+    assert await users_of(core, mine.sandbox) == 0
+    await nothing_left(core, mine.sandbox, admin)
+
+
+async def test_no_password_of_before_a_rotation_is_made_valid_again(
+    core: Core, mine: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await overtaken(core, monkeypatch, "rotate")
+    await refused_by_redis(mine)
+    await both_work(held(core, await core.manager.get("mine")))
 
 
 async def test_a_schema_that_is_half_gone_does_not_come_back(
