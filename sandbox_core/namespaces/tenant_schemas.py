@@ -8,10 +8,10 @@ from uuid import UUID
 
 import asyncpg
 
-from sandbox_core.errors import DependencyUnavailable, DoesNotFit, SchemaCreationFailed
+from sandbox_core.errors import DependencyUnavailable, DoesNotFit, SandboxNotFound, SchemaCreationFailed
 from sandbox_core.guests import ROLE_LENGTH, ROLES
 from sandbox_core.models import Sandbox
-from sandbox_core.postgres import Connection, Pool, connected, transaction
+from sandbox_core.postgres import Connection, Pool, connected, sandboxes, transaction
 from sandbox_core.postgres.errors import unavailable
 from sandbox_core.subjects import schema_name
 from sandbox_core.templates import Template, run
@@ -137,6 +137,9 @@ class TenantSchemas(SchemaProvisioner):
                 elif await self._exists(connection, schema):
                     await connection.execute(f"ALTER SCHEMA {schema} RENAME TO {aside}")
                 await connection.execute(statements)
+                # Whoever ends it waits for this, or has begun, and may have dropped its role already.
+                if not await sandboxes.keeps_running(control, sandbox.id):
+                    raise SandboxNotFound(sandbox.name)
                 await roles.give(connection, sandbox)
                 rows = await connection.fetch(
                     "SELECT l.oid::bigint AS oid FROM pg_largeobject_metadata AS l "

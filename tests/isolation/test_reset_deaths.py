@@ -13,11 +13,12 @@ from redis import exceptions as rd
 
 from sandbox_bot.embedded import EmbeddedServers
 from sandbox_core.bootstrap import Core
-from sandbox_core.errors import DependencyUnavailable, DoesNotFit, ResetUnfinished
+from sandbox_core.errors import DependencyUnavailable, DoesNotFit, ResetUnfinished, SandboxNotFound
+from sandbox_core.models import Sandbox
 
 from .conftest import ALICE, Held, held, hold, opened, settings_of
 from .test_deaths import nothing_left
-from .test_life import both_work
+from .test_life import both_refused, both_work
 from .test_reset import SEED, fill, stored
 from .test_sharing import users_of
 
@@ -74,6 +75,31 @@ async def test_no_user_is_made_of_a_sandbox_that_has_just_ended(
     await overtaken(core, monkeypatch, "destroy")
     await refused_by_redis(mine)
     assert await users_of(core, mine.sandbox) == 0
+    await nothing_left(core, mine.sandbox, admin)
+
+
+async def test_no_role_is_made_of_a_sandbox_that_has_just_ended(
+    core: Core, mine: Held, admin: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reset has ended the sessions, and would go on to make the schema and the role that are gone."""
+    roles = side(core, 0).credentials
+    end_sessions = roles.end_sessions
+
+    async def and_then(sandbox: Sandbox) -> None:
+        monkeypatch.setattr(roles, "end_sessions", end_sessions)
+        await end_sessions(sandbox)
+        await core.manager.destroy(ALICE, "mine")
+
+    async def die(point: str) -> None:
+        if point == "reset:PostgreSQL":
+            raise Died
+
+    monkeypatch.setattr(roles, "end_sessions", and_then)
+    manager = core.manager
+    monkeypatch.setattr(manager, "_tools", replace(manager._tools, faults=die))
+    with pytest.raises((Died, SandboxNotFound)):
+        await manager.reset(ALICE, "mine")
+    await both_refused(mine)
     await nothing_left(core, mine.sandbox, admin)
 
 
