@@ -114,14 +114,27 @@ async def _renewed(tools: TeardownTools, store: str, credentials: Credentials, s
     await credentials.cut(sandbox)
 
 
-async def _make(tools: TeardownTools, store: str, credentials: Credentials, sandbox: Sandbox) -> None:
-    """Make the logins while nobody ends the sandbox, unless it has ended or was rotated again."""
+async def _make(
+    tools: TeardownTools, store: str, credentials: Credentials, sandbox: Sandbox, *, rotated: bool = False
+) -> None:
+    """Make the logins while nobody ends the sandbox, unless it has ended or was rotated again.
+
+    With `rotated` then, too: the present ones.
+    """
     async with transaction(tools.pool) as connection:
         current = await sandboxes.held(connection, sandbox.id, store=store)
         if current is None or not current.routes_at(tools.clock()):
             return
-        if (current.generation, current.key_id) == (sandbox.generation, sandbox.key_id):
+        if rotated or (current.generation, current.key_id) == (sandbox.generation, sandbox.key_id):
             await credentials.make(current)
+
+
+async def give_back(
+    tools: TeardownTools, store: str, credentials: Credentials | None, sandbox: Sandbox
+) -> None:
+    """Make the present logins to one store again after its part was made anew, unless it has ended."""
+    if credentials is not None and sandbox.generation:
+        await _bounded(store, _make(tools, store, credentials, sandbox, rotated=True))
 
 
 async def prolong(tools: TeardownTools, sandbox: Sandbox) -> None:

@@ -157,6 +157,8 @@ async def _carry_out(
             await _renewed(tools, namespace, sandbox, template, within=limit)
             if is_schema:
                 sandbox = await _schema_done(tools, sandbox)
+            else:
+                await credential_steps.give_back(tools, namespace.store, namespace.credentials, sandbox)
         except DoesNotFit as error:
             await _given_up(tools, actor, before, error)
             raise

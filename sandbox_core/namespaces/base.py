@@ -81,7 +81,9 @@ class Namespace(Protocol):
         ...
 
     async def renew(self, sandbox: Sandbox, template: Template | None) -> None:
-        """Make the part as `provision` and `fill` made it, without what it stores; its login stays valid.
+        """Make the part as `provision` and `fill` made it, without what it stores.
+
+        Its login stays valid, or is gone afterwards: the caller has it made again, see `Credentials`.
 
         A template that does not fit leaves the part as it is. What else fails may leave it half made, which
         a repetition finishes. Raises `StillWritten` when a worker writes new data all the time.

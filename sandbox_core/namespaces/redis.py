@@ -78,12 +78,11 @@ class RedisNamespace:
     async def renew(self, sandbox: Sandbox, _template: Template | None) -> None:
         """Remove every key. The traces stay: they are of the bots' sessions, which go on.
 
-        The user's connections end meanwhile, so that a worker with a login of its own writes no new keys.
+        The user goes before, so that a worker with a login of its own writes no new keys.
         """
         if self._users is not None and sandbox.generation:
             await self._users.revoke(sandbox)
         await self.delete_keys(sandbox.id)
-        await self.provision(sandbox)
 
     async def delete_keys(self, sandbox_id: UUID) -> int:
         """Remove every key of this id in batches, which do not block the server. Return their number.

@@ -8,10 +8,10 @@ from uuid import UUID
 
 import asyncpg
 
-from sandbox_core.errors import DependencyUnavailable, DoesNotFit, SchemaCreationFailed
+from sandbox_core.errors import DependencyUnavailable, DoesNotFit, SandboxNotFound, SchemaCreationFailed
 from sandbox_core.guests import ROLE_LENGTH, ROLES
 from sandbox_core.models import Sandbox
-from sandbox_core.postgres import Connection, Pool, connected, transaction
+from sandbox_core.postgres import Connection, Pool, connected, sandboxes, transaction
 from sandbox_core.postgres.errors import unavailable
 from sandbox_core.subjects import schema_name
 from sandbox_core.templates import Template, run
@@ -23,8 +23,8 @@ from .postgres import DROP_WITHIN, SchemaProvisioner, SchemaStats, lock_schema, 
 from .postgres_roles import SandboxRoles
 from .tenant_removal import QUERIES, ROUNDS, STEPS, unhindered
 
-_ASIDE = "_old"
-"""What is appended to the name of a schema while a new one takes its place."""
+_ASIDE, _GONE = "_old", "_gone"
+"""What is appended to the name of a schema while a new one takes its place, and while it is dropped then."""
 _AT_ONCE = 50
 
 
@@ -107,7 +107,7 @@ class TenantSchemas(SchemaProvisioner):
                 raise
         # What began meanwhile has perhaps seen the old schema, or one without the template.
         await roles.end_sessions(sandbox)
-        await self._drop_whole(f"{schema}{_ASIDE}", DROP_WITHIN)
+        await self._let_go(schema)
         await self._unlink(before)
 
     async def _renew_at_once(self, schema: str, template: Template | None) -> None:
@@ -137,6 +137,9 @@ class TenantSchemas(SchemaProvisioner):
                 elif await self._exists(connection, schema):
                     await connection.execute(f"ALTER SCHEMA {schema} RENAME TO {aside}")
                 await connection.execute(statements)
+                # Whoever ends it waits for this, or has begun, and may have dropped its role already.
+                if not await sandboxes.keeps_running(control, sandbox.id):
+                    raise SandboxNotFound(sandbox.name)
                 await roles.give(connection, sandbox)
                 rows = await connection.fetch(
                     "SELECT l.oid::bigint AS oid FROM pg_largeobject_metadata AS l "
@@ -160,6 +163,20 @@ class TenantSchemas(SchemaProvisioner):
                     await self._drop_here(connection, schema)
                     await connection.execute(f"ALTER SCHEMA {schema}{_ASIDE} RENAME TO {schema}")
 
+    async def _let_go(self, schema: str) -> None:
+        """Drop the schema that was set aside, under another name: what is no longer whole can't come back."""
+        aside, gone = f"{schema}{_ASIDE}", f"{schema}{_GONE}"
+        if await self._is_there(gone):
+            # Somebody died in the middle of this.
+            await self._drop_whole(gone, DROP_WITHIN)
+        async with (
+            transaction(self._tenants) as connection,
+            unhindered(self._tenants, connection, self._mark),
+        ):
+            if await self._exists(connection, aside):
+                await connection.execute(f"ALTER SCHEMA {aside} RENAME TO {gone}")
+        await self._drop_whole(gone, DROP_WITHIN)
+
     async def _drop_here(self, connection: Connection, schema: str) -> None:
         if await self._exists(connection, schema):
             await connection.execute("SET LOCAL client_min_messages = warning")
@@ -182,10 +199,12 @@ class TenantSchemas(SchemaProvisioner):
     async def _drop(self, schema: str, within: float) -> bool:
         if self._roles is not None:
             await self._roles.revoke_role(schema)
-        if await self.exists_aside(schema):
-            # A reset was interrupted.
-            await self._drop_whole(f"{schema}{_ASIDE}", within)
-        found = await self._drop_whole(schema, within)
+        found = False
+        for each in (f"{schema}{_GONE}", f"{schema}{_ASIDE}"):
+            if await self._is_there(each):
+                # A reset was interrupted.
+                found = await self._drop_whole(each, within)
+        found = await self._drop_whole(schema, within) or found
         if self._roles is not None:
             # By itself, because the rest may take long, and others wait for the lock.
             async with transaction(self._pool) as control:
@@ -238,13 +257,11 @@ class TenantSchemas(SchemaProvisioner):
     async def exists(self, schema: str) -> bool:
         """Return whether the schema exists."""
         self.extract_sandbox_id(schema)
+        return await self._is_there(schema)
+
+    async def _is_there(self, schema: str) -> bool:
         async with connected(self._tenants) as connection:
             return await self._exists(connection, schema)
-
-    async def exists_aside(self, schema: str) -> bool:
-        """Return whether a reset has set the schema aside, and not ended."""
-        async with connected(self._tenants) as connection:
-            return await self._exists(connection, f"{schema}{_ASIDE}")
 
     async def _exists(self, connection: Connection, schema: str) -> bool:
         found = await connection.fetchval(
@@ -290,20 +307,25 @@ class TenantSchemas(SchemaProvisioner):
         return await self._measured(self._tenants, sandboxes, pace)
 
     async def list_schemas(self) -> list[str]:
-        """Return every schema and role of this installation with an exact name of ours, sorted."""
+        """Return every schema and role of this installation with an exact name of ours, sorted.
+
+        Also where a reset has left nothing but what it had set aside.
+        """
         roles = [] if self._roles is None else await self._roles.names()
-        return sorted({*await self._schemas(), *roles})
+        return sorted({*await self._schemas(), *await self._schemas(f"({_ASIDE}|{_GONE})"), *roles})
 
     async def list_whole(self) -> set[str]:
         """Return those with a schema: a role that is missing is made again, and tables are not."""
         return {self.extract_sandbox_id(schema) for schema in await self._schemas()}
 
-    async def _schemas(self) -> list[str]:
+    async def _schemas(self, appended: str = "") -> list[str]:
         async with connected(self._tenants) as connection:
             rows = await connection.fetch(
-                "SELECT n.nspname::text AS name FROM pg_namespace AS n "
-                "WHERE n.nspname ~ '^sandbox_[0-9a-f]{8}$' AND obj_description(n.oid, 'pg_namespace') = $1",
+                "SELECT left(n.nspname, $3) AS name FROM pg_namespace AS n "
+                "WHERE n.nspname ~ $2 AND obj_description(n.oid, 'pg_namespace') = $1",
                 self._mark,
+                f"^sandbox_[0-9a-f]{{8}}{appended}$",
+                ROLE_LENGTH,
             )
         return [row["name"] for row in rows]
 

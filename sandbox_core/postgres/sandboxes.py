@@ -255,6 +255,15 @@ async def held(connection: Connection, sandbox_id: UUID, *, store: str) -> Sandb
     return await by_id(connection, sandbox_id)
 
 
+async def keeps_running(connection: Connection, sandbox_id: UUID) -> bool:
+    """Return whether the sandbox is running, which nobody changes until the transaction ends."""
+    with translating():
+        running = await connection.fetchval(
+            "SELECT status = 'running' FROM sandboxes WHERE id = $1 FOR SHARE", sandbox_id
+        )
+    return bool(running)
+
+
 async def find_live(connection: Connection, *, name: str, sandbox_id: UUID | None) -> Sandbox | None:
     """Return the live sandbox with the name or short id `name`, or the id `sandbox_id`.
 

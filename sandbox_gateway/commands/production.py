@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -54,15 +54,27 @@ class _Scope:
         return key in OWN or is_sandboxs(self.rows.get(key), command)
 
     async def taken(self, keys: set[Key]) -> None:
-        """Production has written these itself."""
-        rows = [row for key, row in self.rows.items() if key in keys and not row.others]
+        """Production is about to write these itself.
+
+        Noted before: a process that dies right after Discord has done it would leave them to be removed with
+        the sandbox. What Discord perhaps has not done is left alone, too.
+        """
+        await self._note([Written(*row.key, None, row.known_id, row.digest, True) for row in self._of(keys)])
+
+    async def given_back(self, keys: set[Key]) -> None:
+        """Discord has refused that."""
+        await self._note(self._of(keys))
+
+    def _of(self, keys: set[Key]) -> list[Written]:
+        return [row for key, row in self.rows.items() if key in keys and not row.others]
+
+    async def _note(self, rows: Sequence[Written]) -> None:
         if self.connection is None or self.guild_id is None or not rows:
             return
-        now = [Written(*row.key, None, row.known_id, row.digest, True) for row in rows]
         try:
-            await table.note(self.connection, self.guild_id, now)
+            await table.note(self.connection, self.guild_id, rows)
         except DependencyUnavailable as error:
-            # Discord has them: what is noted of it decides nothing.
+            # Production does not wait for PostgreSQL.
             _log.warning("commands_not_noted", guild_id=self.guild_id, reason=error.reason)
 
 
@@ -89,11 +101,18 @@ class ProductionCommands:
             if operation in _LISTS:
                 return _without(await self._send(request.method, call, call.path, body), scope.keeps)
             if operation in _CREATES:
-                answer = await self._send(request.method, call, call.path, body)
-                if answer.status < 400 and isinstance(made := answer.json(), dict):
-                    await scope.taken({key_of(made)})
-                return answered(answer)
+                return await self._create(request.method, call, scope, body)
             return await self._replace(call, scope, body)
+
+    async def _create(
+        self, method: str, call: ProductionCall, scope: _Scope, body: bytes | None
+    ) -> web.Response:
+        named = {key_of(each) for each in _commands_in(b"[%b]" % (body or b"")) or ()}
+        await scope.taken(named)
+        answer = await self._send(method, call, call.path, body)
+        if _is_refused(answer):
+            await scope.given_back(named)
+        return answered(answer)
 
     async def _replace(self, call: ProductionCall, scope: _Scope, body: bytes | None) -> web.Response:
         wanted = _commands_in(body)
@@ -113,10 +132,12 @@ class ProductionCommands:
             ]
             body = json.dumps([*wanted, *bodies]).encode()
             _log.info("commands_kept", guild_id=scope.guild_id, commands=len(kept))
+        await scope.taken(named)
         answer = await self._send("PUT", call, call.path, body)
+        if _is_refused(answer):
+            await scope.given_back(named)
         if answer.status >= 400:
             return answered(answer)
-        await scope.taken(named)
         keys = {key_of(each) for each in kept}
         return _without(answer, lambda each: key_of(each) in keys)
 
@@ -147,6 +168,11 @@ class ProductionCommands:
             if not locked:
                 raise limited(1.0, "commands_busy")
             yield _Scope(guild_id, {row.key: row for row in rows}, connection)
+
+
+def _is_refused(answer: UpstreamAnswer) -> bool:
+    """Whether Discord has certainly changed nothing; after an error of its own that is not sure."""
+    return 400 <= answer.status < 500
 
 
 def _commands_in(body: bytes | None) -> list[Json] | None:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import signal
 from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -12,8 +16,12 @@ import pytest
 from discord_sim import SimGuild
 from sandbox_core.postgres import commands as table
 from sandbox_core.postgres.pool import connected
+from tests.e2e.harness import eventually, free_port
+from tests.e2e.programs import program
 from tests.gateway_endpoint.calls import Caller, calling, names, slash
-from tests.gateway_endpoint.stage import Process, Stage, until
+from tests.gateway_endpoint.front import environment_of
+from tests.gateway_endpoint.stage import Addresses, Process, Stage, until
+from tests.gateway_endpoint.test_commands_left import ready
 
 
 @pytest.fixture
@@ -82,6 +90,63 @@ async def test_a_servers_commands_do_not_lose_the_sandboxs(
     await stage.unregister(guild)
     await until(lambda: names(stage.sim, guild) == ["hello", "sandbox"])
     assert _description(stage, guild, "hello") == "production's"
+
+
+@pytest.mark.parametrize(("method", "does"), [("POST", "create"), ("PUT", "replace")])
+async def test_what_is_productions_stays_though_the_process_died_right_after_discord_had_it(
+    stage: Stage,
+    process: Process,
+    token: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    does: str,
+) -> None:
+    guild, registry, port = stage.guilds[0], stage.sim.world.commands, free_port()
+    mine = await stage.sandbox("mine", guild)
+    async with calling(stage, mine, process) as theirs:
+        await theirs.ask("PUT", body=[slash("hello"), slash("deploy")])
+    settings = environment_of(stage.settings)
+    async with (
+        program(
+            "sandbox_bot", "gateway", directory=tmp_path, SANDBOX_GATEWAY_PORT=str(port), **settings
+        ) as other,
+        aiohttp.ClientSession() as http,
+    ):
+        await eventually(lambda: ready(port))
+        bot = Caller(http, Addresses(f"http://127.0.0.1:{port}"), token, stage.sim.application_id)
+        one = slash("deploy", "production's")
+        done = getattr(registry, does)
+
+        def do_and_kill(*arguments: Any) -> Any:
+            answer = done(*arguments)
+            os.kill(other.pid, signal.SIGKILL)
+            return answer
+
+        with monkeypatch.context() as patched:
+            patched.setattr(registry, does, do_and_kill)
+            with pytest.raises(aiohttp.ClientError):
+                await bot.ask(method, guild, body=one if method == "POST" else [one])
+        await other.exit_code()
+    await stage.unregister(guild)
+    await until(lambda: names(stage.sim, guild) == ["deploy"])
+    assert _description(stage, guild, "deploy") == "production's"
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+async def test_what_discord_refuses_production_stays_the_sandboxs(
+    stage: Stage, process: Process, bot: Caller, method: str
+) -> None:
+    guild = stage.guilds[0]
+    mine = await stage.sandbox("mine", guild)
+    async with calling(stage, mine, process) as theirs:
+        await theirs.ask("PUT", body=[slash("hello")])
+    wrong = slash("hello", "x" * 101)
+    status, _ = await bot.ask(method, guild, body=wrong if method == "POST" else [wrong])
+    assert status == 400
+    assert await bot.ask("GET", guild) == (200, [])
+    await stage.unregister(guild)
+    await until(lambda: names(stage.sim, guild) == [])
 
 
 async def test_what_discord_refuses_is_refused(stage: Stage, bot: Caller) -> None:
