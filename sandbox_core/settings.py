@@ -115,7 +115,7 @@ class Settings(DatabaseSettings, NatsLimitSettings, StorageLimitSettings, Templa
     redis_url: Annotated[SecretStr, server_url(RedisAddress.parse)]
     """Redis 7 or newer, or Valkey."""
     nats_url: Annotated[SecretStr, server_url(NatsAddress.parse)]
-    """NATS 2.11 or newer, with JetStream."""
+    """NATS 2.11.11 or newer, with JetStream."""
     sandbox_nats_url: Annotated[SecretStr | None, server_url(NatsAddress.parse)] = None
     """Another NATS server for the sandboxes' events and their workers, with JetStream. Without it: NATS_URL.
     Whatever happens to that server, production's events go on. `enforced` needs it, and with

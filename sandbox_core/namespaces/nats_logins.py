@@ -15,7 +15,7 @@ from sandbox_core.errors import DependencyUnavailable, IsolationImpossible
 from sandbox_core.guests import guest_user
 from sandbox_core.models import Sandbox
 from sandbox_core.nats.tenant.callout import LoginOf, SlotLogin
-from sandbox_core.nats.tenant.servers import NO_ACCOUNTS, TenantServers, WorkerLogin
+from sandbox_core.nats.tenant.servers import NO_ACCOUNTS, TenantServers, WorkerLogin, numbers_of
 from sandbox_core.postgres import nats_slots, shares
 from sandbox_core.postgres.pool import Pool, connected
 from sandbox_core.postgres.shares import GuestRow
@@ -24,6 +24,9 @@ from sandbox_core.subjects import sandbox_user
 from .nats_lending import SlotLending
 
 STORE = "NATS"
+MINIMUM = (2, 12, 6)
+"""Older versions send the trace of a message to any subject that its header `Nats-Trace-Dest` names, whatever
+the login may publish to; tried with 2.11.11 and 2.12.5."""
 
 
 class SlotLogins:
@@ -61,6 +64,15 @@ class SlotLogins:
                 self._servers.where,
                 "its configuration has no accounts for sandboxes",
                 "Start it with the configuration that `sandboxctl tenant-nats` prints.",
+            )
+        version = await self._servers.version()
+        if numbers_of(version) < MINIMUM:
+            least = ".".join(map(str, MINIMUM))
+            raise IsolationImpossible(
+                STORE,
+                self._servers.where,
+                f"it is nats-server {version}, which lets a sandbox's traces through to others",
+                f"SANDBOX_NATS_URL must name nats-server {least} or newer.",
             )
 
     async def make(self, sandbox: Sandbox) -> None:

@@ -24,7 +24,9 @@ MINIMUM = (7, 0)
 # can block it (scripts). Of the connection's own commands those that client libraries send.
 _CLASSES = ("+@all", "-@admin", "-@dangerous", "-@scripting", "-@connection")
 _AGAIN = ("sort", "sort_ro", "ping", "echo", "quit", "reset", "hello", "auth")
-_OF_CLIENT = ("client|setname", "client|setinfo", "client|id", "client|getname")
+_OF_CLIENT = ("client|setname", "client|id", "client|getname")
+# Redis 7.0 has not this one, and refuses a user with it. Clients go on without it.
+_SINCE_7_2 = "+client|setinfo"
 _NOT = (
     *("scan", "randomkey", "dbsize", "pubsub", "memory", "cluster", "acl"),
     *("select", "swapdb", "move", "flushdb", "flushall"),
@@ -104,8 +106,7 @@ class SandboxUsers:
 
     async def _set(self, sandbox: Sandbox, name: str, guest: str) -> None:
         prefix = redis_prefix(sandbox.id)
-        await self._asked(
-            "ACL SETUSER",
+        user = (
             name,
             "reset",
             "on",
@@ -117,6 +118,12 @@ class SandboxUsers:
             # Some libraries always choose a database; this one is the address's.
             f"+select|{self._address.database}",
         )
+        try:
+            await self._asked("ACL SETUSER", *user, _SINCE_7_2)
+        except DependencyUnavailable as error:
+            if f"'{_SINCE_7_2}'" not in str(error.__cause__):
+                raise
+            await self._asked("ACL SETUSER", *user)
 
     async def cut(self, _sandbox: Sandbox) -> None:
         """Do nothing: `make` has deleted every user with an older login, which ended its connections."""

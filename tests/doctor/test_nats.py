@@ -312,6 +312,6 @@ async def test_it_is_away_or_refuses_the_login(doctor: Doctor, tmp_path: Path) -
 
 def test_an_old_version() -> None:
     look = Look("NATS", "nats:4222")
-    judge_version(look, "2.10.29", _MINIMUM, "nats-server 2.11 or newer is needed.")
-    judge_version(look, "2.11.0-RC.1", _MINIMUM, "nats-server 2.11 or newer is needed.")
+    judge_version(look, "2.11.0", _MINIMUM, "nats-server 2.11.11 or newer is needed.")
+    judge_version(look, "2.11.11-RC.1", _MINIMUM, "nats-server 2.11.11 or newer is needed.")
     assert [finding.state for finding in look.found] == [State.FAILED, State.OK]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -159,6 +160,15 @@ class _Old(Redis):
     async def execute_command(self, *words: object, **options: object) -> object:
         answer = await super().execute_command(*words, **options)
         return {"redis_version": "6.2.14"} if words[0] == "INFO" else answer
+
+
+async def test_an_old_nats_server(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None that old is at hand: the limit is moved instead."""
+    monkeypatch.setattr("sandbox_core.namespaces.nats_logins.MINIMUM", (999, 1))
+    error = await refused(core)
+    assert error.dependency == "NATS"
+    assert re.search(r"it is nats-server 2\.\d+\.\d+, which", error.problem)
+    assert error.mend == "SANDBOX_NATS_URL must name nats-server 999.1 or newer."
 
 
 async def test_an_old_redis(closed: EmbeddedServers, enforced: Settings) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -67,6 +68,7 @@ class TenantServers:
     def __init__(self, connection: NatsConnection) -> None:
         self._connection = connection
         self._slots: frozenset[int] = frozenset()
+        self._version = ""
         connection.on_reconnect.append(self.forget)
 
     def forget(self) -> None:
@@ -78,6 +80,11 @@ class TenantServers:
         if not self._slots:
             self._slots = frozenset(await self.streams())
         return self._slots
+
+    async def version(self) -> str:
+        """Return the oldest server's. Asked once in each connection."""
+        await self.slots()
+        return self._version
 
     @property
     def where(self) -> str:
@@ -128,9 +135,11 @@ class TenantServers:
     async def streams(self) -> dict[int, dict[str, str]]:
         """Return the slots that every server has, with the names of each one's streams and whose they are."""
         slots: set[int] | None = None
+        versions: list[str] = []
         found: dict[int, dict[str, str]] = defaultdict(dict)
         async for answer in self._answers("JSZ", {"accounts": True, "streams": True, "config": True}):
             here: set[int] = set()
+            versions.append(str(answer["server"].get("ver", "")))
             for account in (answer.get("data") or {}).get("account_details") or ():
                 slot = slot_of_account(str(account.get("name")))
                 if slot is None:
@@ -140,6 +149,7 @@ class TenantServers:
                     metadata = (stream.get("config") or {}).get("metadata") or {}
                     found[slot][str(stream.get("name"))] = str(metadata.get(OWNER, ""))
             slots = here if slots is None else slots & here
+        self._version = min(versions, key=numbers_of)
         return {slot: found[slot] for slot in sorted(slots or ())}
 
     async def _answers(self, what: str, asked: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
@@ -179,6 +189,11 @@ class TenantServers:
             finally:
                 if self._connection.connected:
                     await subscription.unsubscribe()
+
+
+def numbers_of(version: str) -> tuple[int, ...]:
+    """Return a version such as `2.12.6` as numbers; none for an unknown one."""
+    return tuple(int(digits) for digits in re.findall(r"\d+", version)[:3])
 
 
 def _worker(server_id: str, about: Mapping[str, Any]) -> WorkerConnection | None:
