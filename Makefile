@@ -51,7 +51,7 @@ SLOW := chaos cli compat deploy docs e2e embedded gateway gateway_endpoint isola
 LEFT_OUT = $(if $(or $(ALL),$(COVERAGE),$(findstring tests/,$(ARGS))),,$(SLOW:%=--ignore=tests/%))
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n $(WORKERS) --max-worker-restart 0 --dist loadfile --no-loadscope-reorder $(LEFT_OUT) $(if $(COVERAGE),$(MEASURED)) $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --max-worker-restart 0 --dist loadfile --no-loadscope-reorder $(LEFT_OUT) $(if $(COVERAGE),$(MEASURED)) $(if $(RERUNS),--reruns $(RERUNS) -rR) $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -125,6 +125,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: places[item.path])
 
 
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Show why what passed at the second try (see `.ci/run`) did not at the first."""
+    for report in terminalreporter.stats.get("rerun", ()):
+        terminalreporter.write_sep("_", f"first try of {report.nodeid}")
+        terminalreporter.write_line(report.longreprtext)
+
+
 def pytest_collection_finish() -> None:
     """Have the collector of garbage look no more at what all tests need: it does so thousands of times."""
     gc.collect()
