@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Collection, Mapping
+from typing import Any
 from uuid import UUID, uuid4
 
 from sandbox_core.errors import DependencyUnavailable
@@ -17,6 +18,9 @@ from sandbox_core.sharding.other_leases import Latest, Lease
 
 APPLICATION = 1_234_567_890_123_456_789
 LEASE = 1.0
+"""One that a test waits for to lapse."""
+LASTING = 60.0
+"""One that lapses in no test by itself, however slow the machine is."""
 
 
 class Runs:
@@ -179,6 +183,11 @@ class Process:
         await asyncio.sleep(0)
 
 
+def lasting(pool: Pool, recommended: int = 4, **settings: Any) -> Process:
+    """A process whose leases lapse in no test by themselves."""
+    return Process(pool, recommended, lease=LASTING, **settings)
+
+
 async def turns(processes: Collection[Process], until: Callable[[], bool]) -> None:
     """Let processes take turns until it holds; no shard is ever run by two."""
     async with asyncio.timeout(60):
@@ -188,6 +197,13 @@ async def turns(processes: Collection[Process], until: Callable[[], bool]) -> No
                 everything = [shard for other in processes for shard in other.shards]
                 assert len(everything) == len(set(everything)), [p.shards for p in processes]
             await asyncio.sleep(0.01)
+
+
+async def let_lapse(pool: Pool, process: Process) -> None:
+    """As if the database had not heard of the process for a whole lease."""
+    past = "clock_timestamp() - interval '1 hour'"
+    await pool.execute(f"UPDATE gateway_shards SET lease_until = {past} WHERE holder = $1", process.id)
+    await pool.execute(f"UPDATE gateway_publishers SET seen_at = {past} WHERE process_id = $1", process.id)
 
 
 async def lapsed(pool: Pool) -> None:

@@ -23,13 +23,11 @@ from tests.e2e.harness import Flood
 from tests.event_path.proxy import proxied
 
 from .conftest import BotProcess, until
-from .leasing import APPLICATION, Process, turns
+from .leasing import APPLICATION, LASTING, Process, turns
 from .test_many_processes import SHARDS, Team, readiness, runs, sim, team
 
 __all__ = ["sim", "team"]
 
-_LASTING = 60.0
-"""A lease that lapses in no test."""
 FIXED = {"DISCORD_SHARD_COUNT": str(SHARDS)}
 
 
@@ -45,14 +43,14 @@ async def session(database_url: str) -> AsyncIterator[asyncpg.Connection]:
 
 async def over(pool: Pool, named: str) -> None:
     """Return when the server has noticed that the session is over."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not await pool.fetchval("SELECT sandbox_session_is_over($1)", named):
             await asyncio.sleep(0.01)
 
 
 async def dead(pool: Pool, database_url: str, **settings: int) -> Process:
     """A process that has all shards under a lasting lease, and whose session in PostgreSQL is over."""
-    process = Process(pool, lease=_LASTING, **settings)
+    process = Process(pool, lease=LASTING, **settings)
     async with session(database_url) as connection:
         await announce(connection, GatewayProcess(process.id, "dead:1"))
         named = await this_session(connection)
@@ -97,7 +95,7 @@ async def test_behind_a_pooler_no_session_is_noted(
 async def test_a_lease_is_taken_at_once_when_both_servers_say_that_its_holder_is_gone(
     pool: Pool, database_url: str
 ) -> None:
-    holder, successor = await dead(pool, database_url), Process(pool, lease=_LASTING)
+    holder, successor = await dead(pool, database_url), Process(pool, lease=LASTING)
     for _ in range(3):
         await successor.turn()
     assert successor.shards == set(), "over NATS it still answers"
@@ -115,7 +113,7 @@ async def test_a_lease_is_taken_at_once_when_both_servers_say_that_its_holder_is
 async def test_who_has_only_just_reached_the_database_takes_what_lapsed_when_its_holder_is_gone(
     pool: Pool, database_url: str
 ) -> None:
-    holder, successor = await dead(pool, database_url), Process(pool, lease=_LASTING)
+    holder, successor = await dead(pool, database_url), Process(pool, lease=LASTING)
     await pool.execute("UPDATE gateway_shards SET lease_until = now()")
     await successor.turn()
     successor.missing_on_nats = {holder.id}
@@ -125,7 +123,7 @@ async def test_who_has_only_just_reached_the_database_takes_what_lapsed_when_its
 
 
 async def test_nobody_asks_nats_for_a_process_whose_session_lives(pool: Pool, database_url: str) -> None:
-    holder, other = Process(pool, lease=_LASTING), Process(pool, lease=_LASTING, shard_count=4)
+    holder, other = Process(pool, lease=LASTING), Process(pool, lease=LASTING, shard_count=4)
     async with session(database_url) as connection:
         await announce(connection, GatewayProcess(holder.id, "alive:1"))
         await holder.turn()
@@ -136,7 +134,7 @@ async def test_nobody_asks_nats_for_a_process_whose_session_lives(pool: Pool, da
 
 
 async def test_a_holder_that_came_back_in_between_keeps_its_lease(pool: Pool, database_url: str) -> None:
-    holder, other = await dead(pool, database_url), Process(pool, lease=_LASTING)
+    holder, other = await dead(pool, database_url), Process(pool, lease=LASTING)
     other.missing_on_nats = {holder.id}
     await other.turn()
     # Its connections were lost, and it is back.
@@ -154,7 +152,7 @@ async def test_of_several_takers_at_once_each_shard_goes_to_one(
     pool: Pool, database_url: str, fixed: int | None
 ) -> None:
     holder = await dead(pool, database_url, **({} if fixed is None else {"shard_count": fixed}))
-    takers = [Process(pool, lease=_LASTING, shard_count=fixed) for _ in range(4)]
+    takers = [Process(pool, lease=LASTING, shard_count=fixed) for _ in range(4)]
     for taker in takers:
         taker.missing_on_nats = {holder.id}
         await taker.turn()
@@ -167,7 +165,7 @@ async def test_of_several_takers_at_once_each_shard_goes_to_one(
 async def test_back_on_nats_a_process_asks_before_it_sends_however_long_its_lease_lasts(
     pool: Pool, database_url: str
 ) -> None:
-    process = Process(pool, recommended=1, lease=_LASTING)
+    process = Process(pool, recommended=1, lease=LASTING)
     await process.turn()
     trust = process.runs.trust
     process.keeper.nats_is_away()
@@ -203,7 +201,7 @@ async def test_nats_tells_at_once_that_a_process_is_gone(nats_url: str) -> None:
             await connections[1].client.flush()
         assert not await here.is_gone(ids[1])
         await connections[1].close()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not await here.is_gone(ids[1]):
                 await asyncio.sleep(0.01)
         await here.close()

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from sandbox_core.nats.connection import NatsConnection
 from sandbox_core.postgres.pool import Pool
+from sandbox_core.sharding import tuning
 from sandbox_core.sharding.other_leases import Latest
 from sandbox_core.sharding.peers import Takeovers
 from tests.event_path.conftest import connected
@@ -81,8 +82,8 @@ async def test_a_true_one_is_believed_and_answered_at_once(
     holder: Process, stranger: NatsConnection, pool: Pool
 ) -> None:
     await pool.execute(TAKE, uuid4())
-    async with asyncio.timeout(5):
-        await Takeovers(stranger, APPLICATION).tell(1, {0: 2}, within=60)
+    async with asyncio.timeout(60):
+        await Takeovers(stranger, APPLICATION).tell(1, {0: 2}, within=120)
     assert [shard_id for shard_id, _ in holder.runs.lost] == [0]
     await until(lambda: holder.shards == set())
 
@@ -111,6 +112,7 @@ async def test_with_postgresql_away_the_lease_protects_and_then_the_epoch_decide
 
     if hangs:
         monkeypatch.setattr(holder.link, "latest", hanging)
+        monkeypatch.setattr(tuning, "TAKEOVER_LOOKED_UP_WITHIN", 0.25)
     else:
         holder.link.cut = True
     said = Takeovers(stranger, APPLICATION)
@@ -119,8 +121,8 @@ async def test_with_postgresql_away_the_lease_protects_and_then_the_epoch_decide
         await until(lambda: bool(lied(logs)))
     assert holder.shards == {0}, "by the database's clock nobody can have taken it"
     holder.ahead = 61.0
-    async with asyncio.timeout(5):
-        await said.tell(1, {0: 2}, within=60)
+    async with asyncio.timeout(60):
+        await said.tell(1, {0: 2}, within=120)
     assert [shard_id for shard_id, _ in holder.runs.lost] == [0], "now it may be true"
     await until(lambda: holder.shards == set())
 

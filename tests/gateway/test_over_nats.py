@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
 
 import pytest
@@ -45,10 +45,10 @@ async def connect(nats_url: str) -> AsyncIterator[Connect]:
 class Candidate:
     """A process that starts while PostgreSQL is away."""
 
-    def __init__(self, connection: NatsConnection) -> None:
+    def __init__(self, connection: NatsConnection, application: int = APPLICATION) -> None:
         self.runs = False
         self.connection = connection
-        self.holders = ShardHolders(connection, APPLICATION, lambda: self.runs)
+        self.holders = ShardHolders(connection, application, lambda: self.runs)
 
     async def start(self) -> None:
         await self.holders.start()
@@ -62,28 +62,33 @@ class Candidate:
 async def test_of_those_who_ask_at_the_same_time_one_runs(connect: Connect) -> None:
     connections = [await connect() for _ in range(3)]
     chance = random.Random(5)
-    for repetition in range(16):
-        candidates = [Candidate(connection) for connection in connections[: 2 + repetition % 2]]
+
+    async def one_runs(repetition: int, within: float, late: Sequence[float]) -> None:
+        # Each of an application of its own, so that all can ask at once and none has to hurry.
+        candidates = [Candidate(each, APPLICATION + repetition) for each in connections[: len(late)]]
         for candidate in candidates:
             await candidate.start()
-        # All of it is one event loop, which answers later than so many processes would.
-        within = chance.choice([0.1, 0.3])
-        late = [0.0, *(chance.choice([0.0, chance.uniform(0, 1.2 * within)]) for _ in candidates[1:])]
 
-        async def begin(candidate: Candidate, after: float, within: float) -> None:
+        async def begin(candidate: Candidate, after: float) -> None:
             await asyncio.sleep(after)
             await candidate.turn(within)
 
         async with asyncio.timeout(60):
             while not any(candidate.runs for candidate in candidates):
-                await asyncio.gather(
-                    *(begin(c, after, within) for c, after in zip(candidates, late, strict=True))
-                )
+                await asyncio.gather(*(begin(c, after) for c, after in zip(candidates, late, strict=True)))
         for _ in range(2):
             assert sum(candidate.runs for candidate in candidates) == 1, repetition
             await asyncio.gather(*(candidate.turn(within) for candidate in candidates))
         for candidate in candidates:
             await candidate.holders.close()
+
+    repetitions = []
+    for repetition in range(16):
+        within = chance.choice([1.0, 2.0])
+        others = 1 + repetition % 2
+        late = [0.0, *(chance.choice([0.0, chance.uniform(0, 1.2 * within)]) for _ in range(others))]
+        repetitions.append(one_runs(repetition, within, late))
+    await asyncio.gather(*repetitions)
 
 
 async def test_of_processes_that_start_together_without_postgresql_one_runs_all_shards(
@@ -91,16 +96,17 @@ async def test_of_processes_that_start_together_without_postgresql_one_runs_all_
 ) -> None:
     connections = [await connect() for _ in range(2)]
     async with await create_pool(database_url) as pool:
-        for _ in range(10):
+
+        async def one_runs_all(application: int) -> None:
             processes = [Process(pool, recommended=2) for _ in connections]
             holders = []
             for process, connection in zip(processes, connections, strict=True):
                 process.link.cut = True
                 runs = process.runs
-                holder = ShardHolders(connection, APPLICATION, lambda runs=runs: bool(runs.running))
+                holder = ShardHolders(connection, application, lambda runs=runs: bool(runs.running))
                 await holder.start()
                 await connection.client.flush()
-                process.keeper._anybody_else = partial(holder.others, within=0.05)
+                process.keeper._anybody_else = partial(holder.others, within=1.0)
                 holders.append(holder)
             async with asyncio.timeout(60):
                 while not any(process.shards for process in processes):
@@ -110,6 +116,8 @@ async def test_of_processes_that_start_together_without_postgresql_one_runs_all_
                 await asyncio.gather(*(process.turn() for process in processes))
             for holder in holders:
                 await holder.close()
+
+        await asyncio.gather(*(one_runs_all(APPLICATION + repetition) for repetition in range(10)))
 
 
 async def test_who_stood_still_while_it_asked_asks_again(connect: Connect) -> None:

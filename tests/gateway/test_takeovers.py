@@ -9,16 +9,18 @@ from uuid import uuid4
 from sandbox_core.postgres.pool import Pool
 from sandbox_core.sharding.lease_types import Leases
 
-from .leasing import Process, turns
+from .leasing import LASTING, lasting, let_lapse, turns
 
 TAKE = "UPDATE gateway_shards SET holder = $1, lease_until = clock_timestamp() + interval '1 minute'"
 """Another process takes it, which the holder does not expect."""
 
 
 async def test_a_process_cut_off_alone_loses_its_shards_and_lets_go_when_it_hears(pool: Pool) -> None:
-    first, second = Process(pool), Process(pool)
+    first, second = lasting(pool), lasting(pool)
     await turns([first, second], lambda: len(second.shards) == 2)
     first.link.cut = True
+    await let_lapse(pool, first)
+    second.ahead += LASTING
     async with asyncio.timeout(60):
         while second.shards != {0, 1, 2, 3}:
             await second.turn()
@@ -37,7 +39,7 @@ async def epochs(pool: Pool) -> dict[int, int]:
 
 
 async def test_an_epoch_grows_with_each_change_of_holder_whoever_makes_it(pool: Pool) -> None:
-    first, second = Process(pool, recommended=1), Process(pool, recommended=1)
+    first, second = lasting(pool, recommended=1), lasting(pool, recommended=1)
     await first.turn()
     await first.turn()
     assert (await epochs(pool), first.keeper.epoch(0)) == ({0: 1}, 1)
@@ -52,11 +54,14 @@ async def test_an_epoch_grows_with_each_change_of_holder_whoever_makes_it(pool: 
 
 
 async def test_a_process_cut_off_alone_stops_as_soon_as_it_is_told(pool: Pool) -> None:
-    first, second = Process(pool), Process(pool)
+    first, second = lasting(pool), lasting(pool)
     await turns([first, second], lambda: len(second.shards) == 2)
     lost = first.shards
     first.link.cut = True
     second.takeovers.listeners = [first.keeper, second.keeper]
+    await let_lapse(pool, first)
+    for process in (first, second):
+        process.ahead += LASTING
     async with asyncio.timeout(60):
         while second.shards != {0, 1, 2, 3}:
             await second.turn()
@@ -87,7 +92,7 @@ async def test_a_process_cut_off_alone_stops_as_soon_as_it_is_told(pool: Pool) -
 
 
 async def test_fixed_shards_that_were_taken_are_not_run_again_without_a_lease(pool: Pool) -> None:
-    process = Process(pool, shard_count=2)
+    process = lasting(pool, shard_count=2)
     process.link.cut = True
     await process.turn()
     assert process.shards == {0, 1}
@@ -105,7 +110,7 @@ async def test_fixed_shards_that_were_taken_are_not_run_again_without_a_lease(po
 
 
 async def test_who_has_a_later_lease_loses_nothing_to_an_older_takeover(pool: Pool) -> None:
-    first, second = Process(pool, recommended=1), Process(pool, recommended=1)
+    first, second = lasting(pool, recommended=1), lasting(pool, recommended=1)
     await first.turn()
     await first.keeper.leave()
     await second.turn()
@@ -118,7 +123,7 @@ async def test_who_has_a_later_lease_loses_nothing_to_an_older_takeover(pool: Po
 
 
 async def test_a_takeover_counts_against_an_answer_that_is_older(pool: Pool) -> None:
-    process, taker = Process(pool, recommended=1), uuid4()
+    process, taker = lasting(pool, recommended=1), uuid4()
     await process.turn()
     through = process.link._through
     share = through().share
@@ -140,7 +145,7 @@ async def test_a_takeover_counts_against_an_answer_that_is_older(pool: Pool) -> 
 
 
 async def test_back_on_nats_and_without_postgresql_a_process_listens_before_it_sends(pool: Pool) -> None:
-    process = Process(pool, recommended=1)
+    process = lasting(pool, recommended=1)
     await process.turn()
     trust = process.runs.trust
 
@@ -148,7 +153,7 @@ async def test_back_on_nats_and_without_postgresql_a_process_listens_before_it_s
         return time.monotonic() + process.ahead < trust.until
 
     process.link.cut = True
-    process.ahead = 60.0
+    process.ahead = 2 * LASTING
     await process.turn()
     assert may_send(), "PostgreSQL may be away from everybody"
     process.keeper.nats_is_back()
