@@ -205,7 +205,7 @@ async def test_interrupting_ends_without_a_word(shell: Shell) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         process = await shell.having(DATABASE_URL=f"postgresql://x:x@127.0.0.1:{port}/x").start("list")
-        silent.settimeout(20)
+        silent.settimeout(60)
         # It connects, and from then on waits for an answer.
         connection, _ = await asyncio.to_thread(silent.accept)
         with connection:

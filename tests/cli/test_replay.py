@@ -117,7 +117,7 @@ async def test_ctrl_c_ends_a_slow_replay(filled: Shell) -> None:
     async def begun() -> bool:
         return len(await stored(filled, "has")) == 4
 
-    await eventually(begun, within=30)
+    await eventually(begun)
     process.send_signal(signal.SIGINT)
     ended = await filled.ended(process)
     assert (ended.code, ended.out) == (130, "")

@@ -133,7 +133,7 @@ class Place:
         words = shlex.split(line.removeprefix("/"))
         path = " ".join(word for word in words if ":" not in word)
         options = dict(word.split(":", 1) for word in words if ":" in word)
-        result = await self.sim.slash(self.alice, self.dev.default_channel, path, timeout=15, values=options)
+        result = await self.sim.slash(self.alice, self.dev.default_channel, path, timeout=60, values=options)
         if any(button["label"] == "Register it" for button in result.buttons):
             # The bot has not watched this server for long; the guide says what to press then.
             result = await self.sim.click(result, self.alice, label="Register it")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
+import os
 import re
 import socket
 from collections import defaultdict
@@ -31,6 +33,10 @@ PATIENCE = 60.0
 """Seconds a test waits for what has to come; it fails afterwards, so no run gets longer than it must."""
 
 _READ_AGAIN = 2
+
+_FIRST_PORT, _PORTS = 10_000, 9_900
+"""Embedded servers choose from 20000 on, and Linux by itself from 32768 on."""
+_ports = itertools.count(1_009 * os.getpid())
 
 _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -249,11 +255,16 @@ def settings_for(sim: DiscordSim, dev_guild: SimGuild, urls: dict[str, str], **o
 
 
 def free_port() -> int:
-    """A port nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port nobody listens on at the moment.
+
+    Nobody gets it in the time until it is used: it is below those that others choose from, and every process of
+    the tests begins elsewhere.
+    """
+    while True:
+        port = _FIRST_PORT + next(_ports) % _PORTS
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @asynccontextmanager

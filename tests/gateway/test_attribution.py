@@ -143,6 +143,9 @@ async def test_events_in_doubt_are_replayed_to_a_process_that_knows_no_channels(
     guild = on_shard_1(sim)
     first = await start_bot(**FIRST)
     await map_it(commands, guild)
+    async with asyncio.timeout(60):
+        while await commands.resume_points.load(sim.application_id, 0, SHARDS) is None:
+            await asyncio.sleep(0.01)
     await first.end(signal.SIGKILL)
     frames = whole_life(sim, guild)
     await start_bot(**FIRST)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -11,17 +9,14 @@ from discord_sim import DiscordSim
 from sandbox_bot.embedded import EmbeddedServers
 from sandbox_bot.gateway import CompressionChoice, GatewayTuning
 from sandbox_bot.gateway.compression import Compression
-from tests.e2e.conftest import StartLive, discord_untouched, live, start_bot, start_live, urls
+from tests.e2e.conftest import StartLive, discord_untouched, live, sim, start_bot, start_live, urls
 from tests.e2e.harness import Flood, Live, eventually
 
-__all__ = ["discord_untouched", "live", "start_bot", "start_live", "urls"]
+__all__ = ["discord_untouched", "live", "sim", "start_bot", "start_live", "urls"]
 
-
-@pytest.fixture
-async def sim() -> AsyncIterator[DiscordSim]:
-    """A simulator that keeps what it sends, and wants heartbeats often."""
-    async with DiscordSim(record=True, replay_limit=20_000, heartbeat_interval_ms=1000) as running:
-        yield running
+_OFTEN, _SELDOM = 1_000, 41_250
+"""Milliseconds between heartbeats: the former for what shows by them. The latter is Discord's; with it nobody
+takes a machine that stands still for a second for a connection that is dead."""
 
 
 async def metric(live: Live, name: str) -> float:
@@ -97,9 +92,12 @@ async def test_a_storm_of_op_7_is_weathered(live: Live, sim: DiscordSim) -> None
 
 @pytest.mark.parametrize("fault", ["half_open", "freeze_acks"])
 async def test_a_connection_that_answers_nothing_is_left_and_resumed(
-    live: Live, sim: DiscordSim, fault: str
+    start_live: StartLive, sim: DiscordSim, fault: str
 ) -> None:
+    sim.rules.heartbeat_interval_ms = _OFTEN
+    live = await start_live()
     await sim.flood(300)
+    sim.rules.heartbeat_interval_ms = _SELDOM
     getattr(sim, fault)(True, 0)
     await eventually(lambda: len(sim.resumes) == 1)
     await sim.flood(300)
@@ -111,7 +109,9 @@ async def test_a_connection_that_answers_nothing_is_left_and_resumed(
 async def test_a_full_router_leaves_the_socket_unread_then_closes_it_and_resumes_later(
     start_live: StartLive, sim: DiscordSim, servers: EmbeddedServers
 ) -> None:
-    live = await start_live(tuning=GatewayTuning(hold_within=3.0), router_max_pending=200)
+    sim.rules.heartbeat_interval_ms = _OFTEN
+    live = await start_live(tuning=GatewayTuning(hold_within=6.0), router_max_pending=200)
+    sim.rules.heartbeat_interval_ms = _SELDOM
     await sim.flood(100)
     await servers.nats.kill()
     (session,) = sim.sessions

@@ -9,9 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 
 from discord_sim import DiscordSim
 from sandbox_bot.embedded import EmbeddedServers
+from sandbox_core.sharding.resume_point_keys import GatewaySessions
 
 from .conftest import read_back, until
 
@@ -64,14 +66,22 @@ async def test_a_resumed_bot_answers_commands_and_knows_its_guilds(
     assert [value for _, value in choices] == [str(cooks.id)]
 
 
+async def until_kept(sim: DiscordSim, redis_url: str) -> None:
+    """Return when whoever starts next would find the session."""
+    async with asyncio.timeout(60), Redis.from_url(redis_url) as client:
+        while await GatewaySessions(client).load(sim.application_id, 0, 1) is None:
+            await asyncio.sleep(0.01)
+
+
 async def test_a_killed_process_loses_nothing_and_doubles_nothing(
-    sim: DiscordSim, start_bot: Callable[[], Any], nats_url: str
+    sim: DiscordSim, start_bot: Callable[[], Any], nats_url: str, redis_url: str
 ) -> None:
     seed = random.randrange(10**6)
     chance = random.Random(seed)
     print(f"seed {seed}")
     guilds = [sim.add_guild(f"G{number}") for number in range(10)]
     bot = await start_bot()
+    await until_kept(sim, redis_url)
     flood = asyncio.create_task(sim.flood(3000, guilds=guilds, rate=1500, hold_disconnected=True))
     for kills in (1, 2):
         await asyncio.sleep(chance.uniform(0.2, 0.8))

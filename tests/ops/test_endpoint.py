@@ -7,6 +7,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -50,9 +51,15 @@ async def samples_of(live: Live) -> Samples:
 
 
 async def test_readiness_tells_how_fast_each_server_answers(live: Live) -> None:
-    status, _, body = await fetch(live, "/readyz")
-    answer = json.loads(body)
-    assert (status, answer["status"]) == (200, "ready")
+    answer: dict[str, Any] = {}
+
+    async def all_in_time() -> bool:
+        # A server that a loaded machine lets wait for a second counts as away.
+        status, _, body = await fetch(live, "/readyz")
+        answer.update(json.loads(body))
+        return (status, answer["status"]) == (200, "ready")
+
+    await eventually(all_in_time)
     # The gateway's follows with the first heartbeat, which may be most of a minute away.
     assert set(answer["latencies_ms"]) - {"gateway"} == {"PostgreSQL", "Redis", "NATS"}
     assert all(0 < latency < 1000 for latency in answer["latencies_ms"].values())

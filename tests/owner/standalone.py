@@ -26,7 +26,7 @@ async def standalone_bot(settings: Settings) -> AsyncIterator[SandboxBot]:
 
     run = asyncio.create_task(run_bot(settings, stop=stop, on_started=on_started))
     try:
-        await asyncio.wait({run, started}, timeout=20, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({run, started}, timeout=60, return_when=asyncio.FIRST_COMPLETED)
         if run.done():
             await run
         yield started.result()

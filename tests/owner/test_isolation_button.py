@@ -103,7 +103,7 @@ async def test_an_owner_sees_that_all_is_denied(sim: DiscordSim, bot: SandboxBot
     rows = await core.pool.fetch("SELECT DISTINCT actor FROM sandbox_audit_log")
     assert [row["actor"] for row in rows] == [f"{owner} for doctor"]
     # It is the bot's own, and no event of production.
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await core.router.idle()
     last = await core.js.stream_info("EVENTS")
     types = [
@@ -135,7 +135,7 @@ async def test_others_are_refused(sim: DiscordSim, bot: SandboxBot, dev: SimGuil
 async def test_one_at_a_time(sim: DiscordSim, bot: SandboxBot) -> None:
     (health,) = await sim.dm(sim.owner, "health")
     first = await sim.click(health, sim.owner, label=LABEL, wait=False)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not proofs():
             await asyncio.sleep(0.005)
     second = await press(sim, sim.owner, health)
@@ -148,7 +148,7 @@ async def test_the_bot_stops_midway(sim: DiscordSim, bot: SandboxBot, closed: Em
     (health,) = await sim.dm(sim.owner, "health")
     await sim.click(health, sim.owner, label=LABEL, wait=False)
     core = bot.sandbox_core
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(await core.manager.list()) < 2:
             await asyncio.sleep(0.005)
     running = proofs()

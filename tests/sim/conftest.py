@@ -97,7 +97,7 @@ async def start(sim: DiscordSim, use_sim: Callable[[DiscordSim], None]) -> Async
         task = asyncio.create_task(client.start(sim.token))
         running.append((client, task))
         ready = asyncio.create_task(_ready(client))
-        done, _ = await asyncio.wait({task, ready}, timeout=10, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait({task, ready}, timeout=60, return_when=asyncio.FIRST_COMPLETED)
         if ready not in done:
             ready.cancel()
             pytest.fail(f"the client did not become ready: {task}")

@@ -13,6 +13,8 @@ from discord_sim import DiscordSim
 
 JsonObject = dict[str, Any]
 
+_COMES_WITHIN = 60.0
+
 
 class RawClient:
     """One WebSocket to the gateway."""
@@ -70,11 +72,11 @@ class RawClient:
 
     async def piece(self) -> bytes:
         """What the next message adds, which may be a part of an event or several."""
-        message = await self._socket.receive(timeout=5.0)
+        message = await self._socket.receive(timeout=_COMES_WITHIN)
         assert message.type is aiohttp.WSMsgType.BINARY
         return bytes(self._inflater.decompress(message.data))
 
-    async def raw(self, timeout: float = 5.0) -> bytes | None:
+    async def raw(self, timeout: float = _COMES_WITHIN) -> bytes | None:
         """The next message's text, or None when the server has closed."""
         message = await self._socket.receive(timeout=timeout)
         if message.type is aiohttp.WSMsgType.TEXT:
@@ -90,7 +92,7 @@ class RawClient:
         self.frames.append(text)
         return text
 
-    async def read(self, timeout: float = 5.0) -> JsonObject:
+    async def read(self, timeout: float = _COMES_WITHIN) -> JsonObject:
         """The next message."""
         text = await self.raw(timeout)
         assert text is not None, f"closed with {self.close_code}"

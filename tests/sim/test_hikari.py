@@ -67,11 +67,11 @@ async def test_receives_guilds_and_messages(
 @pytest.mark.parametrize("fault", ["drop", "reconnect"])
 async def test_resumes_exactly(sim: DiscordSim, guild: SimGuild, listener: Listener, fault: str) -> None:
     await sim.flood(500, guilds=[guild])
-    await sim.wait_for(lambda: len(listener.contents) == 500, timeout=10)
+    await sim.wait_for(lambda: len(listener.contents) == 500, timeout=60)
     await (sim.drop() if fault == "drop" else sim.reconnect())
     for number in range(20):
         sim.message(guild, content=f"missed {number}")
-    await sim.wait_for(lambda: listener.resumed == 1 and len(listener.contents) >= 520, timeout=15)
+    await sim.wait_for(lambda: listener.resumed == 1 and len(listener.contents) >= 520, timeout=60)
     assert listener.contents[500:] == [f"missed {n}" for n in range(20)]
     assert (len(sim.identifies), len(sim.resumes)) == (1, 1)
 
@@ -80,7 +80,7 @@ async def test_identifies_after_an_invalid_session(
     sim: DiscordSim, guild: SimGuild, listener: Listener
 ) -> None:
     await sim.invalidate(False)
-    await sim.wait_for(lambda: len(sim.identifies) == 2, timeout=15)
+    await sim.wait_for(lambda: len(sim.identifies) == 2, timeout=60)
     sim.message(guild, content="after")
     await sim.wait_for(lambda: listener.contents == ["after"])
 

@@ -35,7 +35,7 @@ async def test_the_control_endpoint_can_wait_for_a_later_text(
     sim: DiscordSim, guild: SimGuild, alice: SimUser, bot: PlainBot
 ) -> None:
     sim.control = ControlApi(sim).serve
-    body = {"user": alice.name, "guild": str(guild.id), "path": "sandbox twice", "timeout": 2}
+    body = {"user": alice.name, "guild": str(guild.id), "path": "sandbox twice", "timeout": 60}
     async with aiohttp.ClientSession() as http:
         url = f"http://127.0.0.1:{sim.port}/_sim/slash"
         async with http.post(url, json={**body, "until": ["never", "second"]}) as answer:
@@ -168,8 +168,9 @@ async def test_missing_answers_are_noticed(
 ) -> None:
     with pytest.raises(SimTimeout, match="no answer"):
         await sim.slash(alice, guild.default_channel, "sandbox hang", timeout=0.1)
+    # Long enough for what does come.
     with pytest.raises(SimTimeout, match="nothing followed"):
-        await sim.slash(alice, guild.default_channel, "sandbox stall", timeout=0.1)
+        await sim.slash(alice, guild.default_channel, "sandbox stall", timeout=3)
     stalled = await sim.slash(alice, guild.default_channel, "sandbox stall", wait=False)
     assert stalled.deferred
     assert not stalled.answered
