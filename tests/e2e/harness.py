@@ -257,8 +257,8 @@ def settings_for(sim: DiscordSim, dev_guild: SimGuild, urls: dict[str, str], **o
 def free_port() -> int:
     """A port nobody listens on at the moment.
 
-    Nobody gets it in the time until it is used: it is below those that others choose from, and every process of
-    the tests begins elsewhere.
+    Nobody gets it in the time until it is used: it is below those that others choose from, and every process
+    of the tests begins elsewhere.
     """
     while True:
         port = _FIRST_PORT + next(_ports) % _PORTS
